@@ -1,0 +1,44 @@
+"""The ``wsisurv`` command: its subcommands, and the one place where errors become messages and exit codes.
+
+Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 130 interrupted.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wsisurv import __version__
+from wsisurv.errors import WsisurvError
+
+app = typer.Typer(
+    name="wsisurv",
+    help="From raw whole-slide images and pathology reports to survival risk scores.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wsisurv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """From raw whole-slide images and pathology reports to survival risk scores."""
+
+
+def main() -> None:
+    """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
+    try:
+        app()
+    except WsisurvError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(1)

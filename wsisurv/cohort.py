@@ -1,0 +1,350 @@
+"""Clinical table → cohort: cases with follow-up, their slides and reports, and the audit of what was left out."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError
+from wsisurv.formats.atomic import write_text
+from wsisurv.settings import CohortSettings, canonical_json, fingerprint
+from wsisurv.units import CaseId, SlideId
+
+_SHOWN = 5
+_FALSE, _TRUE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
+_MISSING = {"", "na", "nan", "n/a", "none", "null", "."}
+_COVARIATE = "covariate:"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient.
+
+    Attributes:
+        case_id: the patient.
+        time: follow-up in the cohort's time unit, positive.
+        event: True when the event happened at ``time``, False when follow-up ended without it.
+        site: hospital, where a site column was named.
+        covariates: the named columns as written in the table; empty text where missing.
+        slide_ids: slides with features.
+    """
+
+    case_id: CaseId
+    time: float
+    event: bool
+    site: str | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    slide_ids: tuple[SlideId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row of the clinical table that was left out, and why."""
+
+    row: int
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """A clinical table as read: cases without slides yet."""
+
+    cases: tuple[Case, ...]
+    dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What went into a cohort and what did not; ``cases`` have follow-up and a slide."""
+
+    clinical_rows: int
+    clinical_cases: int
+    clinical_events: int
+    clinical_cases_with_report: int
+    cases: int
+    events: int
+    slides: int
+    cases_with_report: int
+    cases_of_several_slides: int
+    time_unit: str
+    median_time: float | None
+    sites: dict[str, int]
+    dropped: tuple[Dropped, ...]
+    cases_without_slide: tuple[str, ...]
+    slides_without_case: tuple[str, ...]
+    reports_without_case: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Cases to train on, sorted by case_id."""
+
+    name: str
+    cases: tuple[Case, ...]
+    settings: CohortSettings
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of settings and cases."""
+        return fingerprint(self.settings, {"cases": canonical_json([asdict(case) for case in self.cases])})
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV (or, by its ending, TSV) as text; the row number of ``rows[i]`` in the file is ``i + 2``.
+
+    Raises:
+        CohortError: missing, not UTF-8, empty, or a row with more or fewer cells than the header.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise CohortError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise CohortError(f"{path}: a folder, not a table") from error
+    except UnicodeDecodeError as error:
+        raise CohortError(f"{path}: not UTF-8 (byte {error.start}). Save it as UTF-8 CSV.") from error
+    delimiter = "\t" if path.suffix.lower() in {".tsv", ".tab"} else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+        raise CohortError(f"{path}: empty")
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
+        raise CohortError(f"{path}: column {', '.join(repeated)} occurs twice")
+    rows = []
+    for number, cells in enumerate(reader, start=2):
+        if len(cells) != len(header):
+            raise CohortError(f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}")
+        rows.append(dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+    return rows
+
+
+def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool = False) -> Clinical:
+    """Read the clinical table.
+
+    Args:
+        path: CSV or TSV with a header.
+        settings: which columns mean what.
+        drop_incomplete: leave out (and list) rows with a missing or unusable time or event, instead of stopping.
+
+    Raises:
+        CohortError: a missing column; a case twice; a time that is missing, no number or not positive; an event
+            that is none of 0/1/true/false or the named pair; no case or no event at all. Rows are named.
+    """
+    rows = read_table(path)
+    columns = [settings.case, settings.time, settings.event, *settings.covariates]
+    columns += [settings.site] if settings.site else []
+    have = list(rows[0]) if rows else []
+    if missing := [name for name in columns if name not in have]:
+        raise CohortError(
+            f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(have) or 'no rows'}. "
+            "Name the right ones with --case, --time, --event, --site, --covariates."
+        )
+    cases: dict[str, Case] = {}
+    first_row: dict[str, int] = {}
+    dropped, twice = [], []
+    for number, row in enumerate(rows, start=2):
+        case_id = row[settings.case]
+        if case_id in first_row:
+            twice.append(f"{case_id!r} in rows {first_row[case_id]} and {number}")
+            continue
+        first_row[case_id] = number
+        try:
+            cases[case_id] = _case(row, settings)
+        except ValueError as error:
+            dropped.append(Dropped(number, case_id, str(error)))
+    if twice:
+        raise CohortError(f"{path}: a case twice: {_some(twice)}. Keep one row a case.")
+    if dropped and not drop_incomplete:
+        listed = _some([f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in dropped])
+        raise CohortError(f"{path}: {listed}. Mend the rows, or leave them out with --drop-incomplete.")
+    if not cases:
+        raise CohortError(f"{path}: no case left")
+    if not any(case.event for case in cases.values()):
+        raise CohortError(f"{path}: no event in {len(cases)} cases: survival can't be learned from follow-up alone")
+    return Clinical(tuple(cases[case_id] for case_id in sorted(cases)), tuple(dropped))
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return "; ".join(items[:_SHOWN]) + more
+
+
+def _case(row: Mapping[str, str], settings: CohortSettings) -> Case:
+    """One row as a case; ValueError with the reason where it can't be one."""
+    case_id = row[settings.case]
+    if not case_id:
+        raise ValueError(f"{settings.case} is empty")
+    if "/" in case_id or "\\" in case_id or case_id.startswith("."):
+        raise ValueError(f"{settings.case} {case_id!r} can't be a file name")
+    return Case(
+        case_id=CaseId(case_id),
+        time=_time(row[settings.time], settings.time),
+        event=_event(row[settings.event], settings),
+        site=row[settings.site] if settings.site else None,
+        covariates={name: "" if row[name].lower() in _MISSING else row[name] for name in settings.covariates},
+    )
+
+
+def _time(text: str, column: str) -> float:
+    if text.lower() in _MISSING:
+        raise ValueError(f"{column} is missing")
+    try:
+        time = float(text)
+    except ValueError:
+        raise ValueError(f"{column} is {text!r}, not a number") from None
+    if not math.isfinite(time) or time <= 0:
+        raise ValueError(f"{column} is {text}, not a positive number")
+    return time
+
+
+def _event(text: str, settings: CohortSettings) -> bool:
+    if text.lower() in _MISSING:
+        raise ValueError(f"{settings.event} is missing")
+    if settings.event_values:
+        if text in settings.event_values:
+            return text == settings.event_values[1]
+        raise ValueError(f"{settings.event} is {text!r}, not {' or '.join(map(repr, settings.event_values))}")
+    if text.lower() in _FALSE | _TRUE:
+        return text.lower() in _TRUE
+    raise ValueError(
+        f"{settings.event} is {text!r}, not 0/1/true/false (name other words with --event-values ALIVE,DEAD)"
+    )
+
+
+def read_slide_map(path: Path) -> dict[str, str]:
+    """Read a table ``slide_id,case_id`` that says whose each slide is.
+
+    Raises:
+        CohortError: a missing column, or one slide of two cases.
+    """
+    cases: dict[str, str] = {}
+    for number, row in enumerate(read_table(path), start=2):
+        if "slide_id" not in row or "case_id" not in row:
+            raise CohortError(f"{path}: columns slide_id and case_id are needed; it has {', '.join(row)}")
+        slide_id, case_id = row["slide_id"], row["case_id"]
+        if cases.setdefault(slide_id, case_id) != case_id:
+            raise CohortError(f"{path}, row {number}: slide {slide_id!r} belongs to {cases[slide_id]!r} already")
+    return cases
+
+
+def match_case(slide_id: str, case_ids: Collection[str]) -> str | None:
+    """The case of a slide by its name: the longest case_id that is the slide_id or begins it up to ``-``, ``_``, ``.``.
+
+    ``TCGA-AA-3672-01Z-00-DX1`` is of ``TCGA-AA-3672``; ``case10_a`` is not of ``case1``.
+    """
+    if slide_id in case_ids:
+        return slide_id
+    for cut in reversed([found.start() for found in re.finditer(r"[-_. ]", slide_id)]):
+        if slide_id[:cut] in case_ids:
+            return slide_id[:cut]
+    return None
+
+
+def build_cohort(
+    name: str,
+    clinical: Clinical,
+    settings: CohortSettings,
+    *,
+    slide_ids: Collection[str],
+    report_case_ids: Collection[str],
+    slide_map: Mapping[str, str] | None = None,
+) -> tuple[Cohort, Audit]:
+    """Match follow-up, slides and reports. Cases without a slide are listed in the audit and not in the cohort."""
+    known = {str(case.case_id) for case in clinical.cases}
+    slides_of: dict[str, list[SlideId]] = {}
+    orphans = []
+    for slide_id in sorted(slide_ids):
+        case_id = slide_map.get(slide_id) if slide_map is not None else match_case(slide_id, known)
+        if case_id in known:
+            slides_of.setdefault(str(case_id), []).append(SlideId(slide_id))
+        else:
+            orphans.append(slide_id)
+    cases = tuple(
+        Case(**{**vars(case), "slide_ids": tuple(slides_of[case.case_id])})
+        for case in clinical.cases
+        if case.case_id in slides_of
+    )
+    times = sorted(case.time for case in cases)
+    sites: dict[str, int] = {}
+    for case in cases:
+        if case.site is not None:
+            sites[case.site] = sites.get(case.site, 0) + 1
+    audit = Audit(
+        clinical_rows=len(clinical.cases) + len(clinical.dropped),
+        clinical_cases=len(clinical.cases),
+        clinical_events=sum(case.event for case in clinical.cases),
+        clinical_cases_with_report=sum(case.case_id in report_case_ids for case in clinical.cases),
+        cases=len(cases),
+        events=sum(case.event for case in cases),
+        slides=sum(len(case.slide_ids) for case in cases),
+        cases_with_report=sum(case.case_id in report_case_ids for case in cases),
+        cases_of_several_slides=sum(len(case.slide_ids) > 1 for case in cases),
+        time_unit=settings.time_unit,
+        median_time=times[len(times) // 2] if times else None,
+        sites=dict(sorted(sites.items())),
+        dropped=clinical.dropped,
+        cases_without_slide=tuple(sorted(known - slides_of.keys())),
+        slides_without_case=tuple(orphans),
+        reports_without_case=tuple(sorted(set(report_case_ids) - known)),
+    )
+    return Cohort(name, cases, settings), audit
+
+
+def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
+    """Write ``cohort.csv`` and ``audit.json`` (with the cohort's settings) into the cohort's folder.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    covariates = cohort.settings.covariates
+    writer.writerow(["case_id", "slides", "time", "event", "site", *(_COVARIATE + name for name in covariates)])
+    for case in cohort.cases:
+        values = [case.covariates[name] for name in covariates]
+        row = [case.case_id, ";".join(case.slide_ids), repr(case.time), int(case.event), case.site or ""]
+        writer.writerow([*row, *values])
+    audit_json = {"name": cohort.name, "settings": cohort.settings.model_dump(mode="json"), "audit": asdict(audit)}
+    write_text(folder / "audit.json", json.dumps(audit_json, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "cohort.csv", text.getvalue())
+
+
+def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
+    """Read a cohort that ``train-teacher`` made.
+
+    Raises:
+        MissingArtifactError: there is none.
+        FormatError: its files are damaged.
+    """
+    table, record = folder / "cohort.csv", folder / "audit.json"
+    if not table.exists() or not record.exists():
+        raise MissingArtifactError(
+            f"{folder}: no cohort there. `wsisurv train-teacher --cohort {folder.name} --clinical FILE` makes it."
+        )
+    try:
+        saved = json.loads(record.read_text(encoding="utf-8"))
+        settings = CohortSettings(**saved["settings"])
+        audit = TypeAdapter(Audit).validate_python(saved["audit"])
+        cases = tuple(
+            Case(
+                case_id=CaseId(row["case_id"]),
+                time=float(row["time"]),
+                event=row["event"] == "1",
+                site=row["site"] if settings.site else None,
+                covariates={name: row[_COVARIATE + name] for name in settings.covariates},
+                slide_ids=tuple(SlideId(slide_id) for slide_id in row["slides"].split(";")),
+            )
+            for row in read_table(table)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew."
+        ) from error
+    return Cohort(saved["name"], cases, settings), audit

@@ -1,0 +1,1 @@
+"""The synthetic cohort: slides that OpenSlide opens, reports and follow-up."""

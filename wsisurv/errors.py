@@ -1,0 +1,106 @@
+"""Every error that wsisurv raises on purpose.
+
+    WsisurvError
+    ├ SettingsError              a setting that can't be: unknown key, value out of range
+    ├ InputError                 something the user brought
+    │  ├ SlideError              a slide that can't be opened, read or placed on a scale
+    │  │  ├ MissingMppError      no resolution in the file
+    │  │  ├ DuplicateSlideError  two files of one slide_id
+    │  │  └ NoSlidesError        nothing to work on
+    │  ├ ReportError             a report file that can't be read
+    │  └ CohortError             a clinical table, or its match with slides and reports
+    ├ ArtifactError              something in the workspace
+    │  ├ FormatError             not the file that it should be, or damaged
+    │  ├ MissingArtifactError    an earlier step has not been run
+    │  ├ StaleError              made with other settings or from other inputs
+    │  ├ EncoderMismatchError    features of another encoder than the model's
+    │  └ StorageError            no room, no permission: the file could not be written
+    ├ BackendError               a program or file that wsisurv relies on
+    │  ├ OllamaUnavailableError  no server answers, or it fails
+    │  ├ ModelNotPulledError     the server has no such model
+    │  └ WeightsError            encoder weights missing or of another shape
+    └ MetricError                a figure that the data can't give (no comparable pairs, no events)
+
+A message says what was seen, in which file or row, and what to do next. Anything else that
+escapes is a bug and keeps its traceback.
+"""
+
+
+class WsisurvError(Exception):
+    """Root of the tree: one ``except`` at the command line catches what can be explained."""
+
+
+class SettingsError(WsisurvError):
+    """A setting that can't be."""
+
+
+class InputError(WsisurvError):
+    """Something the user brought is not usable."""
+
+
+class SlideError(InputError):
+    """A slide can't be opened or read."""
+
+
+class MissingMppError(SlideError):
+    """A slide says nothing of its resolution."""
+
+
+class DuplicateSlideError(SlideError):
+    """Two slide files share one slide_id."""
+
+
+class NoSlidesError(SlideError):
+    """No slide was found where slides were asked for."""
+
+
+class ReportError(InputError):
+    """A report file can't be read."""
+
+
+class CohortError(InputError):
+    """A clinical table can't be used, or matches nothing."""
+
+
+class ArtifactError(WsisurvError):
+    """Something in the workspace is not as it should be."""
+
+
+class FormatError(ArtifactError):
+    """A file is not of the format it should be, or is damaged."""
+
+
+class MissingArtifactError(ArtifactError):
+    """A file that an earlier step makes is not there."""
+
+
+class StaleError(ArtifactError):
+    """A file was made with other settings or from other inputs."""
+
+
+class EncoderMismatchError(ArtifactError):
+    """Features of one encoder meet a model trained on another's."""
+
+
+class StorageError(ArtifactError):
+    """A file could not be written: disk full, quota, permission."""
+
+
+class BackendError(WsisurvError):
+    """A program or file that wsisurv relies on is missing or failing."""
+
+
+class OllamaUnavailableError(BackendError):
+    """No Ollama server answers, or it answers with a failure."""
+
+
+class ModelNotPulledError(BackendError):
+    """The Ollama server does not have the model."""
+
+
+class WeightsError(BackendError):
+    """Encoder weights are missing or don't fit the architecture."""
+
+
+class MetricError(WsisurvError):
+    """The data can't give the figure asked for."""

@@ -1,0 +1,1 @@
+"""Honest comparison: intervals, controls, figures."""

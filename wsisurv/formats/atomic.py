@@ -1,0 +1,139 @@
+"""Files that exist are whole: written beside, flushed to disk, then renamed.
+
+A run that is killed leaves at most a hidden ``.NAME.partial``, which the next run writes over.
+"""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wsisurv.errors import FormatError, StorageError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def explain_storage(path: Path) -> Iterator[None]:
+    """Turn a failure to write ``path`` into a StorageError that says what to do.
+
+    HDF5 reports the operating system's error only in its text, so the text is read as well.
+
+    Raises:
+        StorageError: the disk is full, a quota is reached, or writing is not allowed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number is None and (found := re.search(r"errno = (\d+)", str(error))):
+            number = int(found.group(1))
+        if number in _NO_ROOM:
+            raise StorageError(
+                f"{path}: no room to write ({os.strerror(number)}). Free some space and run the same command "
+                "again: what is done is kept."
+            ) from error
+        if number in _DENIED:
+            raise StorageError(
+                f"{path}: writing is not allowed ({os.strerror(number)}). Change the folder's rights or choose "
+                "another --workspace."
+            ) from error
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to beside ``path``; on leaving without error it is flushed and renamed to ``path``.
+
+    On any error, an interrupt included, the partial file is removed and ``path`` is as it was.
+
+    Raises:
+        StorageError: as ``explain_storage``.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with explain_storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(partial, path)
+            _sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the system can open folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse to sync a folder; the rename is still atomic
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """Write JSON records, one a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def append_jsonl(path: Path, record: Any) -> None:
+    """Add one JSON record as a line, flushed to disk before returning.
+
+    A line that a killed run left unfinished is taken off first.
+    """
+    with explain_storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(0)
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) -> list[Any]:
+    """Read JSON records, one a line, each through ``parse``; a missing file is an empty list.
+
+    Only an unfinished last line (a run killed while it wrote) is passed over.
+
+    Raises:
+        FormatError: a line that is not JSON, or that ``parse`` refuses with a ValueError, by its number.
+    """
+    if not path.exists():
+        return []
+    records = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(parse(json.loads(line)))
+        except ValueError as error:
+            if number == len(lines):
+                break  # no newline after it: never finished
+            raise FormatError(
+                f"{path}, line {number}: {error}. Delete the line or the file, and run the step again."
+            ) from error
+    return records

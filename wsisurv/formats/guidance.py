@@ -1,0 +1,72 @@
+"""``cohorts/<name>/guidance.h5``: what the teacher hands the student, made out of fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.formats.header import Header, create, opened
+
+FORMAT = "wsisurv/guidance"
+MADE_BY = "wsisurv train-teacher"
+_TEXT = h5py.string_dtype()
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the teacher says of the training cases.
+
+    Attributes:
+        case_ids: the training cases.
+        risk: float64 (n_cases,), τ: out-of-fold log hazard of the report; NaN where a case has no statements.
+        gate: 0 to 1, how far τ can be trusted (METHOD.md, step 1).
+        gate_slope: b, slope of the univariate Cox model of outcome on τ.
+        gate_se: its standard error.
+        relevance: for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile,
+            out of fold; sums to 1.
+    """
+
+    case_ids: tuple[str, ...]
+    risk: NDArray[np.float64]
+    gate: float
+    gate_slope: float
+    gate_se: float
+    relevance: Mapping[str, NDArray[np.float32]]
+
+
+def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
+    """Write ``guidance`` whole or not at all.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with create(path, header) as file:
+        file.attrs["gate"] = guidance.gate
+        file.attrs["gate_slope"] = guidance.gate_slope
+        file.attrs["gate_se"] = guidance.gate_se
+        file.create_dataset("case_ids", data=list(guidance.case_ids), dtype=_TEXT)
+        file.create_dataset("risk", data=guidance.risk.astype(np.float64))
+        group = file.create_group("relevance")
+        for case_id, values in guidance.relevance.items():
+            group.create_dataset(case_id, data=values.astype(np.float32))
+
+
+def read_guidance(path: Path) -> tuple[Guidance, Header]:
+    """Read the teacher's guidance and what made it.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``header.opened``.
+    """
+    with opened(path, FORMAT, MADE_BY) as (file, header):
+        guidance = Guidance(
+            case_ids=tuple(file["case_ids"].asstr()[()]),
+            risk=file["risk"][()],
+            gate=float(file.attrs["gate"]),
+            gate_slope=float(file.attrs["gate_slope"]),
+            gate_se=float(file.attrs["gate_se"]),
+            relevance={case_id: dataset[()] for case_id, dataset in file["relevance"].items()},
+        )
+        return guidance, header

@@ -1,0 +1,107 @@
+"""The root attributes of every HDF5 file: what it is, and what made it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from wsisurv import __version__
+from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.atomic import replacing
+from wsisurv.settings import canonical_json, fingerprint
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    ``settings`` is all that made it; ``inputs`` maps the name of each input to its fingerprint.
+    """
+
+    format: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    format_version: int = 1
+    wsisurv_version: str = __version__
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of settings and inputs: equal when the same work on the same things made the file."""
+        return fingerprint({"format": [self.format, self.format_version], **self.settings}, self.inputs)
+
+
+def make_header(format: str, settings: Any, inputs: Mapping[str, str]) -> Header:
+    """Header of a file of ``format`` made now by ``settings`` (a settings model or a JSON object)."""
+    return Header(format=format, settings=json.loads(canonical_json(settings)), inputs=dict(inputs))
+
+
+@contextmanager
+def create(path: Path, header: Header) -> Iterator[h5py.File]:
+    """Open a new HDF5 file with its header; it appears at ``path`` only when the block ends without error."""
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs["format"] = header.format
+        file.attrs["format_version"] = header.format_version
+        file.attrs["wsisurv_version"] = header.wsisurv_version
+        file.attrs["settings"] = canonical_json(header.settings)
+        file.attrs["inputs"] = canonical_json(header.inputs)
+        file.attrs["fingerprint"] = header.fingerprint
+        yield file
+
+
+@contextmanager
+def opened(path: Path, format: str, made_by: str) -> Iterator[tuple[h5py.File, Header]]:
+    """Open an HDF5 file of ``format`` for reading.
+
+    Args:
+        path: the file.
+        format: what it must be, e.g. ``wsisurv/tiles``.
+        made_by: the command that makes such a file, for the message when it is missing.
+
+    Raises:
+        MissingArtifactError: there is no such file.
+        FormatError: it is no HDF5, is damaged, is of another format or a newer version, or lacks a key.
+    """
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. Run `{made_by}` first.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(
+            f"{path}: no readable HDF5 file ({error}); a copy cut short? Delete it and run `{made_by}` again."
+        ) from error
+    with file:
+        try:
+            header = _parse(file.attrs, path, format)
+            yield file, header
+        except KeyError as error:
+            raise FormatError(f"{path}: {error.args[0]}. Delete it and run `{made_by}` again.") from error
+        except OSError as error:
+            raise FormatError(f"{path}: damaged ({error}). Delete it and run `{made_by}` again.") from error
+
+
+def _parse(attrs: Mapping[str, Any], path: Path, format: str) -> Header:
+    seen = attrs.get("format")
+    if seen != format:
+        raise FormatError(f"{path}: format is {seen!r}, not {format!r}. Is this the right file?")
+    version = int(attrs["format_version"])
+    if version > 1:
+        raise FormatError(f"{path}: format version {version} is newer than this wsisurv knows (1). Update wsisurv.")
+    try:
+        settings, inputs = json.loads(attrs["settings"]), json.loads(attrs["inputs"])
+    except ValueError as error:
+        raise FormatError(f"{path}: settings are not JSON ({error}).") from error
+    return Header(format, settings, inputs, version, str(attrs["wsisurv_version"]))
+
+
+def read_header(path: Path, format: str, made_by: str) -> Header:
+    """Read only the header.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``opened``.
+    """
+    with opened(path, format, made_by) as (_, header):
+        return header

@@ -1,0 +1,109 @@
+"""``reports/statements.jsonl``: one line a report, with the statements proved in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsisurv.errors import MissingArtifactError
+from wsisurv.formats.atomic import read_jsonl
+
+MADE_BY = "wsisurv extract-report"
+
+Category = Literal[
+    "histological_type",
+    "grade",
+    "growth_pattern",
+    "invasion",
+    "lymphovascular_invasion",
+    "perineural_invasion",
+    "necrosis",
+    "mucin",
+    "mitoses",
+    "stroma",
+    "inflammation",
+    "margin",
+    "node",
+    "precursor",
+    "other_morphology",
+    "non_morphology",
+]
+"""What a statement is about; ``non_morphology`` occurs only with ``--keep all``."""
+
+Polarity = Literal["present", "absent", "uncertain"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Statement(_Record):
+    """One finding in a report, with its verbatim evidence."""
+
+    statement_id: str
+    """``<case_id>/<number>``."""
+    category: Category
+    polarity: Polarity
+    text: str
+    """The finding, restated briefly."""
+    evidence: str
+    """The report's own words."""
+    start: int = Field(ge=0)
+    """Where the evidence starts in the report's text, characters."""
+    end: int = Field(ge=0)
+    """Where it ends (exclusive)."""
+    match: Literal["exact", "folded", "inexact"]
+    """How the evidence was found in the report."""
+
+
+class ReportRecord(_Record):
+    """What one report gave; an empty ``statements`` says that it gave nothing."""
+
+    case_id: str
+    fingerprint: str
+    """sha256 of the settings and of the report's text."""
+    report_sha256: str
+    statements: tuple[Statement, ...]
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Findings left out, counted by kind (gross, immunohistochemistry, history …)."""
+    rejected: int = 0
+    """Findings that could not be proved; they are in rejected.jsonl."""
+
+
+class RejectedRecord(_Record):
+    """A finding that could not be proved, and why."""
+
+    case_id: str
+    category: str
+    text: str
+    evidence: str
+    reason: str
+
+
+def _parse(model: type[_Record], value: Any) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def read_statements(path: Path) -> dict[str, ReportRecord]:
+    """Read the newest record of each case, by case_id.
+
+    Raises:
+        MissingArtifactError: there is no such file.
+        FormatError: a line that is no record, by its number.
+    """
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. Run `{MADE_BY}` first.")
+    records = read_jsonl(path, lambda value: _parse(ReportRecord, value))
+    return {record.case_id: record for record in records}
+
+
+def iterate_statements(records: dict[str, ReportRecord]) -> Iterator[tuple[str, Statement]]:
+    """Yield (case_id, statement) in order of case and place in the report."""
+    for case_id in sorted(records):
+        for statement in records[case_id].statements:
+            yield case_id, statement

@@ -1,0 +1,70 @@
+"""``reports/vectors/<text-encoder>.h5``: one vector a statement."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import FormatError
+from wsisurv.formats.header import Header, create, opened
+
+FORMAT = "wsisurv/text-vectors"
+MADE_BY = "wsisurv extract-report"
+_TEXT = h5py.string_dtype()
+
+
+@dataclass(frozen=True)
+class TextVectors:
+    """Vectors of all statements.
+
+    Attributes:
+        values: float32 (n_statements, n_dimensions).
+        case_ids: the case of each row.
+        statement_ids: the statement of each row.
+        encoder: name of the text encoder.
+    """
+
+    values: NDArray[np.float32]
+    case_ids: tuple[str, ...]
+    statement_ids: tuple[str, ...]
+    encoder: str
+
+    def by_case(self) -> dict[str, NDArray[np.float32]]:
+        """Vectors of each case that has any, float32 (n_statements of the case, n_dimensions)."""
+        rows: dict[str, list[int]] = {}
+        for row, case_id in enumerate(self.case_ids):
+            rows.setdefault(case_id, []).append(row)
+        return {case_id: self.values[indices] for case_id, indices in rows.items()}
+
+
+def write_text_vectors(path: Path, vectors: TextVectors, header: Header) -> None:
+    """Write ``vectors`` whole or not at all.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with create(path, header) as file:
+        file.attrs["encoder"] = vectors.encoder
+        file.create_dataset("vectors", data=vectors.values.astype(np.float32))
+        file.create_dataset("case_ids", data=list(vectors.case_ids), dtype=_TEXT)
+        file.create_dataset("statement_ids", data=list(vectors.statement_ids), dtype=_TEXT)
+
+
+def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
+    """Read the vectors of all statements and what made them.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``header.opened``; also when rows and ids differ in number.
+    """
+    with opened(path, FORMAT, MADE_BY) as (file, header):
+        vectors = TextVectors(
+            values=file["vectors"][()],
+            case_ids=tuple(file["case_ids"].asstr()[()]),
+            statement_ids=tuple(file["statement_ids"].asstr()[()]),
+            encoder=str(file.attrs["encoder"]),
+        )
+        if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
+            raise FormatError(f"{path}: vectors and ids differ in number")
+        return vectors, header

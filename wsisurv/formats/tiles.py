@@ -1,0 +1,102 @@
+"""``tiles/<slide_id>.h5``: where the tiles of a slide are.
+
+The layout is the one that TRIDENT writes and Patho-Bench and CLAM's HDF5 branch read (attributes on the
+``coords`` dataset), with the exact resolution beside the magnifications rounded for those readers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.formats.header import Header, create, opened
+from wsisurv.units import SlideId
+
+FORMAT = "wsisurv/tiles"
+MADE_BY = "wsisurv tile"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of one slide.
+
+    Attributes:
+        slide_id: the slide.
+        slide_path: where its file was when it was tiled.
+        coords: int64 (n_tiles, 2), x and y of each tile's top left in level-0 pixels.
+        tissue: float32 (n_tiles,), share of each tile that is tissue, 0 to 1.
+        mpp: µm per pixel at level 0.
+        tile_mpp: µm per pixel of a tile.
+        tile_px: side of a tile, pixels at ``tile_mpp``.
+        tile_level0_px: side of a tile in level-0 pixels, not rounded (``tile_px · tile_mpp / mpp``).
+        overlap_px: pixels at ``tile_mpp`` shared by neighbours.
+        level0_width: width of the slide, level-0 pixels.
+        level0_height: height of the slide, level-0 pixels.
+    """
+
+    slide_id: SlideId
+    slide_path: Path
+    coords: NDArray[np.int64]
+    tissue: NDArray[np.float32]
+    mpp: float
+    tile_mpp: float
+    tile_px: int
+    tile_level0_px: float
+    overlap_px: int
+    level0_width: int
+    level0_height: int
+
+
+def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
+    """Write ``tiles`` whole or not at all.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with create(path, header) as file:
+        file.attrs["slide_id"] = tiles.slide_id
+        file.attrs["slide_path"] = str(tiles.slide_path)
+        coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
+        coords.attrs["patch_size"] = tiles.tile_px
+        coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
+        coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
+        coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
+        coords.attrs["overlap"] = tiles.overlap_px
+        coords.attrs["name"] = tiles.slide_id
+        coords.attrs["savetodir"] = str(path.parent)
+        coords.attrs["level0_width"] = tiles.level0_width
+        coords.attrs["level0_height"] = tiles.level0_height
+        coords.attrs["mpp"] = tiles.mpp
+        coords.attrs["tile_mpp"] = tiles.tile_mpp
+        coords.attrs["tile_px"] = float(tiles.tile_px)
+        coords.attrs["tile_level0_px"] = tiles.tile_level0_px
+        file.create_dataset("tissue", data=tiles.tissue.astype(np.float32))
+
+
+def read_tiles(path: Path) -> tuple[Tiles, Header]:
+    """Read the tiles of a slide and what made them.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``header.opened``.
+    """
+    with opened(path, FORMAT, MADE_BY) as (file, header):
+        coords = file["coords"]
+        return _tiles(file, coords), header
+
+
+def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
+    return Tiles(
+        slide_id=SlideId(str(file.attrs["slide_id"])),
+        slide_path=Path(str(file.attrs["slide_path"])),
+        coords=coords[()],
+        tissue=file["tissue"][()],
+        mpp=float(coords.attrs["mpp"]),
+        tile_mpp=float(coords.attrs["tile_mpp"]),
+        tile_px=int(coords.attrs["tile_px"]),
+        tile_level0_px=float(coords.attrs["tile_level0_px"]),
+        overlap_px=int(coords.attrs["overlap"]),
+        level0_width=int(coords.attrs["level0_width"]),
+        level0_height=int(coords.attrs["level0_height"]),
+    )

@@ -1,0 +1,1 @@
+"""Neural modules: attention, teacher, student."""

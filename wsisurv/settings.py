@@ -1,0 +1,171 @@
+"""What made a file: one frozen model a step, unknown keys refused, and the fingerprint of it all.
+
+Only what can change a result is a setting. Workers, devices and progress are arguments of the step.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsisurv.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TileSettings(Settings):
+    """How slides are cut into tiles."""
+
+    tile_px: int = Field(224, ge=16, le=4096)
+    """Side of a tile in pixels at ``tile_mpp``."""
+    tile_mpp: float = Field(0.5, gt=0.05, le=32)
+    """Resolution of a tile, µm per pixel; exact, not rounded to a magnification."""
+    overlap_px: int = Field(0, ge=0)
+    """Pixels at ``tile_mpp`` that neighbours share."""
+    min_tissue: float = Field(0.5, ge=0, le=1)
+    """A tile is kept when at least this share of its area is tissue."""
+    tissue_mpp: float = Field(8.0, gt=0, le=64)
+    """Resolution of the view on which tissue is found, µm per pixel."""
+    slide_mpp: float | None = Field(None, gt=0.01, le=32)
+    """Level-0 resolution given by the user; overrides the file's, µm per pixel."""
+
+
+class EmbedSettings(Settings):
+    """How tiles become features."""
+
+    encoder: str = "histomics"
+    """``histomics``, a name of the encoder table, or ``timm:NAME``."""
+    weights: str | None = None
+    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID@REVISION``, ``random``, or None (none needed)."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Arithmetic of the forward pass."""
+
+    @property
+    def random_weights(self) -> bool:
+        """True when the weights were never trained: for trying things out, not for results."""
+        return self.weights == "random"
+
+    @property
+    def folder(self) -> str:
+        """Folder name of this encoder's features in a workspace; random weights have a folder of their own."""
+        name = self.encoder.replace(":", "-").replace("/", "-")
+        return name + "-random" if self.random_weights else name
+
+
+class ReportSettings(Settings):
+    """How reports become statements."""
+
+    backend: Literal["ollama", "rules"] = "ollama"
+    model: str | None = None
+    """Model name at the Ollama server; None for ``rules``."""
+    model_digest: str | None = None
+    """Digest of that model, as the server tells it."""
+    prompt: str | None = None
+    """sha256 of prompt and schema; None for ``rules``."""
+    rules_version: int | None = None
+    """Version of the embedded rules; None for ``ollama``."""
+    keep: Literal["morphology", "all"] = "morphology"
+    """Keep what H&E morphology can show, or every finding."""
+    options: dict[str, int | float | bool] = Field(default_factory=dict)
+    """Options of the model (temperature, seed, num_ctx …)."""
+
+
+class CohortSettings(Settings):
+    """Which columns of the clinical table mean what."""
+
+    time: str = "time"
+    event: str = "event"
+    time_unit: Literal["days", "weeks", "months", "years"] = "days"
+    event_values: tuple[str, str] | None = None
+    """The table's words for (did not happen, happened), e.g. ``("Alive", "Dead")``; None takes 0/1/true/false."""
+    case: str = "case_id"
+    site: str | None = None
+    covariates: tuple[str, ...] = ()
+
+
+class TeacherSettings(Settings):
+    """How the teacher is trained."""
+
+    encoder: str = "histomics"
+    """Folder of the features, as ``EmbedSettings.folder``."""
+    text_encoder: str = "hashing"
+    hidden: int = Field(64, ge=2, le=2048)
+    """Width of the hidden layer of both branches."""
+    epochs: int = Field(60, ge=1, le=10000)
+    learning_rate: float = Field(1e-2, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    tiles_per_bag: int = Field(256, ge=0)
+    """Random tiles a bag a step; 0 takes all."""
+    folds: int = Field(5, ge=2, le=20)
+    """Folds of the cross-fitting."""
+    repeats: int = Field(3, ge=1, le=50)
+    """Repeats of the cross-fitting."""
+    seed: int = 0
+
+
+class DistillSettings(Settings):
+    """How the student is distilled."""
+
+    hidden: int = Field(64, ge=2, le=2048)
+    epochs: int = Field(60, ge=1, le=10000)
+    pretrain_epochs: int = Field(30, ge=0, le=10000)
+    """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
+    learning_rate: float = Field(1e-2, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    dropout: float = Field(0.25, ge=0, lt=1)
+    tiles_per_bag: int = Field(256, ge=0)
+    members: int = Field(5, ge=1, le=50)
+    """Students in the ensemble, each trained without one fold, whose mean is the risk."""
+    mixup: Literal["risk", "none"] = "risk"
+    """Risk-aware mix-up of bags, or none."""
+    seed: int = 0
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(model: type[S], values: Mapping[str, Any]) -> S:
+    """Validate ``values`` as ``model``.
+
+    Raises:
+        SettingsError: an unknown key or a value out of range, each named.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise SettingsError(f"{problems} (seen: {dict(values)!r})") from error
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, floats by repr, NaN refused."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(settings: Any, inputs: Mapping[str, str]) -> str:
+    """sha256 of the settings and of the inputs' fingerprints, as 64 hex digits."""
+    text = canonical_json({"settings": json.loads(canonical_json(settings)), "inputs": dict(inputs)})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``name: old → new`` for each top-level key that differs between two JSON objects."""
+    keys = sorted(old.keys() | new.keys())
+    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

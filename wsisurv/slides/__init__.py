@@ -1,0 +1,1 @@
+"""Pixels: the only room that opens slides."""

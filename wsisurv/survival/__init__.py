@@ -1,0 +1,1 @@
+"""Mathematics of survival on tensors and arrays; no files."""

@@ -1,0 +1,1 @@
+"""Steps 4 and 5: the teacher, and the student distilled from it."""

@@ -1,0 +1,310 @@
+"""Where every artifact lives; what is done, stale or failed; claims on work; the loop of a step over many items."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from wsisurv.errors import (
+    FormatError,
+    InputError,
+    MissingArtifactError,
+    StaleError,
+    StorageError,
+    WsisurvError,
+)
+from wsisurv.formats.atomic import append_jsonl, explain_storage, read_jsonl, write_jsonl
+from wsisurv.formats.header import Header, read_header
+from wsisurv.settings import changed_settings
+
+Progress = Callable[[int, int, str], None]
+"""Called with (items done, items in all, what is being done now)."""
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+    del done, total, what
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds a project's artifacts."""
+
+    root: Path
+
+    def tiles(self, slide_id: str) -> Path:
+        """Tiles of a slide."""
+        return self.root / "tiles" / f"{slide_id}.h5"
+
+    def tiled_slides(self) -> list[str]:
+        """Ids of all tiled slides, sorted."""
+        return _stems(self.root / "tiles")
+
+    def preview(self, slide_id: str) -> Path:
+        """Preview picture of a slide."""
+        return self.root / "preview" / f"{slide_id}.jpg"
+
+    def features(self, encoder: str, slide_id: str) -> Path:
+        """Features of a slide by an encoder (``EmbedSettings.folder``)."""
+        return self.root / "features" / encoder / f"{slide_id}.h5"
+
+    def embedded_slides(self, encoder: str) -> list[str]:
+        """Ids of all slides with features of an encoder, sorted."""
+        return _stems(self.root / "features" / encoder)
+
+    def encoders(self) -> list[str]:
+        """Folder names of the encoders that have features here, sorted."""
+        return sorted(folder.name for folder in (self.root / "features").glob("*") if folder.is_dir())
+
+    @property
+    def statements(self) -> Path:
+        """Statements of all reports."""
+        return self.root / "reports" / "statements.jsonl"
+
+    @property
+    def rejected(self) -> Path:
+        """Findings that could not be proved."""
+        return self.root / "reports" / "rejected.jsonl"
+
+    def vectors(self, text_encoder: str) -> Path:
+        """Vectors of the statements by a text encoder."""
+        return self.root / "reports" / "vectors" / f"{text_encoder}.h5"
+
+    def cohort(self, name: str) -> Path:
+        """Folder of a cohort: cohort.csv, audit.json, teacher.h5, guidance.h5, student.h5, risk.csv and others."""
+        return self.root / "cohorts" / name
+
+    def cohorts(self) -> list[str]:
+        """Names of the cohorts, sorted."""
+        return sorted(file.parent.name for file in (self.root / "cohorts").glob("*/cohort.csv"))
+
+    def the_cohort(self, name: str | None) -> str:
+        """``name``, or the only cohort there is.
+
+        Raises:
+            InputError: no name was given and there is not exactly one cohort, or there is none of that name.
+        """
+        names = self.cohorts()
+        if name is None and len(names) == 1:
+            return names[0]
+        if name in names:
+            return str(name)
+        known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
+        wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
+        raise InputError(
+            f"{self.root}: {wanted}; {known}. `wsisurv train-teacher --cohort NAME --clinical FILE` makes one."
+        )
+
+    def failures(self, step: str) -> Path:
+        """Ledger of a step's failures."""
+        return self.root / "failures" / f"{step}.jsonl"
+
+    @contextmanager
+    def claim(self, step: str, item: str) -> Iterator[bool]:
+        """Claim an item for this process; gives False when a living process holds it.
+
+        The lock is the kernel's, so it ends with its process, however that dies.
+        """
+        path = self.root / ".claims" / step / f"{item}.lock"
+        with explain_storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def _stems(folder: Path) -> list[str]:
+    return sorted(file.stem for file in folder.glob("*.h5") if not file.name.startswith("."))
+
+
+class State(Enum):
+    """What is known of an artifact before any work."""
+
+    MISSING = "missing"
+    DONE = "done"
+    STALE = "stale"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class Check:
+    """State of an artifact, with what differs where it is stale."""
+
+    state: State
+    changes: tuple[str, ...] = ()
+
+
+def check(path: Path, wanted: Header) -> Check:
+    """Compare the file at ``path`` with the header that it should have."""
+    try:
+        header = read_header(path, wanted.format, made_by="the step")
+    except MissingArtifactError:
+        return Check(State.MISSING)
+    except FormatError:
+        return Check(State.DAMAGED)
+    if header.fingerprint == wanted.fingerprint:
+        return Check(State.DONE)
+    changes = changed_settings(header.settings, wanted.settings)
+    changes += [f"{name} is not the one it was made from" for name in _changed_inputs(header.inputs, wanted.inputs)]
+    return Check(State.STALE, tuple(changes))
+
+
+def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def refuse_stale(stale: Mapping[Path, Sequence[str]]) -> None:
+    """Stop before any work where artifacts are stale.
+
+    Raises:
+        StaleError: ``stale`` is not empty; names the changed settings and a file.
+    """
+    if not stale:
+        return
+    changes = sorted({change for changes in stale.values() for change in changes})
+    first = next(iter(stale))
+    more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+    raise StaleError(
+        f"{first}{more}: made otherwise than asked now ({'; '.join(changes)}). "
+        "Use --redo to make it anew, the old settings to keep it, or another --workspace to have both."
+    )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that a step could not do."""
+
+    id: str
+    path: str
+    error: str
+    message: str
+    when: str
+    fingerprint: str
+
+
+@dataclass
+class Summary:
+    """What a step did: counts to print, and the failures that decide the exit code."""
+
+    step: str
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    """Being done by another process now."""
+    failed: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Lines worth a person's attention (zero tiles, damaged file made anew …)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item of a step: from ``source`` to ``output``."""
+
+    id: str
+    source: Path
+    output: Path
+    header: Header
+
+
+def run_jobs(
+    workspace: Workspace,
+    step: str,
+    jobs: Sequence[Job],
+    do: Callable[[Job], str | None],
+    *,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Do every job that is not done; one that fails is written to the ledger and the others go on.
+
+    Args:
+        workspace: where the ledger and the claims live.
+        step: name of the step, e.g. ``tile``.
+        jobs: the items, each with the header that its output must have.
+        do: does one job, writes its output, and may return a note for the summary.
+        redo: make stale outputs anew; what is done is kept, so that an interrupted redo goes on.
+        progress: told after each job.
+
+    Raises:
+        StaleError: an output was made otherwise; raised before any work.
+        StorageError: there is no room; the other jobs would fail as well, so the run stops.
+    """
+    summary = Summary(step)
+    checks = {job.id: check(job.output, job.header) for job in jobs}
+    if not redo:
+        refuse_stale({job.output: checks[job.id].changes for job in jobs if checks[job.id].state is State.STALE})
+    try:
+        for number, job in enumerate(jobs):
+            progress(number, len(jobs), job.id)
+            _run_job(workspace, job, do, checks[job.id], summary)
+        progress(len(jobs), len(jobs), "")
+    finally:
+        forget_failures(workspace, step, [*summary.done, *summary.kept])
+    return summary
+
+
+def _run_job(workspace: Workspace, job: Job, do: Callable[[Job], str | None], seen: Check, summary: Summary) -> None:
+    if seen.state is State.DONE:
+        summary.kept.append(job.id)
+        return
+    with workspace.claim(summary.step, job.id) as claimed:
+        if not claimed:
+            summary.elsewhere.append(job.id)
+            return
+        if check(job.output, job.header).state is State.DONE:  # another process was quicker
+            summary.kept.append(job.id)
+            return
+        if seen.state is State.DAMAGED:
+            summary.notes.append(f"{job.output}: was damaged, made anew")
+        try:
+            note = do(job)
+        except StorageError:
+            raise
+        except (WsisurvError, OSError) as error:
+            failure = make_failure(job.id, job.source, error, job.header.fingerprint)
+            record_failure(workspace, summary.step, failure)
+            summary.failed.append(failure)
+            return
+        summary.done.append(job.id)
+        if note:
+            summary.notes.append(note)
+
+
+def make_failure(id: str, path: Path, error: Exception, fingerprint: str) -> Failure:
+    """Describe a failure that happened now."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return Failure(id, str(path), type(error).__name__, str(error), when, fingerprint)
+
+
+def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
+    """Add a failure to the step's ledger."""
+    append_jsonl(workspace.failures(step), vars(failure))
+
+
+def read_failures(workspace: Workspace, step: str) -> list[Failure]:
+    """Failures in the step's ledger."""
+    return read_jsonl(workspace.failures(step), lambda value: Failure(**value))
+
+
+def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> None:
+    """Take items that are done now out of the step's ledger, and older failures of the same item."""
+    path = workspace.failures(step)
+    if not path.exists():
+        return
+    finished = set(done)
+    newest = {failure.id: failure for failure in read_failures(workspace, step) if failure.id not in finished}
+    if newest:
+        write_jsonl(path, [vars(failure) for failure in newest.values()])
+    else:
+        path.unlink()
