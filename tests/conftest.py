@@ -1,0 +1,76 @@
+"""Fixtures for every room: slides that OpenSlide opens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+MakeSlide = Callable[..., Path]
+
+
+def tissue_image(width: int, height: int, seed: int = 0) -> Image:
+    """Glass with one oval piece of pink tissue with purple nuclei, filling about half of the slide."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[:height, :width]
+    oval = ((x - width / 2) / (0.42 * width)) ** 2 + ((y - height / 2) / (0.38 * height)) ** 2 < 1
+    image = np.full((height, width, 3), (243, 242, 244), np.float32)
+    image[oval] = (222, 160, 195)
+    nuclei = np.kron(rng.random((height // 8 + 1, width // 8 + 1)) < 0.15, np.ones((8, 8), bool))[:height, :width]
+    image[oval & nuclei] = (110, 70, 140)
+    image += rng.normal(0, 3, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def write_slide(
+    path: Path,
+    image: Image | tuple[int, int],
+    mpp: float | tuple[float, float] | None = 0.5,
+    levels: int = 3,
+    compression: str = "jpeg",
+    tile: int = 256,
+    seed: int = 0,
+) -> Path:
+    """Write a tiled pyramidal TIFF that OpenSlide opens as generic TIFF; each level halves the one before.
+
+    Args:
+        path: where; folders are made.
+        image: uint8 (height, width, 3), or (width, height) for a drawn oval of tissue on glass.
+        mpp: µm per pixel, or (x, y); None writes no resolution.
+        levels: number of levels, level 0 included.
+        compression: ``jpeg``, or ``deflate`` for pixels that come back as they were.
+        tile: side of the TIFF's own tiles, pixels.
+        seed: of the drawing.
+    """
+    pixels = tissue_image(*image, seed=seed) if isinstance(image, tuple) else np.asarray(image, np.uint8)
+    options: dict[str, Any] = {
+        "photometric": "rgb",
+        "tile": (tile, tile),
+        "compression": compression,
+        "metadata": None,
+        "software": False,
+    }
+    if compression == "jpeg":
+        options["compressionargs"] = {"level": 90}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path, bigtiff=False) as file:
+        for level in range(levels):
+            if mpp is not None:
+                mpp_x, mpp_y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
+                options["resolution"] = (1e4 / mpp_x / 2**level, 1e4 / mpp_y / 2**level)
+                options["resolutionunit"] = "CENTIMETER"
+            file.write(pixels, subfiletype=1 if level else 0, **options)
+            height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2
+            blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
+            pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_slide() -> MakeSlide:
+    """``make_slide(path, image_or_size, mpp=0.5, levels=3, compression="jpeg")``; see ``write_slide``."""
+    return write_slide
