@@ -1,0 +1,161 @@
+"""Which files are slides, what each is called, and a cheap fingerprint of one."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
+from wsisurv.units import SlideId
+
+ENDINGS = (
+    ".bif",  # Ventana
+    ".czi",  # Zeiss
+    ".dcm",  # DICOM
+    ".mrxs",  # MIRAX
+    ".ndpi",  # Hamamatsu
+    ".scn",  # Leica
+    ".svs",  # Aperio
+    ".svslide",  # Sakura
+    ".tif",  # Aperio, Huron, Trestle, Ventana, generic tiled TIFF
+    ".tiff",  # Philips, generic tiled TIFF
+    ".vms",  # Hamamatsu
+    ".vmu",  # Hamamatsu
+)
+"""Endings of the formats that OpenSlide documents."""
+
+_MIB = 1 << 20
+_SERIES_TAG = b"\x20\x00\x0e\x00UI"  # DICOM (0020,000E) SeriesInstanceUID, explicit little endian
+
+
+def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
+    """Find slides in files and folders, sorted by slide_id.
+
+    A slide_id is the file's name without its ending. DICOM instances of one series are one slide: named after their
+    folder when that holds this one series in several files, else after the first file. A folder is searched at any
+    depth for known endings, hidden files and folders left out; a file named explicitly is taken whatever its ending.
+
+    Raises:
+        NoSlidesError: a path is not there, or no slide is in any of them.
+        DuplicateSlideError: two different files have one slide_id.
+    """
+    found: dict[SlideId, Path] = {}
+    seen: dict[Path, Path] = {}
+    for path in _merge_series(_candidates(paths)):
+        real = path.resolve()
+        if real in seen:
+            continue
+        seen[real] = path
+        slide_id = _name(path)
+        if slide_id in found:
+            raise DuplicateSlideError(
+                f"two slides are called {slide_id!r}: {found[slide_id]} and {path}. Rename one, or name only the one "
+                "that is wanted."
+            )
+        found[slide_id] = path
+    if not found:
+        raise NoSlidesError(
+            f"no slide in {', '.join(str(path) for path in paths) or 'nothing'}: looked at any depth for files ending "
+            f"in {' '.join(ENDINGS)} (hidden ones left out)."
+        )
+    return dict(sorted(found.items()))
+
+
+def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from _walk(path)
+        elif path.exists():
+            yield path
+        else:
+            raise NoSlidesError(f"{path}: no such file or folder.")
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Files with a known ending, in order of name; links to folders are followed, each folder once."""
+    visited = set()
+    for folder, folders, files in os.walk(top, followlinks=True):
+        visited.add(os.path.realpath(folder))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in visited
+        )
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+                yield Path(folder, name)
+
+
+def _merge_series(paths: Iterable[Path]) -> Iterator[Path]:
+    """Pass everything on, but of each DICOM series only its first file."""
+    given: set[Path] = set()
+    for path in paths:
+        first = instances(path)[0]
+        if first not in given:
+            given.add(first)
+            yield first
+
+
+def _name(path: Path) -> SlideId:
+    files = instances(path)
+    alone = len(files) > 1 and files == _dicom_files(path.parent)
+    return SlideId(path.resolve().parent.name if alone else path.stem)
+
+
+def instances(path: Path) -> list[Path]:
+    """Files of the same DICOM series in the same folder, sorted by name; for any other format ``[path]``."""
+    if path.suffix.lower() != ".dcm" or (series := _series(path)) is None:
+        return [path]
+    return [file for file in _dicom_files(path.parent) if _series(file) == series] or [path]
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".dcm" and not file.name.startswith("."))
+
+
+def _series(path: Path) -> bytes | None:
+    """The series that a DICOM file says it belongs to; the element comes early, before any pixels."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_MIB // 4)
+    except OSError:
+        return None
+    at = start.find(_SERIES_TAG)
+    if at < 0:
+        return None
+    value = at + len(_SERIES_TAG) + 2
+    length = int.from_bytes(start[value - 2 : value], "little")
+    return start[value : value + length].rstrip(b"\0 ")
+
+
+def slide_fingerprint(path: Path) -> str:
+    """Fingerprint of a slide's content, whatever its folder is: 64 hex digits.
+
+    Taken from the size and the first and last MiB, so that a slide of gigabytes takes milliseconds; for MIRAX and
+    DICOM, also from names and sizes of the files that belong to it.
+
+    Raises:
+        SlideError: the file can't be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        size = path.stat().st_size
+        digest.update(f"{size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_MIB))
+            if size > _MIB:
+                file.seek(max(_MIB, size - _MIB))
+                digest.update(file.read(_MIB))
+        for companion in _companions(path):
+            digest.update(f"{companion.name}\t{companion.stat().st_size}\n".encode())
+    except OSError as error:
+        raise SlideError(f"{path}: can't be read ({error.strerror or error}).") from error
+    return digest.hexdigest()
+
+
+def _companions(path: Path) -> list[Path]:
+    ending = path.suffix.lower()
+    if ending == ".mrxs":
+        folder = path.with_suffix("")
+        return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    return instances(path) if ending == ".dcm" else []

@@ -1,0 +1,241 @@
+"""Pixels of a slide at any exact resolution: the only module that opens slides.
+
+Coordinates are always pixels of level 0, x to the right and y down; sizes are pixels of what is returned.
+"""
+
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsisurv.errors import MissingMppError, SlideError
+from wsisurv.formats.tiles import Tiles
+
+UPSAMPLING = 1.01
+"""A level may be enlarged by this much: pyramids and scanners miss round numbers by fractions of a percent."""
+
+_BLOCK_PX = 2048  # side of what is read at once, so a view needs some 30 MB beside itself, whatever the slide
+_PLAUSIBLE_MPP = (0.05, 32.0)  # a 100× objective gives about 0.1; resolution tags left at 72 dpi give 353
+_UNITS_UM = {"centimeter": 1e4, "inch": 25400.0}
+_FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
+
+
+class Slide:
+    """An open slide; use it as a context manager.
+
+    Args:
+        path: the slide's file.
+        slide_mpp: level-0 resolution, µm per pixel, instead of what the file says.
+
+    Attributes:
+        path: the slide's file.
+        mpp: µm per pixel at level 0.
+        width: of level 0, pixels.
+        height: of level 0, pixels.
+        level_downsamples: how many level-0 pixels a pixel of each level spans.
+
+    Raises:
+        SlideError: it can't be opened, or its pixels are not square to within one percent.
+        MissingMppError: the file says nothing (plausible) of its resolution and no ``slide_mpp`` is given.
+    """
+
+    def __init__(self, path: Path, slide_mpp: float | None = None) -> None:
+        self.path = path
+        self._failed: str | None = None
+        try:
+            self._handle = openslide.OpenSlide(path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
+        try:
+            properties = dict(self._handle.properties)
+            self.width, self.height = self._handle.dimensions
+            self.level_downsamples: tuple[float, ...] = self._handle.level_downsamples
+            self._level_sizes = self._handle.level_dimensions
+            self.mpp = _mpp(path, properties) if slide_mpp is None else slide_mpp
+        except openslide.OpenSlideError as error:
+            self.close()
+            raise self._error(error) from error
+        except SlideError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def view(self, mpp: float) -> NDArray[np.uint8]:
+        """Read the whole slide at exactly ``mpp`` µm per pixel, each pixel the mean of what it covers.
+
+        A last row or column that the slide fills only in part shows the part that is there. Read in blocks, so
+        that memory stays small for slides without a pyramid too.
+
+        Returns:
+            uint8 (ceil(height · self.mpp / mpp), ceil(width · self.mpp / mpp), 3), RGB, white where nothing was
+            scanned.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        scale = mpp / self.mpp
+        level = self._best_level(scale)
+        ratio = scale / self.level_downsamples[level]  # level pixels a view pixel
+        level_width, level_height = self._level_sizes[level]
+        view = np.empty((_cells(self.height, scale), _cells(self.width, scale), 3), np.uint8)
+        step = max(1, int(_BLOCK_PX / ratio))
+        for top in range(0, view.shape[0], step):
+            rows = min(step, view.shape[0] - top)
+            y0, y1 = _span(top * ratio, (top + rows) * ratio, level_height)
+            for left in range(0, view.shape[1], step):
+                columns = min(step, view.shape[1] - left)
+                x0, x1 = _span(left * ratio, (left + columns) * ratio, level_width)
+                offset_x, offset_y = left * ratio - x0, top * ratio - y0
+                right, bottom = offset_x + columns * ratio, offset_y + rows * ratio
+                block = _padded(self._read(level, x0, y0, x1 - x0, y1 - y0), right, bottom)
+                box = (offset_x, offset_y, min(right, block.width), min(bottom, block.height))
+                part = block.resize((columns, rows), Image.Resampling.BOX, box=box)
+                view[top : top + rows, left : left + columns] = np.asarray(part)
+        return view
+
+    def region(self, x: float, y: float, side_level0_px: float, out_px: int) -> NDArray[np.uint8]:
+        """Read a square whose top left is at level-0 (x, y), resampled with antialiasing.
+
+        Args:
+            x: left, level-0 pixels.
+            y: top, level-0 pixels.
+            side_level0_px: side in level-0 pixels; need not be whole.
+            out_px: side of the result.
+
+        Returns:
+            uint8 (out_px, out_px, 3), RGB, white where nothing was scanned.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        level = self._best_level(side_level0_px / out_px)
+        downsample = self.level_downsamples[level]
+        left, top, side = x / downsample, y / downsample, side_level0_px / downsample
+        margin = 0.0 if side == out_px and left == int(left) and top == int(top) else _FILTER_SUPPORT * side / out_px
+        x0, x1 = _with_margin(left, left + side, margin, self._level_sizes[level][0])
+        y0, y1 = _with_margin(top, top + side, margin, self._level_sizes[level][1])
+        image = self._read(level, x0, y0, x1 - x0, y1 - y0)
+        box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
+        return np.asarray(image.resize((out_px, out_px), Image.Resampling.BICUBIC, box=box))
+
+    def _best_level(self, scale: float) -> int:
+        """The coarsest level that need not be enlarged to reach ``scale`` level-0 pixels a pixel."""
+        fitting = [level for level, factor in enumerate(self.level_downsamples) if factor <= scale * UPSAMPLING]
+        return max(fitting, key=lambda level: self.level_downsamples[level], default=0)
+
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+        """Read pixels of a level, x and y counted in that level, over white."""
+        if self._failed is not None:
+            raise SlideError(self._failed)
+        downsample = self.level_downsamples[level]
+        try:
+            image = self._handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
+        except openslide.OpenSlideError as error:
+            raise self._error(error) from error
+        if image.getchannel("A").getextrema()[0] == 255:
+            return image.convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+
+    def _error(self, error: Exception) -> SlideError:
+        """Remember a failure: OpenSlide refuses everything after one, in words that no longer tell why."""
+        self._failed = f"{self.path}: can't be read (OpenSlide: {error}). Is the file whole?"
+        return SlideError(self._failed)
+
+
+def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray[np.uint8]:
+    """Read the pixels of tiles.
+
+    Args:
+        slide: the open slide that they were cut from.
+        tiles: where they are.
+        rows: which of them, as a slice of ``tiles.coords``; None for all.
+
+    Returns:
+        uint8 (n, tile_px, tile_px, 3), RGB.
+
+    Raises:
+        SlideError: the file is damaged.
+    """
+    coords = tiles.coords if rows is None else tiles.coords[rows]
+    pixels = np.empty((len(coords), tiles.tile_px, tiles.tile_px, 3), np.uint8)
+    for index, (x, y) in enumerate(coords):
+        pixels[index] = slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px)
+    return pixels
+
+
+def _cells(length: int, scale: float) -> int:
+    """How many pixels of ``scale`` cover ``length``; a sliver of rounding does not count."""
+    return max(1, math.ceil(length / scale - 1e-6))
+
+
+def _span(start: float, stop: float, limit: int) -> tuple[int, int]:
+    """Whole pixels that cover start to stop, within 0 to limit and never empty."""
+    first = min(math.floor(start), limit - 1)
+    return first, max(first + 1, min(math.ceil(stop), limit))
+
+
+def _with_margin(start: float, stop: float, margin: float, limit: int) -> tuple[int, int]:
+    """Whole pixels from start to stop with a margin for the filter, but none of the void beside the slide for it."""
+    first = max(math.floor(start - margin), min(0, math.floor(start)))
+    last = min(math.ceil(stop + margin), max(limit, math.ceil(stop)))
+    return first, last
+
+
+def _padded(image: Image.Image, right: float, bottom: float) -> Image.Image:
+    """Repeat the last pixels where a view's last pixels reach beyond the slide, to ``right`` and ``bottom``."""
+    columns = max(0, math.ceil(right - image.width - 1e-6))
+    rows = max(0, math.ceil(bottom - image.height - 1e-6))
+    if not (columns or rows):
+        return image
+    return Image.fromarray(np.pad(np.asarray(image), ((0, rows), (0, columns), (0, 0)), mode="edge"))
+
+
+def _mpp(path: Path, properties: dict[str, str]) -> float:
+    """Level-0 resolution from the file: OpenSlide's, else that of the standard TIFF tags.
+
+    Objective power is not a resolution: 20× is 0.46 on one scanner and 0.5 on the next.
+    """
+    x, y = (_number(properties, f"openslide.mpp-{axis}") for axis in "xy")
+    if x is None or y is None:
+        unit = _UNITS_UM.get(properties.get("tiff.ResolutionUnit", ""))
+        per_unit = [_number(properties, f"tiff.{axis}Resolution") for axis in "XY"]
+        x, y = (unit / value if unit and value else None for value in per_unit)
+    way_out = "Give it with --slide-mpp if you know it (0.25 is usual for 40×, 0.5 for 20×)."
+    if x is None or y is None:
+        power = properties.get("openslide.objective-power")
+        hint = f" (only an objective power of {power})" if power else ""
+        raise MissingMppError(f"{path}: the file does not say its resolution, µm per pixel{hint}. {way_out}")
+    low, high = _PLAUSIBLE_MPP
+    if not (low <= x <= high and low <= y <= high):
+        raise MissingMppError(f"{path}: the resolution in the file, {x:g} × {y:g} µm per pixel, can't be. {way_out}")
+    if abs(x - y) > 0.01 * max(x, y):
+        raise SlideError(
+            f"{path}: pixels are not square: {x:g} µm per pixel along x, {y:g} along y. If one is wrong, give the "
+            "right resolution with --slide-mpp."
+        )
+    return (x + y) / 2
+
+
+def _number(properties: dict[str, str], key: str) -> float | None:
+    try:
+        value = float(properties[key])
+    except (KeyError, ValueError):
+        return None
+    return value if value > 0 and math.isfinite(value) else None

@@ -1,0 +1,125 @@
+"""Where tiles lie: a grid at the exact resolution asked, and how much of each tile is tissue."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import SettingsError, SlideError
+from wsisurv.settings import TileSettings
+
+_SLACK = 1e-3  # level-0 pixels by which rounding may carry a tile over the slide's edge
+_FINER = 0.99  # a tile may be finer than the scan by one percent, not more
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All places of a tile on a slide, in rows and columns.
+
+    Attributes:
+        xs: int64 (n_columns,), left of each column in level-0 pixels.
+        ys: int64 (n_rows,), top of each row in level-0 pixels.
+        side: side of a tile in level-0 pixels, not rounded.
+    """
+
+    xs: NDArray[np.int64]
+    ys: NDArray[np.int64]
+    side: float
+
+    def coords(self, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Top lefts (x, y) where ``keep`` (n_rows, n_columns) is true, row by row: int64 (n_tiles, 2)."""
+        rows, columns = np.nonzero(keep)
+        return np.stack([self.xs[columns], self.ys[rows]], axis=1)
+
+
+def check_overlap(settings: TileSettings) -> None:
+    """Refuse an overlap that leaves no step.
+
+    Raises:
+        SettingsError: neighbours would share the whole tile or more.
+    """
+    if settings.overlap_px >= settings.tile_px:
+        raise SettingsError(
+            f"an overlap of {settings.overlap_px} px leaves no step between tiles of {settings.tile_px} px; "
+            f"at most {settings.tile_px - 1} is possible."
+        )
+
+
+def make_grid(width: int, height: int, mpp: float, settings: TileSettings) -> Grid:
+    """Lay the grid: tile k starts at ``round(k · step)``, step = ``(tile_px - overlap_px) · tile_mpp / mpp``.
+
+    Rounding each start, not the step, keeps the last tile within half a level-0 pixel of where it belongs. Every
+    tile lies wholly on the slide.
+
+    Args:
+        width: of the slide, level-0 pixels.
+        height: of the slide, level-0 pixels.
+        mpp: µm per pixel at level 0.
+        settings: size, resolution and overlap of the tiles.
+
+    Raises:
+        SettingsError: the overlap is not smaller than the tile.
+        SlideError: the tiles would be finer than the scan, or larger than the slide.
+    """
+    check_overlap(settings)
+    if settings.tile_mpp < _FINER * mpp:
+        raise SlideError(
+            f"scanned at {mpp:g} µm per pixel, so tiles of {settings.tile_mpp:g} would be made up, not seen. Use "
+            f"--tile-mpp {math.ceil(mpp * 1000) / 1000:g} or more, for every slide of the cohort, or leave this one "
+            "out."
+        )
+    side = settings.tile_px * settings.tile_mpp / mpp
+    step = (settings.tile_px - settings.overlap_px) * settings.tile_mpp / mpp
+    grid = Grid(_starts(width, side, step), _starts(height, side, step), side)
+    if not (len(grid.xs) and len(grid.ys)):
+        um = settings.tile_px * settings.tile_mpp
+        raise SlideError(
+            f"the slide, {width * mpp:.0f} × {height * mpp:.0f} µm, is smaller than one tile of {um:.0f} × {um:.0f} "
+            "µm. Use a smaller --tile-px, or check --slide-mpp."
+        )
+    return grid
+
+
+def _starts(length: int, side: float, step: float) -> NDArray[np.int64]:
+    count = max(0, math.floor((length - side + _SLACK) / step) + 2)  # one too many: rounding may go either way
+    starts = np.rint(np.arange(count) * step).astype(np.int64)
+    return np.asarray(starts[starts + side <= length + _SLACK])
+
+
+def tissue_shares(mask: NDArray[np.bool_], scale: float, grid: Grid) -> NDArray[np.float32]:
+    """Share of each place's area that is tissue, exact for the mask: its edges cut mask pixels where they fall.
+
+    The integral of a mask is bilinear within each of its pixels, so interpolating the summed-area table between its
+    corners gives the area up to any point. Rows and columns are summed one after the other.
+
+    Args:
+        mask: (height, width), true is tissue; covers the grid.
+        scale: side of a mask pixel, level-0 pixels.
+        grid: the places.
+
+    Returns:
+        float32 (n_rows, n_columns), 0 to 1.
+
+    Source: Crow 1984, Summed-area tables for texture mapping.
+    """
+    down = _between(_summed(mask.astype(np.float64)), grid.ys, grid.side, scale)
+    area = _between(_summed(down.T), grid.xs, grid.side, scale).T
+    shares = area * (scale / grid.side) ** 2
+    return np.clip(shares, 0, 1).astype(np.float32)
+
+
+def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+
+
+def _between(summed: NDArray[np.float64], starts: NDArray[np.int64], side: float, scale: float) -> NDArray[np.float64]:
+    """Sum between start and start + side of each place along the first axis, edges cut linearly."""
+
+    def up_to(at: NDArray[np.floating]) -> NDArray[np.float64]:
+        at = np.clip(at / scale, 0, len(summed) - 1)
+        below = np.minimum(at.astype(np.int64), len(summed) - 2)
+        part = (at - below)[:, None]
+        return np.asarray(summed[below] * (1 - part) + summed[below + 1] * part)
+
+    return up_to(starts + side) - up_to(starts.astype(np.float64))

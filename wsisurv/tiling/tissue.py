@@ -1,0 +1,115 @@
+"""Where a slide has tissue: a low-power view to a mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+_SMOOTH_UM = 10.0  # nuclei and gaps between fibres belong to the tissue around them
+_WHITE_RANGE = (225, 255)  # glass is at least this bright, so a slide full of pale tissue is not taken for white
+_THRESHOLD_RANGE = (0.04, 0.11)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
+_MIN_PIECE_UM2 = 10_000.0  # specks below, and holes below are filled: about the area of one default tile
+_MIN_INK_UM2 = 40_000.0  # ink comes in strokes; a folded fibre or a lake of blood is mostly smaller
+_INK_EDGE_UM = 32.0  # a stroke's soft edge, too pale for its colour to show
+_MAX_INK_SHARE = 0.5  # more "ink" than this is a stain we misread: keep it, and say so
+_BINS = 256
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Tissue of a slide.
+
+    Attributes:
+        mask: bool (height, width), as the view it was found on.
+        ink: bool (height, width), what was left out as pen marks.
+        flags: what a person should know of this slide, in words.
+    """
+
+    mask: NDArray[np.bool_]
+    ink: NDArray[np.bool_]
+    flags: tuple[str, ...] = ()
+
+
+def find_tissue(view: NDArray[np.uint8], mpp: float) -> Tissue:
+    """Find tissue by its optical density and colour, without pen marks.
+
+    A pixel's score is its largest optical density over the channels less half of the smallest, so that coloured
+    absorption counts twice as much as grey (dust, shadows of the coverslip). The threshold is Otsu's on the score,
+    held within a range, so that blank glass gives nothing and a slide full of tissue gives all.
+
+    Args:
+        view: uint8 (height, width, 3), RGB.
+        mpp: resolution of the view, µm per pixel.
+
+    Source: Otsu 1979, A threshold selection method from gray-level histograms.
+    """
+    score = _score(view, mpp)
+    found = score > np.clip(otsu(score), *_THRESHOLD_RANGE)
+    found = _fill_holes(_drop_small(found, mpp, _MIN_PIECE_UM2), mpp, _MIN_PIECE_UM2)
+    ink = find_ink(view, mpp) & found
+    share = ink.sum() / max(1, found.sum())
+    nothing = np.zeros_like(found)
+    if share == 0:
+        return Tissue(found, nothing)
+    if share > _MAX_INK_SHARE:
+        return Tissue(found, nothing, (f"{share:.0%} of the tissue has the colour of ink; kept, look at the preview",))
+    return Tissue(_drop_small(found & ~ink, mpp, _MIN_PIECE_UM2), ink)
+
+
+def _score(view: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
+    white = np.clip(np.percentile(view.reshape(-1, 3), 99.5, axis=0), *_WHITE_RANGE)
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    density = np.maximum(0, -np.log10(np.maximum(levels, 1) / white)).astype(np.float32)  # by value and channel
+    channels = [density[view[..., channel], channel] for channel in range(3)]
+    score = np.maximum.reduce(channels) - 0.5 * np.minimum.reduce(channels)
+    return np.asarray(ndimage.gaussian_filter(score, _SMOOTH_UM / mpp / 2, mode="nearest"))
+
+
+def otsu(values: NDArray[np.float32]) -> float:
+    """Threshold that parts the values into two classes of greatest variance between them."""
+    counts, edges = np.histogram(values, bins=_BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
+    return float(edges[1 + np.argmax(np.nan_to_num(between))])
+
+
+def find_ink(view: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
+    """Pen marks of green, blue, red and black ink, with their soft edges: bool (height, width).
+
+    Haematoxylin and eosin both absorb green most, so a pixel where red is absorbed more than green (green and blue
+    ink) is none of theirs. Red ink absorbs blue as much as green, and far more than eosin does. Black ink is dark
+    without any colour, where the darkest nuclei and folds stay purple.
+    """
+    red, green, blue = (view[..., channel].astype(np.int16) for channel in range(3))
+    brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    colours = (
+        (green - red > 20) & (green - blue > -10),
+        (blue - red > 50) & (green - red > 8),
+        (red > 120) & (red - green > 0.6 * red) & (red - blue > 0.6 * red),
+        (brightest < 85) & (brightest - darkest < 25),
+    )
+    ink = np.zeros(view.shape[:2], bool)
+    for colour in colours:
+        ink |= _drop_small(colour, mpp, _MIN_INK_UM2)
+    if not ink.any():
+        return ink
+    return np.asarray(ndimage.distance_transform_edt(~ink) * mpp <= _INK_EDGE_UM)
+
+
+def _drop_small(mask: NDArray[np.bool_], mpp: float, min_um2: float) -> NDArray[np.bool_]:
+    """Leave out pieces (joined by sides) smaller than ``min_um2``."""
+    labels, _ = ndimage.label(mask)
+    large = np.bincount(labels.ravel()) * mpp**2 >= min_um2
+    large[0] = False
+    return np.asarray(large[labels])
+
+
+def _fill_holes(mask: NDArray[np.bool_], mpp: float, max_um2: float) -> NDArray[np.bool_]:
+    """Fill holes smaller than ``max_um2``; what touches the edge of the view is no hole."""
+    holes = np.asarray(ndimage.binary_fill_holes(mask)) & ~mask
+    return mask | (holes & ~_drop_small(holes, mpp, max_um2))
