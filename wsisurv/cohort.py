@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from wsisurv.errors import CohortError, FormatError, MissingArtifactError
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
 from wsisurv.formats.atomic import write_text
-from wsisurv.settings import CohortSettings, canonical_json, fingerprint
+from wsisurv.settings import CohortSettings, canonical_json, changed_settings, fingerprint
 from wsisurv.units import CaseId, SlideId
 
 _SHOWN = 5
@@ -348,3 +348,32 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
             f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew."
         ) from error
     return Cohort(saved["name"], cases, settings), audit
+
+
+def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = False) -> None:
+    """Write a cohort unless the same one is there already.
+
+    Raises:
+        StaleError: another cohort is there under this name and ``redo`` is False.
+        StorageError: no room or no permission.
+    """
+    if (folder / "cohort.csv").exists() and not redo:
+        saved, _ = read_cohort(folder)
+        if saved.fingerprint != cohort.fingerprint:
+            raise StaleError(
+                f"{folder}: {_difference(saved, cohort)}. Use --redo to make the cohort anew, another --cohort name, "
+                "or leave out --clinical to go on with the saved one."
+            )
+    write_cohort(folder, cohort, audit)
+
+
+def _difference(old: Cohort, new: Cohort) -> str:
+    """What changed between two cohorts, in words."""
+    changes = changed_settings(old.settings.model_dump(mode="json"), new.settings.model_dump(mode="json"))
+    before, after = ({case.case_id: case for case in cohort.cases} for cohort in (old, new))
+    gone, come = before.keys() - after.keys(), after.keys() - before.keys()
+    other = [case_id for case_id in before.keys() & after.keys() if before[case_id] != after[case_id]]
+    for word, ids in (("gone", gone), ("new", come), ("changed", other)):
+        if ids:
+            changes.append(f"{len(ids)} cases {word} ({_some(sorted(ids))})")
+    return "the cohort was made otherwise: " + "; ".join(changes)

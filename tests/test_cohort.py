@@ -1,0 +1,177 @@
+import pytest
+
+from wsisurv.cohort import (
+    build_cohort,
+    match_case,
+    read_clinical,
+    read_cohort,
+    read_slide_map,
+    read_table,
+    save_cohort,
+    write_cohort,
+)
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
+from wsisurv.settings import CohortSettings
+
+SETTINGS = CohortSettings(site="hospital", covariates=("age", "stage"))
+# Rows out of order, tied times, a missing covariate, a case of two slides (B-2).
+TABLE = """case_id,time,event,hospital,age,stage
+B-2,300,1,north,61,II
+A-1,120.5,0,south,NA,III
+C-3,300,True,north,45,[Discrepancy]
+D-4,10,false,south,70,I
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "clinical.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def build(table, slides=("A-1", "B-2_a", "B-2_b", "C-3-DX1", "Z-9"), reports=("A-1", "Q-0"), **options):
+    clinical = read_clinical(table, SETTINGS, drop_incomplete=True)
+    return build_cohort("crc", clinical, SETTINGS, slide_ids=slides, report_case_ids=reports, **options)
+
+
+def test_cases_slides_and_reports_are_matched_and_the_rest_is_listed(table):
+    cohort, audit = build(table)
+    assert [(case.case_id, case.slide_ids) for case in cohort.cases] == [
+        ("A-1", ("A-1",)),
+        ("B-2", ("B-2_a", "B-2_b")),
+        ("C-3", ("C-3-DX1",)),
+    ]
+    assert [(case.time, case.event) for case in cohort.cases] == [(120.5, False), (300.0, True), (300.0, True)]
+    assert audit.cases_without_slide == ("D-4",)
+    assert audit.slides_without_case == ("Z-9",)
+    assert audit.reports_without_case == ("Q-0",)
+    assert (audit.cases, audit.events, audit.slides, audit.cases_with_report) == (3, 2, 4, 1)
+    assert cohort.cases[0].covariates == {"age": "", "stage": "III"}
+
+
+def test_a_cohort_does_not_depend_on_the_order_of_rows(table, tmp_path):
+    lines = TABLE.splitlines()
+    shuffled = tmp_path / "shuffled.csv"
+    shuffled.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    assert build(table) == build(shuffled)
+
+
+def test_round_trip(table, tmp_path):
+    cohort, audit = build(table)
+    write_cohort(tmp_path / "crc", cohort, audit)
+    assert read_cohort(tmp_path / "crc") == (cohort, audit)
+
+
+def test_another_cohort_of_one_name_is_refused_unless_asked(table, tmp_path):
+    save_cohort(tmp_path / "crc", *build(table))
+    save_cohort(tmp_path / "crc", *build(table))
+    fewer = build(table, slides=("A-1", "B-2_a"))
+    with pytest.raises(StaleError, match=r"1 cases gone \(C-3\).*1 cases changed \(B-2\)"):
+        save_cohort(tmp_path / "crc", *fewer)
+    save_cohort(tmp_path / "crc", *fewer, redo=True)
+    assert read_cohort(tmp_path / "crc") == fewer
+
+
+def test_missing_and_damaged_cohorts_are_named(table, tmp_path):
+    with pytest.raises(MissingArtifactError, match="--clinical"):
+        read_cohort(tmp_path / "crc")
+    save_cohort(tmp_path / "crc", *build(table))
+    (tmp_path / "crc" / "audit.json").write_text("{")
+    with pytest.raises(FormatError, match="damaged"):
+        read_cohort(tmp_path / "crc")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("time,", "days,"), "no column 'time'; it has case_id, days"),
+        (("B-2,300", "B-2,"), r"row 2 \(B-2\): time is missing"),
+        (("B-2,300", "B-2,soon"), r"row 2 \(B-2\): time is 'soon', not a number"),
+        (("B-2,300", "B-2,-3"), "not a positive number"),
+        (("B-2,300", "B-2,inf"), "not a positive number"),
+        (("300,1", "300,2"), r"row 2 \(B-2\): event is '2', not 0/1/true/false"),
+        (("300,1", "300,"), r"row 2 \(B-2\): event is missing"),
+        (("A-1", "B-2"), "a case twice: 'B-2' in rows 2 and 3"),
+        (("A-1", "../1"), "can't be a file name"),
+        (("A-1,", ","), "case_id is empty"),
+        (("A-1,120.5", "A-1,120.5,7"), "row 3: 7 cells, but the header has 6"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_row(table, change, message):
+    table.write_text(TABLE.replace(*change))
+    with pytest.raises(CohortError, match=message):
+        read_clinical(table, SETTINGS)
+
+
+def test_no_events_no_rows_no_file_wrong_encoding(table, tmp_path):
+    table.write_text(TABLE.replace("300,1", "300,0").replace("True", "0"))
+    with pytest.raises(CohortError, match="no event in 4 cases"):
+        read_clinical(table, SETTINGS)
+    table.write_text("")
+    with pytest.raises(CohortError, match="empty"):
+        read_clinical(table, SETTINGS)
+    table.write_bytes(TABLE.replace("north", "Nürnberg").encode("latin-1"))
+    with pytest.raises(CohortError, match="not UTF-8"):
+        read_clinical(table, SETTINGS)
+    with pytest.raises(CohortError, match="no such file"):
+        read_clinical(tmp_path / "none.csv", SETTINGS)
+    with pytest.raises(CohortError, match="a folder"):
+        read_clinical(tmp_path, SETTINGS)
+
+
+def test_incomplete_rows_are_dropped_only_when_asked_and_are_listed(table):
+    table.write_text(TABLE.replace("A-1,120.5", "A-1,0"))
+    clinical = read_clinical(table, SETTINGS, drop_incomplete=True)
+    assert [case.case_id for case in clinical.cases] == ["B-2", "C-3", "D-4"]
+    assert [(drop.row, drop.case_id) for drop in clinical.dropped] == [(3, "A-1")]
+
+
+def test_named_event_values(table):
+    text = (
+        TABLE.replace("300,1", "300,Dead").replace("True", "Dead").replace(",0,", ",Alive,").replace("false", "Alive")
+    )
+    table.write_text(text)
+    settings = SETTINGS.model_copy(update={"event_values": ("Alive", "Dead")})
+    assert [case.event for case in read_clinical(table, settings).cases] == [False, True, True, False]
+    table.write_text(text.replace("300,Dead", "300,dead?"))
+    with pytest.raises(CohortError, match="'dead\\?', not 'Alive' or 'Dead'"):
+        read_clinical(table, settings)
+
+
+@pytest.mark.parametrize(
+    ("slide_id", "case_id"),
+    [
+        ("case1", "case1"),
+        ("case1-A", "case1"),
+        ("case1-A-2.x", "case1-A-2"),
+        ("case10_a", None),
+        ("case", None),
+        ("xcase1", None),
+    ],
+)
+def test_a_slide_is_of_the_case_whose_id_begins_its_name(slide_id, case_id):
+    assert match_case(slide_id, {"case1", "case1-A-2"}) == case_id
+
+
+def test_a_slide_map_goes_before_names(table, tmp_path):
+    path = tmp_path / "map.tsv"
+    path.write_text("slide_id\tcase_id\nscan 7\tA-1\nB-2_a\tC-3\n")
+    cohort, audit = build(table, slides=("scan 7", "B-2_a", "B-2"), slide_map=read_slide_map(path))
+    assert [(case.case_id, case.slide_ids) for case in cohort.cases] == [("A-1", ("scan 7",)), ("C-3", ("B-2_a",))]
+    assert audit.slides_without_case == ("B-2",)
+    path.write_text("slide_id\tcase_id\ns\tA-1\ns\tB-2\n")
+    with pytest.raises(CohortError, match="row 3: slide 's' belongs to 'A-1'"):
+        read_slide_map(path)
+    path.write_text("slide\tcase_id\ns\tA-1\n")
+    with pytest.raises(CohortError, match="slide_id"):
+        read_slide_map(path)
+
+
+def test_tables_with_a_byte_order_mark_and_a_repeated_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("\ufeffcase_id,age\nA,3\n".encode())
+    assert read_table(path) == [{"case_id": "A", "age": "3"}]
+    path.write_text("age,age\n1,2\n")
+    with pytest.raises(CohortError, match="age occurs twice"):
+        read_table(path)

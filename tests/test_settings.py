@@ -1,0 +1,52 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsisurv.errors import SettingsError
+from wsisurv.settings import (
+    EmbedSettings,
+    TileSettings,
+    canonical_json,
+    changed_settings,
+    fingerprint,
+    parse_settings,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(value):
+    assert canonical_json(value) == canonical_json(dict(reversed(value.items())))
+
+
+def test_every_tile_setting_changes_the_fingerprint():
+    plain = TileSettings()
+    others = {"tile_px": 256, "tile_mpp": 0.25, "overlap_px": 8, "min_tissue": 0.1, "tissue_mpp": 4.0, "slide_mpp": 0.5}
+    changed = [
+        plain.model_copy(update={name: value}) for name, value in others.items() if name in TileSettings.model_fields
+    ]
+    prints = {fingerprint(settings, {"slide": "a"}) for settings in [plain, *changed]}
+    prints.add(fingerprint(plain, {"slide": "b"}))
+    assert len(prints) == len(changed) + 2
+
+
+@pytest.mark.parametrize("values", [{"tile_px": 0}, {"tile_size": 224}, {"tile_mpp": float("nan")}, {"min_tissue": 2}])
+def test_a_setting_that_cannot_be_is_named(values):
+    with pytest.raises(SettingsError, match=next(iter(values))):
+        parse_settings(TileSettings, values)
+
+
+def test_changed_settings_say_what_was_and_what_is():
+    assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 2 → 3", "c: None → 4"]
+
+
+def test_random_weights_have_a_folder_of_their_own():
+    trained, random = EmbedSettings(encoder="timm:resnet18"), EmbedSettings(encoder="timm:resnet18", weights="random")
+    assert trained.folder == "timm-resnet18"
+    assert random.folder != trained.folder
+    assert random.random_weights

@@ -1,0 +1,172 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsisurv.errors import InputError, SlideError, StaleError, StorageError
+from wsisurv.formats.header import create, make_header, read_header
+from wsisurv.workspace import Job, Workspace, read_failures, run_jobs
+
+
+def make_jobs(workspace: Workspace, names: str, **settings: int) -> list[Job]:
+    header = make_header("wsisurv/test", settings, {"slide": "x"})
+    return [Job(name, Path(f"/in/{name}"), workspace.root / "out" / f"{name}.h5", header) for name in names]
+
+
+def write(job: Job) -> None:
+    with create(job.output, job.header) as file:
+        file["values"] = np.arange(3)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+def test_what_is_done_is_kept_and_what_is_missing_is_done(workspace):
+    assert run_jobs(workspace, "test", make_jobs(workspace, "ab"), write).done == ["a", "b"]
+    before = (workspace.root / "out" / "a.h5").stat().st_mtime_ns
+    summary = run_jobs(workspace, "test", make_jobs(workspace, "abc"), write)
+    assert (summary.kept, summary.done) == (["a", "b"], ["c"])
+    assert (workspace.root / "out" / "a.h5").stat().st_mtime_ns == before
+
+
+def test_one_failure_does_not_stop_the_others_and_is_in_the_ledger_until_mended(workspace):
+    def write_all_but_b(job: Job) -> None:
+        if job.id == "b":
+            raise SlideError("b is broken")
+        write(job)
+
+    summary = run_jobs(workspace, "test", make_jobs(workspace, "abc"), write_all_but_b)
+    assert summary.done == ["a", "c"]
+    [failure] = read_failures(workspace, "test")
+    assert (failure.id, failure.error, failure.message, failure.path) == ("b", "SlideError", "b is broken", "/in/b")
+    run_jobs(workspace, "test", make_jobs(workspace, "abc"), write_all_but_b)
+    assert len(read_failures(workspace, "test")) == 1
+    assert run_jobs(workspace, "test", make_jobs(workspace, "abc"), write).done == ["b"]
+    assert read_failures(workspace, "test") == []
+
+
+def test_changed_settings_stop_before_any_work_and_are_named(workspace):
+    run_jobs(workspace, "test", make_jobs(workspace, "b", size=224), write)
+    with pytest.raises(StaleError, match="size: 224 → 256"):
+        run_jobs(workspace, "test", make_jobs(workspace, "ab", size=256), write)
+    assert not (workspace.root / "out" / "a.h5").exists()
+    assert run_jobs(workspace, "test", make_jobs(workspace, "ab", size=256), write, redo=True).done == ["a", "b"]
+    assert run_jobs(workspace, "test", make_jobs(workspace, "ab", size=256), write, redo=True).kept == ["a", "b"]
+
+
+def test_a_changed_input_is_named(workspace):
+    [job] = make_jobs(workspace, "a")
+    run_jobs(workspace, "test", [job], write)
+    other = Job(job.id, job.source, job.output, make_header("wsisurv/test", {}, {"slide": "y"}))
+    with pytest.raises(StaleError, match="slide is not the one"):
+        run_jobs(workspace, "test", [other], write)
+
+
+def test_a_damaged_output_is_made_anew_and_said(workspace):
+    [job] = make_jobs(workspace, "a")
+    run_jobs(workspace, "test", [job], write)
+    job.output.write_bytes(job.output.read_bytes()[:500])
+    summary = run_jobs(workspace, "test", [job], write)
+    assert summary.done == ["a"]
+    assert "damaged" in summary.notes[0]
+    assert read_header(job.output, "wsisurv/test", "test") == job.header
+
+
+def test_no_room_stops_the_run(workspace):
+    def no_room(_job: Job) -> None:
+        raise StorageError("full")
+
+    with pytest.raises(StorageError):
+        run_jobs(workspace, "test", make_jobs(workspace, "ab"), no_room)
+
+
+def test_a_bug_keeps_its_traceback(workspace):
+    def bug(_job: Job) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_jobs(workspace, "test", make_jobs(workspace, "a"), bug)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from wsisurv.workspace import Workspace
+with Workspace(Path(sys.argv[1])).claim("test", "a") as claimed:
+    print(claimed, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_of_a_living_process_holds_and_of_a_killed_one_does_not(workspace):
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(workspace.root)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        summary = run_jobs(workspace, "test", make_jobs(workspace, "ab"), write)
+        assert (summary.elsewhere, summary.done) == (["a"], ["b"])
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    assert run_jobs(workspace, "test", make_jobs(workspace, "ab"), write).done == ["a"]
+
+
+SHARE = """
+import sys, time
+from pathlib import Path
+from wsisurv.formats.header import create, make_header
+from wsisurv.workspace import Job, Workspace, run_jobs
+workspace = Workspace(Path(sys.argv[1]))
+header = make_header("wsisurv/test", {}, {})
+def do(job):
+    time.sleep(0.02)
+    with open(workspace.root / "log", "a") as log:
+        log.write(job.id + "\\n")
+    with create(job.output, job.header) as file:
+        file["values"] = [1]
+jobs = [Job(str(n), Path("in"), workspace.root / "out" / f"{n}.h5", header) for n in range(30)]
+run_jobs(workspace, "test", jobs, do)
+"""
+
+
+def test_two_processes_share_the_work_and_do_nothing_twice(workspace):
+    workspace.root.mkdir()
+    both = [subprocess.Popen([sys.executable, "-c", SHARE, str(workspace.root)]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    done = (workspace.root / "log").read_text().split()
+    assert sorted(done, key=int) == [str(n) for n in range(30)]
+
+
+def test_killed_at_any_moment_then_rerun_is_as_if_undisturbed(workspace, tmp_path):
+    workspace.root.mkdir()
+    for wait in (0.35, 0.45, 0.6):
+        process = subprocess.Popen([sys.executable, "-c", SHARE, str(workspace.root)])
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+    subprocess.run([sys.executable, "-c", SHARE, str(workspace.root)], check=True)
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    subprocess.run([sys.executable, "-c", SHARE, str(other)], check=True)
+    for n in range(30):
+        assert (workspace.root / "out" / f"{n}.h5").read_bytes() == (other / "out" / f"{n}.h5").read_bytes()
+
+
+def test_the_only_cohort_is_the_default(workspace):
+    with pytest.raises(InputError, match="no cohort here yet"):
+        workspace.the_cohort(None)
+    for name in "crc", "brca":
+        workspace.cohort(name).mkdir(parents=True)
+    (workspace.cohort("crc") / "cohort.csv").touch()
+    assert workspace.the_cohort(None) == "crc"
+    (workspace.cohort("brca") / "cohort.csv").touch()
+    with pytest.raises(InputError, match="brca, crc"):
+        workspace.the_cohort(None)
+    with pytest.raises(InputError, match="no cohort 'luad'"):
+        workspace.the_cohort("luad")
