@@ -304,24 +304,64 @@ def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> Sl
 
     Source: van Houwelingen HC. Statistics in Medicine 2000;19:3401-3415 (calibration slope).
     """
+    risk = _checked(log_hazard, time, event).risks[0]
+    if risk.size and risk.std() == 0:
+        raise MetricError(f"all {len(risk)} log hazards are {risk[0]:g}: there is no slope")
+    fit = fit_cox(variables=risk[:, None], time=time, event=event)
+    return Slope(float(fit.coefficients[0]), float(fit.se[0]))
+
+
+@dataclass(frozen=True)
+class CoxFit:
+    """A fitted Cox model.
+
+    Attributes:
+        coefficients: float64 (n_variables,), log hazard ratio per unit; 0 for a constant variable.
+        se: float64 (n_variables,), standard errors; NaN for a constant variable.
+    """
+
+    coefficients: NDArray[np.float64]
+    se: NDArray[np.float64]
+
+
+def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike, ridge: float = 0.0) -> CoxFit:
+    """Cox regression with Efron ties through lifelines, on standardised variables.
+
+    Args:
+        variables: (n, n_variables).
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        ridge: λ of the penalty n·λ/2·Σβ², β per standard deviation.
+
+    Raises:
+        MetricError: as ``concordance``; or the fit does not converge.
+
+    Source: Cox DR. Journal of the Royal Statistical Society B 1972;34:187-220.
+    """
     import pandas as pd
     from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
-    data = _checked(log_hazard, time, event)
+    data = _checked(np.asarray(variables).T, time, event)
     _require_pairs(data)
-    risk = data.risks[0]
-    spread = float(risk.std())
-    if spread == 0:
-        raise MetricError(f"all {len(risk)} log hazards are {risk[0]:g}: there is no slope")
-    table = pd.DataFrame({"risk": (risk - risk.mean()) / spread, "time": data.times, "event": data.events})
+    scale = data.risks.std(axis=1)
+    varies = scale > 1e-12 * np.abs(data.risks).max(axis=1)
+    coefficients, se = np.zeros(len(scale)), np.full(len(scale), np.nan)
+    if not varies.any():
+        return CoxFit(coefficients, se)
+    centred = data.risks[varies] - data.risks[varies].mean(axis=1, keepdims=True)
+    table = pd.DataFrame((centred / scale[varies, None]).T).assign(time=data.times, event=data.events)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)  # a slope that did not converge is no figure
-            fit = CoxPHFitter().fit(table, "time", "event")
+            # lifelines warns of collinear or rare columns, which a ridge mends; of a fit that failed it only warns too
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
+            fit = CoxPHFitter(penalizer=ridge).fit(table, "time", "event")
     except (ConvergenceError, ConvergenceWarning) as error:
-        raise MetricError(f"the Cox slope of {len(risk)} cases does not converge: {error}") from error
-    return Slope(float(fit.params_["risk"]) / spread, float(fit.standard_errors_["risk"]) / spread)
+        raise MetricError(f"the Cox regression of {len(data.times)} cases does not converge: {error}") from error
+    coefficients[varies] = fit.params_.to_numpy() / scale[varies]
+    se[varies] = fit.standard_errors_.to_numpy() / scale[varies]
+    return CoxFit(coefficients, se)
 
 
 def _same_length(one: ArrayLike, other: ArrayLike) -> None:
