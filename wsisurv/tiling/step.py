@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from wsisurv.errors import SlideError
@@ -87,8 +86,10 @@ def _tile_slide(workspace: Workspace, job: Job, settings: TileSettings) -> str |
         except SlideError as error:
             raise SlideError(f"{job.source}: {error}") from error
         tissue_mpp = max(settings.tissue_mpp, slide.mpp)
-        view = slide.view(tissue_mpp)
-        tissue = find_tissue(view, tissue_mpp)
+        shown_mpp = preview_mpp(slide.width, slide.height, slide.mpp)
+        finer = max(1, int(tissue_mpp / shown_mpp))  # a whole number, so that one reading serves both
+        view = slide.view(tissue_mpp / finer)
+        tissue = find_tissue(np.asarray(Image.fromarray(view).reduce(finer)), tissue_mpp)
         shares = tissue_shares(tissue.mask, tissue_mpp / slide.mpp, grid)
         keep = shares >= settings.min_tissue - _ROUNDING
         tiles = Tiles(
@@ -104,16 +105,9 @@ def _tile_slide(workspace: Workspace, job: Job, settings: TileSettings) -> str |
             level0_width=slide.width,
             level0_height=slide.height,
         )
-        shown_mpp = preview_mpp(slide.width, slide.height, slide.mpp)
-        shown = slide.view(shown_mpp) if shown_mpp < tissue_mpp else _smaller(view, tissue_mpp / shown_mpp)
-    write_preview(workspace.preview(job.id), draw_preview(shown, shown_mpp, tissue.mask, tissue.ink, tiles))
+    write_preview(workspace.preview(job.id), draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, tiles))
     write_tiles(job.output, tiles, job.header)
     return _note(tiles, tissue)
-
-
-def _smaller(view: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    size = (max(1, round(view.shape[1] * factor)), max(1, round(view.shape[0] * factor)))
-    return np.asarray(Image.fromarray(view).resize(size, Image.Resampling.BOX))
 
 
 def _note(tiles: Tiles, tissue: Tissue) -> str | None:

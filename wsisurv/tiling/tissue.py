@@ -61,8 +61,13 @@ def _score(view: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
     white = np.clip(np.percentile(view.reshape(-1, 3), 99.5, axis=0), *_WHITE_RANGE)
     levels = np.arange(256, dtype=np.float32)[:, None]
     density = np.maximum(0, -np.log10(np.maximum(levels, 1) / white)).astype(np.float32)  # by value and channel
-    channels = [density[view[..., channel], channel] for channel in range(3)]
-    score = np.maximum.reduce(channels) - 0.5 * np.minimum.reduce(channels)
+    highest = density[view[..., 0], 0]
+    lowest = highest.copy()
+    for channel in (1, 2):  # one at a time: a large slide's view is tens of megabytes a channel
+        absorbed = density[view[..., channel], channel]
+        np.maximum(highest, absorbed, out=highest)
+        np.minimum(lowest, absorbed, out=lowest)
+    score = highest - 0.5 * lowest
     return np.asarray(ndimage.gaussian_filter(score, _SMOOTH_UM / mpp / 2, mode="nearest"))
 
 
@@ -90,7 +95,7 @@ def find_ink(view: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
     colours = (
         (green - red > 20) & (green - blue > -10),
         (blue - red > 50) & (green - red > 8),
-        (red > 120) & (red - green > 0.6 * red) & (red - blue > 0.6 * red),
+        (red > 120) & (red - green > 0.65 * red) & (red - blue > 0.65 * red),
         (brightest < 85) & (brightest - darkest < 25),
     )
     ink = np.zeros(view.shape[:2], bool)
