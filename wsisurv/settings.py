@@ -97,14 +97,21 @@ class TeacherSettings(Settings):
     """Folder of the features, as ``EmbedSettings.folder``."""
     text_encoder: str = "hashing"
     hidden: int = Field(64, ge=2, le=2048)
-    """Width of the hidden layer of both branches."""
+    """Width of the image branch's hidden layer."""
     epochs: int = Field(60, ge=1, le=10000)
+    """Passes of the image branch over the whole cohort."""
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
+    dropout: float = Field(0.25, ge=0, lt=1)
     tiles_per_bag: int = Field(256, ge=0)
     """Random tiles a bag a step; 0 takes all."""
+    text_hidden: int = Field(64, ge=2, le=2048)
+    """Width of the text branch's hidden layer."""
+    text_epochs: int = Field(60, ge=1, le=10000)
+    text_learning_rate: float = Field(1e-2, gt=0)
+    text_weight_decay: float = Field(1e-3, ge=0)
     folds: int = Field(5, ge=2, le=20)
-    """Folds of the cross-fitting."""
+    """Folds of the cross-fitting, and outer folds whose outcomes a student's guidance must not have seen."""
     repeats: int = Field(3, ge=1, le=50)
     """Repeats of the cross-fitting."""
     seed: int = 0
@@ -122,7 +129,7 @@ class DistillSettings(Settings):
     dropout: float = Field(0.25, ge=0, lt=1)
     tiles_per_bag: int = Field(256, ge=0)
     members: int = Field(5, ge=1, le=50)
-    """Students in the ensemble, each trained without one fold, whose mean is the risk."""
+    """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
     mixup: Literal["risk", "none"] = "risk"
     """Risk-aware mix-up of bags, or none."""
     seed: int = 0

@@ -27,6 +27,10 @@ class Guidance:
         gate_se: its standard error.
         relevance: for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile,
             out of fold; sums to 1.
+        fold: int64 (n_cases,), the outer fold of each case.
+        risk_without: float64 (n_folds, n_cases), τ made anew without any outcome of one outer fold, so that a student
+            tested on that fold has not been told of it; NaN for the fold's own cases and where ``risk`` is NaN.
+        gate_without: float64 (n_folds,), the gate made anew likewise.
     """
 
     case_ids: tuple[str, ...]
@@ -35,6 +39,9 @@ class Guidance:
     gate_slope: float
     gate_se: float
     relevance: Mapping[str, NDArray[np.float32]]
+    fold: NDArray[np.int64]
+    risk_without: NDArray[np.float64]
+    gate_without: NDArray[np.float64]
 
 
 def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
@@ -49,6 +56,9 @@ def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
         file.attrs["gate_se"] = guidance.gate_se
         file.create_dataset("case_ids", data=list(guidance.case_ids), dtype=_TEXT)
         file.create_dataset("risk", data=guidance.risk.astype(np.float64))
+        file.create_dataset("fold", data=guidance.fold.astype(np.int64))
+        file.create_dataset("risk_without", data=guidance.risk_without.astype(np.float64))
+        file.create_dataset("gate_without", data=guidance.gate_without.astype(np.float64))
         group = file.create_group("relevance")
         for case_id, values in guidance.relevance.items():
             group.create_dataset(case_id, data=values.astype(np.float32))
@@ -68,5 +78,8 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
             gate_slope=float(file.attrs["gate_slope"]),
             gate_se=float(file.attrs["gate_se"]),
             relevance={case_id: dataset[()] for case_id, dataset in file["relevance"].items()},
+            fold=file["fold"][()],
+            risk_without=file["risk_without"][()],
+            gate_without=file["gate_without"][()],
         )
         return guidance, header

@@ -1,0 +1,181 @@
+"""The student: log hazard from tiles alone, by gated attention over packed bags; and the ensemble that is used."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wsisurv.errors import EncoderMismatchError, FormatError
+from wsisurv.formats.models import ModelFile
+from wsisurv.models.attention import GatedAttention
+from wsisurv.survival.bags import PackedBags, attention_pool, pack, segment_softmax
+
+_LIMIT = 8.0  # standard deviations; a smear of ink or a fold must not outweigh a slide
+
+
+class Student(nn.Module):
+    """Gated ABMIL on packed bags.
+
+    H = dropout(relu(X W)), a = gated attention of H, z = Σ softmax(a) H, log hazard = z · w.
+
+    Args:
+        n_features: columns of the features.
+        hidden: width of H.
+        dropout: share of H dropped in training.
+        mean: (n_features,), the training tiles' mean.
+        sd: (n_features,), their standard deviation, positive.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, n_features: int, hidden: int, dropout: float, mean: Tensor, sd: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("sd", sd.float())
+        self.embed = nn.Linear(n_features, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.attention = GatedAttention(hidden, hidden)
+        self.hazard = nn.Linear(hidden, 1, bias=False)  # no intercept: Cox risks have no origin
+
+    def tiles(self, rows: Tensor) -> Tensor:
+        """Hidden state of tiles: (n_tiles, n_features) of any floating type → (n_tiles, hidden)."""
+        scaled = ((rows.float() - self.mean) / self.sd).clamp(-_LIMIT, _LIMIT)
+        state: Tensor = self.dropout(torch.relu(self.embed(scaled)))
+        return state
+
+    def pooled(self, bags: PackedBags) -> Tensor:
+        """State of cases: (n_bags, hidden)."""
+        state = self.tiles(bags.rows)
+        return attention_pool(state, self.attention(state), bags)
+
+    def forward(self, bags: PackedBags) -> Tensor:
+        """Log hazard of cases: (n_bags,)."""
+        hazard: Tensor = self.hazard(self.pooled(bags))
+        return hazard.squeeze(-1)
+
+
+@dataclass(frozen=True)
+class TileScores:
+    """What each tile did, from one pass over the bags.
+
+    Attributes:
+        attention: float64 (n_tiles,), share of the attention; sums to 1 over a bag.
+        contribution: float64 (n_tiles,), exact share of the log hazard; sums to the bag's log hazard.
+    """
+
+    attention: NDArray[np.float64]
+    contribution: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Students whose mean is the risk.
+
+    Attributes:
+        members: trained students, in evaluation mode.
+        centres: each member's mean log hazard over its own training cases, taken off before members are compared.
+    """
+
+    members: tuple[Student, ...]
+    centres: tuple[float, ...]
+
+    @property
+    def n_features(self) -> int:
+        """Columns that the features must have."""
+        return self.members[0].embed.in_features
+
+    def log_hazard(self, features: NDArray[np.floating]) -> float:
+        """Log hazard of one case relative to the training cases' mean.
+
+        Args:
+            features: (n_tiles, n_features), at least one tile.
+
+        Raises:
+            EncoderMismatchError: another number of columns than in training.
+        """
+        return float(self.members_log_hazard(features).mean())
+
+    def members_log_hazard(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Log hazard of one case by each member, float64 (n_members,); as ``log_hazard``."""
+        return self.predict(self._packed(features))[:, 0]
+
+    def predict(self, bags: PackedBags) -> NDArray[np.float64]:
+        """Log hazard of many cases by each member, float64 (n_members, n_bags)."""
+        with torch.inference_mode():
+            risks = [member(bags).double() - centre for member, centre in zip(self.members, self.centres, strict=True)]
+            return torch.stack(risks).cpu().numpy()
+
+    def attention(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Share of attention of each tile of one case, mean over members: float64 (n_tiles,), sums to 1."""
+        return self.tile_scores(features).attention
+
+    def tile_scores(self, features: NDArray[np.floating]) -> TileScores:
+        """Attention and exact contribution of each tile of one case, mean over members.
+
+        With attention z = Σ a_t h_t and log hazard z · w − centre, a tile contributes a_t (h_t · w − centre).
+        """
+        bags = self._packed(features)
+        attention, contribution = np.zeros(len(features)), np.zeros(len(features))
+        with torch.inference_mode():
+            for member, centre in zip(self.members, self.centres, strict=True):
+                state = member.tiles(bags.rows)
+                share = segment_softmax(member.attention(state), bags).double()
+                hazard = member.hazard(state).squeeze(-1).double() - centre
+                attention += share.cpu().numpy() / len(self.members)
+                contribution += (share * hazard).cpu().numpy() / len(self.members)
+        return TileScores(attention, contribution)
+
+    def _packed(self, features: NDArray[np.floating]) -> PackedBags:
+        if features.ndim != 2 or features.shape[1] != self.n_features:
+            raise EncoderMismatchError(
+                f"features of shape {features.shape} meet a model trained on {self.n_features} columns. "
+                "Embed the slides with the encoder that the model was trained on."
+            )
+        return pack([features]).to(self.members[0].mean.device)
+
+    def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """Named arrays of a model file: ``members/<number>/<parameter>`` and ``centres``."""
+        named = {
+            f"{prefix}members/{number}/{name}": value.detach().cpu().numpy()
+            for number, member in enumerate(self.members)
+            for name, value in member.state_dict().items()
+        }
+        return named | {f"{prefix}centres": np.array(self.centres)}
+
+
+def ensemble_of(members: Sequence[tuple[Student, float]]) -> Ensemble:
+    """Ensemble of (trained student, its centre) pairs."""
+    return Ensemble(tuple(student.eval() for student, _ in members), tuple(centre for _, centre in members))
+
+
+def load_student(model: ModelFile, *, device: str = "cpu") -> Ensemble:
+    """Rebuild the ensemble from a model file.
+
+    Raises:
+        FormatError: an array is missing, too many, or of another shape than its neighbours ask for.
+    """
+    return load_ensemble(model.arrays, device=device)
+
+
+def load_ensemble(arrays: Mapping[str, NDArray[Any]], prefix: str = "", *, device: str = "cpu") -> Ensemble:
+    """Rebuild an ensemble from the arrays that ``Ensemble.arrays`` gave; raises as ``load_student``."""
+    try:
+        centres = arrays[f"{prefix}centres"].tolist()
+        members = []
+        for number in range(len(centres)):
+            start = f"{prefix}members/{number}/"
+            state = {name[len(start) :]: torch.tensor(a) for name, a in arrays.items() if name.startswith(start)}
+            hidden, n_features = state["embed.weight"].shape
+            student = Student(n_features, hidden, 0.0, state["mean"], state["sd"])
+            student.load_state_dict(state)
+            members.append((student.to(device), float(centres[number])))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise FormatError(f"the model's arrays don't make a student ({error}). Train it again.") from error
+    if not members:
+        raise FormatError("the model has no members. Train it again.")
+    return ensemble_of(members)

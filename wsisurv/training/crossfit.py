@@ -1,0 +1,140 @@
+"""Steps 0 and 1 of the method: the report's risk out of fold, and how far it can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.models.teacher import TextBranch, TextEnsemble, fit_text_scaling
+from wsisurv.settings import TeacherSettings
+from wsisurv.survival.bags import pack
+from wsisurv.survival.losses import cox_loss
+from wsisurv.survival.metrics import cox_slope
+from wsisurv.survival.splits import make_folds
+from wsisurv.training.loop import Log, minimise, seeded
+
+TEXT_DIMENSIONS = 32
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Statements and follow-up of cases that have a report.
+
+    Attributes:
+        statements: float32 (n_statements, n_dimensions) of each case.
+        time: float64 (n_cases,).
+        event: bool (n_cases,).
+        site: hospital of each case, or None.
+    """
+
+    statements: Sequence[NDArray[np.float32]]
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    site: Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """What the cross-fitting gave.
+
+    Attributes:
+        risk: float64 (n_cases,), τ: log hazard by models that did not see the case, mean over repeats.
+        text: all the models, for new reports.
+    """
+
+    risk: NDArray[np.float64]
+    text: TextEnsemble
+
+
+def can_cross_fit(event: NDArray[np.bool_]) -> bool:
+    """Whether there are two events at least, so that each of two halves can be learned from."""
+    return int(event.sum()) >= 2
+
+
+def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, part: str, log: Log) -> CrossFit:
+    """Cross-fit the text branch: ``folds`` models × ``repeats``, each centred by its own training mean.
+
+    All models are trained side by side; a case has weight 0 in the Cox loss of the models that must not see it.
+
+    Args:
+        reports: cases with ``can_cross_fit(event)``.
+        settings: the teacher's.
+        seed: of folds, weights and dropout.
+        part: what is trained, for the history.
+        log: history and progress.
+
+    Source: METHOD.md, step 0; Chernozhukov et al. 2018 for cross-fitting.
+    """
+    n_folds = min(settings.folds, int(reports.event.sum()))
+    folds = np.stack(
+        [
+            make_folds(event=reports.event, n_folds=n_folds, seed=seed * 1000 + repeat, site=reports.site)
+            for repeat in range(settings.repeats)
+        ]
+    )
+    held_out = (folds[:, None, :] == np.arange(n_folds)[None, :, None]).reshape(-1, folds.shape[1]).T
+    scaling = fit_text_scaling(np.concatenate(reports.statements), TEXT_DIMENSIONS)
+    packed = pack([scaling(statements) for statements in reports.statements])
+    time, event = torch.from_numpy(reports.time), torch.from_numpy(reports.event)
+    trained = torch.from_numpy(~held_out).double()
+    with seeded(seed, torch.device("cpu")):
+        branch = TextBranch(scaling.components.shape[1], settings.text_hidden, held_out.shape[1])
+
+        def loss() -> torch.Tensor:
+            return cox_loss(log_hazard=branch(packed), time=time, event=event, weight=trained).sum()
+
+        minimise(
+            branch,
+            loss,
+            epochs=settings.text_epochs,
+            learning_rate=settings.text_learning_rate,
+            weight_decay=settings.text_weight_decay,
+            part=part,
+            log=log,
+        )
+    with torch.inference_mode():
+        risk = branch(packed).double().numpy()
+    centres = (risk * ~held_out).sum(0) / (~held_out).sum(0)
+    centred = risk - centres
+    return CrossFit(
+        risk=(centred * held_out).sum(1) / held_out.sum(1),
+        text=TextEnsemble(scaling, branch, centres),
+    )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How far the report's risk can be trusted.
+
+    Attributes:
+        value: g, 0 to 1; the weight of the guidance.
+        slope: b, of a univariate Cox model of follow-up on τ; NaN where it can't be fitted.
+        se: its standard error.
+    """
+
+    value: float
+    slope: float
+    se: float
+
+
+CLOSED = Gate(0.0, float("nan"), float("nan"))
+
+
+def fit_gate(*, risk: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> Gate:
+    """Fit the gate g = clip((b / se − 1) / 2, 0, 1): open from three standard errors on, closed below one.
+
+    Args:
+        risk: τ (n,), out of fold.
+        time: (n,).
+        event: bool (n,).
+
+    Source: METHOD.md, step 1.
+    """
+    try:
+        fit = cox_slope(log_hazard=risk, time=time, event=event)
+    except MetricError:
+        return CLOSED
+    return Gate(float(np.clip((fit.value / fit.se - 1) / 2, 0, 1)), fit.value, fit.se)

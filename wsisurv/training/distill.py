@@ -1,0 +1,277 @@
+"""Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Cohort
+from wsisurv.errors import ArtifactError, FormatError, MetricError, SettingsError, StaleError
+from wsisurv.formats.guidance import Guidance, read_guidance
+from wsisurv.formats.header import Header, make_header
+from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
+from wsisurv.models.student import Ensemble, ensemble_of
+from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
+from wsisurv.survival.metrics import paired_bootstrap
+from wsisurv.training.inputs import TrainingCases, read_training_cases
+from wsisurv.training.loop import Log, choose_device
+from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
+from wsisurv.training.teacher import concordance_or_none
+from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
+
+STEP = "distill"
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What distilling gave; concordances are out of fold, None where undefined.
+
+    Attributes:
+        kept: True when the files were there already, made by the same settings from the same inputs.
+        n_cases: cases trained on.
+        n_events: events among them.
+        n_reports: cases whose report guided the student.
+        gate: 0 to 1, how far the student listened to the reports.
+        concordance: of the student.
+        plain_concordance: of the same student without the teacher.
+        difference: the former minus the latter.
+        difference_low: lower end of its 95 % bootstrap interval, by case.
+        difference_high: upper end.
+        low: log hazard below which a case is of low risk.
+        high: log hazard from which a case is of high risk.
+        warnings: what a person should know, one line each.
+    """
+
+    kept: bool
+    n_cases: int
+    n_events: int
+    n_reports: int
+    gate: float
+    concordance: float | None
+    plain_concordance: float | None
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    low: float
+    high: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Students:
+    """An ensemble and the log hazard of each case by the members that did not see it, float64 (n_cases,)."""
+
+    ensemble: Ensemble
+    out_of_fold: NDArray[np.float64]
+
+    @property
+    def cut_offs(self) -> dict[str, float]:
+        """Tertiles of the out-of-fold risk."""
+        low, high = np.quantile(self.out_of_fold, [1 / 3, 2 / 3])
+        return {"low": float(low), "high": float(high)}
+
+
+def distill(
+    workspace: Workspace,
+    cohort: Cohort,
+    settings: DistillSettings,
+    *,
+    redo: bool = False,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> DistillResult:
+    """Train the student on tiles and guidance, and the same student without guidance.
+
+    Writes student.h5 and student_plain.h5, adds to history.jsonl. Each member is trained without one outer fold, and
+    on guidance that knows no outcome of that fold, so that the concordances compare like with like.
+
+    Args:
+        workspace: holds features, statements' vectors and the cohort's guidance.h5.
+        cohort: the cases.
+        settings: how.
+        redo: replace students that were made otherwise.
+        device: ``auto``, ``cpu``, ``cuda`` …
+        progress: told after each epoch.
+
+    Raises:
+        MissingArtifactError: no guidance, or features of a slide are missing.
+        StaleError: the guidance was made from another cohort, other features or other statements; or the students
+            were made otherwise, and not ``redo``.
+        SettingsError: fewer members than the teacher's folds; a device that is not there; a loss without bounds.
+        CohortError: fewer than two events among cases with tiles.
+        ArtifactError: another process is distilling this cohort now.
+        StorageError: no room or no permission.
+    """
+    folder = workspace.cohort(cohort.name)
+    guidance, made = read_guidance(folder / "guidance.h5")
+    teacher = parse_settings(TeacherSettings, made.settings)
+    # whether random weights are allowed was decided when the teacher was trained on them
+    cases = read_training_cases(
+        workspace, cohort, encoder=teacher.encoder, text_encoder=teacher.text_encoder, allow_random_weights=True
+    )
+    _require_fresh(folder / "guidance.h5", made, guidance, cases)
+    n_folds = len(guidance.gate_without)
+    if settings.members < n_folds:
+        raise SettingsError(
+            f"--members {settings.members} is fewer than the teacher's {n_folds} folds: some cases would have no "
+            f"member that did not see them. Give --members {n_folds} or more, or train the teacher with fewer --folds."
+        )
+    inputs = {**cases.inputs, "guidance": made.fingerprint}
+    wanted = {
+        folder / "student.h5": make_header(model_format("student"), settings, inputs),
+        folder / "student_plain.h5": make_header(
+            model_format("student"), {**settings.model_dump(mode="json"), "guided": False}, inputs
+        ),
+    }
+    checks = {path: check(path, header) for path, header in wanted.items()}
+    if all(seen.state is State.DONE for seen in checks.values()):
+        return _kept(folder / "student.h5")
+    if not redo:
+        refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
+    with workspace.claim(STEP, cohort.name) as claimed:
+        if not claimed:
+            raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
+        plain, guided = _train(cases, guidance, settings, folder, device, progress)
+        result = _result(cases, guidance, plain, guided)
+        for path, students in ((folder / "student_plain.h5", plain), (folder / "student.h5", guided)):
+            card = _card(cases, cohort, teacher, students, result, guided=students is guided and guidance.gate > 0)
+            risks = {"training_risks": np.sort(students.out_of_fold)}
+            write_model(path, ModelFile(students.ensemble.arrays() | risks, card), wanted[path])
+    return result
+
+
+def _require_fresh(path: Path, made: Header, guidance: Guidance, cases: TrainingCases) -> None:
+    changed = [name for name, value in cases.inputs.items() if made.inputs.get(name) != value]
+    if changed or guidance.case_ids != cases.case_ids:
+        raise StaleError(
+            f"{path}: made from another {' and other '.join(changed) or 'list of cases'} than the workspace holds now. "
+            "Run `wsisurv train-teacher --redo` first."
+        )
+
+
+def _kept(path: Path) -> DistillResult:
+    model, _ = read_model(path, "student")
+    try:
+        saved: dict[str, Any] = dict(model.card["result"])
+        return DistillResult(**{**saved, "kept": True, "warnings": tuple(saved["warnings"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: its card is damaged ({error}). Run distill with --redo.") from error
+
+
+def _train(
+    cases: TrainingCases,
+    guidance: Guidance,
+    settings: DistillSettings,
+    folder: Path,
+    device: str,
+    progress: Progress,
+) -> tuple[_Students, _Students]:
+    """Plain and guided students; member j is trained without fold j mod n_folds in both."""
+    recipe = Recipe(**settings.model_dump(exclude={"members", "seed"}))
+    n_folds = len(guidance.gate_without)
+    folds = [member % n_folds for member in range(settings.members)]
+    targets = [_target(guidance, fold) for fold in folds]
+    guided_epochs = sum(recipe.epochs + recipe.pretrain_epochs for target in targets if target is not None)
+    log = Log(folder / "history.jsonl", STEP, settings.members * recipe.epochs + guided_epochs, progress)
+    place = choose_device(device)
+
+    def train(member: int, target: Target | None, name: str) -> TrainedStudent:
+        return train_student(
+            cases,
+            np.flatnonzero(guidance.fold != folds[member]),
+            recipe,
+            target=target,
+            seed=settings.seed * 1000 + member,
+            device=place,
+            part=f"{name} student {member + 1} of {settings.members}",
+            log=log,
+        )
+
+    plain = [train(member, None, "plain") for member in range(settings.members)]
+    guided = [
+        plain[member] if target is None else train(member, target, "distilled") for member, target in enumerate(targets)
+    ]
+    return _ensemble(plain, folds, cases, guidance.fold), _ensemble(guided, folds, cases, guidance.fold)
+
+
+def _target(guidance: Guidance, fold: int) -> Target | None:
+    """The teacher's word for members that must not know a fold; None where it can't be trusted."""
+    gate = min(guidance.gate, float(guidance.gate_without[fold]))
+    return Target(guidance.risk_without[fold], gate) if gate > 0 else None
+
+
+def _ensemble(
+    trained: list[TrainedStudent], folds: list[int], cases: TrainingCases, fold: NDArray[np.int64]
+) -> _Students:
+    ensemble = ensemble_of([(one.student, one.centre) for one in trained])
+    risks = ensemble.predict(cases.bags)
+    unseen = np.array(folds)[:, None] == fold[None, :]
+    return _Students(ensemble, (risks * unseen).sum(0) / unseen.sum(0))
+
+
+def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: _Students) -> DistillResult:
+    try:
+        between = paired_bootstrap(
+            log_hazard=guided.out_of_fold, other=plain.out_of_fold, time=cases.time, event=cases.event
+        )
+    except MetricError:
+        between = None
+    told = np.isfinite(guidance.risk)
+    warnings = list(cases.warnings)
+    if guidance.gate == 0:
+        warnings.append("gate 0: the teacher has nothing to tell, so the student is the plain one")
+    elif between is not None and between.value < 0:
+        warnings.append(
+            f"out of fold the student without the teacher did better by {-between.value:.3f} "
+            f"(95 % interval of the difference {between.low:+.3f} to {between.high:+.3f}); it is in student_plain.h5"
+        )
+    if cases.embed_settings.get("weights") == "random":
+        warnings.append("the features come from random weights: this student is for trying things out only")
+    return DistillResult(
+        kept=False,
+        n_cases=len(cases.case_ids),
+        n_events=int(cases.event.sum()),
+        n_reports=int(told.sum()) if guidance.gate > 0 else 0,
+        gate=guidance.gate,
+        concordance=concordance_or_none(guided.out_of_fold, cases.time, cases.event),
+        plain_concordance=concordance_or_none(plain.out_of_fold, cases.time, cases.event),
+        difference=between.value if between else None,
+        difference_low=between.low if between else None,
+        difference_high=between.high if between else None,
+        warnings=tuple(warnings),
+        **guided.cut_offs,
+    )
+
+
+def _card(
+    cases: TrainingCases,
+    cohort: Cohort,
+    teacher: TeacherSettings,
+    students: _Students,
+    result: DistillResult,
+    *,
+    guided: bool,
+) -> dict[str, Any]:
+    """What a student must be told to be used, and what a reader may ask; no row of a patient."""
+    return {
+        "encoder": teacher.encoder,
+        "n_features": students.ensemble.n_features,
+        "feature_names": list(cases.names),
+        "embed_settings": dict(cases.embed_settings),
+        "tile_settings": dict(cases.tile_settings),
+        "cut_offs": students.cut_offs,
+        "risk_mean": float(students.out_of_fold.mean()),
+        "guided": guided,
+        "cohort": {
+            "name": cohort.name,
+            "cases": result.n_cases,
+            "events": result.n_events,
+            "slides": cases.n_slides,
+            "sites": len({site for site in cases.site if site}),
+            "time_unit": cohort.settings.time_unit,
+            "median_time": float(np.median(cases.time)),
+        },
+        "result": asdict(result),
+    }

@@ -1,0 +1,194 @@
+"""What both training steps read: follow-up, bags and statements of a cohort, checked to belong together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Case, Cohort
+from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError
+from wsisurv.formats.features import Features, read_features
+from wsisurv.formats.header import Header
+from wsisurv.formats.text_vectors import read_text_vectors
+from wsisurv.settings import fingerprint
+from wsisurv.survival.bags import PackedBags, pack
+from wsisurv.workspace import Workspace
+
+NO_STATEMENTS = "none"
+FEW_EVENTS = 10
+_PER_SLIDE = {"slide_mpp"}  # a slide's own resolution, not a setting that features depend on
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class TrainingCases:
+    """Cases that can be trained on; all tuples and arrays have one entry a case, sorted by case.
+
+    Attributes:
+        case_ids: the cases.
+        time: float64 (n_cases,), in the cohort's time unit.
+        event: bool (n_cases,).
+        site: hospital of each, or None.
+        bags: float16 tiles of each case, its slides one after the other.
+        statements: float32 (n_statements, n_dimensions) of each case, or None without a report.
+        n_slides: slides in all.
+        names: name of each feature, empty where the encoder has none.
+        embed_settings: what made the features (JSON object).
+        tile_settings: what made the tiles (JSON object).
+        inputs: fingerprints of cohort, features and statements, for the headers of what is made from them.
+        warnings: what a person should know.
+    """
+
+    case_ids: tuple[str, ...]
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    site: tuple[str | None, ...]
+    bags: PackedBags
+    statements: tuple[NDArray[np.float32] | None, ...]
+    n_slides: int
+    names: tuple[str, ...]
+    embed_settings: Mapping[str, Any]
+    tile_settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def has_report(self) -> NDArray[np.bool_]:
+        """Whether each case has statements."""
+        return np.array([statements is not None for statements in self.statements])
+
+
+@dataclass(frozen=True)
+class _Slide:
+    features: Features
+    header: Header
+
+
+def read_training_cases(
+    workspace: Workspace, cohort: Cohort, *, encoder: str, text_encoder: str, allow_random_weights: bool
+) -> TrainingCases:
+    """Read what a cohort is trained on.
+
+    Args:
+        workspace: where the files are.
+        cohort: the cases.
+        encoder: folder of the features.
+        text_encoder: name of the statements' vectors; a workspace without any vectors trains without reports.
+        allow_random_weights: take features of an encoder that was never trained.
+
+    Raises:
+        MissingArtifactError: features of a slide, or vectors of this text encoder while others are there.
+        EncoderMismatchError: slides embedded, or tiled, in different ways.
+        SettingsError: features of random weights.
+        CohortError: fewer than two events among cases with tiles.
+    """
+    slides = {str(slide): _read(workspace, encoder, slide) for case in cohort.cases for slide in case.slide_ids}
+    _require_alike(slides, allow_random_weights)
+    cases: list[Case] = []
+    empty: list[Case] = []
+    for case in cohort.cases:
+        n_tiles = sum(len(slides[slide_id].features.values) for slide_id in case.slide_ids)
+        (cases if n_tiles else empty).append(case)
+    warnings = [f"left out, since no tile was found: {_some([case.case_id for case in empty])}"] if empty else []
+    events = sum(case.event for case in cases)
+    if events < 2:
+        raise CohortError(
+            f"cohort {cohort.name}: {events} event(s) among {len(cases)} cases with tiles; survival can't be learned "
+            "from fewer than two. Longer follow-up or more cases are needed."
+        )
+    if events < FEW_EVENTS:
+        warnings.append(f"only {events} events among {len(cases)} cases: expect little, and trust it less")
+    by_case, text_fingerprint = _read_statements(workspace, text_encoder)
+    prints = {slide_id: slide.header.fingerprint for slide_id, slide in slides.items()}
+    first = next(slide for slide in slides.values() if len(slide.features.values))
+    return TrainingCases(
+        case_ids=tuple(str(case.case_id) for case in cases),
+        time=np.array([case.time for case in cases], dtype=np.float64),
+        event=np.array([case.event for case in cases], dtype=np.bool_),
+        site=tuple(case.site for case in cases),
+        bags=pack([_bag(case, slides) for case in cases]),
+        statements=tuple(by_case.get(str(case.case_id)) for case in cases),
+        n_slides=len(slides),
+        names=first.features.names,
+        embed_settings=first.header.settings,
+        tile_settings={name: v for name, v in first.features.tile_settings.items() if name not in _PER_SLIDE},
+        inputs={
+            "cohort": cohort.fingerprint,
+            "features": fingerprint({}, prints),
+            "statements": text_fingerprint,
+        },
+        warnings=tuple(warnings),
+    )
+
+
+def _some(items: list[Any]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(map(str, items[:_SHOWN])) + more
+
+
+def _read(workspace: Workspace, encoder: str, slide_id: str) -> _Slide:
+    path = workspace.features(encoder, slide_id)
+    if not path.exists():
+        known = ", ".join(workspace.encoders()) or "none yet"
+        raise MissingArtifactError(
+            f"{path}: not there, but slide {slide_id} is in the cohort. Run `wsisurv embed` "
+            f"(encoders with features here: {known}), or make the cohort anew without the slide."
+        )
+    return _Slide(*read_features(path))
+
+
+def _bag(case: Case, slides: Mapping[str, _Slide]) -> NDArray[np.float16]:
+    values = [slides[slide_id].features.values for slide_id in case.slide_ids]
+    return np.concatenate([part for part in values if len(part)])
+
+
+def _require_alike(slides: Mapping[str, _Slide], allow_random_weights: bool) -> None:
+    """All slides with tiles must have been embedded and tiled in one way, by trained weights."""
+    first_id = None
+    for slide_id, slide in slides.items():
+        if slide.header.settings.get("weights") == "random" and not allow_random_weights:
+            raise SettingsError(
+                f"slide {slide_id}: its features come from random weights and mean nothing. Embed with trained "
+                "weights, or say --allow-random-weights to try the machinery out."
+            )
+        if not len(slide.features.values):
+            continue
+        if first_id is None:
+            first_id = slide_id
+        if changes := _differences(slides[first_id], slide):
+            raise EncoderMismatchError(
+                f"slides {first_id} and {slide_id} were made in different ways ({'; '.join(changes)}). "
+                "Tile and embed all slides of a cohort with the same settings."
+            )
+
+
+def _differences(one: _Slide, other: _Slide) -> list[str]:
+    def described(slide: _Slide) -> dict[str, Any]:
+        tile_settings = {f"tiles' {name}": value for name, value in slide.features.tile_settings.items()}
+        return {
+            "encoder": slide.features.encoder,
+            "features a tile": slide.features.values.shape[1],
+            **slide.header.settings,
+            **{name: value for name, value in tile_settings.items() if name[len("tiles' ") :] not in _PER_SLIDE},
+        }
+
+    first, second = described(one), described(other)
+    return [
+        f"{name}: {first.get(name)} and {second.get(name)}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _read_statements(workspace: Workspace, text_encoder: str) -> tuple[dict[str, NDArray[np.float32]], str]:
+    path = workspace.vectors(text_encoder)
+    if not path.exists():
+        if others := sorted(file.stem for file in path.parent.glob("*.h5") if not file.name.startswith(".")):
+            raise MissingArtifactError(
+                f"{path}: not there, but vectors of {', '.join(others)} are. Name one with --text-encoder."
+            )
+        return {}, NO_STATEMENTS
+    vectors, header = read_text_vectors(path)
+    return vectors.by_case(), header.fingerprint

@@ -1,0 +1,295 @@
+"""Step 4 of the pipeline: train the teacher, and write down what it can tell a student without peeking."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Cohort
+from wsisurv.errors import ArtifactError, FormatError, MetricError
+from wsisurv.formats.guidance import FORMAT as GUIDANCE
+from wsisurv.formats.guidance import Guidance, write_guidance
+from wsisurv.formats.header import make_header
+from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
+from wsisurv.models.student import Ensemble, ensemble_of
+from wsisurv.models.teacher import ReportTimeTeacher
+from wsisurv.settings import TeacherSettings
+from wsisurv.survival.metrics import concordance
+from wsisurv.survival.splits import make_folds
+from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
+from wsisurv.training.inputs import TrainingCases, read_training_cases
+from wsisurv.training.loop import Log, choose_device
+from wsisurv.training.students import Recipe, TrainedStudent, train_student
+from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
+
+STEP = "train-teacher"
+
+
+@dataclass(frozen=True)
+class TeacherResult:
+    """What training the teacher gave.
+
+    Attributes:
+        kept: True when the files were there already, made by the same settings from the same inputs.
+        n_cases: cases trained on.
+        n_events: events among them.
+        n_slides: their slides.
+        n_reports: cases with statements.
+        text_concordance: of the report's out-of-fold risk, over cases with statements; None where undefined.
+        image_concordance: of the image branch out of fold, over all cases; None where undefined.
+        fused_concordance: of both out of fold (image alone where there is no report); None where undefined.
+        gate: 0 to 1, how far a student will listen to the reports.
+        gate_slope: b of the Cox model of follow-up on the report's risk; None where it can't be fitted.
+        gate_se: its standard error.
+        warnings: what a person should know, one line each.
+    """
+
+    kept: bool
+    n_cases: int
+    n_events: int
+    n_slides: int
+    n_reports: int
+    text_concordance: float | None
+    image_concordance: float | None
+    fused_concordance: float | None
+    gate: float
+    gate_slope: float | None
+    gate_se: float | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _ImageBranch:
+    """Students, each trained without one outer fold.
+
+    Attributes:
+        ensemble: one member a fold.
+        risk: float64 (n_cases,), each case by the member that did not see it.
+        relevance: attention of that member on each tile, a case each.
+    """
+
+    ensemble: Ensemble
+    risk: NDArray[np.float64]
+    relevance: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class _TextGuidance:
+    """τ and gate from all folds, and made anew without each outer fold."""
+
+    fitted: CrossFit | None
+    risk: NDArray[np.float64]
+    gate: Gate
+
+
+def train_teacher(
+    workspace: Workspace,
+    cohort: Cohort,
+    settings: TeacherSettings,
+    *,
+    allow_random_weights: bool = False,
+    redo: bool = False,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> TeacherResult:
+    """Train the teacher on a cohort; writes teacher.h5 and guidance.h5, adds to history.jsonl.
+
+    Args:
+        workspace: holds features and statements' vectors.
+        cohort: the cases.
+        settings: how.
+        allow_random_weights: train on features of an encoder that was never trained.
+        redo: replace files that were made otherwise.
+        device: ``auto``, ``cpu``, ``cuda`` …
+        progress: told after each epoch.
+
+    Raises:
+        MissingArtifactError, EncoderMismatchError, SettingsError, CohortError: as ``read_training_cases``.
+        StaleError: the files were made otherwise, and not ``redo``.
+        ArtifactError: another process is training this cohort's teacher now.
+        StorageError: no room or no permission.
+    """
+    cases = read_training_cases(
+        workspace,
+        cohort,
+        encoder=settings.encoder,
+        text_encoder=settings.text_encoder,
+        allow_random_weights=allow_random_weights,
+    )
+    folder = workspace.cohort(cohort.name)
+    wanted = {
+        folder / "teacher.h5": make_header(model_format("teacher"), settings, cases.inputs),
+        folder / "guidance.h5": make_header(GUIDANCE, settings, cases.inputs),
+    }
+    checks = {path: check(path, header) for path, header in wanted.items()}
+    if all(seen.state is State.DONE for seen in checks.values()):
+        return _kept(folder / "teacher.h5")
+    if not redo:
+        refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
+    with workspace.claim(STEP, cohort.name) as claimed:
+        if not claimed:
+            raise ArtifactError(f"{folder}: another process is training this teacher. Wait for it to end.")
+        teacher, guidance, result = _train(cases, settings, folder, device, progress)
+        card = {"result": asdict(result), "encoder": settings.encoder, "text_encoder": settings.text_encoder}
+        write_guidance(folder / "guidance.h5", guidance, wanted[folder / "guidance.h5"])
+        write_model(
+            folder / "teacher.h5", ModelFile(teacher.arrays(), card), wanted[folder / "teacher.h5"]
+        )  # last: where it is, all is
+    return result
+
+
+def _kept(path: Path) -> TeacherResult:
+    model, _ = read_model(path, "teacher")
+    try:
+        saved: dict[str, Any] = dict(model.card["result"])
+        return TeacherResult(**{**saved, "kept": True, "warnings": tuple(saved["warnings"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: its card is damaged ({error}). Run train-teacher with --redo.") from error
+
+
+def _train(
+    cases: TrainingCases, settings: TeacherSettings, folder: Path, device: str, progress: Progress
+) -> tuple[ReportTimeTeacher, Guidance, TeacherResult]:
+    n_folds = min(settings.folds, int(cases.event.sum()))
+    fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=cases.site)
+    total = settings.text_epochs * (n_folds + 1) + settings.epochs * n_folds
+    log = Log(folder / "history.jsonl", STEP, total, progress)
+
+    text = _text_guidance(cases, np.ones(len(fold), dtype=bool), settings, "text", log)
+    without = [_text_guidance(cases, fold != k, settings, f"text without fold {k + 1}", log) for k in range(n_folds)]
+    image = _image_branch(cases, fold, settings, device, log)
+
+    image_sd, text_sd = _spread(image.risk), _spread(text.risk)
+    fused = image.risk / image_sd + np.nan_to_num(text.risk / text_sd)
+    told = np.isfinite(text.risk)
+    gate = text.gate
+    result = TeacherResult(
+        kept=False,
+        n_cases=len(cases.case_ids),
+        n_events=int(cases.event.sum()),
+        n_slides=cases.n_slides,
+        n_reports=int(cases.has_report.sum()),
+        text_concordance=concordance_or_none(text.risk[told], cases.time[told], cases.event[told]),
+        image_concordance=concordance_or_none(image.risk, cases.time, cases.event),
+        fused_concordance=concordance_or_none(fused, cases.time, cases.event),
+        gate=gate.value,
+        gate_slope=gate.slope if np.isfinite(gate.slope) else None,
+        gate_se=gate.se if np.isfinite(gate.se) else None,
+        warnings=(*cases.warnings, *_warnings(cases, text)),
+    )
+    shown = asdict(result)
+    log.line(**{name: shown[name] for name in shown if name not in ("kept", "warnings")})
+    guidance = Guidance(
+        case_ids=cases.case_ids,
+        risk=text.risk,
+        gate=gate.value,
+        gate_slope=gate.slope,
+        gate_se=gate.se,
+        relevance=image.relevance,
+        fold=fold,
+        risk_without=np.stack([part.risk for part in without]),
+        gate_without=np.array([part.gate.value for part in without]),
+    )
+    teacher = ReportTimeTeacher(image.ensemble, text.fitted.text if text.fitted else None, image_sd, text_sd)
+    return teacher, guidance, result
+
+
+def _text_guidance(
+    cases: TrainingCases, allowed: NDArray[np.bool_], settings: TeacherSettings, part: str, log: Log
+) -> _TextGuidance:
+    """Steps 0 and 1 on the ``allowed`` cases that have a report; τ is NaN for all others."""
+    rows = np.flatnonzero(allowed & cases.has_report)
+    risk = np.full(len(cases.case_ids), np.nan)
+    time, event = cases.time[rows], cases.event[rows]
+    if not can_cross_fit(event):
+        return _TextGuidance(None, risk, CLOSED)
+    statements = [vectors for row in rows if (vectors := cases.statements[row]) is not None]
+    reports = Reports(statements, time, event, [cases.site[row] for row in rows])
+    fitted = cross_fit_text(reports, settings, seed=settings.seed, part=part, log=log)
+    risk[rows] = fitted.risk
+    gate = fit_gate(risk=fitted.risk, time=time, event=event)
+    log.line(
+        part=f"{part}, gate",
+        gate=gate.value,
+        slope=gate.slope if np.isfinite(gate.slope) else None,
+        se=gate.se if np.isfinite(gate.se) else None,
+    )
+    return _TextGuidance(fitted, risk, gate)
+
+
+def _image_branch(
+    cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: str, log: Log
+) -> _ImageBranch:
+    """The teacher's own look at the tiles: one student a fold, and what each says of the cases it did not see."""
+    recipe = Recipe(
+        hidden=settings.hidden,
+        epochs=settings.epochs,
+        pretrain_epochs=0,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        dropout=settings.dropout,
+        tiles_per_bag=settings.tiles_per_bag,
+        mixup="none",
+    )
+    trained: list[TrainedStudent] = []
+    risk = np.zeros(len(fold))
+    relevance: dict[str, NDArray[np.float32]] = {}
+    for k in range(int(fold.max()) + 1):
+        trained.append(
+            train_student(
+                cases,
+                np.flatnonzero(fold != k),
+                recipe,
+                target=None,
+                seed=settings.seed * 1000 + k,
+                device=choose_device(device),
+                part=f"image without fold {k + 1}",
+                log=log,
+            )
+        )
+        one = ensemble_of([(trained[-1].student, trained[-1].centre)])
+        for case in np.flatnonzero(fold == k):
+            tiles = cases.bags.rows[cases.bags.offsets[case] : cases.bags.offsets[case + 1]].numpy()
+            scores = one.tile_scores(tiles)
+            risk[case] = scores.contribution.sum()
+            relevance[cases.case_ids[case]] = scores.attention.astype(np.float32)
+    return _ImageBranch(ensemble_of([(one.student, one.centre) for one in trained]), risk, relevance)
+
+
+def _spread(risk: NDArray[np.float64]) -> float:
+    """Standard deviation of what is known; 1 where there is nothing to scale."""
+    known = risk[np.isfinite(risk)]
+    spread = float(known.std()) if len(known) else 0.0
+    return spread if spread > 0 else 1.0
+
+
+def concordance_or_none(
+    log_hazard: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]
+) -> float | None:
+    """Concordance, or None where there is no comparable pair; for a report, not for a decision."""
+    try:
+        return concordance(log_hazard=log_hazard, time=time, event=event)
+    except MetricError:
+        return None
+
+
+def _warnings(cases: TrainingCases, text: _TextGuidance) -> list[str]:
+    n_reports = int(cases.has_report.sum())
+    if n_reports == 0:
+        return [
+            "no case of this cohort has statements: there is nothing to guide a student with, so `wsisurv distill` "
+            "will train a plain one. `wsisurv extract-report` makes statements; do its case ids match the clinical table's?"
+        ]
+    if text.fitted is None:
+        return [
+            f"{n_reports} cases have statements, but fewer than two of them an event: reports can't be learned from"
+        ]
+    if text.gate.value == 0:
+        return [
+            "gate 0: the reports do not tell who does worse (slope "
+            f"{text.gate.slope:.2f}, standard error {text.gate.se:.2f}), so the student won't listen to them. "
+            "Are they the reports of these cases? With few events a good report may also fail this test."
+        ]
+    return []
