@@ -104,6 +104,15 @@ def test_no_case_at_all_is_no_picture(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("time", "message"),
+    [([1.0, np.nan], "time of case 1 is nan"), ([0.0, 1.0], "case 0 is 0"), ([1.0], "lengths differ")],
+)
+def test_follow_up_that_cannot_be(time: list[float], message: str) -> None:
+    with pytest.raises(MetricError, match=message):
+        Group(np.array(time), np.array([True, False]))
+
+
 def test_the_users_matplotlib_settings_are_left_alone(tmp_path: Path, groups: dict[str, Group]) -> None:
     import matplotlib as mpl
 

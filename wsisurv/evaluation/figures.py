@@ -41,10 +41,19 @@ class Group:
     Attributes:
         time: float64 (n,), positive.
         event: bool (n,).
+
+    Raises:
+        MetricError: lengths differ, or a time is not a positive number.
     """
 
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.time.shape != self.event.shape:
+            raise MetricError(f"lengths differ: time {self.time.shape} and event {self.event.shape}")
+        if (bad := np.flatnonzero(~np.isfinite(self.time) | (self.time <= 0))).size:
+            raise MetricError(f"time of case {bad[0]} is {self.time[bad[0]]}, not a positive number")
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, tit
         The PNG and the SVG.
 
     Raises:
-        MetricError: no case in any group, or times that can't be.
+        MetricError: no case in any group.
         StorageError: no room or no permission.
 
     Source: Morris TP et al. BMJ Open 2019;9:e030215 (numbers at risk below the curves, bands, extent).
