@@ -1,0 +1,212 @@
+"""Who the demo's patients are: morphologies, hospitals, covariates and the follow-up that they give rise to.
+
+Everything here is drawn before any slide or report exists, so it can be simulated for thousands of cases in no time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import SettingsError
+
+MorphologyName = Literal[
+    "high_grade_nuclei", "lymphocyte_infiltrate", "necrosis", "mucin", "desmoplastic_stroma", "gland_formation"
+]
+
+
+@dataclass(frozen=True)
+class Morphology:
+    """Something that can be seen on a slide, and what it does to the hazard."""
+
+    name: MorphologyName
+    weight: float
+    """Log hazard per standard deviation of the share; 0 does nothing."""
+    least: float
+    """Smallest share of the tissue's area; ``gland_formation``: of the tumour that is not high grade."""
+    most: float
+    """Largest share of the same."""
+
+    def standardised(self, share: float) -> float:
+        """``share`` as standard deviations from the population's mean (shares are uniform in their range)."""
+        return (share - (self.least + self.most) / 2) / ((self.most - self.least) / 12**0.5)
+
+
+MORPHOLOGIES = (
+    Morphology("high_grade_nuclei", weight=+0.95, least=0.02, most=0.25),
+    Morphology("lymphocyte_infiltrate", weight=-0.85, least=0.02, most=0.17),
+    Morphology("necrosis", weight=+0.75, least=0.0, most=0.15),
+    Morphology("mucin", weight=0.0, least=0.0, most=0.10),
+    Morphology("desmoplastic_stroma", weight=0.0, least=0.03, most=0.18),
+    Morphology("gland_formation", weight=0.0, least=0.35, most=0.9),
+)
+"""What the demo's slides show. Weights other than 0 drive the hazard; stain, hospital and pen marks never do."""
+
+AGE_WEIGHT = 0.45
+"""Log hazard per standard deviation of age."""
+STAGE_WEIGHT = 0.5
+"""Log hazard per standard deviation of stage (1 to 4)."""
+MEAN_AGE, SD_AGE = 66.0, 10.5
+STAGE_SHARES = (0.2, 0.35, 0.3, 0.15)
+BASELINE_DAYS = 1800.0
+"""Scale of the Weibull time at log hazard 0, in days."""
+WEIBULL_SHAPE = 1.2
+EVENT_SHARE = 1 / 3
+"""Each hospital follows until about this share of its patients has had the event."""
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """Where slides were cut, stained and scanned: none of it has to do with the patients' outcome."""
+
+    name: str
+    share: float
+    """Share of all cases."""
+    mpp: float
+    """Resolution of its scanner, µm per pixel."""
+    haematoxylin: tuple[float, float, float]
+    """Optical density of its haematoxylin in red, green, blue at concentration 1."""
+    eosin: tuple[float, float, float]
+    strength: tuple[float, float]
+    """Its usual concentration of haematoxylin and of eosin."""
+    glass: tuple[int, int, int]
+    """RGB of its empty glass."""
+
+
+HOSPITALS = (
+    Hospital("H1", 0.28, 0.5, (0.60, 0.70, 0.34), (0.16, 0.78, 0.42), (1.00, 1.00), (243, 243, 245)),
+    Hospital("H2", 0.22, 0.5, (0.61, 0.72, 0.30), (0.12, 0.72, 0.34), (1.05, 0.82), (246, 244, 246)),
+    Hospital("H3", 0.18, 0.4, (0.56, 0.72, 0.40), (0.20, 0.82, 0.50), (0.85, 1.15), (240, 241, 240)),
+    Hospital("H4", 0.12, 0.46, (0.62, 0.66, 0.38), (0.14, 0.74, 0.36), (1.05, 1.05), (244, 240, 243)),
+    Hospital("H5", 0.20, 0.5, (0.58, 0.68, 0.36), (0.18, 0.80, 0.46), (0.95, 0.95), (245, 245, 241)),
+)
+"""The last one is held out."""
+
+
+@dataclass(frozen=True)
+class DemoCase:
+    """One simulated patient."""
+
+    case_id: str
+    number: int
+    hospital: Hospital
+    held_out: bool
+    age: int
+    stage: int
+    shares: Mapping[MorphologyName, float]
+    log_hazard: float
+    """Morphology, age and stage together: the truth that no model is shown."""
+    days: float
+    event: bool
+    slide_ids: tuple[str, ...]
+    has_report: bool
+
+
+def morphology_log_hazard(shares: Mapping[MorphologyName, float]) -> float:
+    """Sum of weight times standardised share."""
+    return sum(one.weight * one.standardised(shares[one.name]) for one in MORPHOLOGIES)
+
+
+def clinical_log_hazard(age: int, stage: int) -> float:
+    """What age and stage add, whatever the morphology."""
+    stages = np.arange(1, len(STAGE_SHARES) + 1)
+    mean = float(np.average(stages, weights=STAGE_SHARES))
+    spread = float(np.sqrt(np.average((stages - mean) ** 2, weights=STAGE_SHARES)))
+    return AGE_WEIGHT * (age - MEAN_AGE) / SD_AGE + STAGE_WEIGHT * (stage - mean) / spread
+
+
+def simulate_population(cases: int, seed: int) -> tuple[DemoCase, ...]:
+    """Draw patients, their follow-up and what their slides will show.
+
+    Args:
+        cases: how many, the held-out hospital's included.
+        seed: the same seed gives the same patients.
+
+    Raises:
+        SettingsError: too few cases for every hospital to have three, or a negative seed.
+    """
+    if cases < 5 * len(HOSPITALS):
+        raise SettingsError(f"{cases} cases asked: the demo needs at least {5 * len(HOSPITALS)}")
+    if seed < 0:
+        raise SettingsError(f"seed {seed} asked: it must be 0 or more")
+    population: list[DemoCase] = []
+    for hospital, count in zip(HOSPITALS, _counts(cases), strict=True):
+        first = len(population)
+        drawn = [_draw(first + number, hospital, seed) for number in range(count)]
+        population += _follow(drawn, np.random.default_rng([seed, 1, first]))
+    return tuple(population)
+
+
+def _counts(cases: int) -> list[int]:
+    """Cases a hospital by its share; the held-out one gets a fifth to the nearest, the first what is left over."""
+    counts = [round(hospital.share * cases) for hospital in HOSPITALS]
+    counts[0] += cases - sum(counts)
+    return counts
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A patient before follow-up."""
+
+    number: int
+    hospital: Hospital
+    age: int
+    stage: int
+    shares: Mapping[MorphologyName, float]
+    slides: int
+    has_report: bool
+
+
+def _draw(number: int, hospital: Hospital, seed: int) -> _Drawn:
+    random = np.random.default_rng([seed, 0, number])
+    return _Drawn(
+        number=number,
+        hospital=hospital,
+        age=int(np.clip(round(random.normal(MEAN_AGE, SD_AGE)), 31, 92)),
+        stage=1 + int(random.choice(len(STAGE_SHARES), p=STAGE_SHARES)),
+        shares={one.name: float(random.uniform(one.least, one.most)) for one in MORPHOLOGIES},
+        slides=1 + int(random.random() < 0.15),
+        has_report=bool(random.random() < 0.85),
+    )
+
+
+def _follow(drawn: list[_Drawn], random: np.random.Generator) -> list[DemoCase]:
+    """Follow a hospital's patients: Weibull times, censored at times that know nothing of the patient.
+
+    Source: Bender, Augustin, Blettner, Generating survival times to simulate Cox proportional hazards models,
+    Stat Med 2005, equation for the Weibull distribution.
+    """
+    log_hazard = np.array(
+        [morphology_log_hazard(one.shares) + clinical_log_hazard(one.age, one.stage) for one in drawn]
+    )
+    uniform = 1 - random.random(len(drawn))  # in (0, 1]: its logarithm is finite
+    death = BASELINE_DAYS * (-np.log(uniform) / np.exp(log_hazard)) ** (1 / WEIBULL_SHAPE)
+    leaving = random.uniform(0.25, 1.75, len(drawn))
+    leaving *= _follow_up_scale(death, leaving)
+    days = np.maximum(1, np.round(np.minimum(death, leaving)))
+    return [
+        DemoCase(
+            case_id=(case_id := f"DEMO-{one.hospital.name}-{one.number + 1:04d}"),
+            number=one.number,
+            hospital=one.hospital,
+            held_out=one.hospital is HOSPITALS[-1],
+            age=one.age,
+            stage=one.stage,
+            shares=one.shares,
+            log_hazard=float(log_hazard[row]),
+            days=float(days[row]),
+            event=bool(death[row] <= leaving[row]),
+            slide_ids=tuple(f"{case_id}-{letter}" for letter in "AB"[: one.slides]),
+            has_report=one.has_report,
+        )
+        for row, one in enumerate(drawn)
+    ]
+
+
+def _follow_up_scale(death: NDArray[np.float64], leaving: NDArray[np.float64]) -> float:
+    """Length of follow-up at which ``EVENT_SHARE`` of the patients has the event before leaving."""
+    ratios = np.sort(death / leaving)  # the event is seen when the follow-up is longer than this
+    seen = round(EVENT_SHARE * len(ratios))
+    return float(np.sqrt(ratios[seen - 1] * ratios[seen]))

@@ -1,0 +1,125 @@
+"""The demo's slides as files: stains become colour, a pen mark on some, and a tiled pyramid that OpenSlide opens."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from wsisurv.demo.nuclei import Array
+from wsisurv.demo.population import DemoCase, Hospital
+from wsisurv.demo.tissue import Layout, Stains, make_layout, resize, stain_tissue
+from wsisurv.formats.atomic import replacing
+
+_TILE_PX = 256
+_LEVELS = 3
+_QUALITY = 85
+_PENS = ((25, 45, 150), (20, 95, 60), (25, 25, 30))
+_PEN_SHARE = 0.15
+
+
+def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
+    """Draw one slide of a case and write it.
+
+    Args:
+        path: the TIFF to write; whole or not at all.
+        case: whose slide; its shares of morphologies and its hospital.
+        letter: 0 for the case's first slide, 1 for the second.
+        seed: the cohort's seed.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    random = np.random.default_rng([seed, 2, case.number, letter])
+    width_um, height_um = (16.0 * int(random.integers(64, 71)) for _ in range(2))  # 1,024 to 1,120 µm
+    layout = make_layout(random, width_um=width_um, height_um=height_um, shares=case.shares)
+    stains = stain_tissue(random, layout, mpp=case.hospital.mpp)
+    pixels = colour(random, stains, case.hospital)
+    if random.random() < _PEN_SHARE:
+        mark_with_pen(random, pixels, layout)
+    write_pyramid(path, pixels, mpp=case.hospital.mpp)
+
+
+def colour(random: np.random.Generator, stains: Stains, hospital: Hospital) -> NDArray[np.uint8]:
+    """Light through the stained tissue: ``(height, width, 3)`` RGB.
+
+    Source: Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001 (Beer-Lambert).
+    """
+    day = 1 + 0.06 * random.standard_normal(2)  # one batch of stain is not as the next
+    h = stains.haematoxylin * np.float32(hospital.strength[0] * day[0])
+    e = stains.eosin * np.float32(hospital.strength[1] * day[1])
+    shape = h.shape
+    noise = _sensor_noise(random, shape)
+    pixels = np.empty((*shape, 3), np.uint8)
+    for channel in range(3):
+        density = h * np.float32(hospital.haematoxylin[channel]) + e * np.float32(hospital.eosin[channel])
+        light = np.float32(hospital.glass[channel]) * np.exp(-density) + noise
+        pixels[..., channel] = np.clip(light, 0, 255, out=light)
+    return pixels
+
+
+def _sensor_noise(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Noise of about one grey level."""
+    noise = random.integers(-2, 3, shape, dtype=np.int8)
+    return noise.astype(np.float32)
+
+
+def mark_with_pen(random: np.random.Generator, pixels: NDArray[np.uint8], layout: Layout) -> None:
+    """Draw a pathologist's felt pen on the slide, in place, mostly beside the tissue."""
+    rows, columns = layout.region.shape
+    picture = Image.new("L", (columns, rows))
+    draw = ImageDraw.Draw(picture)
+    centre_y, centre_x = random.choice([0.12, 0.88], size=2) * (rows, columns)
+    turns = np.linspace(0, random.uniform(2.5, 5.5), 40) + random.uniform(0, 2 * np.pi)
+    reach = random.uniform(0.08, 0.12) * rows * (1 + 0.12 * np.sin(2 * turns))
+    line = [
+        (float(centre_x + r * np.cos(t)), float(centre_y + r * np.sin(t))) for r, t in zip(reach, turns, strict=True)
+    ]
+    draw.line(line, fill=255, width=int(random.integers(14, 22)), joint="curve")
+    ink = resize(np.asarray(picture, np.float32) / np.float32(255), pixels.shape[:2]) * np.float32(
+        random.uniform(0.75, 0.92)
+    )
+    inked = np.nonzero(ink > 0.01)
+    strength = ink[inked][:, None]
+    pen = np.array(_PENS[random.integers(len(_PENS))], np.float32)
+    pixels[inked] = pixels[inked] * (1 - strength + strength * pen / 255)
+
+
+def write_pyramid(path: Path, pixels: NDArray[np.uint8], *, mpp: float) -> None:
+    """Write a tiled, JPEG-compressed TIFF of three levels, each half the one before; no time stamp in it.
+
+    Args:
+        path: where to.
+        pixels: ``(height, width, 3)`` RGB, level 0.
+        mpp: µm per pixel of level 0.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with replacing(path) as partial, tifffile.TiffWriter(partial) as tiff:
+        level = pixels
+        for number in range(_LEVELS):
+            per_cm = 10_000 / mpp * level.shape[1] / pixels.shape[1]
+            tiff.write(
+                level,
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": _QUALITY},
+                tile=(_TILE_PX, _TILE_PX),
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(number > 0),
+                description="Synthetic demo slide made by wsisurv: no patient" if number == 0 else None,
+                metadata=None,
+                software=False,
+                maxworkers=1,
+            )
+            level = _halved(level)
+
+
+def _halved(level: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = level.shape[0] // 2, level.shape[1] // 2
+    even = level[: 2 * rows, : 2 * columns].astype(np.uint16)
+    mean = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2] + 2) // 4
+    return mean.astype(np.uint8)
