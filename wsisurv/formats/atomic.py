@@ -104,10 +104,11 @@ def append_jsonl(path: Path, record: Any) -> None:
     with explain_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            file.seek(0)
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # only then is the whole file read: a long run adds many lines
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -69,6 +69,8 @@ class ReportRecord(_Record):
     """Findings left out, counted by kind (gross, immunohistochemistry, history …)."""
     rejected: int = 0
     """Findings that could not be proved; they are in rejected.jsonl."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """The ReportSettings that made it, so that a stale record can be told by what changed."""
 
 
 class RejectedRecord(_Record):
@@ -100,6 +102,15 @@ def read_statements(path: Path) -> dict[str, ReportRecord]:
         raise MissingArtifactError(f"{path}: not there. Run `{MADE_BY}` first.")
     records = read_jsonl(path, lambda value: _parse(ReportRecord, value))
     return {record.case_id: record for record in records}
+
+
+def read_rejected(path: Path) -> list[RejectedRecord]:
+    """Read the findings that could not be proved, in the order in which they were written; none where there is no file.
+
+    Raises:
+        FormatError: a line that is no record, by its number.
+    """
+    return read_jsonl(path, lambda value: _parse(RejectedRecord, value))
 
 
 def iterate_statements(records: dict[str, ReportRecord]) -> Iterator[tuple[str, Statement]]:

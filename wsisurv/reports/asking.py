@@ -1,0 +1,231 @@
+"""One report through a language model: passages, questions, and a retry that fits the cause.
+
+What counts as an answer, in this order: the last piece came (``done``), it ended by itself (``stop``), the counts of
+tokens are plausible, there is content, it is strict JSON, of the schema. The proof follows in ``grounding``.
+
+    cause                                    what is done
+    cut at its token limit                   more room, then the passage in two halves
+    prompt longer than the context           the passage in two halves
+    broken off (endless repetition)          the passage in two halves
+    the list is full                         the passage in two halves
+    schema ignored by a thinking model       asked once more with ``think`` left to the server
+    busy, restarting, connection dropped     wait and ask again, longer each time
+    nothing came in time                     failed: it would take as long again
+    anything else                            failed, in the server's words
+"""
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
+from wsisurv.reports import passages
+from wsisurv.reports.grounding import Extraction
+from wsisurv.reports.ollama import Model, PromptTooLongError, Reply, Server, ServerBusyError, UnfinishedError
+from wsisurv.reports.prompt import MAX_STATEMENTS, Finding, Keep, answer_schema, messages, parse_answer, to_extraction
+
+PASSAGE_CHARS = 8000
+"""Characters of a report that are asked at once: nine of ten reports are shorter, and a window of 8,192 tokens holds
+it with the rules and the answer, which an 8-billion-parameter model on a small graphics card still has room for."""
+OVERLAP_CHARS = 400
+_SMALLEST_PASSAGE = 600
+_CHARS_A_TOKEN = 2.5
+"""Bytes of UTF-8 a token, low on purpose: reports in capitals with scan errors come to about three."""
+_TEMPLATE_TOKENS = 64
+"""Room for what a chat template puts around the messages."""
+
+DEFAULT_OPTIONS: Mapping[str, int | float | bool] = {
+    "temperature": 0,
+    "seed": 0,
+    "num_predict": 2048,
+    "repeat_penalty": 1.0,  # a penalty on repetition keeps a model from copying the report's words
+}
+
+Exchange = Callable[[str, str], None]
+"""Told a passage and the answer to it, word by word; only for ``--log-text``."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a busy server is waited for: seconds before each further try."""
+
+    waits_s: tuple[float, ...] = (1, 2, 4, 8, 16, 30)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How reports are put to a model; the same for all of a run.
+
+    Attributes:
+        options: the model's options, without ``num_ctx``.
+        num_ctx: the model's window, tokens.
+        passage_chars: the longest passage.
+    """
+
+    options: Mapping[str, int | float | bool]
+    num_ctx: int
+    passage_chars: int
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of ``text``, rather too many than too few: a byte of UTF-8 each 2.5."""
+    return math.ceil(len(text.encode()) / _CHARS_A_TOKEN)
+
+
+def make_plan(model: Model, keep: Keep, texts: list[str], options: Mapping[str, int | float | bool]) -> Plan:
+    """Choose one window for the run, from its longest passage.
+
+    The window is a power of two from 4,096 up that holds the rules, the longest passage and an answer of
+    ``num_predict`` tokens, and never more than the model's own context. Passages are shortened to fit a small context.
+    ``options`` win over the defaults; ``num_ctx`` among them is taken as it is.
+
+    Raises:
+        SettingsError: the model's context has no room for a passage.
+    """
+    chosen = {**DEFAULT_OPTIONS, **options}
+    answer = int(chosen["num_predict"])
+    rules = estimate_tokens("".join(message["content"] for message in messages("", keep))) + _TEMPLATE_TOKENS
+    largest = min(int(chosen.pop("num_ctx", model.context_length)), model.context_length)
+    fitting = int((largest - rules - answer) * _CHARS_A_TOKEN)
+    if fitting < _SMALLEST_PASSAGE:
+        raise SettingsError(
+            f"{model.name}: a context of {largest} tokens has no room for the rules ({rules}), an answer ({answer}) "
+            "and a passage. Choose a model with a longer context."
+        )
+    passage_chars = min(PASSAGE_CHARS, fitting)
+    if "num_ctx" in options:
+        return Plan(chosen, largest, passage_chars)
+    longest = max((estimate_tokens(passage) for text in texts for passage in _passages(text, passage_chars)), default=0)
+    needed = rules + longest + answer
+    return Plan(chosen, min(max(4096, 2 ** math.ceil(math.log2(needed))), largest), passage_chars)
+
+
+def _passages(text: str, longest: int) -> list[str]:
+    return [text[part.start : part.end] for part in passages.split(text, longest, min(OVERLAP_CHARS, longest // 4))]
+
+
+@dataclass
+class Asker:
+    """Puts reports to a model; may be called from several threads at once.
+
+    Attributes:
+        server: where the model is.
+        model: the model.
+        plan: options, window and passages.
+        keep: what is wanted.
+        patience: how long a busy server is waited for.
+        exchange: told every passage and answer; None keeps them to itself.
+        stop: set it to give up what is under way.
+    """
+
+    server: Server
+    model: Model
+    plan: Plan
+    keep: Keep
+    patience: Patience = field(default_factory=Patience)
+    exchange: Exchange | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    _window_seen: threading.Event = field(default_factory=threading.Event)
+
+    def extract(self, text: str) -> Extraction:
+        """Findings of a report, from all of its passages, each once.
+
+        Raises:
+            OllamaUnavailableError: the server is not there, stays busy, or cuts what it is sent.
+            BackendError: the model gives no answer that can be used.
+        """
+        found: dict[tuple[str, str, str], Finding] = {}
+        for passage in _passages(text, self.plan.passage_chars):
+            for finding in self._ask(passage):
+                words = " ".join(finding.evidence.split()).casefold()
+                found.setdefault((words, finding.category, finding.polarity), finding)
+        return to_extraction(tuple(found.values()), self.keep)
+
+    def _ask(self, passage: str) -> tuple[Finding, ...]:
+        if not passage.strip():
+            return ()
+        think = False if self.model.thinks else None
+        room = int(self.plan.options["num_predict"])
+        while True:
+            try:
+                reply = self._patiently(passage, think, room)
+            except (PromptTooLongError, UnfinishedError) as error:
+                return self._ask_halves(passage, error)
+            if self.exchange:
+                self.exchange(passage, reply.content)
+            self._check_counts(passage, reply)
+            if reply.done_reason == "length":
+                larger = min(2 * room, self.plan.num_ctx - (reply.prompt_tokens or 0))
+                if larger <= room:
+                    return self._ask_halves(passage, BackendError(f"no end after {room} tokens"))
+                room = larger
+                continue
+            if reply.done_reason != "stop":
+                raise BackendError(
+                    f"{self.model.name}: ended with {reply.done_reason or 'no reason'!r}, not with 'stop'"
+                )
+            try:
+                findings = parse_answer(reply.content).statements
+            except ValueError as error:
+                if think is False:
+                    think, room = None, min(2 * room, self.plan.num_ctx)  # thinking takes tokens as well
+                    continue
+                raise BackendError(
+                    f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer "
+                    "Ollama."
+                ) from None
+            if len(findings) == MAX_STATEMENTS and len(passage) > _SMALLEST_PASSAGE:
+                return self._ask_halves(passage, BackendError("the list of statements is full"))
+            return findings
+
+    def _ask_halves(self, passage: str, cause: BackendError) -> tuple[Finding, ...]:
+        if self.stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:
+            raise BackendError(f"{self.model.name}: {cause}, and a passage of {len(passage)} characters is not split.")
+        overlap = min(OVERLAP_CHARS, len(passage) // 8)
+        first, second = passages.halves(passage, overlap)
+        return self._ask(passage[first.start : first.end]) + self._ask(passage[second.start : second.end])
+
+    def _patiently(self, passage: str, think: bool | None, room: int) -> Reply:
+        options = {**self.plan.options, "num_ctx": self.plan.num_ctx, "num_predict": room}
+        waits = iter(self.patience.waits_s)
+        while True:
+            try:
+                return self.server.chat(
+                    self.model.name,
+                    messages(passage, self.keep),
+                    schema=answer_schema(),
+                    options=options,
+                    think=think,
+                    stopped=self.stop.is_set,
+                )
+            except ServerBusyError:
+                wait_s = next(waits, None)
+                if wait_s is None or self.stop.wait(wait_s):
+                    raise
+
+    def _check_counts(self, passage: str, reply: Reply) -> None:
+        """Hold the server's own counts against what was sent: no token of a usual vocabulary spans two words.
+
+        A prompt whose middle was dropped has about half of its tokens left, which are fewer than its words were.
+        """
+        words = sum(len(message["content"].split()) for message in messages(passage, self.keep))
+        read = reply.prompt_tokens
+        if read is None or read < words:
+            raise OllamaUnavailableError(
+                f"{self.server.url} says that it read {read} tokens, but was sent {words} words: they were cut, "
+                "or this Ollama leaves cached tokens out of its count (0.30.0 did). Update Ollama."
+            )
+        if read > self.plan.num_ctx:
+            raise OllamaUnavailableError(
+                f"{self.server.url} says that it read {read} tokens with a window of {self.plan.num_ctx}: part of it "
+                "was lost."
+            )
+        if not self._window_seen.is_set():
+            loaded = self.server.loaded_context(self.model.name)
+            if loaded is not None and loaded < self.plan.num_ctx:
+                raise OllamaUnavailableError(
+                    f"{self.server.url} loaded {self.model.name} with a window of {loaded} tokens, not the "
+                    f"{self.plan.num_ctx} that were asked: long reports would be cut. Is there memory for it?"
+                )
+            self._window_seen.set()

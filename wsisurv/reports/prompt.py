@@ -1,0 +1,211 @@
+"""What the language model is asked, and the one shape that its answer may have.
+
+The schema is made from the pydantic model that also checks the answer, so the two can't drift. It is bounded, lists
+and strings, because an unbounded one lets a model that repeats itself run to its token limit; and it has no
+``pattern``, which llama.cpp turns into grammars that some of its versions refuse.
+"""
+
+import json
+from functools import cache
+from hashlib import sha256
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsisurv.formats.statements import Category, Polarity
+from wsisurv.reports.grounding import Claim, Extraction
+
+MAX_STATEMENTS = 40
+"""Statements in one answer. A full list is taken as one that was cut: the passage is asked again in two halves."""
+MAX_TEXT = 160
+"""Characters of a restated finding."""
+MAX_EVIDENCE = 320
+"""Characters of a quote."""
+
+Keep = Literal["morphology", "all"]
+
+Kind = Literal[
+    "histological_type",
+    "grade",
+    "growth_pattern",
+    "invasion",
+    "lymphovascular_invasion",
+    "perineural_invasion",
+    "necrosis",
+    "mucin",
+    "mitoses",
+    "stroma",
+    "inflammation",
+    "margin",
+    "node",
+    "precursor",
+    "other_morphology",
+    "gross",
+    "immunohistochemistry",
+    "history",
+    "handling",
+    "identifiers",
+]
+"""Categories of statements, then the kinds that a slide can't show.
+
+The model is given names for what is left out as well: with no honest name for an immunohistochemistry result, a model
+that is held to the schema files it under morphology.
+"""
+_CATEGORY: dict[str, Category] = {name: name for name in get_args(Category) if name != "non_morphology"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Finding(_Part):
+    """One finding as the model gives it. The quote comes first: what is copied before it is restated stays true."""
+
+    evidence: str = Field(min_length=1, max_length=MAX_EVIDENCE)
+    category: Kind
+    polarity: Polarity
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+
+
+class Answer(_Part):
+    """All that the model may answer."""
+
+    statements: tuple[Finding, ...] = Field(max_length=MAX_STATEMENTS)
+
+
+_SYSTEM = """\
+You read surgical pathology reports and copy out findings, one by one.
+
+List every finding that a pathologist sees on the H&E slide under the microscope:
+histological_type; grade (differentiation); growth_pattern (architecture, tumour border, budding);
+invasion (depth, structures reached); lymphovascular_invasion; perineural_invasion; necrosis; mucin
+(and signet-ring cells); mitoses; stroma (desmoplasia, fibrosis); inflammation (lymphocytes and other
+immune cells); margin (as seen under the microscope); node (lymph nodes under the microscope);
+precursor (adenoma, dysplasia, in situ); other_morphology (any other microscopic finding).
+
+Rules
+- evidence: copy the words of the report exactly, letter for letter, numbers and negations included. One short
+  stretch, a sentence or less, never joined from two places.
+- text: the finding restated briefly, in the words of the evidence where you can. No number, grade or amount that
+  the evidence does not say.
+- polarity: "present"; "absent" when the report says that it is not there (absence matters as much as presence);
+  "uncertain" when the report doubts or could not assess it.
+- One finding, one statement: split sentences that hold several. Do not repeat a finding.
+- {others}
+- A report without any finding gives an empty list.
+Answer with JSON only."""
+
+_OTHERS: dict[Keep, str] = {
+    "morphology": (
+        "What a slide can't show is not wanted: gross description, immunohistochemistry and molecular results, "
+        "clinical history, specimen handling, identifiers. If you list such a finding, name its kind honestly (gross, "
+        "immunohistochemistry, history, handling, identifiers)."
+    ),
+    "all": (
+        "List the findings that a slide can't show as well, each under its kind: gross (seen without a microscope), "
+        "immunohistochemistry (and molecular results), history, handling (specimen and blocks). Leave out names, "
+        "addresses and numbers of persons."
+    ),
+}
+
+_EXAMPLE = """\
+SPECIMEN: Rectum, 14 cm, received in formalin. MICROSCOPIC: Poorly differentiated adenocarcinoma with 30% mucin.
+No perineural invasion identified. MLH1 retained."""
+_EXAMPLE_ANSWER = Answer(
+    statements=(
+        Finding(
+            evidence="Poorly differentiated adenocarcinoma",
+            category="histological_type",
+            polarity="present",
+            text="Adenocarcinoma",
+        ),
+        Finding(
+            evidence="Poorly differentiated",
+            category="grade",
+            polarity="present",
+            text="Poor differentiation",
+        ),
+        Finding(evidence="30% mucin", category="mucin", polarity="present", text="Mucin in 30% of the tumour"),
+        Finding(
+            evidence="No perineural invasion identified",
+            category="perineural_invasion",
+            polarity="absent",
+            text="No perineural invasion",
+        ),
+    )
+)
+
+
+@cache
+def answer_schema() -> dict[str, Any]:
+    """JSON schema of ``Answer`` with its parts written in place: no ``$ref``, no titles, no descriptions."""
+    schema = Answer.model_json_schema()
+    parts = schema.pop("$defs")
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return plain(parts[value["$ref"].rsplit("/", 1)[1]])
+            return {key: plain(item) for key, item in value.items() if key not in {"title", "description"}}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    return dict(plain(schema))
+
+
+def messages(passage: str, keep: Keep) -> list[dict[str, str]]:
+    """The conversation that asks for the findings of ``passage``: rules, one worked example, the passage."""
+    return [
+        {"role": "system", "content": _SYSTEM.format(others=_OTHERS[keep])},
+        {"role": "user", "content": _EXAMPLE},
+        {"role": "assistant", "content": _EXAMPLE_ANSWER.model_dump_json()},
+        {"role": "user", "content": passage},
+    ]
+
+
+def prompt_sha256(keep: Keep) -> str:
+    """sha256 of all that is asked, apart from the report: messages and schema."""
+    asked = json.dumps([messages("", keep), answer_schema()], sort_keys=True)
+    return sha256(asked.encode()).hexdigest()
+
+
+def parse_answer(content: str) -> Answer:
+    """The model's answer, when it is strict JSON of the schema.
+
+    Raises:
+        ValueError: it is not. The message holds no word of the answer, which may quote the report.
+    """
+    try:
+        return Answer.model_validate_json(content)
+    except ValidationError as error:
+        if content.lstrip().startswith("```"):
+            raise ValueError("JSON inside a Markdown fence") from None
+        if content.lstrip().startswith("<think"):
+            raise ValueError("thinking text in front of the answer") from None
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "json_invalid":
+            raise ValueError("no JSON") from None
+        raise ValueError(f"{place or 'answer'}: {first['type'].replace('_', ' ')}") from None
+
+
+def to_extraction(findings: tuple[Finding, ...], keep: Keep) -> Extraction:
+    """Findings as claims to be proved; the kinds that a slide can't show are counted and left out, or kept.
+
+    With ``keep="all"`` they become ``non_morphology``, all but identifiers, which are never kept.
+    """
+    claims: list[Claim] = []
+    left_out: dict[str, int] = {}
+    for finding in findings:
+        category = _CATEGORY.get(finding.category, "non_morphology")
+        if category == "non_morphology" and (keep == "morphology" or finding.category == "identifiers"):
+            left_out[finding.category] = left_out.get(finding.category, 0) + 1
+            continue
+        claims.append(
+            Claim(
+                category=category,
+                polarity=finding.polarity,
+                text=finding.text,
+                evidence=finding.evidence,
+            )
+        )
+    return Extraction(claims=tuple(claims), left_out=left_out)

@@ -1,0 +1,339 @@
+"""Step 3: every report to statements, one line a report, so that a run that dies loses the report it was at."""
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from wsisurv.errors import (
+    BackendError,
+    OllamaUnavailableError,
+    StorageError,
+    WsisurvError,
+)
+from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
+from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_rejected, read_statements
+from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
+from wsisurv.reports.grounding import Extraction, ground
+from wsisurv.reports.ollama import Server
+from wsisurv.reports.prompt import prompt_sha256
+from wsisurv.reports.rules import RULES_VERSION, extract_rules
+from wsisurv.reports.sources import Reports, read_reports
+from wsisurv.reports.vectors import write_vectors
+from wsisurv.settings import ReportSettings, changed_settings, fingerprint
+from wsisurv.workspace import (
+    Failure,
+    Progress,
+    Summary,
+    Workspace,
+    forget_failures,
+    make_failure,
+    no_progress,
+    record_failure,
+    refuse_stale,
+)
+
+STEP = "extract-report"
+_IN_A_ROW = 5
+"""Reports that may fail one after the other through the backend before the run stops."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """What reads one report, with all the settings that can change what it reads."""
+
+    settings: ReportSettings
+    read: Callable[[str], Extraction]
+    stop: threading.Event
+
+
+def extract(
+    workspace: Workspace,
+    source: Path,
+    settings: ReportSettings,
+    *,
+    host: str | None = None,
+    allow_remote: bool = False,
+    pull: bool = False,
+    concurrency: int = 1,
+    timeout_s: float = 600,
+    patience: Patience | None = None,
+    redo: bool = False,
+    text_encoder: str = "hashing",
+    log_text: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Extract the statements of all reports in ``source``, prove them, and write their vectors.
+
+    A report is done when the workspace holds a record with the fingerprint of (text, settings), and the settings hold
+    the prompt's and the schema's sha256, the model's digest and its options, or the version of the rules. The window
+    (``num_ctx``) is not among them: nothing is ever cut to it, and a longer report that is added later must not make
+    all others stale. Cases of the workspace that ``source`` does not have keep their records: reports may be brought
+    in several parts.
+
+    Args:
+        workspace: where statements.jsonl, rejected.jsonl, the vectors and the failures are written.
+        source: folder of .txt, or CSV or JSONL, as ``read_reports`` takes it.
+        settings: backend, model and what to keep; digests and versions are filled in here.
+        host: the Ollama server, as ``server_url`` takes it.
+        allow_remote: accept a host or a model that is not on this machine.
+        pull: fetch the model where the server does not have it.
+        concurrency: reports under way at once; more than the server's own (OLLAMA_NUM_PARALLEL) only waits there.
+        timeout_s: seconds to wait for the next piece of an answer.
+        patience: how long a busy server is waited for.
+        redo: make anew the records that were made with other settings or from another text.
+        text_encoder: what makes the statements' vectors.
+        log_text: write every passage and answer into ``reports/exchanges.jsonl``; without it no report text is
+            written anywhere but in the evidence of statements.
+        progress: told after each report.
+
+    Returns:
+        What was done, kept and failed. Where another process is at work on the reports of this workspace, all cases
+        are in ``elsewhere`` and nothing is done.
+
+    Raises:
+        ReportError: the source can't be read (a .txt among readable ones that can't be is a failure instead).
+        SettingsError: no model, or one whose context is too small.
+        BackendError: no server, no model, or five reports in a row that failed; what is done is kept.
+        StaleError: records were made otherwise; raised before any report is read.
+        StorageError: no room.
+    """
+    reports = read_reports(source, strict=False)
+    summary = Summary(STEP)
+    with workspace.claim(STEP, "statements") as claimed:
+        if not claimed:
+            summary.elsewhere.extend(reports)
+            return summary
+        contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
+        with _opened(settings, reports, contact, _exchange_log(workspace) if log_text else None, progress) as backend:
+            _extract(workspace, reports, backend, concurrency, redo, progress, summary)
+        write_vectors(workspace, text_encoder)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Contact:
+    """How the server is reached: all that can't change a result."""
+
+    host: str | None
+    allow_remote: bool
+    pull: bool
+    concurrency: int
+    timeout_s: float
+    patience: Patience
+
+
+@contextmanager
+def _opened(
+    settings: ReportSettings, reports: Reports, contact: _Contact, exchange: Exchange | None, progress: Progress
+) -> Iterator[_Backend]:
+    """The backend that was asked for, and no other."""
+    if settings.backend == "rules":
+        filled = ReportSettings(backend="rules", keep=settings.keep, rules_version=RULES_VERSION)
+        yield _Backend(filled, lambda text: extract_rules(text, keep=settings.keep), threading.Event())
+        return
+    with Server(
+        contact.host,
+        allow_remote=contact.allow_remote,
+        timeout_s=contact.timeout_s,
+        connections=contact.concurrency,
+    ) as server:
+        model = server.find_model(settings.model, pull=contact.pull, progress=progress)
+        plan = make_plan(model, settings.keep, list(reports.values()), settings.options)
+        filled = settings.model_copy(
+            update={
+                "model": model.name,
+                "model_digest": model.digest,
+                "prompt": prompt_sha256(settings.keep),
+                "rules_version": None,
+                "options": {**plan.options, "passage_chars": plan.passage_chars},
+            }
+        )
+        asker = Asker(server, model, plan, settings.keep, contact.patience, exchange)
+        yield _Backend(filled, asker.extract, asker.stop)
+
+
+def _exchange_log(workspace: Workspace) -> Exchange:
+    path, lock = workspace.statements.with_name("exchanges.jsonl"), threading.Lock()
+
+    def write(passage: str, answer: str) -> None:
+        with lock:
+            append_jsonl(path, {"passage": passage, "answer": answer})
+
+    return write
+
+
+def _extract(
+    workspace: Workspace,
+    reports: Reports,
+    backend: _Backend,
+    concurrency: int,
+    redo: bool,
+    progress: Progress,
+    summary: Summary,
+) -> None:
+    wanted = {case_id: _fingerprint(backend.settings, text) for case_id, text in reports.items()}
+    records = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    if not redo:
+        _refuse_stale(workspace, reports, backend.settings, records, wanted)
+    summary.kept.extend(case for case in reports if case in records and records[case].fingerprint == wanted[case])
+    kept = set(summary.kept)
+    todo = {case_id: text for case_id, text in reports.items() if case_id not in kept}
+    for case_id, unreadable in reports.unreadable.items():
+        _fail(workspace, summary, make_failure(case_id, Path(reports.places[case_id]), unreadable, ""))
+    in_a_row = 0
+    try:
+        with closing(_results(todo, backend, concurrency)) as results:
+            for case_id, result in results:
+                progress(len(summary.kept) + len(summary.done) + len(summary.failed), len(reports), case_id)
+                if isinstance(result, Extraction):
+                    _write(workspace, case_id, reports[case_id], result, backend.settings)
+                    summary.done.append(case_id)
+                    in_a_row = 0
+                    continue
+                _fail(workspace, summary, make_failure(case_id, Path(reports.places[case_id]), result, wanted[case_id]))
+                in_a_row = in_a_row + 1 if isinstance(result, BackendError) else 0
+                if in_a_row == _IN_A_ROW:
+                    raise OllamaUnavailableError(
+                        f"{in_a_row} reports in a row failed, so the run stopped. The last one: {result} "
+                        "What is done is kept: run the same command again to go on."
+                    )
+        progress(len(reports), len(reports), "")
+    finally:
+        forget_failures(workspace, STEP, [*summary.done, *summary.kept])
+        _tidy(workspace)
+    _add_notes(workspace, reports, wanted, summary)
+
+
+def _fingerprint(settings: ReportSettings, text: str) -> str:
+    return fingerprint(settings, {"report": _sha256(text)})
+
+
+def _sha256(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _refuse_stale(
+    workspace: Workspace,
+    reports: Reports,
+    settings: ReportSettings,
+    records: Mapping[str, ReportRecord],
+    wanted: Mapping[str, str],
+) -> None:
+    changes: set[str] = set()
+    new = settings.model_dump(mode="json")
+    for case_id, text in reports.items():
+        record = records.get(case_id)
+        if record is None or record.fingerprint == wanted[case_id]:
+            continue
+        if record.report_sha256 != _sha256(text):
+            changes.add(f"the text of {case_id} is another")
+        changes.update(changed_settings(record.settings, new))
+    refuse_stale({workspace.statements: sorted(changes)[:_SHOWN]} if changes else {})
+
+
+def _results(
+    todo: Mapping[str, str], backend: _Backend, concurrency: int
+) -> Generator[tuple[str, Extraction | WsisurvError | OSError], None, None]:
+    """What each report gave or why it failed, as they come; giving up stops what is under way."""
+
+    def read(text: str) -> Extraction | WsisurvError | OSError:
+        if not text.strip():
+            return Extraction(())
+        try:
+            return backend.read(text)
+        except StorageError:
+            raise
+        except (WsisurvError, OSError) as error:
+            return error
+
+    if concurrency == 1:
+        for case_id, text in todo.items():
+            yield case_id, read(text)
+        return
+    with ThreadPoolExecutor(concurrency) as pool:
+        futures = {pool.submit(read, text): case_id for case_id, text in todo.items()}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            backend.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction, settings: ReportSettings) -> None:
+    """Prove and write one report. Its record comes last, so that what is rejected is there when it counts as done."""
+    grounded = ground(case_id, extraction.claims, text)
+    for rejected in grounded.rejected:
+        append_jsonl(workspace.rejected, rejected.model_dump(mode="json"))
+    record = ReportRecord(
+        case_id=case_id,
+        fingerprint=_fingerprint(settings, text),
+        report_sha256=_sha256(text),
+        statements=grounded.statements,
+        left_out=extraction.left_out,
+        rejected=len(grounded.rejected),
+        settings=settings.model_dump(mode="json"),
+    )
+    append_jsonl(workspace.statements, record.model_dump(mode="json"))
+
+
+def _fail(workspace: Workspace, summary: Summary, failure: Failure) -> None:
+    record_failure(workspace, STEP, failure)
+    summary.failed.append(failure)
+
+
+def _tidy(workspace: Workspace) -> None:
+    """Take out lines that a newer one of the same case replaced, and rejections that a killed run wrote twice."""
+    if not workspace.statements.exists():
+        return
+    records = read_statements(workspace.statements)
+    if len(read_jsonl(workspace.statements)) > len(records):
+        write_jsonl(workspace.statements, (record.model_dump(mode="json") for record in records.values()))
+    by_case: dict[str, list[RejectedRecord]] = {}
+    written = read_rejected(workspace.rejected)
+    for rejected in written:
+        by_case.setdefault(rejected.case_id, []).append(rejected)
+    current = [
+        rejected
+        for case_id, record in records.items()
+        for rejected in by_case.get(case_id, [])[-record.rejected :]
+        if record.rejected
+    ]
+    if len(current) < len(written):
+        write_jsonl(workspace.rejected, (rejected.model_dump(mode="json") for rejected in current))
+
+
+def _add_notes(workspace: Workspace, reports: Reports, wanted: Mapping[str, str], summary: Summary) -> None:
+    if not workspace.statements.exists():
+        return
+    records = read_statements(workspace.statements)
+    current = {case: records[case] for case in reports if case in records and records[case].fingerprint == wanted[case]}
+    statements = sum(len(record.statements) for record in current.values())
+    rejected = sum(record.rejected for record in current.values())
+    summary.notes.append(f"{statements} statements proved in {len(current)} reports, {rejected} rejected")
+    left_out: dict[str, int] = {}
+    for record in current.values():
+        for kind, count in record.left_out.items():
+            left_out[kind] = left_out.get(kind, 0) + count
+    if left_out:
+        summary.notes.append("left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items())))
+    _note(summary, [case for case, record in current.items() if not record.statements], "reports gave no statement")
+    _note(
+        summary, sorted(records.keys() - reports.keys()), "cases have statements of reports that are not in the source"
+    )
+    _note(
+        summary,
+        [case for case in reports if case in records and case not in current],
+        "cases still have statements that were made otherwise",
+    )
+
+
+def _note(summary: Summary, cases: list[str], what: str) -> None:
+    if cases:
+        more = ", …" if len(cases) > _SHOWN else ""
+        summary.notes.append(f"{len(cases)} {what}: {', '.join(cases[:_SHOWN])}{more}")
