@@ -74,3 +74,9 @@ def write_slide(
 def make_slide() -> MakeSlide:
     """``make_slide(path, image_or_size, mpp=0.5, levels=3, compression="jpeg")``; see ``write_slide``."""
     return write_slide
+
+
+@pytest.fixture(scope="session")
+def draw_tissue() -> Callable[..., Image]:
+    """``draw_tissue(width, height, seed=0)``: the image that ``make_slide`` draws when it is given a size."""
+    return tissue_image

@@ -8,11 +8,12 @@ from scipy import ndimage
 
 _SMOOTH_UM = 10.0  # nuclei and gaps between fibres belong to the tissue around them
 _WHITE_RANGE = (225, 255)  # glass is at least this bright, so a slide full of pale tissue is not taken for white
-_THRESHOLD_RANGE = (0.04, 0.11)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
+_THRESHOLD_RANGE = (0.04, 0.07)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
 _MIN_PIECE_UM2 = 10_000.0  # specks below, and holes below are filled: about the area of one default tile
 _MIN_INK_UM2 = 40_000.0  # ink comes in strokes; a folded fibre or a lake of blood is mostly smaller
 _INK_EDGE_UM = 32.0  # a stroke's soft edge, too pale for its colour to show
 _MAX_INK_SHARE = 0.5  # more "ink" than this is a stain we misread: keep it, and say so
+_STROKE_SHARE = 0.9  # a piece with more ink than this is a stroke beside the tissue
 _BINS = 256
 
 
@@ -48,13 +49,26 @@ def find_tissue(view: NDArray[np.uint8], mpp: float) -> Tissue:
     found = score > np.clip(otsu(score), *_THRESHOLD_RANGE)
     found = _fill_holes(_drop_small(found, mpp, _MIN_PIECE_UM2), mpp, _MIN_PIECE_UM2)
     ink = find_ink(view, mpp) & found
-    share = ink.sum() / max(1, found.sum())
     nothing = np.zeros_like(found)
-    if share == 0:
+    if not ink.any():
         return Tissue(found, nothing)
-    if share > _MAX_INK_SHARE:
+    if (share := _inked(found, ink)) > _MAX_INK_SHARE:
         return Tissue(found, nothing, (f"{share:.0%} of the tissue has the colour of ink; kept, look at the preview",))
-    return Tissue(_drop_small(found & ~ink, mpp, _MIN_PIECE_UM2), ink)
+    marks = ink.sum() / found.sum()
+    flags = (f"pen marks are {marks:.0%} of what is not glass",) if marks > _MAX_INK_SHARE else ()
+    return Tissue(_drop_small(found & ~ink, mpp, _MIN_PIECE_UM2), ink, flags)
+
+
+def _inked(found: NDArray[np.bool_], ink: NDArray[np.bool_]) -> float:
+    """Share of the tissue that has the colour of ink, not counting strokes that lie alone on the glass.
+
+    Where every piece looks like such a stroke, nothing else can be the tissue: 1.
+    """
+    labels, _ = ndimage.label(found)
+    areas = np.bincount(labels.ravel())[1:]
+    inked = np.bincount(labels[ink], minlength=len(areas) + 1)[1:]
+    tissue = inked < _STROKE_SHARE * areas
+    return float(inked[tissue].sum() / areas[tissue].sum()) if tissue.any() else 1.0
 
 
 def _score(view: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:

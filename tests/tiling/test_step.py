@@ -1,0 +1,170 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsisurv.errors import DuplicateSlideError, NoSlidesError, SettingsError, StaleError
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.settings import TileSettings
+from wsisurv.slides import find
+from wsisurv.tiling.step import tile
+from wsisurv.workspace import Workspace, read_failures
+
+MakeSlide = Callable[..., Path]
+SETTINGS = TileSettings()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def test_a_slide_becomes_tiles_on_its_tissue(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "in" / "S-1.tiff", (2400, 2000), mpp=0.2527)
+    summary = tile(workspace, [tmp_path / "in"], SETTINGS)
+    assert (summary.done, summary.failed, summary.notes) == (["S-1"], [], [])
+    tiles, header = read_tiles(workspace.tiles("S-1"))
+    assert header.settings == SETTINGS.model_dump(mode="json")
+    assert (tiles.slide_id, tiles.slide_path) == ("S-1", path)
+    assert (tiles.mpp, tiles.level0_width, tiles.level0_height) == (pytest.approx(0.2527), 2400, 2000)
+    assert tiles.tile_level0_px == pytest.approx(224 * 0.5 / 0.2527)
+    assert len(tiles.coords) == len(tiles.tissue) > 4
+    assert (tiles.tissue >= 0.5).all()
+    centres = tiles.coords + tiles.tile_level0_px / 2
+    oval = ((centres - (1200, 1000)) / (0.42 * 2400, 0.38 * 2000)) ** 2
+    assert (oval.sum(axis=1) < 1.2).all()
+    with Image.open(workspace.preview("S-1")) as picture:
+        assert max(picture.size) <= 1600
+
+
+def test_min_tissue_zero_keeps_all_and_one_keeps_what_is_full(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", np.full((700, 900, 3), (200, 120, 170), np.uint8))
+    tile(workspace, [path], TileSettings(min_tissue=1))
+    assert len(read_tiles(workspace.tiles("S-1"))[0].coords) == 3 * 4
+    glass = make_slide(tmp_path / "S-2.tiff", np.full((700, 900, 3), 244, np.uint8))
+    tile(Workspace(tmp_path / "other"), [glass], TileSettings(min_tissue=0))
+    assert len(read_tiles(tmp_path / "other" / "tiles" / "S-2.h5")[0].coords) == 3 * 4
+
+
+def test_overlap_gives_more_tiles_of_the_same_size(make_slide: MakeSlide, tmp_path: Path) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", np.full((896, 896, 3), (200, 120, 170), np.uint8))
+    for overlap, count in ((0, 16), (112, 49)):
+        workspace = Workspace(tmp_path / str(overlap))
+        tile(workspace, [path], TileSettings(overlap_px=overlap))
+        tiles, _ = read_tiles(workspace.tiles("S-1"))
+        assert (len(tiles.coords), tiles.overlap_px, tiles.tile_level0_px) == (count, overlap, 224)
+    with pytest.raises(SettingsError):
+        tile(Workspace(tmp_path / "never"), [path], TileSettings(overlap_px=224))
+
+
+def test_blank_glass_is_a_result_of_zero_tiles(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "blank.tiff", np.full((900, 900, 3), 244, np.uint8))
+    summary = tile(workspace, [path], SETTINGS)
+    assert summary.done == ["blank"]
+    assert "zero tiles (no tissue found)" in summary.notes[0]
+    tiles, _ = read_tiles(workspace.tiles("blank"))
+    assert tiles.coords.shape == (0, 2)
+    assert workspace.preview("blank").exists()
+    assert tile(workspace, [path], SETTINGS).kept == ["blank"]
+
+
+def test_bad_slides_fail_by_name_and_the_good_ones_are_done(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("a-good", "z-good"):
+        make_slide(folder / f"{name}.tiff", (900, 900))
+    make_slide(folder / "no-mpp.tiff", (900, 900), mpp=None)
+    make_slide(folder / "coarse.tiff", (900, 900), mpp=2.0)
+    make_slide(folder / "tiny.tiff", (200, 200), levels=1)
+    (folder / "text.svs").write_text("not a slide")
+    noise = np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), dtype=np.uint8)
+    whole = make_slide(folder / "truncated.tiff", noise, levels=1, compression="deflate")
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    unreadable = make_slide(folder / "unreadable.tiff", (900, 900))
+    fingerprint = find.slide_fingerprint
+
+    def refuse(path: Path) -> str:
+        return fingerprint(folder / "gone" if path == unreadable else path)
+
+    monkeypatch.setattr("wsisurv.tiling.step.slide_fingerprint", refuse)
+    summary = tile(workspace, [folder], SETTINGS)
+    assert summary.done == ["a-good", "z-good"]
+    failed = {failure.id: failure for failure in summary.failed}
+    assert {name: failure.error for name, failure in failed.items()} == {
+        "no-mpp": "MissingMppError",
+        "coarse": "SlideError",
+        "tiny": "SlideError",
+        "text": "SlideError",
+        "truncated": "SlideError",
+        "unreadable": "SlideError",
+    }
+    assert all(name in failure.message or name == "unreadable" for name, failure in failed.items())
+    assert {failure.id for failure in read_failures(workspace, "tile")} == set(failed)
+    assert workspace.tiled_slides() == ["a-good", "z-good"]
+
+    monkeypatch.undo()
+    make_slide(folder / "truncated.tiff", (900, 900))
+    again = tile(workspace, [folder], SETTINGS)
+    assert (again.kept, again.done) == (["a-good", "z-good"], ["truncated", "unreadable"])
+    assert "truncated" not in {failure.id for failure in read_failures(workspace, "tile")}
+
+
+def test_the_resolution_given_by_hand_is_used(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", (1200, 1200), mpp=None)
+    tile(workspace, [path], TileSettings(slide_mpp=0.25))
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert (tiles.mpp, tiles.tile_level0_px) == (0.25, 448)
+
+
+def test_the_same_work_gives_the_same_bytes(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", (1300, 1100), mpp=0.31)
+    files = (workspace.tiles("S-1"), workspace.preview("S-1"))
+    tile(workspace, [path], SETTINGS)
+    first = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    tile(workspace, [path], SETTINGS)
+    assert [file.read_bytes() for file in files] == first
+
+
+def test_other_settings_stop_before_any_work_unless_redone(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", (900, 900))
+    tile(workspace, [path], SETTINGS)
+    with pytest.raises(StaleError, match="tile_px: 224 → 128"):
+        tile(workspace, [path], TileSettings(tile_px=128))
+    assert tile(workspace, [path], TileSettings(tile_px=128), redo=True).done == ["S-1"]
+    assert read_tiles(workspace.tiles("S-1"))[0].tile_px == 128
+
+
+def test_tiles_follow_a_slide_that_moved(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "old" / "S-1.tiff", (900, 900))
+    tile(workspace, [path], SETTINGS)
+    before, header = read_tiles(workspace.tiles("S-1"))
+    moved = tmp_path / "new" / "S-1.tiff"
+    moved.parent.mkdir()
+    path.rename(moved)
+    assert tile(workspace, [tmp_path / "new"], SETTINGS).kept == ["S-1"]
+    after, header_after = read_tiles(workspace.tiles("S-1"))
+    assert header_after == header
+    assert after.slide_path == moved
+    assert np.array_equal(after.coords, before.coords)
+    assert np.array_equal(after.tissue, before.tissue)
+    assert replace(after, slide_path=path, coords=before.coords, tissue=before.tissue) == before
+
+
+def test_nothing_to_do_and_doubles_are_refused(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    with pytest.raises(NoSlidesError):
+        tile(workspace, [tmp_path], SETTINGS)
+    for folder in ("x", "y"):
+        make_slide(tmp_path / folder / "S-1.tiff", (300, 300))
+    with pytest.raises(DuplicateSlideError):
+        tile(workspace, [tmp_path], SETTINGS)
+    assert not workspace.tiled_slides()
