@@ -1,0 +1,374 @@
+"""Proof: a claim counts only when the report says it.
+
+The evidence is looked for word by word, after folding white space, case, hyphens at line ends and what scanners
+confuse. Three things are never folded away: numbers, grades and negations. Where a rule could err, it refuses: a
+statement that is refused is written down with the reason, a statement that is wrong would train a model.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
+from wsisurv.reports.wording import Reading, Word, read
+
+Match = Literal["exact", "folded", "inexact"]
+_MOST_SKIPPED = 3
+"""Words of the report that an inexact match may pass over, in all."""
+_RANGE_WORDS = frozenset({"to", "or", "of", "x", "through"})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding that somebody (a model, a rule) says is in a report; not proved yet."""
+
+    category: Category
+    polarity: Polarity
+    text: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a backend read in one report.
+
+    Attributes:
+        claims: the findings, not proved yet.
+        left_out: findings left out, counted by kind.
+    """
+
+    claims: tuple[Claim, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Where the report says it: characters ``start`` to ``end`` (exclusive), and how they matched."""
+
+    start: int
+    end: int
+    match: Match
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a claim is not proved."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """Claims of one report after proof."""
+
+    statements: tuple[Statement, ...]
+    rejected: tuple[RejectedRecord, ...]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Words ``first`` to ``last`` (exclusive) of the report that cover the evidence."""
+
+    first: int
+    last: int
+    match: Match
+
+
+def prove(claim: Claim, report: str) -> Proof | Refusal:
+    """Look for the claim's evidence in ``report`` and hold the claim against it.
+
+    The first place that passes all checks is the proof. They are: every word of the evidence stands there in order;
+    no number, grade or word is cut in two; the polarity is what the sentence around it says; the restated text brings
+    no number, grade or amount that the evidence lacks.
+
+    Args:
+        claim: the finding, with its evidence.
+        report: the whole text of the report.
+
+    Returns:
+        The place in ``report``, or the reason why there is none.
+    """
+    quote, text, source = read(claim.evidence), read(claim.text), read(report)
+    if not any(word.stems or word.kind == "code" for word in quote.words):
+        return Refusal("the evidence has no word that names a finding")
+    reason = None
+    for span in _places(quote, source):
+        found = _objection(claim, text, source, span)
+        if found is None:
+            start, end = source.words[span.first].start, source.words[span.last - 1].end
+            return _proof(claim.evidence, report, start, end, span.match)
+        reason = reason or found
+    return Refusal(reason or "the evidence is not in the report")
+
+
+def _proof(evidence: str, report: str, start: int, end: int, match: Match) -> Proof:
+    wanted = evidence.strip()
+    if match != "inexact" and (at := report.find(wanted, max(0, start - len(wanted)), end + len(wanted))) >= 0:
+        if at <= start and end <= at + len(wanted):
+            return Proof(at, at + len(wanted), "exact")
+    return Proof(start, end, match)
+
+
+def _places(quote: Reading, source: Reading) -> Iterator[_Span]:
+    """All places where the words of ``quote`` stand in ``source``: without gaps first."""
+    gapped: list[_Span] = []
+    for first in range(len(source.words)):
+        span = _match_at(quote, source, first)
+        if span is None:
+            continue
+        if span.match == "inexact":
+            gapped.append(span)
+        else:
+            yield span
+    yield from gapped
+
+
+def _match_at(quote: Reading, source: Reading, first: int) -> _Span | None:
+    match: Match = "folded"
+    at, skipped, index = first, 0, 0
+    while index < len(quote.words):
+        if at >= len(source.words):
+            return None
+        step = _step(quote.words, index, source.words, at)
+        if step is None:
+            if index == 0 or skipped == _MOST_SKIPPED or not _may_be_skipped(source, at):
+                return None
+            skipped += 1
+            at += 1
+            match = "inexact"
+            continue
+        if index and _rebinds(quote, index, source, at):
+            return None
+        if not step.plain:
+            match = "inexact"
+        index += step.quote
+        at += step.source
+    return _Span(first, at, match)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How many words of quote and source agree here, and whether without folding scan errors."""
+
+    quote: int
+    source: int
+    plain: bool
+
+
+def _step(quote: list[Word], index: int, source: list[Word], at: int) -> _Step | None:
+    wanted, seen = quote[index], source[at]
+    if wanted.kind == seen.kind and wanted.scan == seen.scan:
+        return _Step(1, 1, wanted.plain.replace(" ", "") == seen.plain.replace(" ", ""))
+    if wanted.kind == "word" and at + 1 < len(source) and source[at + 1].broken:
+        if seen.kind == source[at + 1].kind == "word" and seen.scan + source[at + 1].scan == wanted.scan:
+            return _Step(1, 2, True)
+    if seen.kind == "word" and index + 1 < len(quote) and quote[index + 1].broken:
+        if wanted.kind == quote[index + 1].kind == "word" and wanted.scan + quote[index + 1].scan == seen.scan:
+            return _Step(2, 1, True)
+    return None
+
+
+def _may_be_skipped(source: Reading, at: int) -> bool:
+    """True for a word without which the sentence still says the same: no number, grade, amount or negation."""
+    word = source.words[at]
+    weighty = word.kind != "word" or word.values or source.is_cue(at) or source.ends_before(at)
+    return not weighty and not source.uncertain(at, at + 1) and word.plain not in {"but", "except", "or"}
+
+
+def _rebinds(quote: Reading, index: int, source: Reading, at: int) -> bool:
+    """True when a sentence ends in the report where the quote goes on, so that the quote ties what the report parts.
+
+    "Perineural invasion: no. Lymphovascular invasion: present" doesn't say "no lymphovascular invasion". Without a
+    value at the seam, a lost period is only the end of a line.
+    """
+    if not source.ends_before(at) or re.search(r"[.;:?!\n-]", quote.words[index].gap):
+        return False
+    return any(source.is_cue(i) or source.words[i].values or not source.words[i].stems for i in (at - 1, at))
+
+
+def _objection(claim: Claim, text: Reading, source: Reading, span: _Span) -> str | None:
+    """The first reason not to believe that ``span`` says ``claim``, or None."""
+    return (
+        _cut(source, span)
+        or _unproved_values(text, source, span)
+        or _wrong_polarity(claim.polarity, text, source, span)
+    )
+
+
+def _cut(source: Reading, span: _Span) -> str | None:
+    """A number, grade or word of which the span holds only a part."""
+    words, first, last = source.words, span.first, span.last
+    before = words[first - 1] if first else None
+    after = words[last] if last < len(words) else None
+    if before is not None:
+        if words[first].hyphened:
+            return "the evidence starts inside a word of the report"
+        if _tied(before, words[first]) or _ranges(words, first - 1, first):
+            return "the evidence starts inside a number or grade of the report"
+        if re.search(r"[<>≤≥±~]\s*$", words[first].gap):
+            return "the evidence leaves out a sign before a number"
+    if after is not None:
+        if after.hyphened:
+            return "the evidence ends inside a word of the report"
+        if _tied(words[last - 1], after) or _ranges(words, last - 1, last):
+            return "the evidence ends inside a number or grade of the report"
+        if words[last - 1].kind == "number" and after.gap.lstrip().startswith("%"):
+            return "the evidence leaves out a unit after a number"
+    return None
+
+
+def _tied(left: Word, right: Word) -> bool:
+    """True for two numbers or grades that are one: 0.6, 12. 6, 3/16, 2-3, 6 x 3."""
+    if "number" not in (left.kind, right.kind) and "code" not in (left.kind, right.kind):
+        return False
+    if re.fullmatch(r"\s*[/:–—-]\s*", right.gap):
+        return bool(left.values) and bool(right.values)
+    return left.kind == right.kind == "number" and re.fullmatch(r"\s*[.,]?\s*", right.gap) is not None
+
+
+def _ranges(words: list[Word], left: int, right: int) -> bool:
+    """True when the span's edge cuts "moderately to poorly", "3 of 12" or "6 x 3"."""
+    around = [words[i] if 0 <= i < len(words) else None for i in (left - 1, left, right, right + 1)]
+    far_left, near_left, near_right, far_right = around
+    if near_left is None or near_right is None:
+        return False
+    if near_left.plain in _RANGE_WORDS and far_left is not None:
+        return bool(far_left.values) and bool(near_right.values)
+    if near_right.plain in _RANGE_WORDS and far_right is not None:
+        return bool(near_left.values) and bool(far_right.values)
+    return False
+
+
+def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
+    """Numbers, grades and amounts of the restated text that the evidence lacks."""
+    proved = source.words[span.first : span.last]
+    known = {value for word in proved for value in word.values} | _grades(proved)
+    known |= {value for left, right in zip(proved, proved[1:], strict=False) for value in _compound(left, right)}
+    for left, right in zip([None, *text.words], text.words, strict=False):
+        for value in right.values:
+            if value not in known and not (left and set(_compound(left, right)) & known):
+                if not (_grades([left, right] if left else [right]) & known):
+                    return f"the restated text says {value!r}, the evidence does not"
+    if pairs := _pairs(text.words) - _pairs(proved):
+        return f"the restated text says {'/'.join(next(iter(sorted(pairs))))!r}, the evidence does not"
+    return None
+
+
+def _compound(left: Word, right: Word) -> tuple[str, ...]:
+    """``twenty four`` is 24."""
+    if left.kind == right.kind == "word" and left.values and right.values:
+        tens, ones = left.values[0], right.values[0]
+        if tens.isdigit() and ones.isdigit() and int(tens) >= 20 and int(tens) % 10 == 0 and 0 < int(ones) < 10:
+            return (str(int(tens) + int(ones)),)
+    return ()
+
+
+def _grades(words: list[Word]) -> set[str]:
+    """``G2``, ``grade 2`` and ``grade II`` as one."""
+    found = {word.scan for word in words if re.fullmatch("g[1-4]", word.scan)}
+    for left, right in zip(words, words[1:], strict=False):
+        if left.plain == "grade":
+            found |= {f"g{value}" for value in right.values if value in {"1", "2", "3", "4"}}
+    return found | {value.removeprefix("g") for value in found if not any(word.kind == "number" for word in words)}
+
+
+def _pairs(words: list[Word]) -> set[tuple[str, str]]:
+    """Numbers tied to one another: 3/16, 3 of 16, 2-3."""
+    numbers = [(index, word) for index, word in enumerate(words) if word.kind == "number"]
+    found = set()
+    for (at, left), (next_at, right) in zip(numbers, numbers[1:], strict=False):
+        tied = re.fullmatch(r"\s*[/:x×–—-]\s*", right.gap) is not None if next_at == at + 1 else False
+        between = {word.plain for word in words[at + 1 : next_at]}
+        if tied or (between and between <= {"out", "of", "to", "x"}):
+            found.add((left.scan, right.scan))
+    return found
+
+
+def _wrong_polarity(polarity: Polarity, text: Reading, source: Reading, span: _Span) -> str | None:
+    if source.uncertain(span.first, span.last) != (polarity == "uncertain"):
+        return "the report is not sure of it" if polarity != "uncertain" else "the report is not in doubt of it"
+    if polarity == "uncertain":
+        return None
+    said, seen = (
+        _flags(reading, first, last, reading.denied if polarity == "present" else reading.surely_denied)
+        for reading, first, last in ((text, 0, len(text.words)), (source, span.first, span.last))
+    )
+    shared = said.keys() & seen.keys()
+    if not shared:
+        return "the restated text has no word in common with the evidence"
+    text_denies = any(True in flags for flags in said.values())
+    if polarity == "absent" and not text_denies:
+        said = {stem: {True} for stem in said}  # the polarity is the text's only negation
+    if polarity == "present" and not any(False in said[stem] for stem in shared):
+        return "polarity is present, but the text denies the finding"
+    if polarity == "absent" and not any(True in said[stem] and True in seen[stem] for stem in shared):
+        return "polarity is absent, but the report does not deny the finding"
+    if any(not said[stem] & seen[stem] for stem in shared):
+        return "the report negates otherwise than the restated text"
+    if polarity == "present" and not text_denies and any(True in flags for flags in seen.values()):
+        if said.keys() - seen.keys():
+            return "part of the evidence is negated, and the restated text has words of its own"
+    return None
+
+
+def _flags(reading: Reading, first: int, last: int, denied: list[bool]) -> dict[str, set[bool]]:
+    """For each stem between two words: denied, not denied, or both in different places."""
+    found: dict[str, set[bool]] = {}
+    for index in range(first, last):
+        for stem in reading.words[index].stems:
+            found.setdefault(stem, set()).add(denied[index])
+    return found
+
+
+def ground(case_id: str, claims: Iterable[Claim], report: str) -> Grounded:
+    """Prove the claims of one report.
+
+    Claims that say the same (category, polarity, and the same place or the same words) are one statement.
+
+    Args:
+        case_id: the case; statements are numbered ``<case_id>/1`` … in order of their place in the report.
+        claims: what a backend read.
+        report: the whole text of the report.
+
+    Returns:
+        Statements that are proved, and records of those that are not.
+    """
+    proved: list[tuple[Proof, Claim]] = []
+    rejected: list[RejectedRecord] = []
+    for claim in claims:
+        verdict = prove(claim, report)
+        if isinstance(verdict, Proof):
+            proved.append((verdict, claim))
+        else:
+            rejected.append(
+                RejectedRecord(
+                    case_id=case_id,
+                    category=claim.category,
+                    text=claim.text,
+                    evidence=claim.evidence,
+                    reason=verdict.reason,
+                )
+            )
+    proved.sort(key=lambda pair: (pair[0].start, pair[0].end))
+    seen: set[tuple[object, ...]] = set()
+    statements: list[Statement] = []
+    for proof, claim in proved:
+        words = tuple(word.scan for word in read(report[proof.start : proof.end]).words)
+        keys = {(claim.category, claim.polarity, words), (claim.category, claim.polarity, proof.start, proof.end)}
+        if seen & keys:
+            continue
+        seen |= keys
+        statements.append(
+            Statement(
+                statement_id=f"{case_id}/{len(statements) + 1}",
+                category=claim.category,
+                polarity=claim.polarity,
+                text=claim.text,
+                evidence=claim.evidence,
+                start=proof.start,
+                end=proof.end,
+                match=proof.match,
+            )
+        )
+    return Grounded(tuple(statements), tuple(rejected))

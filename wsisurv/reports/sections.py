@@ -1,0 +1,102 @@
+"""Which part of a report is what: seen under the microscope, seen by eye, stained, told, handled, or a name.
+
+Learnt from real reports of many hospitals. A heading opens a section and the next heading closes it; a sentence can
+also say by its own words that it belongs elsewhere ("Received fresh …" below "Diagnosis").
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wsisurv.reports.lexicon import HEADINGS, OWN_WORDS, Kind, alternatives
+from wsisurv.reports.wording import Reading, read
+
+LEFT_OUT_KINDS: tuple[Kind, ...] = ("gross", "immunohistochemistry", "history", "handling", "identifiers")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Characters ``start`` to ``end`` (exclusive) of a report, all of one kind; ``title`` is empty before a heading."""
+
+    kind: Kind
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words ``first`` to ``last`` (exclusive) of a reading, and characters ``start`` to ``end`` of its text."""
+
+    kind: Kind
+    first: int
+    last: int
+    start: int
+    end: int
+
+
+_HEADING = re.compile(
+    r"(?:(?<=[.;\n>)\]])|(?<=[.;:][\s-])|(?<=\s\s)|^)[\s*•#-]*(?P<title>"
+    + "|".join(f"(?P<{kind}>{alternatives(lines)})" for kind, lines in HEADINGS.items())
+    + r")\s*(?:[:\n]|\.(?=\s)|$)",
+    re.IGNORECASE,
+)
+_CAPITAL_HEADING = re.compile(
+    r"""\b(?P<title>(?P<gross>GROSS\ DESCRIPTION|GROSS\ EXAMINATION|MACROSCOPIC\ DESCRIPTION)
+    |(?P<microscopic>MICROSCOPIC\ (?:DESCRIPTION|EXAMINATION)|(?:FINAL\ |PATHOLOGIC\ )?DIAGNOSIS(?=\ *[:.])
+      |SYNOPTIC\ REPORT|CASE\ SYNOPSIS)
+    |(?P<handling>BLOCK\ SUMMARY|Block\ Summary|Summary\ of\ [Ss]ections)
+    |(?P<history>CLINICAL\ (?:HISTORY|NOTES|DATA|INFORMATION))
+    |(?P<immunohistochemistry>IMMUNOHISTOCHEMI\w+|SPECIAL\ STUDIES)(?=\ *[:.]))""",
+    re.VERBOSE,
+)
+"""Headings that stand out by their capitals wherever they are."""
+
+
+def find_sections(text: str) -> tuple[Section, ...]:
+    """Split a report by its headings; the sections cover the text without overlap.
+
+    What comes before the first heading counts as microscopic: short reports have no headings at all.
+    """
+    marks: dict[int, tuple[Kind, str]] = {}
+    for pattern in (_HEADING, _CAPITAL_HEADING):
+        for found in pattern.finditer(text):
+            kind = next(kind for kind in HEADINGS if found.groupdict().get(kind) is not None)
+            marks[found.start("title")] = (kind, found.group("title"))
+    starts = sorted(marks)
+    sections = [Section("microscopic", "", 0, starts[0] if starts else len(text))]
+    for start, end in zip(starts, [*starts, len(text)][1:], strict=True):
+        sections.append(Section(*marks[start], start, end))
+    return tuple(section for section in sections if section.end > section.start)
+
+
+def find_sentences(text: str) -> Iterator[Sentence]:
+    """Yield the sentences of a report in order, each with the kind that its section or its own words give it."""
+    reading = read(text)
+    sections = find_sections(text)
+    at = 0
+    for words in reading.sentences:
+        for first, last in _split(reading, words, sections):
+            start, end = reading.words[first].start, reading.words[last - 1].end
+            while at + 1 < len(sections) and sections[at + 1].start <= start:
+                at += 1
+            yield Sentence(_kind(text[start:end], sections[at].kind), first, last, start, end)
+
+
+def _split(reading: Reading, words: range, sections: tuple[Section, ...]) -> Iterator[tuple[int, int]]:
+    """Cut a sentence where a section starts inside it."""
+    starts = {section.start for section in sections}
+    first = words.start
+    for index in range(words.start + 1, words.stop):
+        if reading.words[index].start in starts:
+            yield first, index
+            first = index
+    yield first, words.stop
+
+
+def _kind(sentence: str, section: Kind) -> Kind:
+    if section != "microscopic" and section != "history" and OWN_WORDS["identifiers"].search(sentence):
+        return "identifiers"
+    if section != "microscopic":
+        return section
+    return next((kind for kind, words in OWN_WORDS.items() if words.search(sentence)), "microscopic")

@@ -1,0 +1,82 @@
+"""``reports/vectors/<text-encoder>.h5``: one vector a statement, so that no window cuts anything."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import SettingsError
+from wsisurv.formats.header import make_header
+from wsisurv.formats.statements import Statement, iterate_statements, read_statements
+from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
+from wsisurv.models.text import HASHING_DIMENSIONS, hashing_vectors, statement_terms
+from wsisurv.settings import canonical_json
+from wsisurv.workspace import State, Workspace, check
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to float32 (n_texts, n_dimensions)."""
+
+
+def vectors_path(workspace: Workspace, text_encoder: str) -> Path:
+    """File of an encoder's vectors; ``ollama:nomic-embed-text`` becomes ``ollama-nomic-embed-text.h5``."""
+    return workspace.vectors(text_encoder.replace(":", "-").replace("/", "-"))
+
+
+def statement_sentence(statement: Statement) -> str:
+    """Write a statement for an encoder that reads language, with its category and polarity in words."""
+    return f"{statement.category.replace('_', ' ')}, {statement.polarity}: {statement.text}"
+
+
+def write_vectors(
+    workspace: Workspace, text_encoder: str, *, encode: Encode | None = None, digest: str | None = None
+) -> Path | None:
+    """Write the vectors of all statements; a file made from the same statements by the same encoder is kept.
+
+    Args:
+        workspace: holds reports/statements.jsonl.
+        text_encoder: ``hashing`` (needs nothing), ``tfidf`` (nothing is written), or the name of ``encode``.
+        encode: turns sentences into vectors, for any other encoder.
+        digest: version of that encoder's weights; part of the file's fingerprint.
+
+    Returns:
+        The file, or None for ``tfidf``, which each training fold fits for itself.
+
+    Raises:
+        MissingArtifactError, FormatError: statements are not there or damaged.
+        SettingsError: another encoder without ``encode``.
+        StorageError: no room or no permission.
+    """
+    if text_encoder == "tfidf":
+        return None
+    if text_encoder != "hashing" and encode is None:
+        raise SettingsError(f"text encoder {text_encoder!r} is unknown. Known: hashing, tfidf, ollama:MODEL, st:PATH.")
+    rows = list(iterate_statements(read_statements(workspace.statements)))
+    statements = [statement for _, statement in rows]
+    settings = {"text_encoder": text_encoder, "digest": digest}
+    if text_encoder == "hashing":
+        settings["dimensions"] = str(HASHING_DIMENSIONS)
+    header = make_header(FORMAT, settings, {"statements": statements_fingerprint(statements)})
+    path = vectors_path(workspace, text_encoder)
+    if check(path, header).state is State.DONE:
+        return path
+    values = (
+        hashing_vectors([statement_terms(statement) for statement in statements])
+        if encode is None
+        else encode([statement_sentence(statement) for statement in statements])
+    )
+    vectors = TextVectors(
+        values=values,
+        case_ids=tuple(case_id for case_id, _ in rows),
+        statement_ids=tuple(statement.statement_id for statement in statements),
+        encoder=text_encoder,
+    )
+    write_text_vectors(path, vectors, header)
+    return path
+
+
+def statements_fingerprint(statements: Sequence[Statement]) -> str:
+    """sha256 of what the vectors depend on: ids, categories, polarities and texts, in order."""
+    lines = [canonical_json([s.statement_id, s.category, s.polarity, s.text]) for s in statements]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
