@@ -34,7 +34,7 @@ def with_stroke(image: Image, colour: tuple[int, int, int], width: int = 40) -> 
     return image, stroke
 
 
-@pytest.mark.parametrize("glass", [(255, 255, 255), (243, 242, 244), (230, 228, 222)])
+@pytest.mark.parametrize("glass", [(255, 255, 255), (243, 242, 244), (230, 228, 222), (240, 234, 218)])
 @pytest.mark.parametrize("noise", [0, 4])
 def test_blank_glass_gives_nothing(glass: tuple[int, int, int], noise: float) -> None:
     assert not find_tissue(flat(glass, noise), MPP).mask.any()

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 _SMOOTH_UM = 10.0  # nuclei and gaps between fibres belong to the tissue around them
 _WHITE_RANGE = (225, 255)  # glass is at least this bright, so a slide full of pale tissue is not taken for white
+_WHITE_TINT = 15.0  # and its channels differ by less than this; more is stain
 _THRESHOLD_RANGE = (0.04, 0.07)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
 _MIN_PIECE_UM2 = 10_000.0  # specks below, and holes below are filled: about the area of one default tile
 _MIN_INK_UM2 = 40_000.0  # ink comes in strokes; a folded fibre or a lake of blood is mostly smaller
@@ -73,6 +74,7 @@ def _inked(found: NDArray[np.bool_], ink: NDArray[np.bool_]) -> float:
 
 def _score(view: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
     white = np.clip(np.percentile(view.reshape(-1, 3), 99.5, axis=0), *_WHITE_RANGE)
+    white = np.maximum(white, white.max() - _WHITE_TINT)
     levels = np.arange(256, dtype=np.float32)[:, None]
     density = np.maximum(0, -np.log10(np.maximum(levels, 1) / white)).astype(np.float32)  # by value and channel
     highest = density[view[..., 0], 0]
