@@ -103,6 +103,15 @@ def test_interval_holds_the_value_and_narrows_with_cases() -> None:
     assert bootstrap(**follow_up(60, 0), level=0.5).high < small.high
 
 
+def test_interval_leaves_the_same_share_out_on_both_sides() -> None:
+    drawn = resample_concordance(**follow_up(60, 0), resamples=1000)
+    interval = drawn.interval(0, level=0.9)
+    assert (drawn.resampled[0] < interval.low).sum() == 50
+    assert (drawn.resampled[0] > interval.high).sum() == 50
+    with pytest.raises(MetricError, match="level is 95"):
+        drawn.interval(0, level=95)
+
+
 def test_same_seed_same_interval() -> None:
     data = follow_up(50, 4)
     assert bootstrap(**data, resamples=100, seed=1) == bootstrap(**data, resamples=100, seed=1)
