@@ -43,9 +43,11 @@ class EmbedSettings(Settings):
     encoder: str = "histomics"
     """``histomics``, a name of the encoder table, or ``timm:NAME``."""
     weights: str | None = None
-    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID@REVISION``, ``random``, or None (none needed)."""
+    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID``, ``random``, or None (none needed)."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Arithmetic of the forward pass."""
+    """Arithmetic of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the rounding."""
+    version: int | None = None
+    """Version of the columns of ``histomics``; None for a model, or for the present one."""
 
     @property
     def random_weights(self) -> bool:

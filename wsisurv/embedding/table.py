@@ -1,0 +1,323 @@
+"""The published tile encoders, as data: what each is, what it takes, what it gives. Nothing heavy is imported here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from wsisurv.errors import SettingsError
+
+Pooling = Literal["class", "class+mean"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Colour = tuple[float, float, float]
+
+_IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+_IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+_BIOPTIMUS_MEAN: Colour = (0.707223, 0.578729, 0.703617)
+_BIOPTIMUS_STD: Colour = (0.211883, 0.230117, 0.177517)
+_HALF: Colour = (0.5, 0.5, 0.5)
+_NONE: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One published encoder.
+
+    Attributes:
+        name: as users write it.
+        hub_id: repository at the Hugging Face hub.
+        architecture: timm's name of the architecture. Where ``from_hub_config`` is True the repository's own
+            config says it in the end, and this one serves ``--weights FILE`` and ``--random-weights``.
+        params_m: parameters, millions.
+        n_tokens: tokens that the model gives for one tile, class token and registers included.
+        n_features: features a tile, after pooling.
+        kwargs: arguments of the architecture.
+        swiglu: True for SwiGLU blocks (packed, with SiLU) instead of plain ones.
+        pooling: ``class``, the class token; ``class+mean``, the class token and after it the mean of the patch
+            tokens, registers left out.
+        tile_px: side of the tiles it wants, pixels.
+        tile_mpp: their resolution, µm per pixel.
+        mpp_range: resolutions that it was trained on, µm per pixel.
+        input_px: side that the model sees: the tile's centre.
+        mean: of the normalisation, red, green, blue, 0 to 1.
+        std: of the normalisation.
+        precision: arithmetic that its authors use on an accelerator.
+        access: ``gated`` wants a token of an account that accepted the licence; ``open`` doesn't.
+        licence: as known when this was written; the hub's page of the model decides.
+        weights_file: name of the weights in the repository.
+        hub_file: True where the repository holds only weights, without a config that timm can read.
+        from_hub_config: True where architecture, mean and std come from the repository's config.
+    """
+
+    name: str
+    hub_id: str
+    architecture: str
+    params_m: float
+    n_tokens: int
+    n_features: int
+    licence: str
+    access: Literal["gated", "open"]
+    kwargs: Mapping[str, object] = field(default_factory=lambda: _NONE)
+    swiglu: bool = False
+    pooling: Pooling = "class"
+    tile_px: int = 224
+    tile_mpp: float = 0.5
+    mpp_range: tuple[float, float] = (0.5, 0.5)
+    input_px: int = 224
+    mean: Colour = _IMAGENET_MEAN
+    std: Colour = _IMAGENET_STD
+    precision: Precision = "fp32"
+    weights_file: str = "model.safetensors or pytorch_model.bin"
+    hub_file: bool = False
+    from_hub_config: bool = False
+
+
+_DYNAMIC: dict[str, object] = {"dynamic_img_size": True}
+_VIRCHOW: dict[str, object] = {"init_values": 1e-5, "mlp_ratio": 5.3375, "dynamic_img_size": True}
+_H_OPTIMUS: dict[str, object] = {"img_size": 224, "init_values": 1e-5}
+_H0_MINI: dict[str, object] = {"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.33334, "dynamic_img_size": True}
+
+
+def _kaiko(short: str, architecture: str, params_m: float, n_tokens: int, n_features: int) -> EncoderSpec:
+    return EncoderSpec(
+        name=f"kaiko-{short}",
+        hub_id=f"1aurent/{architecture}.kaiko_ai_towards_large_pathology_fms",
+        architecture=architecture,
+        params_m=params_m,
+        n_tokens=n_tokens,
+        n_features=n_features,
+        kwargs=_DYNAMIC,
+        mpp_range=(0.25, 2.0),
+        mean=_HALF,
+        std=_HALF,
+        access="open",
+        licence="see the hub",
+        from_hub_config=True,
+    )
+
+
+_SPECS: tuple[EncoderSpec, ...] = (
+    EncoderSpec(
+        name="uni",
+        hub_id="MahmoodLab/UNI",
+        architecture="vit_large_patch16_224",
+        params_m=303.4,
+        n_tokens=197,
+        n_features=1024,
+        kwargs={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True},
+        precision="fp16",
+        access="gated",
+        licence="CC BY-NC-ND",
+        weights_file="pytorch_model.bin",
+    ),
+    EncoderSpec(
+        name="uni2-h",
+        hub_id="MahmoodLab/UNI2-h",
+        architecture="vit_giant_patch14_224",
+        params_m=681.4,
+        n_tokens=265,
+        n_features=1536,
+        kwargs={
+            "img_size": 224,
+            "patch_size": 14,
+            "depth": 24,
+            "num_heads": 24,
+            "embed_dim": 1536,
+            "mlp_ratio": 2.66667 * 2,
+            "init_values": 1e-5,
+            "no_embed_class": True,
+            "reg_tokens": 8,
+            "dynamic_img_size": True,
+        },
+        swiglu=True,
+        precision="bf16",
+        access="gated",
+        licence="CC BY-NC-ND",
+    ),
+    EncoderSpec(
+        name="virchow",
+        hub_id="paige-ai/Virchow",
+        architecture="vit_huge_patch14_224",
+        params_m=631.2,
+        n_tokens=257,
+        n_features=2560,
+        kwargs=_VIRCHOW,
+        swiglu=True,
+        pooling="class+mean",
+        precision="fp16",
+        access="gated",
+        licence="Apache-2.0",
+    ),
+    EncoderSpec(
+        name="virchow2",
+        hub_id="paige-ai/Virchow2",
+        architecture="vit_huge_patch14_224",
+        params_m=631.2,
+        n_tokens=261,
+        n_features=2560,
+        kwargs={**_VIRCHOW, "reg_tokens": 4},
+        swiglu=True,
+        pooling="class+mean",
+        precision="fp16",
+        access="gated",
+        licence="CC BY-NC-ND",
+    ),
+    EncoderSpec(
+        name="h-optimus-0",
+        hub_id="bioptimus/H-optimus-0",
+        architecture="vit_giant_patch14_reg4_dinov2",
+        params_m=1134.8,
+        n_tokens=261,
+        n_features=1536,
+        kwargs=_H_OPTIMUS,
+        mean=_BIOPTIMUS_MEAN,
+        std=_BIOPTIMUS_STD,
+        precision="fp16",
+        access="open",
+        licence="Apache-2.0",
+    ),
+    EncoderSpec(
+        name="h-optimus-1",
+        hub_id="bioptimus/H-optimus-1",
+        architecture="vit_giant_patch14_reg4_dinov2",
+        params_m=1134.8,
+        n_tokens=261,
+        n_features=1536,
+        kwargs=_H_OPTIMUS,
+        mean=_BIOPTIMUS_MEAN,
+        std=_BIOPTIMUS_STD,
+        precision="fp16",
+        access="gated",
+        licence="see the hub",
+    ),
+    EncoderSpec(
+        name="h0-mini",
+        hub_id="bioptimus/H0-mini",
+        architecture="vit_base_patch14_reg4_dinov2",
+        params_m=85.7,
+        n_tokens=261,
+        n_features=768,
+        kwargs=_H0_MINI,
+        swiglu=True,
+        mean=_BIOPTIMUS_MEAN,
+        std=_BIOPTIMUS_STD,
+        precision="fp16",
+        access="gated",
+        licence="see the hub",
+        from_hub_config=True,
+    ),
+    EncoderSpec(
+        name="h0-mini-mean",
+        hub_id="bioptimus/H0-mini",
+        architecture="vit_base_patch14_reg4_dinov2",
+        params_m=85.7,
+        n_tokens=261,
+        n_features=1536,
+        kwargs=_H0_MINI,
+        swiglu=True,
+        pooling="class+mean",
+        mean=_BIOPTIMUS_MEAN,
+        std=_BIOPTIMUS_STD,
+        precision="fp16",
+        access="gated",
+        licence="see the hub",
+        from_hub_config=True,
+    ),
+    EncoderSpec(
+        name="prov-gigapath",
+        hub_id="prov-gigapath/prov-gigapath",
+        architecture="vit_giant_patch14_dinov2",
+        params_m=1135.0,
+        n_tokens=197,
+        n_features=1536,
+        kwargs={
+            "img_size": 224,
+            "patch_size": 16,
+            "embed_dim": 1536,
+            "depth": 40,
+            "num_heads": 24,
+            "mlp_ratio": 5.33334,
+            "init_values": 1e-5,
+        },
+        tile_px=256,
+        precision="fp16",
+        access="gated",
+        licence="Apache-2.0",
+    ),
+    EncoderSpec(
+        name="gpfm",
+        hub_id="majiabo/GPFM",
+        architecture="vit_large_patch14_dinov2.lvd142m",
+        params_m=303.2,
+        n_tokens=257,
+        n_features=1024,
+        kwargs={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True},
+        access="open",
+        licence="see the hub",
+        weights_file="GPFM.pth",
+        hub_file=True,
+    ),
+    EncoderSpec(
+        name="mstar",
+        hub_id="Wangyh/mSTAR",
+        architecture="vit_large_patch16_224",
+        params_m=303.4,
+        n_tokens=197,
+        n_features=1024,
+        kwargs={"init_values": 1e-5, "dynamic_img_size": True},
+        access="gated",
+        licence="see the hub",
+    ),
+    EncoderSpec(
+        name="phikon",
+        hub_id="1aurent/vit_base_patch16_224.owkin_pancancer",
+        architecture="vit_base_patch16_224",
+        params_m=85.8,
+        n_tokens=197,
+        n_features=768,
+        access="open",
+        licence="non-commercial",
+        from_hub_config=True,
+    ),
+    _kaiko("s8", "vit_small_patch8_224", 21.7, 785, 384),
+    _kaiko("s16", "vit_small_patch16_224", 21.7, 197, 384),
+    _kaiko("b8", "vit_base_patch8_224", 85.8, 785, 768),
+    _kaiko("b16", "vit_base_patch16_224", 85.8, 197, 768),
+    _kaiko("l14", "vit_large_patch14_reg4_dinov2", 304.4, 261, 1024),
+    EncoderSpec(
+        name="lunit-s8",
+        hub_id="1aurent/vit_small_patch8_224.lunit_dino",
+        architecture="vit_small_patch8_224",
+        params_m=21.7,
+        n_tokens=785,
+        n_features=384,
+        kwargs=_DYNAMIC,
+        mean=(0.70322989, 0.53606487, 0.66096631),
+        std=(0.21716536, 0.26081574, 0.20723464),
+        access="open",
+        licence="research",
+        from_hub_config=True,
+    ),
+)
+
+ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+"""Every published encoder by its name."""
+
+HISTOMICS = "histomics"
+TIMM_PREFIX = "timm:"
+
+
+def find_spec(name: str) -> EncoderSpec | None:
+    """The row of a published encoder; None for ``histomics`` and ``timm:NAME``, which have none.
+
+    Raises:
+        SettingsError: no such encoder; lists those there are.
+    """
+    if name == HISTOMICS or (name.startswith(TIMM_PREFIX) and name != TIMM_PREFIX):
+        return None
+    if name not in ENCODERS:
+        raise SettingsError(
+            f"no encoder {name!r}. There are {HISTOMICS}, {', '.join(ENCODERS)}, and {TIMM_PREFIX}NAME for any "
+            "architecture of timm."
+        )
+    return ENCODERS[name]
