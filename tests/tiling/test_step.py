@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,3 +169,13 @@ def test_nothing_to_do_and_doubles_are_refused(make_slide: MakeSlide, tmp_path: 
     with pytest.raises(DuplicateSlideError):
         tile(workspace, [tmp_path], SETTINGS)
     assert not workspace.tiled_slides()
+
+
+@pytest.mark.skipif("WSISURV_REAL_SLIDE" not in os.environ, reason="WSISURV_REAL_SLIDE names no slide of a scanner")
+def test_a_real_slide_has_tissue_and_glass(workspace: Workspace) -> None:
+    summary = tile(workspace, [Path(os.environ["WSISURV_REAL_SLIDE"])], SETTINGS)
+    assert (len(summary.done), summary.failed) == (1, [])
+    tiles, _ = read_tiles(workspace.tiles(summary.done[0]))
+    assert len(tiles.coords) > 0
+    assert (tiles.coords + tiles.tile_level0_px <= (tiles.level0_width, tiles.level0_height)).all()
+    assert workspace.preview(tiles.slide_id).exists()

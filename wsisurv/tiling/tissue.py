@@ -11,7 +11,8 @@ _WHITE_RANGE = (225, 255)  # glass is at least this bright, so a slide full of p
 _WHITE_TINT = 15.0  # and its channels differ by less than this; more is stain
 _THRESHOLD_RANGE = (0.04, 0.07)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
 _MIN_PIECE_UM2 = 10_000.0  # specks below, and holes below are filled: about the area of one default tile
-_MIN_INK_UM2 = 40_000.0  # ink comes in strokes; a folded fibre or a lake of blood is mostly smaller
+_MIN_INK_UM2 = 5_000.0  # ink comes in strokes; a grain of pigment or a few odd pixels are smaller
+_MIN_RED_UM2 = 40_000.0  # blood in a vessel can be as red as ink, but seldom as large
 _INK_EDGE_UM = 32.0  # a stroke's soft edge, too pale for its colour to show
 _MAX_INK_SHARE = 0.5  # more "ink" than this is a stain we misread: keep it, and say so
 _STROKE_SHARE = 0.9  # a piece with more ink than this is a stroke beside the tissue
@@ -108,15 +109,10 @@ def find_ink(view: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
     """
     red, green, blue = (view[..., channel].astype(np.int16) for channel in range(3))
     brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    colours = (
-        (green - red > 20) & (green - blue > -10),
-        (blue - red > 50) & (green - red > 8),
-        (red > 120) & (red - green > 0.65 * red) & (red - blue > 0.65 * red),
-        (brightest < 85) & (brightest - darkest < 25),
-    )
-    ink = np.zeros(view.shape[:2], bool)
-    for colour in colours:
-        ink |= _drop_small(colour, mpp, _MIN_INK_UM2)
+    ink = _drop_small((green - red > 20) & (green - blue > -10), mpp, _MIN_INK_UM2)  # green
+    ink |= _drop_small((blue - red > 50) & (green - red > 8), mpp, _MIN_INK_UM2)  # blue
+    ink |= _drop_small((brightest < 85) & (brightest - darkest < 25), mpp, _MIN_INK_UM2)  # black
+    ink |= _drop_small((red > 120) & (red - np.maximum(green, blue) > 0.65 * red), mpp, _MIN_RED_UM2)  # red
     if not ink.any():
         return ink
     return np.asarray(ndimage.distance_transform_edt(~ink) * mpp <= _INK_EDGE_UM)
