@@ -1,14 +1,18 @@
 import csv
 import hashlib
+import os
 import shutil
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wsisurv.cohort import match_case, read_clinical
+from wsisurv.demo import cohort as cohort_module
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.demo.population import MORPHOLOGIES
-from wsisurv.errors import SettingsError, StaleError
+from wsisurv.errors import BackendError, InputError, SettingsError, StaleError, StorageError
 from wsisurv.settings import CohortSettings
 
 
@@ -104,3 +108,54 @@ def test_a_folder_with_another_cohort_is_refused(tmp_path: Path) -> None:
 def test_no_worker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="0 workers"):
         make_cohort(tmp_path, cases=25, seed=0, workers=0)
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "taken"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="taken: a file is there"):
+        make_cohort(path, cases=25, seed=0)
+    assert path.read_text() == "mine"
+
+
+def test_no_room_in_a_worker_stops_the_run_with_what_to_do(demo: DemoCohort, tmp_path: Path) -> None:
+    shutil.copytree(demo.folder, tmp_path, dirs_exist_ok=True)
+    missing = sorted((tmp_path / "slides").iterdir())[:2]
+    for path in missing:
+        path.unlink()
+        path.with_name(f".{path.name}.partial").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="no room to write"):
+        make_cohort(tmp_path, cases=len(demo.cases), seed=3, workers=2)
+    assert not any(path.exists() for path in missing)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_an_interrupt_leaves_whole_files_and_the_next_run_goes_on(demo: DemoCohort, tmp_path: Path) -> None:
+    shutil.copytree(demo.folder, tmp_path, dirs_exist_ok=True)
+    missing = sorted((tmp_path / "slides").iterdir())[:4]
+    for path in missing:
+        path.unlink()
+
+    def interrupt(done: int, total: int, _what: str) -> None:
+        if done == total - len(missing) + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_cohort(tmp_path, cases=len(demo.cases), seed=3, workers=2, progress=interrupt)
+    assert any(path.exists() for path in missing)
+    assert not list(tmp_path.rglob("*.partial"))
+    make_cohort(tmp_path, cases=len(demo.cases), seed=3)
+    assert all(path.stat().st_size > 100_000 for path in missing)
+
+
+def test_a_killed_worker_is_explained(demo: DemoCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(ProcessPoolExecutor):
+        def submit(self, *_: object, **__: object) -> "Future[Any]":
+            return super().submit(os._exit, 9)
+
+    monkeypatch.setattr(cohort_module, "ProcessPoolExecutor", Dying)
+    shutil.copytree(demo.folder, tmp_path, dirs_exist_ok=True)
+    for path in sorted((tmp_path / "slides").iterdir())[:2]:
+        path.unlink()
+    with pytest.raises(BackendError, match="fewer workers"):
+        make_cohort(tmp_path, cases=len(demo.cases), seed=3, workers=2)

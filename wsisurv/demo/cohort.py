@@ -14,7 +14,7 @@ from pathlib import Path
 from wsisurv.demo.population import MORPHOLOGIES, DemoCase, simulate_population
 from wsisurv.demo.reports import write_report
 from wsisurv.demo.slides import make_slide
-from wsisurv.errors import BackendError, SettingsError, StaleError
+from wsisurv.errors import BackendError, InputError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_text
 from wsisurv.workspace import Progress, no_progress
 
@@ -109,12 +109,15 @@ def make_cohort(
 
     Raises:
         SettingsError: too few cases, a negative seed, or no worker.
+        InputError: ``folder`` is a file.
         StaleError: the folder holds a cohort made with other cases, another seed or another version.
         StorageError: no room or no permission.
         BackendError: a worker was killed.
     """
     if workers < 1:
         raise SettingsError(f"{workers} workers asked: at least 1 is needed")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file is there, not a folder. Name another folder for the demo.")
     cohort = DemoCohort(folder, simulate_population(cases, seed))
     _claim_folder(folder, {"synthetic": True, "version": DEMO_VERSION, "cases": cases, "seed": seed})
     _write_if_missing(folder / "README.txt", _readme(cohort))

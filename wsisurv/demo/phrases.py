@@ -137,7 +137,7 @@ GROSS = (
     "On opening there is an ulcerated, firm, tan tumour {size} x {size2} x {depth} cm in the {where}, {margin} cm "
     "from the nearer margin. The cut surface is grey-white and extends into the pericolic fat. "
     "{nodes} possible lymph nodes are found.",
-    "The specimen consists of a {where} resection measuring {length} cm. There is an annular, exophytic mass of "
+    "The specimen consists of a resection of the {where} measuring {length} cm. There is an annular, exophytic mass of "
     "{size} x {size2} cm that narrows the lumen. The serosa over it is puckered. The remaining mucosa is unremarkable. "
     "The closest resection margin is {margin} cm away. Lymph nodes: {nodes} identified.",
     "Bowel, {length} cm, opened. Tumour {size} cm across, raised edges, central ulcer, depth {depth} cm. Margins "

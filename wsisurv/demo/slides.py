@@ -46,7 +46,7 @@ def colour(random: np.random.Generator, stains: Stains, hospital: Hospital) -> N
 
     Source: Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001 (Beer-Lambert).
     """
-    day = 1 + 0.06 * random.standard_normal(2)  # one batch of stain is not as the next
+    day = np.exp(0.09 * random.standard_normal(2))  # one batch of stain is not as the next
     h = stains.haematoxylin * np.float32(hospital.strength[0] * day[0])
     e = stains.eosin * np.float32(hospital.strength[1] * day[1])
     shape = h.shape
@@ -71,12 +71,11 @@ def mark_with_pen(random: np.random.Generator, pixels: NDArray[np.uint8], layout
     picture = Image.new("L", (columns, rows))
     draw = ImageDraw.Draw(picture)
     centre_y, centre_x = random.choice([0.12, 0.88], size=2) * (rows, columns)
-    turns = np.linspace(0, random.uniform(2.5, 5.5), 40) + random.uniform(0, 2 * np.pi)
+    turns = np.linspace(0, random.uniform(2.5, 5.5), 200) + random.uniform(0, 2 * np.pi)
     reach = random.uniform(0.08, 0.12) * rows * (1 + 0.12 * np.sin(2 * turns))
-    line = [
-        (float(centre_x + r * np.cos(t)), float(centre_y + r * np.sin(t))) for r, t in zip(reach, turns, strict=True)
-    ]
-    draw.line(line, fill=255, width=int(random.integers(14, 22)), joint="curve")
+    tip = random.uniform(6, 11)
+    for x, y in zip(centre_x + reach * np.cos(turns), centre_y + reach * np.sin(turns), strict=True):
+        draw.ellipse((x - tip, y - tip, x + tip, y + tip), fill=255)
     ink = resize(np.asarray(picture, np.float32) / np.float32(255), pixels.shape[:2]) * np.float32(
         random.uniform(0.75, 0.92)
     )

@@ -232,8 +232,8 @@ def _fat_walls(random: np.random.Generator, shape: tuple[int, int]) -> Array:
     seeds = np.zeros(shape, np.int32)
     seeds[tuple(places.T)] = np.arange(1, len(places) + 1)
     owners = seeds[tuple(ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True))]
-    walls = (ndimage.maximum_filter(owners, 2) != owners).astype(np.float32)
-    return np.asarray(0.8 * walls, np.float32)
+    walls = (ndimage.maximum_filter(owners, 3) != owners).astype(np.float32)
+    return np.asarray(0.5 * walls, np.float32)
 
 
 _TEXTURE = 1024
@@ -311,7 +311,7 @@ def _populations(random: np.random.Generator, layout: Layout) -> list[_Populatio
         of("mitosis", 0.35 * high, 40.0, anywhere),
         of("spindle", 0.5 * loose, 24.0, fibres),
         of("spindle", 0.8 * (region == Region.DESMOPLASTIC), 16.0, fibres),
-        of("lymphocyte", 0.95 * lymphocytes, 6.8, anywhere),
+        of("lymphocyte", 0.95 * lymphocytes, 6.4, anywhere),
         of("lymphocyte", 0.3 * loose, 45.0, anywhere),
         of("debris", 0.7 * (region == Region.NECROSIS), 11.0, anywhere),
         of("ghost", 0.5 * (region == Region.NECROSIS), 20.0, anywhere),
