@@ -5,9 +5,10 @@ import io
 import json
 import multiprocessing
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,7 +180,9 @@ def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress
     context = multiprocessing.get_context("spawn")  # safe beside threads, and the same on every system
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
     try:
-        for done, future in enumerate(as_completed([pool.submit(_draw, job) for job in missing]), start=kept + 1):
+        with _interrupts_held():
+            futures = [pool.submit(_draw, job) for job in missing]
+        for done, future in enumerate(as_completed(futures), start=kept + 1):
             progress(done, len(jobs), future.result())
     except BrokenProcessPool as error:
         raise BackendError(
@@ -188,6 +191,19 @@ def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C the slides in hand are finished, about a second
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back in the block, and for good in the processes started in it: they would each print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_parent() -> None:
