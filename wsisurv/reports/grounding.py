@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
-from wsisurv.reports.wording import Reading, Word, read
+from wsisurv.reports.polarity import off_topic, wrong_polarity
+from wsisurv.reports.reading import Reading, read
+from wsisurv.reports.words import NEGATIONS, Word, joined
 
 Match = Literal["exact", "folded", "inexact"]
 _MOST_SKIPPED = 3
@@ -172,7 +174,7 @@ def _step(quote: list[Word], index: int, source: list[Word], at: int) -> _Step |
 def _may_be_skipped(source: Reading, at: int) -> bool:
     """True for a word without which the sentence still says the same: no number, grade, amount or negation."""
     word = source.words[at]
-    weighty = word.kind != "word" or word.values or source.is_cue(at) or source.ends_before(at)
+    weighty = word.kind != "word" or word.values or word.plain in NEGATIONS or source.ends_before(at)
     return not weighty and not source.uncertain(at, at + 1) and word.plain not in {"but", "except", "or"}
 
 
@@ -192,7 +194,8 @@ def _objection(claim: Claim, text: Reading, source: Reading, span: _Span) -> str
     return (
         _cut(source, span)
         or _unproved_values(text, source, span)
-        or _wrong_polarity(claim.polarity, text, source, span)
+        or wrong_polarity(claim.polarity, text, source, span.first, span.last)
+        or off_topic(claim.category, claim.polarity, source, span.first, span.last)
     )
 
 
@@ -220,6 +223,9 @@ def _cut(source: Reading, span: _Span) -> str | None:
 
 def _tied(left: Word, right: Word) -> bool:
     """True for two numbers or grades that are one: 0.6, 12. 6, 3/16, 2-3, 6 x 3."""
+    if left.kind == right.kind == "word":  # "twenty four"
+        spelled = all(word.values and word.values[0].isdigit() for word in (left, right))
+        return spelled and right.gap.strip() in {"", "-"}
     if "number" not in (left.kind, right.kind) and "code" not in (left.kind, right.kind):
         return False
     if re.fullmatch(r"\s*[/:–—-]\s*", right.gap):
@@ -243,34 +249,33 @@ def _ranges(words: list[Word], left: int, right: int) -> bool:
 def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
     """Numbers, grades and amounts of the restated text that the evidence lacks."""
     proved = source.words[span.first : span.last]
-    known = {value for word in proved for value in word.values} | _grades(proved)
-    known |= {value for left, right in zip(proved, proved[1:], strict=False) for value in _compound(left, right)}
-    for left, right in zip([None, *text.words], text.words, strict=False):
-        for value in right.values:
-            if value not in known and not (left and set(_compound(left, right)) & known):
-                if not (_grades([left, right] if left else [right]) & known):
-                    return f"the restated text says {value!r}, the evidence does not"
+    unproved = sorted(_stated(text.words) - _stated(proved))
+    if unproved:
+        return f"the restated text says {unproved[0]!r}, the evidence does not"
     if pairs := _pairs(text.words) - _pairs(proved):
-        return f"the restated text says {'/'.join(next(iter(sorted(pairs))))!r}, the evidence does not"
+        return f"the restated text says {'/'.join(min(pairs))!r}, the evidence does not"
     return None
 
 
-def _compound(left: Word, right: Word) -> tuple[str, ...]:
-    """``twenty four`` is 24."""
-    if left.kind == right.kind == "word" and left.values and right.values:
-        tens, ones = left.values[0], right.values[0]
-        if tens.isdigit() and ones.isdigit() and int(tens) >= 20 and int(tens) % 10 == 0 and 0 < int(ones) < 10:
-            return (str(int(tens) + int(ones)),)
-    return ()
-
-
-def _grades(words: list[Word]) -> set[str]:
-    """``G2``, ``grade 2`` and ``grade II`` as one."""
-    found = {word.scan for word in words if re.fullmatch("g[1-4]", word.scan)}
-    for left, right in zip(words, words[1:], strict=False):
-        if left.plain == "grade":
-            found |= {f"g{value}" for value in right.values if value in {"1", "2", "3", "4"}}
-    return found | {value.removeprefix("g") for value in found if not any(word.kind == "number" for word in words)}
+def _stated(words: list[Word]) -> set[str]:
+    """Numbers, grades and amounts; ``G2`` and ``grade II`` are one, and so are ``24`` and ``twenty four``."""
+    found: set[str] = set()
+    tens = 0
+    for before, word in zip([None, *words], [*words, None], strict=True):
+        values = word.values if word is not None else ()
+        if before is not None and word is not None and word.broken:
+            values += joined(before, word).values
+        ones = int(values[0]) if word is not None and word.kind == "word" and values and values[0].isdigit() else 0
+        if tens and 0 < ones < 10:
+            found.add(str(tens + ones))
+            tens = 0
+            continue
+        found |= {str(tens)} if tens else set()
+        tens = ones if ones >= 20 and ones % 10 == 0 else 0
+        if before is not None and before.plain == "grade":
+            values = tuple(f"g{value}" if value in {"1", "2", "3", "4"} else value for value in values)
+        found |= set(values) if not tens else set()
+    return found
 
 
 def _pairs(words: list[Word]) -> set[tuple[str, str]]:
@@ -282,42 +287,6 @@ def _pairs(words: list[Word]) -> set[tuple[str, str]]:
         between = {word.plain for word in words[at + 1 : next_at]}
         if tied or (between and between <= {"out", "of", "to", "x"}):
             found.add((left.scan, right.scan))
-    return found
-
-
-def _wrong_polarity(polarity: Polarity, text: Reading, source: Reading, span: _Span) -> str | None:
-    if source.uncertain(span.first, span.last) != (polarity == "uncertain"):
-        return "the report is not sure of it" if polarity != "uncertain" else "the report is not in doubt of it"
-    if polarity == "uncertain":
-        return None
-    said, seen = (
-        _flags(reading, first, last, reading.denied if polarity == "present" else reading.surely_denied)
-        for reading, first, last in ((text, 0, len(text.words)), (source, span.first, span.last))
-    )
-    shared = said.keys() & seen.keys()
-    if not shared:
-        return "the restated text has no word in common with the evidence"
-    text_denies = any(True in flags for flags in said.values())
-    if polarity == "absent" and not text_denies:
-        said = {stem: {True} for stem in said}  # the polarity is the text's only negation
-    if polarity == "present" and not any(False in said[stem] for stem in shared):
-        return "polarity is present, but the text denies the finding"
-    if polarity == "absent" and not any(True in said[stem] and True in seen[stem] for stem in shared):
-        return "polarity is absent, but the report does not deny the finding"
-    if any(not said[stem] & seen[stem] for stem in shared):
-        return "the report negates otherwise than the restated text"
-    if polarity == "present" and not text_denies and any(True in flags for flags in seen.values()):
-        if said.keys() - seen.keys():
-            return "part of the evidence is negated, and the restated text has words of its own"
-    return None
-
-
-def _flags(reading: Reading, first: int, last: int, denied: list[bool]) -> dict[str, set[bool]]:
-    """For each stem between two words: denied, not denied, or both in different places."""
-    found: dict[str, set[bool]] = {}
-    for index in range(first, last):
-        for stem in reading.words[index].stems:
-            found.setdefault(stem, set()).add(denied[index])
     return found
 
 

@@ -19,7 +19,7 @@ def alternatives(lines: str) -> str:
 
 HEADINGS: dict[Kind, str] = {
     "gross": r"""
-        gross (?:description|examination|diagnosis|findings|appearance[\w ]*)
+        gross|gross (?:description|examination|diagnosis|findings|appearance[\w ]*)
         macroscop(?:y|ic (?:description|examination|findings))|macro
         tumou?r (?:site|size|location|configuration|dimensions)|specimen (?:size|length)|gross distance[\w ]*
         specimen description|additional dimensions|intactness of mesorectum
@@ -56,7 +56,7 @@ HEADINGS: dict[Kind, str] = {
     "microscopic": r"""
         (?:(?:final|pathologic(?:al)?|histopatholog(?:y|ic|ical)|permanent|microscopic) )*diagnosis
         diagnos[ie]s|diagnosis ?/ ?diagnoses|diagnosis \(diagnoses\)|diagnosis based on[\w ]*
-        microscop(?:y|ic (?:description|examination|exam|findings|tumou?r extension))|light microscopy
+        microscop(?:y|ic (?:description|examination|exam|findings|tumou?r extension))|light microscopy|histology
         findings and diagnosis[\w ]*|(?:colorectal |gi )?cancer (?:template|case summary)[\w -]*
         synoptic (?:report|data)[\w &-]*|case synopsis|(?:large intestine tissue )?checklist
         (?:tumou?r )?histolog(?:ic|ical) (?:type|grade)
@@ -74,7 +74,9 @@ HEADINGS: dict[Kind, str] = {
 
 _OWN_WORDS: dict[Kind, str] = {
     "identifiers": r"""
-        electronic(?:ally)? sign|\bM\.? ?D\b\.?(?!/)|\bcopy no|\bpage:? ?\d|accession|\bdob\b|medical record
+        electronic(?:ally)? sign|reported by|dictated|\bDr\b|\bProf\b|institut(?:e|ion|)\b|\bhospital\b|synthetic
+        \bM\.? ?D\b\.?(?!/)|\bcopy no|\bpage:? ?\d|accession
+        \bdob\b|medical record
         confidential|privileged|unauthori[sz]ed|contact you doctor|patholog(?:ist|y department)|telephone|\bfax\b
         \bCLIA\b|food and drug|this (?:report|test) (?:was|is)|\bicd\b-?|icdo?-|\bcpt\b|\bT-\d{4}|\bM-\d{4,}
         \b\d{1,2}:\d\d\b
@@ -90,7 +92,7 @@ _OWN_WORDS: dict[Kind, str] = {
         \bhistory of\b|\bpre-?op\w*|\bpost-?op\w*|year[- ]old|\bpatient (?:is|has|was|with)\b|status post|\bs/p\b
         clinical(?:ly)? (?:diagnos|histor|indicat|suspic|inform|impression|correlat)|colonoscop|oncology conference
         previous (?:surg|abdominal|biops|resect)|clinical (?:team|findings|review)|chemotherapy (?:was|is|may)
-        bleeding
+        bleeding|neo-?adjuvant
     """,
     "handling": r"""
         submitted|cassette|\bblocks?\b(?! \w*FS)|representative|\blabell?ed\b|\bin toto\b|tissue (?:bank|procure)
@@ -104,7 +106,8 @@ _OWN_WORDS: dict[Kind, str] = {
         specimen (?:consists|is received|measures|compris)|rubbery|\bglistening|cauliflower|serosal surface is
         ^\W*(?:the )?(?:tumou?r|lesion|polyp|mass|colon|specimen) measures|\bin circumference|lesion surrounds
         palpabl|smooth(?:,| and)|\bsized \d|length of the (?:large|small) intestine
-        segment of (?:\w+ )*(?:colon|bowel|ileum) (?:measur|with)|average thickness|lumen|\bmeasur\w+ .{0,12}[ce]m\b.{0,12}length
+        segment of (?:\w+ )*(?:colon|bowel|ileum) (?:measur|with)|average thickness|\blumen\b
+        \bmeasur\w+ .{0,12}[ce]m\b.{0,12}length
     """,
 }
 OWN_WORDS: dict[Kind, re.Pattern[str]] = {
@@ -114,10 +117,11 @@ OWN_WORDS: dict[Kind, re.Pattern[str]] = {
 
 _FINDINGS: dict[Category, str] = {
     "lymphovascular_invasion": r"""
-        \w*[ -]?(?:vascular|lymphatic|venous|space)\b[\w/,() -]{0,40}?\b(?:inva[sd]\w*|infiltrat\w+|permeat\w+)
-        \w*[ -]?(?:vascular|lymphatic|venous|space)\b[\w/,() -]{0,40}?\b(?:involve\w*|spread|emboli)
+        \w*[ -]?(?:vascular|lymphatic|venous)\b[\w/,() -]{0,40}?\b(?:inva[sd]\w*|infiltrat\w+|permeat\w+)
+        \w*[ -]?(?:vascular|lymphatic|venous)\b[\w/,() -]{0,40}?\b(?:involve\w*|spread|emboli)
         angio-?(?:lymphatic )?invasion|(?:invasion|infiltration|permeation) of (?:the )?(?:\w+ )?(?:vessels|veins)
         tumou?r (?:emboli|thromb)\w*|(?<![\w.])(?-i:[LV]) ?[0-2Ox](?!\w)|intravascular|invasion vasc\S*
+        lymphatic (?:channels?|vessels?|spaces?)
     """,
     "perineural_invasion": r"""
         (?:peri-?|endo)?neural (?:\w+ )?(?:invasion|infiltrat\w+|involvement|spread)|invasion perineural
@@ -138,7 +142,7 @@ _FINDINGS: dict[Category, str] = {
         \bmucin\w*|\bmucus\b|colloid|signet\W{0,3}ring|mucocellul\w+
     """,
     "mitoses": r"""
-        \bmitos[ei]s\b|mitotic
+        \bmitos[ei]s\b|mitotic (?:figures?|count|rate|activity)
     """,
     "inflammation": r"""
         lymphocyt\w*|inflammat\w*|lymphoid|plasma ?cell\w*|plasmocyt\w*|eosinophil\w*|neutrophil\w*|host response
@@ -160,7 +164,7 @@ _FINDINGS: dict[Category, str] = {
     """,
     "invasion": r"""
         \binvad\w+|\binfiltrat\w+|\binvasion\b|\bpenetrat\w+|\bextend(?:s|ing)? (?:in|through|to|beyond)
-        \bextension\b|\bpermeat\w+|(?:depth|extent) of|\by?p ?T ?[0-4x][a-d]?\b
+        \bextension\b|\bpermeat\w+|\bperforat(?:es|ing)|(?:depth|extent) of|\by?p ?T ?[0-4x][a-d]?\b
         \binvasive (?:tumou?r )?(?:spread|growth)|\bspread\b|\bfull thickness|confined to|limited to
     """,
     "histological_type": r"""

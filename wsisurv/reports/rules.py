@@ -14,8 +14,8 @@ from typing import Literal
 from wsisurv.formats.statements import Category, Polarity
 from wsisurv.reports.grounding import Claim, Extraction
 from wsisurv.reports.lexicon import FINDINGS, alternatives
+from wsisurv.reports.reading import Reading, read
 from wsisurv.reports.sections import LEFT_OUT_KINDS, Sentence, find_sentences
-from wsisurv.reports.wording import Reading, read
 
 RULES_VERSION = 1
 """Part of the fingerprint of what the rules made: raise it when they give other claims."""
@@ -33,7 +33,8 @@ _LABEL_ONLY = re.compile(
 )
 _TITLES = (
     r"(?i:(?:final |pathologic(?:al)? |histopatholog(?:y|ic|ical) |microscopic )*(?:diagnos[ie]s|description)"
-    r"(?: ?/ ?diagnoses)?|comments?|notes?|microscopy|conclusion|addendum|follow-up report|histopathology|summary|synoptic report)"
+    r"(?: ?/ ?diagnoses)?|comments?|notes?|microscopy|conclusion|addendum|follow-up report|histopathology|summary"
+    r"|synoptic report)"
 )
 """Headings that are no part of the finding."""
 _STATUS = r"(?:no|any|evidence|metasta\w*|tumou?r|carcinoma|malignan\w+)\b"

@@ -16,7 +16,7 @@ from wsisurv.settings import canonical_json
 from wsisurv.workspace import State, Workspace, check
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to float32 (n_texts, n_dimensions)."""
+"""Texts to float32 (n_texts, n_dimensions); a row of NaN for a text that the encoder refuses."""
 
 
 def vectors_path(workspace: Workspace, text_encoder: str) -> Path:
@@ -37,7 +37,7 @@ def write_vectors(
     Args:
         workspace: holds reports/statements.jsonl.
         text_encoder: ``hashing`` (needs nothing), ``tfidf`` (nothing is written), or the name of ``encode``.
-        encode: turns sentences into vectors, for any other encoder.
+        encode: turns sentences into vectors, for any other encoder; a sentence with a row of NaN is left out.
         digest: version of that encoder's weights; part of the file's fingerprint.
 
     Returns:
@@ -66,10 +66,11 @@ def write_vectors(
         if encode is None
         else encode([statement_sentence(statement) for statement in statements])
     )
+    given = np.flatnonzero(~np.isnan(values).any(axis=1))
     vectors = TextVectors(
-        values=values,
-        case_ids=tuple(case_id for case_id, _ in rows),
-        statement_ids=tuple(statement.statement_id for statement in statements),
+        values=values[given],
+        case_ids=tuple(rows[row][0] for row in given),
+        statement_ids=tuple(statements[row].statement_id for row in given),
         encoder=text_encoder,
     )
     write_text_vectors(path, vectors, header)

@@ -1,0 +1,104 @@
+"""Does the report affirm, deny or doubt what a claim says of it?"""
+
+import re
+
+from wsisurv.formats.statements import Category, Polarity
+from wsisurv.reports.reading import Reading
+from wsisurv.reports.words import AFFIRMATIONS, Word, joined
+
+_TOPICS: dict[Category, re.Pattern[str]] = {
+    "lymphovascular_invasion": re.compile(r"lymph|angio|.*vasc|intravas|ven[aou]|vein|vessel|embol|[lv] ?[0-2x]"),
+    "perineural_invasion": re.compile(r".*neur|nerv|pn ?[01x]"),
+    "grade": re.compile(r".*differ|.*grad|g ?[1-4]|low|high|anaplas|well|moderat|poor|nuclea|gleason|nottingham"),
+    "invasion": re.compile(
+        r".*inva|infiltr|penetr|exten|perfor|perme|spread|depth|involv|confin|limit|beyond|through|into|reach"
+        r"|adher|y?p ?t"
+    ),
+    "necrosis": re.compile(r".*necro|comedo"),
+    "mucin": re.compile(r".*muc|colloid|signet"),
+    "mitoses": re.compile(r".*mito"),
+    "node": re.compile(r"lymph|.*nod[ea]|number|y?p ?n|extracapsul"),
+    "margin": re.compile(r".*margin|edge|line|end|resect|excis|incis|r ?[0-2x]"),
+}
+"""How a word begins that speaks of a category, for those of which a report can't speak otherwise."""
+
+
+def wrong_polarity(polarity: Polarity, text: Reading, source: Reading, first: int, last: int) -> str | None:
+    """Hold a claim's polarity and its restated text against what the report says around the evidence.
+
+    Args:
+        polarity: of the claim.
+        text: the claim, restated.
+        source: the report.
+        first: the evidence's first word in the report.
+        last: one past its last word.
+
+    Returns:
+        Why they disagree, or None.
+    """
+    if source.uncertain(first, last) != (polarity == "uncertain"):
+        return "the report is not sure of it" if polarity != "uncertain" else "the report is not in doubt of it"
+    if polarity == "uncertain":
+        return None
+    said, seen = (
+        _flags(reading, start, stop, reading.denied if polarity == "present" else reading.surely_denied)
+        for reading, start, stop in ((text, 0, len(text.words)), (source, first, last))
+    )
+    shared = said.keys() & seen.keys()
+    if not shared:
+        return "the restated text has no word in common with the evidence"
+    text_denies = any(True in flags for flags in said.values())
+    if polarity == "absent" and not text_denies:
+        said = {stem: {True} for stem in said}  # the polarity is the text's only negation
+    if polarity == "present" and not any(False in said[stem] for stem in shared):
+        return "polarity is present, but the text denies the finding"
+    if polarity == "absent" and not any(True in said[stem] and True in seen[stem] for stem in shared):
+        return "polarity is absent, but the report does not deny the finding"
+    if polarity == "absent" and _affirms(source, first, last):
+        return "the evidence affirms what the report around it denies"
+    if any(not said[stem] & seen[stem] for stem in shared):
+        return "the report negates otherwise than the restated text"
+    if polarity == "present" and not text_denies and any(True in flags for flags in seen.values()):
+        if said.keys() - seen.keys():
+            return "part of the evidence is negated, and the restated text has words of its own"
+    return None
+
+
+def _affirms(source: Reading, first: int, last: int) -> bool:
+    """True for "invasion is identified" cut from "no invasion is identified"."""
+    words = source.words[first:last]
+    cue = any(source.is_cue(index) for index in range(first, last))
+    return not cue and any(word.plain in AFFIRMATIONS for word in words)
+
+
+def off_topic(category: Category, polarity: Polarity, source: Reading, first: int, last: int) -> str | None:
+    """Why the evidence (words ``first`` to ``last``) is not of the category, or denies its topic; None if it fits."""
+    if category not in _TOPICS:
+        return None
+    topic = [index for index in range(first, last) if _speaks_of(category, source.words, index)]
+    if not topic:
+        return f"the evidence does not speak of {category.replace('_', ' ')}"
+    if polarity == "present" and all(source.denied[index] for index in topic):
+        return "polarity is present, but the report denies the finding"
+    if polarity == "absent" and not any(source.surely_denied[index] for index in topic):
+        return "polarity is absent, but the report does not deny the finding"
+    return None
+
+
+def _speaks_of(category: Category, words: list[Word], index: int) -> bool:
+    word = words[index]
+    forms = {word.plain, word.scan}
+    if index and word.broken:
+        forms.add(words[index - 1].plain + word.plain)
+    return any(_TOPICS[category].match(form) for form in forms)
+
+
+def _flags(reading: Reading, first: int, last: int, denied: list[bool]) -> dict[str, set[bool]]:
+    """For each stem between two words: denied, not denied, or both in different places."""
+    found: dict[str, set[bool]] = {}
+    for index in range(first, last):
+        word = reading.words[index]
+        whole = joined(reading.words[index - 1], word).stems if index > first and word.broken else ()
+        for stem in (*word.stems, *whole):
+            found.setdefault(stem, set()).add(denied[index])
+    return found
