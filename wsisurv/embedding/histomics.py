@@ -22,9 +22,12 @@ VERSION = 1
 _BATCH = 16
 """Tiles worked on at once: fewer leave the interpreter no time to share between threads, more leave the cache."""
 _WORKING_MPP = 0.5
+_MIN_SIDE = 16
+"""A small tile is not averaged below this, pixels."""
 _TEXTURE_UM = (1, 2, 4, 8)
 _FAR_UM = 30.0
 _QUADRATS = 4
+_MAX_AREA_UM2 = 2000.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("red_share", "share of tissue", "eosin over 0.6 OD and at least 4 × haematoxylin: red cells, hyaline"),
     Column("foreign_share", "share of tissue", "over 0.2 OD that neither stain explains: ink, pigment"),
-    Column("red_blue_ratio", "ratio", "mean red over mean blue intensity of the tissue; 1 in an empty tile"),
+    Column(
+        "red_blue_ratio", "ratio", "mean red over mean blue intensity of the tissue, 10 at most; 1 in an empty tile"
+    ),
     Column("density_mean", "OD", "mean optical density of the tissue over the three colours"),
     *_stain_columns("haematoxylin"),
     *_stain_columns("eosin"),
@@ -78,7 +83,11 @@ COLUMNS: tuple[Column, ...] = (
     # Nuclei
     Column("nuclei_density", "1000/mm²", "nuclei a mm² of tissue"),
     Column("nuclei_area_share", "share of tissue", "area of nuclei"),
-    Column("nuclei_area_mean", "µm²", "mean area of a nucleus; this and what follows 0 where there is none"),
+    Column(
+        "nuclei_area_mean",
+        "µm²",
+        "mean area of a nucleus, a clump taken as 2000; 0 where there is none, as in what follows",
+    ),
     Column("nuclei_area_sd", "µm²", "standard deviation of the area"),
     Column("nuclei_area_max", "µm²", "area of the largest nucleus"),
     Column("large_nuclei_share", "share of nuclei", "area over 70 µm²"),
@@ -127,7 +136,7 @@ def histomics(tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
 
 
 def _measure(tiles: NDArray[np.uint8], mpp: float) -> dict[str, Floats]:
-    coarser = max(1, int(_WORKING_MPP / mpp + 1e-6))
+    coarser = max(1, min(int(_WORKING_MPP / mpp + 1e-6), min(tiles.shape[1:3]) // _MIN_SIDE))
     if coarser > 1:
         tiles, mpp = np.rint(_average(tiles, coarser)).astype(np.uint8), mpp * coarser
     stains = separate_stains(tiles)
@@ -152,6 +161,11 @@ def _average(planes: NDArray[Any], side: int) -> Planes:
     total: Planes = reduce(np.add, (cut[:, start::side] for start in range(side)))
     total = reduce(np.add, (total[:, :, start::side] for start in range(side)))
     return np.divide(total, np.float32(side * side))
+
+
+def _step_of_1um(planes: NDArray[Any], mpp: float) -> int:
+    """Pixels in about 1 µm; fewer where a small tile would not leave eight such steps a side."""
+    return max(1, min(round(1 / mpp), int(min(planes.shape[1:3])) // (_MIN_SIDE // 2)))
 
 
 def _over(amount: NDArray[Any], whole: NDArray[Any], empty: float = 0.0) -> Floats:
@@ -181,13 +195,17 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
         "pink_share": share(pink),
         "red_share": share(pink & (eosin > 0.6)),
         "foreign_share": share(tissue & (np.abs(stains.rest) > 0.2)),
-        "red_blue_ratio": _over(_total(tiles[..., 0], tissue), 1 + _total(tiles[..., 2], tissue), empty=1.0)
-        + (tissue_px == 0),
+        "red_blue_ratio": _red_blue(tiles, tissue),
         "density_mean": _over(_total(stains.density, tissue), tissue_px),
         "rest_mean": rest_mean,
         "rest_sd": np.sqrt((_over(_total(stains.rest**2, tissue), tissue_px) - rest_mean**2).clip(min=0)),
         **_hue(stains, tissue_px),
     }
+
+
+def _red_blue(tiles: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Floats:
+    ratio = _total(tiles[..., 0], tissue) / np.maximum(_total(tiles[..., 2], tissue), 1)
+    return np.where(tissue.any(axis=(1, 2)), ratio.clip(max=10), 1.0)
 
 
 def _hue(stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
@@ -226,7 +244,7 @@ def _stain(
 
 def _textures(planes: Planes, mpp: float) -> dict[int, Floats]:
     """Share of the variance that is lost when blocks of each scale are averaged to blocks of twice its side."""
-    scaled = _average(planes, max(1, round(_TEXTURE_UM[0] / mpp)))
+    scaled = _average(planes, _step_of_1um(planes, mpp))
     whole = scaled.var(axis=(1, 2), dtype=np.float64)
     shares: dict[int, Floats] = {}
     for um in _TEXTURE_UM:
@@ -247,7 +265,7 @@ def _pattern(stains: Stains, mpp: float) -> dict[str, Floats]:
     Source: Ojala, Pietikäinen and Mäenpää, Multiresolution gray-scale and rotation invariant texture
     classification with local binary patterns, 2002; the eight neighbours unweighted.
     """
-    step = max(1, round(1 / mpp))
+    step = _step_of_1um(stains.tissue, mpp)
     eosin = _average(stains.eosin, step)
     down, right = eosin[:, 2:, 1:-1] - eosin[:, :-2, 1:-1], eosin[:, 1:-1, 2:] - eosin[:, 1:-1, :-2]
     strength, stretch, shear = down**2 + right**2, right**2 - down**2, 2 * right * down
@@ -277,7 +295,7 @@ def _pattern(stains: Stains, mpp: float) -> dict[str, Floats]:
 def _nuclei(nuclei: Nuclei, stains: Stains, tissue_px: NDArray[np.int64], mpp: float) -> dict[str, Floats]:
     n_tiles, height, width = stains.tissue.shape
     tile, tissue_mm2 = nuclei.tile, tissue_px * (mpp / 1000) ** 2
-    count = np.bincount(tile, minlength=n_tiles)
+    count, area = np.bincount(tile, minlength=n_tiles), np.minimum(nuclei.area, _MAX_AREA_UM2)
     nuclei_px = nuclei.mask.sum(axis=(1, 2))
 
     def total(values: NDArray[Any]) -> Floats:
@@ -291,7 +309,7 @@ def _nuclei(nuclei: Nuclei, stains: Stains, tissue_px: NDArray[np.int64], mpp: f
 
     lymphocyte = (nuclei.area >= 12) & (nuclei.area <= 45) & (nuclei.eccentricity < 0.75) & (nuclei.fill > 0.9)
     largest = np.zeros(n_tiles)
-    np.maximum.at(largest, tile, nuclei.area)
+    np.maximum.at(largest, tile, area)
     stain_inside = _over(_total(stains.haematoxylin, nuclei.mask), nuclei_px)
     stain_around = _over(_total(stains.haematoxylin, stains.tissue & ~nuclei.mask), tissue_px - nuclei_px)
     axes = nuclei.eccentricity * np.exp(2j * nuclei.angle)
@@ -299,8 +317,8 @@ def _nuclei(nuclei: Nuclei, stains: Stains, tissue_px: NDArray[np.int64], mpp: f
     return {
         "nuclei_density": _over(count / 1000, tissue_mm2),
         "nuclei_area_share": _over(nuclei_px, tissue_px),
-        "nuclei_area_mean": mean(nuclei.area),
-        "nuclei_area_sd": sd(nuclei.area),
+        "nuclei_area_mean": mean(area),
+        "nuclei_area_sd": sd(area),
         "nuclei_area_max": largest,
         "large_nuclei_share": mean(nuclei.area > 70),
         "nuclei_eccentricity_mean": mean(nuclei.eccentricity),

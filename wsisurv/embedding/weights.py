@@ -17,6 +17,18 @@ from wsisurv.errors import WeightsError
 State = dict[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model")
+# torch's safe unpickler stumbles over bytes that are no pickle in as many ways as there are opcodes.
+_UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -33,7 +45,7 @@ def read_weights(path: Path) -> State:
     try:
         is_safe = path.suffix == ".safetensors"
         state: Any = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(
             f"{path}: no file of weights that can be read without running code in it "
             f"({_first_line(error)}). Is it whole? A file of another kind can be saved anew as .safetensors."
