@@ -13,7 +13,7 @@ from typing import Literal
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
 from wsisurv.reports.polarity import off_topic, wrong_polarity
 from wsisurv.reports.reading import Reading, read
-from wsisurv.reports.words import NEGATIONS, Word, joined
+from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]
 _MOST_SKIPPED = 3
@@ -249,33 +249,12 @@ def _ranges(words: list[Word], left: int, right: int) -> bool:
 def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
     """Numbers, grades and amounts of the restated text that the evidence lacks."""
     proved = source.words[span.first : span.last]
-    unproved = sorted(_stated(text.words) - _stated(proved))
+    unproved = sorted(stated(text.words) - stated(proved))
     if unproved:
         return f"the restated text says {unproved[0]!r}, the evidence does not"
     if pairs := _pairs(text.words) - _pairs(proved):
         return f"the restated text says {'/'.join(min(pairs))!r}, the evidence does not"
     return None
-
-
-def _stated(words: list[Word]) -> set[str]:
-    """Numbers, grades and amounts; ``G2`` and ``grade II`` are one, and so are ``24`` and ``twenty four``."""
-    found: set[str] = set()
-    tens = 0
-    for before, word in zip([None, *words], [*words, None], strict=True):
-        values = word.values if word is not None else ()
-        if before is not None and word is not None and word.broken:
-            values += joined(before, word).values
-        ones = int(values[0]) if word is not None and word.kind == "word" and values and values[0].isdigit() else 0
-        if tens and 0 < ones < 10:
-            found.add(str(tens + ones))
-            tens = 0
-            continue
-        found |= {str(tens)} if tens else set()
-        tens = ones if ones >= 20 and ones % 10 == 0 else 0
-        if before is not None and before.plain == "grade":
-            values = tuple(f"g{value}" if value in {"1", "2", "3", "4"} else value for value in values)
-        found |= set(values) if not tens else set()
-    return found
 
 
 def _pairs(words: list[Word]) -> set[tuple[str, str]]:
