@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError
 from wsisurv.formats import features as features_format
 from wsisurv.formats.features import Features, write_features
+from wsisurv.formats.guidance import FORMAT as GUIDANCE
+from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
-from wsisurv.formats.models import ModelFile, model_format, write_model
+from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
 from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.student import Ensemble, Student, ensemble_of, load_student
-from wsisurv.prediction.step import find_bags, group_slides, predict_cases, read_card
+from wsisurv.prediction.step import find_bags, group_slides, predict_cases, read_card, training_folds
 from wsisurv.settings import EmbedSettings, TileSettings
 from wsisurv.units import SlideId
 from wsisurv.workspace import Workspace
@@ -31,6 +33,7 @@ CARD: dict[str, Any] = {
     "tile_settings": TILES,
     "embed_settings": EMBED,
     "cut_offs": {"low": -0.1, "high": 0.1},
+    "member_folds": [0, 1],
 }
 
 
@@ -238,3 +241,38 @@ def test_files_of_a_case(tmp_path: Path) -> None:
     assert find_bags(workspace, "uni", {"a": ("a-1", "a-2")}) == {
         "a": (workspace.features("uni", "a-1"), workspace.features("uni", "a-2"))
     }
+
+
+def test_a_training_case_is_predicted_by_members_that_did_not_see_it(
+    save_student: SaveStudent, slides: Slides, ensemble: Ensemble
+) -> None:
+    path = slides.make("a-1", 5)
+    by_member = ensemble.members_log_hazard(values(path))
+    for fold in 0, 1:
+        [risk] = predict_cases(save_student(), {"a": [path]}, fold_of={"a": fold}).risks
+        assert risk.risk == pytest.approx(by_member[fold], abs=1e-6)
+
+
+def test_folds_are_those_of_the_training_that_made_the_student(save_student: SaveStudent, tmp_path: Path) -> None:
+    student = save_student()
+    guidance = Guidance(
+        case_ids=("a", "b"),
+        risk=np.zeros(2),
+        gate=1.0,
+        gate_slope=1.0,
+        gate_se=0.1,
+        relevance={},
+        fold=np.array([1, 0]),
+        risk_without=np.zeros((2, 2)),
+        gate_without=np.ones(2),
+    )
+    header = make_header(GUIDANCE, {}, {})
+    elsewhere, beside = tmp_path / "other" / "guidance.h5", tmp_path / "guidance.h5"
+    for path in elsewhere, beside:
+        write_guidance(path, guidance, header)
+    assert training_folds(student, elsewhere) == {}
+    with pytest.raises(StaleError, match="distill --redo"):
+        training_folds(student, beside)
+    model, _ = read_model(student, "student")
+    write_model(student, model, make_header(model_format("student"), {}, {"guidance": header.fingerprint}))
+    assert training_folds(student, beside) == {"a": 1, "b": 0}

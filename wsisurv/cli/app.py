@@ -9,6 +9,14 @@ from typing import Annotated
 import typer
 
 from wsisurv import __version__
+from wsisurv.cli.demo import demo
+from wsisurv.cli.distill import distill
+from wsisurv.cli.embed import embed
+from wsisurv.cli.extract_report import extract_report
+from wsisurv.cli.import_features import import_features
+from wsisurv.cli.predict import predict
+from wsisurv.cli.tile import tile
+from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
 
 app = typer.Typer(
@@ -35,6 +43,11 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
+for command in (demo, tile, embed, extract_report, train_teacher, distill, predict):
+    app.command()(command)
+app.command("import")(import_features)
+
+
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
     try:
@@ -42,3 +55,6 @@ def main() -> None:
     except WsisurvError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(1)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
+        sys.exit(130)

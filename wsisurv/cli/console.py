@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -52,8 +53,8 @@ def _lines(title: str) -> Progress:
     return move
 
 
-def print_summary(summary: Summary, noun: str) -> None:
-    """Print what a step did; notes first, then failures, then one line of counts."""
+def report(summary: Summary, where: str) -> None:
+    """Print what a step did: notes, failures, one line of counts."""
     for note in summary.notes:
         err.print(f"note: {note}", markup=False)
     for failure in summary.failed:
@@ -62,4 +63,24 @@ def print_summary(summary: Summary, noun: str) -> None:
     counts += [f"{len(summary.kept)} kept"] if summary.kept else []
     counts += [f"{len(summary.elsewhere)} being done by another process"] if summary.elsewhere else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    out.print(f"{summary.step}: {', '.join(counts)} ({noun})", markup=False)
+    out.print(f"{summary.step}: {', '.join(counts)} · {where}", markup=False)
+
+
+def finish(*summaries: Summary) -> None:
+    """Leave with exit code 1 where anything failed.
+
+    Raises:
+        typer.Exit: something failed.
+    """
+    if any(summary.failed for summary in summaries):
+        raise typer.Exit(1)
+
+
+def warn(line: str) -> None:
+    """Print a line that deserves attention."""
+    err.print(f"warning: {line}", markup=False, style="yellow")
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """A figure for a table, three decimals; a dash where it is undefined."""
+    return "–" if value is None else f"{value:{sign}.3f}"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.cohort import match_case
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError
 from wsisurv.formats.features import Features, read_features
+from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.models.student import load_student
@@ -33,6 +34,7 @@ class StudentCard:
         n_features: columns of its features.
         tile_settings: tile settings it was trained on (JSON object, as in the features files).
         embed_settings: settings in the header of the features that it was trained on (JSON object).
+        member_folds: the fold of training cases that each member did not see.
         low: log hazard below which a case is of low risk.
         high: log hazard from which a case is of high risk.
         training_risks: float64 (n,), sorted out-of-fold log hazards of the training cases.
@@ -43,6 +45,7 @@ class StudentCard:
     n_features: int
     tile_settings: Mapping[str, Any]
     embed_settings: Mapping[str, Any]
+    member_folds: tuple[int, ...]
     low: float
     high: float
     training_risks: NDArray[np.float64]
@@ -91,6 +94,7 @@ def _card(path: Path, model: ModelFile, fingerprint: str) -> StudentCard:
             n_features=int(model.card["n_features"]),
             tile_settings=dict(model.card["tile_settings"]),
             embed_settings=dict(model.card["embed_settings"]),
+            member_folds=tuple(int(fold) for fold in model.card["member_folds"]),
             low=float(model.card["cut_offs"]["low"]),
             high=float(model.card["cut_offs"]["high"]),
             training_risks=training,
@@ -141,7 +145,31 @@ def find_bags(
     }
 
 
-def predict_cases(student: Path, bags: Mapping[str, Sequence[Path]], *, progress: Progress = no_progress) -> Prediction:
+def training_folds(student: Path, guidance: Path) -> dict[str, int]:
+    """The fold of each case that the student was trained on: case_id → fold.
+
+    Empty where ``guidance`` is of another training than the student's: then its cases are new to the student.
+
+    Raises:
+        MissingArtifactError, FormatError: a file is missing or damaged.
+        StaleError: student and guidance lie side by side, but the teacher was trained anew since.
+    """
+    _, header = read_model(student, "student")
+    told, made = read_guidance(guidance)
+    if header.inputs.get("guidance") == made.fingerprint:
+        return dict(zip(told.case_ids, told.fold.tolist(), strict=True))
+    if student.parent.resolve() == guidance.parent.resolve():
+        raise StaleError(f"{student}: the teacher was trained anew since. Run `wsisurv distill --redo` first.")
+    return {}
+
+
+def predict_cases(
+    student: Path,
+    bags: Mapping[str, Sequence[Path]],
+    *,
+    fold_of: Mapping[str, int] | None = None,
+    progress: Progress = no_progress,
+) -> Prediction:
     """Predict the risk of each case from all tiles of all of its slides; one case in memory at a time.
 
     A case without a tile has no risk and is of group ``unknown``: nothing was seen, so nothing is said.
@@ -149,6 +177,8 @@ def predict_cases(student: Path, bags: Mapping[str, Sequence[Path]], *, progress
     Args:
         student: the model's file.
         bags: case_id → features files of its slides.
+        fold_of: ``training_folds``; a case of a fold is predicted only by members that did not see that fold, so
+            that the student does not repeat what it was told.
         progress: told before each case.
 
     Raises:
@@ -169,10 +199,18 @@ def predict_cases(student: Path, bags: Mapping[str, Sequence[Path]], *, progress
             failed.append(make_failure(case_id, path, error, card.fingerprint))
             continue
         values = [slide.values for slide in slides if len(slide.values)]
-        log_hazard = float(ensemble.log_hazard(np.concatenate(values))) if values else None
+        log_hazard = None
+        if values:
+            by_member = ensemble.members_log_hazard(np.concatenate(values))
+            log_hazard = float(by_member[_unseen(card, (fold_of or {}).get(case_id))].mean())
         risks.append(_risk(case_id, slides, log_hazard, card))
     progress(len(bags), len(bags), "")
     return Prediction(tuple(risks), tuple(failed))
+
+
+def _unseen(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:
+    """Members that may speak of a case of this fold; all of them for a case that was in no fold."""
+    return np.array([fold is None or member_fold == fold for member_fold in card.member_folds])
 
 
 def _risk(case_id: str, slides: Sequence[Features], log_hazard: float | None, card: StudentCard) -> Risk:

@@ -65,6 +65,8 @@ class _Students:
 
     ensemble: Ensemble
     out_of_fold: NDArray[np.float64]
+    member_folds: tuple[int, ...]
+    """The fold that each member did not see."""
 
     @property
     def cut_offs(self) -> dict[str, float]:
@@ -208,7 +210,7 @@ def _ensemble(
     ensemble = ensemble_of([(one.student, one.centre) for one in trained])
     risks = ensemble.predict(cases.bags)
     unseen = np.array(folds)[:, None] == fold[None, :]
-    return _Students(ensemble, (risks * unseen).sum(0) / unseen.sum(0))
+    return _Students(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds))
 
 
 def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: _Students) -> DistillResult:
@@ -264,6 +266,7 @@ def _card(
         "cut_offs": students.cut_offs,
         "risk_mean": float(students.out_of_fold.mean()),
         "guided": guided,
+        "member_folds": students.member_folds,
         "cohort": {
             "name": cohort.name,
             "cases": result.n_cases,

@@ -1,0 +1,71 @@
+"""``wsisurv extract-report``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.errors import SettingsError
+from wsisurv.settings import ReportSettings, parse_settings
+from wsisurv.workspace import Workspace
+
+
+def extract_report(
+    reports: Annotated[
+        Path, typer.Argument(help="Folder of .txt files named by case, or a CSV or JSONL with case_id and text.")
+    ],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    backend: Annotated[
+        Literal["ollama", "rules"],
+        typer.Option(help="A local language model through Ollama, or the embedded rules (a baseline)."),
+    ] = "ollama",
+    model: Annotated[
+        str | None, typer.Option(help="Model of the Ollama server, e.g. qwen3:8b. Needed for ollama.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the Ollama server.", show_default="$OLLAMA_HOST or 127.0.0.1:11434")
+    ] = None,
+    keep: Annotated[
+        Literal["morphology", "all"], typer.Option(help="What H&E morphology can show, or every finding.")
+    ] = "morphology",
+    text_encoder: Annotated[str, typer.Option(help="What makes the statements' vectors.")] = "hashing",
+    concurrency: Annotated[int, typer.Option(min=1, help="Reports sent at once; the server's own default is 1.")] = 1,
+    allow_remote: Annotated[
+        bool,
+        typer.Option("--allow-remote", help="Allow a server or model elsewhere: patient text leaves this machine."),
+    ] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch the model first where the server lacks it.")] = False,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Allow report text in messages.")] = False,
+    redo: RedoOption = False,
+) -> None:
+    """Step 3: draw from each report the findings that a slide can show, each proved by a verbatim quote.
+
+    Reads the reports. Writes reports/statements.jsonl (a line a report), reports/rejected.jsonl and
+    reports/vectors/TEXT-ENCODER.h5 into the workspace. No text leaves this machine.
+    """
+    from wsisurv.reports.step import extract
+
+    if backend == "ollama" and model is None:
+        raise SettingsError(
+            "--model NAME is needed: a model of the Ollama server, e.g. --model qwen3:8b. "
+            "`--backend rules` needs none, and is a baseline."
+        )
+    settings = parse_settings(ReportSettings, {"backend": backend, "model": model, "keep": keep})
+    with progress_bar("extract-report") as progress:
+        summary = extract(
+            Workspace(workspace),
+            reports,
+            settings,
+            host=host,
+            allow_remote=allow_remote,
+            pull=pull,
+            concurrency=concurrency,
+            redo=redo,
+            text_encoder=text_encoder,
+            log_text=log_text,
+            progress=progress,
+        )
+    report(summary, f"statements in {workspace / 'reports' / 'statements.jsonl'}")
+    finish(summary)

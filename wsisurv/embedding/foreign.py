@@ -1,0 +1,128 @@
+"""Features that another tool made, taken into the workspace as if ``embed`` had made them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsisurv.errors import FormatError, InputError, NoSlidesError
+from wsisurv.formats.features import FORMAT, Features, write_features
+from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features
+from wsisurv.formats.header import make_header
+from wsisurv.settings import EmbedSettings, file_sha256
+from wsisurv.units import SlideId
+from wsisurv.workspace import Job, Progress, Summary, Workspace, no_progress, run_jobs
+
+STEP = "import"
+_TOLERANCE = 0.02
+"""TRIDENT rounds a tile's side to whole level-0 pixels; a wrong resolution is off by far more."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the files may not say of themselves.
+
+    Attributes:
+        tile_px: side of a tile in pixels.
+        tile_mpp: µm per pixel of a tile.
+        slide_mpp: µm per pixel of every slide at level 0.
+        by_slide: the same by slide_id, where slides differ; goes before ``slide_mpp``.
+    """
+
+    tile_px: int | None = None
+    tile_mpp: float | None = None
+    slide_mpp: float | None = None
+    by_slide: Mapping[str, float] | None = None
+
+
+def import_features(
+    workspace: Workspace,
+    folder: Path,
+    encoder: str,
+    scale: Scale,
+    *,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Take every ``*.h5`` of ``folder`` into features/ENCODER/, float16, coordinates in level-0 pixels.
+
+    Args:
+        workspace: where to.
+        folder: features of STAMP, TRIDENT or CLAM, a file a slide; the file's name is the slide_id.
+        encoder: name of the encoder that made them.
+        scale: what the files don't say.
+        redo: replace what was imported from other files or with another scale.
+        progress: told after each slide.
+
+    Raises:
+        NoSlidesError: no ``*.h5`` there.
+        StaleError: as ``run_jobs``.
+        StorageError: no room.
+    """
+    files = sorted(folder.glob("*.h5"))
+    if not files:
+        raise NoSlidesError(f"{folder}: no *.h5 file there")
+    settings = EmbedSettings(encoder=encoder, weights="imported")
+    mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
+    jobs = [
+        Job(
+            id=file.stem,
+            source=file,
+            output=workspace.features(settings.folder, file.stem),
+            header=make_header(
+                FORMAT,
+                settings,
+                {
+                    "file": file_sha256(file),
+                    "scale": f"{scale.tile_px} px at {scale.tile_mpp} µm/px of a slide at {mpps[file.stem]} µm/px",
+                },
+            ),
+        )
+        for file in files
+    ]
+
+    def do(job: Job) -> str | None:
+        foreign = read_foreign_features(job.source)
+        write_features(job.output, _convert(job, foreign, encoder, scale, mpps[job.id]), job.header)
+        return None if len(foreign.values) else f"{job.id}: no tile"
+
+    return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+
+
+def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
+    """One slide in our own units; InputError names what is lacking and the option that gives it."""
+    if mpp is None:
+        raise InputError(
+            f"{job.source}: {foreign.layout} doesn't say the slide's resolution. Give --slide-mpp, or a table "
+            "slide_id,mpp with --mpp-table."
+        )
+    tile_px = _agreed(job.source, "--tile-px", foreign.tile_px, scale.tile_px)
+    tile_mpp = _agreed(job.source, "--tile-mpp", foreign.tile_mpp, scale.tile_mpp)
+    if foreign.tile_level0_px is not None and abs(foreign.tile_level0_px * mpp / (tile_px * tile_mpp) - 1) > _TOLERANCE:
+        raise InputError(
+            f"{job.source}: its tiles are {foreign.tile_level0_px:g} level-0 px, which at {mpp:g} µm/px are "
+            f"{foreign.tile_level0_px * mpp:g} µm, but {tile_px} px at {tile_mpp:g} µm/px "
+            f"are {tile_px * tile_mpp:g} µm. One of --slide-mpp, --tile-px and --tile-mpp is wrong."
+        )
+    if not np.isfinite(foreign.values).all():
+        raise FormatError(f"{job.source}: features that are not finite")
+    level0 = foreign.coords / mpp if foreign.layout == "STAMP" else foreign.coords
+    return Features(
+        slide_id=SlideId(job.id),
+        values=foreign.values,
+        coords=np.rint(level0).astype(np.int64),
+        encoder=encoder,
+        names=(),
+        tile_settings={"tile_px": tile_px, "tile_mpp": tile_mpp},
+        mpp=mpp,
+    )
+
+
+def _agreed(source: Path, option: str, in_file: float | None, given: float | None) -> float:
+    """What the file says, or else what the user says; both must not contradict each other."""
+    if in_file is None and given is None:
+        raise InputError(f"{source}: the file doesn't say it; give {option}.")
+    if in_file is not None and given is not None and abs(in_file / given - 1) > 1e-6:
+        raise InputError(f"{source}: {option} {given:g} was given, but the file says {in_file:g}.")
+    return in_file if in_file is not None else float(given or 0)
