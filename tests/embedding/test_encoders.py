@@ -282,6 +282,28 @@ def test_weights_in_the_hubs_cache_are_used_without_a_network(
     np.testing.assert_allclose(seen, expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("spec", [row for row in ENCODERS.values() if not row.hub_file], ids=lambda spec: spec.name)
+def test_each_row_is_asked_of_the_hub_as_its_card_says(spec: EncoderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def create(source: str, **kwargs: Any) -> torch.nn.Module:
+        asked.update(kwargs, source=source)
+        with torch.device("meta"):
+            return real(spec.architecture, **{**spec.kwargs, **kwargs, "pretrained": False})
+
+    real = timm.create_model
+    monkeypatch.setattr(encoders.timm, "create_model", create)
+    monkeypatch.setattr(weights.HfApi, "auth_check", lambda *_: None)
+    monkeypatch.setattr(encoders, "ModelEncoder", lambda *arguments: arguments)
+    build_encoder(resolve_settings(spec.name), device="cpu")
+    assert asked["source"] == f"hf-hub:{spec.hub_id}"
+    assert asked["pretrained"] is True
+    assert (asked["num_classes"], asked["global_pool"]) == (0, "")
+    assert ("mlp_layer" in asked) == spec.swiglu
+    assert ("init_values" in asked) == ("init_values" in spec.kwargs and not spec.from_hub_config)
+    assert asked.get("dynamic_img_size") == spec.kwargs.get("dynamic_img_size")
+
+
 def test_a_repository_of_bare_weights_is_fetched_by_its_file(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

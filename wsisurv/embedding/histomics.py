@@ -19,8 +19,8 @@ from wsisurv.embedding.stains import Planes, Stains, separate_stains
 VERSION = 1
 """Raised whenever a column changes, so that features of two definitions never pass for each other."""
 
-_BATCH = 16
-"""Tiles worked on at once: fewer leave the interpreter no time to share between threads, more leave the cache."""
+_BATCH_PX = 16 * 224 * 224
+"""Pixels worked on at once: fewer leave threads no time to share the interpreter, more leave the cache."""
 _WORKING_MPP = 0.5
 _MIN_SIDE = 16
 """A small tile is not averaged below this, pixels."""
@@ -128,10 +128,11 @@ def histomics(tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
         float32 (n_tiles, len(COLUMNS)), all finite.
     """
     values = np.empty((len(tiles), len(COLUMNS)), np.float32)
-    for start in range(0, len(tiles), _BATCH):
-        measured = _measure(tiles[start : start + _BATCH], tile_mpp)
+    size = max(1, _BATCH_PX // (tiles.shape[1] * tiles.shape[2]))
+    for start in range(0, len(tiles), size):
+        measured = _measure(tiles[start : start + size], tile_mpp)
         for index, column in enumerate(COLUMNS):
-            values[start : start + _BATCH, index] = measured[column.name]
+            values[start : start + size, index] = measured[column.name]
     return values
 
 

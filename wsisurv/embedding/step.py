@@ -36,6 +36,8 @@ from wsisurv.workspace import (
 
 _MPP_TOLERANCE = 0.02
 """Relative: 0.499 µm per pixel is 0.5."""
+_MAX_BATCH_BYTES = 256 << 20
+"""Bound of a batch's pixels, whatever the size of a tile; two batches are in memory at most."""
 
 
 def resolve_settings(
@@ -124,7 +126,7 @@ def embed(
         weights_file: the file, where the settings name one.
         slide_ids: which slides; None for all that are tiled.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; histomics always computes on the CPU.
-        batch_size: tiles at once.
+        batch_size: tiles at once; fewer where they are very large.
         workers: threads of histomics; None for one a processor, eight at most.
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
         redo: make features of other settings or tiles anew.
@@ -260,7 +262,8 @@ def _embed_slide(job: Job, workspace: Workspace, encoder: Encoder, batch_size: i
                 "this again."
             )
         with Slide(tiles.slide_path, slide_mpp) as slide:
-            batches = [slice(start, min(start + batch_size, n_tiles)) for start in range(0, n_tiles, batch_size)]
+            size = max(1, min(batch_size, _MAX_BATCH_BYTES // (3 * tiles.tile_px**2)))
+            batches = [slice(start, min(start + size, n_tiles)) for start in range(0, n_tiles, size)]
             for rows, pixels in _read_ahead(batches, lambda rows: read_pixels(slide, tiles, rows)):
                 values[rows] = encoder.encode(pixels, tiles.tile_mpp)
                 within.tiles(rows.stop, n_tiles)
