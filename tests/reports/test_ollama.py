@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from typing import Any
 
 import ollama
@@ -13,6 +14,7 @@ from wsisurv.errors import (
     OllamaUnavailableError,
     SettingsError,
 )
+from wsisurv.reports.host import is_this_machine, server_url
 from wsisurv.reports.ollama import (
     PromptTooLongError,
     Reply,
@@ -20,8 +22,6 @@ from wsisurv.reports.ollama import (
     ServerBusyError,
     ServerSlowError,
     UnfinishedError,
-    is_this_machine,
-    server_url,
 )
 
 MESSAGES = [{"role": "user", "content": "Adenocarcinoma of the colon."}]
@@ -281,6 +281,15 @@ class TestChat:
     def test_answer_is_given_up_when_asked_to_stop(self, ollama_server: Any) -> None:
         with pytest.raises(UnfinishedError, match="stopped"):
             ask(ollama_server, stopped=lambda: True)
+
+    def test_answer_is_dropped_from_another_thread(self, ollama_server: Any) -> None:
+        ollama_server.script.append(lambda wire: wire.fake.released.wait(30))
+        with Server(ollama_server.url, timeout_s=60) as server:
+            timer = threading.Timer(0.3, server.hang_up)
+            timer.start()
+            with pytest.raises(ServerBusyError):
+                server.chat("tiny:latest", MESSAGES, schema={}, options={"num_ctx": 4096}, think=None)
+            timer.join()
 
     @pytest.mark.parametrize(
         ("status", "error"),

@@ -116,7 +116,6 @@ class Asker:
         keep: what is wanted.
         patience: how long a busy server is waited for.
         exchange: told every passage and answer; None keeps them to itself.
-        stop: set it to give up what is under way.
     """
 
     server: Server
@@ -125,7 +124,7 @@ class Asker:
     keep: Keep
     patience: Patience = field(default_factory=Patience)
     exchange: Exchange | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
     _window_seen: threading.Event = field(default_factory=threading.Event)
 
     def extract(self, text: str) -> Extraction:
@@ -141,6 +140,11 @@ class Asker:
                 words = " ".join(finding.evidence.split()).casefold()
                 found.setdefault((words, finding.category, finding.polarity), finding)
         return to_extraction(tuple(found.values()), self.keep)
+
+    def give_up(self) -> None:
+        """Drop what is under way in all threads."""
+        self._stop.set()
+        self.server.hang_up()
 
     def _ask(self, passage: str) -> tuple[Finding, ...]:
         if not passage.strip():
@@ -180,7 +184,7 @@ class Asker:
             return findings
 
     def _ask_halves(self, passage: str, cause: BackendError) -> tuple[Finding, ...]:
-        if self.stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:
+        if self._stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:
             raise BackendError(f"{self.model.name}: {cause}, and a passage of {len(passage)} characters is not split.")
         overlap = min(OVERLAP_CHARS, len(passage) // 8)
         first, second = passages.halves(passage, overlap)
@@ -197,11 +201,11 @@ class Asker:
                     schema=answer_schema(),
                     options=options,
                     think=think,
-                    stopped=self.stop.is_set,
+                    stopped=self._stop.is_set,
                 )
             except ServerBusyError:
                 wait_s = next(waits, None)
-                if wait_s is None or self.stop.wait(wait_s):
+                if wait_s is None or self._stop.wait(wait_s):
                     raise
 
     def _check_counts(self, passage: str, reply: Reply) -> None:

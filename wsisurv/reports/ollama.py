@@ -10,25 +10,22 @@ patient text to a machine that nobody named.
 Answers are streamed, so a server that stalls is noticed by the time between two pieces, however long the whole takes.
 """
 
-import ipaddress
 import json
-import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import httpx
 import ollama
 
 from wsisurv.errors import BackendError, ModelNotPulledError, OllamaUnavailableError, SettingsError
+from wsisurv.reports.host import is_this_machine, server_url
 from wsisurv.workspace import Progress, no_progress
 
-DEFAULT_HOST = "127.0.0.1:11434"
-_PORT = 11434
 _OLDEST = (0, 12, 6)
 """The first release whose /api/chat knows ``truncate`` and ``shift``; an older one passes over them in silence."""
 _UNKNOWN_CONTEXT = 4096
@@ -63,6 +60,7 @@ class Model:
         context_length: tokens that it was made for.
         thinks: True when it can write thinking text before its answer.
         server_version: the server's, e.g. ``0.12.6``.
+        license: the text of its licence; empty where the server tells none.
     """
 
     name: str
@@ -70,6 +68,7 @@ class Model:
     context_length: int
     thinks: bool
     server_version: str
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,38 +101,6 @@ class Embedded:
     refused: Mapping[int, str]
 
 
-def server_url(host: str | None = None) -> str:
-    """URL of the server: ``host``, else WSISURV_OLLAMA_HOST, else OLLAMA_HOST, else this machine's port 11434.
-
-    ``0.0.0.0`` and ``[::]``, which tell a server to listen everywhere, are this machine to a client.
-
-    Raises:
-        SettingsError: that is no address.
-    """
-    given = host or os.environ.get("WSISURV_OLLAMA_HOST") or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST
-    scheme, separator, rest = given.strip().rpartition("://")
-    try:
-        parts = urlsplit(f"{scheme or 'http'}://{rest}")
-        name, port = parts.hostname or "127.0.0.1", parts.port
-    except ValueError as error:
-        raise SettingsError(f"Ollama host {given!r}: {error}. Write HOST:PORT or http://HOST:PORT.") from error
-    if scheme not in {"", "http", "https"}:
-        raise SettingsError(f"Ollama host {given!r}: {scheme!r} is not http or https.")
-    if port is None:
-        port = {"http": 80, "https": 443}[scheme] if separator else _PORT
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
-    return f"{scheme or 'http'}://{f'[{name}]' if ':' in name else name}:{port}{parts.path.rstrip('/')}"
-
-
-def is_this_machine(url: str) -> bool:
-    """True when ``url`` names this machine by a loopback address or as ``localhost``; no name is looked up."""
-    name = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
 class Server(AbstractContextManager["Server"]):
     """A connection to one Ollama server; close it, or use it in a ``with`` block.
 
@@ -155,6 +122,8 @@ class Server(AbstractContextManager["Server"]):
         self.url = server_url(host)
         self._allow_remote = allow_remote
         self._timeout_s = timeout_s
+        self._sockets: list[socket.socket] = []
+        self._traced = {"trace": self._remember_socket}
         if not allow_remote and not is_this_machine(self.url):
             raise OllamaUnavailableError(
                 f"{self.url} is not this machine: patient text would leave it. Give --allow-remote if it may, "
@@ -179,8 +148,20 @@ class Server(AbstractContextManager["Server"]):
 
     def close(self) -> None:
         """Close all connections."""
+        self._sockets.clear()
         self._http.close()
         self._client.close()  # type: ignore[no-untyped-call]
+
+    def hang_up(self) -> None:
+        """Drop every question under way, from any thread: who waits for an answer gets a ServerBusyError at once."""
+        for connection in self._sockets:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            still_open = [connection for connection in self._sockets if connection.fileno() >= 0]
+            self._sockets = [*still_open, info["return_value"].get_extra_info("socket")]
 
     def find_model(
         self,
@@ -225,7 +206,14 @@ class Server(AbstractContextManager["Server"]):
         capabilities = shown.get("capabilities") or []
         if capabilities and able not in capabilities:
             raise ModelNotPulledError(f"{full} is for {', '.join(capabilities)}, not for {able}. Choose another model.")
-        return Model(full, str(models[full].get("digest", "")), _context(shown), "thinking" in capabilities, version)
+        return Model(
+            name=full,
+            digest=str(models[full].get("digest") or ""),
+            context_length=_context(shown),
+            thinks="thinking" in capabilities,
+            server_version=version,
+            license=str(shown.get("license") or ""),
+        )
 
     def chat(
         self,
@@ -265,7 +253,7 @@ class Server(AbstractContextManager["Server"]):
         if think is not None:
             body["think"] = think
         content: list[str] = []
-        with self._explained(), self._http.stream("POST", "/api/chat", json=body) as response:
+        with self._explained(), self._http.stream("POST", "/api/chat", json=body, extensions=self._traced) as response:
             self._refuse_status(response)
             for line in response.iter_lines():
                 if stopped():
@@ -354,7 +342,7 @@ class Server(AbstractContextManager["Server"]):
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with self._explained():
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body, extensions=self._traced)
             self._refuse_status(response)
             try:
                 value = response.json()

@@ -3,12 +3,15 @@
 import re
 from dataclasses import dataclass
 
-_PLACES = (
-    re.compile(r"\n\s*\n"),  # an empty line
-    re.compile(r"(?=(?:(?<=\s)|^)(?:[A-Z][A-Z/&,()-]{2,} ?){1,5}:)"),  # before a heading: FINAL DIAGNOSIS:
-    re.compile(r"\n"),
-    re.compile(r"[.;]\s+"),
-    re.compile(r"\s+"),
+_PLACES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\n\s*\n(?P<cut>)",  # an empty line
+        r"(?<!\S)(?P<cut>)(?:[A-Z][A-Z/&,()-]{2,} ?){1,5}:",  # before a heading: FINAL DIAGNOSIS:
+        r"\n(?P<cut>)",
+        r"[.;]\s+(?P<cut>)",
+        r"\s+(?P<cut>)",
+    )
 )
 _WORD_START = re.compile(r"\s+(?=\S)")
 
@@ -51,9 +54,9 @@ def halves(text: str, overlap: int) -> tuple[Passage, Passage]:
 def _cut(text: str, low: int, high: int) -> int:
     """The last good place in (low, high], the best kind of place first."""
     for place in _PLACES:
-        ends = [found.end() for found in place.finditer(text, low, high) if low < found.end()]
-        if ends:
-            return ends[-1]
+        cuts = [cut for found in place.finditer(text, low, high) if (cut := found.start("cut")) > low]
+        if cuts:
+            return cuts[-1]
     return high
 
 

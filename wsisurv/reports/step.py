@@ -17,12 +17,13 @@ from wsisurv.errors import (
 from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_rejected, read_statements
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
+from wsisurv.reports.embed import TextEncoder, open_text_encoder
 from wsisurv.reports.grounding import Extraction, ground
 from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
 from wsisurv.reports.sources import Reports, read_reports
-from wsisurv.reports.vectors import write_vectors
+from wsisurv.reports.vectors import vectors_path, write_vectors
 from wsisurv.settings import ReportSettings, changed_settings, fingerprint
 from wsisurv.workspace import (
     Failure,
@@ -48,7 +49,8 @@ class _Backend:
 
     settings: ReportSettings
     read: Callable[[str], Extraction]
-    stop: threading.Event
+    give_up: Callable[[], None]
+    """Drops what is under way in other threads."""
 
 
 def extract(
@@ -104,15 +106,33 @@ def extract(
     """
     reports = read_reports(source, strict=False)
     summary = Summary(STEP)
+    contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
     with workspace.claim(STEP, "statements") as claimed:
         if not claimed:
             summary.elsewhere.extend(reports)
             return summary
-        contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
-        with _opened(settings, reports, contact, _exchange_log(workspace) if log_text else None, progress) as backend:
-            _extract(workspace, reports, backend, concurrency, redo, progress, summary)
-        write_vectors(workspace, text_encoder)
+        with open_text_encoder(
+            text_encoder, host=host, allow_remote=allow_remote, pull=pull, timeout_s=timeout_s, progress=progress
+        ) as encoder:
+            exchange = _exchange_log(workspace) if log_text else None
+            with _opened(settings, reports, contact, exchange, progress) as backend:
+                _extract(workspace, reports, backend, concurrency, redo, progress, summary)
+            _write_vectors(workspace, text_encoder, encoder, summary)
     return summary
+
+
+def _write_vectors(workspace: Workspace, name: str, encoder: TextEncoder | None, summary: Summary) -> None:
+    if not workspace.statements.exists():
+        return  # every report failed
+    if encoder is None:
+        write_vectors(workspace, name)
+        return
+    write_vectors(workspace, name, encode=encoder.encode, digest=encoder.digest)
+    summary.notes.extend([encoder.license_note] if encoder.license_note else [])
+    if encoder.refused:
+        words = f"{len(encoder.refused)} statements have no vector: {encoder.refused[0]}"
+        failure = make_failure(name, vectors_path(workspace, name), BackendError(words), encoder.digest)
+        _fail(workspace, summary, failure)
 
 
 @dataclass(frozen=True)
@@ -134,7 +154,7 @@ def _opened(
     """The backend that was asked for, and no other."""
     if settings.backend == "rules":
         filled = ReportSettings(backend="rules", keep=settings.keep, rules_version=RULES_VERSION)
-        yield _Backend(filled, lambda text: extract_rules(text, keep=settings.keep), threading.Event())
+        yield _Backend(filled, lambda text: extract_rules(text, keep=settings.keep), lambda: None)
         return
     with Server(
         contact.host,
@@ -154,7 +174,7 @@ def _opened(
             }
         )
         asker = Asker(server, model, plan, settings.keep, contact.patience, exchange)
-        yield _Backend(filled, asker.extract, asker.stop)
+        yield _Backend(filled, asker.extract, asker.give_up)
 
 
 def _exchange_log(workspace: Workspace) -> Exchange:
@@ -260,9 +280,10 @@ def _results(
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        finally:
-            backend.stop.set()
+        except BaseException:  # Ctrl-C, or the consumer had enough: nothing that is under way is wanted any more
             pool.shutdown(wait=False, cancel_futures=True)
+            backend.give_up()
+            raise
 
 
 def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction, settings: ReportSettings) -> None:

@@ -1,0 +1,156 @@
+"""A real llama.cpp engine, held to our schema by its own grammar, with a tiny model of random weights.
+
+It proves that the engine takes the schema, that the schema bounds an answer that would never end, and that whatever
+comes out parses and has to be proved. A model of random weights says nothing about the quality of a trained one.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wsisurv.formats.statements import read_rejected, read_statements
+from wsisurv.reports.prompt import MAX_EVIDENCE, MAX_STATEMENTS, MAX_TEXT, answer_schema, messages, parse_answer
+from wsisurv.reports.step import extract
+from wsisurv.settings import ReportSettings
+from wsisurv.workspace import Workspace
+
+gguf = pytest.importorskip("gguf", reason="the engine tests need gguf to write their model")
+xllamacpp = pytest.importorskip("xllamacpp", reason="the engine tests need xllamacpp, a real llama.cpp")
+
+pytestmark = pytest.mark.engine
+
+WINDOW = 16384
+FIRST_BYTE = 3
+"""Token of the byte 0; before it come unknown, begin and end."""
+PLAIN = {char: -100.0 for char in [*" \n\t\r\\", *map(chr, range(127, 256))]}
+"""Weights that keep the model to visible ASCII: random bytes above it are no UTF-8, which llama.cpp refuses itself."""
+Engine = Callable[..., dict[str, Any]]
+
+
+def write_model(path: Path) -> None:
+    """A llama of one layer and 32 dimensions whose tokens are the 256 bytes."""
+    width, hidden = 32, 64
+    rng = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(WINDOW)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(hidden)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(width // 2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{byte:02X}>".encode() for byte in range(256))]
+    kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.BYTE] * 256]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(kinds)
+    writer.add_vocab_size(len(tokens))
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ")
+    shapes = {
+        "token_embd": (len(tokens), width),
+        "output": (len(tokens), width),
+        **{f"blk.0.attn_{part}": (width, width) for part in ("q", "k", "v", "output")},
+        "blk.0.ffn_gate": (hidden, width),
+        "blk.0.ffn_up": (hidden, width),
+        "blk.0.ffn_down": (width, hidden),
+    }
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(0, 0.3, shape).astype(np.float32))
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    path = tmp_path_factory.mktemp("engine") / "tiny.gguf"
+    write_model(path)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = WINDOW
+    params.n_parallel = 1
+    params.cpuparams.n_threads = 2
+    params.cpuparams_batch.n_threads = 2
+    params.warmup = False
+    server = xllamacpp.Server(params)
+
+    def ask(passage: str, schema: Any = None, *, bias: dict[str, float] | None = None, **options: Any) -> Any:
+        weights = [[FIRST_BYTE + ord(char), weight] for char, weight in {**PLAIN, **(bias or {})}.items()]
+        schema = answer_schema() if schema is None else schema
+        asked = {
+            "messages": messages(passage, "morphology"),
+            "temperature": 0,
+            "seed": 0,
+            "max_tokens": 8000,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+            "logit_bias": weights,
+        }
+        return server.handle_chat_completions({**asked, **options})["choices"][0]
+
+    return ask
+
+
+REPORT = "Moderately differentiated adenocarcinoma. No necrosis."
+
+
+def test_whatever_it_says_parses(engine: Engine) -> None:
+    found = 0
+    for seed in range(5):
+        choice = engine(REPORT, bias={'"': 6.0, "{": 3.0}, temperature=1.0, seed=seed)
+        assert choice["finish_reason"] == "stop"
+        found += len(parse_answer(choice["message"]["content"]).statements)
+    assert found > 5
+
+
+def test_strings_are_bounded(engine: Engine) -> None:
+    """A model that never closes a string is made to close it."""
+    choice = engine(REPORT, bias={'"': -100.0, "]": 100.0, "{": 200.0}, max_tokens=2000)
+    assert choice["finish_reason"] == "stop"
+    first = parse_answer(choice["message"]["content"]).statements[0]
+    assert len(first.evidence) == MAX_EVIDENCE
+    assert len(first.text) == MAX_TEXT
+
+
+def test_list_is_bounded(engine: Engine) -> None:
+    """A model that never closes its list is made to close it."""
+    choice = engine(REPORT, bias={'"': 100.0, "]": -100.0})
+    assert choice["finish_reason"] == "stop"
+    assert len(parse_answer(choice["message"]["content"]).statements) == MAX_STATEMENTS
+
+
+def test_without_bounds_the_same_model_runs_to_its_limit(engine: Engine) -> None:
+    """The two tests above can fail: it is the bounds that end the answer."""
+    text = json.dumps(answer_schema()).replace(f'"maxLength": {MAX_EVIDENCE}, ', "")
+    choice = engine(REPORT, json.loads(text), bias={'"': -100.0, "{": 100.0}, max_tokens=1500)
+    assert choice["finish_reason"] == "length"
+
+
+def test_nothing_that_it_invents_is_kept(engine: Engine, ollama_server: Any, tmp_path: Path) -> None:
+    """The whole step, with the engine behind the wire: what random weights say is not in the report."""
+
+    def model(passage: str) -> str:
+        bias = {'"': 6.0, "{": 3.0, "]": -2.0}
+        return str(engine(passage, bias=bias, temperature=1.0, seed=1)["message"]["content"])
+
+    ollama_server.model = model
+    source = tmp_path / "reports.csv"
+    source.write_text(f'case_id,text\nA,"{REPORT}"\n')
+    workspace = Workspace(tmp_path / "workspace")
+    summary = extract(workspace, source, ReportSettings(model="tiny"), host=ollama_server.url)
+    assert summary.done == ["A"]
+    record = read_statements(workspace.statements)["A"]
+    assert record.statements == ()
+    assert record.rejected == len(read_rejected(workspace.rejected))
+    assert record.rejected + sum(record.left_out.values()) > 0

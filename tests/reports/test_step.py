@@ -1,0 +1,341 @@
+"""The step from reports to statements: killed, stale, failing, side by side. Protocol, not a model's quality."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsisurv.errors import (
+    BackendError,
+    ModelNotPulledError,
+    OllamaUnavailableError,
+    ReportError,
+    SettingsError,
+    StaleError,
+)
+from wsisurv.formats.statements import read_rejected, read_statements
+from wsisurv.formats.text_vectors import read_text_vectors
+from wsisurv.reports import step
+from wsisurv.reports.asking import Patience
+from wsisurv.reports.step import extract
+from wsisurv.settings import ReportSettings
+from wsisurv.workspace import Summary, Workspace, read_failures
+
+RULES = ReportSettings(backend="rules")
+OLLAMA = ReportSettings(model="tiny")
+TEXT = "DIAGNOSIS: Moderately differentiated adenocarcinoma. No perineural invasion identified."
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"case{number}.txt").write_text(f"{TEXT} Block A{number}.")
+    return folder
+
+
+def run(fake: Any, workspace: Workspace, source: Path, settings: ReportSettings = OLLAMA, **changes: Any) -> Summary:
+    wanted: dict[str, Any] = {"host": fake.url, "patience": Patience(()), "timeout_s": 5}
+    return extract(workspace, source, settings, **{**wanted, **changes})
+
+
+def lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+class TestRules:
+    def test_every_report_gets_a_record_and_its_statements_a_vector(self, workspace: Workspace, source: Path) -> None:
+        (source / "empty.txt").write_text("")
+        summary = extract(workspace, source, RULES)
+        records = read_statements(workspace.statements)
+        assert (
+            sorted(summary.done) == sorted(records) == ["case0", "case1", "case2", "case3", "case4", "case5", "empty"]
+        )
+        assert records["empty"].statements == ()
+        for case_id, record in records.items():
+            text = (source / f"{case_id}.txt").read_text()
+            for statement in record.statements:
+                assert " ".join(text[statement.start : statement.end].split()) == " ".join(statement.evidence.split())
+        polarities = {statement.category: statement.polarity for statement in records["case0"].statements}
+        assert polarities["perineural_invasion"] == "absent"
+        vectors, _ = read_text_vectors(workspace.vectors("hashing"))
+        assert set(vectors.case_ids) == set(records) - {"empty"}
+        assert any("gave no statement: empty" in note for note in summary.notes)
+
+    def test_no_server_is_asked(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        run(ollama_server, workspace, source, RULES)
+        assert not ollama_server.requests
+
+    def test_done_is_kept(self, workspace: Workspace, source: Path) -> None:
+        extract(workspace, source, RULES)
+        before = workspace.statements.read_bytes()
+        (source / "new.txt").write_text(TEXT)
+        summary = extract(workspace, source, RULES)
+        assert summary.done == ["new"]
+        assert len(summary.kept) == 6
+        assert workspace.statements.read_bytes().startswith(before)
+
+    def test_side_by_side_gives_the_same(self, tmp_path: Path, source: Path) -> None:
+        one, many = Workspace(tmp_path / "one"), Workspace(tmp_path / "many")
+        extract(one, source, RULES)
+        extract(many, source, RULES, concurrency=4)
+        assert read_statements(one.statements) == read_statements(many.statements)
+
+    def test_case_that_is_gone_from_the_source_is_kept_and_told(self, workspace: Workspace, source: Path) -> None:
+        extract(workspace, source, RULES)
+        (source / "case0.txt").unlink()
+        summary = extract(workspace, source, RULES)
+        assert "case0" in read_statements(workspace.statements)
+        assert any("not in the source: case0" in note for note in summary.notes)
+
+
+class TestStale:
+    def test_other_settings_stop_before_any_work(self, workspace: Workspace, source: Path) -> None:
+        extract(workspace, source, RULES)
+        (source / "new.txt").write_text(TEXT)
+        before = workspace.statements.read_bytes()
+        with pytest.raises(StaleError, match="keep: morphology → all.*--redo"):
+            extract(workspace, source, ReportSettings(backend="rules", keep="all"))
+        assert workspace.statements.read_bytes() == before
+
+    def test_other_text_stops_with_its_case(self, workspace: Workspace, source: Path) -> None:
+        extract(workspace, source, RULES)
+        (source / "case3.txt").write_text("Another report.")
+        with pytest.raises(StaleError, match="the text of case3 is another"):
+            extract(workspace, source, RULES)
+
+    def test_other_model_of_the_same_name_is_noticed(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        run(ollama_server, workspace, source)
+        ollama_server.models["tiny:latest"]["digest"] = "b" * 64
+        with pytest.raises(StaleError, match="model_digest: a+ → b+"):
+            run(ollama_server, workspace, source)
+
+    def test_other_backend_is_never_mixed_in(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        extract(workspace, source, RULES)
+        with pytest.raises(StaleError, match="backend: rules → ollama"):
+            run(ollama_server, workspace, source)
+
+    def test_redo_replaces_and_leaves_no_old_line(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        ollama_server.model = lambda _: ollama_server.answer(("not in it", "grade", "present", "not in it"))
+        run(ollama_server, workspace, source)
+        assert len(read_rejected(workspace.rejected)) == 6
+        ollama_server.model = type(ollama_server)().model
+        run(ollama_server, workspace, source, ReportSettings(model="tiny", options={"seed": 1}), redo=True)
+        assert len(lines(workspace.statements)) == 6
+        assert {record.settings["options"]["seed"] for record in read_statements(workspace.statements).values()} == {1}
+        assert read_rejected(workspace.rejected) == []
+
+    def test_longer_report_makes_no_other_stale(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        run(ollama_server, workspace, source)
+        (source / "long.txt").write_text("No necrosis. " * 1500)
+        assert run(ollama_server, workspace, source).done == ["long"]
+        windows = [body["options"]["num_ctx"] for body in ollama_server.bodies()]
+        assert len(set(windows[6:])) == 1
+        assert windows[-1] > windows[0]
+
+
+class TestFailures:
+    def test_report_that_fails_does_not_stop_the_others(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        (source / "latin.txt").write_bytes(b"Gr\xf6sse")
+        ollama_server.script.append(lambda wire: wire.say("Sure! Here is PHI."))
+        summary = run(ollama_server, workspace, source)
+        assert sorted(failure.id for failure in summary.failed) == ["case0", "latin"]
+        assert len(summary.done) == 5
+        ledger = {failure.id: failure for failure in read_failures(workspace, step.STEP)}
+        assert "JSON schema" in ledger["case0"].message
+        assert "PHI" not in ledger["case0"].message
+        assert ledger["latin"].path.endswith("latin.txt")
+        (source / "latin.txt").write_text("Grösse")
+        again = run(ollama_server, workspace, source)
+        assert sorted(again.done) == ["case0", "latin"]
+        assert not read_failures(workspace, step.STEP)
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    def test_five_in_a_row_stop_the_run_with_the_servers_words(
+        self, workspace: Workspace, source: Path, ollama_server: Any, concurrency: int
+    ) -> None:
+        ollama_server.script.extend([lambda wire: wire.json(503, {"error": "out of memory"})] * 6)
+        with pytest.raises(OllamaUnavailableError, match="5 reports in a row.*out of memory"):
+            run(ollama_server, workspace, source, concurrency=concurrency)
+        assert len(read_failures(workspace, step.STEP)) == 5
+        ollama_server.script.clear()
+        assert len(run(ollama_server, workspace, source).done) == 6
+
+    def test_four_in_a_row_do_not(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        ollama_server.script.extend([lambda wire: wire.json(503, {"error": "out of memory"})] * 4)
+        summary = run(ollama_server, workspace, source)
+        assert (len(summary.failed), len(summary.done)) == (4, 2)
+
+    def test_no_server_is_told_before_any_work(self, workspace: Workspace, source: Path) -> None:
+        with pytest.raises(OllamaUnavailableError, match="ollama serve"):
+            extract(workspace, source, OLLAMA, host="127.0.0.1:1")
+        assert not workspace.statements.exists()
+
+    def test_missing_model_is_told_before_any_work(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        with pytest.raises(ModelNotPulledError, match="ollama pull other"):
+            run(ollama_server, workspace, source, ReportSettings(model="other"))
+
+    def test_pull_fetches_it(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        ollama_server.pullable = ("other:latest",)
+        summary = run(ollama_server, workspace, source, ReportSettings(model="other"), pull=True)
+        assert len(summary.done) == 6
+
+    def test_bad_source(self, workspace: Workspace, tmp_path: Path) -> None:
+        with pytest.raises(ReportError, match="no such file"):
+            extract(workspace, tmp_path / "none", RULES)
+
+
+class TestOneWorkspace:
+    def test_two_processes_never_write_at_once(self, workspace: Workspace, source: Path) -> None:
+        with workspace.claim(step.STEP, "statements") as claimed:
+            assert claimed
+            code = (
+                "import sys; from pathlib import Path; from wsisurv.reports.step import extract;"
+                "from wsisurv.settings import ReportSettings; from wsisurv.workspace import Workspace;"
+                "s = extract(Workspace(Path(sys.argv[1])), Path(sys.argv[2]), ReportSettings(backend='rules'));"
+                "print(len(s.elsewhere), len(s.done))"
+            )
+            command = [sys.executable, "-c", code, str(workspace.root), str(source)]
+            seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert seen.stdout.split() == ["6", "0"]
+        assert not workspace.statements.exists()
+
+    @pytest.mark.parametrize("concurrency", [1, 3])
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+    def test_killed_run_goes_on_where_it_was(
+        self, workspace: Workspace, source: Path, ollama_server: Any, how: signal.Signals, concurrency: int
+    ) -> None:
+        answered = 2
+        ollama_server.script.extend([lambda wire: wire.say(wire.fake.model("A b."))] * answered)
+        ollama_server.script.extend([lambda wire: wire.fake.released.wait(30)] * 4)
+        code = (
+            "import sys; from pathlib import Path; from wsisurv.reports.step import extract;"
+            "from wsisurv.settings import ReportSettings; from wsisurv.workspace import Workspace;"
+            "extract(Workspace(Path(sys.argv[1])), Path(sys.argv[2]), ReportSettings(model='tiny'), host=sys.argv[3],"
+            "concurrency=int(sys.argv[4]))"
+        )
+        command = [sys.executable, "-c", code, str(workspace.root), str(source), ollama_server.url, str(concurrency)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                deadline = time.monotonic() + 60
+                while len(ollama_server.bodies()) < answered + 1 or not _written(workspace, answered):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+                os.kill(process.pid, how)
+                assert process.wait(20) != 0  # it does not wait for the server's thirty seconds
+            finally:
+                process.kill()
+        ollama_server.released.set()
+        ollama_server.script.clear()
+        ollama_server.requests.clear()
+        summary = run(ollama_server, workspace, source)
+        assert len(summary.kept) == answered
+        assert len(summary.done) == len(ollama_server.bodies()) == 6 - answered
+        assert len(lines(workspace.statements)) == 6
+
+    def test_rejections_written_twice_by_a_killed_run_count_once(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        ollama_server.model = lambda _: ollama_server.answer(("not in it", "grade", "present", "not in it"))
+        run(ollama_server, workspace, source)
+        whole = workspace.statements.read_text().splitlines(keepends=True)
+        workspace.statements.write_text("".join(whole[:-1]) + whole[-1][:40])  # killed in its last line
+        run(ollama_server, workspace, source)
+        assert len(lines(workspace.statements)) == 6
+        assert len(read_rejected(workspace.rejected)) == 6
+
+    def test_as_many_at_once_as_asked(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        def slow(wire: Any) -> None:
+            wire.fake.released.wait(0.3)
+            wire.say(wire.fake.model("A b."))
+
+        ollama_server.script.extend([slow] * 6)
+        run(ollama_server, workspace, source, concurrency=3)
+        assert ollama_server.most_under_way == 3
+        ollama_server.most_under_way = 0
+        run(ollama_server, Workspace(workspace.root / "other"), source)
+        assert ollama_server.most_under_way == 1
+
+
+def _written(workspace: Workspace, count: int) -> bool:
+    return workspace.statements.exists() and workspace.statements.read_bytes().count(b"\n") >= count
+
+
+class TestText:
+    def test_is_nowhere_but_in_the_evidence(
+        self, workspace: Workspace, source: Path, ollama_server: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for number in range(6):
+            (source / f"case{number}.txt").write_text(f"{TEXT} Xylophone.")
+        ollama_server.script.append(lambda wire: wire.say('{"statements": ["Xylophone"]}'))
+        with caplog.at_level("DEBUG"):
+            run(ollama_server, workspace, source)
+        assert "Xylophone" not in caplog.text
+        for file in workspace.root.rglob("*"):
+            if file.is_file():
+                assert b"Xylophone" not in file.read_bytes(), file
+
+    def test_is_logged_when_asked(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        run(ollama_server, workspace, source, log_text=True)
+        logged = lines(workspace.root / "reports" / "exchanges.jsonl")
+        assert [entry["passage"] for entry in logged] == ollama_server.passages()
+
+
+class TestTextEncoder:
+    def test_of_the_server(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        ollama_server.models["embedder:latest"] = {"digest": "e" * 64}
+        ollama_server.shown |= {"capabilities": ["completion", "embedding"], "license": "CC-BY-NC 4.0"}
+        summary = run(ollama_server, workspace, source, text_encoder="ollama:embedder")
+        vectors, header = read_text_vectors(workspace.vectors("ollama-embedder"))
+        assert vectors.values.shape == (6, 3)
+        assert header.settings["digest"] == "e" * 64
+        assert any("CC-BY-NC" in note for note in summary.notes)
+        assert all(body["truncate"] is False for body in ollama_server.bodies("/api/embed"))
+
+    def test_statement_without_a_vector_is_a_failure_and_loses_no_other(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        (source / "case2.txt").write_text("The colon is too long. No necrosis.")
+        ollama_server.shown["capabilities"] = ["completion", "embedding"]
+        summary = run(ollama_server, workspace, source, text_encoder="ollama:tiny")
+        vectors, _ = read_text_vectors(workspace.vectors("ollama-tiny"))
+        assert set(vectors.case_ids) == {f"case{number}" for number in (0, 1, 3, 4, 5)}
+        assert "1 statements have no vector" in summary.failed[0].message
+
+    @pytest.mark.parametrize("name", ["hash", "ollama:", "openai:x"])
+    def test_that_is_unknown_is_told_before_any_work(self, workspace: Workspace, source: Path, name: str) -> None:
+        with pytest.raises(SettingsError, match="Known: hashing, tfidf"):
+            extract(workspace, source, RULES, text_encoder=name)
+        assert not workspace.statements.exists()
+
+    def test_missing_folder_is_told_before_any_work(self, workspace: Workspace, source: Path) -> None:
+        with pytest.raises(BackendError, match="no such folder"):
+            extract(workspace, source, RULES, text_encoder=f"st:{source}/none")
+        assert not workspace.statements.exists()
+
+
+def test_live_server_answers(workspace: Workspace, source: Path) -> None:
+    """A real Ollama: WSISURV_OLLAMA_HOST and WSISURV_OLLAMA_MODEL. It proves protocol and proof, not quality."""
+    if not (os.environ.get("WSISURV_OLLAMA_HOST") and os.environ.get("WSISURV_OLLAMA_MODEL")):
+        pytest.skip("WSISURV_OLLAMA_HOST and WSISURV_OLLAMA_MODEL name no live server")
+    summary = extract(workspace, source, ReportSettings(model=os.environ["WSISURV_OLLAMA_MODEL"]))
+    assert len(summary.done) == 6
+    assert not summary.failed
