@@ -86,7 +86,7 @@ _OWN_WORDS: dict[Kind, str] = {
         \bMSH ?-?[26]\b|\bPMS ?-?2\b|microsatellite|\bMS[IS](?:-[HL])?\b|mismatch repair|\bk-?ras\b|\bbraf\b
         \begfr\b|\bcdx-?2\b|\bCK ?\d+|cytokeratin|\bher-?2|\bki-?67\b|\bp53\b|\bPCR\b|mutation|\bfish\b|\bCD ?\d+
         \bs-?100\b|synaptophysin|chromogranin|(?:o?estrogen|progesterone) receptor
-        \b(?:ER|PR|AE1/3)\b(?=\W*(?:pos|neg|\+|\d))|vimentin|monoclonal|lynch|antibod|sequencing|\bTTF-?1\b|\bdna\b
+        \b(?:ER|PR|AE1/3)\b(?=\W*(?:pos|neg|\+|\d))|vimentin|monoclonal|lynch|antibod|sequencing|hereditary|\bTTF-?1\b|\bdna\b
     """,
     "history": r"""
         \bhistory of\b|\bpre-?op\w*|\bpost-?op\w*|year[- ]old|\bpatient (?:is|has|was|with)\b|status post|\bs/p\b
@@ -128,7 +128,8 @@ _FINDINGS: dict[Category, str] = {
         perineural\b|(?-i:\bPn ?[01])(?!\w)
     """,
     "node": r"""
-        (?<!non-)(?<!non )\b(?:lymph ?-?)?nodes?\b|\bp ?N ?[0-3O][a-c]?\b|lymphonod\w+|extra-?(?:nodal|capsular)|nodal\b
+        (?<!non-)(?<!non-lymph )\b(?:lymph ?-?)?nodes?\b|\bp ?N ?[0-3O][a-c]?\b|lymphonod\w+
+        extra-?(?:nodal|capsular)(?: tumou?r)? (?:extension|spread|invasion|involvement)\W+\w|nodal\b
         \bnumber (?:examined|involved|positive)
     """,
     "margin": r"""
@@ -136,7 +137,7 @@ _FINDINGS: dict[Category, str] = {
         (?<![\w.])(?-i:R) ?[0-2O](?!\w)
     """,
     "necrosis": r"""
-        \bnecro\w+|comedo
+        (?<!fat )\bnecro\w+|comedo
     """,
     "mucin": r"""
         \bmucin\w*|\bmucus\b|colloid|signet\W{0,3}ring|mucocellul\w+
@@ -168,7 +169,7 @@ _FINDINGS: dict[Category, str] = {
         \binvasive (?:tumou?r )?(?:spread|growth)|\bspread\b|\bfull thickness|confined to|limited to
     """,
     "histological_type": r"""
-        \w*carcinoma\w*|\w*sarcoma\b|melanoma|lymphoma|carcinoid|(?<!non-)\bneoplas\w+|malignan\w+|\bductal\b|lobular
+        \w*carcinomas?\b|\w*sarcoma\b|melanoma|lymphoma|carcinoid|(?<!non-)\bneoplas\w+|malignan\w+|\bductal\b|lobular
     """,
     "other_morphology": r"""
         atypia|pleomorph\w*|\bnucle(?:i|ar|us)\b|nucleol\w+|cytoplasm\w*|\bcells?\b|apopto\w+|ulcerat\w+

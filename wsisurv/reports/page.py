@@ -235,7 +235,7 @@ def _marked(text: str, statements: Sequence[Statement]) -> str:
             pieces.append(f'<span class="out {kind}"{label} title="left out: {kind}">{piece}</span>')
         else:
             pieces.append(piece)
-        if piece.strip():
+        if any(letter.isalnum() for letter in piece):
             kind_before = kind
     return "".join(pieces)
 
@@ -243,5 +243,6 @@ def _marked(text: str, statements: Sequence[Statement]) -> str:
 def _mark(piece: str, here: Sequence[Statement], ends: Sequence[Statement]) -> str:
     top = max(here, key=lambda s: s.start)
     title = escape("; ".join(f"{_named(s.category)}, {s.polarity}: {s.text} ({s.match})" for s in here))
-    label = f' data-label="{", ".join(_named(s.category) for s in ends)}"' if ends else ""
+    names = ", ".join(dict.fromkeys(_named(s.category) for s in ends))
+    label = f' data-label="{names}"' if ends else ""
     return f'<mark class="{top.polarity}" style="--hue:{_HUES[top.category]}" title="{title}"{label}>{piece}</mark>'

@@ -16,6 +16,7 @@ from wsisurv.reports.grounding import Claim, Extraction
 from wsisurv.reports.lexicon import FINDINGS, alternatives
 from wsisurv.reports.reading import Reading, read
 from wsisurv.reports.sections import LEFT_OUT_KINDS, Sentence, find_sentences
+from wsisurv.reports.words import AFFIRMATIONS
 
 RULES_VERSION = 1
 """Part of the fingerprint of what the rules made: raise it when they give other claims."""
@@ -27,8 +28,9 @@ _NOT_A_GRADE = re.compile(r"dysplasia|intra-?epithelial|\bPIN\b|adenoma\b", re.I
 _NOT_INVASION = frozenset({"lymphovascular_invasion", "perineural_invasion"})
 _ELSEWHERE = frozenset({"node", "margin", "lymphovascular_invasion", "perineural_invasion", "precursor"})
 _LABEL_ONLY = re.compile(
-    r"(?:see |refer to )|template|not applicable|\bn/?a\b|cannot be (?:assess|determ|eval)|pending|^\W*specimens?\b|"
-    r"not (?:known|given|provided|specified)|\bicd-?o|synoptic|none given|\bAJCC\b|\bdukes\b(?!.*[Gg]\d)",
+    r"(?:see |refer to )|number (?:of (?:lymph )?nodes )?examined|template|not applicable|\bn/?a\b|pending|synoptic"
+    r"|cannot be (?:assess|determ|eval)|^\W*specimens?\b|not (?:known|given|provided|specified)|\bicd-?o|none given"
+    r"|\bAJCC\b|\bdukes\b(?!.*[Gg]\d)",
     re.IGNORECASE,
 )
 _TITLES = (
@@ -103,9 +105,15 @@ def _claims(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
             continue
         words = [i for i in range(sentence.first, sentence.last) if chunk.start <= reading.words[i].start < chunk.stop]
         found = {category: match for category, pattern in FINDINGS.items() if (match := pattern.search(evidence))}
-        for category, match in found.items():
+        for category in found:
             if _belongs(category, evidence, found):
-                polarity = _polarity(reading, words, chunk.start + match.start(), chunk.start + match.end())
+                named = [
+                    index
+                    for match in FINDINGS[category].finditer(evidence)
+                    for index in words
+                    if match.start() <= reading.words[index].start - chunk.start < match.end()
+                ]
+                polarity = _polarity(reading, words, named)
                 if polarity is not None:
                     yield Claim(category, polarity, _tidy(evidence), evidence)
 
@@ -146,6 +154,8 @@ def _belongs(category: Category, evidence: str, found: dict[Category, re.Match[s
         return False
     if category in _HAS_STATUS and not _HAS_STATUS[category].search(evidence):
         return False
+    if category == "invasion" and re.search(r"extra-?(?:nodal|capsular)", evidence, re.IGNORECASE):
+        return False
     if category == "invasion":
         return not (_NOT_INVASION | {"inflammation", "margin"}) & found.keys()
     if category == "histological_type":
@@ -159,18 +169,23 @@ def _belongs(category: Category, evidence: str, found: dict[Category, re.Match[s
     return True
 
 
-def _polarity(reading: Reading, inside: list[int], start: int, end: int) -> Polarity | None:
-    """What the sentence says of the words ``inside`` that stand between ``start`` and ``end``; None if in doubt."""
-    named = [index for index in inside if start <= reading.words[index].start < end and reading.words[index].stems]
+def _polarity(reading: Reading, inside: list[int], named: list[int]) -> Polarity | None:
+    """What the sentence says of the words ``named`` of the chunk ``inside``; None if it says both or is not clear."""
+    named = [index for index in named if reading.words[index].stems]
     if not named:
         return None
     if reading.uncertain(inside[0], inside[-1] + 1):
         return "uncertain"
+    if not any(reading.denied[index] for index in named):
+        return "present"
+    if any(reading.words[index].kind == "code" and reading.words[index].scan[-1:] != "0" for index in named):
+        return None  # a negation strayed to "pN1", which none belongs to
     if all(reading.surely_denied[index] for index in named):
         return "absent"
-    if any(reading.denied[index] for index in named):
-        return None
-    return "present"
+    affirmed = any(reading.words[index].plain in AFFIRMATIONS and not reading.denied[index] for index in inside)
+    if not affirmed and any(reading.surely_denied[index] for index in named):
+        return "absent"  # "Lymph node, biopsy: a lymph node negative for carcinoma"
+    return None
 
 
 def _other(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
@@ -187,7 +202,7 @@ def _other(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
         ]
         stems = [index for index in words if reading.words[index].stems]
         if stems:
-            polarity = _polarity(reading, words, trimmed.start, trimmed.stop)
+            polarity = _polarity(reading, words, stems)
             if polarity is None:
                 polarity = "present" if any(not reading.denied[index] for index in stems) else "absent"
             yield Claim("non_morphology", polarity, _tidy(evidence), evidence)

@@ -36,7 +36,7 @@ class Sentence:
 
 
 _HEADING = re.compile(
-    r"(?:(?<=[.;\n>)\]])|(?<=[.;:][\s-])|(?<=\s\s)|^)[\s*•#-]*(?P<title>"
+    r"(?:(?<=[.;\n])|(?<=[.;:][\s-])|(?<=\s\s)|^)[\s*•#-]*(?P<title>"
     + "|".join(f"(?P<{kind}>{alternatives(lines)})" for kind, lines in HEADINGS.items())
     + r")\s*(?:[:\n]|\.(?=\s)|$)",
     re.IGNORECASE,
@@ -61,8 +61,11 @@ def find_sections(text: str) -> tuple[Section, ...]:
     marks: dict[int, tuple[Kind, str]] = {}
     for pattern in (_HEADING, _CAPITAL_HEADING):
         for found in pattern.finditer(text):
+            start = found.start("title")
+            if any(at <= start < at + len(title) for at, (_, title) in marks.items()):
+                continue  # the DIAGNOSIS in "PRE-OP DIAGNOSIS"
             kind = next(kind for kind in HEADINGS if found.groupdict().get(kind) is not None)
-            marks[found.start("title")] = (kind, found.group("title"))
+            marks[start] = (kind, found.group("title"))
     starts = sorted(marks)
     sections = [Section("microscopic", "", 0, starts[0] if starts else len(text))]
     for start, end in zip(starts, [*starts, len(text)][1:], strict=True):
