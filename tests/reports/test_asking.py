@@ -140,6 +140,15 @@ class TestRetry:
         assert evidence(make_asker(thinks=True), "Adenocarcinoma.") == ["Adenocarcinoma"]
         assert [body.get("think", "open") for body in ollama_server.bodies()] == [False, "open"]
 
+    def test_model_that_keeps_the_schema_only_when_it_thinks_is_not_asked_twice_for_good(
+        self, ollama_server: Any, make_asker: MakeAsker
+    ) -> None:
+        ollama_server.script.append(lambda wire: wire.say("Sure!"))
+        asker = make_asker(thinks=True)
+        for report in ("Adenocarcinoma.", "Adenoma."):
+            assert asker.extract(report).claims
+        assert [body.get("think", "open") for body in ollama_server.bodies()] == [False, "open", "open"]
+
     @pytest.mark.parametrize(("thinks", "asked"), [(True, 2), (False, 1)])
     def test_schema_ignored_for_good_fails(
         self, ollama_server: Any, make_asker: MakeAsker, thinks: bool, asked: int

@@ -84,6 +84,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     params.cpuparams.n_threads = 2
     params.cpuparams_batch.n_threads = 2
     params.warmup = False
+    params.verbosity = -1
     server = xllamacpp.Server(params)
 
     def ask(passage: str, schema: Any = None, *, bias: dict[str, float] | None = None, **options: Any) -> Any:

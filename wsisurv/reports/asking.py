@@ -126,6 +126,7 @@ class Asker:
     exchange: Exchange | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _window_seen: threading.Event = field(default_factory=threading.Event)
+    _think_needed: threading.Event = field(default_factory=threading.Event)
 
     def extract(self, text: str) -> Extraction:
         """Findings of a report, from all of its passages, each once.
@@ -149,7 +150,7 @@ class Asker:
     def _ask(self, passage: str) -> tuple[Finding, ...]:
         if not passage.strip():
             return ()
-        think = False if self.model.thinks else None
+        think = False if self.model.thinks and not self._think_needed.is_set() else None
         room = int(self.plan.options["num_predict"])
         while True:
             try:
@@ -179,6 +180,8 @@ class Asker:
                     f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer "
                     "Ollama."
                 ) from None
+            if self.model.thinks and think is None:
+                self._think_needed.set()  # some servers apply the schema only after thinking: don't ask all twice
             if len(findings) == MAX_STATEMENTS and len(passage) > _SMALLEST_PASSAGE:
                 return self._ask_halves(passage, BackendError("the list of statements is full"))
             return findings
