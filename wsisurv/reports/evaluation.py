@@ -25,7 +25,7 @@ from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.statements import Category, Polarity, ReportRecord, Statement
 from wsisurv.reports.grounding import Claim, Proof, prove
 from wsisurv.reports.reading import read
-from wsisurv.reports.sections import Sentence, find_sentences
+from wsisurv.reports.sections import Sentence, find_sections, find_sentences
 from wsisurv.reports.words import stated
 
 _ENOUGH = 0.5
@@ -75,7 +75,7 @@ class ReportScores:
         statements: all statements.
         proved: statements that pass the proof against the report.
         unproved: why the others don't, counted by reason.
-        sentences: sentences that say what a slide can show, as the rules see it.
+        sentences: sentences in the parts that say what a slide can show, as the rules see it; headings apart.
         covered: those of them that at least one statement quotes.
         leakage: statements (``non_morphology`` apart) quoted from a sentence of another kind, counted by kind. The
             kind is told by the rules' headings and words, so leakage that these can't see is not in it.
@@ -141,7 +141,9 @@ def evaluate_reports(
         left_out.update(record.left_out)
         parts = list(find_sentences(text))
         leakage.update(kind for s in record.statements if (kind := _leaks(s, parts)) is not None)
-        shown = [part for part in parts if part.kind == "microscopic" and _says_something(part, text)]
+        titles = [section.start + len(section.title) for section in find_sections(text)]
+        shown = [part for part in parts if part.kind == "microscopic" and part.end not in titles]
+        shown = [part for part in shown if _says_something(part, text)]
         sentences += len(shown)
         covered += sum(any(_overlap(part, s) > 0 for s in record.statements) for part in shown)
     total = sum(len(record.statements) for record in ours.values())
@@ -166,7 +168,7 @@ def _reasons(statements: Iterable[Statement], report: str) -> list[str]:
 
 def _says_something(sentence: Sentence, report: str) -> bool:
     words = read(report).words[sentence.first : sentence.last]
-    return sum(bool(word.stems) for word in words) > 1
+    return any(word.stems for word in words)
 
 
 def _overlap(one: Sentence | Statement, other: Sentence | Statement) -> int:

@@ -21,7 +21,8 @@ HEADINGS: dict[Kind, str] = {
     "gross": r"""
         gross|gross (?:description|examination|diagnosis|findings|appearance[\w ]*)
         macroscop(?:y|ic (?:description|examination|findings))|macro
-        tumou?r (?:site|size|location|configuration|dimensions)|specimen (?:size|length)|gross distance[\w ]*
+        tumou?r (?:site|size|location|configuration|dimensions)|specimen (?:size|length)
+        (?:gross )?distance from[\w ]*|location of tumou?r
         specimen description|additional dimensions|intactness of mesorectum
         (?:macroscopic|gross) tumou?r perforation|tumou?r features
     """,
@@ -59,7 +60,7 @@ HEADINGS: dict[Kind, str] = {
         microscop(?:y|ic (?:description|examination|exam|findings|tumou?r extension))|light microscopy|histology
         findings and diagnosis[\w ]*|(?:colorectal |gi )?cancer (?:template|case summary)[\w -]*
         synoptic (?:report|data)[\w &-]*|case synopsis|(?:large intestine tissue )?checklist
-        (?:tumou?r )?histolog(?:ic|ical) (?:type|grade)
+        (?:tumou?r )?histolog(?:ic|ical) (?:(?:sub)?type|grade)
         tumou?r (?:type|grade|extent|classification|stage|border configuration|histologic type)
         frozen section diagnosis|intra-?operative consult\w*(?: diagnosis)?|comments?(?:\(s\))?|notes?
         follow-up report|margins?(?: of resection)?|surgical margins?|additional (?:pathologic|path)? ?findings
@@ -86,7 +87,7 @@ _OWN_WORDS: dict[Kind, str] = {
         \bMSH ?-?[26]\b|\bPMS ?-?2\b|microsatellite|\bMS[IS](?:-[HL])?\b|mismatch repair|\bk-?ras\b|\bbraf\b
         \begfr\b|\bcdx-?2\b|\bCK ?\d+|cytokeratin|\bher-?2|\bki-?67\b|\bp53\b|\bPCR\b|mutation|\bfish\b|\bCD ?\d+
         \bs-?100\b|synaptophysin|chromogranin|(?:o?estrogen|progesterone) receptor
-        \b(?:ER|PR|AE1/3)\b(?=\W*(?:pos|neg|\+|\d))|vimentin|monoclonal|lynch|antibod|sequencing|hereditary|\bTTF-?1\b|\bdna\b
+        \b(?:ER|PR|AE1/3)\b(?=\W*(?:pos|neg|\+|\d))|vimentin|monoclonal|lynch|antibod|sequencing|hereditary|hybridi[sz]ation|\bTTF-?1\b|\bdna\b
     """,
     "history": r"""
         \bhistory of\b|\bpre-?op\w*|\bpost-?op\w*|year[- ]old|\bpatient (?:is|has|was|with)\b|status post|\bs/p\b
@@ -102,7 +103,7 @@ _OWN_WORDS: dict[Kind, str] = {
     """,
     "gross": r"""
         \bgross(?:ly)?\b|macroscop|received (?:fresh|is|are|in)|serially|cut (?:surface|section)s?|\bstapled?\b
-        \bbread-?loaf|\btan\b|tan[-/ ](?:pink|white|brown|red|yellow)|\bweigh(?:s|ing|t)|on (?:sectioning|opening)
+        \bbread-?loaf|\btan\b|tan[-/ ](?:pink|white|brown|red|yellow)|\bweigh(?:s|ing|t)|\bsectioning\b|on opening
         specimen (?:consists|is received|measures|compris)|rubbery|\bglistening|cauliflower|serosal surface is
         ^\W*(?:the )?(?:tumou?r|lesion|polyp|mass|colon|specimen) measures|\bin circumference|lesion surrounds
         palpabl|smooth(?:,| and)|\bsized \d|length of the (?:large|small) intestine

@@ -75,9 +75,11 @@ class Reading:
             return False
         if self._only_a_value(index):
             return False
+        first = self.text[word.start]
+        if self.text[before.start : before.end] == "No" and gap.startswith(". ") and first.isupper():
+            return True  # "including test No. Adenocarcinoma …"
         if before.plain in _OPEN_ENDED and not (before.plain in {"no", "not"} and re.search(r"[:?–-]", before.gap)):
             return False
-        first = self.text[word.start]
         capitals = self.text[word.start : word.end].isupper() and self.text[before.start : before.end].isupper()
         if capitals and word.plain in _CONTINUES:
             return False
@@ -168,6 +170,8 @@ class Reading:
                 return False, False  # "No XIV", "No. 3"
             if after is not None and after.plain == "of":
                 return False, False  # "No. of mitoses"
+            if after is None and ":" not in word.gap and self.text[word.start] == "N" and index > sentence.start:
+                return False, False  # "test No."
             value = ":" in word.gap or after is None
             return not value or after is not None, value
         if word.plain in {"not", "cannot"}:

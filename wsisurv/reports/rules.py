@@ -47,7 +47,7 @@ _SEAM = re.compile(
         ,?\s+(?=(?:with|without)\b(?! {_STATUS}))|,?\s+(?=(?:as well as|showing|arising|measuring|locali[sz]ed)\b)
         ,\s+(?=(?:extending|invading|infiltrating|penetrating|located)\b)
         [,.]?\s+(?=(?-i:[GLVR]) ?[\dO](?!\w)|(?-i:y?p ?[TN]) ?[\dOX])
-        \s*\((?=(?-i:[GLVR] ?\d|y?p ?[TN] ?\d))|(?<=[\dOX])\)|(?<=:)\s+(?=[A-Z][\w/() -]{{3,50}}:)
+        \s*\((?=(?-i:[GLVR] ?\d|y?p ?[TN] ?\d))|\s*\((?=see\b)|(?<=[\dOX])\)|(?<=:)\s+(?=[A-Z][\w/() -]{{3,50}}:)
         """
     ),
     re.IGNORECASE,
@@ -150,6 +150,8 @@ def _trim(text: str, piece: range) -> range | None:
 
 def _belongs(category: Category, evidence: str, found: dict[Category, re.Match[str]]) -> bool:
     """False where a stronger word of the chunk says that the finding is another one."""
+    if category == "grade" and evidence.isalpha():
+        return False  # "DIFFERENTIATED", cut off from how well
     if category == "grade" and _NOT_A_GRADE.search(evidence) and "histological_type" not in found:
         return False
     if category in _HAS_STATUS and not _HAS_STATUS[category].search(evidence):

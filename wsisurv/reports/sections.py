@@ -35,6 +35,8 @@ class Sentence:
     end: int
 
 
+_LONG = 25
+"""Words; a longer sentence is a list of clauses."""
 _HEADING = re.compile(
     r"(?:(?<=[.;\n])|(?<=[.;:][\s-])|(?<=\s\s)|^)[\s*•#-]*(?P<title>"
     + "|".join(f"(?P<{kind}>{alternatives(lines)})" for kind, lines in HEADINGS.items())
@@ -74,16 +76,44 @@ def find_sections(text: str) -> tuple[Section, ...]:
 
 
 def find_sentences(text: str) -> Iterator[Sentence]:
-    """Yield the sentences of a report in order, each with the kind that its section or its own words give it."""
+    """Yield the sentences of a report in order, each with the kind that its section or its own words give it.
+
+    A long sentence, of the sort that holds a whole report, is cut at its commas and brackets instead of being left
+    out for a word in one of them.
+    """
     reading = read(text)
     sections = find_sections(text)
     at = 0
     for words in reading.sentences:
         for first, last in _split(reading, words, sections):
-            start, end = reading.words[first].start, reading.words[last - 1].end
-            while at + 1 < len(sections) and sections[at + 1].start <= start:
+            while at + 1 < len(sections) and sections[at + 1].start <= reading.words[first].start:
                 at += 1
-            yield Sentence(_kind(text[start:end], sections[at].kind), first, last, start, end)
+            whole = _sentence(reading, first, last, sections[at].kind)
+            by_words = sections[at].kind == "microscopic" and whole.kind not in {"microscopic", "gross"}
+            if by_words and last - first > _LONG:
+                yield from _parts(reading, first, last)
+            else:
+                yield whole
+
+
+def _sentence(reading: Reading, first: int, last: int, section: Kind) -> Sentence:
+    start, end = reading.words[first].start, reading.words[last - 1].end
+    return Sentence(_kind(reading.text[start:end], section), first, last, start, end)
+
+
+def _parts(reading: Reading, first: int, last: int) -> Iterator[Sentence]:
+    """A sentence's clauses, each of its own kind; neighbours of one kind stay together."""
+    seams = [i for i in range(first + 1, last) if re.search(r"[,()]", reading.words[i].gap)]
+    start = first
+    kind: Kind | None = None
+    for left, right in zip([first, *seams], [*seams, last], strict=True):
+        part = _sentence(reading, left, right, "microscopic")
+        if kind is not None and part.kind != kind:
+            yield Sentence(kind, start, left, reading.words[start].start, reading.words[left - 1].end)
+            start = left
+        kind = part.kind
+    if kind is not None:
+        yield Sentence(kind, start, last, reading.words[start].start, reading.words[last - 1].end)
 
 
 def _split(reading: Reading, words: range, sections: tuple[Section, ...]) -> Iterator[tuple[int, int]]:
