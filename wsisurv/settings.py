@@ -105,9 +105,9 @@ class TeacherSettings(Settings):
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.25, ge=0, lt=1)
-    tiles_per_bag: int = Field(256, ge=0)
+    tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
-    text_hidden: int = Field(64, ge=2, le=2048)
+    text_hidden: int = Field(16, ge=2, le=2048)
     """Width of the text branch's hidden layer."""
     text_epochs: int = Field(60, ge=1, le=10000)
     text_learning_rate: float = Field(1e-2, gt=0)
@@ -129,10 +129,11 @@ class DistillSettings(Settings):
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.25, ge=0, lt=1)
-    tiles_per_bag: int = Field(256, ge=0)
+    tiles_per_bag: int = Field(64, ge=0)
+    """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
-    mixup: Literal["risk", "none"] = "risk"
+    mixup: Literal["risk", "none"] = "none"
     """Risk-aware mix-up of bags, or none."""
     seed: int = 0
 

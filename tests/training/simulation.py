@@ -26,6 +26,7 @@ class World:
 
     looks: NDArray[np.float64]
     words: NDArray[np.float64]
+    degrees: NDArray[np.float64]
     stains: NDArray[np.float64]
 
 
@@ -45,7 +46,8 @@ def make_world(seed: int, n_features: int = 64, n_words: int = 48, n_sites: int 
     rng = np.random.default_rng(seed)
     return World(
         rng.normal(0, 0.55, (N_PHENOTYPES, n_features)),
-        rng.normal(0, 1, (N_PHENOTYPES, 2, n_words)),
+        rng.normal(0, 1, (N_PHENOTYPES, n_words)),
+        rng.normal(0, 1, (N_PHENOTYPES, n_words)),
         rng.normal(0, 0.4, (n_sites, n_features)),
     )
 
@@ -67,8 +69,8 @@ def simulate(
         tile = world.looks[kinds] + world.stains[site[i]] + rng.normal(0, 1, (len(kinds), world.looks.shape[1]))
         bags.append(tile.astype(np.float16))
         told = rng.random(N_PHENOTYPES) < 0.8  # a report leaves things out
-        high = (spread[i] + rng.normal(0, 0.5, N_PHENOTYPES) > 0).astype(int)  # and is wrong at times
-        said = world.words[np.arange(N_PHENOTYPES), high][told]
+        degree = np.clip(np.rint(spread[i] + rng.normal(0, 0.4, N_PHENOTYPES)), -2, 2)  # and is wrong at times
+        said = (world.words + degree[:, None] * world.degrees)[told]
         report = (said + rng.normal(0, 0.5, said.shape)).astype(np.float32)
         reports.append(report if len(said) and rng.random() < reported else None)
     death = rng.exponential(np.exp(-truth)) ** 0.8 * 1000

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.attention import GatedAttention
+from wsisurv.models.attention import GatedAttention, drop_units
 from wsisurv.survival.bags import PackedBags, attention_pool, pack, segment_softmax
 
 _LIMIT = 8.0  # standard deviations; a smear of ink or a fold must not outweigh a slide
@@ -25,7 +25,7 @@ class Student(nn.Module):
     Args:
         n_features: columns of the features.
         hidden: width of H.
-        dropout: share of H dropped in training.
+        dropout: share of H dropped in training, drawn once a bag.
         mean: (n_features,), the training tiles' mean.
         sd: (n_features,), their standard deviation, positive.
     """
@@ -38,19 +38,20 @@ class Student(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("sd", sd.float())
         self.embed = nn.Linear(n_features, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.attention = GatedAttention(hidden, hidden)
         self.hazard = nn.Linear(hidden, 1, bias=False)  # no intercept: Cox risks have no origin
 
     def tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of tiles: (n_tiles, n_features) of any floating type → (n_tiles, hidden)."""
         scaled = ((rows.float() - self.mean) / self.sd).clamp(-_LIMIT, _LIMIT)
-        state: Tensor = self.dropout(torch.relu(self.embed(scaled)))
-        return state
+        return torch.relu(self.embed(scaled))
 
     def pooled(self, bags: PackedBags) -> Tensor:
         """State of cases: (n_bags, hidden)."""
         state = self.tiles(bags.rows)
+        if self.training and self.dropout:
+            state = drop_units(state, bags, self.dropout)
         return attention_pool(state, self.attention(state), bags)
 
     def forward(self, bags: PackedBags) -> Tensor:

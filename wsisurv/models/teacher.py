@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
+from wsisurv.models.attention import drop_units
 from wsisurv.models.student import Ensemble, load_ensemble
 from wsisurv.survival.bags import PackedBags, attention_pool, pack
 
@@ -33,23 +34,25 @@ class TextBranch(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_models, hidden))
         self.score = nn.Parameter(torch.randn(n_models, hidden) / hidden**0.5)
         self.hazard = nn.Parameter(torch.randn(n_models, hidden) / hidden**0.5)
-        self.dropout = nn.Dropout(TEXT_DROPOUT)
 
     def forward(self, statements: PackedBags) -> Tensor:
         """Log hazard of cases by each model: (n_cases, n_models)."""
         linear = (statements.rows @ self.weight.flatten(1)).reshape(-1, *self.bias.shape) + self.bias
-        state = self.dropout(torch.relu(linear))
+        state = torch.relu(linear)
+        if self.training:
+            state = drop_units(state, statements, TEXT_DROPOUT)
         pooled = attention_pool(state, (state * self.score).sum(-1), statements)
         return (pooled * self.hazard).sum(-1)
 
 
 @dataclass(frozen=True)
 class TextScaling:
-    """Vectors of statements → few standardised dimensions, fitted on training cases without their outcome.
+    """Vectors of statements → few dimensions of mean 0 and, on average, variance 1; no outcome is used in the fit.
 
     Attributes:
         mean: (n_dimensions,).
-        components: (n_dimensions, k), principal directions divided by the standard deviation along them.
+        components: (n_dimensions, k), principal directions, all divided by one number: directions in which statements
+            differ little stay small, for whitening them made the text branch worse (concordance .64 instead of .69).
     """
 
     mean: NDArray[np.float32]
@@ -67,10 +70,10 @@ def fit_text_scaling(vectors: NDArray[np.float32], n_dimensions: int) -> TextSca
     kept = (values > 1e-6 * max(values[0], 1e-12)) & (np.arange(len(values)) < n_dimensions)
     if not kept.any():  # all statements are alike: one dimension that says nothing
         return TextScaling(mean, np.zeros((vectors.shape[1], 1), np.float32))
-    sd = values[kept] / max(len(vectors) - 1, 1) ** 0.5
+    spread = np.sqrt(np.square(values[kept]).mean() / max(len(vectors) - 1, 1))
     # the sign of a singular vector is arbitrary and may differ between machines
     sign = np.sign(directions[kept][np.arange(int(kept.sum())), np.abs(directions[kept]).argmax(1)])
-    return TextScaling(mean, (directions[kept].T * sign / sd).astype(np.float32))
+    return TextScaling(mean, (directions[kept].T * sign / spread).astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def distill(
         plain, guided = _train(cases, guidance, settings, folder, device, progress)
         result = _result(cases, guidance, plain, guided)
         for path, students in ((folder / "student_plain.h5", plain), (folder / "student.h5", guided)):
-            card = _card(cases, cohort, teacher, students, result, guided=students is guided and guidance.gate > 0)
+            card = _card(cases, cohort, teacher, students, result, guided=students is guided and _listens(guidance))
             risks = {"training_risks": np.sort(students.out_of_fold)}
             write_model(path, ModelFile(students.ensemble.arrays() | risks, card), wanted[path])
     return result
@@ -204,6 +204,11 @@ def _target(guidance: Guidance, fold: int) -> Target | None:
     return Target(guidance.risk_without[fold], gate) if gate > 0 else None
 
 
+def _listens(guidance: Guidance) -> bool:
+    """Whether any member is guided."""
+    return any(_target(guidance, fold) is not None for fold in range(len(guidance.gate_without)))
+
+
 def _ensemble(
     trained: list[TrainedStudent], folds: list[int], cases: TrainingCases, fold: NDArray[np.int64]
 ) -> _Students:
@@ -224,6 +229,8 @@ def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: 
     warnings = list(cases.warnings)
     if guidance.gate == 0:
         warnings.append("gate 0: the teacher has nothing to tell, so the student is the plain one")
+    elif not _listens(guidance):
+        warnings.append("the gate closes as soon as any fold is left out, so the student is the plain one")
     elif between is not None and between.value < 0:
         warnings.append(
             f"out of fold the student without the teacher did better by {-between.value:.3f} "
@@ -235,7 +242,7 @@ def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: 
         kept=False,
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
-        n_reports=int(told.sum()) if guidance.gate > 0 else 0,
+        n_reports=int(told.sum()) if _listens(guidance) else 0,
         gate=guidance.gate,
         concordance=concordance_or_none(guided.out_of_fold, cases.time, cases.event),
         plain_concordance=concordance_or_none(plain.out_of_fold, cases.time, cases.event),

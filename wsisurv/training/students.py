@@ -124,8 +124,9 @@ def _learn_reports(
     statements = [vectors for vectors in reports.values() if vectors is not None]
     scaling = fit_text_scaling(np.concatenate(statements), TEXT_DIMENSIONS)
     means = np.stack([scaling(vectors).mean(0) for vectors in statements])
-    spread = means.std(0)
-    wanted = torch.from_numpy((means - means.mean(0)) / np.where(spread > 1e-6, spread, 1.0)).float()
+    means = means - means.mean(0)
+    spread = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
+    wanted = torch.from_numpy(means / (spread if spread > 1e-6 else 1.0)).float()
     wanted = wanted.to(batch.time.device)
     bags = batch.bags.select(torch.tensor(list(reports)).to(batch.time.device))
     head = nn.Linear(recipe.hidden, wanted.shape[1]).to(wanted.device)

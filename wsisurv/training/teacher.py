@@ -280,7 +280,7 @@ def _warnings(cases: TrainingCases, text: _TextGuidance) -> list[str]:
     if n_reports == 0:
         return [
             "no case of this cohort has statements: there is nothing to guide a student with, so `wsisurv distill` "
-            "will train a plain one. `wsisurv extract-report` makes statements; do its case ids match the clinical table's?"
+            "will train a plain one. `wsisurv extract-report` makes statements; are its case ids the clinical table's?"
         ]
     if text.fitted is None:
         return [

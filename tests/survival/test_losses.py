@@ -1,0 +1,142 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsisurv.survival.losses import correlation_loss, cox_log_likelihood, cox_loss
+
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "cox_lifelines.json").read_text())
+
+
+def cohort(n=30, n_times=8, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return {
+        "log_hazard": torch.randn(n, generator=g, dtype=torch.float64),
+        "time": torch.randint(1, n_times + 1, (n,), generator=g).double(),
+        "event": torch.rand(n, generator=g) < 0.6,
+        "weight": torch.rand(n, generator=g, dtype=torch.float64) + 0.2,
+    }
+
+
+def by_definition(*, log_hazard, time, event, weight, ties):
+    """The sums as they stand in the papers, one event time after the other."""
+    total = 0.0
+    for t in sorted({float(t) for t, e in zip(time, event, strict=True) if e}):
+        risk = sum(float(w) * math.exp(r) for r, u, w in zip(log_hazard, time, weight, strict=True) if u >= t)
+        tied = [
+            (float(r), float(w))
+            for r, u, e, w in zip(log_hazard, time, event, weight, strict=True)
+            if e and u == t and w > 0
+        ]
+        hazard = sum(w * math.exp(r) for r, w in tied)
+        mean = sum(w for _, w in tied) / max(len(tied), 1)
+        total += sum(w * r for r, w in tied)
+        for number in range(len(tied)):
+            share = number / len(tied) if ties == "efron" else 0
+            total -= mean * math.log(risk - share * hazard)
+    return total
+
+
+@pytest.mark.parametrize("reference", REFERENCE)
+def test_efron_agrees_with_lifelines(reference):
+    value = cox_log_likelihood(
+        log_hazard=torch.tensor(reference["risk"], dtype=torch.float64),
+        time=torch.tensor(reference["time"]),
+        event=torch.tensor(reference["event"]),
+        weight=torch.tensor(reference["weight"], dtype=torch.float64),
+    )
+    assert float(value) == pytest.approx(reference["efron"], rel=1e-7)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_likelihood_is_the_papers_sum(ties):
+    data = cohort()
+    assert float(cox_log_likelihood(**data, ties=ties)) == pytest.approx(by_definition(**data, ties=ties))
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_gradients_are_those_of_finite_differences(ties):
+    data = cohort(n=12, n_times=4)
+    risk = data.pop("log_hazard").requires_grad_()
+    assert torch.autograd.gradcheck(lambda r: cox_loss(log_hazard=r, **data, ties=ties), (risk,))
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_a_row_of_weight_zero_is_as_if_it_were_not_there(ties):
+    data = cohort()
+    data["weight"][::3] = 0
+    kept = data["weight"] > 0
+    fewer = {name: value[kept] for name, value in data.items()}
+    data["log_hazard"].requires_grad_()
+    value = cox_log_likelihood(**data, ties=ties)
+    assert value.item() == pytest.approx(float(cox_log_likelihood(**fewer, ties=ties)))
+    value.backward()
+    assert bool((data["log_hazard"].grad[::3] == 0).all())
+    assert bool(torch.isfinite(data["log_hazard"].grad).all())
+
+
+def test_columns_are_models_of_their_own():
+    data, other = cohort(seed=1), cohort(seed=2)
+    other["weight"][::4] = 0
+    follow_up = {"time": data["time"], "event": data["event"]}
+    both = cox_loss(
+        log_hazard=torch.stack([data["log_hazard"], other["log_hazard"]], 1),
+        weight=torch.stack([data["weight"], other["weight"]], 1),
+        **follow_up,
+    )
+    alone = [cox_loss(log_hazard=d["log_hazard"], weight=d["weight"], **follow_up) for d in (data, other)]
+    torch.testing.assert_close(both, torch.stack(alone))
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_hazards_of_a_thousand_are_no_trouble(ties, dtype):
+    data = cohort(n=40, n_times=5)
+    risk = (data.pop("log_hazard").sign() * 1000).to(dtype).requires_grad_()
+    loss = cox_loss(log_hazard=risk, **data, ties=ties)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert bool(torch.isfinite(risk.grad).all())
+    equal = torch.full((40,), 1000.0, dtype=dtype)
+    assert float(cox_loss(log_hazard=equal, **data, ties=ties)) == pytest.approx(
+        float(cox_loss(log_hazard=equal * 0, **data, ties=ties)), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("weight", [None, torch.ones(5)])
+def test_no_event_is_a_loss_of_zero_with_a_gradient(weight):
+    risk = torch.randn(5, requires_grad=True)
+    loss = cox_loss(log_hazard=risk, time=torch.arange(1.0, 6.0), event=torch.zeros(5, dtype=torch.bool), weight=weight)
+    loss.backward()
+    assert loss.item() == 0
+    assert risk.grad.tolist() == [0] * 5
+
+
+def test_order_of_the_cases_and_unit_of_time_do_not_matter():
+    data = cohort()
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    moved = {name: value[order] for name, value in data.items()} | {"time": data["time"][order] / 365.25}
+    torch.testing.assert_close(cox_loss(**moved), cox_loss(**data))
+
+
+def test_lengths_that_differ_and_times_that_are_none_are_refused():
+    data = cohort()
+    with pytest.raises(ValueError, match="one a case each"):
+        cox_loss(**{**data, "time": data["time"][1:]})
+    with pytest.raises(ValueError, match="not finite"):
+        cox_loss(**{**data, "time": data["time"] * torch.nan})
+    with pytest.raises(ValueError, match="efron or breslow"):
+        cox_loss(**data, ties="exact")
+
+
+def test_correlation_loss():
+    x = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    assert float(correlation_loss(x, 3 * x + 2)) == pytest.approx(0, abs=1e-6)
+    assert float(correlation_loss(x, -x)) == pytest.approx(2, abs=1e-6)
+    constant = torch.zeros(20, requires_grad=True)
+    loss = correlation_loss(constant, x)
+    loss.backward()
+    assert loss.item() == 1
+    assert bool(torch.isfinite(constant.grad).all())

@@ -1,0 +1,65 @@
+"""A small simulated cohort in a workspace, and settings that train in a moment."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from wsisurv.cohort import Cohort
+from wsisurv.settings import DistillSettings, TeacherSettings
+from wsisurv.workspace import Workspace
+
+TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3)
+DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("training_simulation", Path(__file__).with_name("simulation.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+simulation = _load()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A workspace with features and statements, and the cohort of their cases."""
+
+    workspace: Workspace
+    cohort: Cohort
+    simulation: ModuleType
+
+    def path(self, name: str) -> Path:
+        return self.workspace.cohort(self.cohort.name) / name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads():
+    """Small tensors gain nothing from threads, and the suite runs on all cores already."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Callable[..., Trial]:
+    """``make_trial(n=60, seed=0, **options of simulate)``."""
+
+    def make(n: int = 60, seed: int = 0, folder: str = "workspace", **options: object) -> Trial:
+        options = {"tiles": (10, 30), "effect": 1.5, **options}
+        world = simulation.make_world(0, n_features=12, n_words=24)
+        workspace = Workspace(tmp_path / folder)
+        return Trial(workspace, simulation.save(workspace, simulation.simulate(world, n, seed, **options)), simulation)
+
+    return make

@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
+from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
+from wsisurv.formats.models import read_model
+from wsisurv.models.student import load_student
+from wsisurv.settings import DistillSettings, EmbedSettings, TeacherSettings
+from wsisurv.training.distill import distill
+from wsisurv.training.teacher import train_teacher
+
+TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3)
+FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3)
+
+
+def test_both_students_are_written_with_all_that_use_needs(make_trial):
+    trial = make_trial(80, effect=2.0)
+    assert train_teacher(trial.workspace, trial.cohort, TEACHER).gate > 0
+    result = distill(trial.workspace, trial.cohort, FAST)
+    student, header = read_model(trial.path("student.h5"), "student")
+    plain, _ = read_model(trial.path("student_plain.h5"), "student")
+    assert result.difference == pytest.approx(result.concordance - result.plain_concordance)
+    assert result.difference_low <= result.difference <= result.difference_high
+    assert set(header.inputs) == {"cohort", "features", "statements", "guidance"}
+    assert student.card["encoder"] == "histomics"
+    assert student.card["n_features"] == 12
+    assert len(student.card["feature_names"]) == 12
+    assert student.card["tile_settings"] == {"tile_px": 224, "tile_mpp": 0.5}
+    assert student.card["embed_settings"]["encoder"] == "histomics"
+    assert student.card["cut_offs"]["low"] < student.card["cut_offs"]["high"]
+    assert student.card["guided"] is True
+    assert plain.card["guided"] is False
+    assert "case00" not in str(student.card)
+    risks = student.arrays["training_risks"]
+    assert risks.shape == (80,)
+    assert (np.diff(risks) >= 0).all()
+    assert not np.array_equal(risks, plain.arrays["training_risks"])
+    ensemble = load_student(student)
+    assert len(ensemble.members) == 3
+    assert np.isfinite(ensemble.log_hazard(np.ones((4, 12), np.float16)))
+
+
+def test_a_closed_gate_makes_the_student_the_plain_one(make_trial):
+    trial = make_trial(40, reported=0.0)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    result = distill(trial.workspace, trial.cohort, FAST)
+    student, _ = read_model(trial.path("student.h5"), "student")
+    plain, _ = read_model(trial.path("student_plain.h5"), "student")
+    assert result.gate == 0
+    assert result.difference == 0
+    assert any("gate 0" in line for line in result.warnings)
+    for name, array in student.arrays.items():
+        np.testing.assert_array_equal(array, plain.arrays[name])
+
+
+def test_out_of_fold_risks_owe_nothing_to_the_outcomes_of_the_fold(make_trial):
+    """Turn the outcomes of one fold round: members that must not know the fold stay as they were."""
+    trial = make_trial(60, effect=2.0)
+    members = []
+    cohort = trial.cohort
+    for turn in range(2):
+        train_teacher(trial.workspace, cohort, TEACHER, redo=True)
+        distill(trial.workspace, cohort, FAST, redo=True)
+        members.append(read_model(trial.path("student.h5"), "student")[0].arrays)
+        if turn == 0:
+            fold = read_guidance(trial.path("guidance.h5"))[0].fold
+            cases = list(cohort.cases)
+            rows = [i for i in np.flatnonzero(fold == 0) if cases[i].event]
+            for i, time in zip(rows, [cases[i].time for i in rows[::-1]], strict=True):
+                cases[i] = replace(cases[i], time=time)
+            cohort = replace(cohort, cases=tuple(cases))
+    name = "members/{}/embed.weight"
+    np.testing.assert_array_equal(members[0][name.format(0)], members[1][name.format(0)])
+    assert not np.array_equal(members[0][name.format(1)], members[1][name.format(1)])
+
+
+def test_run_again_keeps_and_one_seed_gives_one_file(make_trial):
+    one, two = make_trial(40, folder="one"), make_trial(40, folder="two")
+    for trial in (one, two):
+        train_teacher(trial.workspace, trial.cohort, TEACHER)
+        result = distill(trial.workspace, trial.cohort, FAST)
+    for name in ("student.h5", "student_plain.h5"):
+        assert one.path(name).read_bytes() == two.path(name).read_bytes()
+    assert distill(two.workspace, two.cohort, FAST) == replace(result, kept=True)
+
+
+def test_mixup_trains_another_student(make_trial):
+    trial = make_trial(80, effect=2.0)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    arrays = []
+    for mixup in ("none", "risk"):
+        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"mixup": mixup}), redo=True)
+        arrays.append(read_model(trial.path("student.h5"), "student")[0].arrays)
+    names = [f"members/{member}/hazard.weight" for member in range(3)]
+    assert all(np.isfinite(arrays[1][name]).all() for name in names)
+    assert any((arrays[0][name] != arrays[1][name]).any() for name in names)
+
+
+def test_distilling_needs_guidance_of_this_cohort(make_trial):
+    trial = make_trial(40)
+    with pytest.raises(MissingArtifactError, match="wsisurv train-teacher"):
+        distill(trial.workspace, trial.cohort, FAST)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    other = replace(trial.cohort, cases=trial.cohort.cases[:-1])
+    with pytest.raises(StaleError, match="another cohort"):
+        distill(trial.workspace, other, FAST)
+
+
+def test_new_features_make_guidance_stale(make_trial):
+    trial = make_trial(40)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial.simulation.write_slide_features(trial.workspace, "case0005-0", np.ones((9, 12), np.float16), EmbedSettings())
+    with pytest.raises(StaleError, match="another features"):
+        distill(trial.workspace, trial.cohort, FAST)
+
+
+def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
+    trial = make_trial(40)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    with pytest.raises(SettingsError, match="--members 2 is fewer than the teacher's 3 folds"):
+        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"members": 2}))
+    distill(trial.workspace, trial.cohort, FAST)
+    with pytest.raises(StaleError, match="dropout"):
+        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.5}))
+
+
+def test_guidance_is_read_back_as_written(tmp_path, make_trial):
+    trial = make_trial(40)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    guidance, header = read_guidance(trial.path("guidance.h5"))
+    write_guidance(tmp_path / "copy.h5", guidance, header)
+    again, _ = read_guidance(tmp_path / "copy.h5")
+    assert isinstance(again, Guidance)
+    np.testing.assert_array_equal(again.risk_without, guidance.risk_without)
+    np.testing.assert_array_equal(again.fold, guidance.fold)
+    np.testing.assert_array_equal(again.gate_without, guidance.gate_without)
