@@ -74,6 +74,14 @@ class TestRules:
         assert set(vectors.case_ids) == set(records) - {"empty"}
         assert any("gave no statement: empty" in note for note in summary.notes)
 
+    def test_blank_report_is_recorded_and_not_asked(
+        self, workspace: Workspace, tmp_path: Path, ollama_server: Any
+    ) -> None:
+        (tmp_path / "reports.csv").write_text('case_id,text\nA,\nB," \n "\n')
+        assert run(ollama_server, workspace, tmp_path / "reports.csv").done == ["A", "B"]
+        assert not ollama_server.bodies()
+        assert [record.statements for record in read_statements(workspace.statements).values()] == [(), ()]
+
     def test_no_server_is_asked(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
         run(ollama_server, workspace, source, RULES)
         assert not ollama_server.requests
@@ -181,6 +189,16 @@ class TestFailures:
         ollama_server.script.extend([lambda wire: wire.json(503, {"error": "out of memory"})] * 4)
         summary = run(ollama_server, workspace, source)
         assert (len(summary.failed), len(summary.done)) == (4, 2)
+
+    def test_eight_with_one_that_works_among_them_do_not(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        for number in range(6, 9):
+            (source / f"case{number}.txt").write_text(TEXT)
+        fails = [lambda wire: wire.json(503, {"error": "out of memory"})] * 4
+        ollama_server.script.extend([*fails, lambda wire: wire.say(wire.fake.model("A b.")), *fails])
+        summary = run(ollama_server, workspace, source)
+        assert (len(summary.failed), len(summary.done)) == (8, 1)
 
     def test_no_server_is_told_before_any_work(self, workspace: Workspace, source: Path) -> None:
         with pytest.raises(OllamaUnavailableError, match="ollama serve"):

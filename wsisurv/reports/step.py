@@ -262,8 +262,6 @@ def _results(
     """What each report gave or why it failed, as they come; giving up stops what is under way."""
 
     def read(text: str) -> Extraction | WsisurvError | OSError:
-        if not text.strip():
-            return Extraction(())
         try:
             return backend.read(text)
         except StorageError:
