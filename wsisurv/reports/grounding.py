@@ -6,6 +6,7 @@ statement that is refused is written down with the reason, a statement that is w
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -195,7 +196,7 @@ def _objection(claim: Claim, text: Reading, source: Reading, span: _Span) -> str
         _cut(source, span)
         or _unproved_values(text, source, span)
         or wrong_polarity(claim.polarity, text, source, span.first, span.last)
-        or off_topic(claim.category, claim.polarity, source, span.first, span.last)
+        or off_topic(claim.category, claim.polarity, text, source, span.first, span.last)
     )
 
 
@@ -249,12 +250,17 @@ def _ranges(words: list[Word], left: int, right: int) -> bool:
 def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
     """Numbers, grades and amounts of the restated text that the evidence lacks."""
     proved = source.words[span.first : span.last]
-    unproved = sorted(stated(text.words) - stated(proved))
+    unproved = sorted(set(stated(text.words)) - set(stated(proved)))
+    unproved += sorted((_amounts(text.words) - _amounts(proved)).elements())  # "poor to poor" of "moderate to poor"
     if unproved:
         return f"the restated text says {unproved[0]!r}, the evidence does not"
     if pairs := _pairs(text.words) - _pairs(proved):
         return f"the restated text says {'/'.join(min(pairs))!r}, the evidence does not"
     return None
+
+
+def _amounts(words: list[Word]) -> Counter[str]:
+    return Counter(value for value in stated(words) if not any(letter.isdigit() for letter in value))
 
 
 def _pairs(words: list[Word]) -> set[tuple[str, str]]:

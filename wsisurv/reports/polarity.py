@@ -6,21 +6,24 @@ from wsisurv.formats.statements import Category, Polarity
 from wsisurv.reports.reading import Reading
 from wsisurv.reports.words import AFFIRMATIONS, Word, joined
 
-_TOPICS: dict[Category, re.Pattern[str]] = {
-    "lymphovascular_invasion": re.compile(r"lymph|angio|.*vasc|intravas|ven[aou]|vein|vessel|embol|[lv] ?[0-2x]"),
-    "perineural_invasion": re.compile(r".*neur|nerv|pn ?[01x]"),
-    "grade": re.compile(r".*differ|.*grad|g ?[1-4]|low|high|anaplas|well|moderat|poor|nuclea|gleason|nottingham"),
-    "invasion": re.compile(
-        r".*inva|infiltr|penetr|exten|perfor|perme|spread|depth|involv|confin|limit|beyond|through|into|reach"
-        r"|adher|y?p ?t"
-    ),
-    "necrosis": re.compile(r".*necro|comedo"),
-    "mucin": re.compile(r".*muc|colloid|signet"),
-    "mitoses": re.compile(r".*mito"),
-    "node": re.compile(r"lymph|.*nod[ea]|number|y?p ?n|extracapsul"),
-    "margin": re.compile(r".*margin|edge|line|end|resect|excis|incis|r ?[0-2x]"),
+_TOPICS: dict[Category, str] = {
+    "histological_type": r".*(?:omas?$|carcin|tumou?r|neoplas|malign|cancer)|ductal|lobular|.*type|gist",
+    "grade": r".*differ|.*grad|g ?[1-4]|low|high|anaplas|well|moderat|poor|nuclea|gleason|nottingham",
+    "invasion": r".*inva|infiltr|penetr|exten|perfor|perme|spread|depth|involv|confin|limit|beyond|through|into|reach"
+    r"|adher|y?p ?t",
+    "lymphovascular_invasion": r"lymph|angio|.*vasc|intravas|ven[aou]|vein|vessel|embol|[lv] ?[0-2x]",
+    "perineural_invasion": r".*neur|nerv|pn ?[01x]",
+    "necrosis": r".*necro|comedo",
+    "mucin": r".*muc|colloid|signet",
+    "mitoses": r".*mito",
+    "stroma": r".*strom|desmo|.*fibr|.*scler|myx|hyalin|collag|connect",
+    "inflammation": r".*lymph|.*inflam|.*cyt|plasma|eosin|neutro|granul|host|tils?$|crohn|.*itis|infiltr",
+    "margin": r".*margin|edge|lines?$|ends?$|r ?[0-2x]",
+    "node": r"lymph|.*nod[ea]|number|y?p ?n|extracapsul",
+    "precursor": r".*aden|.*dyspl|.*polyp|situ|.*neopl|precurs|.*serrat|intraepi|[dl]cis|lesion",
 }
 """How a word begins that speaks of a category, for those of which a report can't speak otherwise."""
+_AFFIRMING_STEMS = frozenset({"metas", "invas"})
 
 
 def wrong_polarity(polarity: Polarity, text: Reading, source: Reading, first: int, last: int) -> str | None:
@@ -71,18 +74,31 @@ def _affirms(source: Reading, first: int, last: int) -> bool:
     return not cue and any(word.plain in AFFIRMATIONS for word in words)
 
 
-def off_topic(category: Category, polarity: Polarity, source: Reading, first: int, last: int) -> str | None:
-    """Why the evidence (words ``first`` to ``last``) is not of the category, or denies its topic; None if it fits."""
+def off_topic(
+    category: Category, polarity: Polarity, text: Reading, source: Reading, first: int, last: int
+) -> str | None:
+    """Hold the words that a category is about against the claim's polarity; arguments as ``wrong_polarity``.
+
+    Returns:
+        Why the evidence is of something else, or denies in one place what it affirms in another; None if it fits.
+    """
     if category not in _TOPICS:
         return None
     topic = [index for index in range(first, last) if _speaks_of(category, source.words, index)]
     if not topic:
         return f"the evidence does not speak of {category.replace('_', ' ')}"
-    if polarity == "present" and all(source.denied[index] for index in topic):
-        return "polarity is present, but the report denies the finding"
+    if polarity == "present" and any(source.denied[index] for index in topic):
+        if not (_affirms_some(source, first, last) and any(text.denied)):
+            return "polarity is present, but the report denies the finding"
     if polarity == "absent" and not any(source.surely_denied[index] for index in topic):
         return "polarity is absent, but the report does not deny the finding"
     return None
+
+
+def _affirms_some(source: Reading, first: int, last: int) -> bool:
+    """True for "three nodes positive, nine negative": one part is affirmed beside the one denied."""
+    words = [source.words[index] for index in range(first, last) if not source.denied[index]]
+    return any(word.plain in AFFIRMATIONS or _AFFIRMING_STEMS & set(word.stems) for word in words)
 
 
 def _speaks_of(category: Category, words: list[Word], index: int) -> bool:
@@ -90,7 +106,7 @@ def _speaks_of(category: Category, words: list[Word], index: int) -> bool:
     forms = {word.plain, word.scan}
     if index and word.broken:
         forms.add(words[index - 1].plain + word.plain)
-    return any(_TOPICS[category].match(form) for form in forms)
+    return any(re.match(_TOPICS[category], form) for form in forms)
 
 
 def _flags(reading: Reading, first: int, last: int, denied: list[bool]) -> dict[str, set[bool]]:

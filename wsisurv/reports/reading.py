@@ -70,7 +70,8 @@ class Reading:
         word, before = self.words[index], self.words[index - 1]
         gap = word.gap
         if ";" in gap or "•" in gap or re.search(r"\n\s*\n|(?:[.)\n]\s*|\s)[-*–]\s+$|\n\s*[-*–]\s*$", gap):
-            return not self._only_a_value(index)
+            dashed = re.fullmatch(r"\s+[-–]\s+", gap) is not None and word.plain in VALUE_WORDS  # "MARGINS - FREE"
+            return not dashed and not self._only_a_value(index)
         if not re.search(r"[.?!]\W*\s|[.?!]\W*$|\n", gap):
             return False
         if self._only_a_value(index):
@@ -86,7 +87,7 @@ class Reading:
         if before.plain in {"no", "nos", "dr", "fig", "approx"} and word.kind == "number":
             return False
         if re.search(r"[.?!]\W*\s", gap):
-            return not first.islower()
+            return not first.islower() or word.kind == "code"
         if "\n" in gap:  # a line that has no period: it ends where a new item begins
             label = re.match(r"[A-Z][\w /()&-]{1,60}:", self.text[word.start :])
             return label is not None or (first.isupper() and not capitals)
@@ -150,8 +151,11 @@ class Reading:
                 if backward:
                     for reached in self._backward(sentence, index):
                         flags[reached] = True
+            for index in sentence:
                 if self.is_cue(index):
                     flags[index] = True
+                elif self.words[index].kind == "code" and not wide:
+                    flags[index] = False  # "pN1" is its own value, whatever stands around it
         return flags
 
     def is_cue(self, index: int) -> bool:

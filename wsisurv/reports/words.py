@@ -196,9 +196,9 @@ def joined(first: Word, second: Word) -> Word:
     return Word(first.start, second.end, "word", first.plain + second.plain, first.scan + second.scan, first.gap)
 
 
-def stated(words: list[Word]) -> set[str]:
+def stated(words: list[Word]) -> list[str]:
     """Numbers, grades and amounts; ``G2`` and ``grade II`` are one, and so are ``24`` and ``twenty four``."""
-    found: set[str] = set()
+    found: list[str] = []
     tens = 0
     for before, word in zip([None, *words], [*words, None], strict=True):
         values = word.values if word is not None else ()
@@ -206,12 +206,12 @@ def stated(words: list[Word]) -> set[str]:
             values += joined(before, word).values
         ones = int(values[0]) if word is not None and word.kind == "word" and values and values[0].isdigit() else 0
         if tens and 0 < ones < 10:
-            found.add(str(tens + ones))
+            found.append(str(tens + ones))
             tens = 0
             continue
-        found |= {str(tens)} if tens else set()
+        found += [str(tens)] if tens else []
         tens = ones if ones >= 20 and ones % 10 == 0 else 0
         if before is not None and before.plain == "grade":
             values = tuple(f"g{value}" if value in {"1", "2", "3", "4"} else value for value in values)
-        found |= set(values) if not tens else set()
+        found += values if not tens else ()
     return found
