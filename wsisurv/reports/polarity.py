@@ -23,7 +23,7 @@ _TOPICS: dict[Category, str] = {
     "precursor": r".*aden|.*dyspl|.*polyp|situ|.*neopl|precurs|.*serrat|intraepi|[dl]cis|lesion",
 }
 """How a word begins that speaks of a category, for those of which a report can't speak otherwise."""
-_AFFIRMING_STEMS = frozenset({"metas", "invas"})
+_AFFIRMING_STEMS: dict[Category, str] = {"node": "metas", "invasion": "invas"}
 
 
 def wrong_polarity(polarity: Polarity, text: Reading, source: Reading, first: int, last: int) -> str | None:
@@ -88,17 +88,17 @@ def off_topic(
     if not topic:
         return f"the evidence does not speak of {category.replace('_', ' ')}"
     if polarity == "present" and any(source.denied[index] for index in topic):
-        if not (_affirms_some(source, first, last) and any(text.denied)):
+        if not (_affirms_some(category, source, first, last) and any(text.denied)):
             return "polarity is present, but the report denies the finding"
     if polarity == "absent" and not any(source.surely_denied[index] for index in topic):
         return "polarity is absent, but the report does not deny the finding"
     return None
 
 
-def _affirms_some(source: Reading, first: int, last: int) -> bool:
+def _affirms_some(category: Category, source: Reading, first: int, last: int) -> bool:
     """True for "three nodes positive, nine negative": one part is affirmed beside the one denied."""
     words = [source.words[index] for index in range(first, last) if not source.denied[index]]
-    return any(word.plain in AFFIRMATIONS or _AFFIRMING_STEMS & set(word.stems) for word in words)
+    return any(word.plain in AFFIRMATIONS or _AFFIRMING_STEMS.get(category) in word.stems for word in words)
 
 
 def _speaks_of(category: Category, words: list[Word], index: int) -> bool:
