@@ -261,6 +261,26 @@ def test_what_the_report_does_not_say_is_refused(report: str, polarity: Polarity
     assert verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("two lymph nodes positive, nine lymph nodes negative", True),
+        ("two lymph nodes positive, nine lymph nodes", False),
+        ("nine lymph nodes positive", False),
+    ],
+)
+def test_what_is_affirmed_beside_what_is_denied(text: str, accepted: bool) -> None:
+    report = "Two lymph nodes are positive for carcinoma, nine lymph nodes are negative for carcinoma."
+    verdict = prove(Claim("node", "present", text, report), report)
+    assert isinstance(verdict, Proof) == accepted, verdict
+
+
+def test_a_word_said_twice_and_denied_once_is_denied() -> None:
+    report = "Lymph node, left pelvic: single lymph node negative for carcinoma."
+    claim = Claim("node", "present", "Lymph node, left pelvic: single lymph node for carcinoma", report)
+    assert isinstance(prove(claim, report), Refusal)
+
+
 def test_a_later_place_can_prove_what_the_first_does_not() -> None:
     report = "Clinical question: no necrosis? Sections show tumour. Necrosis is extensive."
     proof = prove(Claim("necrosis", "present", "necrosis", "necrosis"), report)
