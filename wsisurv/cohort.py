@@ -354,9 +354,15 @@ def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = Fals
     """Write a cohort unless the same one is there already.
 
     Raises:
+        CohortError: no case has a slide.
         StaleError: another cohort is there under this name and ``redo`` is False.
         StorageError: no room or no permission.
     """
+    if not cohort.cases:
+        raise CohortError(
+            "no case has a slide with features. Run `wsisurv tile` and `wsisurv embed` first, in the same workspace; "
+            "name another --encoder; or say with --slide-map whose each slide is."
+        )
     if (folder / "cohort.csv").exists() and not redo:
         saved, _ = read_cohort(folder)
         if saved.fingerprint != cohort.fingerprint:

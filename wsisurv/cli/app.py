@@ -19,6 +19,8 @@ from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="wsisurv",
     help="From raw whole-slide images and pathology reports to survival risk scores.",
@@ -55,6 +57,7 @@ def main() -> None:
     except WsisurvError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
+        raise

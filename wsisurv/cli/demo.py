@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from wsisurv.cli.console import err, out, progress_bar, warn
 from wsisurv.cli.options import SeedOption
+
+if TYPE_CHECKING:
+    from wsisurv.survival.metrics import Interval
 
 
 def demo(
@@ -48,21 +51,15 @@ def demo(
         warn(f"held-out cases without a risk, not in the table: {', '.join(result.left_out)}")
     table = Table(
         title=f"Concordance on {result.cases} held-out cases ({result.events} events) of the synthetic cohort",
-        caption="95 % bootstrap intervals by case, the same resamples in each row. Higher is better, 0.5 is chance.",
+        caption="In brackets 95 % bootstrap intervals by case. Higher is better, 0.5 is chance.",
         title_justify="left",
         caption_justify="left",
     )
-    for column in ("model", "concordance", "95 % interval", "student ahead by", "95 % interval"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    for column in ("model", "concordance", "student ahead by"):
+        table.add_column(column, no_wrap=True)
     for row in result.rows:
-        ahead = row.difference
-        table.add_row(
-            row.name,
-            f"{row.concordance.value:.3f}",
-            f"{row.concordance.low:.3f} to {row.concordance.high:.3f}",
-            "" if ahead is None else f"{ahead.value:+.3f}",
-            "" if ahead is None else f"{ahead.low:+.3f} to {ahead.high:+.3f}",
-        )
+        ahead = "" if row.difference is None else _interval(row.difference, "+")
+        table.add_row(row.name, _interval(row.concordance), ahead)
     out.print(table)
     for name, path in (
         ("risk of each held-out case", result.risk),
@@ -70,3 +67,7 @@ def demo(
         ("a slide with its tiles", result.preview),
     ):
         out.print(f"{name}: {path}", markup=False)
+
+
+def _interval(interval: "Interval", sign: str = "") -> str:
+    return f"{interval.value:{sign}.3f} ({interval.low:{sign}.2f} to {interval.high:{sign}.2f})"

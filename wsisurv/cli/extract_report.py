@@ -7,7 +7,6 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.errors import SettingsError
 from wsisurv.settings import ReportSettings, parse_settings
 from wsisurv.workspace import Workspace
 
@@ -32,12 +31,17 @@ def extract_report(
     ] = "morphology",
     text_encoder: Annotated[str, typer.Option(help="What makes the statements' vectors.")] = "hashing",
     concurrency: Annotated[int, typer.Option(min=1, help="Reports sent at once; the server's own default is 1.")] = 1,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for the next piece of a model's answer.")
+    ] = 600,
     allow_remote: Annotated[
         bool,
         typer.Option("--allow-remote", help="Allow a server or model elsewhere: patient text leaves this machine."),
     ] = False,
     pull: Annotated[bool, typer.Option("--pull", help="Fetch the model first where the server lacks it.")] = False,
-    log_text: Annotated[bool, typer.Option("--log-text", help="Allow report text in messages.")] = False,
+    log_text: Annotated[
+        bool, typer.Option("--log-text", help="Write every passage and answer to reports/exchanges.jsonl.")
+    ] = False,
     redo: RedoOption = False,
 ) -> None:
     """Step 3: draw from each report the findings that a slide can show, each proved by a verbatim quote.
@@ -47,11 +51,6 @@ def extract_report(
     """
     from wsisurv.reports.step import extract
 
-    if backend == "ollama" and model is None:
-        raise SettingsError(
-            "--model NAME is needed: a model of the Ollama server, e.g. --model qwen3:8b. "
-            "`--backend rules` needs none, and is a baseline."
-        )
     settings = parse_settings(ReportSettings, {"backend": backend, "model": model, "keep": keep})
     with progress_bar("extract-report") as progress:
         summary = extract(
@@ -62,6 +61,7 @@ def extract_report(
             allow_remote=allow_remote,
             pull=pull,
             concurrency=concurrency,
+            timeout_s=timeout,
             redo=redo,
             text_encoder=text_encoder,
             log_text=log_text,

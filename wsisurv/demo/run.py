@@ -39,7 +39,7 @@ class DemoResult:
         left_out: held-out cases without a tile, so without a risk.
         risk: the student's risk table.
         survival: Kaplan–Meier picture by risk group.
-        preview: preview of a held-out slide with its tiles.
+        preview: preview of a slide with its tiles.
     """
 
     rows: tuple[Row, ...]
@@ -173,10 +173,10 @@ def _judge(places: _Places, cohort: DemoCohort, seed: int) -> DemoResult:
     scored = [case for case in held_out if _has_risk(case, risks) and _has_risk(case, plain)]
     training, _ = read_cohort(places.workspace.cohort(COHORT))
     models: dict[str, ArrayLike] = {
-        "student (slides alone, taught by reports)": [_risk(risks[case.case_id]) for case in scored],
-        "the same student without the teacher": [_risk(plain[case.case_id]) for case in scored],
-        "age and stage (Cox model)": fit_covariates(training.cases).log_hazard(scored),
-        "the truth that was simulated": [truth[case.case_id] for case in scored],
+        "student": [_risk(risks[case.case_id]) for case in scored],
+        "student without teacher": [_risk(plain[case.case_id]) for case in scored],
+        "age and stage": fit_covariates(training.cases).log_hazard(scored),
+        "the simulated truth": [truth[case.case_id] for case in scored],
     }
     follow_up = {str(case.case_id): (case.time, case.event) for case in scored}
     rows = compare(models, time=[case.time for case in scored], event=[case.event for case in scored], seed=seed)

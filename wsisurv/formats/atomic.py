@@ -6,7 +6,6 @@ A run that is killed leaves at most a hidden ``.NAME.partial``, which the next r
 import errno
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,25 +21,20 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def explain_storage(path: Path) -> Iterator[None]:
     """Turn a failure to write ``path`` into a StorageError that says what to do.
 
-    HDF5 reports the operating system's error only in its text, so the text is read as well.
-
     Raises:
         StorageError: the disk is full, a quota is reached, or writing is not allowed.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None)
-        if number is None and (found := re.search(r"errno = (\d+)", str(error))):
-            number = int(found.group(1))
-        if number in _NO_ROOM:
+    except OSError as error:
+        if error.errno in _NO_ROOM:
             raise StorageError(
-                f"{path}: no room to write ({os.strerror(number)}). Free some space and run the same command "
+                f"{path}: no room to write ({os.strerror(error.errno)}). Free some space and run the same command "
                 "again: what is done is kept."
             ) from error
-        if number in _DENIED:
+        if error.errno in _DENIED:
             raise StorageError(
-                f"{path}: writing is not allowed ({os.strerror(number)}). Change the folder's rights or choose "
+                f"{path}: writing is not allowed ({os.strerror(error.errno)}). Change the folder's rights or choose "
                 "another --workspace."
             ) from error
         raise

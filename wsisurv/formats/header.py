@@ -1,5 +1,6 @@
 """The root attributes of every HDF5 file: what it is, and what made it."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,8 +42,16 @@ def make_header(format: str, settings: Any, inputs: Mapping[str, str]) -> Header
 
 @contextmanager
 def create(path: Path, header: Header) -> Iterator[h5py.File]:
-    """Open a new HDF5 file with its header; it appears at ``path`` only when the block ends without error."""
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    """Open a new HDF5 file with its header; it appears at ``path`` only when the block ends without error.
+
+    It is built in memory and written in one go: HDF5 that meets a full disk can't close its file any more, and takes
+    the process down with it at exit.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs["format"] = header.format
         file.attrs["format_version"] = header.format_version
         file.attrs["wsisurv_version"] = header.wsisurv_version
@@ -50,6 +59,8 @@ def create(path: Path, header: Header) -> Iterator[h5py.File]:
         file.attrs["inputs"] = canonical_json(header.inputs)
         file.attrs["fingerprint"] = header.fingerprint
         yield file
+    with replacing(path) as partial:
+        partial.write_bytes(content.getbuffer())
 
 
 @contextmanager

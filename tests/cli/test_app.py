@@ -1,0 +1,73 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsisurv import __version__
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["tile", "embed", "extract-report", "train-teacher", "distill", "predict", "demo", "import"]
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+
+
+def test_help_imports_no_torch():
+    """Importing torch takes seconds; asking for help must not."""
+    program = (
+        "import sys, wsisurv.cli.app as a\n"
+        "sys.argv = ['wsisurv', '--help']\n"
+        "try: a.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'skimage', 'openslide', 'matplotlib', 'pandas', 'lifelines', 'ollama'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = python("-c", program)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_version_and_module_say_the_same():
+    assert python("-m", "wsisurv", "--version").stdout == f"wsisurv {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_reads_and_writes(run, command):
+    ended = run(command, "--help")
+    assert ended.code == 0
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.out).split())
+    assert re.search(r"[Rr]eads|Draws", text)
+    assert re.search(r"[Ww]rites|into", text)
+
+
+@pytest.mark.parametrize("words", [["tile"], ["nonsense"], ["tile", "--nonsense"], ["embed", "--batch-size", "x"]])
+def test_wrong_usage_is_exit_code_2(run, words):
+    ended = run(*words)
+    assert ended.code == 2
+    assert "Usage" in ended.err
+
+
+def test_completion_can_be_shown(monkeypatch):
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    done = python("-m", "wsisurv", "--show-completion", "bash")
+    assert "complete" in done.stdout.lower(), done.stderr
+
+
+def test_the_readme_names_every_command_and_no_other():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"\bwsisurv ([a-z][a-z-]+)", "\n".join(re.findall(r"```bash\n(.*?)```", text, re.S))))
+    assert named <= set(COMMANDS)
+    assert {"tile", "embed", "extract-report", "train-teacher", "distill", "predict"} <= named
+
+
+def test_every_option_that_readme_and_examples_use_exists(run):
+    sources = [ROOT / "README.md", *sorted((ROOT / "examples").rglob("*.sh"))]
+    joined = "\n".join(re.sub(r"\\\n\s*", " ", path.read_text()) for path in sources)
+    helps = {command: run(command, "--help").out for command in COMMANDS}
+    used = re.findall(r"^\s*wsisurv ([a-z-]+)(.*)$", joined, re.M)
+    assert len(used) > 15
+    for command, rest in used:
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest.split("#")[0]):
+            assert option in helps[command], f"wsisurv {command} has no {option}"

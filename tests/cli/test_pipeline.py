@@ -1,0 +1,151 @@
+"""The six steps together, on a small synthetic cohort."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.formats.features import read_features
+from wsisurv.formats.risks import read_risks
+from wsisurv.formats.statements import read_statements
+from wsisurv.workspace import Workspace
+
+CASES = 30  # as conftest.py draws them
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_demo_ends_with_a_table_and_pictures(trained):
+    text, said = (trained / "out.txt").read_text(), (trained / "err.txt").read_text()
+    for step in "tile", "embed", "extract-report", "train-teacher", "distill", "predict":
+        assert f"$ wsisurv {step} " in said
+    rows = re.findall(r"│ (.+?) +│ (\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", text)
+    assert [name for name, *_ in rows] == [
+        "student",
+        "student without teacher",
+        "age and stage",
+        "the simulated truth",
+    ]
+    assert all(float(low) <= float(value) <= float(high) for _, value, low, high in rows)
+    for name in re.findall(r": (\S+\.(?:csv|png|jpg))$", text, re.M):
+        assert Path(name).stat().st_size > 0
+    assert (trained / "survival.png").exists()
+
+
+def test_held_out_cases_are_in_the_risk_table_and_in_no_training(trained):
+    held_out = {path.name[: len("DEMO-H1-0000")] for path in (trained / "data" / "heldout" / "slides").iterdir()}
+    risks = read_risks(trained / "risk.csv")
+    assert {risk.case_id for risk in risks} == held_out
+    place = Workspace(trained / "workspace")
+    assert not held_out & {slide_id[: len("DEMO-H1-0000")] for slide_id in place.tiled_slides()}
+    assert not held_out & set(read_statements(place.statements))
+    assert any(len(risk.slides) == 2 for risk in risks) or len(held_out) < 10
+
+
+def test_a_second_run_does_nothing_again_and_ends_alike(trained):
+    before = {path: path.stat().st_mtime_ns for path in (trained / "workspace").rglob("*.h5")}
+    risk = (trained / "risk.csv").read_bytes()
+    command = [sys.executable, "-m", "wsisurv", "demo", str(trained), "--cases", str(CASES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ends = [text[text.index("Concordance on") :] for text in (done.stdout, (trained / "out.txt").read_text())]
+    assert ends[0] == ends[1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (trained / "risk.csv").read_bytes() == risk
+
+
+def example(name: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    here = {name: str(value) for name, value in variables.items()}
+    paths = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = EXAMPLES / name / "run.sh"
+    return subprocess.run(
+        ["bash", script], env={**os.environ, **paths, **here}, capture_output=True, text=True, check=False
+    )
+
+
+def test_example_quickstart_gives_what_the_demo_gave(folder, trained):
+    """Another folder, the commands typed one by one: the same risks to the last digit."""
+    done = example("quickstart", OUT=folder, CASES=CASES)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "risk.csv").read_bytes() == (trained / "risk.csv").read_bytes()
+
+
+def test_example_crc(folder):
+    data = folder / "data"
+    done = example(
+        "crc", SLIDES=data / "slides", REPORTS=data / "reports", CLINICAL=data / "clinical.csv", BACKEND="rules",
+        TIME="days", EVENT="event", SITE="hospital", OUT=folder / "crc",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    risks = read_risks(folder / "crc" / "cohorts" / "crc" / "risk.csv")
+    assert len(risks) == 24
+    assert {risk.risk_group for risk in risks} == {"low", "intermediate", "high"}
+
+
+def test_example_features_from_elsewhere(trained, tmp_path):
+    """STAMP's layout: feats, coords in µm, tile size in the root attributes."""
+    stamp = tmp_path / "stamp"
+    stamp.mkdir()
+    for path in sorted((trained / "workspace" / "features" / "histomics").glob("*.h5")):
+        features, _ = read_features(path)
+        with h5py.File(stamp / path.name, "w") as file:
+            file["feats"] = features.values
+            file["coords"] = (features.coords * features.mpp).astype(np.float32)
+            file.attrs.update({"unit": "um", "tile_size_um": 112.0, "tile_size_px": 224, "extractor": "histomics"})
+    data = trained / "data"
+    done = example(
+        "features-from-elsewhere", FEATURES=stamp, ENCODER="stamp-histomics", SLIDE_MPP=0.5, REPORTS=data / "reports",
+        CLINICAL=data / "clinical.csv", BACKEND="rules", TIME="days", EVENT="event", OUT=tmp_path / "w",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(read_risks(tmp_path / "w" / "cohorts" / "crc" / "risk.csv")) == 24
+
+
+def test_a_student_of_imported_features_predicts_from_imported_features_only(run, trained, tmp_path):
+    """In: the demo's features without names. Out: a refusal for slides, risks for features."""
+    workspace = Workspace(tmp_path / "w")
+    foreign = tmp_path / "clam"
+    foreign.mkdir()
+    for path in sorted((trained / "workspace" / "features" / "histomics").glob("*.h5")):
+        features, _ = read_features(path)
+        with h5py.File(foreign / path.name, "w") as file:
+            file["features"], file["coords"] = features.values, features.coords
+    where = ["--workspace", workspace.root]
+    missing = run("import", foreign, "--encoder", "mine", *where)
+    assert missing.code == 1
+    assert "--slide-mpp" in missing.err
+    scale = ["--slide-mpp", 0.5, "--tile-px", 224, "--tile-mpp", 0.5]
+    assert run("import", foreign, "--encoder", "mine", *scale, *where).code == 0
+    follow_up = ["--clinical", trained / "data" / "clinical.csv", "--time", "days"]
+    taught = run("train-teacher", "--cohort", "c", *follow_up, "--encoder", "mine", "--epochs", 2, *where)
+    assert taught.code == 0, taught.err
+    assert "no case of this cohort has statements" in " ".join(taught.err.split())
+    assert run("distill", "--epochs", 2, *where).code == 0
+    student = workspace.cohort("c") / "student.h5"
+    slides = trained / "data" / "heldout" / "slides"
+    refused = run("predict", slides, "--student", student, *where, "-o", tmp_path / "r.csv")
+    assert refused.code == 1
+    assert "another tool made" in refused.err
+    assert run("predict", "--student", student, *where, "-o", tmp_path / "r.csv").code == 0
+    assert len(read_risks(tmp_path / "r.csv")) == len(workspace.embedded_slides("mine"))
+
+
+@pytest.mark.parametrize("what", ["random weights", "trained"])
+def test_random_weights_are_never_trained_on_unnoticed(run, folder, what):
+    place = folder / "workspace"
+    slides = sorted((folder / "data" / "slides").iterdir())[:12]
+    assert run("tile", *slides, "--tile-mpp", 4, "-w", place).code == 0
+    assert run("embed", "--encoder", "timm:resnet10t", "--random-weights", "-w", place).code == 0
+    train = ["train-teacher", "--cohort", "c", "--clinical", folder / "data" / "clinical.csv", "--time", "days"]
+    train += ["--encoder", "timm-resnet10t-random", "--epochs", 2, "-w", place]
+    if what == "trained":
+        refused = run(*train)
+        assert refused.code == 1
+        assert "--allow-random-weights" in refused.err
+    else:
+        assert run(*train, "--allow-random-weights").code == 0
+        assert "random weights" in run("distill", "--epochs", 2, "-w", place).err
