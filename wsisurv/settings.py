@@ -98,13 +98,13 @@ class TeacherSettings(Settings):
     encoder: str = "histomics"
     """Folder of the features, as ``EmbedSettings.folder``."""
     text_encoder: str = "hashing"
-    hidden: int = Field(64, ge=2, le=2048)
+    hidden: int = Field(32, ge=2, le=2048)
     """Width of the image branch's hidden layer."""
     epochs: int = Field(60, ge=1, le=10000)
     """Passes of the image branch over the whole cohort."""
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
-    dropout: float = Field(0.25, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     text_hidden: int = Field(16, ge=2, le=2048)
@@ -122,13 +122,13 @@ class TeacherSettings(Settings):
 class DistillSettings(Settings):
     """How the student is distilled."""
 
-    hidden: int = Field(64, ge=2, le=2048)
+    hidden: int = Field(32, ge=2, le=2048)
     epochs: int = Field(60, ge=1, le=10000)
-    pretrain_epochs: int = Field(30, ge=0, le=10000)
+    pretrain_epochs: int = Field(60, ge=0, le=10000)
     """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
-    dropout: float = Field(0.25, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)

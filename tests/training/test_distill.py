@@ -123,7 +123,7 @@ def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"members": 2}))
     distill(trial.workspace, trial.cohort, FAST)
     with pytest.raises(StaleError, match="dropout"):
-        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.5}))
+        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.1}))
 
 
 def test_guidance_is_read_back_as_written(tmp_path, make_trial):

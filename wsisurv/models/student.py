@@ -39,7 +39,7 @@ class Student(nn.Module):
         self.register_buffer("sd", sd.float())
         self.embed = nn.Linear(n_features, hidden)
         self.dropout = dropout
-        self.attention = GatedAttention(hidden, hidden)
+        self.attention = GatedAttention(hidden, hidden // 2)
         self.hazard = nn.Linear(hidden, 1, bias=False)  # no intercept: Cox risks have no origin
 
     def tiles(self, rows: Tensor) -> Tensor:
