@@ -8,7 +8,17 @@ import pytest
 from wsisurv import __version__
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["tile", "embed", "extract-report", "train-teacher", "distill", "predict", "demo", "import"]
+COMMANDS = [
+    "tile",
+    "embed",
+    "extract-report",
+    "train-teacher",
+    "distill",
+    "predict",
+    "demo",
+    "import",
+    "evaluate-reports",
+]
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

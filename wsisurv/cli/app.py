@@ -12,6 +12,7 @@ from wsisurv import __version__
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
 from wsisurv.cli.embed import embed
+from wsisurv.cli.evaluate_reports import evaluate_reports
 from wsisurv.cli.extract_report import extract_report
 from wsisurv.cli.import_features import import_features
 from wsisurv.cli.predict import predict
@@ -45,7 +46,7 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
-for command in (demo, tile, embed, extract_report, train_teacher, distill, predict):
+for command in (demo, tile, embed, extract_report, train_teacher, distill, predict, evaluate_reports):
     app.command()(command)
 app.command("import")(import_features)
 

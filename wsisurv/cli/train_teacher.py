@@ -111,6 +111,7 @@ def train_teacher(
         return
     if clinical is not None:
         save_cohort(place.cohort(chosen.name), chosen, audit, redo=redo)
+        out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}", markup=False)
 
     from wsisurv.training.teacher import train_teacher as run
 
@@ -175,7 +176,7 @@ def _print_audit(cohort: Cohort, audit: Audit) -> None:
         "slides": f"{audit.slides}",
         "cases with statements": f"{audit.cases_with_report}",
         "median follow-up": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
-        "sites": f"{len(audit.sites)}" if audit.sites else "no site column named",
+        "sites": f"{len(audit.sites)}" if cohort.settings.site else "no site column named",
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -188,5 +189,5 @@ def _print_audit(cohort: Cohort, audit: Audit) -> None:
 
 def _print_left_out(title: str, items: tuple[str, ...] | list[str]) -> None:
     if items:
-        more = f" … and {len(items) - _LISTED} more, all in audit.json" if len(items) > _LISTED else ""
-        out.print(f"{len(items)} {title}: {', '.join(items[:_LISTED])}{more}", markup=False)
+        more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+        out.print(f"{len(items)} {title}: {'; '.join(items[:_LISTED])}{more}", markup=False)

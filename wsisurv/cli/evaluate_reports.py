@@ -1,0 +1,76 @@
+"""``wsisurv evaluate-reports``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from wsisurv.cli.console import number, out
+from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from wsisurv.formats.atomic import write_text
+from wsisurv.formats.statements import read_rejected, read_statements
+from wsisurv.workspace import Workspace
+
+if TYPE_CHECKING:
+    from wsisurv.reports.evaluation import ReportScores
+
+
+def evaluate_reports(
+    reports: Annotated[Path, typer.Argument(help="The reports that the statements were drawn from.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    gold: Annotated[
+        Path | None,
+        typer.Option(
+            help='Statements written by a person, JSONL: {"case_id", "statements": [{"category", "polarity", "text", '
+            '"evidence"}]}. Without it the statements are held against the reports alone.',
+            dir_okay=False,
+        ),
+    ] = None,
+    statements: Annotated[
+        Path | None,
+        typer.Option(help="Another's extraction to score, as --gold; by default the workspace's own.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Score an extraction claim by claim, and make a page that shows each report with its statements in place.
+
+    Reads the reports and reports/statements.jsonl. Writes reports/evaluation/metrics.json and index.html into the
+    workspace. The page holds the reports' whole text: keep it where they are kept.
+    """
+    from wsisurv.reports.evaluation import evaluate_reports as score
+    from wsisurv.reports.evaluation import read_gold
+    from wsisurv.reports.page import write_page
+    from wsisurv.reports.sources import read_reports
+
+    place = Workspace(workspace)
+    texts = read_reports(reports)
+    ours = read_statements(place.statements) if statements is None else read_gold(statements, texts)
+    scores = score(ours, texts, read_gold(gold, texts) if gold else None)
+    folder = place.statements.parent / "evaluation"
+    write_page(folder / "index.html", ours, texts, [] if statements else read_rejected(place.rejected), scores)
+    write_text(folder / "metrics.json", json.dumps(asdict(scores), indent=1, ensure_ascii=False) + "\n")
+    out.print(_table(scores))
+    out.print(f"the reports with their statements in place: {folder / 'index.html'}", markup=False)
+
+
+def _table(scores: "ReportScores") -> Table:
+    table = Table(title=f"Statements of {scores.reports} reports", show_header=False, title_justify="left")
+    table.add_row("reports that gave a statement", f"{scores.with_statements}")
+    table.add_row("statements", f"{scores.statements}")
+    table.add_row("proved in the report", f"{number(scores.proved_share)} ({_counts(scores.unproved)})")
+    covered = f"{number(scores.coverage)} of {scores.sentences} sentences"
+    table.add_row("coverage of what a slide can show", covered)
+    table.add_row("leakage from elsewhere", f"{number(scores.leakage_share)} ({_counts(scores.leakage)})")
+    table.add_row("left out", _counts(scores.left_out))
+    if (against := scores.against_gold) is not None:
+        table.add_row("cases with a gold standard", f"{against.reports}, {against.gold} statements")
+        table.add_row("precision: ours that the gold supports", number(against.precision))
+        table.add_row("relevance: of the gold that we found", number(against.relevance))
+        table.add_row("polarity errors, number errors", f"{against.polarity_errors}, {against.number_errors}")
+    return table
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
