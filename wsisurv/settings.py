@@ -133,7 +133,7 @@ class DistillSettings(Settings):
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
-    mixup: Literal["risk", "none"] = "none"
+    mixup: Literal["risk", "none"] = "risk"
     """Risk-aware mix-up of bags, or none."""
     seed: int = 0
 
