@@ -64,6 +64,17 @@ def test_the_hospital_does_not_enter_the_hazard() -> None:
     assert np.ptp(means) < 0.3  # the deviation within a hospital is about 1.6
 
 
+def test_what_drives_the_hazard_is_rare_and_often_absent() -> None:
+    population = simulate_population(2000, seed=3)
+    for one in MORPHOLOGIES:
+        shares = np.array([case.shares[one.name] for case in population])
+        assert abs(np.mean(shares == 0) - one.absent) < 0.05
+        assert ((shares == 0) | ((shares >= one.least) & (shares <= one.most))).all()
+        if one.weight:
+            assert one.most <= 0.08
+            assert one.absent >= 0.3
+
+
 def test_shares_are_standardised() -> None:
     population = simulate_population(5000, seed=2)
     for one in MORPHOLOGIES:

@@ -47,7 +47,30 @@ def test_there_is_glass_around_the_tissue_and_enough_tissue() -> None:
 def test_epithelium_and_lumen_are_apart_and_in_the_tumour() -> None:
     layout = layout_of()
     assert not (layout.epithelium & layout.lumen).any()
-    assert np.isin(layout.region[layout.epithelium], (Region.GLANDS, Region.HIGH_GRADE)).all()
+    assert np.isin(layout.region[layout.epithelium], (Region.GLANDS, Region.REACTIVE, Region.HIGH_GRADE)).all()
+
+
+def test_bystanders_of_many_kinds_lie_where_they_may() -> None:
+    layouts = [layout_of(seed) for seed in range(8)]
+    for kind in (Region.FAT, Region.MUSCLE, Region.HAEMORRHAGE, Region.FOLLICLE, Region.REACTIVE):
+        shares = [layout.share(kind) for layout in layouts]
+        assert np.ptp(shares) > 0.01, kind
+        assert max(shares) < 0.4, kind
+
+
+def test_a_follicle_has_a_pale_centre_that_an_infiltrate_lacks() -> None:
+    shape = (200, 200)
+    middle = np.hypot(*(np.ogrid[:200, :200][axis] - 100 for axis in (0, 1))) < 60
+    flat = np.zeros(shape, np.float32)
+    none = np.zeros(shape, bool)
+
+    def darkness(kind: Region) -> float:
+        region = np.where(middle, kind, Region.STROMA).astype(np.uint8)
+        stains = stain_tissue(np.random.default_rng(0), Layout(region, none, none, flat, flat), mpp=0.5)
+        h = stains.haematoxylin
+        return float(h[340:460, 340:460].mean() / h[164:220, 380:420].mean())
+
+    assert darkness(Region.FOLLICLE) < 0.85 * darkness(Region.LYMPHOCYTES)
 
 
 def test_more_gland_formation_gives_more_lumen() -> None:

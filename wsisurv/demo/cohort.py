@@ -19,7 +19,7 @@ from wsisurv.errors import BackendError, InputError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_text
 from wsisurv.workspace import Progress, no_progress
 
-DEMO_VERSION = 1
+DEMO_VERSION = 2
 """Raised when the same seed gives another cohort."""
 
 _README = """\

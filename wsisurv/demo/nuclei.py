@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 Array = NDArray[np.float32]
-Kind = Literal["regular", "high_grade", "mitosis", "lymphocyte", "spindle", "debris", "ghost"]
+Kind = Literal["regular", "high_grade", "mitosis", "lymphocyte", "spindle", "debris", "ghost", "reactive", "germinal"]
 
 _VARIANTS = 12
 _ANGLES = 16
@@ -38,11 +38,13 @@ _LOOKS: dict[Kind, _Look] = {
     "lymphocyte": _Look((5.6, 7.0), (1.0, 1.15), (1.25, 1.5), 0.04, 0.25, 0.1),
     "spindle": _Look((10.0, 16.0), (3.2, 5.5), (0.65, 0.95), 0.05, 0.15, 0.05),
     "debris": _Look((1.6, 4.0), (1.0, 1.8), (0.8, 1.4), 0.25, 0.1, 0.0),
+    "reactive": _Look((10.0, 14.5), (1.3, 2.0), (0.75, 1.0), 0.05, 0.2, 0.2, nucleoli=1),
+    "germinal": _Look((7.5, 10.0), (1.0, 1.3), (0.5, 0.8), 0.08, 0.35, 0.3),
     "ghost": _Look((8.0, 12.0), (1.0, 1.6), (0.16, 0.3), 0.1, 0.3, 0.1),
 }
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def sprites(kind: Kind, mpp: float) -> tuple[tuple[Array, ...], ...]:
     """Pictures of a kind of nucleus, by angle (``_ANGLES`` over half a turn) and variant.
 

@@ -9,9 +9,9 @@ Phrases = Sequence[Sequence[str]]
 MORPHOLOGY_PHRASES: Mapping[MorphologyName, Phrases] = {
     "high_grade_nuclei": (
         (
-            "The tumour nuclei are small and uniform; high grade cytology is not identified.",
-            "The tumor is low grade, with regular basal nuclei and only {few} mitoses per mm2.",
-            "Nuclear pleomorphism is mild and mitotic figures are sparse.",
+            "High grade cytology is not identified; the tumour nuclei are small and uniform.",
+            "No high grade component is seen; the tumor has regular basal nuclei and {few} mitoses per mm2.",
+            "High grade areas are absent. Mitotic figures are sparse.",
         ),
         (
             "A minor high grade component with enlarged nuclei is present, with {some} mitoses per mm2.",

@@ -12,13 +12,15 @@ MISSING_SHARE = 0.10
 """Share of findings that a report passes over."""
 WRONG_SHARE = 0.07
 """Share of findings that a report grades wrongly."""
-_GRADE_BOUNDS = (0.15, 0.45, 0.75)
+_GRADE_BOUNDS = (0.33, 0.67)
 
 
 def true_grade(morphology: Morphology, share: float) -> int:
     """0 (not there) to 3 (a great deal), by where ``share`` lies in the morphology's range."""
+    if share < morphology.least:
+        return 0
     place = (share - morphology.least) / (morphology.most - morphology.least)
-    return int(np.searchsorted(_GRADE_BOUNDS, place, side="right"))
+    return 1 + int(np.searchsorted(_GRADE_BOUNDS, place, side="right"))
 
 
 def write_report(case: DemoCase, seed: int) -> str:

@@ -17,6 +17,10 @@ _LEVELS = 3
 _QUALITY = 85
 _PENS = ((25, 45, 150), (20, 95, 60), (25, 25, 30))
 _PEN_SHARE = 0.15
+# Standard deviations of logarithms, from slide to slide of one hospital
+_THICKNESS_SPREAD = 0.08
+_DAY_SPREAD = 0.12
+_HUE_SPREAD = 0.05
 
 
 def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
@@ -46,14 +50,17 @@ def colour(random: np.random.Generator, stains: Stains, hospital: Hospital) -> N
 
     Source: Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001 (Beer-Lambert).
     """
-    day = np.exp(0.09 * random.standard_normal(2))  # one batch of stain is not as the next
+    thickness = np.exp(_THICKNESS_SPREAD * random.standard_normal())
+    day = thickness * np.exp(_DAY_SPREAD * random.standard_normal(2))  # one batch of stain is not as the next
+    hue = np.exp(_HUE_SPREAD * random.standard_normal((2, 3)))
     h = stains.haematoxylin * np.float32(hospital.strength[0] * day[0])
     e = stains.eosin * np.float32(hospital.strength[1] * day[1])
     shape = h.shape
     noise = _sensor_noise(random, shape)
     pixels = np.empty((*shape, 3), np.uint8)
     for channel in range(3):
-        density = h * np.float32(hospital.haematoxylin[channel]) + e * np.float32(hospital.eosin[channel])
+        density = h * np.float32(hospital.haematoxylin[channel] * hue[0, channel])
+        density += e * np.float32(hospital.eosin[channel] * hue[1, channel])
         light = np.float32(hospital.glass[channel]) * np.exp(-density) + noise
         pixels[..., channel] = np.clip(light, 0, 255, out=light)
     return pixels

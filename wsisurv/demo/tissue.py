@@ -18,6 +18,8 @@ from wsisurv.demo.population import MorphologyName
 
 GRID_UM = 2.0
 """Side of a cell of the layout, µm."""
+_MANTLE_UM = 28.0
+"""Width of the dark rim of a lymphoid follicle."""
 
 
 class Region(IntEnum):
@@ -32,6 +34,12 @@ class Region(IntEnum):
     LYMPHOCYTES = 6
     MUCIN = 7
     FAT = 8
+    MUSCLE = 9
+    HAEMORRHAGE = 10
+    FOLLICLE = 11
+    """A lymphoid follicle away from the tumour, which any bowel has."""
+    REACTIVE = 12
+    """Glands whose nuclei are large but alike."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ def make_layout(
     area = int(tissue.sum())
     bulk = smooth(random, shape, 240) + 0.35 * smooth(random, shape, 80)
     solid = shares["high_grade_nuclei"] + shares["necrosis"] + shares["mucin"]
-    tumour = _densest(bulk, tissue, max(random.uniform(0.42, 0.54), solid + 0.05) * area)
+    tumour = _densest(bulk, tissue, max(random.uniform(0.38, 0.56), solid + 0.05) * area)
     region = np.where(tissue, Region.STROMA, Region.GLASS).astype(np.uint8)
     region[tumour] = Region.GLANDS
 
@@ -83,10 +91,10 @@ def make_layout(
     front = 0.8 * smooth(random, shape, 70) + 0.5 * bulk  # lymphocytes gather where stroma meets tumour
     grow(Region.LYMPHOCYTES, region == Region.STROMA, front, shares["lymphocyte_infiltrate"])
     grow(Region.DESMOPLASTIC, region == Region.STROMA, bulk + smooth(random, shape, 120), shares["desmoplastic_stroma"])
-    grow(Region.FAT, region == Region.STROMA, smooth(random, shape, 140) - bulk, random.uniform(0.0, 0.06))
+    _grow_bystanders(random, region, bulk, area)
 
     glands = smooth(random, shape, 38) + 0.3 * smooth(random, shape, 14)
-    in_glands, in_high = region == Region.GLANDS, region == Region.HIGH_GRADE
+    in_glands, in_high = np.isin(region, (Region.GLANDS, Region.REACTIVE)), region == Region.HIGH_GRADE
     epithelium = np.zeros(shape, bool)
     lumen = np.zeros(shape, bool)
     if in_glands.any():
@@ -98,6 +106,21 @@ def make_layout(
     along_y, along_x = np.gradient(glands)
     fibre = _fibre_distance(random, shape)
     return Layout(region, epithelium, lumen, np.arctan2(along_y, along_x).astype(np.float32), fibre)
+
+
+def _grow_bystanders(random: np.random.Generator, region: NDArray[np.uint8], bulk: Array, area: int) -> None:
+    """What lies on a slide as well and that no report speaks of; some of it looks like what the hazard knows."""
+    shape = region.shape
+
+    def grow(kind: Region, instead_of: Region, score: NDArray[np.floating], cells: float) -> None:
+        region[_densest(score, region == instead_of, cells)] = kind
+
+    grow(Region.REACTIVE, Region.GLANDS, smooth(random, shape, 120), random.uniform(0, 0.12) * area)
+    grow(Region.FOLLICLE, Region.STROMA, smooth(random, shape, 110) - 0.6 * bulk, random.uniform(0, 0.045) * area)
+    grow(Region.HAEMORRHAGE, Region.STROMA, smooth(random, shape, 80), random.uniform(0, 0.05) * area)
+    free = (region == Region.STROMA).sum()
+    grow(Region.MUSCLE, Region.STROMA, smooth(random, shape, 220) - 0.5 * bulk, random.uniform(0, 0.6) * free)
+    grow(Region.FAT, Region.STROMA, smooth(random, shape, 140) - bulk, random.uniform(0, 0.3) * free)
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, int], scale_um: float) -> Array:
@@ -176,10 +199,16 @@ _BASE: dict[Region, tuple[float, float, float, float]] = {
     Region.LYMPHOCYTES: (0.16, 0.26, 0.06, 0.08),
     Region.MUCIN: (0.10, 0.05, 0.05, 0.03),
     Region.FAT: (0.0, 0.02, 0.0, 0.0),
+    Region.MUSCLE: (0.10, 0.62, 0.07, 0.05),
+    Region.HAEMORRHAGE: (0.02, 0.80, 0.0, 0.26),
+    Region.FOLLICLE: (0.16, 0.26, 0.06, 0.08),
+    Region.REACTIVE: (0.10, 0.42, 0.15, 0.08),
 }
 _EPITHELIUM = (0.30, 0.52, 0.0, 0.10)
 _HIGH_GRADE_EPITHELIUM = (0.34, 0.46, 0.0, 0.14)
 _LUMEN = (0.01, 0.03, 0.0, 0.03)
+_SHRINKAGE = (0.93, 1.0, 1.0, 1.07)
+"""Of nuclei in formalin and wax, as the laboratory's day would have it."""
 
 
 def stain_tissue(random: np.random.Generator, layout: Layout, *, mpp: float) -> Stains:
@@ -199,10 +228,11 @@ def stain_tissue(random: np.random.Generator, layout: Layout, *, mpp: float) -> 
     eosin += dust
     haematoxylin = haematoxylin + np.float32(0.5) * dust
     nuclei = np.zeros(shape, np.float32)
+    shrinkage = _SHRINKAGE[random.integers(len(_SHRINKAGE))]
     for population in _populations(random, layout):
         places = _places(random, population, mpp)
         angles = population.angle[places.cells[:, 0], places.cells[:, 1]] + random.normal(0, 0.25, len(places.cells))
-        stamp(nuclei, population.kind, places.pixels, angles.astype(np.float32), mpp, random)
+        stamp(nuclei, population.kind, places.pixels, angles.astype(np.float32), mpp * shrinkage, random)
     eosin *= 1 - np.float32(0.45) * np.minimum(nuclei, 1)
     np.maximum(haematoxylin, nuclei, out=haematoxylin)
     return Stains(np.maximum(haematoxylin, 0), np.maximum(eosin, 0))
@@ -298,7 +328,14 @@ def _populations(random: np.random.Generator, layout: Layout) -> list[_Populatio
     along_y, along_x = np.gradient(layout.fibre)
     fibres = np.asarray(np.arctan2(along_y, along_x) + np.pi / 2, np.float32)
     high = layout.epithelium & (region == Region.HIGH_GRADE)
-    loose = np.isin(region, (Region.STROMA, Region.GLANDS, Region.HIGH_GRADE)) & ~layout.epithelium & ~layout.lumen
+    loose = (
+        np.isin(region, (Region.STROMA, Region.GLANDS, Region.REACTIVE, Region.HIGH_GRADE))
+        & ~layout.epithelium
+        & ~layout.lumen
+    )
+    reactive = layout.epithelium & (region == Region.REACTIVE)
+    follicle = region == Region.FOLLICLE
+    centre = ndimage.distance_transform_edt(follicle) * GRID_UM > _MANTLE_UM
     solid = (region != Region.GLASS) & (region != Region.FAT) & ~layout.lumen
     lymphocytes = _feathered(region == Region.LYMPHOCYTES, 7) * solid
 
@@ -306,16 +343,20 @@ def _populations(random: np.random.Generator, layout: Layout) -> list[_Populatio
         return _Population(kind, chance.astype(np.float32), spacing_um, angle)
 
     return [
-        of("regular", 0.92 * (layout.epithelium & ~high), 8.0, layout.gland_angle),
+        of("regular", 0.92 * (layout.epithelium & ~high & ~reactive), 8.0, layout.gland_angle),
         of("high_grade", 0.92 * high, 13.5, anywhere),
+        of("reactive", 0.92 * reactive, 11.0, layout.gland_angle),
         of("mitosis", 0.35 * high, 40.0, anywhere),
         of("spindle", 0.5 * loose, 24.0, fibres),
         of("spindle", 0.8 * (region == Region.DESMOPLASTIC), 16.0, fibres),
+        of("spindle", 0.6 * (region == Region.MUSCLE), 24.0, fibres),
         of("lymphocyte", 0.95 * lymphocytes, 6.4, anywhere),
+        of("lymphocyte", 0.95 * (follicle & ~centre), 6.4, anywhere),
+        of("germinal", 0.95 * centre, 8.5, anywhere),
         of("lymphocyte", 0.3 * loose, 45.0, anywhere),
         of("debris", 0.7 * (region == Region.NECROSIS), 11.0, anywhere),
         of("ghost", 0.5 * (region == Region.NECROSIS), 20.0, anywhere),
-        of("debris", 0.2 * layout.lumen, 40.0, anywhere),
+        of("debris", random.uniform(0, 0.6) * layout.lumen, 40.0, anywhere),
     ]
 
 
