@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import MissingMppError, SlideError
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides import reader
-from wsisurv.slides.reader import Slide, find_mpp, read_tiles
+from wsisurv.slides.reader import Slide, read_tiles
 from wsisurv.units import SlideId
 
 WIDTH, HEIGHT = 1200, 904
@@ -142,15 +142,6 @@ def test_pixels_that_are_not_square_are_refused(make_slide: Callable[..., Path],
         Slide(make_slide(tmp_path / "a.tiff", (300, 300), mpp=(0.5, 0.6)))
     with Slide(make_slide(tmp_path / "b.tiff", (300, 300), mpp=(0.5, 0.502))) as slide:
         assert slide.mpp == pytest.approx(0.501)
-
-
-def test_resolution_tags_stand_in_but_objective_power_does_not() -> None:
-    tags = {"tiff.ResolutionUnit": "inch", "tiff.XResolution": "50800", "tiff.YResolution": "50800"}
-    assert find_mpp(Path("a.tif"), tags) == pytest.approx(0.5)
-    with pytest.raises(MissingMppError, match="power of 20"):
-        find_mpp(Path("a.tif"), {"openslide.objective-power": "20"})
-    with pytest.raises(MissingMppError):
-        find_mpp(Path("a.tif"), {**tags, "tiff.ResolutionUnit": "none"})
 
 
 @pytest.mark.parametrize("content", [b"", b"no slide at all"])

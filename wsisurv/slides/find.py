@@ -40,13 +40,7 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
         DuplicateSlideError: two different files have one slide_id.
     """
     found: dict[SlideId, Path] = {}
-    seen: dict[Path, Path] = {}
-    for path in _merge_series(_candidates(paths)):
-        real = path.resolve()
-        if real in seen:
-            continue
-        seen[real] = path
-        slide_id = _name(path)
+    for slide_id, path in list_slides(paths):
         if slide_id in found:
             raise DuplicateSlideError(
                 f"two slides are called {slide_id!r}: {found[slide_id]} and {path}. Rename one, or name only the one "
@@ -59,6 +53,20 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
             f"in {' '.join(ENDINGS)} (hidden ones left out)."
         )
     return dict(sorted(found.items()))
+
+
+def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
+    """Slides in files and folders as ``find_slides`` finds them, each file once; a slide_id may come twice.
+
+    Raises:
+        NoSlidesError: a path is not there.
+    """
+    seen: set[Path] = set()
+    for path in _merge_series(_candidates(paths)):
+        real = path.resolve()
+        if real not in seen:
+            seen.add(real)
+            yield _name(path), path
 
 
 def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
@@ -151,6 +159,11 @@ def slide_fingerprint(path: Path) -> str:
     except OSError as error:
         raise SlideError(f"{path}: can't be read ({error.strerror or error}).") from error
     return digest.hexdigest()
+
+
+def slide_bytes(path: Path) -> int:
+    """Size of all files that make up a slide."""
+    return sum(file.stat().st_size for file in {path, *_companions(path)})
 
 
 def _companions(path: Path) -> list[Path]:

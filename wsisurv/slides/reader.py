@@ -13,15 +13,14 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsisurv.errors import MissingMppError, SlideError
+from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
+from wsisurv.slides.resolution import find_mpp
 
 UPSAMPLING = 1.02
 """A level may be enlarged by this much: the second level of a 0.2527 µm/px scan serves 0.5 at a quarter of the work."""
 
 _BLOCK_PX = 2048  # side of what is read at once, so a view needs some 30 MB beside itself, whatever the slide
-_PLAUSIBLE_MPP = (0.05, 32.0)  # a 100× objective gives about 0.1; resolution tags left at 72 dpi give 353
-_UNITS_UM = {"centimeter": 1e4, "inch": 25400.0}
 _FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
 
 
@@ -205,37 +204,3 @@ def _padded(image: Image.Image, right: float, bottom: float) -> Image.Image:
     if not (columns or rows):
         return image
     return Image.fromarray(np.pad(np.asarray(image), ((0, rows), (0, columns), (0, 0)), mode="edge"))
-
-
-def find_mpp(path: Path, properties: dict[str, str]) -> float:
-    """Level-0 resolution from the file: OpenSlide's, else that of the standard TIFF tags.
-
-    Objective power is not a resolution: 20× is 0.46 on one scanner and 0.5 on the next.
-    """
-    x, y = (_number(properties, f"openslide.mpp-{axis}") for axis in "xy")
-    if x is None or y is None:
-        unit = _UNITS_UM.get(properties.get("tiff.ResolutionUnit", ""))
-        per_unit = [_number(properties, f"tiff.{axis}Resolution") for axis in "XY"]
-        x, y = (unit / value if unit and value else None for value in per_unit)
-    way_out = "Give it with --slide-mpp if you know it (0.25 is usual for 40×, 0.5 for 20×)."
-    if x is None or y is None:
-        power = properties.get("openslide.objective-power")
-        hint = f" (only an objective power of {power})" if power else ""
-        raise MissingMppError(f"{path}: the file does not say its resolution, µm per pixel{hint}. {way_out}")
-    low, high = _PLAUSIBLE_MPP
-    if not (low <= x <= high and low <= y <= high):
-        raise MissingMppError(f"{path}: the resolution in the file, {x:g} × {y:g} µm per pixel, can't be. {way_out}")
-    if abs(x - y) > 0.01 * max(x, y):
-        raise SlideError(
-            f"{path}: pixels are not square: {x:g} µm per pixel along x, {y:g} along y. If one is wrong, give the "
-            "right resolution with --slide-mpp."
-        )
-    return (x + y) / 2
-
-
-def _number(properties: dict[str, str], key: str) -> float | None:
-    try:
-        value = float(properties[key])
-    except (KeyError, ValueError):
-        return None
-    return value if value > 0 and math.isfinite(value) else None
