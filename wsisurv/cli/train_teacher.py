@@ -65,7 +65,9 @@ def train_teacher(
     encoder: Annotated[
         str, typer.Option(help="Folder of the features, as `wsisurv embed` printed it.")
     ] = _DEFAULTS.encoder,
-    text_encoder: Annotated[str, typer.Option(help="Vectors of the statements.")] = _DEFAULTS.text_encoder,
+    text_encoder: Annotated[
+        str, typer.Option(help="Vectors of the statements, or tfidf, fitted on the cases trained on.")
+    ] = _DEFAULTS.text_encoder,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = _DEFAULTS.folds,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of the cross-fitting.")] = _DEFAULTS.repeats,

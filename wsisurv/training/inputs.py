@@ -1,6 +1,6 @@
 """What both training steps read: follow-up, bags and statements of a cohort, checked to belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError
 from wsisurv.formats.features import Features, read_features
 from wsisurv.formats.header import Header
+from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
+from wsisurv.models.text import Tfidf, fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings import fingerprint
 from wsisurv.survival.bags import PackedBags, pack
 from wsisurv.workspace import Workspace
@@ -33,6 +35,7 @@ class TrainingCases:
         site: hospital of each, or None.
         bags: float16 tiles of each case, its slides one after the other.
         statements: float32 (n_statements, n_dimensions) of each case, or None without a report.
+        tfidf: what made the statements' vectors, where that was fitted on these cases.
         n_slides: slides in all.
         names: name of each feature, empty where the encoder has none.
         embed_settings: what made the features (JSON object).
@@ -47,6 +50,7 @@ class TrainingCases:
     site: tuple[str | None, ...]
     bags: PackedBags
     statements: tuple[NDArray[np.float32] | None, ...]
+    tfidf: Tfidf | None
     n_slides: int
     names: tuple[str, ...]
     embed_settings: Mapping[str, Any]
@@ -75,7 +79,8 @@ def read_training_cases(
         workspace: where the files are.
         cohort: the cases.
         encoder: folder of the features.
-        text_encoder: name of the statements' vectors; a workspace without any vectors trains without reports.
+        text_encoder: name of the statements' vectors, or ``tfidf``, fitted here on these cases alone; a workspace
+            without any vectors trains without reports.
         allow_random_weights: take features of an encoder that was never trained.
 
     Raises:
@@ -100,7 +105,7 @@ def read_training_cases(
         )
     if events < FEW_EVENTS:
         warnings.append(f"only {events} events among {len(cases)} cases: expect little, and trust it less")
-    by_case, text_fingerprint = _read_statements(workspace, text_encoder)
+    read = _read_statements(workspace, text_encoder, {str(case.case_id) for case in cases})
     prints = {slide_id: slide.header.fingerprint for slide_id, slide in slides.items()}
     first = next(slide for slide in slides.values() if len(slide.features.values))
     return TrainingCases(
@@ -109,7 +114,8 @@ def read_training_cases(
         event=np.array([case.event for case in cases], dtype=np.bool_),
         site=tuple(case.site for case in cases),
         bags=pack([_bag(case, slides) for case in cases]),
-        statements=tuple(by_case.get(str(case.case_id)) for case in cases),
+        statements=tuple(read.by_case.get(str(case.case_id)) for case in cases),
+        tfidf=read.tfidf,
         n_slides=len(slides),
         names=first.features.names,
         embed_settings=first.header.settings,
@@ -117,7 +123,7 @@ def read_training_cases(
         inputs={
             "cohort": cohort.fingerprint,
             "features": fingerprint({}, prints),
-            "statements": text_fingerprint,
+            "statements": read.fingerprint,
         },
         warnings=tuple(warnings),
     )
@@ -182,13 +188,39 @@ def _differences(one: _Slide, other: _Slide) -> list[str]:
     ]
 
 
-def _read_statements(workspace: Workspace, text_encoder: str) -> tuple[dict[str, NDArray[np.float32]], str]:
+@dataclass(frozen=True)
+class _Statements:
+    """Vectors of each case that has statements, what they were made from, and tf-idf where it was fitted."""
+
+    by_case: Mapping[str, NDArray[np.float32]]
+    fingerprint: str
+    tfidf: Tfidf | None = None
+
+
+def _read_statements(workspace: Workspace, text_encoder: str, case_ids: Collection[str]) -> _Statements:
+    if text_encoder == "tfidf":
+        return _fit_tfidf(workspace, case_ids)
     path = workspace.vectors(text_encoder)
     if not path.exists():
         if others := sorted(file.stem for file in path.parent.glob("*.h5") if not file.name.startswith(".")):
             raise MissingArtifactError(
                 f"{path}: not there, but vectors of {', '.join(others)} are. Name one with --text-encoder."
             )
-        return {}, NO_STATEMENTS
+        return _Statements({}, NO_STATEMENTS)
     vectors, header = read_text_vectors(path)
-    return vectors.by_case(), header.fingerprint
+    return _Statements(vectors.by_case(), header.fingerprint)
+
+
+def _fit_tfidf(workspace: Workspace, case_ids: Collection[str]) -> _Statements:
+    """Tf-idf learned from the statements of these cases and of no others."""
+    records = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    texts = {
+        case_id: [statement_terms(statement) for statement in records[case_id].statements]
+        for case_id in sorted(case_ids)
+        if case_id in records and records[case_id].statements
+    }
+    tfidf = fit_tfidf([text for several in texts.values() for text in several])
+    if not tfidf.vocabulary:
+        return _Statements({}, NO_STATEMENTS)
+    vectors = {case_id: tfidf_vectors(tfidf, several) for case_id, several in texts.items()}
+    return _Statements(vectors, fingerprint({}, {case_id: records[case_id].fingerprint for case_id in texts}), tfidf)

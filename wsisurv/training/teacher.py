@@ -133,6 +133,8 @@ def train_teacher(
             raise ArtifactError(f"{folder}: another process is training this teacher. Wait for it to end.")
         teacher, guidance, result = _train(cases, settings, folder, device, progress)
         card = {"result": asdict(result), "encoder": settings.encoder, "text_encoder": settings.text_encoder}
+        if cases.tfidf is not None:
+            card["tfidf"] = {"terms": cases.tfidf.vocabulary, "idf": cases.tfidf.idf.tolist()}
         write_guidance(folder / "guidance.h5", guidance, wanted[folder / "guidance.h5"])
         write_model(
             folder / "teacher.h5", ModelFile(teacher.arrays(), card), wanted[folder / "teacher.h5"]
