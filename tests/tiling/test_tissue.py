@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wsisurv.tiling.tissue import find_ink, find_tissue, otsu
+from wsisurv.tiling.artefacts import find_ink
+from wsisurv.tiling.methods import View, otsu
+from wsisurv.tiling.tissue import find_tissue
 
 MPP = 8.0
 SIZE = 400  # 3.2 mm
@@ -100,7 +102,7 @@ def test_a_small_biopsy_ringed_by_a_thick_pen_is_kept_and_the_ring_is_not() -> N
 @given(h=st.floats(0, 2), e=st.floats(0, 2))
 def test_no_mixture_of_haematoxylin_and_eosin_is_ink(h: float, e: float) -> None:
     view = np.broadcast_to(stained(h, e), (40, 40, 3))
-    assert not find_ink(view, MPP).any()
+    assert not find_ink(View(np.ascontiguousarray(view), MPP)).any()
 
 
 @pytest.mark.parametrize("mpp", [4.0, 8.0, 16.0])
