@@ -73,6 +73,8 @@ class ReportSettings(Settings):
     """sha256 of prompt and schema; None for ``rules``."""
     rules_version: int | None = None
     """Version of the embedded rules; None for ``ollama``."""
+    proof_version: int | None = None
+    """Version of the proof that every statement has passed."""
     keep: Literal["morphology", "all"] = "morphology"
     """Keep what H&E morphology can show, or every finding."""
     options: dict[str, int | float | bool] = Field(default_factory=dict)

@@ -17,6 +17,9 @@ from wsisurv.reports.reading import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]
+PROOF_VERSION = 1
+"""Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
+
 _MOST_SKIPPED = 3
 """Words of the report that an inexact match may pass over, in all."""
 _RANGE_WORDS = frozenset({"to", "or", "of", "x", "through"})

@@ -90,7 +90,7 @@ Rules
 - text: the finding restated briefly, in the words of the evidence where you can. No number, grade or amount that
   the evidence does not say.
 - polarity: "present"; "absent" when the report says that it is not there (absence matters as much as presence);
-  "uncertain" when the report doubts or could not assess it.
+  "uncertain" when the report doubts or could not assess it. A margin or node that is free of tumour is "absent".
 - One finding, one statement: split sentences that hold several. Do not repeat a finding.
 - {others}
 - A report without any finding gives an empty list.

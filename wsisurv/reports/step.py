@@ -18,7 +18,7 @@ from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_rejected, read_statements
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
 from wsisurv.reports.embed import TextEncoder, open_text_encoder
-from wsisurv.reports.grounding import Extraction, ground
+from wsisurv.reports.grounding import PROOF_VERSION, Extraction, ground
 from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
@@ -153,7 +153,9 @@ def _opened(
 ) -> Iterator[_Backend]:
     """The backend that was asked for, and no other."""
     if settings.backend == "rules":
-        filled = ReportSettings(backend="rules", keep=settings.keep, rules_version=RULES_VERSION)
+        filled = ReportSettings(
+            backend="rules", keep=settings.keep, rules_version=RULES_VERSION, proof_version=PROOF_VERSION
+        )
         yield _Backend(filled, lambda text: extract_rules(text, keep=settings.keep), lambda: None)
         return
     with Server(
@@ -170,6 +172,7 @@ def _opened(
                 "model_digest": model.digest,
                 "prompt": prompt_sha256(settings.keep),
                 "rules_version": None,
+                "proof_version": PROOF_VERSION,
                 "options": {**plan.options, "passage_chars": plan.passage_chars},
             }
         )
