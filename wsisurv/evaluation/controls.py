@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
-from wsisurv.survival.metrics import fit_cox
+from wsisurv.survival.cox import fit_cox
 
 _RIDGE = 0.01
 """Small, on standardised columns: keeps a rare stage without events finite and moves the others little."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import MetricError
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.risks import Risk
-from wsisurv.survival.metrics import logrank
+from wsisurv.survival.kaplan_meier import logrank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

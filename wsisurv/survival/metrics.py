@@ -1,17 +1,19 @@
-"""Figures of a risk model against follow-up. ``log_hazard`` is higher for worse, everywhere; arguments by name only.
+"""Concordance of risk models with follow-up, and bootstrap intervals of any figure.
 
-lifelines computes what it computes well (Harrell's concordance in O(n log n), log-rank, Cox); the bootstrap is our own,
-because a thousand resamples through it take a hundred times as long as comparing all pairs once and weighting cases.
+``log_hazard`` is higher for worse, everywhere; arguments by name only. lifelines computes Harrell's concordance, in
+O(n log n); its bootstrap is our own, because a thousand resamples through lifelines take a hundred times as long as
+comparing all pairs once and weighting cases. Figures that also follow censoring are in ``dynamic``, those of
+probabilities in ``calibration``.
 """
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
+from wsisurv.survival.follow_up import FollowUp, checked, require_pairs, require_same_length
 
 _ROWS = 512
 """Cases with an event whose pairs are held at once; bounds memory at ``_ROWS · n`` numbers."""
@@ -29,7 +31,7 @@ class Interval:
         low: lower end.
         high: upper end.
         resamples: resamples that the ends were taken from.
-        dropped: resamples without a comparable pair, left out.
+        dropped: resamples that can't give the figure (no comparable pair), left out.
     """
 
     value: float
@@ -41,12 +43,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Concordance of several models on the same resamples.
+    """A figure of several models on the same resamples.
 
     Attributes:
         value: float64 (n_models,), on the cases as they are.
         resampled: float64 (n_models, n_resamples - dropped), column by column the same resample.
-        dropped: resamples without a comparable pair, left out.
+        dropped: resamples that can't give the figure (no comparable pair), left out.
     """
 
     value: NDArray[np.float64]
@@ -54,11 +56,11 @@ class Resampled:
     dropped: int
 
     def interval(self, model: int, level: float = 0.95) -> Interval:
-        """Percentile interval of one model's concordance."""
+        """Percentile interval of one model's figure."""
         return self._interval(float(self.value[model]), self.resampled[model], level)
 
     def difference(self, model: int, other: int, level: float = 0.95) -> Interval:
-        """Percentile interval of the concordance of ``model`` minus that of ``other``, resample by resample."""
+        """Percentile interval of the figure of ``model`` minus that of ``other``, resample by resample."""
         value = float(self.value[model] - self.value[other])
         return self._interval(value, self.resampled[model] - self.resampled[other], level)
 
@@ -67,29 +69,6 @@ class Resampled:
             raise MetricError(f"level is {level}, not between 0 and 1")
         low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
         return Interval(value, float(low), float(high), len(resampled), self.dropped)
-
-
-@dataclass(frozen=True)
-class LogRank:
-    """Log-rank test of equal survival in all groups.
-
-    Attributes:
-        p: two-sided p-value.
-        statistic: chi-squared.
-        degrees_of_freedom: groups minus one.
-    """
-
-    p: float
-    statistic: float
-    degrees_of_freedom: int
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Coefficient of a Cox regression on one variable, with its standard error."""
-
-    value: float
-    se: float
 
 
 def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
@@ -111,8 +90,8 @@ def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> 
     """
     from lifelines.utils import concordance_index
 
-    data = _checked(log_hazard, time, event)
-    _require_pairs(data)
+    data = checked(log_hazard, time, event)
+    require_pairs(data)
     return float(concordance_index(data.times, -data.risks[0], data.events))
 
 
@@ -170,7 +149,7 @@ def paired_bootstrap(
     Raises:
         MetricError: as ``bootstrap``.
     """
-    _same_length(log_hazard, other)
+    require_same_length(log_hazard, other)
     both = np.stack([np.asarray(log_hazard), np.asarray(other)])
     return resample_concordance(log_hazard=both, time=time, event=event, resamples=resamples, seed=seed).difference(
         0, 1, level
@@ -196,8 +175,8 @@ def resample_concordance(
     Raises:
         MetricError: as ``concordance``, or more than half of the resamples have no comparable pair.
     """
-    data = _checked(log_hazard, time, event)
-    _require_pairs(data)
+    data = checked(log_hazard, time, event)
+    require_pairs(data)
     if resamples < 1:
         raise MetricError(f"{resamples} resamples: at least one is needed")
     n_cases = len(data.times)
@@ -215,13 +194,40 @@ def resample_concordance(
     return Resampled(whole.score[:, 0] / whole.pairs[0], score[:, kept] / pairs[kept], dropped)
 
 
-@dataclass(frozen=True)
-class _FollowUp:
-    """Checked input: log hazards (n_models, n), times (n,), events (n,)."""
+def resample(
+    figure: Callable[[NDArray[np.int64]], ArrayLike], *, n_cases: int, resamples: int = 1000, seed: int = 0
+) -> Resampled:
+    """Any figure on the cases as they are and on resamples of them, the same as ``resample_concordance`` draws.
 
-    risks: NDArray[np.float64]
-    times: NDArray[np.float64]
-    events: NDArray[np.bool_]
+    Args:
+        figure: takes numbers of cases, int64 (n_cases,), the same case more than once; gives one number, or one for
+            each model (n_models,). A MetricError of a resample drops it; of the cases as they are, it goes through.
+        n_cases: how many there are.
+        resamples: how many.
+        seed: of the draws.
+
+    Raises:
+        MetricError: no case or no resample; the cases can't give the figure, or more than half of the resamples can't.
+    """
+    if n_cases < 1 or resamples < 1:
+        raise MetricError(f"{resamples} resamples of {n_cases} cases: at least one of each is needed")
+    cases = np.arange(n_cases)
+    value = np.atleast_1d(np.asarray(figure(cases), dtype=np.float64))
+    columns: list[NDArray[np.float64]] = []
+    reason = ""
+    for weights in _draws(n_cases, resamples, seed):
+        for copies in weights:
+            drawn = np.repeat(cases, copies.astype(np.int64))
+            try:
+                columns.append(np.atleast_1d(np.asarray(figure(drawn), dtype=np.float64)))
+            except MetricError as error:
+                reason = str(error)
+    dropped = resamples - len(columns)
+    if dropped > _MAX_DROPPED * resamples:
+        raise MetricError(
+            f"{dropped} of {resamples} bootstrap resamples can't give the figure, the last since: {reason}"
+        )
+    return Resampled(value, np.stack(columns, axis=1), dropped)
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ class _Count:
     score: NDArray[np.float64]
 
 
-def _count(weights: NDArray[np.float32], data: _FollowUp) -> _Count:
+def _count(weights: NDArray[np.float32], data: FollowUp) -> _Count:
     """Count pairs with cases weighted by each row of ``weights`` (n_resamples, n).
 
     Row sums are whole numbers below 2^24 (twice the scores, so that a tie is 1), exact in float32.
@@ -262,138 +268,3 @@ def _draws(n_cases: int, resamples: int, seed: int) -> Iterator[NDArray[np.float
         for row in weights:
             row[:] = np.bincount(rng.integers(n_cases, size=n_cases), minlength=n_cases)
         yield weights
-
-
-def logrank(*, group: ArrayLike, time: ArrayLike, event: ArrayLike) -> LogRank:
-    """Log-rank test over two or more groups.
-
-    Args:
-        group: (n,), label of each case's group.
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-
-    Raises:
-        MetricError: as ``concordance`` for the values; fewer than two groups, or no event at all.
-
-    Source: Mantel N. Cancer Chemotherapy Reports 1966;50:163-170.
-    """
-    from lifelines.statistics import multivariate_logrank_test
-
-    labels = np.asarray(group)
-    _same_length(labels, time)
-    data = _checked(np.zeros(len(labels)), time, event)
-    groups = np.unique(labels)
-    if len(groups) < 2:
-        raise MetricError(f"log-rank needs two groups, and all {len(labels)} cases are in {list(groups)}")
-    if not data.events.any():
-        raise MetricError(f"log-rank needs an event, and none of {len(labels)} cases has one")
-    result = multivariate_logrank_test(data.times, labels, data.events)
-    return LogRank(float(result.p_value), float(result.test_statistic), len(groups) - 1)
-
-
-def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> Slope:
-    """Slope of a Cox regression of follow-up on ``log_hazard`` (Efron ties): 1 for a calibrated model, 0 for noise.
-
-    Args:
-        log_hazard: (n,), higher is worse.
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-
-    Raises:
-        MetricError: as ``concordance``; equal log hazards, or a fit that does not converge (perfect separation).
-
-    Source: van Houwelingen HC. Statistics in Medicine 2000;19:3401-3415 (calibration slope).
-    """
-    risk = _checked(log_hazard, time, event).risks[0]
-    if risk.size and risk.std() == 0:
-        raise MetricError(f"all {len(risk)} log hazards are {risk[0]:g}: there is no slope")
-    fit = fit_cox(variables=risk[:, None], time=time, event=event)
-    return Slope(float(fit.coefficients[0]), float(fit.se[0]))
-
-
-@dataclass(frozen=True)
-class CoxFit:
-    """A fitted Cox model.
-
-    Attributes:
-        coefficients: float64 (n_variables,), log hazard ratio per unit; 0 for a constant variable.
-        se: float64 (n_variables,), standard errors; NaN for a constant variable.
-    """
-
-    coefficients: NDArray[np.float64]
-    se: NDArray[np.float64]
-
-
-def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike, ridge: float = 0.0) -> CoxFit:
-    """Cox regression with Efron ties through lifelines, on standardised variables.
-
-    Args:
-        variables: (n, n_variables).
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-        ridge: λ of the penalty n·λ/2·Σβ², β per standard deviation.
-
-    Raises:
-        MetricError: as ``concordance``; or the fit does not converge.
-
-    Source: Cox DR. Journal of the Royal Statistical Society B 1972;34:187-220.
-    """
-    import pandas as pd
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
-
-    data = _checked(np.asarray(variables).T, time, event)
-    _require_pairs(data)
-    scale = data.risks.std(axis=1)
-    varies = scale > 1e-12 * np.abs(data.risks).max(axis=1)
-    coefficients, se = np.zeros(len(scale)), np.full(len(scale), np.nan)
-    if not varies.any():
-        return CoxFit(coefficients, se)
-    centred = data.risks[varies] - data.risks[varies].mean(axis=1, keepdims=True)
-    table = pd.DataFrame((centred / scale[varies, None]).T).assign(time=data.times, event=data.events)
-    try:
-        with warnings.catch_warnings():
-            # lifelines warns of collinear or rare columns, which a ridge mends; of a fit that failed it only warns too
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
-            fit = CoxPHFitter(penalizer=ridge).fit(table, "time", "event")
-    except (ConvergenceError, ConvergenceWarning) as error:
-        raise MetricError(f"the Cox regression of {len(data.times)} cases does not converge: {error}") from error
-    coefficients[varies] = fit.params_.to_numpy() / scale[varies]
-    se[varies] = fit.standard_errors_.to_numpy() / scale[varies]
-    return CoxFit(coefficients, se)
-
-
-def _same_length(one: ArrayLike, other: ArrayLike) -> None:
-    if np.shape(one) != np.shape(other):
-        raise MetricError(f"lengths differ: {np.shape(one)} and {np.shape(other)}")
-
-
-def _checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> _FollowUp:
-    """The input as arrays, or a MetricError that says which case is wrong."""
-    risks = np.atleast_2d(np.asarray(log_hazard, dtype=np.float64))
-    times, raw_events = np.asarray(time, dtype=np.float64), np.asarray(event)
-    if risks.ndim != 2 or times.ndim != 1 or not risks.shape[1] == len(times) == raw_events.size:
-        raise MetricError(
-            f"lengths differ: log_hazard {np.shape(log_hazard)}, time {times.shape}, event {raw_events.shape}"
-        )
-    if not np.isfinite(risks).all():
-        model, case = np.argwhere(~np.isfinite(risks))[0]
-        raise MetricError(f"log_hazard of case {case} is {risks[model, case]}")
-    if (bad := np.flatnonzero(~np.isfinite(times) | (times <= 0))).size:
-        raise MetricError(f"time of case {bad[0]} is {times[bad[0]]}, not a positive number")
-    if (bad := np.flatnonzero((raw_events != 0) & (raw_events != 1))).size:
-        raise MetricError(f"event of case {bad[0]} is {raw_events[bad[0]]!r}, not true or false")
-    return _FollowUp(risks, times, raw_events.astype(bool))
-
-
-def _require_pairs(data: _FollowUp) -> None:
-    """Where any event has a comparable partner, the earliest one has."""
-    if data.events.any():
-        first = data.times[data.events].min()
-        if ((data.times > first) | (~data.events & (data.times == first))).any():
-            return
-    raise MetricError(
-        f"no comparable pair in {len(data.times)} cases with {int(data.events.sum())} events: nobody was followed "
-        "beyond an event"
-    )

@@ -11,8 +11,8 @@ from wsisurv.errors import MetricError
 from wsisurv.models.teacher import TextBranch, TextEnsemble, fit_text_scaling
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.bags import pack
+from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import cox_loss
-from wsisurv.survival.metrics import cox_slope
 from wsisurv.survival.splits import make_folds
 from wsisurv.training.loop import Log, minimise, seeded
 

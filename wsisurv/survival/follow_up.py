@@ -1,0 +1,119 @@
+"""Follow-up of cases as arrays, checked once and in one place."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.errors import MetricError
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Checked follow-up.
+
+    Attributes:
+        risks: float64 (n_models, n), log hazards.
+        times: float64 (n,), positive.
+        events: bool (n,).
+    """
+
+    risks: NDArray[np.float64]
+    times: NDArray[np.float64]
+    events: NDArray[np.bool_]
+
+
+def checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
+    """Give the input as arrays.
+
+    Args:
+        log_hazard: (n,) or (n_models, n).
+        time: (n,).
+        event: (n,), bool or 0/1.
+
+    Raises:
+        MetricError: lengths differ, a value is not finite, a time not positive, or an event not 0/1; it says which.
+    """
+    risks = np.atleast_2d(np.asarray(log_hazard, dtype=np.float64))
+    times, raw_events = np.asarray(time, dtype=np.float64), np.asarray(event)
+    if risks.ndim != 2 or times.ndim != 1 or raw_events.shape != times.shape or risks.shape[1] != len(times):
+        raise MetricError(
+            f"lengths differ: log_hazard {np.shape(log_hazard)}, time {times.shape}, event {raw_events.shape}"
+        )
+    if not np.isfinite(risks).all():
+        model, case = np.argwhere(~np.isfinite(risks))[0]
+        raise MetricError(f"log_hazard of case {case} is {risks[model, case]}")
+    if (bad := np.flatnonzero(~np.isfinite(times) | (times <= 0))).size:
+        raise MetricError(f"time of case {bad[0]} is {times[bad[0]]}, not a positive number")
+    if (bad := np.flatnonzero((raw_events != 0) & (raw_events != 1))).size:
+        raise MetricError(f"event of case {bad[0]} is {raw_events[bad[0]]!r}, not true or false")
+    return FollowUp(risks, times, raw_events.astype(bool))
+
+
+def checked_follow_up(time: ArrayLike, event: ArrayLike) -> FollowUp:
+    """Give times and events as arrays, without a risk (zeros).
+
+    Raises:
+        MetricError: as ``checked``, or there is no case.
+    """
+    data = checked(np.zeros(np.shape(time)), time, event)
+    if not len(data.times):
+        raise MetricError("follow-up of no case at all")
+    return data
+
+
+def require_same_length(one: ArrayLike, other: ArrayLike) -> None:
+    """Refuse arrays of two shapes.
+
+    Raises:
+        MetricError: shapes differ.
+    """
+    if np.shape(one) != np.shape(other):
+        raise MetricError(f"lengths differ: {np.shape(one)} and {np.shape(other)}")
+
+
+def require_pairs(data: FollowUp) -> None:
+    """Refuse follow-up without a comparable pair. Where any event has a partner, the earliest one has.
+
+    Raises:
+        MetricError: nobody was followed beyond an event.
+    """
+    if data.events.any():
+        first = data.times[data.events].min()
+        if ((data.times > first) | (~data.events & (data.times == first))).any():
+            return
+    raise MetricError(
+        f"no comparable pair in {len(data.times)} cases with {int(data.events.sum())} events: nobody was followed "
+        "beyond an event"
+    )
+
+
+def checked_horizons(horizons: ArrayLike, data: FollowUp) -> NDArray[np.float64]:
+    """Give horizons as float64 (m,).
+
+    Raises:
+        MetricError: none, not ascending, not positive, or one that nobody was followed beyond.
+    """
+    at = np.atleast_1d(np.asarray(horizons, dtype=np.float64))
+    if at.ndim != 1 or not at.size or not np.isfinite(at).all() or at[0] <= 0 or (np.diff(at) <= 0).any():
+        raise MetricError(f"horizons {at.tolist()}: positive, ascending times are needed")
+    if at[-1] >= data.times.max():
+        raise MetricError(
+            f"horizon {at[-1]:g}, but nobody was followed beyond {data.times.max():g}: shorten the horizons"
+        )
+    return at
+
+
+def checked_survival(survival: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Give predicted survival as float64 of this shape.
+
+    Raises:
+        MetricError: another shape, or a value that is no probability; it says which case.
+    """
+    values = np.asarray(survival, dtype=np.float64)
+    if values.shape != shape:
+        raise MetricError(f"predicted survival is of shape {values.shape}; {shape} is needed")
+    wrong = np.argwhere(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        raise MetricError(f"predicted survival of case {wrong[0][0]} is {values[tuple(wrong[0])]}, not between 0 and 1")
+    return values
