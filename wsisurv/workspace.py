@@ -71,8 +71,8 @@ class Workspace:
         return self.root / "reports" / "rejected.jsonl"
 
     def vectors(self, text_encoder: str) -> Path:
-        """Vectors of the statements by a text encoder."""
-        return self.root / "reports" / "vectors" / f"{text_encoder}.h5"
+        """Vectors of the statements by a text encoder; ``ollama:some/model`` becomes ``ollama-some-model.h5``."""
+        return self.root / "reports" / "vectors" / f"{text_encoder.replace(':', '-').replace('/', '-')}.h5"
 
     def cohort(self, name: str) -> Path:
         """Folder of a cohort: cohort.csv, audit.json, teacher.h5, guidance.h5, student.h5, risk.csv and others."""
@@ -143,6 +143,29 @@ class Check:
 
     state: State
     changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a step would do with one item, as ``--dry-run`` shows it.
+
+    Attributes:
+        id: the item.
+        source: its input.
+        state: of what is there already; None where that can't be told.
+        changes: what differs, where it is stale.
+        tiles: how many; where tissue was not looked at yet, at most.
+        bytes: what the output takes; None where that is not known.
+        problem: why it would fail, or empty.
+    """
+
+    id: str
+    source: Path
+    state: State | None = None
+    changes: tuple[str, ...] = ()
+    tiles: int | None = None
+    bytes: int | None = None
+    problem: str = ""
 
 
 def check(path: Path, wanted: Header) -> Check:

@@ -9,6 +9,7 @@ from wsisurv import __version__
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
+    "check",
     "tile",
     "embed",
     "extract-report",

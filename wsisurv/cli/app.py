@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wsisurv import __version__
+from wsisurv.cli.check import check
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
 from wsisurv.cli.embed import embed
@@ -46,7 +47,7 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
-for command in (demo, tile, embed, extract_report, train_teacher, distill, predict, evaluate_reports):
+for command in (demo, check, tile, embed, extract_report, train_teacher, distill, predict, evaluate_reports):
     app.command()(command)
 app.command("import")(import_features)
 

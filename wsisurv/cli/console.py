@@ -1,12 +1,23 @@
 """What a person sees while a command runs and when it ends."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from wsisurv.workspace import Progress, Summary
 
@@ -14,9 +25,21 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class _Rate(ProgressColumn):
+    """Items a second, or a minute where that is less than one a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate as text; empty until it is known."""
+        return Text(_rate(task.speed) if task.speed else "")
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:.1f}/s" if a_second >= 1 else f"{60 * a_second:.1f}/min"
+
+
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar on stderr (items, time spent, time left) while the block runs; gives the function that moves it.
+    """Show a bar on stderr (items, rate, time spent, time left) while the block runs; gives the function that moves it.
 
     On a terminal the bar is live; elsewhere (a log file) about ten plain lines are printed instead.
     """
@@ -27,6 +50,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[what]}", markup=False),
@@ -41,14 +65,19 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 
 def _lines(title: str) -> Progress:
-    shown = -1
+    shown, start, first = -1, time.monotonic(), 0
 
     def move(done: int, total: int, what: str) -> None:
-        nonlocal shown
+        nonlocal shown, start, first
         tenth = 10 * done // total if total else 10
+        if shown < 0:
+            start, first = time.monotonic(), done
         if tenth > shown:
             shown = tenth
-            err.print(f"{title}: {done}/{total} {what}".rstrip(), markup=False)
+            spent = time.monotonic() - start
+            rate = (done - first) / spent if spent > 1 else 0.0  # what was done before says nothing of what is left
+            left = f"{_rate(rate)}, {timedelta(seconds=round((total - done) / rate))} left" if rate else ""
+            err.print(" · ".join(part for part in (f"{title}: {done}/{total}", left, what) if part), markup=False)
 
     return move
 
@@ -84,3 +113,11 @@ def warn(line: str) -> None:
 def number(value: float | None, sign: str = "") -> str:
     """A figure for a table, three decimals; a dash where it is undefined."""
     return "–" if value is None else f"{value:{sign}.3f}"
+
+
+def size(n_bytes: int) -> str:
+    """Bytes for a person: 1.2 GB."""
+    value, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}"

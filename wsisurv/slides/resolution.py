@@ -7,7 +7,7 @@ next), so it serves only where a user asks for it.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsisurv.errors import MissingMppError, SlideError
@@ -71,6 +71,33 @@ class Objective:
     def mpp(self) -> float:
         """The resolution that goes with it by convention, 10 / power: only where a user asks for that."""
         return _OBJECTIVE_UM / self.power
+
+
+@dataclass(frozen=True)
+class GivenMpp:
+    """What a user says of resolution, where files don't say or are wrong.
+
+    Attributes:
+        every: µm per pixel of every slide.
+        by_slide: µm per pixel by slide_id; goes before ``every``.
+        from_objective: where the file states no resolution that can be, take 10 / objective power.
+    """
+
+    every: float | None = None
+    by_slide: Mapping[str, float] = field(default_factory=dict)
+    from_objective: bool = False
+
+    def of(self, slide_id: str, properties: Mapping[str, str]) -> Resolution | None:
+        """What is to be used instead of the file's own resolution; None where the file's stands."""
+        if slide_id in self.by_slide:
+            return Resolution(self.by_slide[slide_id], self.by_slide[slide_id], "the table given")
+        if self.every is not None:
+            return Resolution(self.every, self.every, "--slide-mpp")
+        stated = find_resolution(properties)
+        objective = find_objective(properties)
+        if self.from_objective and objective and not (stated and stated.plausible):
+            return Resolution(objective.mpp, objective.mpp, f"10 / objective power of {objective.power:g}")
+        return None
 
 
 def find_resolution(properties: Mapping[str, str]) -> Resolution | None:

@@ -1,0 +1,128 @@
+"""``wsisurv check``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from wsisurv.cli.console import err, out, progress_bar, size
+from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.cohort import match_case, read_slide_map, read_table
+from wsisurv.errors import CohortError
+from wsisurv.formats.atomic import write_jsonl
+from wsisurv.settings import TileSettings, parse_settings
+
+if TYPE_CHECKING:
+    from wsisurv.tiling.check import CheckReport
+
+_DEFAULTS = TileSettings()
+_WIDTH = 200  # of the table in a log file
+
+
+def check(
+    slides: Annotated[
+        list[Path], typer.Argument(help="Slide files, or folders searched for every format that OpenSlide reads.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="All figures as JSONL, a line a slide.", dir_okay=False)
+    ] = None,
+    tile_px: Annotated[int, typer.Option(help="Side of a tile, pixels at --tile-mpp.")] = _DEFAULTS.tile_px,
+    tile_mpp: Annotated[float, typer.Option(help="Resolution of a tile, µm per pixel.")] = _DEFAULTS.tile_mpp,
+    overlap_px: Annotated[int, typer.Option(help="Pixels that neighbours share.")] = _DEFAULTS.overlap_px,
+    encoder: Annotated[str, typer.Option(help="Encoder whose features the space is reckoned for.")] = "histomics",
+    slide_mpp: SlideMppOption = None,
+    mpp_table: MppTableOption = None,
+    mpp_from_objective: MppFromObjectiveOption = False,
+    clinical: Annotated[
+        Path | None, typer.Option(help="Follow-up table: list slides without a case and cases without a slide.")
+    ] = None,
+    case: Annotated[str, typer.Option(help="Column of the case.")] = "case_id",
+    slide_map: Annotated[Path | None, typer.Option(help="Table slide_id,case_id.", dir_okay=False)] = None,
+) -> None:
+    """Before step 1: say what each slide is and what would fail, from headers alone.
+
+    Reads the headers of the slides, no pixels: a thousand take seconds. Writes nothing, but for --output. Exit code 1
+    when `tile` would fail on a slide.
+    """
+    from wsisurv.embedding.plan import count_features
+    from wsisurv.slides.resolution import GivenMpp
+    from wsisurv.tiling.check import check_slides
+
+    settings = parse_settings(
+        TileSettings, {"tile_px": tile_px, "tile_mpp": tile_mpp, "overlap_px": overlap_px, "slide_mpp": slide_mpp}
+    )
+    n_features = count_features(encoder)
+    given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
+    with progress_bar("check") as progress:
+        report = check_slides(slides, settings, given, n_features=n_features, progress=progress)
+    if clinical is not None:
+        report = _with_cases(report, clinical, case, read_slide_map(slide_map) if slide_map else None)
+    if output is not None:
+        write_jsonl(output, (slide.as_json() for slide in report.slides))
+
+    wide = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
+    wide.print(_table(report, with_case=clinical is not None))
+    for slide in report.slides:
+        for problem in slide.problems:
+            err.print(f"would fail: {slide.slide_id}: {problem}", markup=False, style="red")
+        for note in slide.notes:
+            err.print(f"note: {slide.slide_id}: {note}", markup=False)
+    for note in report.notes:
+        err.print(f"note: {note}", markup=False)
+    space = f"tiles {size(report.total('tiles_bytes'))}"
+    space += f", features of {encoder} {size(report.total('features_bytes'))}" if n_features else ""
+    out.print(
+        f"check: {len(report.slides)} slides, {report.failing} would fail · at most {report.total('tiles_at_most')} "
+        f"tiles ({space}): from the slides' size, tissue is not looked at",
+        markup=False,
+    )
+    if report.failing:
+        raise typer.Exit(1)
+
+
+def _with_cases(
+    report: "CheckReport", clinical: Path, column: str, slide_map: Mapping[str, str] | None
+) -> "CheckReport":
+    """Say whose each slide is; follow-up is not looked at: that is train-teacher's audit."""
+    from wsisurv.tiling.check import check_cases
+
+    rows = read_table(clinical)
+    if rows and column not in rows[0]:
+        raise CohortError(
+            f"{clinical}: no column {column!r}; it has {', '.join(rows[0])}. Name the right one with --case."
+        )
+    case_ids = {row[column] for row in rows}
+    slide_ids = {slide.slide_id for slide in report.slides}
+    found = {one: slide_map.get(one) if slide_map is not None else match_case(one, case_ids) for one in slide_ids}
+    case_of = {slide_id: case_id for slide_id, case_id in found.items() if case_id in case_ids and case_id}
+    return check_cases(report, case_of, sorted(case_ids - set(case_of.values())))
+
+
+def _table(report: "CheckReport", *, with_case: bool) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("slide", *(["case"] if with_case else []), "format"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "levels", "mpp"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    for name in ("objective", "tiles ≤"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for slide in report.slides:
+        table.add_row(
+            slide.slide_id,
+            *([slide.case_id or "–"] if with_case else []),
+            slide.format or "does not open",
+            "–" if slide.width is None else f"{slide.width} × {slide.height}",
+            "–" if slide.levels is None else str(slide.levels),
+            "–" if slide.mpp is None else f"{slide.mpp:.4g}",
+            slide.mpp_source or "–",
+            "–" if slide.objective is None else f"{slide.objective:g}×",
+            "–" if slide.tiles_at_most is None else str(slide.tiles_at_most),
+            "fails" if slide.problems else "see note" if slide.notes else "",
+            style="red" if slide.problems else None,
+        )
+    return table

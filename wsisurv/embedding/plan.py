@@ -1,0 +1,70 @@
+"""What ``embed`` would do: nothing is loaded, read from a slide or written."""
+
+from collections.abc import Sequence
+
+from wsisurv.embedding.table import HISTOMICS, find_spec
+from wsisurv.errors import ArtifactError, InputError
+from wsisurv.formats.features import FORMAT
+from wsisurv.formats.header import make_header
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.settings import EmbedSettings
+from wsisurv.workspace import Planned, State, Workspace, check
+
+_FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes
+_TILE_BYTES = 16  # the coordinates of a tile
+_FEATURE_BYTES = 2  # float16
+
+
+def count_features(encoder: str) -> int | None:
+    """Features a tile of an encoder; None where only building it would tell (``timm:NAME``).
+
+    Raises:
+        SettingsError: no such encoder.
+    """
+    spec = find_spec(encoder)
+    if encoder == HISTOMICS:
+        from wsisurv.embedding.encoder import HistomicsEncoder  # SciPy takes a moment
+
+        return HistomicsEncoder.n_features
+    return None if spec is None else spec.n_features
+
+
+def features_bytes(tiles: int, n_features: int) -> int:
+    """About what the features of so many tiles take on disk."""
+    return _FILE_BYTES + tiles * (_TILE_BYTES + _FEATURE_BYTES * n_features)
+
+
+def plan_embed(workspace: Workspace, settings: EmbedSettings) -> Sequence[Planned]:
+    """Every tiled slide, with what is there already and how much is to be done.
+
+    Args:
+        workspace: reads the headers in ``tiles/`` and ``features/``.
+        settings: as ``resolve_settings`` makes them.
+
+    Raises:
+        InputError: nothing is tiled.
+        SettingsError: no such encoder.
+    """
+    n_features = count_features(settings.encoder)
+    slide_ids = workspace.tiled_slides()
+    if not slide_ids:
+        raise InputError(f"{workspace.root / 'tiles'}: no tiled slide. Run `wsisurv tile SLIDES…` first.")
+    plan = []
+    for slide_id in slide_ids:
+        path = workspace.tiles(slide_id)
+        try:
+            tiles, header = read_tiles(path)
+        except ArtifactError as error:
+            plan.append(Planned(slide_id, path, problem=str(error)))
+            continue
+        seen = check(
+            workspace.features(settings.folder, slide_id),
+            make_header(FORMAT, settings, {"tiles": header.fingerprint}),
+        )
+        gone = (
+            "" if tiles.slide_path.exists() or seen.state is State.DONE else f"{tiles.slide_path}: not there any more"
+        )
+        n_tiles = len(tiles.coords)
+        n_bytes = None if n_features is None else features_bytes(n_tiles, n_features)
+        plan.append(Planned(slide_id, tiles.slide_path, seen.state, seen.changes, n_tiles, n_bytes, gone))
+    return plan
