@@ -11,7 +11,7 @@ from wsisurv.formats.statements import ReportRecord
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports.grounding import ground
 from wsisurv.reports.rules import extract_rules
-from wsisurv.reports.vectors import vectors_path, write_vectors
+from wsisurv.reports.vectors import write_vectors
 from wsisurv.workspace import Workspace
 
 REPORTS = {
@@ -79,7 +79,7 @@ def test_an_encoder_of_language_is_given_sentences(workspace: Workspace) -> None
         return np.arange(len(texts) * 3, dtype=np.float32).reshape(len(texts), 3)
 
     path = write_vectors(workspace, "ollama:some/model", encode=encode, digest="d1")
-    assert path == vectors_path(workspace, "ollama:some/model")
+    assert path == workspace.vectors("ollama-some-model")
     assert path.name == "ollama-some-model.h5"
     assert seen[-1] == "necrosis, absent: No necrosis is seen"
     write_vectors(workspace, "ollama:some/model", encode=encode, digest="d1")

@@ -23,7 +23,7 @@ from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
 from wsisurv.reports.sources import Reports, read_reports
-from wsisurv.reports.vectors import vectors_path, write_vectors
+from wsisurv.reports.vectors import write_vectors
 from wsisurv.settings import ReportSettings, changed_settings, fingerprint
 from wsisurv.workspace import (
     Failure,
@@ -131,7 +131,7 @@ def _write_vectors(workspace: Workspace, name: str, encoder: TextEncoder | None,
     summary.notes.extend([encoder.license_note] if encoder.license_note else [])
     if encoder.refused:
         words = f"{len(encoder.refused)} statements have no vector: {encoder.refused[0]}"
-        failure = make_failure(name, vectors_path(workspace, name), BackendError(words), encoder.digest)
+        failure = make_failure(name, workspace.vectors(name), BackendError(words), encoder.digest)
         _fail(workspace, summary, failure)
 
 

@@ -19,11 +19,6 @@ Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to float32 (n_texts, n_dimensions); a row of NaN for a text that the encoder refuses."""
 
 
-def vectors_path(workspace: Workspace, text_encoder: str) -> Path:
-    """File of an encoder's vectors; ``ollama:nomic-embed-text`` becomes ``ollama-nomic-embed-text.h5``."""
-    return workspace.vectors(text_encoder.replace(":", "-").replace("/", "-"))
-
-
 def statement_sentence(statement: Statement) -> str:
     """Write a statement for an encoder that reads language, with its category and polarity in words."""
     return f"{statement.category.replace('_', ' ')}, {statement.polarity}: {statement.text}"
@@ -58,7 +53,7 @@ def write_vectors(
     if text_encoder == "hashing":
         settings["dimensions"] = str(HASHING_DIMENSIONS)
     header = make_header(FORMAT, settings, {"statements": statements_fingerprint(statements)})
-    path = vectors_path(workspace, text_encoder)
+    path = workspace.vectors(text_encoder)
     if check(path, header).state is State.DONE:
         return path
     values = (
