@@ -1,6 +1,8 @@
 """Follow-up of made-up cases."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,3 +28,12 @@ def follow_up(n: int, seed: int, *, distinct: int = 1000) -> Cases:
 def make_cases() -> Callable[..., Cases]:
     """``make_cases(n, seed, distinct=1000)``: log_hazard, time and event of n cases."""
     return follow_up
+
+
+@pytest.fixture(scope="session", params=range(3))
+def torchsurv_says(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Cases and torchsurv's figures of them, see tests/reference/torchsurv_figures.py; it computes in float32."""
+    path = Path(__file__).parents[1] / "reference" / "torchsurv_figures.json"
+    said: dict[str, Any] = json.loads(path.read_text())[request.param]
+    names = ("log_hazard", "time", "event")
+    return said | {"cases": {name: np.array(said[name]) for name in names}}

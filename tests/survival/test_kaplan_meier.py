@@ -36,6 +36,13 @@ def test_curve_of_censoring_is_that_of_lifelines_where_no_time_is_shared() -> No
     assert censoring_curve(time=time, event=event).at(time) == pytest.approx(fitted.predict(time).to_numpy(), abs=1e-12)
 
 
+def test_inverse_of_the_curve_of_censoring_is_torchsurvs_weight(torchsurv_says: dict[str, Any]) -> None:
+    time, event = torchsurv_says["cases"]["time"], torchsurv_says["cases"]["event"]
+    followed = censoring_curve(time=time, event=event).at(time)
+    weight = np.divide(1, followed, out=np.zeros(len(time)), where=followed > 0)
+    assert weight == pytest.approx(np.array(torchsurv_says["weight"]), rel=1e-5)
+
+
 def test_no_median_where_more_than_half_are_left_and_one_at_exactly_half() -> None:
     assert kaplan_meier(time=[1, 2, 3, 4], event=[1, 0, 0, 0]).median is None
     assert kaplan_meier(time=[1, 2, 3, 4], event=[1, 1, 0, 0]).median == 2

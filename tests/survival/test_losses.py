@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsisurv.survival.losses import correlation_loss, cox_log_likelihood, cox_loss
+from wsisurv.survival import losses
+from wsisurv.survival.losses import correlation_loss, cox_log_likelihood, cox_loss, ranking_loss
+from wsisurv.survival.metrics import concordance
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "cox_lifelines.json").read_text())
 
@@ -48,6 +50,16 @@ def test_efron_agrees_with_lifelines(reference):
         weight=torch.tensor(reference["weight"], dtype=torch.float64),
     )
     assert float(value) == pytest.approx(reference["efron"], rel=1e-7)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_values_and_gradients_are_torchsurvs_where_it_does_not_overflow(torchsurv_says, ties):
+    cases = {name: torch.tensor(values) for name, values in torchsurv_says["cases"].items()}
+    risk = cases.pop("log_hazard").requires_grad_()
+    value = cox_log_likelihood(log_hazard=risk, **cases, ties=ties)
+    value.backward()
+    assert value.item() == pytest.approx(torchsurv_says[ties]["log_likelihood"], rel=1e-6)
+    assert risk.grad.tolist() == pytest.approx(torchsurv_says[ties]["gradient"], abs=1e-5)
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
@@ -140,3 +152,79 @@ def test_correlation_loss():
     loss.backward()
     assert loss.item() == 1
     assert bool(torch.isfinite(constant.grad).all())
+
+
+def ranked_by_hand(*, log_hazard, time, event, weight):
+    pairs = total = 0.0
+    for i in range(len(time)):
+        for j in range(len(time)):
+            if event[i] and (time[j] > time[i] or (time[j] == time[i] and not event[j])):
+                pairs += float(weight[i] * weight[j])
+                total += float(weight[i] * weight[j]) * math.log1p(math.exp(float(log_hazard[j] - log_hazard[i])))
+    return total / pairs
+
+
+def test_ranking_is_its_definition_and_does_not_depend_on_how_the_work_is_split(monkeypatch):
+    data = cohort()
+    expected = ranked_by_hand(**data)
+    risk = data.pop("log_hazard").requires_grad_()
+    whole = ranking_loss(log_hazard=risk, **data)
+    assert whole.item() == pytest.approx(expected)
+    (gradient,) = torch.autograd.grad(whole, risk)
+    monkeypatch.setattr(losses, "_PAIRS_AT_ONCE", 30 * 4)
+    split = ranking_loss(log_hazard=risk, **data)
+    assert split.item() == pytest.approx(expected)
+    torch.testing.assert_close(torch.autograd.grad(split, risk)[0], gradient)
+
+
+def test_ranking_has_the_gradient_of_finite_differences():
+    data = cohort(n=12, n_times=4)
+    risk = data.pop("log_hazard").requires_grad_()
+    assert torch.autograd.gradcheck(lambda r: ranking_loss(log_hazard=r, **data), (risk,))
+
+
+def test_ranking_bounds_the_pairs_out_of_order():
+    data = cohort(n=60, n_times=20)
+    weight = torch.ones(60, dtype=torch.float64)
+    value = concordance(**{name: data[name].numpy() for name in ("log_hazard", "time", "event")})
+    assert float(ranking_loss(**data | {"weight": weight})) >= math.log(2) * (1 - value)
+    sharp = ranking_loss(**data | {"weight": weight, "log_hazard": data["log_hazard"].argsort().argsort() * 1e4})
+    assert float(sharp) > 100
+    perfect = -data["time"] * 100 + data["event"]
+    assert float(ranking_loss(**data | {"log_hazard": perfect})) < 0.05
+    equal = ranking_loss(**data | {"log_hazard": torch.zeros(60)})
+    assert float(equal) == pytest.approx(math.log(2))
+
+
+def test_ranking_columns_are_models_and_rows_of_weight_zero_are_not_there():
+    data, other = cohort(seed=1), cohort(seed=2)
+    other["weight"][::4] = 0
+    follow_up = {"time": data["time"], "event": data["event"]}
+    both = ranking_loss(
+        log_hazard=torch.stack([data["log_hazard"], other["log_hazard"]], 1),
+        weight=torch.stack([data["weight"], other["weight"]], 1),
+        **follow_up,
+    )
+    kept = other["weight"] > 0
+    fewer = {name: value[kept] for name, value in (other | follow_up).items()}
+    torch.testing.assert_close(both, torch.stack([ranking_loss(**data), ranking_loss(**fewer)]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranking_of_log_hazards_of_a_thousand_is_finite_with_its_gradient(dtype):
+    data = cohort(n=40, n_times=5)
+    risk = (data.pop("log_hazard").sign() * 1000).to(dtype).requires_grad_()
+    loss = ranking_loss(log_hazard=risk, **data)
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert bool(torch.isfinite(risk.grad).all())
+    assert bool((risk.grad != 0).any())
+
+
+@pytest.mark.parametrize("event", [[0, 0, 0], [0, 0, 1]])
+def test_ranking_without_a_pair_is_zero_with_a_gradient(event):
+    risk = torch.randn(3, requires_grad=True)
+    loss = ranking_loss(log_hazard=risk, time=torch.tensor([1.0, 2, 3]), event=torch.tensor(event).bool())
+    loss.backward()
+    assert loss.item() == 0
+    assert risk.grad.tolist() == [0] * 3

@@ -4,9 +4,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+from torch.utils.checkpoint import checkpoint
 
 Ties = Literal["efron", "breslow"]
 _NEVER = -1e30  # log of a weight of zero that stays finite, so that no gradient becomes NaN
+_PAIRS_AT_ONCE = 1 << 22
+"""Pairs (times models) held at once, 32 MiB an array."""
 
 
 def cox_log_likelihood(
@@ -35,7 +39,9 @@ def cox_log_likelihood(
 
     Source: Cox 1972; Breslow 1974; Efron 1977; weights as in R's survival::coxph.
     """
-    _validate(log_hazard, time, event, weight, ties)
+    _validate(log_hazard, time, event, weight)
+    if ties not in ("efron", "breslow"):
+        raise ValueError(f"ties {ties!r}: efron or breslow")
     eta = log_hazard.double().reshape(len(time), -1)
     w = torch.ones_like(eta) if weight is None else weight.double().reshape(len(time), -1).expand_as(eta)
     order = torch.argsort(time.double(), descending=True, stable=True)
@@ -76,20 +82,147 @@ def cox_loss(
     return -likelihood / torch.where(events > 0, events, 1.0)
 
 
+def ranking_loss(*, log_hazard: Tensor, time: Tensor, event: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean over comparable pairs of log(1 + exp(−(η_i − η_j))), where i has the event first: a smooth concordance.
+
+    Pairs are those of ``metrics.concordance``; a pair weighs w_i w_j. Time O(n · events); memory is bounded, since
+    pairs are made again for the gradient.
+
+    Args:
+        log_hazard: (n,) or (n, models).
+        time: (n,), any unit.
+        event: bool (n,).
+        weight: of each row, as ``log_hazard`` or (n,), at least 0.
+
+    Returns:
+        float64 () or (models,); log 2 for equal log hazards, 0 (with a gradient of 0) where no pair is comparable.
+
+    Raises:
+        ValueError: lengths differ or a time is not finite.
+
+    Source: Raykar et al. 2007, On ranking in survival analysis: bounds on the concordance index (log-sigmoid bound).
+    """
+    _validate(log_hazard, time, event, weight)
+    eta = log_hazard.double().reshape(len(time), -1)
+    w = torch.ones_like(eta) if weight is None else weight.double().reshape(len(time), -1).expand_as(eta)
+
+    def part(eta: Tensor, first: Tensor) -> Tensor:
+        pair = _comparable(time, event, first).double().unsqueeze(2) * w[first].unsqueeze(1) * w
+        return (pair * softplus(eta - eta[first].unsqueeze(1))).sum((0, 1))
+
+    total, pairs = (eta * 0).sum(0), torch.zeros_like(eta[0])
+    step = max(1, _PAIRS_AT_ONCE // max(eta.numel(), 1))
+    died = event.bool().nonzero().squeeze(1)
+    for start in range(0, len(died), step):
+        first = died[start : start + step]
+        pairs = pairs + ((_comparable(time, event, first).double() @ w) * w[first]).sum(0)
+        if len(died) <= step:  # all at once: nothing to make again
+            total = part(eta, first)
+        else:
+            total = total + checkpoint(part, eta, first, use_reentrant=False, preserve_rng_state=False)
+    return (total / torch.where(pairs > 0, pairs, 1.0)).reshape(log_hazard.shape[1:])
+
+
+def time_bins(*, time: Tensor, event: Tensor, n_bins: int = 4) -> Tensor:
+    """Edges of time bins that hold about equally many events each.
+
+    Args:
+        time: (n,), positive, of the training cases.
+        event: bool (n,).
+        n_bins: 1 or more; tied times may leave fewer.
+
+    Returns:
+        float64 (n_bins + 1,), strictly ascending: 0, quantiles of the event times, the longest time. Bin k holds times
+        from edge k up to but not at edge k + 1; the last one holds all that is later.
+
+    Raises:
+        ValueError: lengths differ, a time is not positive, no event, or n_bins below 1.
+    """
+    _validate(time, time, event, None)
+    died = time[event.bool()].double()
+    if n_bins < 1 or not len(died) or not bool((time > 0).all()):
+        raise ValueError(f"{n_bins} bins of {len(died)} event times: positive times, a bin and an event are needed")
+    shares = torch.arange(1, n_bins, dtype=torch.float64, device=died.device) / n_bins
+    inner = torch.unique_consecutive(torch.quantile(died, shares))
+    longest = time.double().max().reshape(1)
+    inner = inner[(inner > died.min()) & (inner < longest)]
+    return torch.cat([longest.new_zeros(1), inner, longest])
+
+
+def discrete_loss(
+    *, logits: Tensor, time: Tensor, event: Tensor, edges: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Negative log likelihood of discrete-time hazards h_k = sigmoid(logit_k), mean over (weighted) cases.
+
+    A case with the event in bin b has likelihood h_b Π_{k<b}(1 − h_k); a censored one Π(1 − h_k) over the bins that it
+    was followed at least half through, so that neither all nor none of the bin in which it was lost counts.
+
+    Args:
+        logits: (n, n_bins) or (n, models, n_bins).
+        time: (n,), in the unit of ``edges``.
+        event: bool (n,).
+        edges: (n_bins + 1,), see ``time_bins``.
+        weight: (n,) or (n, models), at least 0.
+
+    Returns:
+        float64 () or (models,); 0 where all weights are.
+
+    Raises:
+        ValueError: lengths differ, a time is not finite, or edges and logits don't agree.
+
+    Source: Gensheimer and Narasimhan 2019 (PeerJ 7:e6257).
+    """
+    n_bins = len(edges) - 1
+    _validate(logits, time, event, weight)
+    if logits.ndim not in (2, 3) or logits.shape[-1] != n_bins or n_bins < 1:
+        raise ValueError(f"logits {tuple(logits.shape)} for {n_bins} bins")
+    times, edge = time.double(), edges.double().to(logits.device)
+    own = torch.searchsorted(edge[1:-1].contiguous(), times, right=True)
+    survived = torch.searchsorted((edge[1:] + edge[:-1]) / 2, times, right=True)
+    survived = torch.where(event.bool(), own, survived)
+    number = torch.arange(n_bins, device=logits.device)
+    outlived = (number < survived.unsqueeze(1)).double()
+    fell = ((number == own.unsqueeze(1)) & event.bool().unsqueeze(1)).double()
+    eta = logits.double().reshape(len(time), -1, n_bins)
+    each = -(fell.unsqueeze(1) * logsigmoid(eta) + outlived.unsqueeze(1) * logsigmoid(-eta)).sum(2)
+    w = torch.ones_like(each) if weight is None else weight.double().reshape(len(time), -1).expand_as(each)
+    total = w.sum(0)
+    return ((w * each).sum(0) / torch.where(total > 0, total, 1.0)).reshape(logits.shape[1:-1])
+
+
+def discrete_survival(logits: Tensor) -> Tensor:
+    """Probability of outliving each bin, Π_{j≤k}(1 − sigmoid(logit_j)): (…, n_bins) → float64 of the same shape."""
+    return logsigmoid(-logits.double()).cumsum(-1).exp()
+
+
+def discrete_log_hazard(logits: Tensor) -> Tensor:
+    """One number a case, higher is worse: log cumulative hazard log(−log S) at the end of the bins.
+
+    Under proportional hazards this is Cox's log hazard and a constant. (…, n_bins) → float64 (…).
+    """
+    eta = logits.double()
+    # log softplus(x) is x for very negative x, where softplus is 0 in floating point
+    return torch.where(eta > -30, softplus(eta.clamp(min=-30)).log(), eta).logsumexp(-1)
+
+
 def correlation_loss(first: Tensor, second: Tensor) -> Tensor:
     """1 − Pearson correlation of two (n,) tensors; 1 where either is constant."""
     a, b = first.double() - first.double().mean(), second.double() - second.double().mean()
     return 1 - (a * b).sum() / (a.square().sum() * b.square().sum() + 1e-12).sqrt()
 
 
-def _validate(log_hazard: Tensor, time: Tensor, event: Tensor, weight: Tensor | None, ties: str) -> None:
-    n = len(log_hazard)
+def _validate(output: Tensor, time: Tensor, event: Tensor, weight: Tensor | None) -> None:
+    n = len(output)
     if time.shape != (n,) or event.shape != (n,) or (weight is not None and len(weight) != n):
-        raise ValueError(f"{n} log hazards, times {tuple(time.shape)}, events {tuple(event.shape)}: one a case each")
+        raise ValueError(f"{n} model outputs, times {tuple(time.shape)}, events {tuple(event.shape)}: one a case each")
     if not bool(torch.isfinite(time).all()):
         raise ValueError("a time is not finite")
-    if ties not in ("efron", "breslow"):
-        raise ValueError(f"ties {ties!r}: efron or breslow")
+
+
+def _comparable(time: Tensor, event: Tensor, first: Tensor) -> Tensor:
+    """Whether each case (columns) outlives each case of ``first`` (rows), or is censored at its time."""
+    own = time[first].unsqueeze(1)
+    return (time > own) | ((time == own) & ~event.bool())
 
 
 def _group_sum(values: Tensor, group: Tensor) -> Tensor:

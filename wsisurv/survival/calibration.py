@@ -1,0 +1,147 @@
+"""Are predicted probabilities of survival right? Brier score, and D-calibration.
+
+The calibration slope of log hazards is ``cox.cox_slope``; probabilities come from ``baseline.BaselineHazard``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.follow_up import FollowUp, checked_follow_up, checked_horizons, checked_survival
+from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+
+
+@dataclass(frozen=True)
+class Brier:
+    """Mean squared error of predicted survival; lower is better.
+
+    Attributes:
+        horizons: float64 (m,).
+        score: float64 (m,), of the model.
+        reference: float64 (m,), of predicting the cohort's Kaplan-Meier curve for every case.
+        integrated: mean of ``score`` over time, from the first horizon to the last.
+        integrated_reference: that of ``reference``.
+    """
+
+    horizons: NDArray[np.float64]
+    score: NDArray[np.float64]
+    reference: NDArray[np.float64]
+    integrated: float
+    integrated_reference: float
+
+
+@dataclass(frozen=True)
+class DCalibration:
+    """Test that predicted survival to one's own time is spread evenly from 0 to 1, as it is if predictions are right.
+
+    Attributes:
+        share: float64 (n_bins,), of the cases in each tenth (or other bin) of predicted survival, lowest first;
+            1/n_bins each if calibrated.
+        statistic: chi-squared.
+        degrees_of_freedom: bins minus one.
+        p: small where the predictions are not calibrated.
+    """
+
+    share: NDArray[np.float64]
+    statistic: float
+    degrees_of_freedom: int
+    p: float
+
+
+def brier(
+    *,
+    survival: ArrayLike,
+    horizons: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    censoring: SurvivalCurve | None = None,
+) -> Brier:
+    """Brier score at each horizon and integrated, censored cases made up for by weights.
+
+    A case with the event at T ≤ t counts S(t)²/G(T−), one followed beyond t counts (1 − S(t))²/G(t), one censored
+    before t nothing; G is the Kaplan-Meier curve of censoring. The integral is by the trapezoidal rule.
+
+    Args:
+        survival: (n, m), predicted probability of outliving each horizon.
+        horizons: (m,), ascending, all before the longest follow-up.
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        censoring: curve of censoring in the training cases; of these cases if None.
+
+    Raises:
+        MetricError: lengths differ, a value is out of range, nobody is followed beyond a horizon, or ``censoring`` says
+            that nobody is followed as long as some case was.
+
+    Source: Graf E, Schmoor C, Sauerbrei W, Schumacher M. Statistics in Medicine 1999;18:2529-2545.
+    """
+    data = checked_follow_up(time, event)
+    at = checked_horizons(horizons, data)
+    predicted = checked_survival(survival, (len(data.times), len(at)))
+    curve = censoring or censoring_curve(time=data.times, event=data.events)
+    marginal = kaplan_meier(time=data.times, event=data.events).at(at)
+    early, late = _weights(data, at, curve)
+    score, reference = np.empty(len(at)), np.empty(len(at))
+    for number, horizon in enumerate(at):
+        died, alive = early * (data.times <= horizon), late[number] * (data.times > horizon)
+        for scores, guess in ((score, predicted[:, number]), (reference, marginal[number])):
+            scores[number] = np.mean(died * guess**2 + alive * (1 - guess) ** 2)
+    return Brier(at, score, reference, _mean(score, at), _mean(reference, at))
+
+
+def d_calibration(*, survival: ArrayLike, event: ArrayLike, n_bins: int = 10) -> DCalibration:
+    """D-calibration of predicted survival to each case's own time.
+
+    A case with the event counts in the bin of its prediction. One censored at predicted survival s would have had its
+    event anywhere below s: it counts in equal density over 0 to s.
+
+    Args:
+        survival: (n,), predicted probability of outliving the case's own time, see ``BaselineHazard.survival_of``.
+        event: (n,), bool or 0/1.
+        n_bins: 2 or more; five cases a bin are wanted for the p-value.
+
+    Raises:
+        MetricError: lengths differ, a value is out of range, no event, or fewer than 5 cases a bin.
+
+    Source: Haider H, Hoehn B, Davis S, Greiner R. Journal of Machine Learning Research 2020;21(85).
+    """
+    from scipy.stats import chi2
+
+    data = checked_follow_up(np.ones(np.shape(event)), event)
+    n = len(data.events)
+    predicted = checked_survival(survival, (n,))
+    if not data.events.any():
+        raise MetricError(f"no D-calibration: none of {n} cases has an event")
+    if n_bins < 2 or n < 5 * n_bins:
+        raise MetricError(f"D-calibration of {n} cases in {n_bins} bins: two bins and five cases a bin are needed")
+    count = np.histogram(predicted[data.events], bins=n_bins, range=(0.0, 1.0))[0].astype(np.float64)
+    # density 1/s below s; at s = 0 the event is in the lowest bin
+    ends = np.maximum(predicted[~data.events], np.finfo(np.float64).tiny)
+    for number in range(n_bins):
+        low, high = number / n_bins, (number + 1) / n_bins
+        count[number] += np.sum((np.minimum(ends, high) - np.minimum(ends, low)) / ends)
+    expected = n / n_bins
+    statistic = float(np.sum((count - expected) ** 2) / expected)
+    return DCalibration(count / n, statistic, n_bins - 1, float(chi2.sf(statistic, n_bins - 1)))
+
+
+def _weights(
+    data: FollowUp, at: NDArray[np.float64], curve: SurvivalCurve
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """1/G(T−) of cases with an event by the last horizon, 0 of others, (n,); 1/G(t) of each horizon, (m,)."""
+    counted = data.events & (data.times <= at[-1])
+    own, horizon = curve.before(data.times), curve.at(at)
+    if (own[counted] <= 0).any() or (horizon <= 0).any():
+        raise MetricError(
+            f"horizons to {at[-1]:g}, but the cases that censoring was learned from are all censored before: "
+            "shorten the horizons"
+        )
+    return np.where(counted, 1 / np.maximum(own, np.finfo(np.float64).tiny), 0.0), 1 / horizon
+
+
+def _mean(values: NDArray[np.float64], at: NDArray[np.float64]) -> float:
+    if len(at) == 1:
+        return float(values[0])
+    steps = np.diff(at)
+    return float(steps @ (values[1:] + values[:-1]) / 2 / steps.sum())

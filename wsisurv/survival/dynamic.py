@@ -1,0 +1,195 @@
+"""Concordance and AUC that don't depend on how follow-up was cut short: weights by the inverse of being followed.
+
+A case with an event at T stands for all like it that were censored before: it counts 1/G(T−), where G is the
+Kaplan-Meier curve of censoring. Where an event and a censoring share a time, torchsurv divides by G(T) instead, which
+takes the censorings of that very time off as well; without such ties both are equal, and the tests compare them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.follow_up import FollowUp, checked, checked_follow_up, checked_horizons
+from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+
+_AT_ONCE = 1 << 22
+"""Numbers (cases · horizons) held at once."""
+
+
+@dataclass(frozen=True)
+class DynamicAuc:
+    """Cumulative/dynamic AUC.
+
+    Attributes:
+        horizons: float64 (m,).
+        auc: float64 (m,), the chance that a case with the event by the horizon has a higher risk than one without.
+        mean: average over the horizons, weighted by the share of the cohort whose event falls before each and after
+            the one before (Kaplan-Meier).
+    """
+
+    horizons: NDArray[np.float64]
+    auc: NDArray[np.float64]
+    mean: float
+
+
+def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> float:
+    """Where to truncate: the last time in the data to which at least this share escaped censoring, by Kaplan-Meier.
+
+    Beyond it, few cases stand for all the others, and a figure with weights follows those few.
+
+    Args:
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        share: above 0, below 1; no weight before that time is then above 1/share.
+
+    Raises:
+        MetricError: as ``kaplan_meier`` for the values; or share out of range.
+    """
+    if not 0 < share < 1:
+        raise MetricError(f"share is {share}, not between 0 and 1")
+    curve = censoring_curve(time=time, event=event)
+    return float(curve.times[curve.before(curve.times) >= share][-1])
+
+
+def uno_concordance(
+    *,
+    log_hazard: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    until: float,
+    censoring: SurvivalCurve | None = None,
+) -> float:
+    """Uno's concordance of events before ``until``: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
+
+    O(n log² n).
+
+    Args:
+        log_hazard: (n,), higher is worse.
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        until: τ, only events earlier than this count; one value for all models compared, see ``followed_until``.
+        censoring: curve of censoring in the training cases; of these cases if None.
+
+    Raises:
+        MetricError: as ``metrics.concordance``; no comparable pair before ``until``, or ``censoring`` says that nobody
+            is followed to the time of an event.
+
+    Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117.
+    """
+    data = _one_model(log_hazard, time, event)
+    first = np.flatnonzero(data.events & (data.times < until))
+    weight = _case_weights(data, first, censoring) ** 2
+    pairs, score = _count_pairs(data, first)
+    total = float(weight @ pairs)
+    if total == 0:
+        raise MetricError(
+            f"no comparable pair before {until:g} in {len(data.times)} cases with {len(first)} events before then"
+        )
+    return float(weight @ score) / total
+
+
+def dynamic_auc(
+    *,
+    log_hazard: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    horizons: ArrayLike,
+    censoring: SurvivalCurve | None = None,
+) -> DynamicAuc:
+    """Cumulative/dynamic AUC at each horizon: cases with the event by then against those that outlive it.
+
+    Args:
+        log_hazard: (n,), higher is worse.
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        horizons: (m,), ascending, all before the longest follow-up.
+        censoring: curve of censoring in the training cases; of these cases if None.
+
+    Raises:
+        MetricError: as ``metrics.concordance`` for the values; no event by a horizon, nobody followed beyond one, or
+            ``censoring`` says that nobody is followed to the time of an event.
+
+    Source: Uno H, Cai T, Tian L, Wei LJ. Journal of the American Statistical Association 2007;102:527-537; mean as in
+    Lambert J, Chevret S. Statistical Methods in Medical Research 2016;25:2088-2102.
+    """
+    data = _one_model(log_hazard, time, event)
+    at = checked_horizons(horizons, data)
+    first = np.flatnonzero(data.events & (data.times <= at[-1]))
+    if not len(first) or data.times[first].min() > at[0]:
+        raise MetricError(f"no event by {at[0]:g}, so there is no AUC at that horizon: lengthen it")
+    weight = np.zeros(len(data.times))
+    weight[first] = _case_weights(data, first, censoring)
+    order = np.argsort(data.risks[0], kind="stable")
+    risks, times, weight = data.risks[0][order], data.times[order], weight[order]
+    starts = np.flatnonzero(np.diff(risks, prepend=-np.inf))  # cases of equal risk form a group
+    step = max(1, _AT_ONCE // len(times))
+    parts = [_auc(times, weight, starts, at[start : start + step]) for start in range(0, len(at), step)]
+    auc = np.concatenate(parts)
+    survival = kaplan_meier(time=data.times, event=data.events).at(at)
+    falls = -np.diff(survival, prepend=1.0)
+    return DynamicAuc(at, auc, float(falls @ auc / falls.sum()))
+
+
+def _auc(
+    times: NDArray[np.float64], weight: NDArray[np.float64], starts: NDArray[np.int64], at: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """AUC at each horizon; cases by ascending risk, in groups of equal risk that begin at ``starts``."""
+    alive = times > at[:, None]
+    cases = np.add.reduceat(np.where(alive, 0.0, weight), starts, axis=1)
+    controls = np.add.reduceat(alive, starts, axis=1, dtype=np.float64)
+    lower = controls.cumsum(axis=1) - controls / 2  # an equal risk counts half
+    return np.asarray((cases * lower).sum(axis=1) / (cases.sum(axis=1) * controls.sum(axis=1)), dtype=np.float64)
+
+
+def _one_model(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
+    checked_follow_up(time, event)
+    data = checked(log_hazard, time, event)
+    if len(data.risks) != 1:
+        raise MetricError(f"log hazards of {len(data.risks)} models; one is needed")
+    return data
+
+
+def _case_weights(data: FollowUp, first: NDArray[np.int64], censoring: SurvivalCurve | None) -> NDArray[np.float64]:
+    """1/G(T−) of the cases numbered ``first``."""
+    curve = censoring or censoring_curve(time=data.times, event=data.events)
+    followed = curve.before(data.times[first])
+    if (followed <= 0).any():
+        time = data.times[first][followed <= 0].min()
+        raise MetricError(
+            f"an event at {time:g}, but the cases that censoring was learned from are all censored before: "
+            "truncate earlier"
+        )
+    return 1 / followed
+
+
+def _count_pairs(data: FollowUp, first: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each case of ``first``: its comparable partners, and how many have a lower risk, equal ones half.
+
+    Partners outlive the case or are censored at its time: with cases ordered latest first, and censored before events
+    at one time, they are a prefix. A prefix is a block for each bit of its length (12 = 8 + 4), and in blocks sorted by
+    risk, lower ones are counted by bisection, for all cases at once.
+    """
+    n = len(data.times)
+    order = np.lexsort((data.events, -data.times))
+    descending = -data.times[order]
+    censored = np.concatenate([[0], np.cumsum(~data.events[order])])
+    start = np.searchsorted(descending, -data.times[first], side="left")
+    end = np.searchsorted(descending, -data.times[first], side="right")
+    prefix = start + censored[end] - censored[start]
+
+    _, rank = np.unique(data.risks[0], return_inverse=True)
+    position, in_order, own = np.arange(n), rank[order].astype(np.int64), rank[first].astype(np.int64)
+    score = np.zeros(len(first))
+    size = 1
+    while size <= n:
+        asking = np.flatnonzero(prefix & size)
+        if asking.size:
+            keys = np.sort(position // size * n + in_order)
+            block = prefix[asking] // (2 * size) * 2
+            wanted = block * n + own[asking]
+            below = np.searchsorted(keys, wanted, side="left") + np.searchsorted(keys, wanted, side="right")
+            score[asking] += below / 2 - block * size
+        size *= 2
+    return prefix.astype(np.float64), score
