@@ -1,0 +1,289 @@
+"""From scored folds to figures: a row a model, paired differences, and what the slides add to the covariates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Case
+from wsisurv.errors import MetricError
+from wsisurv.evaluation.controls import fit_covariates
+from wsisurv.evaluation.fold_models import COMBINED, COVARIATES, DISTILLED, MEAN_POOL, PLAIN, TEACHER, TEXT
+from wsisurv.evaluation.stratified import Tested, Within, concordance_within, cox_within
+
+ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED)
+_PAIRS = (
+    (DISTILLED, PLAIN),
+    (DISTILLED, MEAN_POOL),
+    (DISTILLED, COVARIATES),
+    (PLAIN, COVARIATES),
+    (COMBINED, COVARIATES),
+    (TEXT, COVARIATES),
+    (TEACHER, DISTILLED),
+)
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class ScoredFold:
+    """One fold with its risks.
+
+    Attributes:
+        repeat: which division of the cohort.
+        rows: int64 (n_test,), numbers of the tested cases in the cohort.
+        n_train: cases trained on.
+        risks: model → float64 (n_test,).
+    """
+
+    repeat: int
+    rows: NDArray[np.int64]
+    n_train: int
+    risks: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """One row of the table.
+
+    Attributes:
+        model: its name.
+        concordance: Harrell's, pairs within folds only, mean over repeats.
+        low: lower end of the 95 % bootstrap interval, by case.
+        high: upper end.
+        fold_mean: mean concordance over folds.
+        fold_sd: its standard deviation over folds; None with one fold.
+        calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
+            1 too extreme; None where it can't be fitted.
+    """
+
+    model: str
+    concordance: float
+    low: float
+    high: float
+    fold_mean: float
+    fold_sd: float | None
+    calibration_slope: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Concordance of ``model`` minus that of ``minus``, on the same folds and cases.
+
+    Attributes:
+        model: the one asked about.
+        minus: the one compared with.
+        value: the difference.
+        se: its standard error, the larger of the next two: neither sees all that varies.
+        bootstrap_se: over draws of cases, the trained models being given.
+        fold_se: over folds, corrected for overlapping training sets; None with one fold.
+        low: lower end of the 95 % interval, value − 1.96 se.
+        high: upper end.
+    """
+
+    model: str
+    minus: str
+    value: float
+    se: float
+    bootstrap_se: float
+    fold_se: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AddedBySlides:
+    """Likelihood-ratio test of the student's out-of-fold risk beside the covariates.
+
+    Both Cox models are fitted on the tested cases, within folds: the covariates' coefficients are those that suit these
+    very cases best, the student's risk comes from models that have not seen them. So the test favours the covariates.
+
+    Attributes:
+        model: whose risk was added.
+        statistic: of each repeat, chi-squared with one degree of freedom if the slides add nothing.
+        p_values: of each repeat.
+        p: of all: the median, doubled where there are several repeats, which holds however they depend on each other.
+        log_hazard_ratio: coefficient of the standardised risk beside the covariates, mean over repeats.
+    """
+
+    model: str
+    statistic: tuple[float, ...]
+    p_values: tuple[float, ...]
+    p: float
+    log_hazard_ratio: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """All figures of a cross-validation.
+
+    Attributes:
+        models: a row each.
+        differences: paired.
+        added: what the slides add to the covariates; None without covariates or where it can't be fitted.
+        by_fold: concordance of each model in each fold, None where a fold has no comparable pair.
+        cases: tested cases.
+        events: events among them.
+        warnings: figures that could not be given, and why.
+    """
+
+    models: tuple[ModelFigures, ...]
+    differences: tuple[Difference, ...]
+    added: AddedBySlides | None
+    by_fold: tuple[dict[str, float | None], ...]
+    cases: int
+    events: int
+    warnings: tuple[str, ...]
+
+    def model(self, name: str) -> ModelFigures | None:
+        """The row of a model, None where it was left out."""
+        return next((row for row in self.models if row.model == name), None)
+
+    def difference(self, model: str, minus: str) -> Difference | None:
+        """A paired difference, None where one of the two was left out."""
+        return next((row for row in self.differences if (row.model, row.minus) == (model, minus)), None)
+
+
+def make_account(
+    folds: Sequence[ScoredFold], cases: Sequence[Case], covariates: Sequence[str], *, resamples: int, seed: int
+) -> Account:
+    """Figures from the risks of all folds.
+
+    Args:
+        folds: all scored by the same models.
+        cases: of the cohort, in the order that ``ScoredFold.rows`` counts in.
+        covariates: columns of the clinical model.
+        resamples: bootstrap draws of cases.
+        seed: of the draws.
+
+    Raises:
+        MetricError: too few comparable pairs within folds.
+    """
+    names = [name for name in ORDER if all(name in fold.risks for fold in folds)]
+    tested_rows = np.unique(np.concatenate([fold.rows for fold in folds]))
+    renumbered = {row: number for number, row in enumerate(tested_rows.tolist())}
+    tested_cases = [cases[row] for row in tested_rows]
+    time = np.array([case.time for case in tested_cases])
+    event = np.array([case.event for case in tested_cases])
+    tested = [
+        Tested(
+            repeat=fold.repeat,
+            rows=np.array([renumbered[row] for row in fold.rows.tolist()]),
+            log_hazard=np.stack([fold.risks[name] for name in names]),
+            n_train=fold.n_train,
+        )
+        for fold in folds
+    ]
+    within = concordance_within(tested, time=time, event=event, resamples=resamples, seed=seed)
+    warnings: list[str] = []
+    slopes = [_slope(tested, number, time, event) for number in range(len(names))]
+    models = tuple(_figures(name, number, within, slopes[number]) for number, name in enumerate(names))
+    pairs = [(a, b) for a, b in _PAIRS if a in names and b in names and (a != PLAIN or DISTILLED not in names)]
+    differences = tuple(_difference(a, b, names, within) for a, b in pairs)
+    added = None
+    if COVARIATES in names:
+        image = DISTILLED if DISTILLED in names else PLAIN
+        try:
+            added = _added(tested, names.index(image), image, tested_cases, covariates, time, event)
+        except MetricError as error:
+            warnings.append(f"no likelihood-ratio test of what the slides add: {error}")
+    by_fold = tuple(
+        {name: float(c) if np.isfinite(c) else None for name, c in zip(names, row, strict=True)}
+        for row in within.by_fold
+    )
+    return Account(models, differences, added, by_fold, len(tested_cases), int(event.sum()), tuple(warnings))
+
+
+def _figures(name: str, number: int, within: Within, slope: float | None) -> ModelFigures:
+    interval = within.whole.interval(number)
+    by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
+    return ModelFigures(
+        model=name,
+        concordance=interval.value,
+        low=interval.low,
+        high=interval.high,
+        fold_mean=float(by_fold.mean()),
+        fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
+        calibration_slope=slope,
+    )
+
+
+def _difference(model: str, minus: str, names: Sequence[str], within: Within) -> Difference:
+    one, other = names.index(model), names.index(minus)
+    value = float(within.whole.value[one] - within.whole.value[other])
+    by_case, by_fold = within.bootstrap_se(one, other), within.fold_se(one, other)
+    se = max(by_case, by_fold or 0.0)
+    return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
+
+
+def _slope(tested: Sequence[Tested], model: int, time: NDArray[np.float64], event: NDArray[np.bool_]) -> float | None:
+    slopes = []
+    for repeat in _repeats(tested):
+        risk = repeat.log_hazard[model][:, None]
+        try:
+            fit = cox_within(variables=risk, fold=repeat.fold, time=time[repeat.rows], event=event[repeat.rows])
+        except MetricError:
+            return None
+        slopes.append(fit.coefficients[0])
+    return float(np.mean(slopes))
+
+
+def _added(
+    tested: Sequence[Tested],
+    model: int,
+    name: str,
+    cases: Sequence[Case],
+    covariates: Sequence[str],
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+) -> AddedBySlides:
+    from scipy.stats import chi2
+
+    columns = fit_covariates(cases, covariates).columns
+    numbers = np.concatenate([column.encode(cases) for column in columns], axis=1)
+    numbers = np.nan_to_num(numbers - np.nanmean(numbers, axis=0))
+    statistics, ratios = [], []
+    for repeat in _repeats(tested):
+        rows, risk = repeat.rows, repeat.log_hazard[model]
+        centred = risk - np.array([risk[repeat.fold == fold].mean() for fold in repeat.fold])
+        if centred.std() == 0:
+            raise MetricError("the student gives all cases of a fold the same risk")
+        both = np.column_stack([numbers[rows], centred / centred.std()])
+        base, full = (
+            cox_within(variables=variables, fold=repeat.fold, time=time[rows], event=event[rows])
+            for variables in (numbers[rows], both)
+        )
+        statistics.append(max(2 * (full.log_likelihood - base.log_likelihood), 0.0))
+        ratios.append(float(full.coefficients[-1]))
+    p_values = [float(chi2.sf(statistic, 1)) for statistic in statistics]
+    doubled = 2 if len(p_values) > 1 else 1  # Meinshausen et al., JASA 2009;104:1671, with γ = 1/2
+    return AddedBySlides(
+        model=name,
+        statistic=tuple(statistics),
+        p_values=tuple(p_values),
+        p=min(1.0, doubled * float(np.median(p_values))),
+        log_hazard_ratio=float(np.mean(ratios)),
+    )
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """All folds of one repeat, one after the other."""
+
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    log_hazard: NDArray[np.float64]
+
+
+def _repeats(tested: Sequence[Tested]) -> list[_Repeat]:
+    repeats = []
+    for number in sorted({fold.repeat for fold in tested}):
+        folds = [fold for fold in tested if fold.repeat == number]
+        repeats.append(
+            _Repeat(
+                rows=np.concatenate([fold.rows for fold in folds]),
+                fold=np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)]),
+                log_hazard=np.concatenate([fold.log_hazard for fold in folds], axis=1),
+            )
+        )
+    return repeats

@@ -1,0 +1,231 @@
+"""Log hazards of one fold's cases, by every model of the table, each fitted on the fold's training cases alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Case, Cohort
+from wsisurv.errors import FormatError, MetricError
+from wsisurv.evaluation.controls import fit_covariates
+from wsisurv.evaluation.stratified import Tested, value_within
+from wsisurv.formats.features import read_features
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.statements import read_statements
+from wsisurv.formats.text_vectors import read_text_vectors
+from wsisurv.models.student import Ensemble, load_student
+from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
+from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
+from wsisurv.survival.cox import fit_cox
+from wsisurv.survival.splits import make_folds
+from wsisurv.workspace import Workspace
+
+COVARIATES = "covariates"
+MEAN_POOL = "mean_pool"
+TEXT = "text"
+PLAIN = "plain"
+DISTILLED = "distilled"
+TEACHER = "teacher"
+COMBINED = "student_and_covariates"
+"""Models of the table, by their names in metrics.json."""
+
+_SLIDES = "(risk of the slides)"
+_POOLED_DIRECTIONS = 16
+_RIDGES = (3.0, 0.3, 0.03)
+_INNER_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class FoldRisks:
+    """Log hazards of the tested cases of one fold.
+
+    Attributes:
+        case_ids: the tested cases.
+        risks: model → float64 (n_test,).
+        gate: of the teacher trained on this fold's training cases.
+        warnings: what went another way than asked.
+    """
+
+    case_ids: tuple[str, ...]
+    risks: Mapping[str, NDArray[np.float64]]
+    gate: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all folds share.
+
+    Attributes:
+        workspace: features and statements are read from it.
+        cases: case_id → case, all with a tile.
+        mean_tiles: case_id → mean tile, float64 (n_features,).
+        covariates: columns of the clinical model; none leaves it out.
+        with_reports: whether any case has statements; without, the models that read reports are left out.
+    """
+
+    workspace: Workspace
+    cases: Mapping[str, Case]
+    mean_tiles: Mapping[str, NDArray[np.float64]]
+    covariates: tuple[str, ...]
+    with_reports: bool
+
+
+def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder: str, text_encoder: str) -> FoldRisks:
+    """Score the tested cases of a fold by all models.
+
+    Args:
+        inputs: what all folds share.
+        trained: the fold's training cases; teacher.h5, guidance.h5, student.h5 and student_plain.h5 lie in its folder.
+        test: ids of the tested cases.
+        encoder: folder of the features.
+        text_encoder: of the statements' vectors.
+
+    Raises:
+        MissingArtifactError, FormatError: a file is missing or damaged.
+        MetricError: the training cases can't give a clinical model (no comparable pair).
+    """
+    folder = inputs.workspace.cohort(trained.name)
+    cases = [inputs.cases[case_id] for case_id in test]
+    bags = _Bags(inputs.workspace, encoder)
+    warnings: list[str] = []
+    students = {PLAIN: _student(folder / "student_plain.h5")}
+    if inputs.with_reports:
+        students[DISTILLED] = _student(folder / "student.h5")
+    risks: dict[str, NDArray[np.float64]] = {
+        MEAN_POOL: _mean_pool(trained.cases, cases, inputs.mean_tiles),
+        **{name: np.zeros(len(cases)) for name in students},
+    }
+    teacher_file, _ = read_model(folder / "teacher.h5", "teacher")
+    reader = _ReportReader(inputs, load_teacher(teacher_file), teacher_file, text_encoder)
+    if inputs.with_reports:
+        risks |= {TEXT: np.zeros(len(cases)), TEACHER: np.zeros(len(cases))}
+        if reader.teacher.text is None:
+            warnings.append("too few training cases with both a report and an event: reports count as unknown here")
+    for number, case in enumerate(cases):
+        tiles = bags.read(case)
+        for name, (student, _) in students.items():
+            risks[name][number] = student.log_hazard(tiles)
+        if inputs.with_reports:
+            statements = reader.statements(str(case.case_id))
+            risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
+            if reader.teacher.text is not None and statements is not None:
+                risks[TEXT][number] = reader.teacher.text.log_hazard(statements)
+    guidance, _ = read_guidance(folder / "guidance.h5")
+    if inputs.covariates:
+        risks[COVARIATES] = fit_covariates(trained.cases, inputs.covariates).log_hazard(cases)
+        best = DISTILLED if inputs.with_reports else PLAIN
+        fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
+        seen = [
+            _with_risk(inputs.cases[case_id], _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold))
+            for case_id, fold in fold_of.items()
+        ]
+        new = [_with_risk(case, risk) for case, risk in zip(cases, risks[best], strict=True)]
+        risks[COMBINED] = fit_covariates(seen, [*inputs.covariates, _SLIDES]).log_hazard(new)
+    return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Bags:
+    workspace: Workspace
+    encoder: str
+
+    def read(self, case: Case) -> NDArray[np.float16]:
+        """Tiles of a case, its slides one after the other."""
+        slides = [read_features(self.workspace.features(self.encoder, slide))[0].values for slide in case.slide_ids]
+        return np.concatenate([values for values in slides if len(values)])
+
+
+def _student(path: Path) -> tuple[Ensemble, NDArray[np.int64]]:
+    """A student and the training fold that each of its members did not see."""
+    model, _ = read_model(path, "student")
+    try:
+        member_folds = np.array(model.card["member_folds"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: its card has no usable {error}. Run crossval with --redo.") from error
+    return load_student(model), member_folds
+
+
+def _unseen_risk(student: tuple[Ensemble, NDArray[np.int64]], tiles: NDArray[np.float16], fold: int) -> float:
+    """Log hazard of a training case by the members that did not see it: its own would be too good to be true."""
+    ensemble, member_folds = student
+    return float(ensemble.members_log_hazard(tiles)[member_folds == fold].mean())
+
+
+def _with_risk(case: Case, risk: float) -> Case:
+    return replace(case, covariates={**case.covariates, _SLIDES: repr(float(risk))})
+
+
+class _ReportReader:
+    """Statements' vectors of tested cases, by what the teacher of the fold was trained on."""
+
+    def __init__(self, inputs: Inputs, teacher: ReportTimeTeacher, model: ModelFile, text_encoder: str) -> None:
+        self.teacher = teacher
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        if not inputs.with_reports:
+            return
+        if text_encoder != "tfidf":
+            self._vectors = read_text_vectors(inputs.workspace.vectors(text_encoder))[0].by_case()
+        elif (tfidf := _tfidf(model.card)) is not None:
+            records = read_statements(inputs.workspace.statements)
+            self._vectors = {
+                case_id: tfidf_vectors(tfidf, [statement_terms(said) for said in records[case_id].statements])
+                for case_id in inputs.cases
+                if case_id in records and records[case_id].statements
+            }
+
+    def statements(self, case_id: str) -> NDArray[np.float32] | None:
+        """float32 (n_statements, n_dimensions), or None without a report."""
+        return self._vectors.get(case_id)
+
+
+def _tfidf(card: Mapping[str, Any]) -> Tfidf | None:
+    fitted = card.get("tfidf")
+    return None if fitted is None else Tfidf(tuple(fitted["terms"]), np.array(fitted["idf"], dtype=np.float32))
+
+
+def _mean_pool(
+    trained: Sequence[Case], test: Sequence[Case], mean_tiles: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The plainest image model: mean tile → principal directions → ridge Cox; all of it fitted on ``trained``."""
+    known = [case for case in trained if str(case.case_id) in mean_tiles]
+    tiles = np.stack([mean_tiles[str(case.case_id)] for case in known])
+    mean, sd = tiles.mean(0), tiles.std(0)
+    sd[sd < 1e-9] = np.inf  # a column that is the same in all of training says nothing
+    _, _, directions = np.linalg.svd((tiles - mean) / sd, full_matrices=False)
+    directions = directions[:_POOLED_DIRECTIONS].T
+    pooled = (tiles - mean) / sd @ directions
+    time, event = np.array([case.time for case in known]), np.array([case.event for case in known])
+    ridge = _best_ridge(pooled, time, event)
+    coefficients = fit_cox(variables=pooled, time=time, event=event, ridge=ridge).coefficients
+    new = np.stack([mean_tiles[str(case.case_id)] for case in test])
+    return np.asarray((new - mean) / sd @ directions @ coefficients)
+
+
+def _best_ridge(variables: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
+    """The ridge of highest concordance in cross-validation inside the training cases; the largest where none can tell.
+
+    A baseline must be tuned as the student is, or the comparison flatters the student.
+    """
+    n_folds = min(_INNER_FOLDS, int(event.sum()))
+    if n_folds < 2:
+        return _RIDGES[0]
+    fold = make_folds(event=event, n_folds=n_folds, seed=0)
+    tested = []
+    try:
+        for k in range(n_folds):
+            train, rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            risks = [
+                variables[rows]
+                @ fit_cox(variables=variables[train], time=time[train], event=event[train], ridge=ridge).coefficients
+                for ridge in _RIDGES
+            ]
+            tested.append(Tested(0, rows, np.stack(risks), len(train)))
+        scores = value_within(tested, time=time, event=event)
+    except MetricError:
+        return _RIDGES[0]
+    return _RIDGES[int(np.argmax(scores))]

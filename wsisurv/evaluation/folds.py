@@ -1,0 +1,183 @@
+"""Folds of a cohort: our own, repeated over seeds, or a user's, matched to the cohort's cases."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsisurv.cohort import Case, Cohort, match_case, read_table
+from wsisurv.errors import CohortError
+from wsisurv.formats.splits import Fold, read_splits
+from wsisurv.survival.splits import make_folds
+
+_SHOWN = 5
+_REPORTED = ("test", "val")
+"""Which part of a foreign split is scored: the first that has a case."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds whose cases are all of the cohort.
+
+    Attributes:
+        folds: repeat by repeat.
+        notes: what a person should know of how they came about.
+    """
+
+    folds: tuple[Fold, ...]
+    notes: tuple[str, ...] = ()
+
+
+def draw_folds(
+    cohort: Cohort, *, n_folds: int, repeats: int, seed: int, together: Iterable[tuple[str, str]] = ()
+) -> Folds:
+    """Draw folds by case, balanced in events, sites kept whole where there is a site column; anew for each repeat.
+
+    Args:
+        cohort: with at least as many events as folds.
+        n_folds: folds of a repeat.
+        repeats: how many divisions of the cohort.
+        seed: of the first; each further repeat has a seed of its own.
+        together: pairs of cases that must be on one side.
+
+    Raises:
+        CohortError: fewer events than folds, or fewer groups of cases than folds.
+    """
+    event = np.array([case.event for case in cohort.cases])
+    if event.sum() < n_folds:
+        raise CohortError(
+            f"cohort {cohort.name}: {int(event.sum())} events for {n_folds} folds; each fold needs one at least. "
+            "Ask for fewer --folds."
+        )
+    together = list(together)
+    sites: list[str | None] = [case.site or None for case in cohort.cases]
+    notes = []
+    if cohort.settings.site and not all(sites):
+        notes.append(f"{sum(not site for site in sites)} cases have no site, so sites are not kept whole")
+        sites = [None] * len(sites)
+    groups = _groups(cohort.cases, sites, together)
+    if len(set(groups)) < n_folds:
+        raise CohortError(
+            f"cohort {cohort.name}: {len(set(groups))} groups of cases that belong together, for {n_folds} folds. "
+            "Ask for fewer --folds."
+        )
+    ids = np.array([str(case.case_id) for case in cohort.cases])
+    names = groups if together or all(sites) else None
+    drawn: list[Fold] = []
+    for repeat in range(repeats):
+        fold_of = make_folds(event=event, n_folds=n_folds, seed=seed * 1000 + repeat, site=names)
+        drawn += [
+            Fold(repeat=repeat, fold=k, train=tuple(sorted(ids[fold_of != k])), test=tuple(sorted(ids[fold_of == k])))
+            for k in range(n_folds)
+        ]
+    site_of = dict(zip(ids, sites, strict=True))
+    if all(sites) and any({site_of[c] for c in fold.train} & {site_of[c] for c in fold.test} for fold in drawn):
+        notes.append(
+            f"{len(set(sites))} sites can't be kept whole in {n_folds} folds (too few, or one holds most cases): "
+            "cases were dealt out one by one, so a site's stain may help the slides"
+        )
+    return Folds(tuple(drawn), tuple(notes))
+
+
+def _groups(cases: Sequence[Case], sites: Sequence[str | None], together: Iterable[tuple[str, str]]) -> list[str]:
+    """A label a case: its site, or itself, joined with those that it must stay together with."""
+    label = {str(case.case_id): site or f"case {case.case_id}" for case, site in zip(cases, sites, strict=True)}
+    for one, other in together:
+        kept, joined = label[one], label[other]
+        label = {case_id: kept if name == joined else name for case_id, name in label.items()}
+    return [label[str(case.case_id)] for case in cases]
+
+
+def read_folds(path: Path, cohort: Cohort) -> Folds:
+    """Read a user's folds: our JSONL, or a folder in the style of SurvPath or PANTHER.
+
+    SurvPath, CLAM: ``splits_0.csv`` …, each with columns ``train``, ``val`` and perhaps ``test``. PANTHER: folders
+    whose names end in a number, each with ``train.csv``, ``val.csv`` and perhaps ``test.csv``, with a column
+    ``case_id`` or ``slide_id``. Ids are cases or slides. Where both are there ``test`` is scored, and ``val`` is left
+    out of training.
+
+    Args:
+        path: the file or folder.
+        cohort: cases that are not in it are left out, and counted in the notes.
+
+    Raises:
+        CohortError: no split there, or none of the cohort's cases in one side of a fold.
+        FormatError: a line of the JSONL that is no fold.
+        MissingArtifactError: no such file.
+    """
+    notes: list[str] = []
+    raw = _foreign(path, notes) if path.is_dir() else list(read_splits(path))
+    if not raw:
+        raise CohortError(f"{path}: no fold in it")
+    if twice := [fold.name for fold in raw if sum(other.name == fold.name for other in raw) > 1]:
+        raise CohortError(f"{path}: fold {twice[0]} (repeat-fold, from 1) is there twice")
+    case_of = {str(case.case_id): str(case.case_id) for case in cohort.cases}
+    case_of |= {str(slide): str(case.case_id) for case in cohort.cases for slide in case.slide_ids}
+    unknown: set[str] = set()
+    folds = []
+    for fold in raw:
+        train, test = (_matched(ids, case_of, unknown) for ids in (fold.train, fold.test))
+        if not train or not test:
+            raise CohortError(
+                f"{path}: fold {fold.name} has {len(train)} cases of cohort {cohort.name} to train on and {len(test)} "
+                f"to test; ids like {fold.train[0]!r} are in it, and the cohort has {cohort.cases[0].case_id!r}."
+            )
+        folds.append(Fold(repeat=fold.repeat, fold=fold.fold, train=train, test=test))
+    if unknown:
+        shown = ", ".join(sorted(unknown)[:_SHOWN])
+        notes.append(f"{len(unknown)} ids of {path} are not in the cohort and were left out ({shown} …)")
+    tested = {case_id for fold in folds for case_id in fold.test}
+    if missing := len(cohort.cases) - len(tested):
+        notes.append(f"{missing} cases of the cohort are in no test fold of {path}, so they are not scored")
+    return Folds(tuple(folds), tuple(notes))
+
+
+def _matched(ids: Iterable[str], case_of: Mapping[str, str], unknown: set[str]) -> tuple[str, ...]:
+    found = set()
+    for id in ids:
+        case_id = case_of.get(id) or match_case(id, case_of)
+        if case_id is None:
+            unknown.add(id)
+        else:
+            found.add(case_of[case_id])
+    return tuple(sorted(found))
+
+
+def _foreign(path: Path, notes: list[str]) -> list[Fold]:
+    """Folds of a SurvPath or PANTHER folder; repeat 0."""
+    parts: dict[int, dict[str, list[str]]] = defaultdict(dict)
+    for file in sorted(path.glob("splits_*.csv")):
+        if (number := re.fullmatch(r"splits_(\d+)", file.stem)) is not None:
+            rows = read_table(file)
+            for side in ("train", *_REPORTED):
+                parts[int(number[1])][side] = [row[side] for row in rows if row.get(side)]
+    for file in sorted(path.glob("*/*.csv")):
+        if (number := re.search(r"(\d+)$", file.parent.name)) is not None:
+            name = re.fullmatch(r"(train|val|test)(_.*)?", file.stem)  # test_cptac.csv is part of the test
+            if name is None:
+                continue
+            rows = read_table(file)
+            column = next((one for one in ("case_id", "slide_id") if rows and one in rows[0]), None)
+            if column is None:
+                raise CohortError(f"{file}: no column case_id or slide_id")
+            parts[int(number[1])].setdefault(name[1], []).extend(row[column] for row in rows)
+    folds = []
+    for number_, sides in sorted(parts.items()):
+        reported = next((side for side in _REPORTED if sides.get(side)), None)
+        if reported is None or not sides.get("train"):
+            raise CohortError(
+                f"{path}: split {number_} has no cases to {'test' if sides.get('train') else 'train on'}; columns or "
+                "files train and val (or test) are needed"
+            )
+        folds.append(Fold(repeat=0, fold=number_, train=tuple(sides["train"]), test=tuple(sides[reported])))
+        if reported == "test" and sides.get("val"):
+            notes.append(f"split {number_}: its {len(sides['val'])} validation rows are not used: the budget is fixed")
+    if not folds:
+        raise CohortError(
+            f"{path}: no splits_0.csv … with columns train and val, and no folders ending in a number with train.csv "
+            "and test.csv"
+        )
+    return folds
