@@ -18,6 +18,7 @@ COMMANDS = [
     "predict",
     "demo",
     "import",
+    "export",
     "evaluate-reports",
 ]
 

@@ -10,10 +10,12 @@ import typer
 
 from wsisurv import __version__
 from wsisurv.cli.check import check
+from wsisurv.cli.crossval import crossval
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
 from wsisurv.cli.embed import embed
 from wsisurv.cli.evaluate_reports import evaluate_reports
+from wsisurv.cli.export import export
 from wsisurv.cli.extract_report import extract_report
 from wsisurv.cli.import_features import import_features
 from wsisurv.cli.predict import predict
@@ -47,8 +49,9 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
-for command in (demo, check, tile, embed, extract_report, train_teacher, distill, predict, evaluate_reports):
+for command in (demo, check, tile, embed, extract_report, train_teacher, distill, predict, evaluate_reports, export):
     app.command()(command)
+app.command()(crossval)
 app.command("import")(import_features)
 
 

@@ -7,51 +7,84 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.cohort import read_table
-from wsisurv.errors import InputError
+from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.errors import InputError, NoSlidesError
 from wsisurv.workspace import Workspace
 
 
 def import_features(
     folder: Annotated[
-        Path, typer.Argument(help="Features of STAMP, TRIDENT or CLAM: one .h5 a slide.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(
+            help="Tiles or features of STAMP, TRIDENT, CLAM or AtlasPatch: one .h5 a slide.",
+            exists=True,
+            file_okay=False,
+        ),
     ],
-    encoder: Annotated[str, typer.Option(help="Name of the encoder that made them, e.g. uni2-h.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Name of the encoder that made the features, e.g. uni2-h. Without it: tiles.")
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    slides: Annotated[
+        list[Path] | None,
+        typer.Option(help="Slides, or their folder: they tell their resolution. Needed for tiles."),
+    ] = None,
     tile_px: Annotated[int | None, typer.Option(min=1, help="Side of a tile, where the files don't say.")] = None,
     tile_mpp: Annotated[
-        float | None, typer.Option(help="Resolution of a tile, µm per pixel, where the files don't say.")
+        float | None, typer.Option(help="Resolution that a tile is meant to have, µm per pixel.", min=0.01)
     ] = None,
-    slide_mpp: Annotated[float | None, typer.Option(help="Resolution of all slides at level 0, µm per pixel.")] = None,
-    mpp_table: Annotated[
-        Path | None, typer.Option(help="Table slide_id,mpp where slides differ in resolution.", dir_okay=False)
+    overlap_px: Annotated[
+        int | None, typer.Option(min=0, help="Pixels that neighbours share, where the files don't say.")
+    ] = None,
+    slide_mpp: SlideMppOption = None,
+    mpp_table: MppTableOption = None,
+    mpp_from_objective: MppFromObjectiveOption = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="Which features of an AtlasPatch file, where it holds several.")
     ] = None,
     redo: RedoOption = False,
 ) -> None:
-    """Start from features that another tool made, instead of tile and embed.
+    """Start from tiles or features that another tool made, instead of tile and embed.
 
-    Reads FOLDER/SLIDE.h5 in the layout of STAMP, TRIDENT or CLAM. Writes features/ENCODER/SLIDE.h5 into the workspace.
-    What a file doesn't say (CLAM's has neither tile size nor resolution) is asked for, never guessed.
+    Reads FOLDER/*.h5 in the layout of STAMP, TRIDENT, CLAM or AtlasPatch. Writes features/ENCODER/SLIDE.h5, or
+    tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution)
+    is asked for, never guessed.
     """
     from wsisurv.embedding.foreign import Scale
     from wsisurv.embedding.foreign import import_features as run
+    from wsisurv.formats.foreign import holds_features
+    from wsisurv.slides.find import find_slides
+    from wsisurv.slides.resolution import GivenMpp
+    from wsisurv.tiling.foreign import import_tiles
 
-    scale = Scale(tile_px, tile_mpp, slide_mpp, _read_mpps(mpp_table) if mpp_table else None)
-    with progress_bar("import") as progress:
-        summary = run(Workspace(workspace), folder, encoder, scale, redo=redo, progress=progress)
-    report(summary, f"features in {workspace / 'features'}")
+    files = sorted(folder.glob("*.h5"))
+    if not files:
+        raise NoSlidesError(f"{folder}: no *.h5 file there. Name the folder that holds them.")
+    place, found = Workspace(workspace), find_slides(slides) if slides else {}
+    given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
+    if encoder is not None:
+        scale = Scale(tile_px, tile_mpp, slide_mpp, given.by_slide)
+        with progress_bar("import") as progress:
+            summary = run(place, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress)
+        report(summary, f"features in {workspace / 'features'}")
+    elif holds_features(files[0]):
+        raise InputError(f"{files[0]}: these are features. Name the encoder that made them with --encoder.")
+    elif tile_mpp is None:
+        raise InputError(
+            f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
+            "tell it by magnification."
+        )
+    else:
+        with progress_bar("import") as progress:
+            summary = import_tiles(
+                place,
+                folder,
+                found,
+                tile_mpp=tile_mpp,
+                overlap_px=overlap_px,
+                given=given,
+                redo=redo,
+                progress=progress,
+            )
+        report(summary, f"tiles in {workspace / 'tiles'}")
     finish(summary)
-
-
-def _read_mpps(path: Path) -> dict[str, float]:
-    mpps = {}
-    for row_number, row in enumerate(read_table(path), start=2):
-        try:
-            mpps[row["slide_id"]] = float(row["mpp"])
-        except KeyError as error:
-            raise InputError(f"{path}: columns slide_id and mpp are needed; it has {', '.join(row)}") from error
-        except ValueError as error:
-            raise InputError(f"{path}, row {row_number}: mpp is {row['mpp']!r}, not a number") from error
-        if mpps[row["slide_id"]] <= 0:
-            raise InputError(f"{path}, row {row_number}: mpp {row['mpp']} is not positive")
-    return mpps

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features
 from wsisurv.formats.header import make_header
 from wsisurv.settings import EmbedSettings, file_sha256
+from wsisurv.slides.facts import read_facts
+from wsisurv.slides.find import slide_fingerprint
+from wsisurv.slides.resolution import find_mpp
 from wsisurv.units import SlideId
 from wsisurv.workspace import Job, Progress, Summary, Workspace, no_progress, run_jobs
 
@@ -42,6 +46,8 @@ def import_features(
     encoder: str,
     scale: Scale,
     *,
+    dataset: str | None = None,
+    slides: Mapping[SlideId, Path] = MappingProxyType({}),
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -49,9 +55,11 @@ def import_features(
 
     Args:
         workspace: where to.
-        folder: features of STAMP, TRIDENT or CLAM, a file a slide; the file's name is the slide_id.
+        folder: features of STAMP, TRIDENT, CLAM or AtlasPatch, a file a slide; the file's name is the slide_id.
         encoder: name of the encoder that made them.
         scale: what the files don't say.
+        dataset: which of AtlasPatch's features, where a file holds several.
+        slides: the slides, whose headers tell the resolution where ``scale`` doesn't.
         redo: replace what was imported from other files or with another scale.
         progress: told after each slide.
 
@@ -65,6 +73,7 @@ def import_features(
         raise NoSlidesError(f"{folder}: no *.h5 file there")
     settings = EmbedSettings(encoder=encoder, weights="imported")
     mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
+    asked = {file.stem: slides[SlideId(file.stem)] for file in files if _asks_slide(file.stem, mpps, slides)}
     jobs = [
         Job(
             id=file.stem,
@@ -76,6 +85,7 @@ def import_features(
                 {
                     "file": file_sha256(file),
                     "scale": f"{scale.tile_px} px at {scale.tile_mpp} µm/px of a slide at {mpps[file.stem]} µm/px",
+                    **({"slide": slide_fingerprint(asked[file.stem])} if file.stem in asked else {}),
                 },
             ),
         )
@@ -83,21 +93,34 @@ def import_features(
     ]
 
     def do(job: Job) -> str | None:
-        foreign = read_foreign_features(job.source)
-        write_features(job.output, _convert(job, foreign, encoder, scale, mpps[job.id]), job.header)
+        foreign = read_foreign_features(job.source, dataset)
+        mpp = mpps[job.id]
+        if job.id in asked:
+            mpp = find_mpp(asked[job.id], read_facts(asked[job.id]).properties)
+        write_features(job.output, _convert(job, foreign, encoder, scale, mpp), job.header)
         return None if len(foreign.values) else f"{job.id}: no tile"
 
     return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+
+
+def _asks_slide(slide_id: str, mpps: Mapping[str, float | None], slides: Mapping[SlideId, Path]) -> bool:
+    return mpps[slide_id] is None and slide_id in slides
 
 
 def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
     """One slide in our own units; InputError names what is lacking and the option that gives it."""
     if mpp is None:
         raise InputError(
-            f"{job.source}: {foreign.layout} doesn't say the slide's resolution. Give --slide-mpp, or a table "
-            "slide_id,mpp with --mpp-table."
+            f"{job.source}: {foreign.layout} doesn't say the slide's resolution. Give the slides with "
+            "--slides, --slide-mpp, or a table slide_id,mpp with --mpp-table."
         )
     tile_px = _agreed(job.source, "--tile-px", foreign.tile_px, scale.tile_px)
+    if foreign.tile_level0_px and scale.tile_mpp is None:
+        exact = foreign.tile_level0_px * mpp / tile_px
+        raise InputError(
+            f"{job.source}: {foreign.layout} tells tiles by magnification. Here they are of {exact:.4g} µm per pixel; "
+            "say with --tile-mpp which resolution was meant, the same for the whole cohort (e.g. 0.5 for 20×)."
+        )
     tile_mpp = _agreed(job.source, "--tile-mpp", foreign.tile_mpp, scale.tile_mpp)
     if foreign.tile_level0_px is not None and abs(foreign.tile_level0_px * mpp / (tile_px * tile_mpp) - 1) > _TOLERANCE:
         raise InputError(

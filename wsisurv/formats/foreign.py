@@ -1,16 +1,23 @@
-"""Features that other tools made, told apart by what is in the file.
+"""Tiles and features that other tools made, told apart by what is in the file.
 
-Layouts (HDF5, one file a slide):
+Layouts (HDF5, one file a slide; coordinates are of the tiles' top left):
 
-- STAMP: ``feats`` (n, d); ``coords`` (n, 2) in **µm**; root attributes ``unit`` = "um", ``tile_size_um``,
-  ``tile_size_px``, ``extractor``.
-- TRIDENT: ``features`` (n, d); ``coords`` (n, 2) in level-0 pixels with attributes ``patch_size``,
-  ``patch_size_level0``, ``level0_magnification``; ``features`` may carry the attribute ``encoder``.
-- CLAM: ``features`` (n, d); ``coords`` (n, 2) in level-0 pixels, without attributes.
+- STAMP 2, features: ``feats`` (n, d); ``coords`` (n, 2) in **µm**; root attributes ``unit`` = "um", ``tile_size_um``
+  (``tile_size`` in 2.0), ``tile_size_px``, ``extractor``.
+- TRIDENT, tiles (``SLIDE_patches.h5``): ``coords`` (n, 2) in level-0 pixels with attributes ``patch_size``,
+  ``patch_size_level0``, ``level0_magnification``, ``target_magnification``, ``overlap``, ``name``, ``level0_width``,
+  ``level0_height``; features: the same and ``features`` (n, d), which may carry the attribute ``encoder``.
+- CLAM, tiles: ``coords`` (n, 2) in level-0 pixels with attributes ``patch_size`` (pixels of level ``patch_level``),
+  ``patch_level``, ``downsample`` (x, y), ``level_dim``, ``name``; features: ``features`` (n, d) and ``coords``, without
+  attributes.
+- AtlasPatch, both in one file: ``coords`` (n, 5), which are x and y in level-0 pixels, width and height as read, and
+  level; TRIDENT's attributes at the root, with ``wsi_path``; ``features/ENCODER`` (n, d), any number of them.
 
 What a layout does not say is None: it has to be asked for, never invented.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +28,33 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 
-Layout = Literal["STAMP", "TRIDENT", "CLAM"]
+Layout = Literal["STAMP", "TRIDENT", "CLAM", "AtlasPatch"]
+_SUFFIX = "_patches"  # of TRIDENT's tile files
+
+
+@dataclass(frozen=True)
+class ForeignTiles:
+    """Tiles of one slide as another tool left them.
+
+    Attributes:
+        layout: whose file it is.
+        slide_id: the slide.
+        coords: int64 (n_tiles, 2), top left in level-0 pixels.
+        tile_px: side of a tile in pixels.
+        tile_level0_px: side of a tile in level-0 pixels.
+        overlap_px: pixels that neighbours share, at the tile's resolution; None where the file doesn't say.
+        level0_width: of the slide, pixels; None where the file doesn't say.
+        level0_height: of the slide, pixels; None where the file doesn't say.
+    """
+
+    layout: Layout
+    slide_id: str
+    coords: NDArray[np.int64]
+    tile_px: int
+    tile_level0_px: float
+    overlap_px: int | None
+    level0_width: int | None
+    level0_height: int | None
 
 
 @dataclass(frozen=True)
@@ -47,17 +80,28 @@ class ForeignFeatures:
     tile_level0_px: float | None
 
 
-def read_foreign_features(path: Path) -> ForeignFeatures:
+def holds_features(path: Path) -> bool:
+    """Whether a file that another tool made holds features, and not tiles alone.
+
+    Raises:
+        FormatError: no HDF5.
+    """
+    with _opened(path) as file:
+        return bool({"feats", "features"} & file.keys())
+
+
+def read_foreign_features(path: Path, dataset: str | None = None) -> ForeignFeatures:
     """Read features that another tool made.
+
+    Args:
+        path: the file.
+        dataset: which of AtlasPatch's ``features/…``; may be left out where there is one.
 
     Raises:
         FormatError: no HDF5, none of the layouts, or features and coords that don't belong together.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            features = _read(path, file)
-    except OSError as error:
-        raise FormatError(f"{path}: no readable HDF5 file ({error}); a copy cut short?") from error
+    with _opened(path) as file:
+        features = _features(path, file, dataset)
     if features.values.ndim != 2 or features.coords.shape != (len(features.values), 2):
         raise FormatError(
             f"{path}: features of shape {features.values.shape} and coords of shape {features.coords.shape} don't "
@@ -66,40 +110,131 @@ def read_foreign_features(path: Path) -> ForeignFeatures:
     return features
 
 
-def _read(path: Path, file: h5py.File) -> ForeignFeatures:
+def read_foreign_tiles(path: Path) -> ForeignTiles:
+    """Read tiles that another tool cut.
+
+    Raises:
+        FormatError: no HDF5, none of the layouts, or attributes that can't be.
+    """
+    with _opened(path) as file:
+        tiles = _tiles(path, file)
+    if tiles.coords.ndim != 2 or tiles.coords.shape[1] != 2:
+        raise FormatError(f"{path}: coords of shape {tiles.coords.shape}; x and y a tile are needed")
+    if tiles.tile_px <= 0 or tiles.tile_level0_px <= 0:
+        raise FormatError(f"{path}: tiles of {tiles.tile_px} px, {tiles.tile_level0_px:g} level-0 px, can't be")
+    return tiles
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise FormatError(f"{path}: no readable HDF5 file ({error}); a copy cut short?") from error
+    except KeyError as error:
+        raise FormatError(f"{path}: {error.args[0]}; not as the tool writes it") from error
+
+
+def _features(path: Path, file: h5py.File, dataset: str | None) -> ForeignFeatures:
     keys = set(file.keys())
     if {"feats", "coords"} <= keys:
-        if file.attrs.get("unit") != "um":
-            raise FormatError(f"{path}: feats and coords without unit 'um'. Only STAMP 2's layout says its unit.")
-        tile_px, tile_um = _number(file.attrs, "tile_size_px"), _number(file.attrs, "tile_size_um")
-        return ForeignFeatures(
-            layout="STAMP",
-            values=file["feats"][()],
-            coords=file["coords"][()],
-            encoder=str(file.attrs["extractor"]) if "extractor" in file.attrs else None,
-            tile_px=None if tile_px is None else round(tile_px),
-            tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
-            tile_level0_px=None,
-        )
+        return _stamp(path, file)
     if not {"features", "coords"} <= keys:
         raise FormatError(
             f"{path}: holds {', '.join(sorted(keys)) or 'nothing'}; known are feats + coords (STAMP) and "
-            "features + coords (TRIDENT, CLAM)"
+            "features + coords (TRIDENT, CLAM, AtlasPatch)"
         )
-    attrs = file["coords"].attrs
-    trident = "level0_magnification" in attrs
-    tile_px = _number(attrs, "patch_size") if trident else None
-    values = file["features"][()]
+    if isinstance(file["features"], h5py.Group):
+        name = _one_of(path, sorted(file["features"].keys()), dataset)
+        values, encoder = file["features"][name][()], str(name)
+    else:
+        values, encoder = file["features"][()], _text(file["features"].attrs, "encoder") or ""
+    layout, attrs = _layout(file)
+    tile_px = None if layout == "CLAM" else _number(attrs, "patch_size")
     return ForeignFeatures(
-        layout="TRIDENT" if trident else "CLAM",
+        layout=layout,
         values=values[0] if values.ndim == 3 and len(values) == 1 else values,
-        coords=file["coords"][()],
-        encoder=str(file["features"].attrs["encoder"]) if "encoder" in file["features"].attrs else None,
+        coords=_xy(file),
+        encoder=encoder or None,
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=None,
-        tile_level0_px=_number(attrs, "patch_size_level0") if trident else None,
+        tile_level0_px=None if layout == "CLAM" else _number(attrs, "patch_size_level0"),
     )
 
 
-def _number(attrs: h5py.AttributeManager, name: str) -> float | None:
+def _stamp(path: Path, file: h5py.File) -> ForeignFeatures:
+    if file.attrs.get("unit") != "um":
+        raise FormatError(f"{path}: feats and coords without unit 'um'. Only STAMP 2's layout says its unit.")
+    tile_px = _number(file.attrs, "tile_size_px")
+    tile_um = _number(file.attrs, "tile_size_um") or _number(file.attrs, "tile_size")
+    return ForeignFeatures(
+        layout="STAMP",
+        values=file["feats"][()],
+        coords=file["coords"][()],
+        encoder=_text(file.attrs, "extractor"),
+        tile_px=None if tile_px is None else round(tile_px),
+        tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
+        tile_level0_px=None,
+    )
+
+
+def _one_of(path: Path, names: list[str], wanted: str | None) -> str:
+    if wanted in names:
+        return str(wanted)
+    if wanted is None and len(names) == 1:
+        return names[0]
+    raise FormatError(f"{path}: holds features of {', '.join(names) or 'no encoder'}. Name one with --dataset.")
+
+
+def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
+    if "coords" not in file or "feats" in file:
+        raise FormatError(
+            f"{path}: holds {', '.join(sorted(file.keys())) or 'nothing'}; tiles are told by coords (TRIDENT, CLAM, "
+            "AtlasPatch)"
+        )
+    layout, attrs = _layout(file)
+    side_px = float(attrs["patch_size"])
+    if layout == "CLAM":
+        level = int(attrs["patch_level"])
+        across, down = np.broadcast_to(np.asarray(attrs["downsample"], np.float64), 2)
+        if abs(across - down) > 0.01 * across or _number(attrs, "custom_downsample") not in (None, 1.0):
+            raise FormatError(f"{path}: a downsample that differs in x and y, or a custom one, is not understood")
+        side_level0 = side_px * float(across + down) / 2
+        width, height = attrs["level_dim"] if level == 0 else (None, None)
+    else:
+        side_level0 = float(attrs["patch_size_level0"])
+        width, height = _number(attrs, "level0_width"), _number(attrs, "level0_height")
+    overlap = _number(attrs, "overlap")
+    return ForeignTiles(
+        layout=layout,
+        slide_id=_text(attrs, "name") or path.stem.removesuffix(_SUFFIX),
+        coords=np.asarray(_xy(file), np.int64),
+        tile_px=round(side_px),
+        tile_level0_px=side_level0,
+        overlap_px=None if overlap is None else round(overlap),
+        level0_width=None if width is None else int(width),
+        level0_height=None if height is None else int(height),
+    )
+
+
+def _layout(file: h5py.File) -> tuple[Layout, Mapping[str, Any]]:
+    """Whose file it is, and the attributes that say how its tiles lie."""
+    coords = file["coords"]
+    if coords.ndim == 2 and coords.shape[1] == 5:
+        return "AtlasPatch", file.attrs
+    return ("TRIDENT" if "level0_magnification" in coords.attrs else "CLAM"), coords.attrs
+
+
+def _xy(file: h5py.File) -> NDArray[Any]:
+    coords = file["coords"][()]
+    return np.asarray(coords[:, :2] if coords.ndim == 2 and coords.shape[1] == 5 else coords)
+
+
+def _number(attrs: Mapping[str, Any], name: str) -> float | None:
     return float(attrs[name]) if name in attrs else None
+
+
+def _text(attrs: Mapping[str, Any], name: str) -> str | None:
+    value = attrs.get(name)
+    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)

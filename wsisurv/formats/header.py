@@ -44,6 +44,23 @@ def make_header(format: str, settings: Any, inputs: Mapping[str, str]) -> Header
 def create(path: Path, header: Header) -> Iterator[h5py.File]:
     """Open a new HDF5 file with its header; it appears at ``path`` only when the block ends without error.
 
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with create_bare(path) as file:
+        file.attrs["format"] = header.format
+        file.attrs["format_version"] = header.format_version
+        file.attrs["wsisurv_version"] = header.wsisurv_version
+        file.attrs["settings"] = canonical_json(header.settings)
+        file.attrs["inputs"] = canonical_json(header.inputs)
+        file.attrs["fingerprint"] = header.fingerprint
+        yield file
+
+
+@contextmanager
+def create_bare(path: Path) -> Iterator[h5py.File]:
+    """Open a new HDF5 file without a header, for layouts that are not ours; whole or not at all, as ``create``.
+
     It is built in memory and written in one go: HDF5 that meets a full disk can't close its file any more, and takes
     the process down with it at exit.
 
@@ -52,12 +69,6 @@ def create(path: Path, header: Header) -> Iterator[h5py.File]:
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs["format"] = header.format
-        file.attrs["format_version"] = header.format_version
-        file.attrs["wsisurv_version"] = header.wsisurv_version
-        file.attrs["settings"] = canonical_json(header.settings)
-        file.attrs["inputs"] = canonical_json(header.inputs)
-        file.attrs["fingerprint"] = header.fingerprint
         yield file
     with replacing(path) as partial:
         partial.write_bytes(content.getbuffer())

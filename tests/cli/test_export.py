@@ -1,0 +1,86 @@
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.formats.features import read_features
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.workspace import Workspace
+
+
+@pytest.fixture
+def place(run, tmp_path, make_slide):
+    for name in "AB":
+        make_slide(tmp_path / "slides" / f"{name}.tiff", (900, 900))
+    workspace = Workspace(tmp_path / "w")
+    assert run("tile", tmp_path / "slides", "-w", workspace.root).code == 0
+    assert run("embed", "-w", workspace.root).code == 0
+    return workspace
+
+
+@pytest.mark.parametrize("layout", ["stamp", "clam", "trident"])
+def test_features_go_out_and_come_back(run, place, tmp_path, layout):
+    out = tmp_path / "out"
+    assert run("export", out, "--format", layout, "--encoder", "histomics", "-w", place.root).code == 0
+    folder = {"stamp": out, "clam": out / "h5_files", "trident": out / "features_histomics"}[layout]
+    again = run("export", out, "--format", layout, "--encoder", "histomics", "-w", place.root)
+    assert again.code == 1
+    assert "--redo" in again.err
+    back = Workspace(tmp_path / "back")
+    words = ["import", folder, "--encoder", "back", "--slides", tmp_path / "slides", "-w", back.root]
+    words += {"stamp": [], "clam": ["--tile-px", 224, "--tile-mpp", 0.5], "trident": ["--tile-mpp", 0.5]}[layout]
+    ended = run(*words)
+    assert ended.code == 0, ended.err
+    for name in "AB":
+        ours, theirs = (
+            read_features(path)[0] for path in (place.features("histomics", name), back.features("back", name))
+        )
+        np.testing.assert_array_equal(ours.values, theirs.values)
+        np.testing.assert_array_equal(ours.coords, theirs.coords)
+        assert ours.mpp == pytest.approx(theirs.mpp)
+
+
+@pytest.mark.parametrize("layout", ["clam", "trident"])
+def test_tiles_go_out_and_come_back(run, place, tmp_path, layout):
+    assert run("export", tmp_path / "out", "--format", layout, "-w", place.root).code == 0
+    words = ["import", tmp_path / "out" / "patches", "-w", tmp_path / "back"]
+    assert "--tile-mpp" in run(*words).err
+    assert "--slides" in run(*words, "--tile-mpp", 0.5).err
+    words += ["--tile-mpp", 0.5, "--slides", tmp_path / "slides", "--overlap-px", 0]
+    ended = run(*words)
+    assert ended.code == 0, ended.err
+    tiles, _ = read_tiles(Workspace(tmp_path / "back").tiles("A"))
+    np.testing.assert_array_equal(tiles.coords, read_tiles(place.tiles("A"))[0].coords)
+    assert run("embed", "-w", tmp_path / "back").code == 0
+
+
+def test_atlaspatch_gives_tiles_and_features(run, place, tmp_path):
+    """coords of five columns, geometry at the root, features/ENCODER."""
+    ours, _ = read_tiles(place.tiles("A"))
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    with h5py.File(folder / "A.h5", "w") as file:
+        read = np.tile([224, 224, 0], (len(ours.coords), 1))
+        file["coords"] = np.hstack([ours.coords, read]).astype(np.int32)
+        file["features/uni_v2"] = np.ones((len(ours.coords), 8), np.float32)
+        file.attrs.update({"patch_size": 224, "patch_size_level0": 224, "level0_magnification": 20})
+        file.attrs.update({"target_magnification": 20, "overlap": 0, "level0_width": 900, "level0_height": 900})
+    words = ["import", folder, "--tile-mpp", 0.5, "--slides", tmp_path / "slides", "-w", tmp_path / "back"]
+    assert "--encoder" in run(*words).err
+    assert run(*words, "--encoder", "uni2-h").code == 0
+    assert read_features(Workspace(tmp_path / "back").features("uni2-h", "A"))[0].values.shape == (len(ours.coords), 8)
+    with h5py.File(folder / "A.h5", "a") as file:
+        del file["features"]
+    assert run(*words).code == 0
+    np.testing.assert_array_equal(read_tiles(Workspace(tmp_path / "back").tiles("A"))[0].coords, ours.coords)
+
+
+def test_nothing_to_export_and_stamp_without_features(run, place, tmp_path):
+    for words, message in (
+        (["--format", "stamp"], "--encoder"),
+        (["--format", "clam", "--encoder", "uni"], "there are histomics"),
+    ):
+        ended = run("export", tmp_path / "out", *words, "-w", place.root)
+        assert ended.code == 1
+        assert message in ended.err
+    assert run("export", tmp_path / "out", "--format", "clam", "-w", tmp_path / "none").code == 1
+    assert not (tmp_path / "out").exists()

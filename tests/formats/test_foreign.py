@@ -1,0 +1,218 @@
+"""Files built key by key as STAMP, TRIDENT, CLAM and AtlasPatch write them."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.errors import FormatError
+from wsisurv.formats.export import export_features, export_tiles
+from wsisurv.formats.features import Features
+from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
+from wsisurv.formats.tiles import Tiles
+from wsisurv.units import SlideId
+
+COORDS = np.array([[0, 0], [512, 0], [512, 1024]])
+VALUES = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+GEOMETRY = {
+    "patch_size": 256,
+    "patch_size_level0": 512,
+    "level0_magnification": 40,
+    "target_magnification": 20,
+    "overlap": 16,
+    "level0_width": 40_000,
+    "level0_height": 30_000,
+}
+
+
+def trident_tiles(path: Path, coords=COORDS) -> Path:
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("coords", data=coords.astype(np.int64))
+        made.attrs.update({**GEOMETRY, "name": "S-1", "savetodir": "/somewhere"})
+    return path
+
+
+def trident_features(path: Path, encoder: str | None = "uni_v2") -> Path:
+    with h5py.File(trident_tiles(path), "a") as file:
+        made = file.create_dataset("features", data=VALUES, maxshape=(None, 5), chunks=(1, 5))
+        made.attrs.update({"name": "S-1", "savetodir": "/elsewhere", **({"encoder": encoder} if encoder else {})})
+    return path
+
+
+def clam_tiles(path: Path, level: int = 1, downsample=(4.0, 4.0)) -> Path:
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("coords", data=COORDS.astype(np.int32), maxshape=(None, 2), chunks=(1, 2))
+        made.attrs["patch_size"] = 256
+        made.attrs["patch_level"] = level
+        made.attrs["downsample"] = downsample
+        made.attrs["downsampled_level_dim"] = (10_000, 7_500)
+        made.attrs["level_dim"] = (10_000, 7_500)
+        made.attrs["name"] = "S-1"
+        made.attrs["save_path"] = "/somewhere"
+    return path
+
+
+def clam_features(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=VALUES, maxshape=(None, 5), chunks=(1, 5))
+        file.create_dataset("coords", data=COORDS.astype(np.int32), maxshape=(None, 2), chunks=(1, 2))
+    return path
+
+
+def atlaspatch(path: Path, *encoders: str) -> Path:
+    with h5py.File(path, "w") as file:
+        rest = np.tile([512, 512, 0], (3, 1))
+        file.create_dataset("coords", data=np.hstack([COORDS, rest]).astype(np.int32), maxshape=(None, 5))
+        file.create_dataset("passports", data=np.array([b"S-1__x0"] * 3, "S160"), maxshape=(None,))
+        file.attrs.update({**GEOMETRY, "wsi_path": "/slides/S-1.svs", "num_patches": 3, "passport_version": 2})
+        for number, encoder in enumerate(encoders):
+            file.create_dataset(f"features/{encoder}", data=VALUES + number)
+    return path
+
+
+def stamp(path: Path, size: str = "tile_size_um") -> Path:
+    with h5py.File(path, "w") as file:
+        file["coords"] = (COORDS * 0.25).astype(np.float32)
+        file["feats"] = VALUES.astype(np.float16)
+        file.attrs.update({"stamp_version": "2.3.0", "extractor": "uni2", "unit": "um", size: 256.0})
+        file.attrs.update({"tile_size_px": 224, "code_hash": "abc", "feat_type": "tile"})
+    return path
+
+
+@pytest.mark.parametrize("make", [trident_tiles, atlaspatch])
+def test_tiles_told_by_level0_pixels(tmp_path, make):
+    tiles = read_foreign_tiles(make(tmp_path / "S-1_patches.h5"))
+    assert tiles.layout == ("TRIDENT" if make is trident_tiles else "AtlasPatch")
+    assert tiles.slide_id == "S-1"
+    np.testing.assert_array_equal(tiles.coords, COORDS)
+    assert tiles.coords.dtype == np.int64
+    assert (tiles.tile_px, tiles.tile_level0_px, tiles.overlap_px) == (256, 512, 16)
+    assert (tiles.level0_width, tiles.level0_height) == (40_000, 30_000)
+
+
+def test_clam_tiles_are_told_by_a_level_and_lack_what_they_lack(tmp_path):
+    tiles = read_foreign_tiles(clam_tiles(tmp_path / "a.h5"))
+    assert (tiles.layout, tiles.slide_id, tiles.tile_px, tiles.tile_level0_px) == ("CLAM", "S-1", 256, 1024)
+    assert (tiles.overlap_px, tiles.level0_width, tiles.level0_height) == (None, None, None)
+    assert read_foreign_tiles(clam_tiles(tmp_path / "b.h5", 0, (1.0, 1.0))).level0_width == 10_000
+    with pytest.raises(FormatError, match="downsample"):
+        read_foreign_tiles(clam_tiles(tmp_path / "c.h5", 1, (4.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "encoder", "tile_px", "level0"),
+    [(trident_features, "TRIDENT", "uni_v2", 256, 512), (clam_features, "CLAM", None, None, None)],
+)
+def test_features_say_what_their_layout_says(tmp_path, make, layout, encoder, tile_px, level0):
+    path = make(tmp_path / "S-1.h5")
+    features = read_foreign_features(path)
+    assert holds_features(path)
+    assert (features.layout, features.encoder, features.tile_px) == (layout, encoder, tile_px)
+    assert (features.tile_level0_px, features.tile_mpp) == (level0, None)
+    np.testing.assert_array_equal(features.values, VALUES)
+    np.testing.assert_array_equal(features.coords, COORDS)
+
+
+@pytest.mark.parametrize("size", ["tile_size_um", "tile_size"])
+def test_stamp_features_are_in_micrometres(tmp_path, size):
+    features = read_foreign_features(stamp(tmp_path / "S-1.h5", size))
+    assert (features.layout, features.encoder, features.tile_px) == ("STAMP", "uni2", 224)
+    assert features.tile_mpp == pytest.approx(256 / 224)
+    np.testing.assert_allclose(features.coords, COORDS * 0.25)
+
+
+def test_atlaspatch_features_are_chosen_by_name_where_there_are_several(tmp_path):
+    one, two = atlaspatch(tmp_path / "one.h5", "uni_v2"), atlaspatch(tmp_path / "two.h5", "conch", "uni_v2")
+    assert read_foreign_features(one).encoder == "uni_v2"
+    np.testing.assert_array_equal(read_foreign_features(two, "uni_v2").values, VALUES + 1)
+    for dataset in (None, "virchow"):
+        with pytest.raises(FormatError, match=r"conch, uni_v2.*--dataset"):
+            read_foreign_features(two, dataset)
+    assert read_foreign_features(one).coords.shape == (3, 2)
+    assert not holds_features(atlaspatch(tmp_path / "none.h5"))
+
+
+def test_what_is_none_of_these_is_refused_by_name(tmp_path):
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = VALUES
+    with h5py.File(tmp_path / "bare.h5", "w") as file:
+        file["coords"] = COORDS
+    with h5py.File(trident_features(tmp_path / "short.h5"), "a") as file:
+        del file["coords"]
+        file["coords"] = COORDS[:2]
+    for name in ("text", "other", "short"):
+        with pytest.raises(FormatError, match=rf"{name}\.h5"):
+            read_foreign_features(tmp_path / f"{name}.h5")
+    for name in ("text", "other", "bare"):
+        with pytest.raises(FormatError, match=rf"{name}\.h5"):
+            read_foreign_tiles(tmp_path / f"{name}.h5")
+    with pytest.raises(FormatError, match=r"empty\.h5.*shape"):
+        read_foreign_tiles(trident_tiles(tmp_path / "empty.h5", np.zeros((3, 3))))
+
+
+def our_tiles() -> Tiles:
+    return Tiles(
+        slide_id=SlideId("S-1"),
+        slide_path=Path("/slides/S-1.svs"),
+        coords=COORDS.astype(np.int64),
+        tissue=np.ones(3, np.float32),
+        mpp=0.2527,
+        tile_mpp=0.5,
+        tile_px=224,
+        tile_level0_px=224 * 0.5 / 0.2527,
+        overlap_px=8,
+        level0_width=40_000,
+        level0_height=30_000,
+    )
+
+
+def our_features() -> Features:
+    settings: dict[str, object] = {"tile_px": 224, "tile_mpp": 0.5}
+    return Features(SlideId("S-1"), VALUES.astype(np.float16), COORDS.astype(np.int64), "uni2-h", (), settings, 0.2527)
+
+
+@pytest.mark.parametrize("layout", ["clam", "trident"])
+def test_tiles_exported_come_back(tmp_path, layout):
+    path = tmp_path / "out" / "S-1_patches.h5"
+    export_tiles(path, our_tiles(), layout)
+    back = read_foreign_tiles(path)
+    assert back.layout.lower() == layout
+    assert (back.slide_id, back.level0_width, back.level0_height) == ("S-1", 40_000, 30_000)
+    np.testing.assert_array_equal(back.coords, COORDS)
+    assert back.tile_level0_px == pytest.approx(our_tiles().tile_level0_px, abs=0.5)
+    assert (back.tile_px, back.overlap_px) == ((443, None) if layout == "clam" else (224, 8))
+
+
+@pytest.mark.parametrize("layout", ["stamp", "clam", "trident"])
+@pytest.mark.parametrize("tiles", [our_tiles(), None])
+def test_features_exported_come_back(tmp_path, layout, tiles):
+    export_features(tmp_path / "S-1.h5", our_features(), tiles, layout)
+    back = read_foreign_features(tmp_path / "S-1.h5")
+    assert back.layout.lower() == layout
+    np.testing.assert_array_equal(back.values.astype(np.float16), our_features().values)
+    level0 = back.coords / 0.2527 if layout == "stamp" else back.coords
+    np.testing.assert_array_equal(np.rint(level0), COORDS)
+    assert back.encoder == (None if layout == "clam" else "uni2-h")
+    assert back.tile_mpp == (pytest.approx(0.5) if layout == "stamp" else None)
+
+
+def _tree(path: Path) -> dict[str, tuple[str, tuple[int, ...], frozenset[str]]]:
+    with h5py.File(path) as file:
+        sets = {name: (data.dtype.kind, data.shape[1:], frozenset(data.attrs)) for name, data in file.items()}
+        return {**sets, "/": ("", (), frozenset(file.attrs))}
+
+
+@pytest.mark.parametrize("layout", ["stamp", "clam", "trident"])
+def test_an_exported_file_has_every_key_of_the_tools_own(tmp_path, layout):
+    """All but stamp_version and code_hash, which would claim that STAMP made it."""
+    theirs = {"stamp": stamp, "clam": clam_features, "trident": trident_features}[layout](tmp_path / "theirs.h5")
+    export_features(tmp_path / "ours.h5", our_features(), our_tiles(), layout)
+    mine = _tree(tmp_path / "ours.h5")
+    for name, (kind, shape, attrs) in _tree(theirs).items():
+        assert mine[name][:2] == (kind, shape)
+        assert attrs - {"stamp_version", "code_hash"} <= mine[name][2]
+    for make in (trident_tiles, clam_tiles) if layout != "stamp" else ():
+        export_tiles(tmp_path / "tiles.h5", our_tiles(), make.__name__.split("_")[0])
+        assert _tree(make(tmp_path / "t.h5"))["coords"][2] <= _tree(tmp_path / "tiles.h5")["coords"][2]

@@ -1,0 +1,32 @@
+"""``wsisurv export``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.workspace import Workspace
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to.", file_okay=False)],
+    layout: Annotated[Literal["stamp", "clam", "trident"], typer.Option("--format", help="For which tool.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="Folder of the features, as `wsisurv embed` printed it. Without it: tiles.")
+    ] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    redo: RedoOption = False,
+) -> None:
+    """Write tiles or features in the layout of another tool.
+
+    Reads tiles/SLIDE.h5 and features/ENCODER/SLIDE.h5. Writes into FOLDER what STAMP, CLAM (patches/, h5_files/) or
+    TRIDENT (patches/, features_ENCODER/) would have written.
+    """
+    from wsisurv.embedding.export import export as run
+
+    with progress_bar("export") as progress:
+        summary = run(Workspace(workspace), folder, layout, encoder, redo=redo, progress=progress)
+    report(summary, f"{layout} files in {folder}")
+    finish(summary)

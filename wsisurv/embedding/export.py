@@ -1,0 +1,84 @@
+"""Tiles and features of a workspace, written for other tools."""
+
+from pathlib import Path
+
+from wsisurv.errors import FormatError, InputError, WsisurvError
+from wsisurv.formats.export import ExportLayout, export_features, export_tiles
+from wsisurv.formats.features import read_features
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.workspace import Progress, Summary, Workspace, make_failure, no_progress
+
+STEP = "export"
+
+
+def export(
+    workspace: Workspace,
+    folder: Path,
+    layout: ExportLayout,
+    encoder: str | None,
+    *,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Write tiles, or the features of an encoder, for another tool, in the folders where it looks for them.
+
+    Args:
+        workspace: reads tiles/ and features/ENCODER/.
+        folder: where to; STAMP: SLIDE.h5; CLAM: patches/SLIDE.h5 and h5_files/SLIDE.h5; TRIDENT:
+            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5.
+        layout: for whom.
+        encoder: folder name of the features; None for tiles.
+        redo: write over what is there.
+        progress: told after each slide.
+
+    Raises:
+        InputError: nothing to export, STAMP asked for tiles (it has no such file), or a file is there already.
+        StorageError: no room or no permission.
+    """
+    if encoder is None and layout == "stamp":
+        raise InputError("STAMP has no files of tiles alone. Name the features with --encoder.")
+    slide_ids = workspace.tiled_slides() if encoder is None else workspace.embedded_slides(encoder)
+    if not slide_ids:
+        what = "tiles" if encoder is None else f"features of {encoder} (there are {_known(workspace)})"
+        raise InputError(f"{workspace.root}: no {what} to export.")
+    targets = {slide_id: folder / _place(layout, encoder, slide_id) for slide_id in slide_ids}
+    if there := [path for path in targets.values() if path.exists() and not redo]:
+        raise InputError(f"{there[0]}: is there already. Name another folder, or write over it with --redo.")
+    summary = Summary(STEP)
+    for number, (slide_id, target) in enumerate(targets.items()):
+        progress(number, len(targets), slide_id)
+        try:
+            _export_slide(workspace, slide_id, target, layout, encoder)
+        except WsisurvError as error:
+            summary.failed.append(make_failure(slide_id, target, error, ""))
+        else:
+            summary.done.append(slide_id)
+    progress(len(targets), len(targets), "")
+    return summary
+
+
+def _known(workspace: Workspace) -> str:
+    return ", ".join(workspace.encoders()) or "none yet"
+
+
+def _place(layout: ExportLayout, encoder: str | None, slide_id: str) -> Path:
+    if layout == "stamp":
+        return Path(f"{slide_id}.h5")
+    if layout == "clam":
+        return Path("patches" if encoder is None else "h5_files") / f"{slide_id}.h5"
+    if encoder is None:
+        return Path("patches") / f"{slide_id}_patches.h5"
+    return Path(f"features_{encoder}") / f"{slide_id}.h5"
+
+
+def _export_slide(workspace: Workspace, slide_id: str, target: Path, layout: ExportLayout, encoder: str | None) -> None:
+    if encoder is None and layout != "stamp":
+        tiles, _ = read_tiles(workspace.tiles(slide_id))
+        export_tiles(target, tiles, layout)
+        return
+    source = workspace.features(str(encoder), slide_id)
+    features, _ = read_features(source)
+    if not {"tile_px", "tile_mpp"} <= features.tile_settings.keys():
+        raise FormatError(f"{source}: says neither size nor resolution of its tiles. Make the features anew.")
+    path = workspace.tiles(slide_id)
+    export_features(target, features, read_tiles(path)[0] if path.exists() else None, layout)  # imported ones have none

@@ -1,0 +1,98 @@
+"""Tiles and features in the layouts of other tools; what each layout holds is told in ``foreign``.
+
+What our own file doesn't say is left out of the copy, never invented. Other tools know tiles by whole level-0 pixels
+and whole magnifications: both are rounded in the copy, and our own exact figures stand beside them where the layout
+takes attributes (TRIDENT).
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+
+from wsisurv.formats.features import Features
+from wsisurv.formats.header import create_bare
+from wsisurv.formats.tiles import Tiles
+
+ExportLayout = Literal["stamp", "clam", "trident"]
+
+
+def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident"]) -> None:
+    """Write tiles as TRIDENT or CLAM would; CLAM reads them from level 0, resampling to its encoder's input.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    with create_bare(path) as file:
+        if layout == "trident":
+            coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64), maxshape=(None, 2))
+            _trident_attributes(coords, tiles, path)
+            return
+        coords = file.create_dataset("coords", data=tiles.coords.astype(np.int32), maxshape=(None, 2))
+        size = (tiles.level0_width, tiles.level0_height)
+        coords.attrs["patch_size"] = round(tiles.tile_level0_px)
+        coords.attrs["patch_level"] = 0
+        coords.attrs["downsample"] = (1.0, 1.0)
+        coords.attrs["downsampled_level_dim"] = size
+        coords.attrs["level_dim"] = size
+        coords.attrs["name"] = tiles.slide_id
+        coords.attrs["save_path"] = str(path.parent)
+
+
+def export_features(path: Path, features: Features, tiles: Tiles | None, layout: ExportLayout) -> None:
+    """Write features as another tool would.
+
+    Args:
+        path: the file.
+        features: of one slide, with ``tile_px`` and ``tile_mpp`` in their tile settings.
+        tiles: its tiles, where they are there; TRIDENT's file says more with them.
+        layout: whose.
+
+    Raises:
+        KeyError: the tile settings say neither size nor resolution of the tiles.
+        StorageError: no room or no permission.
+    """
+    tile_px, tile_mpp = int(str(features.tile_settings["tile_px"])), float(str(features.tile_settings["tile_mpp"]))
+    with create_bare(path) as file:
+        if layout == "stamp":
+            file["coords"] = (features.coords * features.mpp).astype(np.float32)
+            file["feats"] = features.values.astype(np.float16)
+            file.attrs["extractor"] = features.encoder
+            file.attrs["unit"] = "um"
+            file.attrs["tile_size_um"] = tile_px * tile_mpp
+            file.attrs["tile_size_px"] = tile_px
+            file.attrs["feat_type"] = "tile"
+        elif layout == "clam":
+            n_features = features.values.shape[1]
+            file.create_dataset("features", data=features.values.astype(np.float32), maxshape=(None, n_features))
+            file.create_dataset("coords", data=features.coords.astype(np.int32), maxshape=(None, 2))
+        else:
+            values = file.create_dataset("features", data=features.values.astype(np.float32))
+            values.attrs["name"] = features.slide_id
+            values.attrs["savetodir"] = str(path.parent)
+            values.attrs["encoder"] = features.encoder
+            coords = file.create_dataset("coords", data=features.coords.astype(np.int64))
+            if tiles is not None:
+                _trident_attributes(coords, tiles, path)
+                return
+            coords.attrs["patch_size"] = tile_px
+            coords.attrs["patch_size_level0"] = round(tile_px * tile_mpp / features.mpp)
+            coords.attrs["level0_magnification"] = round(10 / features.mpp)
+            coords.attrs["target_magnification"] = round(10 / tile_mpp)
+            coords.attrs["name"] = features.slide_id
+            coords.attrs["savetodir"] = str(path.parent)
+
+
+def _trident_attributes(coords: h5py.Dataset, tiles: Tiles, path: Path) -> None:
+    coords.attrs["patch_size"] = tiles.tile_px
+    coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
+    coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
+    coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
+    coords.attrs["overlap"] = tiles.overlap_px
+    coords.attrs["name"] = tiles.slide_id
+    coords.attrs["savetodir"] = str(path.parent)
+    coords.attrs["level0_width"] = tiles.level0_width
+    coords.attrs["level0_height"] = tiles.level0_height
+    coords.attrs["mpp"] = tiles.mpp
+    coords.attrs["tile_mpp"] = tiles.tile_mpp

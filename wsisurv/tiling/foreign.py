@@ -1,0 +1,131 @@
+"""Tiles that another tool cut, taken into the workspace as if ``tile`` had cut them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from wsisurv.errors import InputError, NoSlidesError
+from wsisurv.formats.foreign import ForeignTiles, read_foreign_tiles
+from wsisurv.formats.header import make_header
+from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
+from wsisurv.settings import TileSettings, file_sha256, parse_settings
+from wsisurv.slides.facts import SlideFacts, read_facts
+from wsisurv.slides.find import slide_fingerprint
+from wsisurv.slides.resolution import GivenMpp, find_mpp
+from wsisurv.tiling.check import resolve_mpps
+from wsisurv.units import SlideId
+from wsisurv.workspace import Job, Progress, Summary, Workspace, no_progress, run_jobs
+
+STEP = "import"
+_TOLERANCE = 0.02  # other tools know magnifications; a wrong resolution is off by far more
+
+
+def import_tiles(
+    workspace: Workspace,
+    folder: Path,
+    slides: Mapping[SlideId, Path],
+    *,
+    tile_mpp: float,
+    overlap_px: int | None = None,
+    given: GivenMpp | None = None,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Take every ``*.h5`` of ``folder`` into tiles/, each for its slide.
+
+    None of these tools stores the share of tissue: it is NaN.
+
+    Args:
+        workspace: where to.
+        folder: tiles of TRIDENT, CLAM or AtlasPatch, a file a slide.
+        slides: the slides themselves: they tell resolution and size, and are read by ``embed``.
+        tile_mpp: µm per pixel that a tile is meant to have, the same for the whole cohort; within two percent of what
+            its level-0 side makes it.
+        overlap_px: pixels that neighbours share, where the files don't say (CLAM).
+        given: resolutions, where slides don't tell them.
+        redo: replace what was made otherwise.
+        progress: told after each slide.
+
+    Raises:
+        NoSlidesError: no ``*.h5`` there.
+        InputError: a slide is not given, or one file lacks what only the user can say.
+        FormatError: a file of none of these tools.
+        StaleError: as ``run_jobs``.
+        StorageError: no room.
+    """
+    files = sorted(folder.glob("*.h5"))
+    if not files:
+        raise NoSlidesError(f"{folder}: no *.h5 file there")
+    found = {file: read_foreign_tiles(file) for file in files}
+    if missing := sorted({tiles.slide_id for tiles in found.values()} - slides.keys()):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{folder}: no slide is given for {missing[0]!r}{more}. Tiles are places on a slide: name the slides' "
+            "folder with --slides. A slide goes by its file's name without the ending."
+        )
+    mpps = resolve_mpps(slides, given or GivenMpp())
+    jobs = []
+    for file, tiles in found.items():
+        slide_id = SlideId(tiles.slide_id)
+        settings = {
+            "tile_px": tiles.tile_px,
+            "tile_mpp": tile_mpp,
+            "overlap_px": _overlap(file, tiles, overlap_px),
+            "slide_mpp": mpps.get(slide_id),
+        }
+        inputs = {"file": file_sha256(file), "slide": slide_fingerprint(slides[slide_id])}
+        header = make_header(FORMAT, parse_settings(TileSettings, settings), inputs)
+        jobs.append(Job(slide_id, file, workspace.tiles(slide_id), header))
+
+    def do(job: Job) -> str | None:
+        slide_path = slides[SlideId(job.id)]
+        tiles = _convert(job, found[job.source], slide_path, read_facts(slide_path))
+        write_tiles(job.output, tiles, job.header)
+        return None if len(tiles.coords) else f"{job.id}: no tile"
+
+    return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+
+
+def _overlap(file: Path, tiles: ForeignTiles, given: int | None) -> int:
+    if tiles.overlap_px is None and given is None:
+        raise InputError(
+            f"{file}: {tiles.layout} doesn't say how many pixels neighbours share. Give --overlap-px (0 where its step "
+            "was its patch size)."
+        )
+    if tiles.overlap_px is not None and given not in (None, tiles.overlap_px):
+        raise InputError(f"{file}: --overlap-px {given} was given, but the file says {tiles.overlap_px}.")
+    return tiles.overlap_px if tiles.overlap_px is not None else int(given or 0)
+
+
+def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFacts) -> Tiles:
+    """One slide's tiles as our own; InputError where they can't be of this slide or of this resolution."""
+    settings = parse_settings(TileSettings, job.header.settings)
+    mpp = settings.slide_mpp or find_mpp(slide_path, facts.properties)
+    size, seen = (facts.width, facts.height), (foreign.level0_width, foreign.level0_height)
+    if None not in seen and seen != size:
+        raise InputError(
+            f"{job.source}: made of a slide of {seen[0]} × {seen[1]} px, but {slide_path} is {size[0]} × {size[1]}."
+        )
+    if len(foreign.coords) and ((foreign.coords < 0) | (foreign.coords >= size)).any():
+        raise InputError(f"{job.source}: a tile starts outside of {slide_path}, {size[0]} × {size[1]} px.")
+    exact = foreign.tile_level0_px * mpp / foreign.tile_px
+    if abs(exact / settings.tile_mpp - 1) > _TOLERANCE:
+        raise InputError(
+            f"{job.source}: its tiles of {foreign.tile_px} px are {foreign.tile_level0_px:g} level-0 px, which on a "
+            f"slide of {mpp:g} µm/px makes {exact:.4g} µm/px, not {settings.tile_mpp:g}. Give that with --tile-mpp, or "
+            "the right --slide-mpp."
+        )
+    return Tiles(
+        slide_id=SlideId(job.id),
+        slide_path=slide_path.absolute(),
+        coords=foreign.coords,
+        tissue=np.full(len(foreign.coords), np.nan, np.float32),
+        mpp=mpp,
+        tile_mpp=settings.tile_mpp,
+        tile_px=foreign.tile_px,
+        tile_level0_px=foreign.tile_level0_px,
+        overlap_px=settings.overlap_px,
+        level0_width=facts.width,
+        level0_height=facts.height,
+    )
