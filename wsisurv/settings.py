@@ -31,8 +31,18 @@ class TileSettings(Settings):
     """Pixels at ``tile_mpp`` that neighbours share."""
     min_tissue: float = Field(0.5, ge=0, le=1)
     """A tile is kept when at least this share of its area is tissue."""
+    tissue: Literal["otsu", "hsv", "entropy"] = "otsu"
+    """How tissue is told from glass."""
     tissue_mpp: float = Field(8.0, gt=0, le=64)
     """Resolution of the view on which tissue is found, µm per pixel."""
+    min_piece_um2: float = Field(10_000.0, ge=0)
+    """Smaller specks of tissue are left out; about the area of one default tile."""
+    max_hole_um2: float = Field(10_000.0, ge=0)
+    """Smaller holes in the tissue are filled."""
+    keep_artefacts: bool = False
+    """Keep pen marks, black edges, lines, bubble rims and folds as tissue."""
+    measures: bool = False
+    """Store focus and stain densities of each tile, for which its pixels are read."""
     slide_mpp: float | None = Field(None, gt=0.01, le=32)
     """Level-0 resolution given by the user; overrides the file's, µm per pixel."""
 

@@ -1,6 +1,7 @@
 """Where every artifact lives; what is done, stale or failed; claims on work; the loop of a step over many items."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -229,6 +230,17 @@ class Summary:
     notes: list[str] = field(default_factory=list)
     """Lines worth a person's attention (zero tiles, damaged file made anew …)."""
 
+    def add(self, other: "Summary") -> None:
+        """Take in what another part of the step did."""
+        for mine, theirs in (
+            (self.done, other.done),
+            (self.kept, other.kept),
+            (self.elsewhere, other.elsewhere),
+            (self.notes, other.notes),
+        ):
+            mine.extend(theirs)
+        self.failed.extend(other.failed)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -248,6 +260,7 @@ def run_jobs(
     *,
     redo: bool = False,
     progress: Progress = no_progress,
+    workers: int = 1,
 ) -> Summary:
     """Do every job that is not done; one that fails is written to the ledger and the others go on.
 
@@ -257,51 +270,68 @@ def run_jobs(
         jobs: the items, each with the header that its output must have.
         do: does one job, writes its output, and may return a note for the summary.
         redo: make stale outputs anew; what is done is kept, so that an interrupted redo goes on.
-        progress: told after each job.
+        progress: told as jobs are done.
+        workers: threads, each on a job of its own. On an error or Ctrl-C those in hand are finished.
 
     Raises:
         StaleError: an output was made otherwise; raised before any work.
         StorageError: there is no room; the other jobs would fail as well, so the run stops.
     """
-    summary = Summary(step)
     checks = {job.id: check(job.output, job.header) for job in jobs}
     if not redo:
         refuse_stale({job.output: checks[job.id].changes for job in jobs if checks[job.id].state is State.STALE})
+    outcomes: dict[str, Summary] = {}
+
+    def run(job: Job) -> None:
+        outcomes[job.id] = _run_job(workspace, step, job, do, checks[job.id])
+
+    summary = Summary(step)
     try:
-        for number, job in enumerate(jobs):
-            progress(number, len(jobs), job.id)
-            _run_job(workspace, job, do, checks[job.id], summary)
-        progress(len(jobs), len(jobs), "")
+        if workers > 1:
+            _run_threads(run, jobs, workers, progress)
+        else:
+            for number, job in enumerate(jobs):
+                progress(number, len(jobs), job.id)
+                run(job)
+            progress(len(jobs), len(jobs), "")
     finally:
+        for job in jobs:  # in their order, whichever was done first
+            if job.id in outcomes:
+                summary.add(outcomes[job.id])
         forget_failures(workspace, step, [*summary.done, *summary.kept])
     return summary
 
 
-def _run_job(workspace: Workspace, job: Job, do: Callable[[Job], str | None], seen: Check, summary: Summary) -> None:
+def _run_threads(run: Callable[[Job], None], jobs: Sequence[Job], workers: int, progress: Progress) -> None:
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="job")
+    try:
+        progress(0, len(jobs), "")
+        futures = {threads.submit(run, job): job for job in jobs}
+        for number, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress(number, len(jobs), futures[future].id)
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_job(workspace: Workspace, step: str, job: Job, do: Callable[[Job], str | None], seen: Check) -> Summary:
     if seen.state is State.DONE:
-        summary.kept.append(job.id)
-        return
-    with workspace.claim(summary.step, job.id) as claimed:
+        return Summary(step, kept=[job.id])
+    with workspace.claim(step, job.id) as claimed:
         if not claimed:
-            summary.elsewhere.append(job.id)
-            return
+            return Summary(step, elsewhere=[job.id])
         if check(job.output, job.header).state is State.DONE:  # another process was quicker
-            summary.kept.append(job.id)
-            return
-        if seen.state is State.DAMAGED:
-            summary.notes.append(f"{job.output}: was damaged, made anew")
+            return Summary(step, kept=[job.id])
+        notes = [f"{job.output}: was damaged, made anew"] if seen.state is State.DAMAGED else []
         try:
             note = do(job)
         except StorageError:
             raise
         except (WsisurvError, OSError) as error:
             failure = make_failure(job.id, job.source, error, job.header.fingerprint)
-            record_failure(workspace, summary.step, failure)
-            summary.failed.append(failure)
-            return
-        summary.done.append(job.id)
-        if note:
-            summary.notes.append(note)
+            record_failure(workspace, step, failure)
+            return Summary(step, failed=[failure], notes=notes)
+        return Summary(step, done=[job.id], notes=[*notes, note] if note else notes)
 
 
 def make_failure(id: str, path: Path, error: Exception, fingerprint: str) -> Failure:
@@ -312,7 +342,8 @@ def make_failure(id: str, path: Path, error: Exception, fingerprint: str) -> Fai
 
 def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
     """Add a failure to the step's ledger."""
-    append_jsonl(workspace.failures(step), vars(failure))
+    with _ledger(workspace, step):
+        append_jsonl(workspace.failures(step), vars(failure))
 
 
 def read_failures(workspace: Workspace, step: str) -> list[Failure]:
@@ -326,8 +357,23 @@ def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> Non
     if not path.exists():
         return
     finished = set(done)
-    newest = {failure.id: failure for failure in read_failures(workspace, step) if failure.id not in finished}
-    if newest:
-        write_jsonl(path, [vars(failure) for failure in newest.values()])
-    else:
-        path.unlink()
+    with _ledger(workspace, step):
+        newest = {failure.id: failure for failure in read_failures(workspace, step) if failure.id not in finished}
+        if newest:
+            write_jsonl(path, [vars(failure) for failure in newest.values()])
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _ledger(workspace: Workspace, step: str) -> Iterator[None]:
+    """Hold a step's ledger: two runs, or two threads, that write it at once would lose lines."""
+    path = workspace.root / ".claims" / f"{step}.ledger.lock"
+    with explain_storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

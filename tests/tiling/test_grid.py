@@ -70,9 +70,9 @@ def test_an_overlap_of_a_whole_tile_is_refused(overlap: int) -> None:
 
 
 def test_tiles_finer_than_the_scan_are_refused_with_the_way_out() -> None:
-    make_grid(10_000, 10_000, 0.504, TileSettings())
-    with pytest.raises(SlideError, match=r"0\.51 .*--tile-mpp 0\.51 "):
-        make_grid(10_000, 10_000, 0.51, TileSettings())
+    make_grid(10_000, 10_000, 0.509, TileSettings())
+    with pytest.raises(SlideError, match=r"0\.52 .*--tile-mpp 0\.52 "):
+        make_grid(10_000, 10_000, 0.52, TileSettings())
 
 
 @pytest.mark.parametrize(("width", "height"), [(447, 10_000), (10_000, 447), (100, 100)])

@@ -158,7 +158,7 @@ def test_tiles_follow_a_slide_that_moved(make_slide: MakeSlide, tmp_path: Path, 
     assert after.slide_path == moved
     assert np.array_equal(after.coords, before.coords)
     assert np.array_equal(after.tissue, before.tissue)
-    assert replace(after, slide_path=path, coords=before.coords, tissue=before.tissue) == before
+    assert replace(after, slide_path=path, coords=before.coords, tissue=before.tissue, piece=before.piece) == before
 
 
 def test_nothing_to_do_and_doubles_are_refused(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ from wsisurv.errors import ArtifactError, InputError, SettingsError, SlideError,
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.settings import EmbedSettings, TileSettings, file_sha256, parse_settings
+from wsisurv.settings import EmbedSettings, file_sha256
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.reader import read_tiles as read_pixels
 from wsisurv.workspace import (
@@ -255,13 +255,12 @@ def _embed_slide(job: Job, workspace: Workspace, encoder: Encoder, batch_size: i
     n_tiles = len(tiles.coords)
     values = np.zeros((n_tiles, encoder.n_features), np.float32)
     if n_tiles:
-        slide_mpp = parse_settings(TileSettings, tiles_header.settings).slide_mpp
         if not tiles.slide_path.exists():
             raise SlideError(
                 f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, then "
                 "this again."
             )
-        with Slide(tiles.slide_path, slide_mpp) as slide:
+        with Slide(tiles.slide_path, tiles.mpp) as slide:
             size = max(1, min(batch_size, _MAX_BATCH_BYTES // (3 * tiles.tile_px**2)))
             batches = [slice(start, min(start + size, n_tiles)) for start in range(0, n_tiles, size)]
             for rows, pixels in _read_ahead(batches, lambda rows: read_pixels(slide, tiles, rows)):

@@ -4,7 +4,9 @@ The layout is the one that TRIDENT writes and Patho-Bench and CLAM's HDF5 branch
 ``coords`` dataset), with the exact resolution beside the magnifications rounded for those readers.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -34,6 +36,14 @@ class Tiles:
         overlap_px: pixels at ``tile_mpp`` shared by neighbours.
         level0_width: width of the slide, level-0 pixels.
         level0_height: height of the slide, level-0 pixels.
+        piece: int32 (n_tiles,), the piece of tissue that each is of, numbered from 1 (0: of none); None where the
+            file does not say.
+        measures: float32 (n_tiles,) each: ``focus``, the variance of the Laplacian, and ``haematoxylin`` and ``eosin``,
+            mean optical densities; empty where they were not asked for.
+        flags: what a person should know of this slide, in words.
+        mpp_source: where ``mpp`` comes from, in words.
+        bounds_x: left of what was scanned, level-0 pixels.
+        bounds_y: top of what was scanned, level-0 pixels.
     """
 
     slide_id: SlideId
@@ -47,6 +57,12 @@ class Tiles:
     overlap_px: int
     level0_width: int
     level0_height: int
+    piece: NDArray[np.int32] | None = None
+    measures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    mpp_source: str = ""
+    bounds_x: int = 0
+    bounds_y: int = 0
 
 
 def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
@@ -58,6 +74,7 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
     with create(path, header) as file:
         file.attrs["slide_id"] = tiles.slide_id
         file.attrs["slide_path"] = str(tiles.slide_path)
+        file.attrs["flags"] = json.dumps(tiles.flags, ensure_ascii=False)
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
         coords.attrs["patch_size"] = tiles.tile_px
         coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
@@ -72,7 +89,14 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
         coords.attrs["tile_mpp"] = tiles.tile_mpp
         coords.attrs["tile_px"] = float(tiles.tile_px)
         coords.attrs["tile_level0_px"] = tiles.tile_level0_px
+        coords.attrs["mpp_source"] = tiles.mpp_source
+        coords.attrs["bounds_x"] = tiles.bounds_x
+        coords.attrs["bounds_y"] = tiles.bounds_y
         file.create_dataset("tissue", data=tiles.tissue.astype(np.float32))
+        if tiles.piece is not None:
+            file.create_dataset("piece", data=tiles.piece.astype(np.int32))
+        for name, values in tiles.measures.items():
+            file.create_dataset(f"measures/{name}", data=values.astype(np.float32))
 
 
 def read_tiles(path: Path) -> tuple[Tiles, Header]:
@@ -99,4 +123,10 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
         overlap_px=int(coords.attrs["overlap"]),
         level0_width=int(coords.attrs["level0_width"]),
         level0_height=int(coords.attrs["level0_height"]),
+        piece=file["piece"][()] if "piece" in file else None,
+        measures={name: values[()] for name, values in file.get("measures", {}).items()},
+        flags=tuple(json.loads(file.attrs.get("flags", "[]"))),
+        mpp_source=str(coords.attrs.get("mpp_source", "")),
+        bounds_x=int(coords.attrs.get("bounds_x", 0)),
+        bounds_y=int(coords.attrs.get("bounds_y", 0)),
     )

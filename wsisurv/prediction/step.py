@@ -19,8 +19,8 @@ from wsisurv.models.student import load_student
 from wsisurv.workspace import Failure, Progress, Workspace, make_failure, no_progress
 
 UNKNOWN = "unknown"
-_PER_SLIDE = {"slide_mpp"}
-"""Tile settings that tell how one slide was read, not what its tiles are."""
+_PER_SLIDE = {"slide_mpp", "measures"}
+"""Tile settings that tell how one slide was read or what is known of it besides, not what its tiles are."""
 _ARITHMETIC = {"precision"}
 """Embed settings that change a feature by rounding only."""
 

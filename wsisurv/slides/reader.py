@@ -4,6 +4,8 @@ Coordinates are always pixels of level 0, x to the right and y down; sizes are p
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,7 @@ from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.resolution import find_mpp
+from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resolution
 
 UPSAMPLING = 1.02
 """A level may be enlarged by this much: the second level of a 0.2527 µm/px scan serves 0.5 at a quarter of the work."""
@@ -24,18 +26,31 @@ _BLOCK_PX = 2048  # side of what is read at once, so a view needs some 30 MB bes
 _FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """The part of level 0 that was scanned, pixels of level 0."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 class Slide:
     """An open slide; use it as a context manager.
 
     Args:
         path: the slide's file.
         slide_mpp: level-0 resolution, µm per pixel, instead of what the file says.
+        mpp_from_objective: where the file states no resolution that can be, take 10 / objective power.
 
     Attributes:
         path: the slide's file.
         mpp: µm per pixel at level 0.
+        mpp_source: where that comes from, in words.
         width: of level 0, pixels.
         height: of level 0, pixels.
+        bounds: what was scanned; all of level 0 where the file says nothing.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
 
     Raises:
@@ -43,7 +58,7 @@ class Slide:
         MissingMppError: the file says nothing (plausible) of its resolution and no ``slide_mpp`` is given.
     """
 
-    def __init__(self, path: Path, slide_mpp: float | None = None) -> None:
+    def __init__(self, path: Path, slide_mpp: float | None = None, *, mpp_from_objective: bool = False) -> None:
         self.path = path
         self._failed: str | None = None
         try:
@@ -55,7 +70,10 @@ class Slide:
             self.width, self.height = self._handle.dimensions
             self.level_downsamples: tuple[float, ...] = self._handle.level_downsamples
             self._level_sizes = self._handle.level_dimensions
-            self.mpp = find_mpp(path, properties) if slide_mpp is None else slide_mpp
+            self.bounds = _bounds(properties, self.width, self.height)
+            given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
+            resolution = given or _stated(path, properties)
+            self.mpp, self.mpp_source = resolution.mpp, resolution.source
         except openslide.OpenSlideError as error:
             self.close()
             raise self._error(error) from error
@@ -76,31 +94,36 @@ class Slide:
         self.close()
 
     def view(self, mpp: float) -> NDArray[np.uint8]:
-        """Read the whole slide at exactly ``mpp`` µm per pixel, each pixel the mean of what it covers.
+        """Read what was scanned (``bounds``) at exactly ``mpp`` µm per pixel, each pixel the mean of what it covers.
 
         A last row or column that the slide fills only in part shows the part that is there. Read in blocks, so
         that memory stays small for slides without a pyramid too.
 
         Returns:
-            uint8 (ceil(height · self.mpp / mpp), ceil(width · self.mpp / mpp), 3), RGB, white where nothing was
-            scanned.
+            uint8 (ceil(bounds.height · self.mpp / mpp), ceil(bounds.width · self.mpp / mpp), 3), RGB, white where
+            nothing was scanned.
 
         Raises:
             SlideError: the file is damaged.
         """
         scale = mpp / self.mpp
         level = self._best_level(scale)
-        ratio = scale / self.level_downsamples[level]  # level pixels a view pixel
-        level_width, level_height = self._level_sizes[level]
-        view = np.empty((_cells(self.height, scale), _cells(self.width, scale), 3), np.uint8)
+        downsample = self.level_downsamples[level]
+        ratio = scale / downsample  # level pixels a view pixel
+        start_x, start_y = self.bounds.x / downsample, self.bounds.y / downsample
+        stop_x = min(self._level_sizes[level][0], math.ceil(start_x + self.bounds.width / downsample - 1e-6))
+        stop_y = min(self._level_sizes[level][1], math.ceil(start_y + self.bounds.height / downsample - 1e-6))
+        view = np.empty((_cells(self.bounds.height, scale), _cells(self.bounds.width, scale), 3), np.uint8)
         step = max(1, int(_BLOCK_PX / ratio))
         for top in range(0, view.shape[0], step):
             rows = min(step, view.shape[0] - top)
-            y0, y1 = _span(top * ratio, (top + rows) * ratio, level_height)
+            from_y = start_y + top * ratio
+            y0, y1 = _span(from_y, from_y + rows * ratio, stop_y)
             for left in range(0, view.shape[1], step):
                 columns = min(step, view.shape[1] - left)
-                x0, x1 = _span(left * ratio, (left + columns) * ratio, level_width)
-                offset_x, offset_y = left * ratio - x0, top * ratio - y0
+                from_x = start_x + left * ratio
+                x0, x1 = _span(from_x, from_x + columns * ratio, stop_x)
+                offset_x, offset_y = from_x - x0, from_y - y0
                 right, bottom = offset_x + columns * ratio, offset_y + rows * ratio
                 block = _padded(self._read(level, x0, y0, x1 - x0, y1 - y0), right, bottom)
                 box = (offset_x, offset_y, min(right, block.width), min(bottom, block.height))
@@ -177,6 +200,23 @@ def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray
     for index, (x, y) in enumerate(coords):
         pixels[index] = slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px)
     return pixels
+
+
+def _stated(path: Path, properties: Mapping[str, str]) -> Resolution:
+    mpp = find_mpp(path, properties)
+    stated = find_resolution(properties)
+    return Resolution(mpp, mpp, stated.source if stated else "")
+
+
+def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds:
+    """Where the scanner says that it scanned, held within level 0."""
+    names = ("x", "y", "width", "height")
+    try:
+        x, y, wide, high = (int(properties[f"openslide.bounds-{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return Bounds(0, 0, width, height)
+    x, y = min(max(0, x), width - 1), min(max(0, y), height - 1)
+    return Bounds(x, y, max(1, min(wide, width - x)), max(1, min(high, height - y)))
 
 
 def _cells(length: int, scale: float) -> int:

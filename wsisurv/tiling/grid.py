@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.settings import TileSettings
+from wsisurv.slides.reader import UPSAMPLING
 
+_PIECE_GAP_UM = 100.0  # cells of this size that touch, if only at a corner, are one piece
 _SLACK = 1e-3  # level-0 pixels by which rounding may carry a tile over the slide's edge
-_FINER = 0.98  # many 20x scanners are a little above 0.5 µm/px; two percent of upsampling loses nothing
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,12 @@ def check_overlap(settings: TileSettings) -> None:
         )
 
 
-def make_grid(width: int, height: int, mpp: float, settings: TileSettings) -> Grid:
+def is_finer(settings: TileSettings, mpp: float) -> bool:
+    """Whether tiles would be finer than the scan; many 20x scanners are a little above 0.5, which counts as 0.5."""
+    return settings.tile_mpp * UPSAMPLING < mpp * (1 - 1e-9)
+
+
+def make_grid(width: int, height: int, mpp: float, settings: TileSettings, *, allow_upsampling: bool = False) -> Grid:
     """Lay the grid: tile k starts at ``round(k · step)``, step = ``(tile_px - overlap_px) · tile_mpp / mpp``.
 
     Rounding each start, not the step, keeps the last tile within half a level-0 pixel of where it belongs. Every
@@ -57,17 +64,18 @@ def make_grid(width: int, height: int, mpp: float, settings: TileSettings) -> Gr
         height: of the slide, level-0 pixels.
         mpp: µm per pixel at level 0.
         settings: size, resolution and overlap of the tiles.
+        allow_upsampling: enlarge a coarser scan.
 
     Raises:
         SettingsError: the overlap is not smaller than the tile.
         SlideError: the tiles would be finer than the scan, or larger than the slide.
     """
     check_overlap(settings)
-    if settings.tile_mpp < _FINER * mpp:
+    if is_finer(settings, mpp) and not allow_upsampling:
         raise SlideError(
             f"scanned at {mpp:g} µm per pixel, so tiles of {settings.tile_mpp:g} would be made up, not seen. Use "
-            f"--tile-mpp {math.ceil(mpp * 1000) / 1000:g} or more, for every slide of the cohort, or leave this one "
-            "out."
+            f"--tile-mpp {math.ceil(mpp * 1000) / 1000:g} or more, for every slide of the cohort, leave this one out, "
+            "or enlarge it with --allow-upsampling."
         )
     side = settings.tile_px * settings.tile_mpp / mpp
     step = (settings.tile_px - settings.overlap_px) * settings.tile_mpp / mpp
@@ -103,17 +111,61 @@ def tissue_shares(mask: NDArray[np.bool_], scale: float, grid: Grid) -> NDArray[
 
     Source: Crow 1984, Summed-area tables for texture mapping.
     """
-    down = _between(_summed(mask.astype(np.float64)), grid.ys, grid.side, scale)
-    area = _between(_summed(down.T), grid.xs, grid.side, scale).T
-    shares = area * (scale / grid.side) ** 2
-    return np.clip(shares, 0, 1).astype(np.float32)
+    return _shares(mask, scale, grid.xs.astype(np.float64), grid.ys.astype(np.float64), grid.side)
 
 
-def _summed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+def number_pieces(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.int32]:
+    """Number the pieces of tissue from 1, by their first pixel from the top; 0 is glass: int32 (height, width).
+
+    What lies within some 200 µm is one piece: a section torn by cutting stays one.
+    """
+    cell = max(1, round(_PIECE_GAP_UM / mpp))
+    height, width = (-(-length // cell) for length in mask.shape)
+    padded = np.zeros((height * cell, width * cell), bool)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    coarse, _ = ndimage.label(padded.reshape(height, cell, width, cell).any(axis=(1, 3)), np.ones((3, 3)))
+    labels = coarse.astype(np.int32).repeat(cell, axis=0).repeat(cell, axis=1)[: mask.shape[0], : mask.shape[1]]
+    return np.asarray(labels * mask)
 
 
-def _between(summed: NDArray[np.float64], starts: NDArray[np.int64], side: float, scale: float) -> NDArray[np.float64]:
+def pieces_of(pieces: NDArray[np.int32], scale: float, grid: Grid) -> NDArray[np.int32]:
+    """The piece that has the largest share of each place, 0 where there is none: int32 (n_rows, n_columns).
+
+    Args:
+        pieces: as ``number_pieces``.
+        scale: side of a mask pixel, level-0 pixels.
+        grid: the places.
+    """
+    best = np.zeros((len(grid.ys), len(grid.xs)), np.float32)
+    chosen = np.zeros(best.shape, np.int32)
+    for number, (down, across) in enumerate(ndimage.find_objects(pieces), start=1):
+        top, left = down.start * scale, across.start * scale
+        rows = slice(*np.searchsorted(grid.ys, (top - grid.side, down.stop * scale)))
+        columns = slice(*np.searchsorted(grid.xs, (left - grid.side, across.stop * scale)))
+        shares = _shares(pieces[down, across] == number, scale, grid.xs[columns] - left, grid.ys[rows] - top, grid.side)
+        larger = shares > best[rows, columns]
+        best[rows, columns][larger] = shares[larger]
+        chosen[rows, columns][larger] = number
+    return chosen
+
+
+def _shares(
+    mask: NDArray[np.bool_], scale: float, xs: NDArray[np.float64], ys: NDArray[np.float64], side: float
+) -> NDArray[np.float32]:
+    down = _between(_summed(mask), ys, side, scale)
+    area = _between(_summed(down.T), xs, side, scale).T
+    return np.clip(area * (scale / side) ** 2, 0, 1).astype(np.float32)
+
+
+def _summed(values: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:
+    summed = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=summed[1:])
+    return summed
+
+
+def _between(
+    summed: NDArray[np.float64], starts: NDArray[np.float64], side: float, scale: float
+) -> NDArray[np.float64]:
     """Sum between start and start + side of each place along the first axis, edges cut linearly."""
 
     def up_to(at: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -122,4 +174,4 @@ def _between(summed: NDArray[np.float64], starts: NDArray[np.int64], side: float
         part = (at - below)[:, None]
         return np.asarray(summed[below] * (1 - part) + summed[below + 1] * part)
 
-    return up_to(starts + side) - up_to(starts.astype(np.float64))
+    return up_to(starts + side) - up_to(starts)

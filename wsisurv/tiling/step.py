@@ -1,19 +1,24 @@
 """Step 1: slides to tiles."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from wsisurv.errors import SlideError
+from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
-from wsisurv.settings import TileSettings
+from wsisurv.settings import TileSettings, file_sha256
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
-from wsisurv.tiling.grid import check_overlap, make_grid, tissue_shares
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, number_pieces, pieces_of, tissue_shares
+from wsisurv.tiling.masks import find_mask, read_mask
+from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
@@ -33,11 +38,52 @@ STEP = "tile"
 _ROUNDING = 1e-6  # a tile full of tissue is full though its float32 share may say 0.9999999
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One part of the slides, so that a job array shares them: number 1 to ``count``."""
+
+    number: int
+    count: int
+
+    def of(self, slides: Mapping[SlideId, Path]) -> dict[SlideId, Path]:
+        """Its slides: every ``count``-th, so that neighbours, often alike in size, are spread."""
+        return dict(list(slides.items())[self.number - 1 :: self.count])
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What does not change a tile, only whether and how it is made."""
+
+    settings: TileSettings
+    given: GivenMpp
+    masks: Path | None
+    allow_upsampling: bool
+    preview: bool
+
+
+def parse_shard(text: str) -> Shard:
+    """Read ``3/8``.
+
+    Raises:
+        SettingsError: it is no such pair.
+    """
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise SettingsError(f"shard {text!r}: not NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/8")
+    return Shard(int(number), int(count))
+
+
 def tile(
     workspace: Workspace,
     sources: Sequence[Path],
     settings: TileSettings,
     *,
+    given: GivenMpp | None = None,
+    masks: Path | None = None,
+    allow_upsampling: bool = False,
+    preview: bool = True,
+    shard: Shard | None = None,
+    workers: int = 1,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -46,17 +92,42 @@ def tile(
     A slide without tissue has a tiles file of zero tiles and a note. A slide that fails is in the summary and in the
     ledger; the others are done.
 
+    Args:
+        workspace: where to.
+        sources: slide files and folders.
+        settings: of the tiles.
+        given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
+        masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
+        allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
+        preview: draw previews.
+        shard: do this part of the slides only.
+        workers: threads, each on a slide of its own.
+        redo: make stale tiles anew.
+        progress: told after each slide.
+
     Raises:
         SettingsError: the overlap is not smaller than the tile.
+        InputError: ``masks`` is no folder.
         NoSlidesError, DuplicateSlideError: as ``find_slides``.
         StaleError: tiles were made with other settings or from another file, and ``redo`` is not given.
         StorageError: no room or no permission.
     """
     check_overlap(settings)
+    if masks is not None and not masks.is_dir():
+        raise InputError(f"{masks}: no such folder of tissue masks.")
+    options = _Options(settings, given or GivenMpp(settings.slide_mpp), masks, allow_upsampling, preview)
     slides = find_slides(sources)
-    jobs, unread = _plan(workspace, slides, settings)
+    if shard is not None:
+        slides = shard.of(slides)
+    jobs, unread = _plan(workspace, slides, options, workers)
     summary = run_jobs(
-        workspace, STEP, jobs, lambda job: _tile_slide(workspace, job, settings), redo=redo, progress=progress
+        workspace,
+        STEP,
+        jobs,
+        lambda job: _tile_slide(workspace, job, options),
+        redo=redo,
+        progress=progress,
+        workers=workers,
     )
     for failure in unread:
         record_failure(workspace, STEP, failure)
@@ -66,37 +137,54 @@ def tile(
     return summary
 
 
-def _plan(workspace: Workspace, slides: dict[SlideId, Path], settings: TileSettings) -> tuple[list[Job], list[Failure]]:
-    jobs, unread = [], []
-    for slide_id, path in slides.items():
+def _plan(
+    workspace: Workspace, slides: Mapping[SlideId, Path], options: _Options, workers: int
+) -> tuple[list[Job], list[Failure]]:
+    def plan(slide_id: SlideId, path: Path) -> Job | Failure:
+        slide_mpp = options.given.by_slide.get(slide_id, options.given.every)
+        settings = options.settings.model_copy(update={"slide_mpp": slide_mpp})
         try:
-            header = make_header(FORMAT, settings, {"slide": slide_fingerprint(path)})
+            inputs = {"slide": slide_fingerprint(path)}
+            if options.masks is not None:
+                inputs["tissue mask"] = file_sha256(find_mask(options.masks, slide_id))
         except SlideError as error:
-            unread.append(make_failure(slide_id, path, error, fingerprint=""))
-            continue
-        jobs.append(Job(slide_id, path, workspace.tiles(slide_id), header))
-    return jobs, unread
+            return make_failure(slide_id, path, error, fingerprint="")
+        return Job(slide_id, path, workspace.tiles(slide_id), make_header(FORMAT, settings, inputs))
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="plan") as threads:  # waits for the disk, mostly
+        planned = list(threads.map(plan, slides.keys(), slides.values()))
+    jobs = [job for job in planned if isinstance(job, Job)]
+    return jobs, [failure for failure in planned if isinstance(failure, Failure)]
 
 
-def _tile_slide(workspace: Workspace, job: Job, settings: TileSettings) -> str | None:
+def _tile_slide(workspace: Workspace, job: Job, options: _Options) -> str | None:
     """Tile one slide; the preview is written first, so that finished tiles imply a preview."""
-    with Slide(job.source, settings.slide_mpp) as slide:
+    settings = options.settings
+    slide_mpp = options.given.by_slide.get(job.id, options.given.every)
+    with Slide(job.source, slide_mpp, mpp_from_objective=options.given.from_objective) as slide:
+        bounds = slide.bounds
         try:
-            grid = make_grid(slide.width, slide.height, slide.mpp, settings)
+            grid = make_grid(
+                bounds.width, bounds.height, slide.mpp, settings, allow_upsampling=options.allow_upsampling
+            )
         except SlideError as error:
             raise SlideError(f"{job.source}: {error}") from error
         tissue_mpp = max(settings.tissue_mpp, slide.mpp)
-        shown_mpp = preview_mpp(slide.width, slide.height, slide.mpp)
+        scale = tissue_mpp / slide.mpp
+        shown_mpp = preview_mpp(bounds.width, bounds.height, slide.mpp) if options.preview else tissue_mpp
         finer = max(1, int(tissue_mpp / shown_mpp))  # a whole number, so that one reading serves both
         view = slide.view(tissue_mpp / finer)
-        tissue = find_tissue(np.asarray(Image.fromarray(view).reduce(finer)), tissue_mpp)
-        shares = tissue_shares(tissue.mask, tissue_mpp / slide.mpp, grid)
+        coarse = view if finer == 1 else np.asarray(Image.fromarray(view).reduce(finer))
+        tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
+        shares = tissue_shares(tissue.mask, scale, grid)
         keep = shares >= settings.min_tissue - _ROUNDING
+        piece = pieces_of(number_pieces(tissue.mask, tissue_mpp), scale, grid)[keep]
+        order = np.argsort(piece, kind="stable")  # row by row within a piece
         tiles = Tiles(
             slide_id=SlideId(job.id),
             slide_path=job.source.absolute(),
-            coords=grid.coords(keep),
-            tissue=shares[keep],
+            coords=grid.coords(keep)[order] + (bounds.x, bounds.y),
+            tissue=shares[keep][order],
             mpp=slide.mpp,
             tile_mpp=settings.tile_mpp,
             tile_px=settings.tile_px,
@@ -104,18 +192,52 @@ def _tile_slide(workspace: Workspace, job: Job, settings: TileSettings) -> str |
             overlap_px=settings.overlap_px,
             level0_width=slide.width,
             level0_height=slide.height,
+            piece=piece[order],
+            flags=(*tissue.flags, *_flags(slide, options, keep, tissue)),
+            mpp_source="the table given" if job.id in options.given.by_slide else slide.mpp_source,
+            bounds_x=bounds.x,
+            bounds_y=bounds.y,
         )
-    write_preview(workspace.preview(job.id), draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, tiles))
+        if settings.measures:
+            tiles = replace(tiles, measures=measure_tiles(slide, tiles))
+    if options.preview:
+        shown = replace(
+            tiles,
+            coords=tiles.coords - (bounds.x, bounds.y),
+            level0_width=bounds.width,
+            level0_height=bounds.height,
+        )
+        write_preview(workspace.preview(job.id), draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, shown))
     write_tiles(job.output, tiles, job.header)
-    return _note(tiles, tissue)
+    return f"{job.id}: {'; '.join(tiles.flags)}" if tiles.flags else None
 
 
-def _note(tiles: Tiles, tissue: Tissue) -> str | None:
-    notes = list(tissue.flags)
-    if not len(tiles.coords):
+def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, options: _Options) -> Tissue:
+    settings = options.settings
+    if options.masks is not None:
+        height, width = view.shape[:2]
+        mask = read_mask(find_mask(options.masks, job.id), (height, width), scale)
+        return Tissue(mask, np.zeros_like(mask))
+    return find_tissue(
+        view,
+        mpp,
+        settings.tissue,
+        min_piece_um2=settings.min_piece_um2,
+        max_hole_um2=settings.max_hole_um2,
+        keep_artefacts=settings.keep_artefacts,
+    )
+
+
+def _flags(slide: Slide, options: _Options, keep: NDArray[np.bool_], tissue: Tissue) -> list[str]:
+    flags = []
+    if options.given.from_objective and slide.mpp_source.startswith("10 /"):
+        flags.append(f"resolution of {slide.mpp:g} µm/px taken from the objective, right to about 10 %")
+    if is_finer(options.settings, slide.mpp):
+        flags.append(f"scanned at {slide.mpp:g} µm/px, enlarged to {options.settings.tile_mpp:g}")
+    if not keep.any():
         found = "tissue, but no tile with enough of it" if tissue.mask.any() else "no tissue found"
-        notes.append(f"zero tiles ({found})")
-    return f"{tiles.slide_id}: {'; '.join(notes)}" if notes else None
+        flags.append(f"zero tiles ({found})")
+    return flags
 
 
 def _follow_moved(path: Path, slide_path: Path) -> None:

@@ -20,7 +20,7 @@ from wsisurv.workspace import Workspace
 
 NO_STATEMENTS = "none"
 FEW_EVENTS = 10
-_PER_SLIDE = {"slide_mpp"}  # a slide's own resolution, not a setting that features depend on
+_PER_SLIDE = {"slide_mpp", "measures"}  # a slide's own resolution and what is known besides: no feature depends on it
 _SHOWN = 5
 
 
