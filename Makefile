@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CHECKED := wsisurv tests examples
+CHECKED := wsisurv tests docs
 
 # A stamp says that an installation ended well. Without it, or with a Python that no longer starts, begin anew:
 # pip can't tell a package that a killed run left half unpacked from a whole one.

@@ -24,7 +24,6 @@ from wsisurv.settings import CohortSettings
 from wsisurv.workspace import Progress, Workspace
 
 COHORT = "demo"
-CASES = 100
 _COLUMNS = CohortSettings(time="days", event="event", site="hospital", covariates=("age", "stage"))
 
 
