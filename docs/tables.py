@@ -21,8 +21,8 @@ ENCODER_PAGE = """\
 # Published encoders
 
 `wsisurv embed --encoder NAME`. Tiles of the size and resolution named are made by
-`wsisurv tile --tile-px SIZE --tile-mpp RESOLUTION`. Licences as known when this was written; the model's page at the hub
-decides, and several forbid commercial use.
+`wsisurv tile --for NAME`. Licences as known when this was written; the model's page at the hub decides, and several
+forbid commercial use.
 
 | name | hub | features | tile | µm/px | precision | access | licence |
 |---|---|---|---|---|---|---|---|
@@ -34,8 +34,8 @@ def pages() -> dict[str, str]:
     """Each page's name and text."""
     columns = "\n".join(f"| `{column.name}` | {column.unit} | {column.definition} |" for column in COLUMNS)
     encoders = "\n".join(
-        f"| `{spec.name}` | {spec.hub_id} | {spec.n_features} | {spec.tile_px} px | {spec.tile_mpp:g} | {spec.precision} "
-        f"| {spec.access} | {spec.licence} |"
+        f"| `{spec.name}` | {spec.hub_id} | {spec.n_features} | {spec.tile_px} px | {spec.tile_mpp:g} "
+        f"| {spec.precision} | {spec.access} | {spec.licence} |"
         for spec in ENCODERS.values()
     )
     return {
