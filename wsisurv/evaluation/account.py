@@ -10,7 +10,7 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.evaluation.controls import fit_covariates
 from wsisurv.evaluation.fold_models import COMBINED, COVARIATES, DISTILLED, MEAN_POOL, PLAIN, TEACHER, TEXT
-from wsisurv.evaluation.stratified import Tested, Within, concordance_within, cox_within
+from wsisurv.evaluation.stratified import FoldScores, Within, concordance_within, cox_within
 
 ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED)
 _PAIRS = (
@@ -166,7 +166,7 @@ def make_account(
     time = np.array([case.time for case in tested_cases])
     event = np.array([case.event for case in tested_cases])
     tested = [
-        Tested(
+        FoldScores(
             repeat=fold.repeat,
             rows=np.array([renumbered[row] for row in fold.rows.tolist()]),
             log_hazard=np.stack([fold.risks[name] for name in names]),
@@ -216,7 +216,9 @@ def _difference(model: str, minus: str, names: Sequence[str], within: Within) ->
     return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
 
 
-def _slope(tested: Sequence[Tested], model: int, time: NDArray[np.float64], event: NDArray[np.bool_]) -> float | None:
+def _slope(
+    tested: Sequence[FoldScores], model: int, time: NDArray[np.float64], event: NDArray[np.bool_]
+) -> float | None:
     slopes = []
     for repeat in _repeats(tested):
         risk = repeat.log_hazard[model][:, None]
@@ -229,7 +231,7 @@ def _slope(tested: Sequence[Tested], model: int, time: NDArray[np.float64], even
 
 
 def _added(
-    tested: Sequence[Tested],
+    tested: Sequence[FoldScores],
     model: int,
     name: str,
     cases: Sequence[Case],
@@ -275,7 +277,7 @@ class _Repeat:
     log_hazard: NDArray[np.float64]
 
 
-def _repeats(tested: Sequence[Tested]) -> list[_Repeat]:
+def _repeats(tested: Sequence[FoldScores]) -> list[_Repeat]:
     repeats = []
     for number in sorted({fold.repeat for fold in tested}):
         folds = [fold for fold in tested if fold.repeat == number]

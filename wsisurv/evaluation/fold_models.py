@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.evaluation.controls import fit_covariates
-from wsisurv.evaluation.stratified import Tested, value_within
+from wsisurv.evaluation.stratified import FoldScores, value_within
 from wsisurv.formats.features import read_features
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
@@ -224,7 +224,7 @@ def _best_ridge(variables: NDArray[np.float64], time: NDArray[np.float64], event
                 @ fit_cox(variables=variables[train], time=time[train], event=event[train], ridge=ridge).coefficients
                 for ridge in _RIDGES
             ]
-            tested.append(Tested(0, rows, np.stack(risks), len(train)))
+            tested.append(FoldScores(0, rows, np.stack(risks), len(train)))
         scores = value_within(tested, time=time, event=event)
     except MetricError:
         return _RIDGES[0]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wsisurv.cohort import Case, Cohort, match_case, read_table
+from wsisurv.cohort import Cohort, match_case, read_table
 from wsisurv.errors import CohortError
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.splits import make_folds
@@ -44,7 +45,7 @@ def draw_folds(
         together: pairs of cases that must be on one side.
 
     Raises:
-        CohortError: fewer events than folds, or fewer groups of cases than folds.
+        CohortError: fewer events than folds, or too few groups of cases that must stay together.
     """
     event = np.array([case.event for case in cohort.cases])
     if event.sum() < n_folds:
@@ -52,43 +53,52 @@ def draw_folds(
             f"cohort {cohort.name}: {int(event.sum())} events for {n_folds} folds; each fold needs one at least. "
             "Ask for fewer --folds."
         )
-    together = list(together)
-    sites: list[str | None] = [case.site or None for case in cohort.cases]
+    pairs = list(together)
+    ids = [str(case.case_id) for case in cohort.cases]
+    sites = [case.site or "" for case in cohort.cases]
+    by_case = _joined(ids, ids, pairs)
+    by_site = _joined(ids, sites, pairs) if all(sites) else by_case
+    folds: list[Fold] = []
+    split_sites = False
+    for repeat in range(repeats):
+        for groups in (by_site, by_case):
+            if len(set(groups)) < n_folds:
+                continue
+            fold_of = make_folds(event=event, n_folds=n_folds, seed=seed * 1000 + repeat, site=groups)
+            if _whole(groups, fold_of):
+                break
+        else:
+            raise CohortError(
+                f"cohort {cohort.name}: {len(set(by_case))} groups of cases that belong together can't be dealt out to "
+                f"{n_folds} folds. Ask for fewer --folds."
+            )
+        split_sites = split_sites or (all(sites) and not _whole(sites, fold_of))
+        for k in range(n_folds):
+            train, test = (tuple(sorted(np.array(ids)[rows].tolist())) for rows in (fold_of != k, fold_of == k))
+            folds.append(Fold(repeat=repeat, fold=k, train=train, test=test))
     notes = []
     if cohort.settings.site and not all(sites):
-        notes.append(f"{sum(not site for site in sites)} cases have no site, so sites are not kept whole")
-        sites = [None] * len(sites)
-    groups = _groups(cohort.cases, sites, together)
-    if len(set(groups)) < n_folds:
-        raise CohortError(
-            f"cohort {cohort.name}: {len(set(groups))} groups of cases that belong together, for {n_folds} folds. "
-            "Ask for fewer --folds."
-        )
-    ids = np.array([str(case.case_id) for case in cohort.cases])
-    names = groups if together or all(sites) else None
-    drawn: list[Fold] = []
-    for repeat in range(repeats):
-        fold_of = make_folds(event=event, n_folds=n_folds, seed=seed * 1000 + repeat, site=names)
-        drawn += [
-            Fold(repeat=repeat, fold=k, train=tuple(sorted(ids[fold_of != k])), test=tuple(sorted(ids[fold_of == k])))
-            for k in range(n_folds)
-        ]
-    site_of = dict(zip(ids, sites, strict=True))
-    if all(sites) and any({site_of[c] for c in fold.train} & {site_of[c] for c in fold.test} for fold in drawn):
+        notes.append(f"{sum(not site for site in sites)} cases have no site, so sites were not kept whole")
+    if split_sites:
         notes.append(
             f"{len(set(sites))} sites can't be kept whole in {n_folds} folds (too few, or one holds most cases): "
             "cases were dealt out one by one, so a site's stain may help the slides"
         )
-    return Folds(tuple(drawn), tuple(notes))
+    return Folds(tuple(folds), tuple(notes))
 
 
-def _groups(cases: Sequence[Case], sites: Sequence[str | None], together: Iterable[tuple[str, str]]) -> list[str]:
-    """A label a case: its site, or itself, joined with those that it must stay together with."""
-    label = {str(case.case_id): site or f"case {case.case_id}" for case, site in zip(cases, sites, strict=True)}
-    for one, other in together:
+def _joined(ids: Sequence[str], labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Labels of the cases, with those of each pair made one."""
+    label = dict(zip(ids, labels, strict=True))
+    for one, other in pairs:
         kept, joined = label[one], label[other]
         label = {case_id: kept if name == joined else name for case_id, name in label.items()}
-    return [label[str(case.case_id)] for case in cases]
+    return [label[case_id] for case_id in ids]
+
+
+def _whole(groups: Sequence[str], fold_of: NDArray[np.int64]) -> bool:
+    """Whether no group is in two folds."""
+    return len(set(zip(groups, fold_of.tolist(), strict=True))) == len(set(groups))
 
 
 def read_folds(path: Path, cohort: Cohort) -> Folds:

@@ -17,7 +17,7 @@ _AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Tested:
+class FoldScores:
     """One fold, scored.
 
     Attributes:
@@ -67,7 +67,7 @@ class Within:
 
 
 def value_within(
-    tested: Sequence[Tested], *, time: NDArray[np.float64], event: NDArray[np.bool_]
+    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Concordance of each model, float64 (n_models,), from pairs within one fold only; as ``Within.whole.value``.
 
@@ -89,7 +89,7 @@ def value_within(
 
 
 def concordance_within(
-    tested: Sequence[Tested],
+    tested: Sequence[FoldScores],
     *,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
@@ -143,7 +143,7 @@ class _Count:
 
 
 def _over_repeats(
-    tested: Sequence[Tested],
+    tested: Sequence[FoldScores],
     weights: NDArray[np.float32],
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
@@ -158,7 +158,9 @@ def _over_repeats(
     return np.asarray(np.mean(values, axis=0))
 
 
-def _count(fold: Tested, weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]) -> _Count:
+def _count(
+    fold: FoldScores, weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]
+) -> _Count:
     """Count pairs of one fold with cases weighted by each row of ``weights`` (n_draws, n_cases)."""
     own, times, events = weights[:, fold.rows], time[fold.rows], event[fold.rows]
     first = np.flatnonzero(events)

@@ -1,0 +1,122 @@
+"""Concordance and Cox regression within folds, against pair by pair counting and lifelines."""
+
+import numpy as np
+import pytest
+
+from wsisurv.errors import MetricError
+from wsisurv.evaluation.stratified import FoldScores, concordance_within, cox_within, value_within
+from wsisurv.survival.metrics import bootstrap, concordance
+
+
+def follow_up(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    risk = rng.normal(size=n)
+    time = np.ceil(10 * rng.exponential(np.exp(-risk)))  # ties
+    return risk, time, rng.random(n) < 0.5
+
+
+def split(n, k, repeats=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(r, np.sort(part)) for r in range(repeats) for part in np.array_split(rng.permutation(n), k)]
+
+
+def counted(parts, risk, time, event):
+    right = pairs = 0.0
+    for rows in parts:
+        for i in rows:
+            for j in rows:
+                if event[i] and (time[i] < time[j] or (time[i] == time[j] and not event[j])):
+                    pairs += 1
+                    right += (risk[i] > risk[j]) + 0.5 * (risk[i] == risk[j])
+    return right / pairs
+
+
+def test_it_counts_pairs_within_folds_and_no_others():
+    risk, time, event = follow_up()
+    risk = np.round(risk, 1)
+    parts = split(60, 4, repeats=2)
+    tested = [FoldScores(r, rows, np.stack([risk[rows], -risk[rows]]), 45) for r, rows in parts]
+    value = value_within(tested, time=time, event=event)
+    wanted = np.mean([counted([rows for k, rows in parts if k == r], risk, time, event) for r in (0, 1)])
+    assert value[0] == pytest.approx(wanted)
+    assert value[1] == pytest.approx(1 - wanted)
+    within = concordance_within(tested, time=time, event=event, resamples=20)
+    for (_, rows), row in zip(parts, within.by_fold, strict=True):
+        assert row[0] == pytest.approx(concordance(log_hazard=risk[rows], time=time[rows], event=event[rows]))
+
+
+def test_another_origin_and_scale_of_each_fold_change_nothing():
+    risk, time, event = follow_up()
+    parts = split(60, 3)
+    plain = [FoldScores(0, rows, risk[rows][None], 40) for _, rows in parts]
+    moved = [FoldScores(0, rows, (10.0 * k - 7 + (k + 1) * risk[rows])[None], 40) for k, (_, rows) in enumerate(parts)]
+    one, two = (concordance_within(tested, time=time, event=event, resamples=50) for tested in (plain, moved))
+    assert one.whole.value == two.whole.value
+    np.testing.assert_array_equal(one.whole.resampled, two.whole.resampled)
+
+
+def test_one_fold_is_the_plain_concordance_with_its_interval():
+    risk, time, event = follow_up(150)
+    one = concordance_within([FoldScores(0, np.arange(150), risk[None], 150)], time=time, event=event, resamples=2000)
+    plain = bootstrap(log_hazard=risk, time=time, event=event, resamples=2000)
+    assert one.whole.value[0] == pytest.approx(plain.value)
+    assert one.whole.interval(0).low == pytest.approx(plain.low, abs=0.01)
+    assert one.whole.interval(0).high == pytest.approx(plain.high, abs=0.01)
+
+
+def test_standard_errors_of_a_difference():
+    risk, time, event = follow_up(200)
+    noise = np.random.default_rng(1).normal(size=200)
+    tested = [FoldScores(r, rows, np.stack([risk, noise, risk])[:, rows], 160) for r, rows in split(200, 5, repeats=2)]
+    within = concordance_within(tested, time=time, event=event, resamples=200)
+    assert within.bootstrap_se(0, 2) == 0 == within.fold_se(0, 2)
+    assert 0.01 < within.bootstrap_se(0, 1) < 0.1
+    difference = within.by_fold[:, 0] - within.by_fold[:, 1]
+    assert within.fold_se(0, 1) == pytest.approx(difference.std(ddof=1) * np.sqrt(1 / 10 + 40 / 160))
+    alone = concordance_within(tested[:1], time=time, event=event, resamples=50)
+    assert alone.fold_se(0, 1) is None
+
+
+def test_degenerate_folds():
+    risk, time, event = follow_up(20)
+    none = [FoldScores(0, np.array([i]), risk[None, [i]], 19) for i in range(20)]
+    with pytest.raises(MetricError, match="no comparable pair"):
+        value_within(none, time=time, event=event)
+    with pytest.raises(MetricError, match="no fold"):
+        value_within([], time=time, event=event)
+    bad = FoldScores(0, np.arange(20), np.full((1, 20), np.nan), 20)
+    with pytest.raises(MetricError, match="not finite"):
+        value_within([bad], time=time, event=event)
+    some = [FoldScores(0, np.arange(10), risk[None, :10], 10), FoldScores(0, np.array([11]), risk[None, [11]], 10)]
+    within = concordance_within(some, time=time, event=event, resamples=20)
+    assert np.isnan(within.by_fold[1, 0])
+    assert within.fold_se(0, 0) is None
+
+
+def test_cox_within_folds_has_a_baseline_for_each():
+    rng = np.random.default_rng(3)
+    n = 400
+    fold = np.arange(n) % 4
+    x = rng.normal(size=n)
+    time = rng.exponential(np.exp(-(0.8 * x + 3 * fold)))  # hazards of the folds differ by far
+    event = np.ones(n, dtype=bool)
+    shifted = x + 5.0 * fold
+    fit = cox_within(variables=shifted[:, None], fold=fold, time=time, event=event)
+    assert fit.coefficients[0] == pytest.approx(0.8, abs=0.15)
+    null = cox_within(variables=np.column_stack([rng.normal(size=n), np.ones(n)]), fold=fold, time=time, event=event)
+    assert fit.log_likelihood > null.log_likelihood + 50
+    assert null.coefficients[1] == 0
+    with pytest.raises(MetricError, match="nothing to fit"):
+        cox_within(variables=np.ones((n, 1)), fold=fold, time=time, event=event)
+
+
+def test_the_likelihood_within_one_fold_is_lifelines():
+    import pandas as pd
+    from lifelines import CoxPHFitter
+
+    risk, time, event = follow_up(80)
+    fit = cox_within(variables=risk[:, None], fold=np.zeros(80, dtype=int), time=time, event=event)
+    table = pd.DataFrame({"x": risk, "time": time, "event": event})
+    lifelines = CoxPHFitter().fit(table, "time", "event")
+    assert fit.log_likelihood == pytest.approx(lifelines.log_likelihood_, abs=1e-4)
+    assert fit.coefficients[0] == pytest.approx(lifelines.params_["x"], rel=1e-3)
