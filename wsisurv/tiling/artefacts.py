@@ -1,11 +1,10 @@
 """What looks like tissue and is none: pen marks, black edges, coverslip lines, rims of air bubbles, folds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from wsisurv.tiling.methods import View
@@ -14,6 +13,7 @@ Mask = NDArray[np.bool_]
 
 PEN, EDGE, LINE, FOLD = "pen marks", "black edges", "lines or bubble rims", "folds"
 
+_MPP = 16.0  # artefacts are looked for at this resolution
 _MIN_INK_UM2 = 5_000.0  # ink comes in strokes; a grain of pigment or a few odd pixels are smaller
 _MIN_RED_UM2 = 40_000.0  # blood in a vessel can be as red as ink, but seldom as large
 _RED = np.float32(0.65)  # of its light is what red ink has more of than of green or blue
@@ -83,10 +83,9 @@ def find_folds(view: View) -> Mask:
     A fold absorbs about twice as much as the tissue around it, in the same colour. A band of other tissue (an
     epithelium, a row of lymphocytes) is darker too, but of another colour.
     """
-    factor = max(1, round(_FOLD_MPP / view.mpp))
-    levels = np.asarray(Image.fromarray(view.rgb).reduce(factor), np.float32)
-    mpp = view.mpp * factor
-    density = np.maximum(0, -np.log10(np.maximum(levels, 1) / view.white))
+    coarse = view.reduced(_FOLD_MPP)
+    mpp = coarse.mpp
+    density = np.maximum(0, -np.log10(np.maximum(coarse.rgb.astype(np.float32), 1) / view.white))
     depth = density.max(axis=-1)
     tissue = (depth > 0.07).astype(np.float32)
     side = max(3, round(_FOLD_AROUND_UM / mpp))
@@ -103,8 +102,25 @@ def find_folds(view: View) -> Mask:
         beside &= tissue[place] > 0
         if beside.any() and _cosine(density[place][band], density[place][beside]) >= _FOLD_LIKENESS:
             folds[place] |= band
-    height, width = view.rgb.shape[:2]
-    return folds.repeat(factor, axis=0)[:height].repeat(factor, axis=1)[:, :width]
+    return enlarge(folds, view.rgb.shape[0], view.rgb.shape[1])
+
+
+def find_artefacts(view: View, found: Mask) -> Iterator[tuple[str, Mask]]:
+    """Each kind of artefact within what was found, as its name and bool (height, width), where there is any.
+
+    Looked for at about 16 µm per pixel: all of them are larger than that.
+    """
+    coarse = view.reduced(_MPP)
+    for name, find in FINDERS.items():
+        seen = find(coarse)
+        if seen.any() and (area := enlarge(seen, *found.shape) & found).any():
+            yield name, area
+
+
+def enlarge(mask: Mask, height: int, width: int) -> Mask:
+    """The mask of a reduced view, each pixel repeated, for the view itself: bool (height, width)."""
+    factor = max(-(-height // mask.shape[0]), -(-width // mask.shape[1]))
+    return np.asarray(mask.repeat(factor, axis=0)[:height].repeat(factor, axis=1)[:, :width])
 
 
 FINDERS: Mapping[str, Callable[[View], Mask]] = MappingProxyType(
@@ -141,6 +157,9 @@ def _bands(mask: Mask, mpp: float, max_width_um: float, min_length_um: float) ->
         return bands
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel())
+    areas[0] = 0
+    if areas.max() < least:
+        return bands
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         if areas[number] < least or areas[number] < (max(piece.stop - piece.start for piece in place) - 1):
             continue

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from wsisurv.errors import SettingsError, SlideError
@@ -114,39 +115,50 @@ def tissue_shares(mask: NDArray[np.bool_], scale: float, grid: Grid) -> NDArray[
     return _shares(mask, scale, grid.xs.astype(np.float64), grid.ys.astype(np.float64), grid.side)
 
 
-def number_pieces(mask: NDArray[np.bool_], mpp: float) -> NDArray[np.int32]:
-    """Number the pieces of tissue from 1, by their first pixel from the top; 0 is glass: int32 (height, width).
+@dataclass(frozen=True)
+class Places:
+    """What lies at each place of a grid.
 
-    What lies within some 200 µm is one piece: a section torn by cutting stays one.
+    Attributes:
+        shares: float32 (n_rows, n_columns), as ``tissue_shares``.
+        piece: int32 (n_rows, n_columns), the piece of tissue that has the largest share; 0 where there is none.
     """
-    cell = max(1, round(_PIECE_GAP_UM / mpp))
-    height, width = (-(-length // cell) for length in mask.shape)
-    padded = np.zeros((height * cell, width * cell), bool)
-    padded[: mask.shape[0], : mask.shape[1]] = mask
-    coarse, _ = ndimage.label(padded.reshape(height, cell, width, cell).any(axis=(1, 3)), np.ones((3, 3)))
-    labels = coarse.astype(np.int32).repeat(cell, axis=0).repeat(cell, axis=1)[: mask.shape[0], : mask.shape[1]]
-    return np.asarray(labels * mask)
+
+    shares: NDArray[np.float32]
+    piece: NDArray[np.int32]
 
 
-def pieces_of(pieces: NDArray[np.int32], scale: float, grid: Grid) -> NDArray[np.int32]:
-    """The piece that has the largest share of each place, 0 where there is none: int32 (n_rows, n_columns).
+def place_tissue(mask: NDArray[np.bool_], mpp: float, scale: float, grid: Grid) -> Places:
+    """How much tissue each place has, and of which piece.
+
+    Pieces are numbered from 1 by where they begin, from top to bottom. What lies within some 200 µm is one piece: a
+    section torn in cutting stays one.
 
     Args:
-        pieces: as ``number_pieces``.
+        mask: as for ``tissue_shares``.
+        mpp: of the mask, µm per pixel.
         scale: side of a mask pixel, level-0 pixels.
         grid: the places.
     """
-    best = np.zeros((len(grid.ys), len(grid.xs)), np.float32)
-    chosen = np.zeros(best.shape, np.int32)
-    for number, (down, across) in enumerate(ndimage.find_objects(pieces), start=1):
-        top, left = down.start * scale, across.start * scale
-        rows = slice(*np.searchsorted(grid.ys, (top - grid.side, down.stop * scale)))
-        columns = slice(*np.searchsorted(grid.xs, (left - grid.side, across.stop * scale)))
-        shares = _shares(pieces[down, across] == number, scale, grid.xs[columns] - left, grid.ys[rows] - top, grid.side)
+    cell = max(1, round(_PIECE_GAP_UM / mpp))
+    touched = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(cell)) > 0
+    coarse, _ = ndimage.label(touched, np.ones((3, 3)))
+    total = np.zeros((len(grid.ys), len(grid.xs)), np.float32)
+    best, chosen = np.zeros_like(total), np.zeros(total.shape, np.int32)
+    for number, (down, across) in enumerate(ndimage.find_objects(coarse), start=1):
+        part = mask[down.start * cell : down.stop * cell, across.start * cell : across.stop * cell]
+        own = (coarse[down, across] == number).repeat(cell, axis=0).repeat(cell, axis=1)
+        top, left = down.start * cell * scale, across.start * cell * scale
+        bottom, right = top + part.shape[0] * scale, left + part.shape[1] * scale
+        rows = slice(*np.searchsorted(grid.ys, (top - grid.side, bottom)))
+        columns = slice(*np.searchsorted(grid.xs, (left - grid.side, right)))
+        part = part & own[: part.shape[0], : part.shape[1]]
+        shares = _shares(part, scale, grid.xs[columns] - left, grid.ys[rows] - top, grid.side)
+        total[rows, columns] += shares  # pieces share no pixel, so what they cover adds up
         larger = shares > best[rows, columns]
         best[rows, columns][larger] = shares[larger]
         chosen[rows, columns][larger] = number
-    return chosen
+    return Places(np.minimum(total, 1), chosen)
 
 
 def _shares(
@@ -157,14 +169,15 @@ def _shares(
     return np.clip(area * (scale / side) ** 2, 0, 1).astype(np.float32)
 
 
-def _summed(values: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:
-    summed = np.zeros((len(values) + 1, values.shape[1]))
-    np.cumsum(values, axis=0, out=summed[1:])
+def _summed(values: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.int32] | NDArray[np.float64]:
+    number = np.int32 if values.dtype == bool else np.float64  # a column has fewer than two thousand million pixels
+    summed = np.zeros((len(values) + 1, values.shape[1]), number)
+    np.cumsum(values, axis=0, dtype=number, out=summed[1:])
     return summed
 
 
 def _between(
-    summed: NDArray[np.float64], starts: NDArray[np.float64], side: float, scale: float
+    summed: NDArray[np.int32] | NDArray[np.float64], starts: NDArray[np.float64], side: float, scale: float
 ) -> NDArray[np.float64]:
     """Sum between start and start + side of each place along the first axis, edges cut linearly."""
 

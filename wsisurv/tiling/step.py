@@ -16,7 +16,7 @@ from wsisurv.settings import TileSettings, file_sha256
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
-from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, number_pieces, pieces_of, tissue_shares
+from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
@@ -176,15 +176,15 @@ def _tile_slide(workspace: Workspace, job: Job, options: _Options) -> str | None
         view = slide.view(tissue_mpp / finer)
         coarse = view if finer == 1 else np.asarray(Image.fromarray(view).reduce(finer))
         tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
-        shares = tissue_shares(tissue.mask, scale, grid)
-        keep = shares >= settings.min_tissue - _ROUNDING
-        piece = pieces_of(number_pieces(tissue.mask, tissue_mpp), scale, grid)[keep]
+        places = place_tissue(tissue.mask, tissue_mpp, scale, grid)
+        keep = places.shares >= settings.min_tissue - _ROUNDING
+        piece = places.piece[keep]
         order = np.argsort(piece, kind="stable")  # row by row within a piece
         tiles = Tiles(
             slide_id=SlideId(job.id),
             slide_path=job.source.absolute(),
             coords=grid.coords(keep)[order] + (bounds.x, bounds.y),
-            tissue=shares[keep][order],
+            tissue=places.shares[keep][order],
             mpp=slide.mpp,
             tile_mpp=settings.tile_mpp,
             tile_px=settings.tile_px,

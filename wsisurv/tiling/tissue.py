@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsisurv.tiling.artefacts import FINDERS, PEN, drop_small
+from wsisurv.tiling.artefacts import PEN, drop_small, find_artefacts
 from wsisurv.tiling.methods import METHODS, Method, View
 
 _MAX_SHARE = 0.5  # more "artefacts" than this are tissue that we misread: keep it, and say so
@@ -62,10 +62,8 @@ def find_tissue(
     left_out: dict[str, NDArray[np.bool_]] = {}
     flags = []
     out = nothing
-    for name, find in FINDERS.items():
-        area = find(seen) & found & ~out
-        if not area.any():
-            continue
+    for name, area in find_artefacts(seen, found):
+        area = area & ~out
         share = _share(found, out | area)
         if share > _MAX_SHARE:
             flags.append(f"{share:.0%} of the tissue looks like {name}; kept, look at the preview")
