@@ -16,6 +16,7 @@ COMMANDS = [
     "train-teacher",
     "distill",
     "predict",
+    "crossval",
     "demo",
     "import",
     "export",

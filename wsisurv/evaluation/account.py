@@ -96,11 +96,14 @@ class AddedBySlides:
     """Likelihood-ratio test of the student's out-of-fold risk beside the covariates.
 
     Both Cox models are fitted on the tested cases, within folds: the covariates' coefficients are those that suit these
-    very cases best, the student's risk comes from models that have not seen them. So the test favours the covariates.
+    very cases best, the student's risk comes from models that have not seen them. So the test favours the covariates. A
+    risk that would have to be turned round counts as adding nothing: out-of-fold risks of a model that has learned
+    nothing lean that way, so that a two-sided test would find something in 15 % of pure noise instead of 5 %.
 
     Attributes:
         model: whose risk was added.
-        statistic: of each repeat, chi-squared with one degree of freedom if the slides add nothing.
+        statistic: of each repeat, chi-squared with one degree of freedom if the slides add nothing; 0 where the
+            coefficient is negative.
         p_values: of each repeat.
         p: of all: the median, doubled where there are several repeats, which holds however they depend on each other.
         log_hazard_ratio: coefficient of the standardised risk beside the covariates, mean over repeats.
@@ -248,15 +251,15 @@ def _added(
     for repeat in _repeats(tested):
         rows, risk = repeat.rows, repeat.log_hazard[model]
         centred = risk - np.array([risk[repeat.fold == fold].mean() for fold in repeat.fold])
-        if centred.std() == 0:
+        if centred.std() < 1e-12 * np.abs(risk).max(initial=1.0):
             raise MetricError("the student gives all cases of a fold the same risk")
         both = np.column_stack([numbers[rows], centred / centred.std()])
         base, full = (
             cox_within(variables=variables, fold=repeat.fold, time=time[rows], event=event[rows])
             for variables in (numbers[rows], both)
         )
-        statistics.append(max(2 * (full.log_likelihood - base.log_likelihood), 0.0))
         ratios.append(float(full.coefficients[-1]))
+        statistics.append(max(2 * (full.log_likelihood - base.log_likelihood), 0.0) if ratios[-1] > 0 else 0.0)
     p_values = [float(chi2.sf(statistic, 1)) for statistic in statistics]
     doubled = 2 if len(p_values) > 1 else 1  # Meinshausen et al., JASA 2009;104:1671, with γ = 1/2
     return AddedBySlides(

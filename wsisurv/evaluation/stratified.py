@@ -214,11 +214,14 @@ def cox_within(
 
     from wsisurv.survival.losses import cox_log_likelihood
 
-    spread = variables.std(axis=0)
-    varies = spread > 1e-12
+    centred = variables.astype(np.float64)  # only what differs within a fold counts
+    for number in np.unique(fold):
+        centred[fold == number] -= centred[fold == number].mean(axis=0)
+    spread = centred.std(axis=0)
+    varies = spread > 1e-12 * np.maximum(np.abs(variables).max(axis=0), 1.0)
     if not varies.any():
-        raise MetricError("no variable varies: there is nothing to fit")
-    scaled = (variables[:, varies] - variables[:, varies].mean(axis=0)) / spread[varies]
+        raise MetricError("no variable varies within a fold: there is nothing to fit")
+    scaled = centred[:, varies] / spread[varies]
     table = pd.DataFrame(scaled).assign(fold=fold, time=time, event=event)
     try:
         with warnings.catch_warnings():

@@ -63,7 +63,7 @@ def _slides_and_clinic(account: Account, clinic: str) -> str:
     test = account.added
     p = f", likelihood-ratio p {_p(test.p)}" if test else ""
     figures = f"{_figure(gain)}{p}"
-    significant = test is not None and test.p < SIGNIFICANT and test.log_hazard_ratio > 0
+    significant = test is not None and test.p < SIGNIFICANT
     found = finding(gain)
     if found is Finding.BETTER and (significant or test is None):
         return f"Slides add to {clinic} here ({figures})."

@@ -1,0 +1,72 @@
+"""``wsisurv crossval`` as a person runs it, on a small simulated cohort."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wsisurv.cohort import Audit, Cohort, write_cohort
+from wsisurv.settings import CohortSettings, DistillSettings, TeacherSettings
+from wsisurv.training.distill import distill
+from wsisurv.training.teacher import train_teacher
+from wsisurv.workspace import Workspace
+
+TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2)
+STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    """A trained cohort ``trial`` of 40 cases with a column age."""
+    path = Path(__file__).parents[1] / "training" / "simulation.py"
+    spec = importlib.util.spec_from_file_location("cli_simulation", path)
+    simulation = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = simulation
+    spec.loader.exec_module(simulation)
+    place = Workspace(tmp_path / "workspace")
+    data = simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
+    drawn = simulation.save(place, data)
+    cases = tuple(replace(case, covariates={"age": f"{60 + 5 * i % 7}"}) for i, case in enumerate(drawn.cases))
+    cohort = Cohort("trial", cases, CohortSettings(site="site", covariates=("age",)))
+    audit = Audit(40, 40, 20, 40, 40, 20, 46, 40, 6, "days", 100.0, {}, (), (), (), ())
+    write_cohort(place.cohort("trial"), cohort, audit)
+    train_teacher(place, cohort, TEACHER)
+    distill(place, cohort, STUDENT)
+    return place
+
+
+def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspace):
+    words = ["crossval", "--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
+    ended = run(*words)
+    assert ended.code == 0, ended.err
+    assert "Concordance within folds (40 cases" in ended.out
+    assert "student − plain student" in ended.out
+    assert "to age here" in ended.out
+    assert "events were tested" in ended.out
+    assert "crossval: 2 folds · " in ended.out
+    record = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
+    assert record["settings"]["teacher"] == TEACHER.model_dump(mode="json")
+    assert record["settings"]["student"] == STUDENT.model_dump(mode="json")
+    assert record["settings"]["crossval"]["covariates"] == ["age"]
+    assert "crossval: 2 folds, 2 of them kept" in run(*words).out
+
+    ended = run(*words, "--covariates", "")
+    assert ended.code == 1
+    assert "covariates: ['age'] → []" in ended.err
+    ended = run(*words, "--covariates", "grade")
+    assert ended.code == 1
+    assert "no covariate grade; it has age" in ended.err
+
+
+def test_splits_that_leak_stop_with_the_cases_named(run, workspace, tmp_path):
+    splits = tmp_path / "splits"
+    splits.mkdir()
+    rows = [f"{i},case{i:04d},case{(i + 19) if i < 10 else 39:04d}" for i in range(20)]
+    (splits / "splits_0.csv").write_text(",train,val\n" + "\n".join(rows) + "\n")
+    ended = run("crossval", "-w", workspace.root, "--splits", splits)
+    assert ended.code == 1
+    assert "1 leak(s)" in ended.err
+    assert "case case0019 itself (fold 1-1)" in ended.err
