@@ -49,9 +49,9 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
-for command in (demo, check, tile, embed, extract_report, train_teacher, distill, predict, crossval):
-    app.command()(command)
-for command in (evaluate_reports, export):
+for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
+    app.command()(step)
+for command in (crossval, evaluate_reports, export):
     app.command()(command)
 app.command("import")(import_features)
 
