@@ -1,5 +1,7 @@
 """Fixtures for every room: slides that OpenSlide opens."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 MakeSlide = Callable[..., Path]
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def tissue_image(width: int, height: int, seed: int = 0) -> Image:
@@ -80,3 +83,17 @@ def make_slide() -> MakeSlide:
 def draw_tissue() -> Callable[..., Image]:
     """``draw_tissue(width, height, seed=0)``: the image that ``make_slide`` draws when it is given a size."""
     return tissue_image
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[[str], str]:
+    """``browse(url)``: the page as headless Chromium has it once its scripts ran; skips where there is none."""
+    if _CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    command = [_CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}"]
+    command += ["--virtual-time-budget=2000", "--dump-dom"]
+
+    def shown(url: str) -> str:
+        return subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return shown

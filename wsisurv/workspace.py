@@ -49,6 +49,15 @@ class Workspace:
         """Preview picture of a slide."""
         return self.root / "preview" / f"{slide_id}.jpg"
 
+    def outlines(self, slide_id: str) -> Path:
+        """Outlines of a slide's tissue, as QuPath opens them."""
+        return self.root / "geojson" / f"{slide_id}.geojson"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """Page of all previews."""
+        return self.root / "preview" / "index.html"
+
     def features(self, encoder: str, slide_id: str) -> Path:
         """Features of a slide by an encoder (``EmbedSettings.folder``)."""
         return self.root / "features" / encoder / f"{slide_id}.h5"

@@ -1,5 +1,6 @@
 """A picture of a slide for a person: tissue outlined, tiles kept in full colour, all else faded."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ MAX_PX = 1600
 _TILE_EDGE = (0, 114, 178)  # Okabe and Ito's blue: told from pink and purple by any eye
 _OUTLINE = (0, 0, 0)
 _INK_OUTLINE = (230, 159, 0)  # their orange
-_CAPTION_PX = 76
+_ARTEFACT_OUTLINE = (204, 121, 167)  # their reddish purple
+_LEFT_OUT = (213, 94, 0)  # their vermilion
+_CAPTION_PX = 96
+_FONT_PX = 15
+_FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # comes with matplotlib, so the picture is the same on every machine
 
 
 def preview_mpp(width: int, height: int, mpp: float) -> float:
@@ -25,7 +30,12 @@ def preview_mpp(width: int, height: int, mpp: float) -> float:
 
 
 def draw_preview(
-    view: NDArray[np.uint8], view_mpp: float, tissue: Tissue, tissue_mpp: float, tiles: Tiles
+    view: NDArray[np.uint8],
+    view_mpp: float,
+    tissue: Tissue,
+    tissue_mpp: float,
+    tiles: Tiles,
+    left_out: NDArray[np.int64] | None = None,
 ) -> Image.Image:
     """Draw the preview.
 
@@ -35,6 +45,7 @@ def draw_preview(
         tissue: tissue of the whole slide.
         tissue_mpp: µm per pixel of its masks.
         tiles: the tiles kept.
+        left_out: (n, 2), top left of places on tissue that are no tiles since too little of them is, level-0 pixels.
     """
     colour = Image.fromarray(view)
     if (factor := max(colour.size) / MAX_PX) > 1:
@@ -44,21 +55,29 @@ def draw_preview(
     scale = tiles.mpp / view_mpp
     kept = Image.new("1", colour.size)
     fill = ImageDraw.Draw(kept)
-    boxes = [
-        (x * scale, y * scale, (x + tiles.tile_level0_px) * scale - 1, (y + tiles.tile_level0_px) * scale - 1)
-        for x, y in tiles.coords.tolist()
-    ]
-    for box in boxes:
-        fill.rectangle(box, fill=1)
+    boxes = _boxes(tiles.coords, tiles.tile_level0_px, scale)
+    for tile in boxes:
+        fill.rectangle(tile, fill=1)
     faded = Image.blend(colour.convert("L").convert("RGB"), Image.new("RGB", colour.size, "white"), 0.55)
     picture = Image.composite(colour, faded, kept)
     draw = ImageDraw.Draw(picture)
-    for box in boxes:
-        draw.rectangle(box, outline=_TILE_EDGE)
-    for area, line in ((tissue.mask, _OUTLINE), (tissue.ink, _INK_OUTLINE)):
+    places = np.zeros((0, 2), np.int64) if left_out is None else left_out
+    for place in _boxes(places, tiles.tile_level0_px, scale):
+        draw.rectangle(place, outline=_LEFT_OUT)
+    for tile in boxes:
+        draw.rectangle(tile, outline=_TILE_EDGE)
+    others = ((area, _ARTEFACT_OUTLINE) for area in tissue.artefacts.values())
+    for area, line in ((tissue.mask, _OUTLINE), *others, (tissue.ink, _INK_OUTLINE)):
         if area.any():
             picture.paste(line, mask=_outline(area, view_mpp / tissue_mpp, colour.size))
-    return _captioned(picture, view_mpp, tiles, tissue)
+    return _captioned(picture, view_mpp, tiles, tissue, len(places))
+
+
+def _boxes(coords: NDArray[np.int64], side: float, scale: float) -> list[list[float]]:
+    """Left, top, right and bottom of each tile in the picture."""
+    top_left = coords * scale
+    boxes: list[list[float]] = np.concatenate([top_left, top_left + side * scale - 1], axis=1).tolist()
+    return boxes
 
 
 def _outline(area: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> Image.Image:
@@ -70,29 +89,55 @@ def _outline(area: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> Im
     return ImageChops.subtract(large, inner)
 
 
-def _captioned(picture: Image.Image, view_mpp: float, tiles: Tiles, tissue: Tissue) -> Image.Image:
-    width = max(picture.width, 640)
+def _captioned(picture: Image.Image, view_mpp: float, tiles: Tiles, tissue: Tissue, left_out: int) -> Image.Image:
+    width = max(picture.width, 760)
     sheet = Image.new("RGB", (width, picture.height + _CAPTION_PX), "white")
     sheet.paste(picture, (0, 0))
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(15)
+    font, um, square = _font()
     bar_um = _round_length(0.2 * picture.width * view_mpp)
     bar_px = bar_um / view_mpp
     top = picture.height
     draw.rectangle((10, top + 12, 10 + bar_px, top + 17), fill="black")
-    draw.text((10, top + 24), f"{bar_um:g} um" if bar_um < 1000 else f"{bar_um / 1000:g} mm", fill="black", font=font)
+    draw.text((10, top + 24), f"{bar_um:g} {um}" if bar_um < 1000 else f"{bar_um / 1000:g} mm", fill="black", font=font)
     share = float(tissue.mask.mean())
     area_mm2 = share * tiles.level0_width * tiles.level0_height * tiles.mpp**2 / 1e6
-    lines = (  # Pillow's own font has neither the Greek letter nor the superscript
-        tiles.slide_id,
-        f"{len(tiles.coords)} tiles of {tiles.tile_px} px at {tiles.tile_mpp:g} um/px, "
-        f"scanned at {tiles.mpp:.4g} um/px",
-        f"tissue {area_mm2:.3g} sq mm, {share:.0%} of the slide (black line)"
-        + ("; pen marks left out (orange line)" if tissue.ink.any() else ""),
-    )
-    for number, line in enumerate(lines):
-        draw.text((max(10 + bar_px, 80) + 24, top + 6 + 20 * number), line, fill="black", font=font)
+    lines: list[list[tuple[str, tuple[int, int, int]]]] = [
+        [(tiles.slide_id, _OUTLINE)],
+        [
+            (
+                f"{len(tiles.coords)} tiles of {tiles.tile_px} px at {tiles.tile_mpp:g} {um}/px, "
+                f"scanned at {tiles.mpp:.4g} {um}/px",
+                _TILE_EDGE,
+            )
+        ],
+        [(f"tissue {area_mm2:.3g} mm{square}, {share:.0%} of the slide", _OUTLINE)],
+        _reasons(tissue, left_out),
+    ]
+    for number, parts in enumerate(lines):
+        x = max(10 + bar_px, 80) + 24
+        for text, colour in parts:
+            draw.text((x, top + 6 + 20 * number), text, fill=colour, font=font)
+            x += draw.textlength(text + "   ", font=font)
     return sheet
+
+
+def _reasons(tissue: Tissue, left_out: int) -> list[tuple[str, tuple[int, int, int]]]:
+    """What was left out and why, each in the colour of its lines."""
+    reasons = [(f"{left_out} places of too little tissue", _LEFT_OUT)] if left_out else []
+    reasons += [("pen marks", _INK_OUTLINE)] if tissue.ink.any() else []
+    names = [name for name, area in tissue.artefacts.items() if area.any()]
+    reasons += [(", ".join(names), _ARTEFACT_OUTLINE)] if names else []
+    return [("left out:", _OUTLINE), *reasons] if reasons else []
+
+
+def _font() -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, str, str]:
+    """A font, and how it writes micrometres and a square: Pillow's own has neither the Greek letter nor the figure."""
+    package = find_spec("matplotlib")  # found, not imported
+    for folder in list(package.submodule_search_locations or ()) if package else []:
+        if (path := Path(folder) / _FONT).exists():
+            return ImageFont.truetype(str(path), _FONT_PX), "µm", "²"
+    return ImageFont.load_default(_FONT_PX), "um", "^2"
 
 
 def _round_length(um: float) -> float:

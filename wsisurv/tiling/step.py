@@ -19,7 +19,9 @@ from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
+from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
+from wsisurv.tiling.sheet import write_sheet
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
 from wsisurv.workspace import (
@@ -134,6 +136,8 @@ def tile(
     summary.failed.extend(unread)
     for slide_id in summary.kept:
         _follow_moved(workspace.tiles(slide_id), slides[SlideId(slide_id)])
+    if preview and (summary.done or not workspace.contact_sheet.exists()):
+        write_sheet(workspace)
     return summary
 
 
@@ -207,7 +211,10 @@ def _tile_slide(workspace: Workspace, job: Job, options: _Options) -> str | None
             level0_width=bounds.width,
             level0_height=bounds.height,
         )
-        write_preview(workspace.preview(job.id), draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, shown))
+        left_out = grid.coords((places.shares > 0) & ~keep)
+        picture = draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, shown, left_out)
+        write_preview(workspace.preview(job.id), picture)
+        write_outlines(workspace.outlines(job.id), tissue, scale)
     write_tiles(job.output, tiles, job.header)
     return f"{job.id}: {'; '.join(tiles.flags)}" if tiles.flags else None
 
