@@ -81,3 +81,12 @@ def test_tiles_are_tile_objects_with_their_figures() -> None:
     assert first["properties"] == {"objectType": "tile", "measurements": {"tissue": 0.5}}
     assert second["properties"]["measurements"] == {}
     assert second["geometry"]["coordinates"][0][2] == pytest.approx([895.96, 447.96])
+
+
+def test_a_large_mask_is_outlined_coarser_in_the_same_place(tmp_path: Path) -> None:
+    mask = np.zeros((3000, 20), bool)
+    mask[900:1800, 3:9] = True
+    write_outlines(tmp_path / "S.geojson", Tissue(mask, np.zeros_like(mask)), 32.0)
+    (feature,) = json.loads((tmp_path / "S.geojson").read_text())["features"]
+    corners = {tuple(corner) for corner in feature["geometry"]["coordinates"][0]}
+    assert corners == {(96, 28800), (288, 28800), (288, 57600), (96, 57600)}

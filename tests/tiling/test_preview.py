@@ -64,3 +64,17 @@ def test_a_preview_is_a_jpeg_that_opens(tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.format == "JPEG"
         picture.load()
+
+
+def test_what_was_left_out_is_shown_with_its_reason() -> None:
+    mask = np.zeros((63, 125), bool)
+    folds = mask.copy()
+    folds[20:30, 100:110] = True
+    tissue = Tissue(mask, mask, artefacts={"folds": folds, "bubbles": mask})
+    places = np.array([[400, 200]])
+    with_reason = np.asarray(draw_preview(pink(500, 1000), 1.0, tissue, 8.0, tiles([]), places))
+    without = np.asarray(draw_preview(pink(500, 1000), 1.0, nothing(), 8.0, tiles([])))
+    assert with_reason[100, 250].tolist() == [213, 94, 0]
+    assert with_reason[165, 800].tolist() == [204, 121, 167]
+    assert (with_reason[500 + 60 :] != without[500 + 60 :]).any()  # the caption's last line
+    assert (with_reason[500 : 500 + 60] == without[500 : 500 + 60]).all()

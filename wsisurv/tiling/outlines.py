@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from wsisurv.formats.atomic import write_text
@@ -16,6 +17,7 @@ Ring = NDArray[np.int64]
 """(n, 2), x and y of the corners, first not repeated; clockwise on screen around tissue, the other way around holes."""
 
 _COLOURS = {"Tissue": (0, 158, 115), "pen marks": (230, 159, 0)}
+_MAX_PX = 1024  # longest side of a mask that is traced as it is
 _OTHER = (204, 121, 167)  # of whatever else was left out
 
 
@@ -103,6 +105,8 @@ def _signed_area(ring: Ring) -> float:
 def write_outlines(path: Path, tissue: Tissue, scale: float) -> None:
     """Write the outlines of a slide's tissue, and of what was left out of it, as GeoJSON, whole or not at all.
 
+    A large slide's masks are made coarser first: a person looks at the outline, and tiles are cut by the mask itself.
+
     Args:
         path: the file.
         tissue: of the slide, or of the part that was scanned.
@@ -112,7 +116,16 @@ def write_outlines(path: Path, tissue: Tissue, scale: float) -> None:
         StorageError: no room or no permission.
     """
     areas = {"Tissue": tissue.mask, "pen marks": tissue.ink, **tissue.artefacts}
-    write_text(path, render_outlines(areas, scale))
+    factor = -(-max(tissue.mask.shape) // _MAX_PX)
+    coarser = {name: _coarser(mask, factor) for name, mask in areas.items() if mask.any()}
+    write_text(path, render_outlines(coarser, scale * factor))
+
+
+def _coarser(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Join squares of pixels; one is true where at least half of it is."""
+    if factor == 1:
+        return mask
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(factor)) >= 128
 
 
 def render_outlines(areas: Mapping[str, NDArray[np.bool_]], scale: float) -> str:

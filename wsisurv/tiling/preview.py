@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.tiles import Tiles
@@ -20,6 +20,7 @@ _INK_OUTLINE = (230, 159, 0)  # their orange
 _ARTEFACT_OUTLINE = (204, 121, 167)  # their reddish purple
 _LEFT_OUT = (213, 94, 0)  # their vermilion
 _CAPTION_PX = 96
+_LINE_PX = 2
 _FONT_PX = 15
 _FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # comes with matplotlib, so the picture is the same on every machine
 
@@ -84,9 +85,13 @@ def _outline(area: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> Im
     """Outline, two pixels wide, of a mask drawn at ``scale`` mask pixels a picture pixel."""
     matrix = (scale, 0, 0, 0, scale, 0)
     drawn = Image.fromarray(area).transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
-    large = drawn.convert("L")
-    inner = large.filter(ImageFilter.MinFilter(5))
-    return ImageChops.subtract(large, inner)
+    shown = np.pad(np.asarray(drawn), _LINE_PX, mode="edge")
+    inner = shown
+    for axis in (0, 1):  # a pixel is inner where all are tissue that are no further than the line is wide
+        steps = [np.roll(inner, step, axis) for step in range(-_LINE_PX, _LINE_PX + 1)]
+        inner = np.logical_and.reduce(steps)
+    line = (shown & ~inner)[_LINE_PX:-_LINE_PX, _LINE_PX:-_LINE_PX]
+    return Image.fromarray(line)
 
 
 def _captioned(picture: Image.Image, view_mpp: float, tiles: Tiles, tissue: Tissue, left_out: int) -> Image.Image:
