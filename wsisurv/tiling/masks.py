@@ -108,4 +108,6 @@ def _areas(value: Any) -> Iterator[tuple[list[list[tuple[float, float]]], bool]]
         name = ((feature.get("properties") or {}).get("classification") or {}).get("name", "")
         for polygon in polygons:
             rings = [[(float(point[0]), float(point[1])) for point in ring] for ring in polygon]
+            if not rings or any(len(ring) < 3 for ring in rings):
+                raise ValueError("a polygon of fewer than three points")
             yield rings, str(name).startswith("Ignore")

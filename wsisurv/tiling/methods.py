@@ -24,7 +24,8 @@ _LEAST_SATURATION = 0.07
 _STAIN_HUES = (180.0, 375.0)  # degrees: from the blue of haematoxylin through pink to the red of blood
 _GREYS = 16  # levels whose disorder is measured
 _TEXTURE_UM = 72.0  # side of the square in which it is
-_ENTROPY_RANGE = (0.9, 2.0)  # bits; below: noise of blank glass; above: what little texture pale stroma has
+_GLASS_STEPS = 1.5  # glass may differ from white by so many greys before it counts as another grey
+_ENTROPY_RANGE = (0.3, 0.45)  # bits; below: a grain of dust; above: what little texture pale stroma has
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def hsv_mask(view: View) -> Mask:
 
 
 def entropy_mask(view: View) -> Mask:
-    """Tissue is textured and glass is not: Otsu's threshold on the local entropy of sixteen greys.
+    """Tissue is textured and glass is not: Otsu's threshold on the local entropy of sixteen greys, counted from white.
 
     Finds unstained and very pale tissue that colour misses; where there is no texture (an even wash of stain) it
     finds nothing.
@@ -123,7 +124,8 @@ def entropy_mask(view: View) -> Mask:
     Source: Shannon 1948, A mathematical theory of communication.
     """
     grey = view.smooth(view.rgb.mean(axis=-1, dtype=np.float32), _SMOOTH_UM / 2)
-    levels = np.minimum((grey * (_GREYS / 256)).astype(np.uint8), _GREYS - 1)
+    steps = (view.white.mean() - grey) * (_GREYS / 256) - _GLASS_STEPS + 1
+    levels = np.clip(steps, 0, _GREYS - 1).astype(np.uint8)
     side = max(3, int(_TEXTURE_UM / view.mpp) | 1)
     entropy = np.zeros(grey.shape, np.float32)
     for level in np.unique(levels):
