@@ -53,6 +53,40 @@ class CrossvalResult:
 
 
 @dataclass(frozen=True)
+class ScoredFolds:
+    """All folds, trained and scored, before anything is made of them.
+
+    Attributes:
+        cohort: the cases that have a tile.
+        cases_with_statements: how many of them have.
+        jobs: the folds.
+        risks: of each.
+        kept: folds that were there already.
+        warnings: what a person should know, one line each.
+    """
+
+    cohort: Cohort
+    cases_with_statements: int
+    jobs: tuple[Job, ...]
+    risks: tuple[FoldRisks, ...]
+    kept: int
+    warnings: tuple[str, ...]
+
+    def for_account(self) -> list[ScoredFold]:
+        """The folds with cases by their numbers in ``cohort``."""
+        number_of = {str(case.case_id): number for number, case in enumerate(self.cohort.cases)}
+        return [
+            ScoredFold(
+                repeat=job.fold.repeat,
+                rows=np.array([number_of[case_id] for case_id in risks.case_ids]),
+                n_train=len(job.fold.train),
+                risks=dict(risks.risks),
+            )
+            for job, risks in zip(self.jobs, self.risks, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
 class _Plan:
     """What is settled before any training: audited folds of the cases that have tiles."""
 
@@ -75,9 +109,6 @@ def crossval(
 ) -> CrossvalResult:
     """Cross-validate; writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder.
 
-    Each fold is trained as a cohort of its training cases alone, for a fixed number of epochs, so that nothing fitted
-    and no choice has seen the tested cases. A finished fold is kept, an interrupted run goes on with the next.
-
     Args:
         workspace: holds features and statements.
         cohort: the cases.
@@ -89,10 +120,90 @@ def crossval(
         progress: told of the audit, then of the training.
 
     Raises:
+        MetricError: the tested cases can't give the figures.
+        WsisurvError: as ``score_folds``.
+    """
+    scored = score_folds(
+        workspace,
+        cohort,
+        settings,
+        training,
+        splits=splits,
+        keep_together=keep_together,
+        redo=redo,
+        progress=progress,
+    )
+    account = make_account(
+        scored.for_account(),
+        scored.cohort.cases,
+        settings.covariates,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    warnings = [*scored.warnings, *account.warnings]
+    if not scored.cases_with_statements:
+        warnings.append("no case has statements of a report: reports, teacher and distilled student are left out")
+    if not settings.covariates:
+        warnings.append("no covariates named (--covariates age,stage): what the clinic knows already is left out")
+    words = verdict(account, settings.covariates)
+    record = {
+        "format": "wsisurv/metrics",
+        "cohort": {
+            "name": cohort.name,
+            "fingerprint": cohort.fingerprint,
+            "cases": len(scored.cohort.cases),
+            "cases_with_statements": scored.cases_with_statements,
+            "tested": account.cases,
+            "tested_events": account.events,
+            "time_unit": cohort.settings.time_unit,
+        },
+        "settings": {**training.settings, "crossval": settings.model_dump(mode="json")},
+        "splits": "given" if splits else "drawn",
+        "versions": versions(),
+        "models": [asdict(row) for row in account.models],
+        "differences": [asdict(row) for row in account.differences],
+        "added_by_slides": asdict(account.added) if account.added else None,
+        "folds": [_fold_record(*fold) for fold in zip(scored.jobs, scored.risks, account.by_fold, strict=True)],
+        "verdict": words,
+        "warnings": warnings,
+    }
+    metrics = workspace.cohort(cohort.name) / "evaluation" / "metrics.json"
+    write_text(metrics, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return CrossvalResult(account, words, len(scored.jobs), scored.kept, metrics, tuple(warnings))
+
+
+def score_folds(
+    workspace: Workspace,
+    cohort: Cohort,
+    settings: CrossvalSettings,
+    training: Training,
+    *,
+    splits: Path | None = None,
+    keep_together: bool = False,
+    redo: bool = False,
+    place: str = STEP,
+    progress: Progress = no_progress,
+) -> ScoredFolds:
+    """Train and score every fold; writes splits.jsonl and PLACE/REPEAT-FOLD/ into the cohort's folder.
+
+    Each fold is trained as a cohort of its training cases alone, for a fixed number of epochs, so that nothing fitted
+    and no choice has seen the tested cases. A finished fold is kept, an interrupted run goes on with the next.
+
+    Args:
+        workspace: holds features and statements.
+        cohort: the cases.
+        settings: how.
+        training: trains a fold.
+        splits: as ``crossval``.
+        keep_together: as ``crossval``.
+        redo: as ``crossval``.
+        place: folder of the folds in the cohort's.
+        progress: as ``crossval``.
+
+    Raises:
         CohortError: a leak; too few events or cases for the folds; a covariate that the cohort has not.
         StaleError: splits or a fold were made otherwise, and not ``redo``.
         ArtifactError: another process is cross-validating this cohort now.
-        MetricError: the tested cases can't give the figures.
         WsisurvError: as the training.
     """
     if unknown := set(settings.covariates) - set(cohort.settings.covariates):
@@ -115,7 +226,7 @@ def crossval(
         "features": fingerprint({}, {slide.slide_id: slide.made for slide in plan.slides}),
         "statements": told.fingerprint,
     }
-    jobs = [make_job(plan.cohort, fold, decided, read) for fold in plan.folds]
+    jobs = tuple(make_job(plan.cohort, place, fold, decided, read) for fold in plan.folds)
     folder = workspace.cohort(cohort.name)
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
@@ -128,44 +239,8 @@ def crossval(
             risks = kept.get(job.fold.name) or do_job(job, inputs, training, move)
             move(1, 1, "done")
             scored.append(risks)
-    account = make_account(
-        _scored(jobs, scored, plan.cohort),
-        plan.cohort.cases,
-        settings.covariates,
-        resamples=settings.resamples,
-        seed=settings.seed,
-    )
-    warnings = [*plan.warnings, *account.warnings]
-    if not told.case_ids:
-        warnings.append("no case has statements of a report: reports, teacher and distilled student are left out")
-    if not settings.covariates:
-        warnings.append("no covariates named (--covariates age,stage): what the clinic knows already is left out")
-    warnings += _counted([line for risks in scored for line in risks.warnings], len(jobs))
-    words = verdict(account, settings.covariates)
-    record = {
-        "format": "wsisurv/metrics",
-        "cohort": {
-            "name": cohort.name,
-            "fingerprint": cohort.fingerprint,
-            "cases": len(plan.cohort.cases),
-            "cases_with_statements": len(told.case_ids),
-            "tested": account.cases,
-            "tested_events": account.events,
-            "time_unit": cohort.settings.time_unit,
-        },
-        "settings": {**training.settings, "crossval": settings.model_dump(mode="json")},
-        "splits": "given" if splits else "drawn",
-        "versions": _versions(),
-        "models": [asdict(row) for row in account.models],
-        "differences": [asdict(row) for row in account.differences],
-        "added_by_slides": asdict(account.added) if account.added else None,
-        "folds": [_fold_record(*fold) for fold in zip(jobs, scored, account.by_fold, strict=True)],
-        "verdict": words,
-        "warnings": warnings,
-    }
-    metrics = folder / "evaluation" / "metrics.json"
-    write_text(metrics, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return CrossvalResult(account, words, len(jobs), len(kept), metrics, tuple(warnings))
+    warnings = (*plan.warnings, *_counted([line for risks in scored for line in risks.warnings], len(jobs)))
+    return ScoredFolds(plan.cohort, len(told.case_ids), jobs, tuple(scored), len(kept), warnings)
 
 
 def _plan(
@@ -244,19 +319,6 @@ def _part(progress: Progress, number: int, n_folds: int, name: str) -> Progress:
     return move
 
 
-def _scored(jobs: Sequence[Job], scored: Sequence[FoldRisks], cohort: Cohort) -> list[ScoredFold]:
-    number_of = {str(case.case_id): number for number, case in enumerate(cohort.cases)}
-    return [
-        ScoredFold(
-            repeat=job.fold.repeat,
-            rows=np.array([number_of[case_id] for case_id in risks.case_ids]),
-            n_train=len(job.fold.train),
-            risks=dict(risks.risks),
-        )
-        for job, risks in zip(jobs, scored, strict=True)
-    ]
-
-
 def _counted(lines: Sequence[str], n_folds: int) -> list[str]:
     """Each kind of warning once, with the number of folds that it was given in; kinds may differ in brackets."""
     kinds: dict[str, list[str]] = {}
@@ -279,7 +341,8 @@ def _fold_record(job: Job, risks: FoldRisks, by_fold: dict[str, float | None]) -
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions that figures depend on."""
     return {
         "wsisurv": __version__,
         "python": platform.python_version(),

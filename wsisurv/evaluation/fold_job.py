@@ -41,7 +41,7 @@ class Job:
 
     Attributes:
         fold: who is trained on and who is tested.
-        cohort: the training cases as a cohort of their own, whose folder is crossval/REPEAT-FOLD/.
+        cohort: the training cases as a cohort of their own, whose folder is PLACE/REPEAT-FOLD/.
         settings: all that decides its risks, as a JSON object.
         fingerprint: sha256 of those and of all that is read.
     """
@@ -56,18 +56,19 @@ class Job:
         return workspace.cohort(self.cohort.name) / "risks.json"
 
 
-def make_job(cohort: Cohort, fold: Fold, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Job:
+def make_job(cohort: Cohort, place: str, fold: Fold, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Job:
     """Describe the work of one fold.
 
     Args:
         cohort: all cases.
-        fold: of them.
+        place: folder of all folds in the cohort's.
+        fold: of the cases.
         settings: all that decides the risks.
         inputs: fingerprints of features and statements.
     """
     train, test = (
         Cohort(
-            name=f"{cohort.name}/crossval/{fold.name}",
+            name=f"{cohort.name}/{place}/{fold.name}",
             cases=tuple(case for case in cohort.cases if case.case_id in ids),
             settings=cohort.settings,
         )
