@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from wsisurv.errors import NoSlidesError, SettingsError
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings import TileSettings
+from wsisurv.slides.bounds import Bounds
+from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.check import CheckReport, SlideCheck, check_cases, check_slides, resolve_mpps
 from wsisurv.tiling.step import tile
@@ -132,3 +135,17 @@ def test_wrong_usage_is_said_before_any_header(tmp_path: Path) -> None:
         check_slides([tmp_path], SETTINGS, NOTHING_GIVEN)
     with pytest.raises(SettingsError):
         check_slides([tmp_path], TileSettings(overlap_px=224), NOTHING_GIVEN)
+
+
+def test_only_what_was_scanned_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts(path: Path) -> SlideFacts:
+        return replace(read_facts(path), bounds=Bounds(100, 100, 450, 450))
+
+    monkeypatch.setattr("wsisurv.tiling.check.read_facts", facts)
+    (slide,) = check_slides([folder / "good.tiff"], SETTINGS, NOTHING_GIVEN).slides
+    assert slide.tiles_at_most == 1
+
+
+def test_enlarging_must_be_allowed(folder: Path) -> None:
+    (slide,) = check_slides([folder / "coarse.tiff"], SETTINGS, NOTHING_GIVEN, allow_upsampling=True).slides
+    assert not slide.problems

@@ -7,6 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, DeviceOption, RedoOption, WorkspaceOption
+from wsisurv.cli.plan import DryRunOption, show_plan
 from wsisurv.workspace import Workspace
 
 
@@ -29,6 +30,7 @@ def embed(
         bool, typer.Option("--allow-mismatch", help="Embed tiles of another size or resolution than the encoder's.")
     ] = False,
     redo: RedoOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Step 2: turn every tile into features with an encoder.
 
@@ -38,6 +40,12 @@ def embed(
     from wsisurv.embedding.step import resolve_settings
 
     settings = resolve_settings(encoder, weights, random_weights)
+    if dry_run:
+        from wsisurv.embedding.plan import plan_embed
+
+        plan = plan_embed(Workspace(workspace), settings, allow_mismatch=allow_mismatch)
+        show_plan("embed", plan, redo=redo, bound=False)
+        return
     with progress_bar("embed") as progress:
         summary = run(
             Workspace(workspace),

@@ -7,6 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.cli.plan import DryRunOption, show_plan
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import SettingsError
 from wsisurv.settings import TileSettings, parse_settings
@@ -75,6 +76,7 @@ def tile(
         str | None, typer.Option(metavar="N/COUNT", help="Do every COUNT-th slide only, from the N-th: for job arrays.")
     ] = None,
     redo: RedoOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Step 1: find the tissue of each slide and lay a grid of tiles over it.
 
@@ -102,6 +104,20 @@ def tile(
     )
     given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
     part = parse_shard(shard) if shard else None
+    if dry_run:
+        from wsisurv.tiling.plan import plan_tile
+
+        plan = plan_tile(
+            Workspace(workspace),
+            slides,
+            settings,
+            given=given,
+            masks=tissue_masks,
+            allow_upsampling=allow_upsampling,
+            shard=part,
+        )
+        show_plan("tile", plan, redo=redo, bound=True)
+        return
     with progress_bar("tile") as progress:
         summary = run(
             Workspace(workspace),

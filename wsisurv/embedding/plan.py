@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from wsisurv.embedding.encoder import HistomicsEncoder
+from wsisurv.embedding.step import check_tiles, find_sources
 from wsisurv.embedding.table import HISTOMICS, find_spec
-from wsisurv.errors import ArtifactError, InputError
+from wsisurv.errors import ArtifactError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import read_tiles
@@ -23,8 +25,6 @@ def count_features(encoder: str) -> int | None:
     """
     spec = find_spec(encoder)
     if encoder == HISTOMICS:
-        from wsisurv.embedding.encoder import HistomicsEncoder  # SciPy takes a moment
-
         return HistomicsEncoder.n_features
     return None if spec is None else spec.n_features
 
@@ -34,23 +34,22 @@ def features_bytes(tiles: int, n_features: int) -> int:
     return _FILE_BYTES + tiles * (_TILE_BYTES + _FEATURE_BYTES * n_features)
 
 
-def plan_embed(workspace: Workspace, settings: EmbedSettings) -> Sequence[Planned]:
+def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch: bool = False) -> Sequence[Planned]:
     """Every tiled slide, with what is there already and how much is to be done.
 
     Args:
         workspace: reads the headers in ``tiles/`` and ``features/``.
         settings: as ``resolve_settings`` makes them.
+        allow_mismatch: as ``embed``.
 
     Raises:
         InputError: nothing is tiled.
-        SettingsError: no such encoder.
+        SettingsError: no such encoder, or tiles that it was not trained on.
     """
+    check_tiles(settings, find_sources(workspace, None)[0], allow_mismatch)
     n_features = count_features(settings.encoder)
-    slide_ids = workspace.tiled_slides()
-    if not slide_ids:
-        raise InputError(f"{workspace.root / 'tiles'}: no tiled slide. Run `wsisurv tile SLIDES…` first.")
     plan = []
-    for slide_id in slide_ids:
+    for slide_id in workspace.tiled_slides():
         path = workspace.tiles(slide_id)
         try:
             tiles, header = read_tiles(path)

@@ -140,8 +140,8 @@ def embed(
         StorageError: no room to write.
     """
     settings = _with_version(settings)
-    sources, unreadable = _find_sources(workspace, slide_ids)
-    note = _check_tiles(settings, sources, allow_mismatch)
+    sources, unreadable = find_sources(workspace, slide_ids)
+    note = check_tiles(settings, sources, allow_mismatch)
     jobs = [
         Job(
             slide_id,
@@ -209,7 +209,7 @@ class _Within:
         self._progress(self._done, self._total, f"{self._what} ({done}/{total} tiles)")
 
 
-def _find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tuple[dict[str, _Source], list[Failure]]:
+def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tuple[dict[str, _Source], list[Failure]]:
     """Tiled slides by slide_id, and those whose tiles can't be read."""
     wanted = workspace.tiled_slides() if slide_ids is None else sorted(set(slide_ids))
     if not wanted:
@@ -226,7 +226,7 @@ def _find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tu
     return sources, unreadable
 
 
-def _check_tiles(settings: EmbedSettings, sources: dict[str, _Source], allow_mismatch: bool) -> str | None:
+def check_tiles(settings: EmbedSettings, sources: dict[str, _Source], allow_mismatch: bool) -> str | None:
     """Hold the tiles against what the encoder was trained on; returns a note where they differ and may."""
     spec = find_spec(settings.encoder)
     if spec is None:

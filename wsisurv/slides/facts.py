@@ -6,6 +6,7 @@ from pathlib import Path
 import openslide
 
 from wsisurv.errors import SlideError
+from wsisurv.slides.bounds import Bounds, find_bounds
 from wsisurv.slides.find import slide_bytes
 from wsisurv.slides.resolution import Objective, Resolution, find_objective, find_resolution
 
@@ -19,6 +20,7 @@ class SlideFacts:
         width: of level 0, pixels.
         height: of level 0, pixels.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
+        bounds: what was scanned; all of level 0 where the file says nothing.
         file_bytes: size of all files that make up the slide.
         resolution: the level-0 resolution stated, plausible or not, or None.
         objective: the objective power stated, or None.
@@ -29,6 +31,7 @@ class SlideFacts:
     width: int
     height: int
     level_downsamples: tuple[float, ...]
+    bounds: Bounds
     file_bytes: int
     resolution: Resolution | None
     objective: Objective | None
@@ -53,6 +56,7 @@ def read_facts(path: Path) -> SlideFacts:
         width=width,
         height=height,
         level_downsamples=downsamples,
+        bounds=find_bounds(properties, width, height),
         file_bytes=slide_bytes(path),
         resolution=find_resolution(properties),
         objective=find_objective(properties),

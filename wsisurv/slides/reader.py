@@ -5,7 +5,6 @@ Coordinates are always pixels of level 0, x to the right and y down; sizes are p
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +16,7 @@ from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
+from wsisurv.slides.bounds import find_bounds
 from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resolution
 
 UPSAMPLING = 1.02
@@ -24,16 +24,6 @@ UPSAMPLING = 1.02
 
 _BLOCK_PX = 2048  # side of what is read at once, so a view needs some 30 MB beside itself, whatever the slide
 _FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The part of level 0 that was scanned, pixels of level 0."""
-
-    x: int
-    y: int
-    width: int
-    height: int
 
 
 class Slide:
@@ -70,7 +60,7 @@ class Slide:
             self.width, self.height = self._handle.dimensions
             self.level_downsamples: tuple[float, ...] = self._handle.level_downsamples
             self._level_sizes = self._handle.level_dimensions
-            self.bounds = _bounds(properties, self.width, self.height)
+            self.bounds = find_bounds(properties, self.width, self.height)
             given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
             resolution = given or _stated(path, properties)
             self.mpp, self.mpp_source = resolution.mpp, resolution.source
@@ -206,17 +196,6 @@ def _stated(path: Path, properties: Mapping[str, str]) -> Resolution:
     mpp = find_mpp(path, properties)
     stated = find_resolution(properties)
     return Resolution(mpp, mpp, stated.source if stated else "")
-
-
-def _bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds:
-    """Where the scanner says that it scanned, held within level 0."""
-    names = ("x", "y", "width", "height")
-    try:
-        x, y, wide, high = (int(properties[f"openslide.bounds-{name}"]) for name in names)
-    except (KeyError, ValueError):
-        return Bounds(0, 0, width, height)
-    x, y = min(max(0, x), width - 1), min(max(0, y), height - 1)
-    return Bounds(x, y, max(1, min(wide, width - x)), max(1, min(high, height - y)))
 
 
 def _cells(length: int, scale: float) -> int:

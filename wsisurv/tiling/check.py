@@ -45,7 +45,7 @@ class SlideCheck:
         mpp_source: where ``mpp`` comes from; else where the file states what can't be used.
         objective: objective power, as the file states it.
         objective_source: where.
-        tiles_at_most: places of the grid on the whole slide. Tissue is not looked at: it is an upper bound.
+        tiles_at_most: places of the grid on all that was scanned. Tissue is not looked at: it is an upper bound.
         tiles_bytes: what the tiles file takes at most.
         features_bytes: what the features file takes at most; None where the number of features is not known.
         case_id: the case, where a clinical table was given.
@@ -107,6 +107,7 @@ def check_slides(
     given: GivenMpp,
     *,
     n_features: int | None = None,
+    allow_upsampling: bool = False,
     progress: Progress = no_progress,
 ) -> CheckReport:
     """Read the header of every slide and say what ``tile`` would make of it; nothing is written, no pixel is read.
@@ -116,6 +117,7 @@ def check_slides(
         settings: of the tiles to be made.
         given: resolutions that the user gives.
         n_features: features a tile that the encoder will make, for the space they take.
+        allow_upsampling: slides scanned coarser than ``tile_mpp`` are to be enlarged, and don't fail.
         progress: told after each slide.
 
     Raises:
@@ -131,7 +133,9 @@ def check_slides(
         )
     slides = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="header") as threads:
-        checks = threads.map(lambda pair: _check(pair[0], pair[1], settings, given, n_features), found)
+        checks = threads.map(
+            lambda pair: _check(pair[0], pair[1], settings, given, n_features, allow_upsampling), found
+        )
         for number, slide in enumerate(checks, start=1):
             slides.append(slide)
             progress(number, len(found), slide.slide_id)
@@ -173,7 +177,12 @@ def resolve_mpps(slides: Mapping[SlideId, Path], given: GivenMpp) -> dict[SlideI
 
 
 def _check(
-    slide_id: SlideId, path: Path, settings: TileSettings, given: GivenMpp, n_features: int | None
+    slide_id: SlideId,
+    path: Path,
+    settings: TileSettings,
+    given: GivenMpp,
+    n_features: int | None,
+    allow_upsampling: bool,
 ) -> SlideCheck:
     check = SlideCheck(slide_id, str(path))
     try:
@@ -199,7 +208,8 @@ def _check(
     try:
         mpp = chosen.mpp if chosen else find_mpp(path, facts.properties)
         check = replace(check, mpp=mpp, notes=tuple(_notes(facts, mpp, settings)))
-        grid = make_grid(facts.width, facts.height, mpp, settings)
+        bounds = facts.bounds
+        grid = make_grid(bounds.width, bounds.height, mpp, settings, allow_upsampling=allow_upsampling)
     except WsisurvError as error:
         return replace(check, problems=(_named(path, error),))
     tiles = len(grid.xs) * len(grid.ys)

@@ -53,7 +53,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
     """What does not change a tile, only whether and how it is made."""
 
     settings: TileSettings
@@ -117,11 +117,11 @@ def tile(
     check_overlap(settings)
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")
-    options = _Options(settings, given or GivenMpp(settings.slide_mpp), masks, allow_upsampling, preview)
+    options = Options(settings, given or GivenMpp(settings.slide_mpp), masks, allow_upsampling, preview)
     slides = find_slides(sources)
     if shard is not None:
         slides = shard.of(slides)
-    jobs, unread = _plan(workspace, slides, options, workers)
+    jobs, unread = plan_jobs(workspace, slides, options, workers)
     summary = run_jobs(
         workspace,
         STEP,
@@ -141,9 +141,11 @@ def tile(
     return summary
 
 
-def _plan(
-    workspace: Workspace, slides: Mapping[SlideId, Path], options: _Options, workers: int
+def plan_jobs(
+    workspace: Workspace, slides: Mapping[SlideId, Path], options: Options, workers: int
 ) -> tuple[list[Job], list[Failure]]:
+    """A job for each slide, and a failure for each that can't be read; on ``workers`` threads."""
+
     def plan(slide_id: SlideId, path: Path) -> Job | Failure:
         slide_mpp = options.given.by_slide.get(slide_id, options.given.every)
         settings = options.settings.model_copy(update={"slide_mpp": slide_mpp})
@@ -161,7 +163,7 @@ def _plan(
     return jobs, [failure for failure in planned if isinstance(failure, Failure)]
 
 
-def _tile_slide(workspace: Workspace, job: Job, options: _Options) -> str | None:
+def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
     """Tile one slide; the preview is written first, so that finished tiles imply a preview."""
     settings = options.settings
     slide_mpp = options.given.by_slide.get(job.id, options.given.every)
@@ -219,7 +221,7 @@ def _tile_slide(workspace: Workspace, job: Job, options: _Options) -> str | None
     return f"{job.id}: {'; '.join(tiles.flags)}" if tiles.flags else None
 
 
-def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, options: _Options) -> Tissue:
+def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, options: Options) -> Tissue:
     settings = options.settings
     if options.masks is not None:
         height, width = view.shape[:2]
@@ -235,7 +237,7 @@ def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, op
     )
 
 
-def _flags(slide: Slide, options: _Options, keep: NDArray[np.bool_], tissue: Tissue) -> list[str]:
+def _flags(slide: Slide, options: Options, keep: NDArray[np.bool_], tissue: Tissue) -> list[str]:
     flags = []
     if options.given.from_objective and slide.mpp_source.startswith("10 /"):
         flags.append(f"resolution of {slide.mpp:g} µm/px taken from the objective, right to about 10 %")

@@ -1,0 +1,60 @@
+"""What ``--dry-run`` shows."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from wsisurv.cli.console import err, out, size
+from wsisurv.workspace import Planned, State
+
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done and what would fail, and write nothing.")
+]
+_WORDS = {State.MISSING: "to do", State.DONE: "done", State.STALE: "stale", State.DAMAGED: "damaged, to do"}
+_WIDTH = 160  # of the table in a log file
+
+
+def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool) -> None:
+    """Print a plan: a line a slide, the problems, and sums over what is to be done.
+
+    Args:
+        step: its name.
+        plan: what it would do.
+        redo: whether stale outputs are to be made anew; if not, they would stop the run.
+        bound: whether the tiles are an upper bound, tissue not having been looked at.
+
+    Raises:
+        typer.Exit: something would fail.
+    """
+    table = Table("slide", "state", box=None, header_style="bold", pad_edge=False)
+    table.add_column("tiles ≤" if bound else "tiles", justify="right")
+    table.add_column("space", justify="right")
+    for item in plan:
+        table.add_row(
+            item.id,
+            "would fail" if item.problem else _WORDS[item.state] if item.state else "–",
+            "–" if item.tiles is None else str(item.tiles),
+            "–" if item.bytes is None else size(item.bytes),
+            style="red" if item.problem else None,
+        )
+    (out if out.is_terminal else Console(highlight=False, width=_WIDTH)).print(table)
+    for item in plan:
+        if item.problem:
+            err.print(f"would fail: {item.id}: {item.problem}", markup=False, style="red")
+    stale = [item for item in plan if item.state is State.STALE]
+    if stale and not redo:
+        changes = "; ".join(sorted({change for item in stale for change in item.changes}))
+        err.print(f"would stop: {len(stale)} made otherwise than asked now ({changes}). See --redo.", markup=False)
+    ahead = [item for item in plan if not item.problem and item.state is not State.DONE]
+    most = "at most " if bound else ""
+    out.print(
+        f"{step} --dry-run: {len(ahead)} to do, {sum(item.state is State.DONE for item in plan)} done, "
+        f"{sum(bool(item.problem) for item in plan)} would fail · {most}{sum(item.tiles or 0 for item in ahead)} "
+        f"tiles, {most}{size(sum(item.bytes or 0 for item in ahead))}; nothing was written",
+        markup=False,
+    )
+    if any(item.problem for item in plan) or (stale and not redo):
+        raise typer.Exit(1)
