@@ -1,3 +1,5 @@
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -84,3 +86,15 @@ def test_nothing_to_export_and_stamp_without_features(run, place, tmp_path):
         assert message in ended.err
     assert run("export", tmp_path / "out", "--format", "clam", "-w", tmp_path / "none").code == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_qupath_gets_every_tile(run, place, tmp_path):
+    assert run("export", tmp_path / "out", "--format", "qupath", "-w", place.root).code == 0
+    tiles, _ = read_tiles(place.tiles("A"))
+    features = json.loads((tmp_path / "out" / "A.geojson").read_text())["features"]
+    corners = [feature["geometry"]["coordinates"][0][0] for feature in features]
+    np.testing.assert_array_equal(corners, tiles.coords)
+    assert [feature["properties"]["measurements"]["tissue"] for feature in features] == pytest.approx(
+        tiles.tissue.tolist(), abs=1e-5
+    )
+    assert run("export", tmp_path / "x", "--format", "qupath", "--encoder", "histomics", "-w", place.root).code == 1

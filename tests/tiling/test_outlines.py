@@ -2,14 +2,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsisurv.tiling.outlines import Ring, render_outlines, render_tiles, trace, write_outlines
+from wsisurv.tiling.outlines import Ring, render_outlines, trace, write_outlines
 from wsisurv.tiling.tissue import Tissue
 
 
@@ -72,15 +71,6 @@ def test_outlines_are_annotations_in_level0_pixels(tmp_path: Path) -> None:
 
 def test_blank_glass_is_an_empty_collection() -> None:
     assert json.loads(render_outlines({"Tissue": np.zeros((3, 4), bool)}, 8))["features"] == []
-
-
-def test_tiles_are_tile_objects_with_their_figures() -> None:
-    coords = np.array([[0, 0], [448, 0]])
-    found = json.loads(render_tiles(coords, 447.962, {"tissue": np.array([0.5, np.nan], np.float32)}))
-    first, second = found["features"]
-    assert first["properties"] == {"objectType": "tile", "measurements": {"tissue": 0.5}}
-    assert second["properties"]["measurements"] == {}
-    assert second["geometry"]["coordinates"][0][2] == pytest.approx([895.96, 447.96])
 
 
 def test_a_large_mask_is_outlined_coarser_in_the_same_place(tmp_path: Path) -> None:

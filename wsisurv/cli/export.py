@@ -12,7 +12,7 @@ from wsisurv.workspace import Workspace
 
 def export(
     folder: Annotated[Path, typer.Argument(help="Where to.", file_okay=False)],
-    layout: Annotated[Literal["stamp", "clam", "trident"], typer.Option("--format", help="For which tool.")],
+    layout: Annotated[Literal["stamp", "clam", "trident", "qupath"], typer.Option("--format", help="For which tool.")],
     encoder: Annotated[
         str | None, typer.Option(help="Folder of the features, as `wsisurv embed` printed it. Without it: tiles.")
     ] = None,
@@ -22,7 +22,7 @@ def export(
     """Write tiles or features in the layout of another tool.
 
     Reads tiles/SLIDE.h5 and features/ENCODER/SLIDE.h5. Writes into FOLDER what STAMP, CLAM (patches/, h5_files/) or
-    TRIDENT (patches/, features_ENCODER/) would have written.
+    TRIDENT (patches/, features_ENCODER/) would have written, or SLIDE.geojson with every tile for QuPath.
     """
     from wsisurv.embedding.export import export as run
 

@@ -25,18 +25,21 @@ def export(
     Args:
         workspace: reads tiles/ and features/ENCODER/.
         folder: where to; STAMP: SLIDE.h5; CLAM: patches/SLIDE.h5 and h5_files/SLIDE.h5; TRIDENT:
-            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5.
+            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5; QuPath: SLIDE.geojson.
         layout: for whom.
         encoder: folder name of the features; None for tiles.
         redo: write over what is there.
         progress: told after each slide.
 
     Raises:
-        InputError: nothing to export, STAMP asked for tiles (it has no such file), or a file is there already.
+        InputError: nothing to export, a tool that has no such file (STAMP tiles, QuPath features), or a file is there
+            already.
         StorageError: no room or no permission.
     """
     if encoder is None and layout == "stamp":
         raise InputError("STAMP has no files of tiles alone. Name the features with --encoder.")
+    if encoder is not None and layout == "qupath":
+        raise InputError("QuPath is given tiles, not features. Leave out --encoder.")
     slide_ids = workspace.tiled_slides() if encoder is None else workspace.embedded_slides(encoder)
     if not slide_ids:
         what = "tiles" if encoder is None else f"features of {encoder} (there are {_known(workspace)})"
@@ -62,8 +65,8 @@ def _known(workspace: Workspace) -> str:
 
 
 def _place(layout: ExportLayout, encoder: str | None, slide_id: str) -> Path:
-    if layout == "stamp":
-        return Path(f"{slide_id}.h5")
+    if layout in ("stamp", "qupath"):
+        return Path(f"{slide_id}.{'h5' if layout == 'stamp' else 'geojson'}")
     if layout == "clam":
         return Path("patches" if encoder is None else "h5_files") / f"{slide_id}.h5"
     if encoder is None:
@@ -72,7 +75,7 @@ def _place(layout: ExportLayout, encoder: str | None, slide_id: str) -> Path:
 
 
 def _export_slide(workspace: Workspace, slide_id: str, target: Path, layout: ExportLayout, encoder: str | None) -> None:
-    if encoder is None and layout != "stamp":
+    if layout == "qupath" or (encoder is None and layout != "stamp"):
         tiles, _ = read_tiles(workspace.tiles(slide_id))
         export_tiles(target, tiles, layout)
         return

@@ -11,19 +11,29 @@ from typing import Literal
 import h5py
 import numpy as np
 
+from wsisurv.formats import geojson
+from wsisurv.formats.atomic import write_text
 from wsisurv.formats.features import Features
 from wsisurv.formats.header import create_bare
 from wsisurv.formats.tiles import Tiles
 
-ExportLayout = Literal["stamp", "clam", "trident"]
+ExportLayout = Literal["stamp", "clam", "trident", "qupath"]
 
 
-def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident"]) -> None:
-    """Write tiles as TRIDENT or CLAM would; CLAM reads them from level 0, resampling to its encoder's input.
+def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident", "qupath"]) -> None:
+    """Write tiles as TRIDENT or CLAM would, or as GeoJSON for QuPath.
+
+    CLAM reads them from level 0, and resamples to its encoder's input. QuPath shows the scanned part alone and counts
+    from its corner.
 
     Raises:
         StorageError: no room or no permission.
     """
+    if layout == "qupath":
+        coords = tiles.coords - (tiles.bounds_x, tiles.bounds_y)
+        figures = {"tissue": tiles.tissue, **tiles.measures}
+        write_text(path, geojson.collection(geojson.tiles(coords, tiles.tile_level0_px, figures)))
+        return
     with create_bare(path) as file:
         if layout == "trident":
             coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64), maxshape=(None, 2))
@@ -40,7 +50,9 @@ def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident"]) -
         coords.attrs["save_path"] = str(path.parent)
 
 
-def export_features(path: Path, features: Features, tiles: Tiles | None, layout: ExportLayout) -> None:
+def export_features(
+    path: Path, features: Features, tiles: Tiles | None, layout: Literal["stamp", "clam", "trident"]
+) -> None:
     """Write features as another tool would.
 
     Args:

@@ -1,9 +1,7 @@
-"""Outlines of a mask as polygons with holes, along the edges of its pixels, and the GeoJSON that QuPath opens."""
+"""Outlines of a mask as polygons with holes, along the edges of its pixels, for QuPath."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from wsisurv.formats.atomic import write_text
+from wsisurv.formats.geojson import annotation, collection
 from wsisurv.tiling.tissue import Tissue
 
 Ring = NDArray[np.int64]
@@ -131,58 +130,16 @@ def _coarser(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
 def render_outlines(areas: Mapping[str, NDArray[np.bool_]], scale: float) -> str:
     """Give masks as a GeoJSON FeatureCollection, an annotation of its name's class for each piece.
 
-    QuPath counts from the corner of the scanned part (``openslide.bounds-x``, ``-y``), where the masks start too.
-
     Args:
         areas: mask by name, bool (height, width) each.
         scale: side of a mask pixel, level-0 pixels.
-
-    Source: RFC 7946 for the geometry; properties as QuPath writes them.
     """
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [_closed(ring, scale) for ring in rings]},
-            "properties": {
-                "objectType": "annotation",
-                "name": f"{name} {number}",
-                "classification": {"name": name, "color": _COLOURS.get(name, _OTHER)},
-            },
-        }
-        for name, mask in areas.items()
-        for number, rings in enumerate(trace(mask), start=1)
-    ]
-    return _collection(features)
-
-
-def render_tiles(coords: NDArray[np.int64], side: float, measurements: Mapping[str, NDArray[np.floating]]) -> str:
-    """Give tiles as a GeoJSON FeatureCollection of QuPath's tile objects.
-
-    Args:
-        coords: (n_tiles, 2), top left in pixels of the image as QuPath shows it.
-        side: of a tile, the same pixels.
-        measurements: a figure a tile by name; NaN is left out.
-    """
-    columns = {name: values.astype(np.float64).tolist() for name, values in measurements.items()}
-    features = []
-    for row, (x, y) in enumerate(coords.tolist()):
-        right, bottom = round(x + side, 2), round(y + side, 2)
-        square = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
-        figures = {name: round(values[row], 5) for name, values in columns.items() if values[row] == values[row]}
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [square]},
-                "properties": {"objectType": "tile", "measurements": figures},
-            }
-        )
-    return _collection(features)
-
-
-def _closed(ring: Ring, scale: float) -> list[list[int]]:
-    corners: list[list[int]] = np.rint(np.concatenate([ring, ring[:1]]) * scale).astype(np.int64).tolist()
-    return corners
-
-
-def _collection(features: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":"), allow_nan=False)
+    return collection(
+        [
+            annotation(
+                name, number, _COLOURS.get(name, _OTHER), [np.rint(ring * scale).astype(np.int64) for ring in rings]
+            )
+            for name, mask in areas.items()
+            for number, rings in enumerate(trace(mask), start=1)
+        ]
+    )

@@ -1,0 +1,53 @@
+"""What ``tile`` leaves for a person beside the tiles."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from wsisurv.settings import TileSettings
+from wsisurv.tiling.step import tile
+from wsisurv.workspace import Workspace
+
+MakeSlide = Callable[..., Path]
+
+
+def pictures(workspace: Workspace) -> dict[str, bytes]:
+    files = [*(workspace.root / "preview").iterdir(), *(workspace.root / "geojson").iterdir()]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def test_a_run_leaves_previews_outlines_and_a_sheet_the_same_each_time(make_slide: MakeSlide, tmp_path: Path) -> None:
+    for name in "ab":
+        make_slide(tmp_path / "in" / f"{name}.tiff", (1300, 1100), mpp=0.31)
+    make_slide(tmp_path / "in" / "glass.tiff", np.full((900, 900, 3), 244, np.uint8))
+    one, two = Workspace(tmp_path / "one"), Workspace(tmp_path / "two")
+    for workspace in one, two:
+        tile(workspace, [tmp_path / "in"], TileSettings())
+    assert set(pictures(one)) == {
+        *(f"{name}.jpg" for name in ("a", "b", "glass")),
+        *(f"{name}.geojson" for name in ("a", "b", "glass")),
+        "index.html",
+    }
+    assert pictures(one) == pictures(two)
+    (piece,) = json.loads(one.outlines("a").read_text())["features"]
+    corners = np.array(piece["geometry"]["coordinates"][0])
+    assert np.abs(corners.min(axis=0) - (0.08 * 1300, 0.12 * 1100)).max() < 60
+    assert np.abs(corners.max(axis=0) - (0.92 * 1300, 0.88 * 1100)).max() < 60
+    assert json.loads(one.outlines("glass").read_text())["features"] == []
+
+
+def test_the_sheet_follows_new_slides_and_no_picture_is_made_unasked(make_slide: MakeSlide, tmp_path: Path) -> None:
+    make_slide(tmp_path / "in" / "a.tiff", (700, 700))
+    workspace = Workspace(tmp_path / "w")
+    tile(workspace, [tmp_path / "in"], TileSettings(), preview=False)
+    assert sorted(path.name for path in workspace.root.iterdir() if not path.name.startswith(".")) == ["tiles"]
+    make_slide(tmp_path / "in" / "b.tiff", (700, 700))
+    tile(workspace, [tmp_path / "in"], TileSettings())
+    page = workspace.contact_sheet.read_text()
+    assert 'data-slide="a"' in page
+    assert 'data-slide="b"' in page
+    before = workspace.contact_sheet.stat().st_mtime_ns
+    tile(workspace, [tmp_path / "in"], TileSettings())
+    assert workspace.contact_sheet.stat().st_mtime_ns == before
