@@ -22,7 +22,7 @@ from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resol
 UPSAMPLING = 1.02
 """A level may be enlarged by this much: the second level of a 0.2527 µm/px scan serves 0.5 at a quarter of the work."""
 
-_BLOCK_PX = 2048  # side of what is read at once, so a view needs some 30 MB beside itself, whatever the slide
+_BLOCK_PX = 1024  # side of what is read at once, so a view needs some 15 MB beside itself, whatever the slide
 _FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
 
 

@@ -20,6 +20,7 @@ _WHITE_TINT = 15.0  # and its channels differ by less than this; more is stain
 _WHITE_SHARE = 0.995  # of the pixels are darker than white
 _THRESHOLD_RANGE = (0.04, 0.07)  # below: noise of blank glass; above: pale stroma beside dark tumour is tissue
 _BINS = 256
+_BAND = 64  # rows at a time, that stay in the processor's cache
 _LEAST_SATURATION = 0.07
 _STAIN_HUES = (180.0, 375.0)  # degrees: from the blue of haematoxylin through pink to the red of blood
 _GREYS = 16  # levels whose disorder is measured
@@ -76,8 +77,9 @@ class View:
         return self if factor == 1 else View(np.asarray(self._image.reduce(factor)), self.mpp * factor)
 
     def smooth(self, values: NDArray[np.float32], um: float = _SMOOTH_UM) -> NDArray[np.float32]:
-        """Blur over about ``um``."""
-        return np.asarray(ndimage.gaussian_filter(values, um / self.mpp / 2, mode="nearest"))
+        """Blur over about ``um``, in place: a large slide's values are tens of megabytes."""
+        ndimage.gaussian_filter(values, um / self.mpp / 2, mode="nearest", output=values)
+        return values
 
 
 def otsu_mask(view: View) -> Mask:
@@ -91,14 +93,14 @@ def otsu_mask(view: View) -> Mask:
     """
     levels = np.maximum(np.arange(256, dtype=np.float32), 1)
     density = [np.maximum(0, -np.log10(levels / white)).astype(np.float32) for white in view.white]
-    highest = density[0].take(view.planes[0])
-    lowest = highest.copy()
-    for table, plane in zip(density[1:], view.planes[1:], strict=True):
-        absorbed = table.take(plane)
-        np.maximum(highest, absorbed, out=highest)
-        np.minimum(lowest, absorbed, out=lowest)
-    highest -= np.multiply(lowest, 0.5, out=lowest)
-    score = view.smooth(highest)
+    score = np.empty(view.rgb.shape[:2], np.float32)
+    for top in range(0, len(score), _BAND):
+        rows = view.rgb[top : top + _BAND]
+        absorbed = [table.take(rows[..., channel]) for channel, table in enumerate(density)]
+        highest = np.maximum(np.maximum(absorbed[0], absorbed[1]), absorbed[2])
+        lowest = np.minimum(np.minimum(absorbed[0], absorbed[1]), absorbed[2])
+        score[top : top + _BAND] = highest - 0.5 * lowest
+    view.smooth(score)
     return np.asarray(score > np.clip(otsu(score), *_THRESHOLD_RANGE))
 
 
