@@ -17,6 +17,7 @@ COMMANDS = [
     "distill",
     "predict",
     "crossval",
+    "ablate",
     "demo",
     "import",
     "export",

@@ -70,3 +70,43 @@ def test_splits_that_leak_stop_with_the_cases_named(run, workspace, tmp_path):
     assert ended.code == 1
     assert "1 leak(s)" in ended.err
     assert "case case0019 itself (fold 1-1)" in ended.err
+
+
+def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
+    words = ["--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
+    assert run("crossval", *words).code == 0
+    stamp = (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns
+    ended = run("ablate", *words, "--switch", "mixup=none", "--switch", "teacher.text_epochs=3")
+    assert ended.code == 0, ended.err
+    assert "ablate: 2 switches" in ended.out
+    record = json.loads((workspace.cohort("trial") / "evaluation" / "ablation.json").read_text())
+    assert [row["model"] for row in record["models"]] == ["default", "mixup=none", "teacher.text_epochs=3"]
+    assert [row["minus"] for row in record["differences"]] == ["default", "default"]
+    assert record["settings"]["mixup=none"]["student"]["mixup"] == "none"
+    assert record["settings"]["teacher.text_epochs=3"]["teacher"]["text_epochs"] == 3
+    whole = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
+    distilled = next(row for row in whole["models"] if row["model"] == "distilled")
+    assert record["models"][0]["concordance"] == distilled["concordance"]
+    assert (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns == stamp
+
+    for switch, message in {
+        "mixup=risk": "that is how the default is already",
+        "mixup": "NAME=VALUE is needed",
+        "nonsense=1": "nonsense",
+        "mixup=often": "mixup",
+    }.items():
+        ended = run("ablate", *words, "--switch", switch)
+        assert ended.code == 1
+        assert message in ended.err
+
+
+def test_a_teacher_that_is_the_same_is_not_trained_again(run, workspace, monkeypatch):
+    words = ["--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
+    assert run("crossval", *words).code == 0
+    import wsisurv.training.teacher as teacher
+
+    def refuse(*_arguments, **_named):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(teacher, "_train", refuse)
+    assert run("ablate", *words, "--switch", "pretrain_epochs=0").code == 0

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from wsisurv import __version__
+from wsisurv.cli.ablate import ablate
 from wsisurv.cli.check import check
 from wsisurv.cli.crossval import crossval
 from wsisurv.cli.demo import demo
@@ -51,7 +52,7 @@ def _root(
 
 for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
     app.command()(step)
-for command in (crossval, evaluate_reports, export):
+for command in (crossval, ablate, evaluate_reports, export):
     app.command()(command)
 app.command("import")(import_features)
 

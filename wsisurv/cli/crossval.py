@@ -1,13 +1,24 @@
 """``wsisurv crossval``."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 
 from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.fold_training import (
+    CovariatesOption,
+    EncoderOption,
+    EpochsOption,
+    FoldsOption,
+    RepeatsOption,
+    SplitsOption,
+    TextEncoderOption,
+    TogetherOption,
+    fold_training,
+    named_covariates,
+    trained_settings,
+    with_changes,
+)
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
@@ -17,48 +28,27 @@ from wsisurv.cli.options import (
     SeedOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import Cohort, read_cohort
-from wsisurv.formats.guidance import FORMAT as GUIDANCE
-from wsisurv.formats.header import read_header
-from wsisurv.formats.models import model_format
-from wsisurv.settings import CrossvalSettings, DistillSettings, TeacherSettings, parse_settings
-from wsisurv.workspace import Progress, Workspace
+from wsisurv.cohort import read_cohort
+from wsisurv.settings import CrossvalSettings, parse_settings
+from wsisurv.workspace import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.evaluation.account import Account
 
 _DEFAULTS = CrossvalSettings()
-_Settings = TypeVar("_Settings", TeacherSettings, DistillSettings)
 
 
 def crossval(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cohort; sites are kept whole.")] = _DEFAULTS.folds,
-    repeats: Annotated[int, typer.Option(min=1, help="How often the cohort is divided anew.")] = _DEFAULTS.repeats,
-    splits: Annotated[
-        Path | None,
-        typer.Option(help="Your own folds: a splits.jsonl, or a folder in the style of SurvPath or PANTHER."),
-    ] = None,
-    covariates: Annotated[
-        str | None,
-        typer.Option(
-            help="What to compare with, e.g. age,stage; all of the cohort's if not named.", show_default=False
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="Folder of the features; the cohort's teacher's if not named.", show_default=False),
-    ] = None,
-    text_encoder: Annotated[
-        str | None, typer.Option(help="Vectors of the statements, or tfidf; likewise.", show_default=False)
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes of teacher and student; likewise.", show_default=False)
-    ] = None,
-    keep_together: Annotated[
-        bool, typer.Option("--keep-together", help="Put cases that share a slide, a report or tissue on one side.")
-    ] = False,
+    folds: FoldsOption = _DEFAULTS.folds,
+    repeats: RepeatsOption = _DEFAULTS.repeats,
+    splits: SplitsOption = None,
+    covariates: CovariatesOption = None,
+    encoder: EncoderOption = None,
+    text_encoder: TextEncoderOption = None,
+    epochs: EpochsOption = None,
+    keep_together: TogetherOption = False,
     seed: SeedOption = _DEFAULTS.seed,
     device: DeviceOption = "auto",
     allow_random_weights: AllowRandomOption = False,
@@ -70,24 +60,16 @@ def crossval(
     reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/.
     """
     from wsisurv.evaluation.crossval import crossval as run
-    from wsisurv.evaluation.fold_job import Training
 
     place = Workspace(workspace)
     name = place.the_cohort(cohort)
     chosen, _ = read_cohort(place.cohort(name))
-    named = chosen.settings.covariates
-    if covariates is not None:
-        named = tuple(word.strip() for word in covariates.split(",") if word.strip())
+    named = named_covariates(chosen, covariates)
     settings = parse_settings(CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": named, "seed": seed})
-    teacher, student = _trained_settings(place.cohort(name))
-    teacher = _with(teacher, encoder=encoder, text_encoder=text_encoder, epochs=epochs)
-    student = _with(student, epochs=epochs)
-    training = Training(
-        run=_trainer(place, teacher, student, allow_random_weights=allow_random_weights, device=device),
-        settings={"teacher": teacher.model_dump(mode="json"), "student": student.model_dump(mode="json")},
-        encoder=teacher.encoder,
-        text_encoder=teacher.text_encoder,
-    )
+    teacher, student = trained_settings(place.cohort(name))
+    teacher = with_changes(teacher, encoder=encoder, text_encoder=text_encoder, epochs=epochs)
+    student = with_changes(student, epochs=epochs)
+    training = fold_training(place, teacher, student, allow_random_weights=allow_random_weights, device=device)
     with progress_bar("crossval") as progress:
         result = run(
             place,
@@ -106,63 +88,6 @@ def crossval(
         out.print(line, markup=False)
     kept = f", {result.kept} of them kept" if result.kept else ""
     out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}", markup=False)
-
-
-def _trained_settings(folder: Path) -> tuple[TeacherSettings, DistillSettings]:
-    """Settings that the cohort's teacher and student were trained with; the defaults where there are none yet."""
-    teacher, student = TeacherSettings(), DistillSettings()
-    if (folder / "guidance.h5").exists():
-        teacher = parse_settings(
-            TeacherSettings, read_header(folder / "guidance.h5", GUIDANCE, "train-teacher").settings
-        )
-    if (folder / "student.h5").exists():
-        saved = read_header(folder / "student.h5", model_format("student"), "distill").settings
-        student = parse_settings(DistillSettings, saved)
-    return teacher, student
-
-
-def _with(settings: _Settings, **named: str | int | None) -> _Settings:
-    """The settings with those replaced that were named, validated anew."""
-    changed = {name: value for name, value in named.items() if value is not None}
-    return parse_settings(type(settings), {**settings.model_dump(), **changed})
-
-
-def _trainer(
-    place: Workspace,
-    teacher: TeacherSettings,
-    student: DistillSettings,
-    *,
-    allow_random_weights: bool,
-    device: str,
-) -> Callable[[Cohort, int, Progress], tuple[str, ...]]:
-    """Train teacher and students on the cases of a fold; the seed of each repeat is its own.
-
-    Models of a fold are only a step on the way to its risks, which are what is kept or stale: so ``redo``.
-    """
-    from wsisurv.training.distill import distill
-    from wsisurv.training.teacher import train_teacher
-
-    def run(cohort: Cohort, repeat: int, progress: Progress) -> tuple[str, ...]:
-        first = train_teacher(
-            place,
-            cohort,
-            teacher.model_copy(update={"seed": teacher.seed + repeat}),
-            allow_random_weights=allow_random_weights,
-            redo=True,
-            device=device,
-            progress=lambda done, total, what: progress(done, 2 * total, what),
-        )
-        distill(
-            place,
-            cohort,
-            student.model_copy(update={"seed": student.seed + repeat}),
-            redo=True,
-            device=device,
-            progress=lambda done, total, what: progress(total + done, 2 * total, what),
-        )
-        return first.warnings  # those of distill repeat them, or judge the student by less than the account does
-
-    return run
 
 
 def _print(account: "Account", covariates: tuple[str, ...]) -> None:

@@ -147,6 +147,16 @@ class Account:
         return next((row for row in self.differences if (row.model, row.minus) == (model, minus)), None)
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """The tested cases, and the folds with cases by their numbers among them."""
+
+    cases: list[Case]
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    folds: list[FoldScores]
+
+
 def make_account(
     folds: Sequence[ScoredFold], cases: Sequence[Case], covariates: Sequence[str], *, resamples: int, seed: int
 ) -> Account:
@@ -163,38 +173,76 @@ def make_account(
         MetricError: too few comparable pairs within folds.
     """
     names = [name for name in ORDER if all(name in fold.risks for fold in folds)]
-    tested_rows = np.unique(np.concatenate([fold.rows for fold in folds]))
-    renumbered = {row: number for number, row in enumerate(tested_rows.tolist())}
-    tested_cases = [cases[row] for row in tested_rows]
-    time = np.array([case.time for case in tested_cases])
-    event = np.array([case.event for case in tested_cases])
-    tested = [
-        FoldScores(
-            repeat=fold.repeat,
-            rows=np.array([renumbered[row] for row in fold.rows.tolist()]),
-            log_hazard=np.stack([fold.risks[name] for name in names]),
-            n_train=fold.n_train,
-        )
-        for fold in folds
-    ]
-    within = concordance_within(tested, time=time, event=event, resamples=resamples, seed=seed)
+    tested = _tested(folds, cases, names)
+    within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
     warnings: list[str] = []
-    slopes = [_slope(tested, number, time, event) for number in range(len(names))]
-    models = tuple(_figures(name, number, within, slopes[number]) for number, name in enumerate(names))
     pairs = [(a, b) for a, b in _PAIRS if a in names and b in names and (a != PLAIN or DISTILLED not in names)]
-    differences = tuple(_difference(a, b, names, within) for a, b in pairs)
     added = None
     if COVARIATES in names:
         image = DISTILLED if DISTILLED in names else PLAIN
         try:
-            added = _added(tested, names.index(image), image, tested_cases, covariates, time, event)
+            added = _added(tested, names.index(image), image, covariates)
         except MetricError as error:
             warnings.append(f"no likelihood-ratio test of what the slides add: {error}")
     by_fold = tuple(
         {name: float(c) if np.isfinite(c) else None for name, c in zip(names, row, strict=True)}
         for row in within.by_fold
     )
-    return Account(models, differences, added, by_fold, len(tested_cases), int(event.sum()), tuple(warnings))
+    return Account(
+        models=_rows(tested, names, within),
+        differences=tuple(_difference(a, b, names, within) for a, b in pairs),
+        added=added,
+        by_fold=by_fold,
+        cases=len(tested.cases),
+        events=int(tested.event.sum()),
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Any models side by side.
+
+    Attributes:
+        models: a row each.
+        differences: of each further model minus the first.
+    """
+
+    models: tuple[ModelFigures, ...]
+    differences: tuple[Difference, ...]
+
+
+def compare_within(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamples: int, seed: int) -> Comparison:
+    """Figures of all models in ``folds``, and each further one minus the first; all else as ``make_account``."""
+    names = list(folds[0].risks)
+    tested = _tested(folds, cases, names)
+    within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
+    differences = tuple(_difference(name, names[0], names, within) for name in names[1:])
+    return Comparison(_rows(tested, names, within), differences)
+
+
+def _tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> _Tested:
+    rows = np.unique(np.concatenate([fold.rows for fold in folds]))
+    number_of = {row: number for number, row in enumerate(rows.tolist())}
+    chosen = [cases[row] for row in rows]
+    return _Tested(
+        cases=chosen,
+        time=np.array([case.time for case in chosen]),
+        event=np.array([case.event for case in chosen]),
+        folds=[
+            FoldScores(
+                repeat=fold.repeat,
+                rows=np.array([number_of[row] for row in fold.rows.tolist()]),
+                log_hazard=np.stack([fold.risks[name] for name in names]),
+                n_train=fold.n_train,
+            )
+            for fold in folds
+        ],
+    )
+
+
+def _rows(tested: _Tested, names: Sequence[str], within: Within) -> tuple[ModelFigures, ...]:
+    return tuple(_figures(name, number, within, _slope(tested, number)) for number, name in enumerate(names))
 
 
 def _figures(name: str, number: int, within: Within, slope: float | None) -> ModelFigures:
@@ -219,43 +267,33 @@ def _difference(model: str, minus: str, names: Sequence[str], within: Within) ->
     return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
 
 
-def _slope(
-    tested: Sequence[FoldScores], model: int, time: NDArray[np.float64], event: NDArray[np.bool_]
-) -> float | None:
+def _slope(tested: _Tested, model: int) -> float | None:
     slopes = []
-    for repeat in _repeats(tested):
-        risk = repeat.log_hazard[model][:, None]
+    for repeat in _repeats(tested.folds):
+        risk, time, event = repeat.log_hazard[model][:, None], tested.time[repeat.rows], tested.event[repeat.rows]
         try:
-            fit = cox_within(variables=risk, fold=repeat.fold, time=time[repeat.rows], event=event[repeat.rows])
+            fit = cox_within(variables=risk, fold=repeat.fold, time=time, event=event)
         except MetricError:
             return None
         slopes.append(fit.coefficients[0])
     return float(np.mean(slopes))
 
 
-def _added(
-    tested: Sequence[FoldScores],
-    model: int,
-    name: str,
-    cases: Sequence[Case],
-    covariates: Sequence[str],
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
-) -> AddedBySlides:
+def _added(tested: _Tested, model: int, name: str, covariates: Sequence[str]) -> AddedBySlides:
     from scipy.stats import chi2
 
-    columns = fit_covariates(cases, covariates).columns
-    numbers = np.concatenate([column.encode(cases) for column in columns], axis=1)
+    columns = fit_covariates(tested.cases, covariates).columns
+    numbers = np.concatenate([column.encode(tested.cases) for column in columns], axis=1)
     numbers = np.nan_to_num(numbers - np.nanmean(numbers, axis=0))
     statistics, ratios = [], []
-    for repeat in _repeats(tested):
+    for repeat in _repeats(tested.folds):
         rows, risk = repeat.rows, repeat.log_hazard[model]
         centred = risk - np.array([risk[repeat.fold == fold].mean() for fold in repeat.fold])
         if centred.std() < 1e-12 * np.abs(risk).max(initial=1.0):
             raise MetricError("the student gives all cases of a fold the same risk")
         both = np.column_stack([numbers[rows], centred / centred.std()])
         base, full = (
-            cox_within(variables=variables, fold=repeat.fold, time=time[rows], event=event[rows])
+            cox_within(variables=variables, fold=repeat.fold, time=tested.time[rows], event=tested.event[rows])
             for variables in (numbers[rows], both)
         )
         ratios.append(float(full.coefficients[-1]))
