@@ -10,7 +10,8 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.export import export_features, export_tiles
 from wsisurv.formats.features import Features
 from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
-from wsisurv.formats.tiles import Tiles
+from wsisurv.formats.header import make_header
+from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.units import SlideId
 
 COORDS = np.array([[0, 0], [512, 0], [512, 1024]])
@@ -202,6 +203,16 @@ def _tree(path: Path) -> dict[str, tuple[str, tuple[int, ...], frozenset[str]]]:
     with h5py.File(path) as file:
         sets = {name: (data.dtype.kind, data.shape[1:], frozenset(data.attrs)) for name, data in file.items()}
         return {**sets, "/": ("", (), frozenset(file.attrs))}
+
+
+def test_our_own_tiles_file_is_one_of_tridents(tmp_path):
+    write_tiles(tmp_path / "S-1.h5", our_tiles(), make_header("wsisurv/tiles", {}, {}))
+    tiles = read_foreign_tiles(tmp_path / "S-1.h5")
+    assert (tiles.layout, tiles.slide_id, tiles.tile_px, tiles.overlap_px) == ("TRIDENT", "S-1", 224, 8)
+    np.testing.assert_array_equal(tiles.coords, COORDS)
+    mine, theirs = _tree(tmp_path / "S-1.h5"), _tree(trident_tiles(tmp_path / "theirs.h5"))
+    assert theirs["coords"][:2] == mine["coords"][:2]
+    assert theirs["coords"][2] <= mine["coords"][2]
 
 
 @pytest.mark.parametrize("layout", ["stamp", "clam", "trident"])

@@ -55,6 +55,7 @@ def import_features(
     from wsisurv.formats.foreign import holds_features
     from wsisurv.slides.find import find_slides
     from wsisurv.slides.resolution import GivenMpp
+    from wsisurv.tiling.check import resolve_mpps
     from wsisurv.tiling.foreign import import_tiles
 
     files = sorted(folder.glob("*.h5"))
@@ -63,7 +64,7 @@ def import_features(
     place, found = Workspace(workspace), find_slides(slides) if slides else {}
     given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
     if encoder is not None:
-        scale = Scale(tile_px, tile_mpp, slide_mpp, given.by_slide)
+        scale = Scale(tile_px, tile_mpp, slide_mpp, {**given.by_slide, **resolve_mpps(found, given)})
         with progress_bar("import") as progress:
             summary = run(place, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress)
         report(summary, f"features in {workspace / 'features'}")
