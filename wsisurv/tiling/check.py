@@ -160,12 +160,12 @@ def check_cases(report: CheckReport, case_of: Mapping[str, str], cases_without_s
     return CheckReport(slides, tuple(notes))
 
 
-def resolve_mpps(slides: Mapping[SlideId, Path], given: GivenMpp) -> dict[SlideId, float]:
+def resolve_mpps(slides: Mapping[SlideId, Path], given: GivenMpp) -> dict[str, float]:
     """Resolutions to be used instead of the files' own, by slide_id; a slide that can't be opened is left out.
 
     Headers are read only where the objective is asked for.
     """
-    mpps = {}
+    mpps: dict[str, float] = {}
     for slide_id, path in slides.items():
         try:
             properties = read_facts(path).properties if given.from_objective else {}
