@@ -1,6 +1,7 @@
 """What ``tile`` leaves for a person beside the tiles."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def test_the_sheet_follows_new_slides_and_no_picture_is_made_unasked(make_slide:
     page = workspace.contact_sheet.read_text()
     assert 'data-slide="a"' in page
     assert 'data-slide="b"' in page
+    page_of_a_killed_run = page.replace('data-slide="b"', "")
+    workspace.contact_sheet.write_text(page_of_a_killed_run)
+    os.utime(workspace.contact_sheet, ns=(0, 0))
+    tile(workspace, [tmp_path / "in"], TileSettings())
+    assert workspace.contact_sheet.read_text() == page
     before = workspace.contact_sheet.stat().st_mtime_ns
     tile(workspace, [tmp_path / "in"], TileSettings())
     assert workspace.contact_sheet.stat().st_mtime_ns == before

@@ -101,6 +101,14 @@ class Entry:
     picture: bool
 
 
+def sheet_is_behind(workspace: Workspace) -> bool:
+    """Whether tiles were written since the sheet was, by this run or by one that was killed before its sheet."""
+    sheet, tiles = workspace.contact_sheet, workspace.root / "tiles"
+    if not sheet.exists() or not tiles.exists():
+        return tiles.exists()
+    return sheet.stat().st_mtime_ns < tiles.stat().st_mtime_ns
+
+
 def write_sheet(workspace: Workspace) -> None:
     """Write the sheet of all tiled slides, whole or not at all.
 

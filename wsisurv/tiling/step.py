@@ -21,7 +21,7 @@ from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
-from wsisurv.tiling.sheet import write_sheet
+from wsisurv.tiling.sheet import sheet_is_behind, write_sheet
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
 from wsisurv.workspace import (
@@ -136,7 +136,7 @@ def tile(
     summary.failed.extend(unread)
     for slide_id in summary.kept:
         _follow_moved(workspace.tiles(slide_id), slides[SlideId(slide_id)])
-    if preview and (summary.done or not workspace.contact_sheet.exists()):
+    if preview and sheet_is_behind(workspace):
         write_sheet(workspace)
     return summary
 
