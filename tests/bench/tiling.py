@@ -6,7 +6,6 @@ run, and the time of each part inside a running process. Never fails on a time.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,18 @@ from numpy.typing import NDArray
 
 TILE = 256
 PATTERN = 8  # tiles a side of the texture that is repeated
+PEAK = """
+import atexit, sys
+def peak():
+    with open("/proc/self/status") as status:
+        print(next(line for line in status if line.startswith("VmHWM")).split()[1], file=sys.stderr)
+atexit.register(peak)
+"""  # not ru_maxrss: that counts what the process was before its exec
+TILE_COMMAND = """
+from wsisurv.cli.app import main
+main()
+"""
 FLOOR = """
-import sys
 from pathlib import Path
 from wsisurv.slides.reader import Slide
 with Slide(Path(sys.argv[1])) as slide:
@@ -132,17 +141,13 @@ class Cost:
     mib: float
 
 
-def measure(*command: str) -> Cost:
+def measure(program: str, *words: str) -> Cost:
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stderr.close()
-    if process.returncode:
-        raise SystemExit(said)
-    return Cost(time.perf_counter() - start, used.ru_maxrss / 1024)
+    done = subprocess.run([sys.executable, "-c", PEAK + program, *words], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return Cost(seconds, int(done.stderr.split()[-1]) / 1024)
 
 
 def middle(costs: list[Cost]) -> Cost:
@@ -162,10 +167,10 @@ def main() -> None:
         print(f"{options.side} × {options.side} px at 0.25 µm/px, {path.stat().st_size / 1e6:.0f} MB")
         floors, bare, whole = [], [], []
         for number in range(options.runs):  # in turns, so that a slow moment of the machine meets all
-            words = ["-m", "wsisurv", "tile", str(path), "-w"]
-            floors.append(measure("-c", FLOOR, str(path)))
-            bare.append(measure(*words, str(root / f"bare-{number}"), "--no-preview"))
-            whole.append(measure(*words, str(root / f"whole-{number}")))
+            words = ["tile", str(path), "-w"]
+            floors.append(measure(FLOOR, str(path)))
+            bare.append(measure(TILE_COMMAND, *words, str(root / f"bare-{number}"), "--no-preview"))
+            whole.append(measure(TILE_COMMAND, *words, str(root / f"whole-{number}")))
         floor = middle(floors)
         print("whole processes, imports included:")
         for name, cost in (

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.settings import TileSettings
-from wsisurv.tiling.grid import Grid, make_grid, tissue_shares
+from wsisurv.tiling.grid import Grid, make_grid, place_tissue, tissue_shares
 
 MPPS = st.one_of(st.sampled_from([0.25, 0.2527, 0.499, 0.5, 0.5022]), st.floats(0.1, 0.5))
 
@@ -117,3 +117,29 @@ def test_all_is_one_and_none_is_zero() -> None:
     shape = (int(np.ceil(3000 * 0.2527 / 8)), int(np.ceil(5000 * 0.2527 / 8)))
     assert np.allclose(tissue_shares(np.ones(shape, bool), 8 / 0.2527, grid), 1, atol=1e-6)
     assert (tissue_shares(np.zeros(shape, bool), 8 / 0.2527, grid) == 0).all()
+
+
+@given(shape=st.tuples(st.integers(1, 90), st.integers(1, 90)), seed=st.integers(0, 50), cut=st.floats(0.8, 0.999))
+def test_the_shares_of_all_pieces_together_are_the_share_of_tissue(
+    shape: tuple[int, int], seed: int, cut: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = np.kron(rng.random(shape) > cut, np.ones((4, 4), bool))
+    scale, side = 7.3, min(40.0, 7.3 * 4 * min(shape))
+    ys, xs = (np.arange(0, int(n * scale - side) + 1, 31, dtype=np.int64) for n in mask.shape)
+    grid = Grid(xs, ys, side)
+    places, expected = place_tissue(mask, 8.0, scale, grid), tissue_shares(mask, scale, grid)
+    assert np.abs(places.shares - expected).max(initial=0) < 1e-5
+    assert ((places.piece > 0) == (expected > 1e-6)).all()
+
+
+def test_a_torn_section_is_one_piece_and_two_sections_are_two() -> None:
+    mask = np.zeros((200, 300), bool)
+    mask[50:150, 20:60] = True
+    mask[50:150, 66:100] = True  # a tear of 48 µm
+    mask[20:180, 200:280] = True
+    grid = Grid(np.arange(0, 300, 10, dtype=np.int64), np.arange(0, 200, 10, dtype=np.int64), 10.0)
+    piece = place_tissue(mask, 8.0, 1.0, grid).piece
+    assert piece[10, 3] == piece[10, 8] == 2
+    assert piece[10, 25] == 1
+    assert piece[10, 15] == 0

@@ -1,16 +1,22 @@
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openslide
 import pytest
+import tifffile
 from PIL import Image
 
-from wsisurv.errors import DuplicateSlideError, NoSlidesError, SettingsError, StaleError
+from wsisurv.errors import DuplicateSlideError, InputError, NoSlidesError, SettingsError, StaleError
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings import TileSettings
 from wsisurv.slides import find
+from wsisurv.slides.reader import Slide
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.step import tile
 from wsisurv.workspace import Workspace, read_failures
 
@@ -179,3 +185,120 @@ def test_a_real_slide_has_tissue_and_glass(workspace: Workspace) -> None:
     assert len(tiles.coords) > 0
     assert (tiles.coords + tiles.tile_level0_px <= (tiles.level0_width, tiles.level0_height)).all()
     assert workspace.preview(tiles.slide_id).exists()
+
+
+def two_pieces() -> np.ndarray:
+    image = np.full((1600, 2000, 3), 244, np.uint8)
+    image[200:700, 1200:1900] = (200, 120, 170)
+    image[500:1500, 100:800] = (190, 110, 165)
+    return image
+
+
+def test_pieces_are_numbered_from_the_top_and_tiles_come_row_by_row_within_each(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", two_pieces())
+    tile(workspace, [path], TileSettings(tile_px=64))
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert tiles.piece is not None
+    assert set(tiles.piece.tolist()) == {1, 2}
+    assert (tiles.coords[tiles.piece == 1, 0] > 1000).all()
+    assert (tiles.coords[tiles.piece == 2, 0] < 1000).all()
+    order = [(piece, y, x) for piece, (x, y) in zip(tiles.piece.tolist(), tiles.coords.tolist(), strict=True)]
+    assert order == sorted(order)
+
+
+class Bounded(openslide.OpenSlide):
+    """A slide whose scanner says that only a part of level 0 was scanned, as MIRAX does."""
+
+    @property
+    def properties(self) -> dict[str, str]:
+        bounds = {"x": "1000", "y": "100", "width": "950", "height": "700"}
+        return {**super().properties, **{f"openslide.bounds-{name}": value for name, value in bounds.items()}}
+
+
+def test_scanner_bounds_restrict_the_grid(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", two_pieces(), compression="deflate")
+    monkeypatch.setattr("wsisurv.slides.reader.openslide.OpenSlide", Bounded)
+    tile(workspace, [path], TileSettings(tile_px=50, min_tissue=1, tissue_mpp=2.0))
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert (tiles.bounds_x, tiles.bounds_y, tiles.level0_width) == (1000, 100, 2000)
+    assert set(((tiles.coords - (1000, 100)) % 50).ravel().tolist()) == {0}
+    with Slide(path) as slide:
+        for x, y in tiles.coords.tolist():
+            assert (slide.region(x, y, 50, 50) == (200, 120, 170)).all()
+        assert slide.view(2.0).shape == (175, 238, 3)
+    assert tiles.coords.min(axis=0).tolist() == [1200, 200]
+    assert len(tiles.coords) == 10 * 14
+
+
+def test_drawn_tissue_is_used_and_what_it_is_made_from_is_known(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", two_pieces())
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    summary = tile(workspace, [path], SETTINGS, masks=masks)
+    assert "S-1.geojson" in summary.failed[0].message
+    drawn = {"type": "Polygon", "coordinates": [[[0, 0], [448, 0], [448, 672], [0, 672], [0, 0]]]}
+    (masks / "S-1.geojson").write_text(json.dumps(drawn))
+    assert tile(workspace, [path], SETTINGS, masks=masks).done == ["S-1"]
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert tiles.coords.tolist() == [[x, y] for y in (0, 224, 448) for x in (0, 224)]
+    with pytest.raises(StaleError, match="tissue mask is not the one"):
+        tile(workspace, [path], SETTINGS)
+    with pytest.raises(InputError, match="no such folder"):
+        tile(workspace, [path], SETTINGS, masks=tmp_path / "nowhere")
+
+
+def test_where_the_resolution_comes_from_is_stored_and_a_guess_is_flagged(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    for name in ("A", "B"):
+        make_slide(tmp_path / "in" / f"{name}.tiff", (1200, 1200), mpp=None)
+    make_slide(tmp_path / "in" / "C.tiff", (1200, 1200), mpp=0.5)
+    bare = tmp_path / "in" / "B.tiff"
+    image = np.full((1200, 1200, 3), (200, 120, 170), np.uint8)
+    words = "a copy |AppMag = 40|Left = 1"
+    tifffile.imwrite(
+        bare, image, tile=(256, 256), photometric="rgb", compression="jpeg", description=words, metadata=None
+    )
+    given = GivenMpp(by_slide={"A": 0.4}, from_objective=True)
+    summary = tile(workspace, [tmp_path / "in"], SETTINGS, given=given)
+    assert summary.failed == []
+    found = {name: read_tiles(workspace.tiles(name)) for name in "ABC"}
+    assert {name: tiles.mpp for name, (tiles, _) in found.items()} == {"A": 0.4, "B": 0.25, "C": 0.5}
+    assert "table" in found["A"][0].mpp_source
+    assert "objective" in found["B"][0].mpp_source
+    assert "objective" in found["B"][0].flags[0]
+    assert found["C"][0].flags == ()
+    assert {name: header.settings["slide_mpp"] for name, (_, header) in found.items()} == {
+        "A": 0.4, "B": None, "C": None,
+    }  # fmt: skip
+    assert tile(workspace, [tmp_path / "in"], SETTINGS, given=GivenMpp(by_slide={"A": 0.4})).kept == ["A", "B", "C"]
+    with pytest.raises(StaleError, match="slide_mpp"):
+        tile(workspace, [tmp_path / "in"], SETTINGS, given=GivenMpp(by_slide={"A": 0.3}))
+
+
+def test_a_coarse_scan_is_enlarged_only_when_allowed_and_flagged(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace
+) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", np.full((600, 600, 3), (200, 120, 170), np.uint8), mpp=1.0)
+    assert "--allow-upsampling" in tile(workspace, [path], SETTINGS).failed[0].message
+    summary = tile(workspace, [path], SETTINGS, allow_upsampling=True)
+    assert "scanned at 1 µm/px, enlarged to 0.5" in summary.notes[0]
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert (tiles.tile_level0_px, len(tiles.coords)) == (112, 25)
+
+
+def test_measures_are_stored_a_tile_and_read_back(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
+    path = make_slide(tmp_path / "S-1.tiff", (1200, 1000))
+    tile(workspace, [path], TileSettings(measures=True))
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert set(tiles.measures) == {"focus", "haematoxylin", "eosin"}
+    assert all(len(values) == len(tiles.coords) > 0 for values in tiles.measures.values())
+    with Slide(path) as slide:
+        again = measure_tiles(slide, tiles)
+    assert all(np.array_equal(values, again[name]) for name, values in tiles.measures.items())

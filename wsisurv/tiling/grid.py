@@ -13,6 +13,7 @@ from wsisurv.settings import TileSettings
 from wsisurv.slides.reader import UPSAMPLING
 
 _PIECE_GAP_UM = 100.0  # cells of this size that touch, if only at a corner, are one piece
+_NO_SHARE = 1e-6  # less of a tile is rounding
 _SLACK = 1e-3  # level-0 pixels by which rounding may carry a tile over the slide's edge
 
 
@@ -144,7 +145,7 @@ def place_tissue(mask: NDArray[np.bool_], mpp: float, scale: float, grid: Grid) 
     touched = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(cell)) > 0
     coarse, _ = ndimage.label(touched, np.ones((3, 3)))
     total = np.zeros((len(grid.ys), len(grid.xs)), np.float32)
-    best, chosen = np.zeros_like(total), np.zeros(total.shape, np.int32)
+    best, chosen = np.full_like(total, _NO_SHARE), np.zeros(total.shape, np.int32)
     for number, (down, across) in enumerate(ndimage.find_objects(coarse), start=1):
         part = mask[down.start * cell : down.stop * cell, across.start * cell : across.stop * cell]
         own = (coarse[down, across] == number).repeat(cell, axis=0).repeat(cell, axis=1)

@@ -1,0 +1,82 @@
+"""The options of `wsisurv tile` that decide which tiles there are."""
+
+import numpy as np
+import pytest
+
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.workspace import Workspace
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def slide(tmp_path, make_slide):
+    return make_slide(tmp_path / "slides" / "A.tiff", np.full((1200, 1200, 3), (200, 120, 170), np.uint8))
+
+
+def test_tiles_as_an_encoder_wants_them(run, place, slide):
+    assert run("tile", slide, "--for", "uni2-h", "-w", place.root).code == 0
+    tiles, _ = read_tiles(place.tiles("A"))
+    assert (tiles.tile_px, tiles.tile_mpp) == (224, 0.5)
+    for words, message in (
+        (["--for", "uni2-h", "--tile-px", 256], "--tile-px"),
+        (["--for", "no-such"], "no encoder 'no-such'"),
+        (["--for", "histomics"], "--tile-px"),
+    ):
+        ended = run("tile", slide, *words, "-w", place.root)
+        assert ended.code == 1
+        assert message in ended.err
+
+
+def test_overlap(run, place, slide):
+    assert run("tile", slide, "--overlap", 112, "-w", place.root).code == 0
+    assert len(read_tiles(place.tiles("A"))[0].coords) == 9 * 9
+    ended = run("tile", slide, "--overlap", 224, "-w", place.root.parent / "other")
+    assert ended.code == 1
+    assert "no step" in ended.err
+
+
+@pytest.mark.parametrize("method", ["otsu", "hsv"])
+def test_tissue_by_name(run, place, slide, method):
+    assert run("tile", slide, "--tissue", method, "-w", place.root).code == 0
+    tiles, header = read_tiles(place.tiles("A"))
+    assert header.settings["tissue"] == method
+    assert len(tiles.coords) == 25
+
+
+def test_a_method_that_is_not_there_is_named(run, place, slide):
+    ended = run("tile", slide, "--tissue", "magic", "-w", place.root)
+    assert ended.code == 1
+    assert "magic" in ended.err
+    assert "otsu" in ended.err
+
+
+def test_resolution_by_table_or_objective(run, place, tmp_path, make_slide):
+    slides = tmp_path / "in"
+    for name in "AB":
+        make_slide(slides / f"{name}.tiff", (1200, 1200), mpp=None)
+    table = tmp_path / "mpp.csv"
+    table.write_text("slide_id,mpp\nA,0.25\n")
+    ended = run("tile", slides, "--mpp-table", table, "--mpp-from-objective", "-w", place.root)
+    assert ended.code == 1
+    assert "B" in ended.err
+    assert place.tiled_slides() == ["A"]
+    assert read_tiles(place.tiles("A"))[0].mpp_source == "the table given"
+
+
+def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
+    slides = tmp_path / "in"
+    for name in "ABCDE":
+        make_slide(slides / f"{name}.tiff", (700, 700))
+    assert run("tile", slides, "--shard", "2/2", "--no-preview", "-w", place.root).code == 0
+    assert place.tiled_slides() == ["B", "D"]
+    assert not place.preview("B").exists()
+    ended = run("tile", slides, "--workers", 3, "-w", place.root)
+    assert ended.code == 0
+    assert "3 done, 2 kept" in ended.out
+    ended = run("tile", slides, "--shard", "3/2", "-w", place.root)
+    assert ended.code == 1
+    assert "3/2" in ended.err
