@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import MetricError
-from wsisurv.evaluation.stratified import FoldScores, concordance_within, cox_within, value_within
+from wsisurv.evaluation.stratified import FoldScores, concordance_within, cox_within, uno_within, value_within
 from wsisurv.survival.metrics import bootstrap, concordance
 
 
@@ -120,3 +120,23 @@ def test_the_likelihood_within_one_fold_is_lifelines():
     lifelines = CoxPHFitter().fit(table, "time", "event")
     assert fit.log_likelihood == pytest.approx(lifelines.log_likelihood_, abs=1e-4)
     assert fit.coefficients[0] == pytest.approx(lifelines.params_["x"], rel=1e-3)
+
+
+def test_uno_within_folds_is_harrells_without_censoring_and_leaves_out_empty_folds():
+    risk, time, _ = follow_up(90)
+    event = np.ones(90, dtype=bool)
+    parts = split(90, 3)
+    tested = [FoldScores(0, rows, np.stack([risk[rows], -risk[rows]]), 60) for _, rows in parts]
+    time = time + np.linspace(0, 0.5, 90)
+    wanted = np.mean(
+        [
+            concordance(log_hazard=risk[rows], time=time[rows], event=event[rows] & (time[rows] < time.max()))
+            for _, rows in parts
+        ]
+    )
+    uno = uno_within(tested, time=time, event=event)
+    assert uno[0] == pytest.approx(wanted, abs=0.005)
+    assert uno[0] + uno[1] == pytest.approx(1)
+    alone = [*tested, FoldScores(0, np.array([3]), np.stack([risk[[3]], -risk[[3]]]), 60)]
+    np.testing.assert_allclose(uno_within(alone, time=time, event=event), uno)
+    assert np.isnan(uno_within(alone[-1:], time=time, event=event)).all()

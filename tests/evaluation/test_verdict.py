@@ -11,7 +11,7 @@ def difference(model, minus, value, se):
 
 
 def model(name, concordance, low):
-    return ModelFigures(name, concordance, low, 2 * concordance - low, concordance, 0.05, 1.0)
+    return ModelFigures(name, concordance, low, 2 * concordance - low, concordance, 0.05, concordance, 1.0)
 
 
 def account(models=(), differences=(), p=None, ratio=0.5, events=200):

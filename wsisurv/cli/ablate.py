@@ -37,7 +37,7 @@ from wsisurv.workspace import Workspace
 
 _DEFAULTS = CrossvalSettings()
 _SWITCHES = ("mixup=none", "pretrain_epochs=0", "tiles_per_bag=0")
-_WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "too few cases to tell"}
+_WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "can't tell"}
 
 
 def ablate(
@@ -103,8 +103,11 @@ def ablate(
     for line in result.warnings:
         warn(line)
     table = Table(title="One switch at a time, on the same folds", title_justify="left")
-    for heading in ("student", "concordance", "minus default", "SE", "95 % interval", "shows"):
-        table.add_column(heading, justify="left" if heading in ("student", "shows") else "right")
+    for heading in ("switch", "concordance", "difference", "SE", "95 % interval", "shows"):
+        if heading in ("switch", "shows"):
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
     default, *others = result.models
     table.add_row(default.model, number(default.concordance))
     for row, pair, found in zip(others, result.differences, result.findings, strict=True):

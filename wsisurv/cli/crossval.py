@@ -103,11 +103,13 @@ def _print(account: "Account", covariates: tuple[str, ...]) -> None:
     table = Table(
         title=f"Concordance within folds ({account.cases} cases, {account.events} events)", title_justify="left"
     )
-    for heading in ("model", "concordance", "95 % interval", "calibration slope"):
+    for heading in ("model", "concordance", "95 % interval", "Uno's", "calibration slope"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in account.models:
         interval = f"{number(row.low)} to {number(row.high)}"
-        table.add_row(labels[row.model], number(row.concordance), interval, number(row.calibration_slope))
+        table.add_row(
+            labels[row.model], number(row.concordance), interval, number(row.uno), number(row.calibration_slope)
+        )
     out.print(table)
     table = Table(title="Paired differences", title_justify="left")
     for heading in ("concordance of", "difference", "SE", "95 % interval"):

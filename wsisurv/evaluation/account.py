@@ -10,7 +10,7 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.evaluation.controls import fit_covariates
 from wsisurv.evaluation.fold_models import COMBINED, COVARIATES, DISTILLED, MEAN_POOL, PLAIN, TEACHER, TEXT
-from wsisurv.evaluation.stratified import FoldScores, Within, concordance_within, cox_within
+from wsisurv.evaluation.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
 
 ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED)
 _PAIRS = (
@@ -53,6 +53,7 @@ class ModelFigures:
         high: upper end.
         fold_mean: mean concordance over folds.
         fold_sd: its standard deviation over folds; None with one fold.
+        uno: Uno's concordance within folds, which does not depend on how follow-up was cut short; None where undefined.
         calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
             1 too extreme; None where it can't be fitted.
     """
@@ -63,6 +64,7 @@ class ModelFigures:
     high: float
     fold_mean: float
     fold_sd: float | None
+    uno: float | None
     calibration_slope: float | None
 
 
@@ -242,10 +244,13 @@ def _tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[
 
 
 def _rows(tested: _Tested, names: Sequence[str], within: Within) -> tuple[ModelFigures, ...]:
-    return tuple(_figures(name, number, within, _slope(tested, number)) for number, name in enumerate(names))
+    uno = uno_within(tested.folds, time=tested.time, event=tested.event)
+    return tuple(
+        _figures(name, number, within, float(uno[number]), _slope(tested, number)) for number, name in enumerate(names)
+    )
 
 
-def _figures(name: str, number: int, within: Within, slope: float | None) -> ModelFigures:
+def _figures(name: str, number: int, within: Within, uno: float, slope: float | None) -> ModelFigures:
     interval = within.whole.interval(number)
     by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
     return ModelFigures(
@@ -255,6 +260,7 @@ def _figures(name: str, number: int, within: Within, slope: float | None) -> Mod
         high=interval.high,
         fold_mean=float(by_fold.mean()),
         fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
+        uno=uno if np.isfinite(uno) else None,
         calibration_slope=slope,
     )
 

@@ -3,11 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
+from wsisurv.survival.dynamic import followed_until, uno_concordance
+from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.metrics import Resampled
 
 _TRACE = 1e-4
@@ -176,6 +179,35 @@ def _count(
         for risk in fold.log_hazard
     ]
     return _Count(total(comparable.astype(np.float32)), np.stack(score))
+
+
+def uno_within(
+    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Uno's concordance of each model, float64 (n_models,): mean over folds, each weighted by its cases.
+
+    All folds are truncated at one time, to which a tenth of all tested cases escaped censoring, and weighted by the
+    censoring of all tested cases, which is smoother than that of one fold. Folds without a comparable pair are left
+    out; NaN where that is all.
+
+    Args:
+        tested: folds, all with the same models.
+        time: (n_cases,), positive.
+        event: bool (n_cases,).
+    """
+    until = followed_until(time=time, event=event)
+    censoring = censoring_curve(time=time, event=event)
+    values, weights = [], []
+    for fold in tested:
+        uno = partial(uno_concordance, time=time[fold.rows], event=event[fold.rows], until=until, censoring=censoring)
+        try:
+            values.append([uno(log_hazard=risk) for risk in fold.log_hazard])
+        except MetricError:
+            continue
+        weights.append(len(fold.rows))
+    if not values:
+        return np.full(len(tested[0].log_hazard), np.nan)
+    return np.asarray(np.average(values, axis=0, weights=weights))
 
 
 @dataclass(frozen=True)
