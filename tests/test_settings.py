@@ -26,10 +26,21 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(value):
 
 def test_every_tile_setting_changes_the_fingerprint():
     plain = TileSettings()
-    others = {"tile_px": 256, "tile_mpp": 0.25, "overlap_px": 8, "min_tissue": 0.1, "tissue_mpp": 4.0, "slide_mpp": 0.5}
-    changed = [
-        plain.model_copy(update={name: value}) for name, value in others.items() if name in TileSettings.model_fields
-    ]
+    others = {
+        "tile_px": 256,
+        "tile_mpp": 0.25,
+        "overlap_px": 8,
+        "min_tissue": 0.1,
+        "tissue": "hsv",
+        "tissue_mpp": 4.0,
+        "min_piece_um2": 0.0,
+        "max_hole_um2": 0.0,
+        "keep_artefacts": True,
+        "measures": True,
+        "slide_mpp": 0.5,
+    }
+    assert others.keys() == TileSettings.model_fields.keys()
+    changed = [plain.model_copy(update={name: value}) for name, value in others.items()]
     prints = {fingerprint(settings, {"slide": "a"}) for settings in [plain, *changed]}
     prints.add(fingerprint(plain, {"slide": "b"}))
     assert len(prints) == len(changed) + 2
