@@ -42,6 +42,7 @@ class Study:
     cohort: Cohort
     settings: dict[str, object] = field(default_factory=lambda: {"teacher": {"epochs": TEACHER.epochs}})
     trained: list[Cohort] = field(default_factory=list)
+    text_encoder: str = "hashing"
 
     def training(self) -> Training:
         from wsisurv.training.distill import distill
@@ -49,13 +50,13 @@ class Study:
 
         def run(cohort: Cohort, repeat: int, progress: Progress) -> Sequence[str]:
             self.trained.append(cohort)
-            teacher = TEACHER.model_copy(update={"seed": repeat})
+            teacher = TEACHER.model_copy(update={"seed": repeat, "text_encoder": self.text_encoder})
             warnings = train_teacher(self.workspace, cohort, teacher, redo=True, progress=progress).warnings
             student = STUDENT.model_copy(update={"seed": repeat})
             distill(self.workspace, cohort, student, redo=True, progress=progress)
             return warnings
 
-        return Training(run, self.settings, "histomics", "hashing")
+        return Training(run, self.settings, "histomics", self.text_encoder)
 
     def path(self, name: str) -> Path:
         return self.workspace.cohort(self.cohort.name) / name

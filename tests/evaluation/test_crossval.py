@@ -10,6 +10,8 @@ from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, CohortError, FormatError, StaleError
 from wsisurv.evaluation.crossval import crossval
 from wsisurv.evaluation.folds import draw_folds
+from wsisurv.formats.atomic import write_jsonl
+from wsisurv.formats.models import read_model
 from wsisurv.formats.splits import read_splits
 from wsisurv.settings import CrossvalSettings
 from wsisurv.survival.metrics import concordance
@@ -174,3 +176,46 @@ def test_two_runs_at_once_are_refused(make_study):
     study = make_study(40)
     with study.workspace.claim("crossval", "trial"), pytest.raises(ArtifactError, match="another process"):
         run(study)
+
+
+def test_words_are_learned_in_each_fold_anew(make_study):
+    """With tf-idf a word of the tested reports alone must be unknown, and reports must still be read."""
+    study = make_study(50)
+    random = np.random.default_rng(0)
+    words = "gland stroma necrosis mucin grade lymphocytes margin budding".split()
+    records = []
+    for case in study.cohort.cases:
+        said = [f"{words[i]} and {words[j]} {case.case_id}" for i, j in random.integers(8, size=(3, 2))]
+        statements = [
+            {
+                "statement_id": f"{case.case_id}/{number}",
+                "category": "other_morphology",
+                "polarity": "present",
+                "text": text,
+                "evidence": text,
+                "start": 0,
+                "end": len(text),
+                "match": "exact",
+            }
+            for number, text in enumerate(said)
+        ]
+        records.append(
+            {
+                "case_id": case.case_id,
+                "fingerprint": case.case_id,
+                "report_sha256": case.case_id,
+                "statements": statements,
+            }
+        )
+    write_jsonl(study.workspace.statements, records)
+    study.text_encoder = "tfidf"
+    result = run(study, replace_settings(repeats=1, covariates=()))
+    assert result.account.model("text") is not None
+    risks = risks_of(study, "1-1")["risks"]["text"]
+    assert np.std(risks) > 0
+    teacher, _ = read_model(study.path("crossval/1-1/teacher.h5"), "teacher")
+    known = set(" ".join(teacher.card["tfidf"]["terms"]).split())
+    first = read_splits(study.path("splits.jsonl"))[0]
+    assert {"gland", "stroma"} <= known
+    assert known & set(first.train)  # each case's own id is a word here, said in three statements
+    assert not known & set(first.test)

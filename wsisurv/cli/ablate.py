@@ -103,7 +103,7 @@ def ablate(
     for line in result.warnings:
         warn(line)
     table = Table(title="One switch at a time, on the same folds", title_justify="left")
-    for heading in ("switch", "concordance", "difference", "SE", "95 % interval", "shows"):
+    for heading in ("switch", "concordance", "difference", "95 % interval", "shows"):
         if heading in ("switch", "shows"):
             table.add_column(heading, overflow="fold")
         else:
@@ -115,7 +115,6 @@ def ablate(
             row.model,
             number(row.concordance),
             number(pair.value, "+"),
-            number(pair.se),
             f"{number(pair.low, '+')} to {number(pair.high, '+')}",
             _WORDS[found.value],
         )

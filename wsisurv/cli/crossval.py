@@ -101,9 +101,12 @@ def _print(account: "Account", covariates: tuple[str, ...]) -> None:
         "student_and_covariates": f"student + {', '.join(covariates)}",
     }
     table = Table(
-        title=f"Concordance within folds ({account.cases} cases, {account.events} events)", title_justify="left"
+        title=f"Concordance within folds ({account.cases} cases, {account.events} events)",
+        caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme",
+        title_justify="left",
+        caption_justify="left",
     )
-    for heading in ("model", "concordance", "95 % interval", "Uno's", "calibration slope"):
+    for heading in ("model", "concordance", "95 % interval", "Uno's", "slope"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in account.models:
         interval = f"{number(row.low)} to {number(row.high)}"
