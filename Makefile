@@ -15,8 +15,9 @@ $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installe
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
 
+# One thread a worker: the workers fill the cores already, and threads that wait for each other slow all of them.
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(CHECKED)
