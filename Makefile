@@ -10,7 +10,7 @@ CHECKED := wsisurv tests docs
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -28,6 +28,10 @@ lint: $(VENV)/.tested
 format: $(VENV)/.tested
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
+
+# Ratios side by side from one run; nothing fails on a time.
+bench: $(VENV)/.tested
+	$(BIN)/python tests/bench/tiling.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
