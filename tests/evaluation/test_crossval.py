@@ -17,7 +17,16 @@ from wsisurv.settings import CrossvalSettings
 from wsisurv.survival.metrics import concordance
 
 SETTINGS = CrossvalSettings(folds=2, repeats=2, covariates=("age", "stage"), resamples=100)
-ALL = ["covariates", "mean_pool", "text", "plain", "distilled", "teacher", "student_and_covariates"]
+ALL = [
+    "covariates",
+    "mean_pool",
+    "text",
+    "plain",
+    "distilled",
+    "teacher",
+    "student_and_covariates",
+    "text_and_covariates",
+]
 
 
 def run(study, settings=SETTINGS, **options):

@@ -99,4 +99,9 @@ def test_a_better_report_at_hand_is_recommended():
     pairs = [difference("text", "covariates", 0.05, 0.01), difference("teacher", "distilled", 0.08, 0.01)]
     line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
     assert "better than age and stage" in line
+    assert "add" not in line
     assert "read it" in line
+    for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
+        pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
+        line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
+        assert words in line

@@ -99,6 +99,7 @@ def _print(account: "Account", covariates: tuple[str, ...]) -> None:
         "distilled": "student",
         "teacher": "slides and report",
         "student_and_covariates": f"student + {', '.join(covariates)}",
+        "text_and_covariates": f"report + {', '.join(covariates)}",
     }
     table = Table(
         title=f"Concordance within folds ({account.cases} cases, {account.events} events)",

@@ -9,10 +9,19 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.evaluation.controls import fit_covariates
-from wsisurv.evaluation.fold_models import COMBINED, COVARIATES, DISTILLED, MEAN_POOL, PLAIN, TEACHER, TEXT
+from wsisurv.evaluation.fold_models import (
+    COMBINED,
+    COVARIATES,
+    DISTILLED,
+    MEAN_POOL,
+    PLAIN,
+    TEACHER,
+    TEXT,
+    TEXT_COMBINED,
+)
 from wsisurv.evaluation.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
 
-ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED)
+ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED, TEXT_COMBINED)
 _PAIRS = (
     (DISTILLED, PLAIN),
     (DISTILLED, MEAN_POOL),
@@ -20,6 +29,7 @@ _PAIRS = (
     (PLAIN, COVARIATES),
     (COMBINED, COVARIATES),
     (TEXT, COVARIATES),
+    (TEXT_COMBINED, COVARIATES),
     (TEACHER, DISTILLED),
 )
 _NORMAL = 1.96

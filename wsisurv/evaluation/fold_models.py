@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
@@ -31,9 +31,12 @@ PLAIN = "plain"
 DISTILLED = "distilled"
 TEACHER = "teacher"
 COMBINED = "student_and_covariates"
+TEXT_COMBINED = "text_and_covariates"
 """Models of the table, by their names in metrics.json."""
 
-_SLIDES = "(risk of the slides)"
+SCORING_VERSION = 1
+"""Raised when the models of the table change, so that folds scored before are not taken for the same."""
+_RISK = "(out-of-fold risk)"
 _POOLED_DIRECTIONS = 16
 _RIDGES = (3.0, 0.3, 0.03)
 _INNER_FOLDS = 3
@@ -106,6 +109,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         risks |= {TEXT: np.zeros(len(cases)), TEACHER: np.zeros(len(cases))}
         if reader.teacher.text is None:
             warnings.append("too few training cases with both a report and an event: reports count as unknown here")
+    told = np.full(len(cases), np.nan)  # of reports, unknown where there is none
     for number, case in enumerate(cases):
         tiles = bags.read(case)
         for name, (student, _) in students.items():
@@ -114,18 +118,20 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
             statements = reader.statements(str(case.case_id))
             risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
             if reader.teacher.text is not None and statements is not None:
-                risks[TEXT][number] = reader.teacher.text.log_hazard(statements)
+                told[number] = reader.teacher.text.log_hazard(statements)
+                risks[TEXT][number] = told[number]
     guidance, _ = read_guidance(folder / "guidance.h5")
     if inputs.covariates:
         risks[COVARIATES] = fit_covariates(trained.cases, inputs.covariates).log_hazard(cases)
         best = DISTILLED if inputs.with_reports else PLAIN
         fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
         seen = [
-            _with_risk(inputs.cases[case_id], _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold))
-            for case_id, fold in fold_of.items()
+            _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold) for case_id, fold in fold_of.items()
         ]
-        new = [_with_risk(case, risk) for case, risk in zip(cases, risks[best], strict=True)]
-        risks[COMBINED] = fit_covariates(seen, [*inputs.covariates, _SLIDES]).log_hazard(new)
+        known = [inputs.cases[case_id] for case_id in fold_of]
+        risks[COMBINED] = _beside_covariates(inputs.covariates, known, seen, cases, risks[best])
+        if inputs.with_reports:
+            risks[TEXT_COMBINED] = _beside_covariates(inputs.covariates, known, guidance.risk, cases, told)
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
 
 
@@ -156,8 +162,20 @@ def _unseen_risk(student: tuple[Ensemble, NDArray[np.int64]], tiles: NDArray[np.
     return float(ensemble.members_log_hazard(tiles)[member_folds == fold].mean())
 
 
-def _with_risk(case: Case, risk: float) -> Case:
-    return replace(case, covariates={**case.covariates, _SLIDES: repr(float(risk))})
+def _beside_covariates(
+    covariates: Sequence[str], known: Sequence[Case], seen: ArrayLike, new: Sequence[Case], risk: ArrayLike
+) -> NDArray[np.float64]:
+    """Log hazard of new cases by a Cox model of covariates and one risk, out of fold in training; NaN is unknown."""
+
+    def with_risk(cases: Sequence[Case], values: ArrayLike) -> list[Case]:
+        texts = ["" if np.isnan(value) else repr(float(value)) for value in np.asarray(values, dtype=np.float64)]
+        pairs = zip(cases, texts, strict=True)
+        return [replace(case, covariates={**case.covariates, _RISK: text}) for case, text in pairs]
+
+    trained = with_risk(known, seen)
+    if not any(case.covariates[_RISK] for case in trained):
+        return fit_covariates(known, covariates).log_hazard(new)
+    return fit_covariates(trained, [*covariates, _RISK]).log_hazard(with_risk(new, risk))
 
 
 class _ReportReader:

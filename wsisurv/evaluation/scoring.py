@@ -10,7 +10,7 @@ from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, CohortError, StaleError
 from wsisurv.evaluation.account import ScoredFold
 from wsisurv.evaluation.fold_job import Job, Training, do_job, finished, make_job
-from wsisurv.evaluation.fold_models import FoldRisks, Inputs
+from wsisurv.evaluation.fold_models import SCORING_VERSION, FoldRisks, Inputs
 from wsisurv.evaluation.folds import Folds, draw_folds, read_folds
 from wsisurv.evaluation.leaks import SlideDigest, digest_slides, find_links, mean_tiles, require_no_leak
 from wsisurv.formats.splits import Fold, read_splits, write_splits
@@ -117,7 +117,7 @@ def score_folds(
         covariates=settings.covariates,
         with_reports=bool(told.case_ids),
     )
-    decided = {**training.settings, "covariates": list(settings.covariates)}
+    decided = {**training.settings, "covariates": list(settings.covariates), "scoring": SCORING_VERSION}
     read = {
         "features": fingerprint({}, {slide.slide_id: slide.made for slide in plan.slides}),
         "statements": told.fingerprint,

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from enum import Enum
 
 from wsisurv.evaluation.account import Account, Difference
-from wsisurv.evaluation.fold_models import COMBINED, COVARIATES, DISTILLED, MEAN_POOL, PLAIN, TEACHER, TEXT
+from wsisurv.evaluation.fold_models import (
+    COMBINED,
+    COVARIATES,
+    DISTILLED,
+    MEAN_POOL,
+    PLAIN,
+    TEACHER,
+    TEXT,
+    TEXT_COMBINED,
+)
 
 FEW_EVENTS = 50
 """Below this an interval of concordance is some ±.08 wide, whatever the models are."""
@@ -133,6 +142,10 @@ def _reports_alone(account: Account, clinic: str) -> str:
     against = account.difference(TEXT, COVARIATES)
     if against is not None and finding(against) is Finding.BETTER:
         line += f", better than {clinic} ({_figure(against)})"
+    beside = account.difference(TEXT_COMBINED, COVARIATES)
+    if beside is not None:
+        says = "they add something" if finding(beside) is Finding.BETTER else "they are not shown to add anything"
+        line += f"; beside {clinic} {says} ({_figure(beside)})"
     teacher = account.difference(TEACHER, DISTILLED)
     if teacher is not None and finding(teacher) is Finding.BETTER:
         line += f"; where the report is at hand, read it: the teacher is ahead of the student ({_figure(teacher)})"
