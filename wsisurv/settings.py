@@ -114,7 +114,7 @@ class TeacherSettings(Settings):
     """Width of the image branch's hidden layer."""
     epochs: int = Field(60, ge=1, le=10000)
     """Passes of the image branch over the whole cohort."""
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(2e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
@@ -138,7 +138,8 @@ class DistillSettings(Settings):
     epochs: int = Field(60, ge=1, le=10000)
     pretrain_epochs: int = Field(60, ge=0, le=10000)
     """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(2e-2, gt=0)
+    """Of both students: at half of it the one without reports is trained too little, and reports seem to add more."""
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
