@@ -1,5 +1,8 @@
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +164,29 @@ def test_damage_inside_is_told_at_reading_and_again_after(make_slide: Callable[.
         for _ in range(2):
             with pytest.raises(SlideError, match=r"a\.tiff.*OpenSlide: .*[Jj][Pp][Ee][Gg]"):
                 slide.view(4.0)
+
+
+def test_a_slide_is_closed_only_after_a_read_in_another_thread(ramp_slide: Path) -> None:
+    """OpenSlide aborts the whole process otherwise; Ctrl-C beside a thread that reads ahead brings it about."""
+    slide = Slide(ramp_slide)
+    order: list[str] = []
+    begun = threading.Event()
+    read_region = slide._handle.read_region
+
+    def slow_read_region(*args: Any) -> Any:
+        begun.set()
+        time.sleep(0.2)
+        image = read_region(*args)
+        order.append("read")
+        return image
+
+    slide._handle.read_region = slow_read_region  # type: ignore[method-assign]
+    reading = threading.Thread(target=lambda: slide.region(0, 0, 100, 100))
+    reading.start()
+    begun.wait()
+    slide.close()
+    order.append("closed")
+    reading.join()
+    assert order == ["read", "closed"]
+    with pytest.raises(SlideError, match="closed"):
+        slide.region(0, 0, 100, 100)

@@ -4,6 +4,7 @@ Coordinates are always pixels of level 0, x to the right and y down; sizes are p
 """
 
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +52,7 @@ class Slide:
     def __init__(self, path: Path, slide_mpp: float | None = None, *, mpp_from_objective: bool = False) -> None:
         self.path = path
         self._failed: str | None = None
+        self._using = threading.Lock()
         try:
             self._handle = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -72,8 +74,13 @@ class Slide:
             raise
 
     def close(self) -> None:
-        """Close the file."""
-        self._handle.close()
+        """Close the file, once a read that another thread is in the middle of has ended.
+
+        OpenSlide aborts the whole process when a slide is closed under a read, which Ctrl-C can bring about.
+        """
+        with self._using:
+            self._failed = self._failed or f"{self.path}: closed"
+            self._handle.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,13 +160,14 @@ class Slide:
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         """Read pixels of a level, x and y counted in that level, over white."""
-        if self._failed is not None:
-            raise SlideError(self._failed)
         downsample = self.level_downsamples[level]
-        try:
-            image = self._handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
-        except openslide.OpenSlideError as error:
-            raise self._error(error) from error
+        with self._using:
+            if self._failed is not None:
+                raise SlideError(self._failed)
+            try:
+                image = self._handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
+            except openslide.OpenSlideError as error:
+                raise self._error(error) from error
         if image.getchannel("A").getextrema()[0] == 255:
             return image.convert("RGB")
         white = Image.new("RGBA", image.size, "white")
