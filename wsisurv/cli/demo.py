@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where everything goes.", file_okay=False)] = Path("wsisurv-demo"),
-    cases: Annotated[int, typer.Option(help="Patients, the held-out fifth included.")] = 150,
+    cases: Annotated[int, typer.Option(help="Patients, the held-out fifth included.")] = 200,
     seed: SeedOption = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that draw slides.", show_default="one a core, 4 at most")
