@@ -11,8 +11,14 @@ from wsisurv.training.inputs import read_training_cases
 def record(case_id: str, *texts: str) -> dict[str, object]:
     statements = tuple(
         Statement(
-            statement_id=f"{case_id}/{number}", category="necrosis", polarity="present", text=text, evidence=text,
-            start=0, end=len(text), match="exact",
+            statement_id=f"{case_id}/{number}",
+            category="necrosis",
+            polarity="present",
+            text=text,
+            evidence=text,
+            start=0,
+            end=len(text),
+            match="exact",
         )  # fmt: skip
         for number, text in enumerate(texts, start=1)
     )
