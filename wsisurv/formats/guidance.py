@@ -22,7 +22,7 @@ class Guidance:
     Attributes:
         case_ids: the training cases.
         risk: float64 (n_cases,), τ: out-of-fold log hazard of the report; NaN where a case has no statements.
-        gate: 0 to 1, how far τ can be trusted (METHOD.md, step 1).
+        gate: 0 to 1, how far τ can be trusted (docs/method.md, step 1).
         gate_slope: b, slope of the univariate Cox model of outcome on τ.
         gate_se: its standard error.
         relevance: for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile,

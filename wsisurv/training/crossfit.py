@@ -66,7 +66,7 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
         part: what is trained, for the history.
         log: history and progress.
 
-    Source: METHOD.md, step 0; Chernozhukov et al. 2018 for cross-fitting.
+    Source: docs/method.md, step 0; Chernozhukov et al. 2018 for cross-fitting.
     """
     n_folds = min(settings.folds, int(reports.event.sum()))
     folds = np.stack(
@@ -131,7 +131,7 @@ def fit_gate(*, risk: NDArray[np.float64], time: NDArray[np.float64], event: NDA
         time: (n,).
         event: bool (n,).
 
-    Source: METHOD.md, step 1.
+    Source: docs/method.md, step 1.
     """
     try:
         fit = cox_slope(log_hazard=risk, time=time, event=event)

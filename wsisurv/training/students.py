@@ -89,7 +89,7 @@ def train_student(
         part: what is trained, for the history.
         log: history and progress.
 
-    Source: METHOD.md, steps 2 to 4.
+    Source: docs/method.md, steps 2 to 4.
     """
     chosen = torch.from_numpy(train)
     bags = cases.bags.select(chosen).to(device)
