@@ -139,7 +139,7 @@ class DistillSettings(Settings):
     pretrain_epochs: int = Field(60, ge=0, le=10000)
     """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
     learning_rate: float = Field(2e-2, gt=0)
-    """Of both students: at half of it the one without reports is trained too little, and reports seem to add more."""
+    """Of both students: at half of it the one without reports is trained too little, which flatters the reports."""
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
