@@ -8,14 +8,13 @@ takes attributes (TRIDENT).
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 
 from wsisurv.formats import geojson
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.features import Features
 from wsisurv.formats.header import create_bare
-from wsisurv.formats.tiles import Tiles
+from wsisurv.formats.tiles import Tiles, write_trident_attributes
 
 ExportLayout = Literal["stamp", "clam", "trident", "qupath"]
 
@@ -37,7 +36,7 @@ def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident", "q
     with create_bare(path) as file:
         if layout == "trident":
             coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64), maxshape=(None, 2))
-            _trident_attributes(coords, tiles, path)
+            write_trident_attributes(coords, tiles, path)
             return
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int32), maxshape=(None, 2))
         size = (tiles.level0_width, tiles.level0_height)
@@ -86,7 +85,7 @@ def export_features(
             values.attrs["encoder"] = features.encoder
             coords = file.create_dataset("coords", data=features.coords.astype(np.int64))
             if tiles is not None:
-                _trident_attributes(coords, tiles, path)
+                write_trident_attributes(coords, tiles, path)
                 return
             coords.attrs["patch_size"] = tile_px
             coords.attrs["patch_size_level0"] = round(tile_px * tile_mpp / features.mpp)
@@ -94,17 +93,3 @@ def export_features(
             coords.attrs["target_magnification"] = round(10 / tile_mpp)
             coords.attrs["name"] = features.slide_id
             coords.attrs["savetodir"] = str(path.parent)
-
-
-def _trident_attributes(coords: h5py.Dataset, tiles: Tiles, path: Path) -> None:
-    coords.attrs["patch_size"] = tiles.tile_px
-    coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
-    coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
-    coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
-    coords.attrs["overlap"] = tiles.overlap_px
-    coords.attrs["name"] = tiles.slide_id
-    coords.attrs["savetodir"] = str(path.parent)
-    coords.attrs["level0_width"] = tiles.level0_width
-    coords.attrs["level0_height"] = tiles.level0_height
-    coords.attrs["mpp"] = tiles.mpp
-    coords.attrs["tile_mpp"] = tiles.tile_mpp

@@ -65,6 +65,21 @@ class Tiles:
     bounds_y: int = 0
 
 
+def write_trident_attributes(coords: h5py.Dataset, tiles: Tiles, path: Path) -> None:
+    """Write what TRIDENT's readers look for on ``coords``, and the exact resolution beside the rounded one."""
+    coords.attrs["patch_size"] = tiles.tile_px
+    coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
+    coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
+    coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
+    coords.attrs["overlap"] = tiles.overlap_px
+    coords.attrs["name"] = tiles.slide_id
+    coords.attrs["savetodir"] = str(path.parent)
+    coords.attrs["level0_width"] = tiles.level0_width
+    coords.attrs["level0_height"] = tiles.level0_height
+    coords.attrs["mpp"] = tiles.mpp
+    coords.attrs["tile_mpp"] = tiles.tile_mpp
+
+
 def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
     """Write ``tiles`` whole or not at all.
 
@@ -76,17 +91,7 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
         file.attrs["slide_path"] = str(tiles.slide_path)
         file.attrs["flags"] = json.dumps(tiles.flags, ensure_ascii=False)
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
-        coords.attrs["patch_size"] = tiles.tile_px
-        coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
-        coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
-        coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
-        coords.attrs["overlap"] = tiles.overlap_px
-        coords.attrs["name"] = tiles.slide_id
-        coords.attrs["savetodir"] = str(path.parent)
-        coords.attrs["level0_width"] = tiles.level0_width
-        coords.attrs["level0_height"] = tiles.level0_height
-        coords.attrs["mpp"] = tiles.mpp
-        coords.attrs["tile_mpp"] = tiles.tile_mpp
+        write_trident_attributes(coords, tiles, path)
         coords.attrs["tile_px"] = float(tiles.tile_px)
         coords.attrs["tile_level0_px"] = tiles.tile_level0_px
         coords.attrs["mpp_source"] = tiles.mpp_source
