@@ -11,10 +11,11 @@ from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, FormatError, MetricError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
-from wsisurv.models.student import Ensemble, ensemble_of
+from wsisurv.formats.models import model_format, read_model, write_model
+from wsisurv.models.student import ensemble_of
 from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
 from wsisurv.survival.metrics import paired_bootstrap
+from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, choose_device
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
@@ -57,22 +58,6 @@ class DistillResult:
     low: float
     high: float
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Students:
-    """An ensemble and the log hazard of each case by the members that did not see it, float64 (n_cases,)."""
-
-    ensemble: Ensemble
-    out_of_fold: NDArray[np.float64]
-    member_folds: tuple[int, ...]
-    """The fold that each member did not see."""
-
-    @property
-    def cut_offs(self) -> dict[str, float]:
-        """Tertiles of the out-of-fold risk."""
-        low, high = np.quantile(self.out_of_fold, [1 / 3, 2 / 3])
-        return {"low": float(low), "high": float(high)}
 
 
 def distill(
@@ -138,9 +123,9 @@ def distill(
         plain, guided = _train(cases, guidance, settings, folder, device, progress)
         result = _result(cases, guidance, plain, guided)
         for path, students in ((folder / "student_plain.h5", plain), (folder / "student.h5", guided)):
-            card = _card(cases, cohort, teacher, students, result, guided=students is guided and _listens(guidance))
-            risks = {"training_risks": np.sort(students.out_of_fold)}
-            write_model(path, ModelFile(students.ensemble.arrays() | risks, card), wanted[path])
+            listens = students is guided and _listens(guidance)
+            model = student_model(cases, cohort, teacher.encoder, students, guided=listens, result=asdict(result))
+            write_model(path, model, wanted[path])
     return result
 
 
@@ -169,7 +154,7 @@ def _train(
     folder: Path,
     device: str,
     progress: Progress,
-) -> tuple[_Students, _Students]:
+) -> tuple[CrossFitted, CrossFitted]:
     """Plain and guided students; member j is trained without fold j mod n_folds in both."""
     recipe = Recipe(**settings.model_dump(exclude={"members", "seed"}))
     n_folds = len(guidance.gate_without)
@@ -211,14 +196,14 @@ def _listens(guidance: Guidance) -> bool:
 
 def _ensemble(
     trained: list[TrainedStudent], folds: list[int], cases: TrainingCases, fold: NDArray[np.int64]
-) -> _Students:
+) -> CrossFitted:
     ensemble = ensemble_of([(one.student, one.centre) for one in trained])
     risks = ensemble.predict(cases.bags)
     unseen = np.array(folds)[:, None] == fold[None, :]
-    return _Students(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds))
+    return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds))
 
 
-def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: _Students) -> DistillResult:
+def _result(cases: TrainingCases, guidance: Guidance, plain: CrossFitted, guided: CrossFitted) -> DistillResult:
     try:
         between = paired_bootstrap(
             log_hazard=guided.out_of_fold, other=plain.out_of_fold, time=cases.time, event=cases.event
@@ -252,36 +237,3 @@ def _result(cases: TrainingCases, guidance: Guidance, plain: _Students, guided: 
         warnings=tuple(warnings),
         **guided.cut_offs,
     )
-
-
-def _card(
-    cases: TrainingCases,
-    cohort: Cohort,
-    teacher: TeacherSettings,
-    students: _Students,
-    result: DistillResult,
-    *,
-    guided: bool,
-) -> dict[str, Any]:
-    """What a student must be told to be used, and what a reader may ask; no row of a patient."""
-    return {
-        "encoder": teacher.encoder,
-        "n_features": students.ensemble.n_features,
-        "feature_names": list(cases.names),
-        "embed_settings": dict(cases.embed_settings),
-        "tile_settings": dict(cases.tile_settings),
-        "cut_offs": students.cut_offs,
-        "risk_mean": float(students.out_of_fold.mean()),
-        "guided": guided,
-        "member_folds": students.member_folds,
-        "cohort": {
-            "name": cohort.name,
-            "cases": result.n_cases,
-            "events": result.n_events,
-            "slides": cases.n_slides,
-            "sites": len({site for site in cases.site if site}),
-            "time_unit": cohort.settings.time_unit,
-            "median_time": float(np.median(cases.time)),
-        },
-        "result": asdict(result),
-    }
