@@ -19,6 +19,7 @@ from wsisurv.cli.evaluate_reports import evaluate_reports
 from wsisurv.cli.export import export
 from wsisurv.cli.extract_report import extract_report
 from wsisurv.cli.import_features import import_features
+from wsisurv.cli.interrupts import listen
 from wsisurv.cli.predict import predict
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
@@ -59,6 +60,7 @@ app.command("import")(import_features)
 
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
+    listen()
     try:
         app()
     except WsisurvError as error:

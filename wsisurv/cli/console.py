@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from wsisurv.cli.interrupts import stop_if_pressed
 from wsisurv.workspace import Progress, Summary
 
 out = Console(highlight=False, soft_wrap=True)
@@ -59,6 +60,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
         task = bar.add_task(title, total=None, what="")
 
         def move(done: int, total: int, what: str) -> None:
+            stop_if_pressed()
             bar.update(task, completed=done, total=total, what=what)
 
         yield move
@@ -69,6 +71,7 @@ def _lines(title: str) -> Progress:
 
     def move(done: int, total: int, what: str) -> None:
         nonlocal shown, start, first
+        stop_if_pressed()
         tenth = 10 * done // total if total else 10
         if shown < 0:
             start, first = time.monotonic(), done
