@@ -194,7 +194,7 @@ def predict_cases(
         slides = []
         try:
             for path in bags[case_id]:
-                slides.append(_read(path, card, student))
+                slides.append(read_features_for(path, card, student))
         except (MissingArtifactError, FormatError, OSError) as error:
             failed.append(make_failure(case_id, path, error, card.fingerprint))
             continue
@@ -202,13 +202,13 @@ def predict_cases(
         log_hazard = None
         if values:
             by_member = ensemble.members_log_hazard(np.concatenate(values))
-            log_hazard = float(by_member[_unseen(card, (fold_of or {}).get(case_id))].mean())
+            log_hazard = float(by_member[unseen_members(card, (fold_of or {}).get(case_id))].mean())
         risks.append(_risk(case_id, slides, log_hazard, card))
     progress(len(bags), len(bags), "")
     return Prediction(tuple(risks), tuple(failed))
 
 
-def _unseen(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:
+def unseen_members(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:
     """Members that may speak of a case of this fold; all of them for a case that was in no fold."""
     return np.array([fold is None or member_fold == fold for member_fold in card.member_folds])
 
@@ -226,8 +226,18 @@ def _risk(case_id: str, slides: Sequence[Features], log_hazard: float | None, ca
     return Risk(case_id, names, n_tiles, log_hazard, card.percentile(log_hazard), card.group(log_hazard))
 
 
-def _read(path: Path, card: StudentCard, student: Path) -> Features:
-    """Features of one slide, refused where the student can't be right about them."""
+def read_features_for(path: Path, card: StudentCard, student: Path) -> Features:
+    """Features of one slide, refused where the student can't be right about them.
+
+    Args:
+        path: the features file.
+        card: of the student.
+        student: the student's file, for the message.
+
+    Raises:
+        MissingArtifactError, FormatError: the file is missing or damaged.
+        EncoderMismatchError: made by another encoder, with other tiles or of another width than in training.
+    """
     features, header = read_features(path)
     encoder = card.embed_settings.get("encoder", card.encoder)
     if features.encoder not in {card.encoder, encoder}:
