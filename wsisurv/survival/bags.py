@@ -16,10 +16,12 @@ class PackedBags:
     Attributes:
         rows: (n_rows_total, d), any floating type.
         offsets: int64 (n_bags + 1,); bag ``i`` is ``rows[offsets[i]:offsets[i + 1]]`` and holds one row at least.
+        weight: float32 (n_rows_total,), how many rows each stands for, where rows were merged; None for one each.
     """
 
     rows: Tensor
     offsets: Tensor
+    weight: Tensor | None = None
 
     @property
     def n_bags(self) -> int:
@@ -38,12 +40,17 @@ class PackedBags:
 
     def to(self, device: torch.device) -> "PackedBags":
         """Copy on ``device``."""
-        return PackedBags(self.rows.to(device), self.offsets.to(device))
+        weight = None if self.weight is None else self.weight.to(device)
+        return PackedBags(self.rows.to(device), self.offsets.to(device), weight)
+
+    def take(self, rows: Tensor, offsets: Tensor) -> "PackedBags":
+        """Bags of these rows, int64 (n_taken,), with their weights; ``offsets`` (n_bags + 1,) says whose each is."""
+        return PackedBags(self.rows[rows], offsets, None if self.weight is None else self.weight[rows])
 
     def select(self, bags: Tensor) -> "PackedBags":
         """Bags of these numbers, int64 (n_selected,), in this order; a bag may be taken more than once."""
         lengths = self.lengths[bags]
-        return PackedBags(self.rows[ranges(self.offsets[:-1][bags], lengths)], offsets_of(lengths))
+        return self.take(ranges(self.offsets[:-1][bags], lengths), offsets_of(lengths))
 
 
 def pack(bags: Sequence[NDArray[np.floating]]) -> PackedBags:
@@ -124,7 +131,7 @@ def sample_rows(bags: PackedBags, n: int, generator: torch.Generator) -> PackedB
     within = torch.where(length > n, ((number + jitter) * (length / n).double()).long(), number)
     rows = torch.repeat_interleave(bags.offsets[:-1].cpu(), taken) + within.clamp(max=length - 1)
     device = bags.rows.device
-    return PackedBags(bags.rows[rows.to(device)], offsets_of(taken).to(device))
+    return bags.take(rows.to(device), offsets_of(taken).to(device))
 
 
 def offsets_of(lengths: Tensor) -> Tensor:

@@ -70,4 +70,4 @@ def mix(bags: PackedBags, first: Tensor, second: Tensor, generator: torch.Genera
     rows = torch.repeat_interleave(starts[parts], taken) + number
     device = bags.rows.device
     offsets = offsets_of(taken.reshape(-1, 2).sum(1)).to(device)
-    return Mixed(PackedBags(bags.rows[rows.to(device)], offsets), first, second, share)
+    return Mixed(bags.take(rows.to(device), offsets), first, second, share)
