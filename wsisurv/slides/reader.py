@@ -24,6 +24,7 @@ UPSAMPLING = 1.02
 """A level may be enlarged by this much: the second level of a 0.2527 µm/px scan serves 0.5 at a quarter of the work."""
 
 _BLOCK_PX = 1024  # side of what is read at once, so a view needs some 15 MB beside itself, whatever the slide
+_VIEW_CACHE_BYTES = 8 << 20  # of decoded pixels at the blocks' borders; OpenSlide's own 32 MB serve a view no better
 _FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
 
 
@@ -103,6 +104,9 @@ class Slide:
         Raises:
             SlideError: the file is damaged.
         """
+        with self._using:
+            if self._failed is None:
+                self._handle.set_cache(openslide.OpenSlideCache(_VIEW_CACHE_BYTES))
         scale = mpp / self.mpp
         level = self._best_level(scale)
         downsample = self.level_downsamples[level]

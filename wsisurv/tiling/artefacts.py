@@ -13,6 +13,7 @@ Mask = NDArray[np.bool_]
 
 PEN, EDGE, LINE, FOLD = "pen marks", "black edges", "lines or bubble rims", "folds"
 
+_BAND_PX = 500_000  # counted at a time
 _MPP = 16.0  # artefacts are looked for at this resolution
 _MIN_INK_UM2 = 5_000.0  # ink comes in strokes; a grain of pigment or a few odd pixels are smaller
 _MIN_RED_UM2 = 40_000.0  # blood in a vessel can be as red as ink, but seldom as large
@@ -133,10 +134,21 @@ def drop_small(mask: Mask, mpp: float, min_um2: float) -> Mask:
     """Leave out pieces (joined by sides) smaller than ``min_um2``."""
     if np.count_nonzero(mask) * mpp**2 < min_um2:
         return np.zeros_like(mask)
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) * mpp**2 >= min_um2
+    labels, count = ndimage.label(mask)
+    large = areas_px(labels, count) * mpp**2 >= min_um2
     large[0] = False
     return np.asarray(large[labels])
+
+
+def areas_px(labels: NDArray[np.int32], count: int) -> NDArray[np.int64]:
+    """Pixels of each label from 0 to ``count``: int64 (count + 1,).
+
+    Band by band: numpy counts a copy of eight bytes a pixel, the largest thing there would be for a large slide.
+    """
+    areas = np.zeros(count + 1, np.int64)
+    for band in np.array_split(labels, max(1, labels.size // _BAND_PX)):
+        areas += np.bincount(band.ravel(), minlength=count + 1)
+    return areas
 
 
 def _black(view: View) -> Mask:
@@ -155,8 +167,8 @@ def _bands(mask: Mask, mpp: float, max_width_um: float, min_length_um: float) ->
     least = min_length_um / mpp  # pixels, were it one wide
     if np.count_nonzero(mask) < least:
         return bands
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel())
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    areas = areas_px(labels, count)
     areas[0] = 0
     if areas.max() < least:
         return bands

@@ -19,6 +19,7 @@ _OUTLINE = (0, 0, 0)
 _INK_OUTLINE = (230, 159, 0)  # their orange
 _ARTEFACT_OUTLINE = (204, 121, 167)  # their reddish purple
 _LEFT_OUT = (213, 94, 0)  # their vermilion
+_FADED = 0.45  # of the contrast is left where there is no tile
 _CAPTION_PX = 96
 _LINE_PX = 2
 _FONT_PX = 15
@@ -59,8 +60,8 @@ def draw_preview(
     boxes = _boxes(tiles.coords, tiles.tile_level0_px, scale)
     for tile in boxes:
         fill.rectangle(tile, fill=1)
-    faded = Image.blend(colour.convert("L").convert("RGB"), Image.new("RGB", colour.size, "white"), 0.55)
-    picture = Image.composite(colour, faded, kept)
+    picture = colour.convert("L").point(lambda grey: _FADED * grey + (1 - _FADED) * 255).convert("RGB")
+    picture.paste(colour, mask=kept)
     draw = ImageDraw.Draw(picture)
     places = np.zeros((0, 2), np.int64) if left_out is None else left_out
     for place in _boxes(places, tiles.tile_level0_px, scale):

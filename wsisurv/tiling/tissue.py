@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsisurv.tiling.artefacts import PEN, drop_small, find_artefacts
+from wsisurv.tiling.artefacts import PEN, areas_px, drop_small, find_artefacts
 from wsisurv.tiling.methods import METHODS, Method, View
 
 _MAX_SHARE = 0.5  # more "artefacts" than this are tissue that we misread: keep it, and say so
@@ -81,7 +81,7 @@ def find_tissue(
 def fill_holes(mask: NDArray[np.bool_], mpp: float, max_um2: float) -> NDArray[np.bool_]:
     """Fill holes smaller than ``max_um2``; what touches the edge of the view is no hole."""
     labels, count = ndimage.label(~mask)
-    small = np.bincount(labels.ravel(), minlength=count + 1) * mpp**2 < max_um2
+    small = areas_px(labels, count) * mpp**2 < max_um2
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         small[side] = False
     small[0] = False
@@ -93,8 +93,8 @@ def _share(found: NDArray[np.bool_], out: NDArray[np.bool_]) -> float:
 
     Where every piece looks like such a stroke, nothing else can be the tissue: 1.
     """
-    labels, _ = ndimage.label(found)
-    areas = np.bincount(labels.ravel())[1:]
+    labels, count = ndimage.label(found)
+    areas = areas_px(labels, count)[1:]
     marked = np.bincount(labels[out], minlength=len(areas) + 1)[1:]
     tissue = marked < _ALONE_SHARE * areas
     return float(marked[tissue].sum() / areas[tissue].sum()) if tissue.any() else 1.0
