@@ -5,7 +5,7 @@ import torch
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import Student, ensemble_of, load_student
-from wsisurv.survival.bags import pack
+from wsisurv.survival.bags import bags_of, pack
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def bag(n, seed=0):
 
 def test_a_case_scores_in_a_pack_as_alone_in_any_order_of_tiles(ensemble):
     bags = [bag(n, n) for n in (1, 7, 40)]
-    packed = ensemble.predict(pack(bags)).mean(0)
+    packed = ensemble.predict(bags_of(pack(bags))).mean(0)
     for number, one in enumerate(bags):
         assert ensemble.log_hazard(one) == pytest.approx(packed[number], abs=1e-6)
         assert ensemble.log_hazard(one[::-1]) == pytest.approx(packed[number], abs=1e-6)

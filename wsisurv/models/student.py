@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.attention import GatedAttention, drop_units
-from wsisurv.survival.bags import PackedBags, attention_pool, pack, segment_softmax
+from wsisurv.survival.bags import Bags, PackedBags, attention_pool, bags_of, in_parts, pack, segment_softmax
 
 _LIMIT = 8.0  # standard deviations; a smear of ink or a fold must not outweigh a slide
 
@@ -103,12 +103,15 @@ class Ensemble:
 
     def members_log_hazard(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Log hazard of one case by each member, float64 (n_members,); as ``log_hazard``."""
-        return self.predict(self._packed(features))[:, 0]
+        return self.predict(bags_of(self._packed(features)))[:, 0]
 
-    def predict(self, bags: PackedBags) -> NDArray[np.float64]:
+    def predict(self, bags: Bags) -> NDArray[np.float64]:
         """Log hazard of many cases by each member, float64 (n_members, n_bags)."""
         with torch.inference_mode():
-            risks = [member(bags).double() - centre for member, centre in zip(self.members, self.centres, strict=True)]
+            risks = [
+                in_parts(member, bags).double() - centre
+                for member, centre in zip(self.members, self.centres, strict=True)
+            ]
             return torch.stack(risks).cpu().numpy()
 
     def attention(self, features: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,12 +1,21 @@
-"""Bags of any length packed in one flat tensor: no padding, and each bag counts as if it were alone."""
+"""Bags of any length packed in one flat tensor: no padding, and each bag counts as if it were alone.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+``Bags`` names rows that may lie on disk; ``PackedBags`` holds rows in memory. ``in_parts`` runs a model over ``Bags``
+of any size, part by part, with the gradient of one pass over all of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+PART_ROWS = 1 << 14
+"""Rows of a part, unless one bag alone has more: 100 MB of 1,536 features in single precision."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,147 @@ class PackedBags:
         weight = None if self.weight is None else self.weight.to(device)
         return PackedBags(self.rows.to(device), self.offsets.to(device), weight)
 
-    def take(self, rows: Tensor, offsets: Tensor) -> "PackedBags":
-        """Bags of these rows, int64 (n_taken,), with their weights; ``offsets`` (n_bags + 1,) says whose each is."""
-        return PackedBags(self.rows[rows], offsets, None if self.weight is None else self.weight[rows])
 
-    def select(self, bags: Tensor) -> "PackedBags":
-        """Bags of these numbers, int64 (n_selected,), in this order; a bag may be taken more than once."""
+class RowSource(Protocol):
+    """A table of rows that need not be in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Rows of these numbers, int64 (n,) on the CPU: (n, d) of any floating type."""
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Rows in memory, on any device.
+
+    Attributes:
+        rows: (n_rows, d), any floating type.
+    """
+
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows.shape[0], self.rows.shape[1]
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Rows of these numbers, int64 (n,) on the CPU, on the device of the table."""
+        return self.rows.index_select(0, rows.to(self.rows.device))
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Bags that name their rows and read them only when asked: choosing, sampling and mixing copy no feature.
+
+    Attributes:
+        source: the rows.
+        index: int64 (n_rows_total,) on the CPU, number in ``source`` of each row, one bag after the other.
+        offsets: int64 (n_bags + 1,) on the CPU; bag ``i`` has ``index[offsets[i]:offsets[i + 1]]``, one row at least.
+        weight: float32 (n_rows_total,) on the CPU, how many rows each stands for, where rows were merged; None for one.
+        device: where rows are loaded to.
+        keep_bytes: what a pass over all rows may keep in memory for the gradient; beyond it ``in_parts`` computes each
+            part a second time instead. Has no influence on any result.
+    """
+
+    source: RowSource
+    index: Tensor
+    offsets: Tensor
+    weight: Tensor | None = None
+    device: torch.device = torch.device("cpu")
+    keep_bytes: int = 4 << 30
+
+    @property
+    def n_bags(self) -> int:
+        """Number of bags."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Rows in each bag, int64 (n_bags,) on the CPU."""
+        return self.offsets.diff()
+
+    @property
+    def n_features(self) -> int:
+        """Columns."""
+        return self.source.shape[1]
+
+    def on(self, device: torch.device) -> "Bags":
+        """The same bags, to be loaded to ``device``."""
+        return replace(self, device=device)
+
+    def take(self, rows: Tensor, offsets: Tensor) -> "Bags":
+        """Bags of these entries of ``index``, int64 (n_taken,); ``offsets`` (n_bags + 1,) says whose each is."""
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, index=self.index[rows], offsets=offsets, weight=weight)
+
+    def select(self, bags: Tensor) -> "Bags":
+        """Bags of these numbers, int64 (n_selected,) on the CPU, in this order; a bag may be taken more than once."""
         lengths = self.lengths[bags]
         return self.take(ranges(self.offsets[:-1][bags], lengths), offsets_of(lengths))
+
+    def load(self) -> PackedBags:
+        """All rows, in memory on ``device``."""
+        weight = None if self.weight is None else self.weight.to(self.device)
+        return PackedBags(self.source.take(self.index).to(self.device), self.offsets.to(self.device), weight)
+
+    def parts(self) -> Iterator["Bags"]:
+        """Runs of whole bags of ``PART_ROWS`` rows at most, or of one bag that has more; the same on any machine."""
+        offsets = self.offsets.tolist()
+        first = 0
+        for bag in range(1, self.n_bags + 1):
+            if bag == self.n_bags or offsets[bag + 1] - offsets[first] > PART_ROWS:
+                rows = slice(offsets[first], offsets[bag])
+                index, starts = self.index[rows], self.offsets[first : bag + 1] - offsets[first]
+                weight = None if self.weight is None else self.weight[rows]
+                yield replace(self, index=index, offsets=starts, weight=weight)
+                first = bag
+
+
+def bags_of(packed: PackedBags) -> Bags:
+    """Bags over rows that are in memory; the offsets are brought to the CPU."""
+    index = torch.arange(len(packed.rows))
+    weight = None if packed.weight is None else packed.weight.cpu()
+    return Bags(HeldRows(packed.rows), index, packed.offsets.cpu(), weight, packed.rows.device)
+
+
+def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
+    """``function`` of all bags, computed part by part: values and gradients are those of one pass over all.
+
+    Where the whole would keep more than ``bags.keep_bytes`` for the gradient, a part keeps nothing: it is computed
+    first without a graph, and a second time, with the random numbers of the first, when its gradient is asked for. So a
+    loss over a whole cohort (Cox's risk set) has its exact gradient in the memory of one part. Both ways give equal
+    bits.
+
+    Args:
+        function: of loaded bags, giving one entry (n_bags, …) a bag or (n_rows, …) a row; what it computes of one bag
+            must not depend on the others, and random numbers must be torch's global ones.
+        bags: any number, of any size.
+
+    Returns:
+        What ``function`` gives of all bags.
+
+    Source: Chen et al. 2016, arXiv 1604.06174 (recomputation); Gao et al. 2021, arXiv 2101.06983 (cached gradients of
+    a loss over all rows).
+    """
+    parts = list(bags.parts())
+    if len(parts) == 1:
+        return function(bags.load())
+    if not torch.is_grad_enabled() or _kept_bytes(bags) <= bags.keep_bytes:
+        return torch.cat([function(part.load()) for part in parts])
+
+    def computed(part: Bags) -> Tensor:
+        return function(part.load())
+
+    return torch.cat([checkpoint(computed, part, use_reentrant=False) for part in parts])
+
+
+def _kept_bytes(bags: Bags) -> int:
+    """About what a model keeps of all rows for its gradient: the scaled row twice, and its hidden states."""
+    return len(bags.index) * (8 * bags.n_features + 4096)
 
 
 def pack(bags: Sequence[NDArray[np.floating]]) -> PackedBags:
@@ -78,16 +220,22 @@ def segment_sum(values: Tensor, bags: PackedBags) -> Tensor:
 
 
 def _exponentials(scores: Tensor, bags: PackedBags) -> Tensor:
-    """exp(score − the bag's highest score), which can't overflow."""
+    """exp(score − the bag's highest score), which can't overflow, times the rows' weights."""
     index = bags.bag_of_row
     target = index.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores)
     highest = torch.full((bags.n_bags, *scores.shape[1:]), -torch.inf, dtype=scores.dtype, device=scores.device)
     highest = highest.scatter_reduce(0, target, scores.detach(), "amax")
-    return torch.exp(scores - highest[index])
+    weights = torch.exp(scores - highest[index])
+    if bags.weight is None:
+        return weights
+    return weights * bags.weight.reshape(-1, *[1] * (scores.ndim - 1))
 
 
 def segment_softmax(scores: Tensor, bags: PackedBags) -> Tensor:
-    """Softmax within each bag: (n_rows_total, …) → the same shape, summing to 1 over each bag."""
+    """Softmax within each bag: (n_rows_total, …) → the same shape, summing to 1 over each bag.
+
+    A row of weight w counts like w equal rows, and is given what they would have together.
+    """
     weights = _exponentials(scores, bags)
     return weights / segment_sum(weights, bags)[bags.bag_of_row]
 
@@ -109,7 +257,30 @@ def attention_pool(values: Tensor, scores: Tensor, bags: PackedBags) -> Tensor:
     return segment_sum(weights * values, bags) / segment_sum(weights, bags)
 
 
-def sample_rows(bags: PackedBags, n: int, generator: torch.Generator) -> PackedBags:
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation of rows, float32 (d,) each; a column that does not vary has 1."""
+
+    mean: Tensor
+    sd: Tensor
+
+
+def row_moments(bags: Bags) -> Moments:
+    """Mean and standard deviation of all rows, read part by part; a row of weight w counts like w rows."""
+    total, square, count = (torch.zeros(size, dtype=torch.float64) for size in (bags.n_features, bags.n_features, ()))
+    for part in bags.parts():
+        packed = part.load()
+        rows = packed.rows.double()
+        weight = rows.new_ones(len(rows)) if packed.weight is None else packed.weight.double()
+        total += (weight @ rows).cpu()
+        square += (weight @ rows.square()).cpu()
+        count += weight.sum().cpu()
+    mean = total / count
+    sd = (square / count - mean.square()).clamp(min=0).sqrt()
+    return Moments(mean.float(), torch.where(sd > 1e-6, sd, 1.0).float())
+
+
+def sample_rows(bags: Bags, n: int, generator: torch.Generator) -> Bags:
     """Draw ``n`` random rows of each bag that has more; a shorter bag stays whole. ``n = 0`` takes all.
 
     A bag is cut into ``n`` equal runs and one row is drawn from each: every row is as likely as any other, and since
@@ -121,17 +292,16 @@ def sample_rows(bags: PackedBags, n: int, generator: torch.Generator) -> PackedB
         n: rows wanted of each bag.
         generator: source of the random numbers, on the CPU so that a seed means the same on every device.
     """
-    if n == 0 or int(bags.lengths.max()) <= n:
+    lengths = bags.lengths
+    if n == 0 or int(lengths.max()) <= n:
         return bags
-    lengths = bags.lengths.cpu()
     taken = lengths.clamp(max=n)
     number = ranges(torch.zeros_like(taken), taken)
     length = torch.repeat_interleave(lengths, taken)
     jitter = torch.rand(len(number), generator=generator, dtype=torch.float64)
     within = torch.where(length > n, ((number + jitter) * (length / n).double()).long(), number)
-    rows = torch.repeat_interleave(bags.offsets[:-1].cpu(), taken) + within.clamp(max=length - 1)
-    device = bags.rows.device
-    return bags.take(rows.to(device), offsets_of(taken).to(device))
+    rows = torch.repeat_interleave(bags.offsets[:-1], taken) + within.clamp(max=length - 1)
+    return bags.take(rows, offsets_of(taken))
 
 
 def offsets_of(lengths: Tensor) -> Tensor:

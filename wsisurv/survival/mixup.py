@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsisurv.survival.bags import PackedBags, offsets_of, ranges
+from wsisurv.survival.bags import Bags, offsets_of, ranges
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Mixed:
         share: float64 (n_mixed,), λ: the share of rows that is of ``first``.
     """
 
-    bags: PackedBags
+    bags: Bags
     first: Tensor
     second: Tensor
     share: Tensor
@@ -47,7 +47,7 @@ def similar_partners(risk: Tensor, within: int, generator: torch.Generator) -> T
     return partners
 
 
-def mix(bags: PackedBags, first: Tensor, second: Tensor, generator: torch.Generator) -> Mixed:
+def mix(bags: Bags, first: Tensor, second: Tensor, generator: torch.Generator) -> Mixed:
     """Mix bags ``first[i]`` and ``second[i]``: with λ ~ U(0, 1), a share λ of the rows of one, 1 − λ of the other.
 
     Rows are the leading part of a random rotation of each bag, one of each bag at least.
@@ -61,13 +61,11 @@ def mix(bags: PackedBags, first: Tensor, second: Tensor, generator: torch.Genera
     Source: Zhang et al. 2018 (mixup), for bags as in Rasa (arXiv 2509.15608).
     """
     share = torch.rand(len(first), generator=generator, dtype=torch.float64)
-    lengths, starts = bags.lengths.cpu(), bags.offsets[:-1].cpu()
+    lengths, starts = bags.lengths, bags.offsets[:-1]
     parts = torch.stack([first, second], 1).flatten()
     shares = torch.stack([share, 1 - share], 1).flatten()
     taken = (shares * lengths[parts]).round().long().clamp(min=1)
     rotation = (torch.rand(len(parts), generator=generator, dtype=torch.float64) * lengths[parts]).long()
     number = ranges(rotation, taken) % torch.repeat_interleave(lengths[parts], taken)
     rows = torch.repeat_interleave(starts[parts], taken) + number
-    device = bags.rows.device
-    offsets = offsets_of(taken.reshape(-1, 2).sum(1)).to(device)
-    return Mixed(bags.take(rows.to(device), offsets), first, second, share)
+    return Mixed(bags.take(rows, offsets_of(taken.reshape(-1, 2).sum(1))), first, second, share)

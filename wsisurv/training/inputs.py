@@ -15,7 +15,7 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.text import Tfidf, fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings import fingerprint
-from wsisurv.survival.bags import PackedBags, pack
+from wsisurv.survival.bags import Bags, bags_of, pack
 from wsisurv.workspace import Workspace
 
 NO_STATEMENTS = "none"
@@ -48,7 +48,7 @@ class TrainingCases:
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
     site: tuple[str | None, ...]
-    bags: PackedBags
+    bags: Bags
     statements: tuple[NDArray[np.float32] | None, ...]
     tfidf: Tfidf | None
     n_slides: int
@@ -113,7 +113,7 @@ def read_training_cases(
         time=np.array([case.time for case in cases], dtype=np.float64),
         event=np.array([case.event for case in cases], dtype=np.bool_),
         site=tuple(case.site for case in cases),
-        bags=pack([_bag(case, slides) for case in cases]),
+        bags=bags_of(pack([_bag(case, slides) for case in cases])),
         statements=tuple(read.by_case.get(str(case.case_id)) for case in cases),
         tfidf=read.tfidf,
         n_slides=len(slides),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wsisurv.models.student import Student
 from wsisurv.models.teacher import fit_text_scaling
-from wsisurv.survival.bags import PackedBags, sample_rows
+from wsisurv.survival.bags import Bags, in_parts, row_moments, sample_rows
 from wsisurv.survival.losses import correlation_loss, cox_loss
 from wsisurv.survival.mixup import mix, similar_partners
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
@@ -59,9 +59,9 @@ class TrainedStudent:
 
 @dataclass(frozen=True)
 class _Batch:
-    """The training cases of one student on the device."""
+    """The training cases of one student; follow-up on the device, bags loaded to it part by part."""
 
-    bags: PackedBags
+    bags: Bags
     time: Tensor
     event: Tensor
 
@@ -91,21 +91,18 @@ def train_student(
 
     Source: docs/method.md, steps 2 to 4.
     """
-    chosen = torch.from_numpy(train)
-    bags = cases.bags.select(chosen).to(device)
+    bags = cases.bags.on(device).select(torch.from_numpy(train))
     batch = _Batch(
         bags, torch.from_numpy(cases.time[train]).to(device), torch.from_numpy(cases.event[train]).to(device)
     )
     with seeded(seed, device) as generator:
-        some = sample_rows(bags, _SCALING_TILES, generator).rows.float()
-        sd = some.std(0, correction=0)
-        sd = torch.where(sd > 1e-6, sd, 1.0)
-        student = Student(some.shape[1], recipe.hidden, recipe.dropout, some.mean(0), sd).to(device)
+        moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
+        student = Student(bags.n_features, recipe.hidden, recipe.dropout, moments.mean, moments.sd).to(device)
         if target is not None and recipe.pretrain_epochs:
             _learn_reports(student, cases, train, batch, recipe, generator, part, log)
         _learn_outcome(student, batch, recipe, target, train, generator, part, log)
     with torch.inference_mode():
-        centre = float(student(bags).double().mean())
+        centre = float(in_parts(student, bags).double().mean())
     return TrainedStudent(student.cpu(), centre)
 
 
@@ -128,11 +125,11 @@ def _learn_reports(
     spread = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
     wanted = torch.from_numpy(means / (spread if spread > 1e-6 else 1.0)).float()
     wanted = wanted.to(batch.time.device)
-    bags = batch.bags.select(torch.tensor(list(reports)).to(batch.time.device))
+    bags = batch.bags.select(torch.tensor(list(reports)))
     head = nn.Linear(recipe.hidden, wanted.shape[1]).to(wanted.device)
 
     def loss() -> Tensor:
-        predicted = head(student.pooled(sample_rows(bags, recipe.tiles_per_bag, generator)))
+        predicted = head(in_parts(student.pooled, sample_rows(bags, recipe.tiles_per_bag, generator)))
         return torch.nn.functional.mse_loss(predicted, wanted)
 
     minimise(
@@ -166,7 +163,7 @@ def _learn_outcome(
 
     def loss() -> Tensor:
         bags = sample_rows(batch.bags, recipe.tiles_per_bag, generator)
-        risk = student(bags)
+        risk = in_parts(student, bags)
         value = cox_loss(log_hazard=risk, time=batch.time, event=batch.event)
         if alpha:
             value = value + alpha * correlation_loss(risk[rows_here], tau_here)
@@ -174,12 +171,12 @@ def _learn_outcome(
                 value = (value + mixed_loss(bags)) / 2
         return value
 
-    def mixed_loss(bags: PackedBags) -> Tensor:
+    def mixed_loss(bags: Bags) -> Tensor:
         partners = similar_partners(tau, _PARTNER_RANKS, generator)
         mixed = mix(bags, told_rows, told_rows[partners], generator)
         both = torch.cat([mixed.first, mixed.second]).to(batch.time.device)
         share = mixed.share.to(batch.time.device)
-        risk = student(mixed.bags)
+        risk = in_parts(student, mixed.bags)
         cox = cox_loss(
             log_hazard=torch.cat([risk, risk]),
             time=batch.time[both],

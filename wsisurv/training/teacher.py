@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
@@ -253,7 +254,7 @@ def _image_branch(
         )
         one = ensemble_of([(trained[-1].student, trained[-1].centre)])
         for case in np.flatnonzero(fold == k):
-            tiles = cases.bags.rows[cases.bags.offsets[case] : cases.bags.offsets[case + 1]].numpy()
+            tiles = cases.bags.select(torch.tensor([case])).load().rows.numpy()
             scores = one.tile_scores(tiles)
             risk[case] = scores.contribution.sum()
             relevance[cases.case_ids[case]] = scores.attention.astype(np.float32)
