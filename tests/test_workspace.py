@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from wsisurv.errors import InputError, SlideError, StaleError, StorageError
 from wsisurv.formats.header import create, make_header, read_header
-from wsisurv.workspace import Job, Workspace, read_failures, run_jobs
+from wsisurv.workspace import Job, JobRun, Workspace, read_failures, run_jobs
 
 
 def make_jobs(workspace: Workspace, names: str, **settings: int) -> list[Job]:
@@ -170,3 +171,26 @@ def test_the_only_cohort_is_the_default(workspace):
         workspace.the_cohort(None)
     with pytest.raises(InputError, match="no cohort 'luad'"):
         workspace.the_cohort("luad")
+
+
+def test_several_jobs_in_hand_at_once_are_claimed_here_and_ended_in_another_thread(workspace):
+    jobs = make_jobs(workspace, "abc")
+    with JobRun(workspace, "test", jobs) as run, ThreadPoolExecutor(1) as thread:
+        assert [run.claim(job) for job in jobs[:2]] == [True, True]
+        assert run_jobs(workspace, "test", jobs, write).elsewhere == ["a", "b"]
+        thread.submit(write, jobs[1]).result()
+        thread.submit(run.finish, jobs[1], "b: a note").result()
+        thread.submit(run.fail, jobs[0], SlideError("a is broken")).result()
+        assert not run.claim(jobs[2])
+    summary = run.summary()
+    assert (summary.done, summary.kept, summary.notes) == (["b"], ["c"], ["b: a note"])
+    assert [failure.id for failure in summary.failed] == ["a"]
+    assert run_jobs(workspace, "test", jobs, write).done == ["a"]
+
+
+def test_a_run_that_is_broken_off_lets_go_of_what_it_claimed(workspace):
+    jobs = make_jobs(workspace, "a")
+    with pytest.raises(KeyboardInterrupt), JobRun(workspace, "test", jobs) as run:
+        assert run.claim(jobs[0])
+        raise KeyboardInterrupt
+    assert run_jobs(workspace, "test", jobs, write).done == ["a"]
