@@ -1,4 +1,4 @@
-"""The student: log hazard from tiles alone, by gated attention over packed bags; and the ensemble that is used."""
+"""The student: log hazard from tiles alone, over packed bags; and the ensemble that is used."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.attention import GatedAttention, drop_units
-from wsisurv.survival.bags import Bags, PackedBags, attention_pool, bags_of, in_parts, pack, segment_softmax
+from wsisurv.models.aggregators import make_aggregator
+from wsisurv.models.attention import drop_units
+from wsisurv.survival.bags import Bags, PackedBags, bags_of, in_parts, pack, segment_sum
+from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slope
 
-_LIMIT = 8.0  # standard deviations; a smear of ink or a fold must not outweigh a slide
+LIMIT = 8.0
+"""Standard deviations at which a scaled feature is clamped: a smear of ink or a fold must not outweigh a slide."""
 
 
 class Student(nn.Module):
-    """Gated ABMIL on packed bags.
+    """Multiple-instance survival model on packed bags.
 
-    H = dropout(relu(X W)), a = gated attention of H, z = Σ softmax(a) H, log hazard = z · w.
+    H = dropout(relu(X W)), z = aggregator of H, output = z W_o. For Cox and ranking losses there is one output, the log
+    hazard; for the discrete loss there is one a time bin, the logit of its hazard.
 
     Args:
         n_features: columns of the features.
@@ -28,23 +32,40 @@ class Student(nn.Module):
         dropout: share of H dropped in training, drawn once a bag.
         mean: (n_features,), the training tiles' mean.
         sd: (n_features,), their standard deviation, positive.
+        aggregator: ``mean``, ``abmil`` or ``transmil``.
+        n_bins: time bins of the discrete loss; 1 for the others.
     """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, n_features: int, hidden: int, dropout: float, mean: Tensor, sd: Tensor) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        hidden: int,
+        dropout: float,
+        mean: Tensor,
+        sd: Tensor,
+        aggregator: str = "abmil",
+        n_bins: int = 1,
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", mean.float())
         self.register_buffer("sd", sd.float())
         self.embed = nn.Linear(n_features, hidden)
         self.dropout = dropout
-        self.attention = GatedAttention(hidden, hidden // 2)
-        self.hazard = nn.Linear(hidden, 1, bias=False)  # no intercept: Cox risks have no origin
+        self.aggregator = aggregator
+        self.attention = make_aggregator(aggregator, hidden)
+        self.hazard = nn.Linear(hidden, n_bins, bias=n_bins > 1)  # a Cox risk has no origin, so it needs no intercept
+
+    @property
+    def exact(self) -> bool:
+        """Whether a tile's part in the log hazard is its own; otherwise ``parts`` gives a stand-in."""
+        return self.attention.exact and self.hazard.out_features == 1
 
     def tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of tiles: (n_tiles, n_features) of any floating type → (n_tiles, hidden)."""
-        scaled = ((rows.float() - self.mean) / self.sd).clamp(-_LIMIT, _LIMIT)
+        scaled = ((rows.float() - self.mean) / self.sd).clamp(-LIMIT, LIMIT)
         return torch.relu(self.embed(scaled))
 
     def pooled(self, bags: PackedBags) -> Tensor:
@@ -52,12 +73,40 @@ class Student(nn.Module):
         state = self.tiles(bags.rows)
         if self.training and self.dropout:
             state = drop_units(state, bags, self.dropout)
-        return attention_pool(state, self.attention(state), bags)
+        return self.attention.pool(state, bags)
+
+    def log_hazard(self, output: Tensor) -> Tensor:
+        """Log hazard of cases (n_bags,) from the outputs (n_bags, n_bins)."""
+        return output.squeeze(1) if output.shape[1] == 1 else discrete_log_hazard(output)
 
     def forward(self, bags: PackedBags) -> Tensor:
         """Log hazard of cases: (n_bags,)."""
-        hazard: Tensor = self.hazard(self.pooled(bags))
-        return hazard.squeeze(-1)
+        return self.log_hazard(self.hazard(self.pooled(bags)))
+
+    def parts(self, bags: PackedBags) -> "TileParts":
+        """What each tile is of its case: Σ share · log hazard over a bag is the case's log hazard."""
+        pooled = self.attention.parts(self.tiles(bags.rows), bags)
+        share, output = pooled.share.double(), self.hazard(pooled.value).double()
+        if output.shape[1] == 1:
+            return TileParts(share, output.squeeze(1))
+        # discrete hazards: the log hazard's tangent at the case's own logits, which is exact in sum
+        case = segment_sum(share.unsqueeze(1) * output, bags)
+        slope = discrete_log_hazard_slope(case)
+        inside = ((output - case[bags.bag_of_row]) * slope[bags.bag_of_row]).sum(1)
+        return TileParts(share, discrete_log_hazard(case)[bags.bag_of_row] + inside)
+
+
+@dataclass(frozen=True)
+class TileParts:
+    """Tiles' shares in one student.
+
+    Attributes:
+        share: float64 (n_tiles,), share of the attention; sums to 1 over a bag.
+        log_hazard: float64 (n_tiles,), of a case that were this tile throughout; exact where ``Student.exact``.
+    """
+
+    share: Tensor
+    log_hazard: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,11 +115,14 @@ class TileScores:
 
     Attributes:
         attention: float64 (n_tiles,), share of the attention; sums to 1 over a bag.
-        contribution: float64 (n_tiles,), exact share of the log hazard; sums to the bag's log hazard.
+        contribution: float64 (n_tiles,), share of the log hazard; sums to the bag's log hazard.
+        exact: whether a contribution is the tile's own. With ``transmil`` or discrete hazards it is a stand-in: what
+            the model's last layers took from the tile, which depends on the tiles beside it.
     """
 
     attention: NDArray[np.float64]
     contribution: NDArray[np.float64]
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,7 +171,7 @@ class Ensemble:
         return self.tile_scores(features).attention
 
     def tile_scores(self, features: NDArray[np.floating]) -> TileScores:
-        """Attention and exact contribution of each tile of one case, mean over members.
+        """Attention and contribution of each tile of one case, mean over members.
 
         With attention z = Σ a_t h_t and log hazard z · w − centre, a tile contributes a_t (h_t · w − centre).
         """
@@ -127,12 +179,10 @@ class Ensemble:
         attention, contribution = np.zeros(len(features)), np.zeros(len(features))
         with torch.inference_mode():
             for member, centre in zip(self.members, self.centres, strict=True):
-                state = member.tiles(bags.rows)
-                share = segment_softmax(member.attention(state), bags).double()
-                hazard = member.hazard(state).squeeze(-1).double() - centre
-                attention += share.cpu().numpy() / len(self.members)
-                contribution += (share * hazard).cpu().numpy() / len(self.members)
-        return TileScores(attention, contribution)
+                parts = member.parts(bags)
+                attention += parts.share.cpu().numpy() / len(self.members)
+                contribution += (parts.share * (parts.log_hazard - centre)).cpu().numpy() / len(self.members)
+        return TileScores(attention, contribution, all(member.exact for member in self.members))
 
     def _packed(self, features: NDArray[np.floating]) -> PackedBags:
         if features.ndim != 2 or features.shape[1] != self.n_features:
@@ -143,13 +193,14 @@ class Ensemble:
         return pack([features]).to(self.members[0].mean.device)
 
     def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
-        """Named arrays of a model file: ``members/<number>/<parameter>`` and ``centres``."""
+        """Named arrays of a model file: ``members/<number>/<parameter>``, ``centres`` and ``aggregator`` (ASCII)."""
         named = {
             f"{prefix}members/{number}/{name}": value.detach().cpu().numpy()
             for number, member in enumerate(self.members)
             for name, value in member.state_dict().items()
         }
-        return named | {f"{prefix}centres": np.array(self.centres)}
+        aggregator = np.frombuffer(self.members[0].aggregator.encode(), np.uint8)
+        return named | {f"{prefix}centres": np.array(self.centres), f"{prefix}aggregator": aggregator}
 
 
 def ensemble_of(members: Sequence[tuple[Student, float]]) -> Ensemble:
@@ -170,12 +221,14 @@ def load_ensemble(arrays: Mapping[str, NDArray[Any]], prefix: str = "", *, devic
     """Rebuild an ensemble from the arrays that ``Ensemble.arrays`` gave; raises as ``load_student``."""
     try:
         centres = arrays[f"{prefix}centres"].tolist()
+        aggregator = arrays[f"{prefix}aggregator"].tobytes().decode() if f"{prefix}aggregator" in arrays else "abmil"
         members = []
         for number in range(len(centres)):
             start = f"{prefix}members/{number}/"
             state = {name[len(start) :]: torch.tensor(a) for name, a in arrays.items() if name.startswith(start)}
             hidden, n_features = state["embed.weight"].shape
-            student = Student(n_features, hidden, 0.0, state["mean"], state["sd"])
+            n_bins = len(state["hazard.weight"])
+            student = Student(n_features, hidden, 0.0, state["mean"], state["sd"], aggregator, n_bins)
             student.load_state_dict(state)
             members.append((student.to(device), float(centres[number])))
     except (KeyError, ValueError, RuntimeError) as error:

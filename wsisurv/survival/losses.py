@@ -205,6 +205,12 @@ def discrete_log_hazard(logits: Tensor) -> Tensor:
     return torch.where(eta > -30, softplus(eta.clamp(min=-30)).log(), eta).logsumexp(-1)
 
 
+def discrete_log_hazard_slope(logits: Tensor) -> Tensor:
+    """Gradient of ``discrete_log_hazard``: sigmoid(logit_k) / Σ softplus(logit_j), (…, n_bins) → float64 the same."""
+    eta = logits.double().clamp(min=-30)
+    return torch.sigmoid(eta) / softplus(eta).sum(-1, keepdim=True)
+
+
 def correlation_loss(first: Tensor, second: Tensor) -> Tensor:
     """1 − Pearson correlation of two (n,) tensors; 1 where either is constant."""
     a, b = first.double() - first.double().mean(), second.double() - second.double().mean()
