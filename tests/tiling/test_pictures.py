@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from wsisurv.errors import StaleError
 from wsisurv.settings import TileSettings
 from wsisurv.tiling.step import tile
 from wsisurv.workspace import Workspace
@@ -57,3 +59,32 @@ def test_the_sheet_follows_new_slides_and_no_picture_is_made_unasked(make_slide:
     before = workspace.contact_sheet.stat().st_mtime_ns
     tile(workspace, [tmp_path / "in"], TileSettings())
     assert workspace.contact_sheet.stat().st_mtime_ns == before
+
+
+def test_tiles_made_without_a_picture_get_one_when_asked_and_stay_as_they_are(
+    make_slide: MakeSlide, tmp_path: Path
+) -> None:
+    make_slide(tmp_path / "in" / "a.tiff", (700, 700))
+    workspace, direct = Workspace(tmp_path / "one"), Workspace(tmp_path / "two")
+    settings = TileSettings(measures=True)
+    tile(direct, [tmp_path / "in"], settings)
+    tile(workspace, [tmp_path / "in"], settings, preview=False)
+    assert workspace.tiles("a").read_bytes() == direct.tiles("a").read_bytes().replace(b"/two/", b"/one/")
+    before = workspace.tiles("a").stat()
+    assert tile(workspace, [tmp_path / "in"], settings).done == ["a"]
+    assert pictures(workspace) == pictures(direct)
+    assert workspace.tiles("a").stat() == before
+    assert tile(workspace, [tmp_path / "in"], settings).kept == ["a"]
+    workspace.preview("a").unlink()
+    with pytest.raises(StaleError):
+        tile(workspace, [tmp_path / "in"], TileSettings())
+
+
+def test_no_picture_of_other_tiles_is_left(make_slide: MakeSlide, tmp_path: Path) -> None:
+    make_slide(tmp_path / "in" / "a.tiff", (700, 700))
+    workspace = Workspace(tmp_path / "w")
+    tile(workspace, [tmp_path / "in"], TileSettings())
+    tile(workspace, [tmp_path / "in"], TileSettings(tile_px=128), preview=False, redo=True)
+    assert set(pictures(workspace)) == {"index.html"}
+    tile(workspace, [tmp_path / "in"], TileSettings(tile_px=128))
+    assert set(pictures(workspace)) == {"index.html", "a.jpg", "a.geojson"}

@@ -102,11 +102,12 @@ class Entry:
 
 
 def sheet_is_behind(workspace: Workspace) -> bool:
-    """Whether tiles were written since the sheet was, by this run or by one that was killed before its sheet."""
+    """Whether tiles or previews came since the sheet did, by this run or by one that was killed before its sheet."""
     sheet, tiles = workspace.contact_sheet, workspace.root / "tiles"
     if not sheet.exists() or not tiles.exists():
         return tiles.exists()
-    return sheet.stat().st_mtime_ns < tiles.stat().st_mtime_ns
+    written = sheet.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > written for path in (tiles, *sheet.parent.glob("*.jpg")))
 
 
 def write_sheet(workspace: Workspace) -> None:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsisurv.errors import InputError, SettingsError, SlideError
-from wsisurv.formats.header import make_header
+from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
 from wsisurv.settings import TileSettings, file_sha256
+from wsisurv.slides.bounds import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
@@ -28,8 +29,10 @@ from wsisurv.workspace import (
     Failure,
     Job,
     Progress,
+    State,
     Summary,
     Workspace,
+    check,
     make_failure,
     no_progress,
     record_failure,
@@ -101,7 +104,7 @@ def tile(
         given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
         masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
-        preview: draw previews.
+        preview: draw previews, of slides too that were tiled without; if False, those of what is made anew go.
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own.
         redo: make stale tiles anew.
@@ -134,7 +137,7 @@ def tile(
     for failure in unread:
         record_failure(workspace, STEP, failure)
     summary.failed.extend(unread)
-    for slide_id in summary.kept:
+    for slide_id in (*summary.kept, *summary.done):
         _follow_moved(workspace.tiles(slide_id), slides[SlideId(slide_id)])
     if preview and sheet_is_behind(workspace):
         write_sheet(workspace)
@@ -155,7 +158,8 @@ def plan_jobs(
                 inputs["tissue mask"] = file_sha256(find_mask(options.masks, slide_id))
         except SlideError as error:
             return make_failure(slide_id, path, error, fingerprint="")
-        return Job(slide_id, path, workspace.tiles(slide_id), make_header(FORMAT, settings, inputs))
+        header = make_header(FORMAT, settings, inputs)
+        return Job(slide_id, path, _lacking(workspace, slide_id, header, options), header)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="plan") as threads:  # waits for the disk, mostly
         planned = list(threads.map(plan, slides.keys(), slides.values()))
@@ -163,62 +167,100 @@ def plan_jobs(
     return jobs, [failure for failure in planned if isinstance(failure, Failure)]
 
 
+def _lacking(workspace: Workspace, slide_id: SlideId, header: Header, options: Options) -> Path:
+    """What a job has to make: the tiles, or their preview alone where they are done and were made without one."""
+    tiles, preview = workspace.tiles(slide_id), workspace.preview(slide_id)
+    undrawn = options.preview and not preview.exists()
+    return preview if undrawn and check(tiles, header).state is State.DONE else tiles
+
+
 def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
-    """Tile one slide; the preview is written first, so that finished tiles imply a preview."""
-    settings = options.settings
-    slide_mpp = options.given.by_slide.get(job.id, options.given.every)
-    with Slide(job.source, slide_mpp, mpp_from_objective=options.given.from_objective) as slide:
-        bounds = slide.bounds
-        try:
-            grid = make_grid(
-                bounds.width, bounds.height, slide.mpp, settings, allow_upsampling=options.allow_upsampling
-            )
-        except SlideError as error:
-            raise SlideError(f"{job.source}: {error}") from error
-        tissue_mpp = max(settings.tissue_mpp, slide.mpp)
-        scale = tissue_mpp / slide.mpp
-        shown_mpp = preview_mpp(bounds.width, bounds.height, slide.mpp) if options.preview else tissue_mpp
-        finer = max(1, int(tissue_mpp / shown_mpp))  # a whole number, so that one reading serves both
-        view = slide.view(tissue_mpp / finer)
-        coarse = view if finer == 1 else np.asarray(Image.fromarray(view).reduce(finer))
-        tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
-        places = place_tissue(tissue.mask, tissue_mpp, scale, grid)
-        keep = places.shares >= settings.min_tissue - _ROUNDING
-        piece = places.piece[keep]
-        order = np.argsort(piece, kind="stable")  # row by row within a piece
-        tiles = Tiles(
-            slide_id=SlideId(job.id),
-            slide_path=job.source.absolute(),
-            coords=grid.coords(keep)[order] + (bounds.x, bounds.y),
-            tissue=places.shares[keep][order],
-            mpp=slide.mpp,
-            tile_mpp=settings.tile_mpp,
-            tile_px=settings.tile_px,
-            tile_level0_px=grid.side,
-            overlap_px=settings.overlap_px,
-            level0_width=slide.width,
-            level0_height=slide.height,
-            piece=piece[order],
-            flags=(*tissue.flags, *_flags(slide, options, keep, tissue)),
-            mpp_source="the table given" if job.id in options.given.by_slide else slide.mpp_source,
-            bounds_x=bounds.x,
-            bounds_y=bounds.y,
-        )
-        if settings.measures:
+    """Tile one slide; the preview is written first, so that finished tiles never have one of other tiles."""
+    wanted = job.output == workspace.tiles(job.id)
+    with Slide(
+        job.source,
+        options.given.by_slide.get(job.id, options.given.every),
+        mpp_from_objective=options.given.from_objective,
+    ) as slide:
+        cut = _cut(slide, job, options)
+        tiles = cut.tiles
+        if wanted and options.settings.measures:
             tiles = replace(tiles, measures=measure_tiles(slide, tiles))
+    outlines, preview = workspace.outlines(job.id), workspace.preview(job.id)
     if options.preview:
-        shown = replace(
-            tiles,
-            coords=tiles.coords - (bounds.x, bounds.y),
-            level0_width=bounds.width,
-            level0_height=bounds.height,
-        )
-        left_out = grid.coords((places.shares > 0) & ~keep)
-        picture = draw_preview(view, tissue_mpp / finer, tissue, tissue_mpp, shown, left_out)
-        write_preview(workspace.preview(job.id), picture)
-        write_outlines(workspace.outlines(job.id), tissue, scale)
-    write_tiles(job.output, tiles, job.header)
+        write_outlines(outlines, cut.tissue, cut.tissue_mpp / tiles.mpp)
+        write_preview(preview, _draw(cut))
+    else:
+        outlines.unlink(missing_ok=True)
+        preview.unlink(missing_ok=True)
+    if wanted:
+        write_tiles(job.output, tiles, job.header)
     return f"{job.id}: {'; '.join(tiles.flags)}" if tiles.flags else None
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Tiles of a slide, and what its preview shows: ``left_out`` has the top lefts of places of too little tissue.
+
+    Masks and view are of what was scanned, and so are the places left out; tiles are of the whole slide.
+    """
+
+    tiles: Tiles
+    tissue: Tissue
+    tissue_mpp: float
+    view: NDArray[np.uint8]
+    view_mpp: float
+    left_out: NDArray[np.int64]
+    scanned: Bounds
+
+
+def _cut(slide: Slide, job: Job, options: Options) -> _Cut:
+    settings, scanned = options.settings, slide.bounds
+    try:
+        grid = make_grid(scanned.width, scanned.height, slide.mpp, settings, allow_upsampling=options.allow_upsampling)
+    except SlideError as error:
+        raise SlideError(f"{job.source}: {error}") from error
+    tissue_mpp = max(settings.tissue_mpp, slide.mpp)
+    scale = tissue_mpp / slide.mpp
+    shown_mpp = preview_mpp(scanned.width, scanned.height, slide.mpp)  # without a preview too: the same tiles then
+    finer = max(1, int(tissue_mpp / shown_mpp))  # a whole number, so that one reading serves both
+    view = slide.view(tissue_mpp / finer)
+    coarse = view if finer == 1 else np.asarray(Image.fromarray(view).reduce(finer))
+    tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
+    places = place_tissue(tissue.mask, tissue_mpp, scale, grid)
+    keep = places.shares >= settings.min_tissue - _ROUNDING
+    piece = places.piece[keep]
+    order = np.argsort(piece, kind="stable")  # row by row within a piece
+    tiles = Tiles(
+        slide_id=SlideId(job.id),
+        slide_path=job.source.absolute(),
+        coords=grid.coords(keep)[order] + (scanned.x, scanned.y),
+        tissue=places.shares[keep][order],
+        mpp=slide.mpp,
+        tile_mpp=settings.tile_mpp,
+        tile_px=settings.tile_px,
+        tile_level0_px=grid.side,
+        overlap_px=settings.overlap_px,
+        level0_width=slide.width,
+        level0_height=slide.height,
+        piece=piece[order],
+        flags=(*tissue.flags, *_flags(slide, options, keep, tissue)),
+        mpp_source="the table given" if job.id in options.given.by_slide else slide.mpp_source,
+        bounds_x=scanned.x,
+        bounds_y=scanned.y,
+    )
+    left_out = grid.coords((places.shares > 0) & ~keep)
+    return _Cut(tiles, tissue, tissue_mpp, view, tissue_mpp / finer, left_out, scanned)
+
+
+def _draw(cut: _Cut) -> Image.Image:
+    shown = replace(
+        cut.tiles,
+        coords=cut.tiles.coords - (cut.scanned.x, cut.scanned.y),
+        level0_width=cut.scanned.width,
+        level0_height=cut.scanned.height,
+    )
+    return draw_preview(cut.view, cut.view_mpp, cut.tissue, cut.tissue_mpp, shown, cut.left_out)
 
 
 def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, options: Options) -> Tissue:
