@@ -18,6 +18,7 @@ from wsisurv.cli.embed import embed
 from wsisurv.cli.evaluate_reports import evaluate_reports
 from wsisurv.cli.export import export
 from wsisurv.cli.extract_report import extract_report
+from wsisurv.cli.heatmap import heatmap
 from wsisurv.cli.import_features import import_features
 from wsisurv.cli.interrupts import listen
 from wsisurv.cli.predict import predict
@@ -53,7 +54,7 @@ def _root(
 
 for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
     app.command()(step)
-for command in (crossval, ablate, evaluate_reports, export):
+for command in (crossval, ablate, evaluate_reports, export, heatmap):
     app.command()(command)
 app.command("import")(import_features)
 

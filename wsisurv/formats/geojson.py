@@ -45,14 +45,14 @@ def tiles(
     Args:
         coords: (n_tiles, 2), top left.
         side: of a tile.
-        measurements: a figure a tile by name; NaN is left out.
+        measurements: a figure a tile by name, written to six digits; NaN is left out.
     """
     columns = {name: values.astype(np.float64).tolist() for name, values in measurements.items()}
     features = []
     for row, (x, y) in enumerate(coords.tolist()):
         right, bottom = round(x + side, 2), round(y + side, 2)
         square = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
-        figures = {name: round(values[row], 5) for name, values in columns.items() if values[row] == values[row]}
+        figures = {name: float(f"{values[row]:.6g}") for name, values in columns.items() if values[row] == values[row]}
         features.append(
             {
                 "type": "Feature",

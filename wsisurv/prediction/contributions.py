@@ -1,0 +1,167 @@
+"""What each tile did to a case's risk, exactly, and which features made the extreme tiles so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.formats.features import Features
+from wsisurv.formats.heatmaps import FeatureShift
+from wsisurv.models.student import Ensemble
+
+TENTH = 0.1
+"""Share of a case's tiles that count as its highest, and as its lowest."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a feature measures."""
+
+    unit: str
+    definition: str
+
+
+@dataclass(frozen=True)
+class CaseTiles:
+    """All tiles of a case, its slides one after the other.
+
+    Attributes:
+        slide: int64 (n_tiles,), number of each tile's slide.
+        coords: int64 (n_tiles, 2), top left in level-0 pixels of its slide.
+        values: float16 (n_tiles, n_features).
+        attention: float64 (n_tiles,), share of the attention; sums to 1.
+        contribution: float64 (n_tiles,), exact share of the log hazard; sums to the case's.
+        relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is no word of it.
+        kept: bool (n_tiles,), what the student's filter kept; None where it has none.
+    """
+
+    slide: NDArray[np.int64]
+    coords: NDArray[np.int64]
+    values: NDArray[np.float16]
+    attention: NDArray[np.float64]
+    contribution: NDArray[np.float64]
+    relevance: NDArray[np.float64] | None = None
+    kept: NDArray[np.bool_] | None = None
+
+    @property
+    def log_hazard(self) -> float | None:
+        """Log hazard of the case; None without a tile."""
+        return float(self.contribution.sum()) if len(self.contribution) else None
+
+
+def members_only(ensemble: Ensemble, wanted: NDArray[np.bool_]) -> Ensemble:
+    """The ensemble of some of the members: bool (n_members,)."""
+    chosen = np.flatnonzero(wanted).tolist()
+    return replace(
+        ensemble,
+        members=tuple(ensemble.members[number] for number in chosen),
+        centres=tuple(ensemble.centres[number] for number in chosen),
+    )
+
+
+def score_tiles(
+    ensemble: Ensemble, slides: Sequence[Features], relevance: NDArray[np.floating] | None = None
+) -> CaseTiles:
+    """Attention and contribution of every tile of a case.
+
+    Args:
+        ensemble: the members that may speak.
+        slides: features of the case's slides; some may have no tile.
+        relevance: the teacher's, over all tiles; left out where it is of another number of tiles.
+
+    Raises:
+        EncoderMismatchError: features of another width than the ensemble was trained on.
+    """
+    filled = [slide.values for slide in slides if len(slide.values)]
+    values = np.concatenate(filled) if filled else np.zeros((0, ensemble.n_features), np.float16)
+    number = np.repeat(np.arange(len(slides)), [len(slide.values) for slide in slides])
+    coords = np.concatenate([np.zeros((0, 2), np.int64), *(slide.coords for slide in slides)])
+    nothing = np.zeros(0)
+    attention, contribution = nothing, nothing
+    if len(values):
+        scores = ensemble.tile_scores(values)
+        attention, contribution = scores.attention, scores.contribution
+    told = None if relevance is None or len(relevance) != len(values) else relevance.astype(np.float64)
+    return CaseTiles(number, coords, values, attention, contribution, told)
+
+
+def extreme_tiles(contribution: NDArray[np.float64], *, highest: bool) -> NDArray[np.int64]:
+    """Numbers of the tenth of tiles (at least one) of highest or lowest contribution, most extreme first."""
+    order = np.argsort(-contribution if highest else contribution, kind="stable")
+    return order[: max(1, round(TENTH * len(contribution)))] if len(contribution) else order
+
+
+def spread_out(
+    order: NDArray[np.int64], slide: NDArray[np.int64], coords: NDArray[np.int64], side: NDArray[np.float64], count: int
+) -> list[int]:
+    """The first tiles of ``order`` of which none lies over another, ``count`` at most.
+
+    Args:
+        order: numbers of tiles.
+        slide: (n_tiles,), number of each tile's slide.
+        coords: (n_tiles, 2), level-0 pixels.
+        side: (n_tiles,), side of each tile, level-0 pixels.
+        count: how many.
+    """
+    chosen: list[int] = []
+    for tile in order.tolist():
+        apart = np.abs(coords[chosen] - coords[tile]).max(axis=1) if chosen else np.zeros(0)
+        if not ((slide[chosen] == slide[tile]) & (apart < side[tile] - 1)).any():
+            chosen.append(tile)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def feature_shifts(
+    ensemble: Ensemble,
+    values: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    names: Sequence[str],
+    meanings: Mapping[str, Meaning],
+    count: int = 8,
+) -> tuple[FeatureShift, ...]:
+    """Features in which some tiles of a case differ most from its other tiles, and what that does to the risk.
+
+    The difference is told in standard deviations, the root of the mean of both groups' variances. What it does is
+    found by giving these tiles the others' mean in that one feature and scoring the case again, attention and all.
+
+    Args:
+        ensemble: the members that may speak.
+        values: (n_tiles, n_features), of the case.
+        rows: numbers of the tiles asked about.
+        names: of the features; none gives no answer.
+        meanings: unit and definition of features, by name.
+        count: how many features.
+
+    Source: Austin PC. Statistics in Medicine 2009;28:3083-3107, equation 1 (standardised difference).
+    """
+    others = np.ones(len(values), dtype=bool)
+    others[rows] = False
+    if not names or others.sum() < 2 or len(rows) < 2:
+        return ()
+    numbers = values.astype(np.float64)
+    mean, rest = numbers[rows].mean(axis=0), numbers[others].mean(axis=0)
+    sd = np.sqrt((numbers[rows].var(axis=0, ddof=1) + numbers[others].var(axis=0, ddof=1)) / 2)
+    difference = np.divide(mean - rest, sd, out=np.zeros_like(sd), where=sd > 1e-9)
+    before = ensemble.log_hazard(values)
+    shifts = []
+    for column in np.argsort(-np.abs(difference), kind="stable")[:count].tolist():
+        if difference[column] == 0:
+            break
+        changed = numbers.astype(np.float32)
+        changed[rows, column] = rest[column]
+        meaning = meanings.get(names[column], Meaning("", ""))
+        shifts.append(
+            FeatureShift(
+                name=names[column],
+                unit=meaning.unit,
+                definition=meaning.definition,
+                mean=float(mean[column]),
+                others=float(rest[column]),
+                difference=float(difference[column]),
+                adds=before - ensemble.log_hazard(changed),
+            )
+        )
+    return tuple(shifts)

@@ -1,0 +1,391 @@
+"""What raised and what lowered the risk of a case: maps, GeoJSON, a sheet of the extreme tiles, and a record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import FormatError, MissingArtifactError, SlideError
+from wsisurv.formats import geojson
+from wsisurv.formats.atomic import replacing, write_text
+from wsisurv.formats.features import FORMAT as FEATURES
+from wsisurv.formats.features import Features
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.header import read_header
+from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
+from wsisurv.formats.models import read_model
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.models.student import Ensemble, load_student
+from wsisurv.prediction.contributions import (
+    CaseTiles,
+    Meaning,
+    extreme_tiles,
+    feature_shifts,
+    members_only,
+    score_tiles,
+    spread_out,
+)
+from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
+from wsisurv.prediction.step import StudentCard, read_card, read_features_for, training_folds, unseen_members
+from wsisurv.settings import fingerprint
+from wsisurv.slides.reader import Slide
+from wsisurv.workspace import Progress, Summary, Workspace, forget_failures, make_failure, no_progress, record_failure
+
+STEP = "heatmap"
+_VERSION = 1
+_CONTACT_SHEET = "tiles.jpg"
+_SHARPEST_PX = 512
+_ENDS = 0.99
+"""The darkest colour stands for this share of the tiles' absolute values, so that one tile does not bleach the rest."""
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where a case's slides are known.
+
+    Attributes:
+        case_id: the case.
+        slide_ids: its slides.
+        workspace: holds their features and tiles.
+    """
+
+    case_id: str
+    slide_ids: tuple[str, ...]
+    workspace: Workspace
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A student, opened to be asked about its tiles.
+
+    Attributes:
+        path: the student's file.
+        card: what it must be told.
+        ensemble: its members.
+        feature_names: of the columns; empty where they have none.
+        fold_of: fold of each case that it was trained on.
+        relevance: the teacher's, of each of these cases.
+        guidance: fingerprint of where the relevance is from, or empty.
+    """
+
+    path: Path
+    card: StudentCard
+    ensemble: Ensemble
+    feature_names: tuple[str, ...]
+    fold_of: Mapping[str, int] = field(default_factory=dict)
+    relevance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    guidance: str = ""
+
+
+def open_student(student: Path, guidance: Path | None = None) -> Explainer:
+    """Open a student, and the teacher's word on the cases that it was trained on.
+
+    Args:
+        student: its file.
+        guidance: of the cohort whose cases are asked about; without, every member speaks of every case.
+
+    Raises:
+        MissingArtifactError, FormatError, StaleError: as ``training_folds``.
+    """
+    card = read_card(student)
+    model, _ = read_model(student, "student")
+    names = tuple(map(str, model.card.get("feature_names", ())))
+    explainer = Explainer(student, card, load_student(model), names)
+    folds = training_folds(student, guidance) if guidance is not None and guidance.exists() else {}
+    if guidance is None or not folds:
+        return explainer
+    told, made = read_guidance(guidance)
+    return Explainer(student, card, explainer.ensemble, names, folds, told.relevance, made.fingerprint)
+
+
+def heatmaps(
+    explainer: Explainer,
+    cases: Sequence[CaseFiles],
+    folder: Path,
+    *,
+    ledger: Workspace,
+    slides: Mapping[str, Path] | None = None,
+    meanings: Mapping[str, Meaning] | None = None,
+    n_shown: int = 12,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Draw each case into FOLDER/CASE/; one that fails does not stop the others.
+
+    Of a slide whose file is not found the map is drawn on white and the GeoJSON written, and the case counts as failed.
+
+    Args:
+        explainer: the student.
+        cases: what to draw.
+        folder: of all cases.
+        ledger: whose ledger failures are written to.
+        slides: slide_id → file, before where it was when it was tiled.
+        meanings: unit and definition of named features.
+        n_shown: tiles on each half of the contact sheet.
+        redo: draw again what is there.
+        progress: told before each case.
+
+    Raises:
+        EncoderMismatchError: features of another encoder, tiles or width than the student's.
+        StorageError: no room or no permission.
+    """
+    summary = Summary(STEP)
+    for number, case in enumerate(cases):
+        progress(number, len(cases), case.case_id)
+        try:
+            drawn = _Drawing(explainer, case, folder / case.case_id, slides or {}, meanings or {}, n_shown)
+            if not redo and drawn.is_there():
+                summary.kept.append(case.case_id)
+                continue
+            record = drawn.draw()
+        except (MissingArtifactError, FormatError, SlideError) as error:
+            failure = make_failure(case.case_id, explainer.path, error, explainer.card.fingerprint)
+            record_failure(ledger, STEP, failure)
+            summary.failed.append(failure)
+            continue
+        if record.problems:
+            without = SlideError(f"drawn without pixels: {'; '.join(record.problems)}")
+            failure = make_failure(case.case_id, folder / case.case_id, without, record.fingerprint)
+            record_failure(ledger, STEP, failure)
+            summary.failed.append(failure)
+            continue
+        summary.done.append(case.case_id)
+        if record.log_hazard is None:
+            summary.notes.append(f"{case.case_id}: no tile, so nothing raised or lowered its risk")
+    progress(len(cases), len(cases), "")
+    forget_failures(ledger, STEP, [*summary.done, *summary.kept])
+    return summary
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One slide of the case on the ground: its features, and where its pixels are.
+
+    Attributes:
+        features: of the slide.
+        path: its file; None where it is not known.
+        side: of a tile, level-0 pixels.
+        bounds: left, top, width and height of what was scanned, level-0 pixels.
+    """
+
+    features: Features
+    path: Path | None
+    side: float
+    bounds: tuple[int, int, int, int]
+
+
+class _Drawing:
+    """One case being drawn."""
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        case: CaseFiles,
+        folder: Path,
+        slides: Mapping[str, Path],
+        meanings: Mapping[str, Meaning],
+        n_shown: int,
+    ) -> None:
+        self._explainer, self._case, self._folder = explainer, case, folder
+        self._slides, self._meanings, self._n_shown = slides, meanings, n_shown
+        inputs = {"student": explainer.card.fingerprint, "guidance": explainer.guidance}
+        for slide_id in case.slide_ids:
+            path = case.workspace.features(explainer.card.encoder, slide_id)
+            inputs[f"features/{slide_id}"] = read_header(path, FEATURES, "wsisurv embed").fingerprint
+        settings = {"version": _VERSION, "shown": n_shown, "case": case.case_id}
+        self._fingerprint = fingerprint(settings, inputs)
+
+    def is_there(self) -> bool:
+        """Whether the same was drawn before, with the pixels of every slide."""
+        try:
+            record = read_case_map(self._folder)
+        except (MissingArtifactError, FormatError):
+            return False
+        return record.fingerprint == self._fingerprint and not record.problems
+
+    def draw(self) -> CaseMap:
+        """Draw all of it; the record is written last."""
+        explainer, case_id = self._explainer, self._case.case_id
+        places = [self._place(slide_id) for slide_id in self._case.slide_ids]
+        fold = explainer.fold_of.get(case_id)
+        wanted = unseen_members(explainer.card, fold)
+        ensemble = members_only(explainer.ensemble, wanted)
+        tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
+        limit = float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0
+        limit = limit or 1e-9
+        count = int(wanted.sum())
+        members = f"{count} member{'' if count == 1 else 's'}"
+        members += " that did not see it in training" if fold is not None else ""
+        cuts: dict[int, Cut] = {}
+        sides = np.array([places[number].side for number in tiles.slide.tolist()])
+        ends = {
+            highest: spread_out(
+                extreme_tiles(tiles.contribution, highest=highest), tiles.slide, tiles.coords, sides, self._n_shown
+            )
+            for highest in (True, False)
+        }
+        maps = []
+        for number, place in enumerate(places):
+            chosen = [tile for tile in {*ends[True], *ends[False]} if tiles.slide[tile] == number]
+            maps.append(self._slide(place, tiles, number, limit, members, chosen, cuts))
+        top, bottom = (self._extreme(ensemble, tiles, ends[highest], places, highest) for highest in (True, False))
+        sheet = self._contact_sheet(tiles, ends, cuts, limit, len(places)) if cuts else ""
+        n_tiles = len(tiles.values)
+        record = CaseMap(
+            case_id=case_id,
+            log_hazard=tiles.log_hazard,
+            members=count,
+            out_of_fold=fold is not None,
+            n_tiles=n_tiles,
+            n_kept=None if tiles.kept is None else int(tiles.kept.sum()),
+            raising=float((tiles.contribution > 0).mean()) if n_tiles else 0.0,
+            slides=tuple(maps),
+            top=top,
+            bottom=bottom,
+            contact_sheet=sheet,
+            fingerprint=self._fingerprint,
+        )
+        write_case_map(self._folder, record)
+        return record
+
+    def _place(self, slide_id: str) -> _Place:
+        workspace, card = self._case.workspace, self._explainer.card
+        source = workspace.features(card.encoder, slide_id)
+        features = read_features_for(source, card, self._explainer.path)
+        try:
+            side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
+        except (KeyError, ValueError) as error:
+            raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
+        side = side_um / features.mpp
+        path, known = self._slides.get(slide_id), workspace.tiles(slide_id)
+        corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
+        bounds = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1])))
+        if known.exists():
+            tiles, _ = read_tiles(known)
+            path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
+            left, top = tiles.bounds_x, tiles.bounds_y
+            bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
+        return _Place(features, path, side, bounds)
+
+    def _slide(
+        self,
+        place: _Place,
+        tiles: CaseTiles,
+        number: int,
+        limit: float,
+        members: str,
+        chosen: Sequence[int],
+        cuts: dict[int, Cut],
+    ) -> SlideMap:
+        """Draw one slide, and cut out the tiles ``chosen`` into ``cuts``."""
+        slide_id, mpp = str(place.features.slide_id), place.features.mpp
+        rows = np.flatnonzero(tiles.slide == number)
+        left, top, width, height = place.bounds
+        pixels, problem, view_mpp = None, "", mpp * max(1.0, max(width, height) / MAX_PX)
+        if place.path is None:
+            problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
+        else:
+            try:
+                with Slide(place.path, mpp) as slide:
+                    left, top, width, height = (
+                        slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height,
+                    )  # fmt: skip
+                    view_mpp = mpp * max(1.0, max(width, height) / MAX_PX)
+                    pixels = slide.view(view_mpp)
+                    for tile in chosen:
+                        cuts[tile] = self._cut(slide, tiles, tile, place.side)
+            except SlideError as error:
+                problem = str(error)
+        if pixels is None:
+            shape = (max(1, round(height * mpp / view_mpp)), max(1, round(width * mpp / view_mpp)), 3)
+            pixels = np.full(shape, 255, np.uint8)
+        corner = (tiles.coords[rows] - (left, top)) * (mpp / view_mpp)
+        boxes = np.concatenate([corner, corner + place.side * mpp / view_mpp], axis=1)
+        layers = _layers(tiles, rows, limit)
+        total = float(tiles.contribution[rows].sum())
+        lines = [
+            f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
+            + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
+            + f"; by {members}"
+        ]
+        lines += [problem] if problem else []
+        title = f"{self._case.case_id} · {slide_id}"
+        picture = draw_maps(Ground(pixels, view_mpp, boxes), title, lines, layers)
+        png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
+        with replacing(self._folder / png) as partial:
+            picture.save(partial, format="PNG")
+        figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
+        figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
+        figures |= {"kept": tiles.kept[rows].astype(np.float64)} if tiles.kept is not None else {}
+        squares = geojson.tiles(tiles.coords[rows] - (left, top), place.side, figures)
+        write_text(self._folder / outlines, geojson.collection(squares))
+        return SlideMap(slide_id, len(rows), total, png, outlines, problem)
+
+    @staticmethod
+    def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float) -> Cut:
+        """A tile's own pixels, at the scanner's resolution where that is not too much for a sheet."""
+        out_px = max(1, min(round(side), _SHARPEST_PX))
+        x, y = tiles.coords[tile].tolist()
+        label = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}"
+        pixels = slide.region(x, y, side, out_px)
+        return Cut(pixels, slide.mpp * side / out_px, label, float(tiles.contribution[tile]))
+
+    def _extreme(
+        self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[_Place], highest: bool
+    ) -> Extreme | None:
+        if not len(tiles.values):
+            return None
+        rows = extreme_tiles(tiles.contribution, highest=highest)
+        return Extreme(
+            n_tiles=len(rows),
+            contribution=float(tiles.contribution[rows].sum()),
+            shown=tuple(
+                ShownTile(
+                    slide_id=str(places[int(tiles.slide[tile])].features.slide_id),
+                    x=int(tiles.coords[tile, 0]),
+                    y=int(tiles.coords[tile, 1]),
+                    contribution=float(tiles.contribution[tile]),
+                    attention=float(tiles.attention[tile]),
+                )
+                for tile in shown
+            ),
+            features=feature_shifts(ensemble, tiles.values, rows, self._explainer.feature_names, self._meanings),
+        )
+
+    def _contact_sheet(
+        self,
+        tiles: CaseTiles,
+        ends: Mapping[bool, Sequence[int]],
+        cuts: Mapping[int, Cut],
+        limit: float,
+        n_slides: int,
+    ) -> str:
+        groups = []
+        for highest, word in ((True, "Highest"), (False, "Lowest")):
+            found = [cuts[tile] for tile in ends[highest] if tile in cuts]
+            groups.append((f"{word} contributions to the log hazard", found))
+        over = f", {n_slides} slides" if n_slides > 1 else ""
+        title = f"{self._case.case_id}: {len(tiles.values)} tiles{over}, log hazard {tiles.log_hazard:+.3f}"
+        with replacing(self._folder / _CONTACT_SHEET) as partial:
+            draw_sheet(title, groups, limit).save(partial, format="JPEG", quality=90)
+        return _CONTACT_SHEET
+
+
+def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Layer]:
+    """The maps of a slide; colours are those of the whole case, so that its slides can be compared."""
+    n_tiles = len(tiles.values)
+    ends = (f"−{limit:.2g} lowered", f"raised +{limit:.2g}")
+    layers = [Layer("contribution to the log hazard", tiles.contribution[rows], -limit, limit, DIVERGING, ends)]
+    shares = [("attention of the student", tiles.attention)]
+    if tiles.relevance is not None:
+        shares.append(("relevance to the teacher, who did not see it", tiles.relevance))
+    for title, share in shares:
+        times = share * n_tiles
+        high = max(float(np.quantile(times, _ENDS)), 1.0) if n_tiles else 1.0
+        layers.append(Layer(title, times[rows], 0.0, high, SEQUENTIAL, ("0", f"{high:.2g} × an equal share")))
+    if tiles.kept is not None:
+        kept = tiles.kept[rows].astype(np.float64)
+        layers.append(Layer("kept by the student's filter", kept, 0.0, 1.0, SEQUENTIAL, ("left out", "kept")))
+    return layers
