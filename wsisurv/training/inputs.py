@@ -1,21 +1,22 @@
 """What both training steps read: follow-up, bags and statements of a cohort, checked to belong together."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError
-from wsisurv.formats.features import Features, read_features
-from wsisurv.formats.header import Header
+from wsisurv.formats.feature_rows import FeatureFile, describe_features
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.text import Tfidf, fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings import fingerprint
-from wsisurv.survival.bags import Bags, bags_of, pack
+from wsisurv.survival.bags import Bags, offsets_of
+from wsisurv.training.memory import memory_of, rows_of
 from wsisurv.workspace import Workspace
 
 NO_STATEMENTS = "none"
@@ -33,7 +34,7 @@ class TrainingCases:
         time: float64 (n_cases,), in the cohort's time unit.
         event: bool (n_cases,).
         site: hospital of each, or None.
-        bags: float16 tiles of each case, its slides one after the other.
+        bags: float16 tiles of each case, its slides one after the other; held in memory once, or read when needed.
         statements: float32 (n_statements, n_dimensions) of each case, or None without a report.
         tfidf: what made the statements' vectors, where that was fitted on these cases.
         n_slides: slides in all.
@@ -64,14 +65,14 @@ class TrainingCases:
         return np.array([statements is not None for statements in self.statements])
 
 
-@dataclass(frozen=True)
-class _Slide:
-    features: Features
-    header: Header
-
-
 def read_training_cases(
-    workspace: Workspace, cohort: Cohort, *, encoder: str, text_encoder: str, allow_random_weights: bool
+    workspace: Workspace,
+    cohort: Cohort,
+    *,
+    encoder: str,
+    text_encoder: str,
+    allow_random_weights: bool,
+    memory_gib: float | None = None,
 ) -> TrainingCases:
     """Read what a cohort is trained on.
 
@@ -82,6 +83,7 @@ def read_training_cases(
         text_encoder: name of the statements' vectors, or ``tfidf``, fitted here on these cases alone; a workspace
             without any vectors trains without reports.
         allow_random_weights: take features of an encoder that was never trained.
+        memory_gib: what features and gradients may take in memory; None for half of the machine's.
 
     Raises:
         MissingArtifactError: features of a slide, or vectors of this text encoder while others are there.
@@ -94,7 +96,7 @@ def read_training_cases(
     cases: list[Case] = []
     empty: list[Case] = []
     for case in cohort.cases:
-        n_tiles = sum(len(slides[slide_id].features.values) for slide_id in case.slide_ids)
+        n_tiles = sum(slides[slide_id].n_tiles for slide_id in case.slide_ids)
         (cases if n_tiles else empty).append(case)
     warnings = [f"left out, since no tile was found: {_some([case.case_id for case in empty])}"] if empty else []
     events = sum(case.event for case in cases)
@@ -107,19 +109,19 @@ def read_training_cases(
         warnings.append(f"only {events} events among {len(cases)} cases: expect little, and trust it less")
     read = _read_statements(workspace, text_encoder, {str(case.case_id) for case in cases})
     prints = {slide_id: slide.header.fingerprint for slide_id, slide in slides.items()}
-    first = next(slide for slide in slides.values() if len(slide.features.values))
+    first = next(slide for slide in slides.values() if slide.n_tiles)
     return TrainingCases(
         case_ids=tuple(str(case.case_id) for case in cases),
         time=np.array([case.time for case in cases], dtype=np.float64),
         event=np.array([case.event for case in cases], dtype=np.bool_),
         site=tuple(case.site for case in cases),
-        bags=bags_of(pack([_bag(case, slides) for case in cases])),
+        bags=_bags(cases, slides, memory_gib),
         statements=tuple(read.by_case.get(str(case.case_id)) for case in cases),
         tfidf=read.tfidf,
         n_slides=len(slides),
-        names=first.features.names,
+        names=first.names,
         embed_settings=first.header.settings,
-        tile_settings={name: v for name, v in first.features.tile_settings.items() if name not in _PER_SLIDE},
+        tile_settings={name: v for name, v in first.tile_settings.items() if name not in _PER_SLIDE},
         inputs={
             "cohort": cohort.fingerprint,
             "features": fingerprint({}, prints),
@@ -134,7 +136,7 @@ def _some(items: list[Any]) -> str:
     return ", ".join(map(str, items[:_SHOWN])) + more
 
 
-def _read(workspace: Workspace, encoder: str, slide_id: str) -> _Slide:
+def _read(workspace: Workspace, encoder: str, slide_id: str) -> FeatureFile:
     path = workspace.features(encoder, slide_id)
     if not path.exists():
         known = ", ".join(workspace.encoders()) or "none yet"
@@ -142,15 +144,18 @@ def _read(workspace: Workspace, encoder: str, slide_id: str) -> _Slide:
             f"{path}: not there, but slide {slide_id} is in the cohort. Run `wsisurv embed` "
             f"(encoders with features here: {known}), or make the cohort anew without the slide."
         )
-    return _Slide(*read_features(path))
+    return describe_features(path)
 
 
-def _bag(case: Case, slides: Mapping[str, _Slide]) -> NDArray[np.float16]:
-    values = [slides[slide_id].features.values for slide_id in case.slide_ids]
-    return np.concatenate([part for part in values if len(part)])
+def _bags(cases: Sequence[Case], slides: Mapping[str, FeatureFile], memory_gib: float | None) -> Bags:
+    memory = memory_of(memory_gib)
+    files = [[slides[slide_id] for slide_id in case.slide_ids if slides[slide_id].n_tiles] for case in cases]
+    source = rows_of([file for several in files for file in several], memory)
+    lengths = torch.tensor([sum(file.n_tiles for file in several) for several in files])
+    return Bags(source, torch.arange(source.shape[0]), offsets_of(lengths), keep_bytes=memory.keep_bytes)
 
 
-def _require_alike(slides: Mapping[str, _Slide], allow_random_weights: bool) -> None:
+def _require_alike(slides: Mapping[str, FeatureFile], allow_random_weights: bool) -> None:
     """All slides with tiles must have been embedded and tiled in one way, by trained weights."""
     first_id = None
     for slide_id, slide in slides.items():
@@ -159,7 +164,7 @@ def _require_alike(slides: Mapping[str, _Slide], allow_random_weights: bool) -> 
                 f"slide {slide_id}: its features come from random weights and mean nothing. Embed with trained "
                 "weights, or say --allow-random-weights to try the machinery out."
             )
-        if not len(slide.features.values):
+        if not slide.n_tiles:
             continue
         if first_id is None:
             first_id = slide_id
@@ -170,12 +175,12 @@ def _require_alike(slides: Mapping[str, _Slide], allow_random_weights: bool) -> 
             )
 
 
-def _differences(one: _Slide, other: _Slide) -> list[str]:
-    def described(slide: _Slide) -> dict[str, Any]:
-        tile_settings = {f"tiles' {name}": value for name, value in slide.features.tile_settings.items()}
+def _differences(one: FeatureFile, other: FeatureFile) -> list[str]:
+    def described(slide: FeatureFile) -> dict[str, Any]:
+        tile_settings = {f"tiles' {name}": value for name, value in slide.tile_settings.items()}
         return {
-            "encoder": slide.features.encoder,
-            "features a tile": slide.features.values.shape[1],
+            "encoder": slide.encoder,
+            "features a tile": slide.n_features,
             **slide.header.settings,
             **{name: value for name, value in tile_settings.items() if name[len("tiles' ") :] not in _PER_SLIDE},
         }
