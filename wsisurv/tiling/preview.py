@@ -1,14 +1,14 @@
 """A picture of a slide for a person: tissue outlined, tiles kept in full colour, all else faded."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.tiles import Tiles
+from wsisurv.slides.lettering import draw_scale_bar, lettering
 from wsisurv.tiling.tissue import Tissue
 
 MAX_PX = 1600
@@ -23,7 +23,7 @@ _FADED = 0.45  # of the contrast is left where there is no tile
 _CAPTION_PX = 96
 _LINE_PX = 2
 _FONT_PX = 15
-_FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # comes with matplotlib, so the picture is the same on every machine
+_MIN_WIDTH = 760  # of the picture with its caption
 
 
 def preview_mpp(width: int, height: int, mpp: float) -> float:
@@ -55,12 +55,13 @@ def draw_preview(
         box = (0, 0, min(size[0] * factor, colour.width), min(size[1] * factor, colour.height))
         colour, view_mpp = colour.resize(size, Image.Resampling.BOX, box=box), view_mpp * factor
     scale = tiles.mpp / view_mpp
+    boxes = _boxes(tiles.coords, tiles.tile_level0_px, scale)
     kept = Image.new("1", colour.size)
     fill = ImageDraw.Draw(kept)
-    boxes = _boxes(tiles.coords, tiles.tile_level0_px, scale)
     for tile in boxes:
         fill.rectangle(tile, fill=1)
-    picture = colour.convert("L").point(lambda grey: _FADED * grey + (1 - _FADED) * 255).convert("RGB")
+    picture = Image.new("RGB", (max(colour.width, _MIN_WIDTH), colour.height + _CAPTION_PX), "white")
+    picture.paste(colour.convert("L").point(lambda grey: _FADED * grey + (1 - _FADED) * 255).convert("RGB"))
     picture.paste(colour, mask=kept)
     draw = ImageDraw.Draw(picture)
     places = np.zeros((0, 2), np.int64) if left_out is None else left_out
@@ -71,8 +72,9 @@ def draw_preview(
     others = ((area, _ARTEFACT_OUTLINE) for area in tissue.artefacts.values())
     for area, line in ((tissue.mask, _OUTLINE), *others, (tissue.ink, _INK_OUTLINE)):
         if area.any():
-            picture.paste(line, mask=_outline(area, view_mpp / tissue_mpp, colour.size))
-    return _captioned(picture, view_mpp, tiles, tissue, len(places))
+            picture.paste(line, (0, 0), mask=_outline(area, view_mpp / tissue_mpp, colour.size))
+    _write_caption(draw, colour.size, view_mpp, tiles, tissue, len(places))
+    return picture
 
 
 def _boxes(coords: NDArray[np.int64], side: float, scale: float) -> list[list[float]]:
@@ -87,45 +89,40 @@ def _outline(area: NDArray[np.bool_], scale: float, size: tuple[int, int]) -> Im
     matrix = (scale, 0, 0, 0, scale, 0)
     drawn = Image.fromarray(area).transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
     shown = np.pad(np.asarray(drawn), _LINE_PX, mode="edge")
-    inner = shown
+    inner = shown.copy()
     for axis in (0, 1):  # a pixel is inner where all are tissue that are no further than the line is wide
-        steps = [np.roll(inner, step, axis) for step in range(-_LINE_PX, _LINE_PX + 1)]
-        inner = np.logical_and.reduce(steps)
+        row = inner.copy()
+        for step in range(1, _LINE_PX + 1):
+            inner &= np.roll(row, step, axis) & np.roll(row, -step, axis)
     line = (shown & ~inner)[_LINE_PX:-_LINE_PX, _LINE_PX:-_LINE_PX]
     return Image.fromarray(line)
 
 
-def _captioned(picture: Image.Image, view_mpp: float, tiles: Tiles, tissue: Tissue, left_out: int) -> Image.Image:
-    width = max(picture.width, 760)
-    sheet = Image.new("RGB", (width, picture.height + _CAPTION_PX), "white")
-    sheet.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(sheet)
-    font, um, square = _font()
-    bar_um = _round_length(0.2 * picture.width * view_mpp)
-    bar_px = bar_um / view_mpp
-    top = picture.height
-    draw.rectangle((10, top + 12, 10 + bar_px, top + 17), fill="black")
-    draw.text((10, top + 24), f"{bar_um:g} {um}" if bar_um < 1000 else f"{bar_um / 1000:g} mm", fill="black", font=font)
+def _write_caption(
+    draw: ImageDraw.ImageDraw, size: tuple[int, int], mpp: float, tiles: Tiles, tissue: Tissue, left_out: int
+) -> None:
+    letters = lettering(_FONT_PX)
+    width, top = size
+    bar_px = draw_scale_bar(draw, 10, top + 12, 0.2 * width, mpp, letters)
     share = float(tissue.mask.mean())
     area_mm2 = share * tiles.level0_width * tiles.level0_height * tiles.mpp**2 / 1e6
     lines: list[list[tuple[str, tuple[int, int, int]]]] = [
         [(tiles.slide_id, _OUTLINE)],
         [
             (
-                f"{len(tiles.coords)} tiles of {tiles.tile_px} px at {tiles.tile_mpp:g} {um}/px, "
-                f"scanned at {tiles.mpp:.4g} {um}/px",
+                f"{len(tiles.coords)} tiles of {tiles.tile_px} px at {tiles.tile_mpp:g} {letters.um}/px, "
+                f"scanned at {tiles.mpp:.4g} {letters.um}/px",
                 _TILE_EDGE,
             )
         ],
-        [(f"tissue {area_mm2:.3g} mm{square}, {share:.0%} of the slide", _OUTLINE)],
+        [(f"tissue {area_mm2:.3g} mm{letters.square}, {share:.0%} of the slide", _OUTLINE)],
         _reasons(tissue, left_out),
     ]
     for number, parts in enumerate(lines):
         x = max(10 + bar_px, 80) + 24
         for text, colour in parts:
-            draw.text((x, top + 6 + 20 * number), text, fill=colour, font=font)
-            x += draw.textlength(text + "   ", font=font)
-    return sheet
+            draw.text((x, top + 6 + 20 * number), text, fill=colour, font=letters.font)
+            x += draw.textlength(text + "   ", font=letters.font)
 
 
 def _reasons(tissue: Tissue, left_out: int) -> list[tuple[str, tuple[int, int, int]]]:
@@ -135,21 +132,6 @@ def _reasons(tissue: Tissue, left_out: int) -> list[tuple[str, tuple[int, int, i
     names = [name for name, area in tissue.artefacts.items() if area.any()]
     reasons += [(", ".join(names), _ARTEFACT_OUTLINE)] if names else []
     return [("left out:", _OUTLINE), *reasons] if reasons else []
-
-
-def _font() -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, str, str]:
-    """A font, and how it writes micrometres and a square: Pillow's own has neither the Greek letter nor the figure."""
-    package = find_spec("matplotlib")  # found, not imported
-    for folder in list(package.submodule_search_locations or ()) if package else []:
-        if (path := Path(folder) / _FONT).exists():
-            return ImageFont.truetype(str(path), _FONT_PX), "µm", "²"
-    return ImageFont.load_default(_FONT_PX), "um", "^2"
-
-
-def _round_length(um: float) -> float:
-    """The largest of 1, 2 or 5 times a power of ten that is not longer."""
-    power = 10.0 ** np.floor(np.log10(um))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= um * (1 + 1e-9)))
 
 
 def write_preview(path: Path, picture: Image.Image) -> None:
