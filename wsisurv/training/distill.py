@@ -200,7 +200,7 @@ def _ensemble(
     ensemble = ensemble_of([(one.student, one.centre) for one in trained])
     risks = ensemble.predict(cases.bags)
     unseen = np.array(folds)[:, None] == fold[None, :]
-    return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds))
+    return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds), fold)
 
 
 def _result(cases: TrainingCases, guidance: Guidance, plain: CrossFitted, guided: CrossFitted) -> DistillResult:
