@@ -1,5 +1,6 @@
 """--dry-run says what the command then does, and writes nothing."""
 
+import json
 import re
 
 import pytest
@@ -85,3 +86,23 @@ def test_space_is_about_right(run, place, slides):
     n_bytes = place.features("histomics", "A").stat().st_size
     assert len(features.values)
     assert 0.5 < 1000 * float(kilobytes) / n_bytes < 2
+
+
+def test_a_plan_is_machine_readable(run, place, slides, tmp_path, make_slide):
+    make_slide(slides / "C.tiff", (700, 700), mpp=None)
+    path = tmp_path / "plan.jsonl"
+    assert run("tile", slides, "-w", place.root, "--plan", path).code == 1
+    assert not place.root.exists()
+    a, b, c = map(json.loads, path.read_text().splitlines())
+    assert a == {
+        "slide_id": "A", "path": str(slides / "A.tiff"), "state": "missing", "changes": [], "tiles": 9,
+        "bytes": a["bytes"], "problem": "",
+    }  # fmt: skip
+    assert 0 < a["bytes"] == b["bytes"]
+    assert (c["slide_id"], c["tiles"]) == ("C", None)
+    assert "--slide-mpp" in c["problem"]
+    assert run("tile", slides / "A.tiff", "-w", place.root).code == 0
+    n_tiles = len(read_tiles(place.tiles("A"))[0].coords)
+    assert run("embed", "-w", place.root, "--dry-run", "--plan", path).code == 0
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert (line["slide_id"], line["state"], line["tiles"], line["problem"]) == ("A", "missing", n_tiles, "")

@@ -7,7 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, DeviceOption, RedoOption, WorkspaceOption
-from wsisurv.cli.plan import DryRunOption, show_plan
+from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.workspace import Workspace
 
 
@@ -31,6 +31,7 @@ def embed(
     ] = False,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
+    plan_file: PlanOption = None,
 ) -> None:
     """Step 2: turn every tile into features with an encoder.
 
@@ -40,11 +41,11 @@ def embed(
     from wsisurv.embedding.step import resolve_settings
 
     settings = resolve_settings(encoder, weights, random_weights)
-    if dry_run:
+    if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed
 
         plan = plan_embed(Workspace(workspace), settings, allow_mismatch=allow_mismatch)
-        show_plan("embed", plan, redo=redo, bound=False)
+        show_plan("embed", plan, redo=redo, bound=False, jsonl=plan_file)
         return
     with progress_bar("embed") as progress:
         summary = run(

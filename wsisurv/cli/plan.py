@@ -1,23 +1,28 @@
 """What ``--dry-run`` shows."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from wsisurv.cli.console import err, out, size
+from wsisurv.formats.atomic import write_jsonl
 from wsisurv.workspace import Planned, State
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and what would fail, and write nothing.")
 ]
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="The same into this file, as JSONL, a line a slide.", dir_okay=False)
+]
 _WORDS = {State.MISSING: "to do", State.DONE: "done", State.STALE: "stale", State.DAMAGED: "damaged, to do"}
 _WIDTH = 160  # of the table in a log file
 
 
-def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool) -> None:
+def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, jsonl: Path | None) -> None:
     """Print a plan: a line a slide, the problems, and sums over what is to be done.
 
     Args:
@@ -25,10 +30,14 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool) ->
         plan: what it would do.
         redo: whether stale outputs are to be made anew; if not, they would stop the run.
         bound: whether the tiles are an upper bound, tissue not having been looked at.
+        jsonl: a file that gets the same, a line a slide.
 
     Raises:
         typer.Exit: something would fail.
+        StorageError: no room or no permission for ``jsonl``.
     """
+    if jsonl is not None:
+        write_jsonl(jsonl, map(_as_json, plan))
     table = Table("slide", "state", box=None, header_style="bold", pad_edge=False)
     table.add_column("tiles ≤" if bound else "tiles", justify="right")
     table.add_column("space", justify="right")
@@ -58,3 +67,8 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool) ->
     )
     if any(item.problem for item in plan) or (stale and not redo):
         raise typer.Exit(1)
+
+
+def _as_json(item: Planned) -> dict[str, Any]:
+    known = {"slide_id": item.id, "path": str(item.source), "state": item.state.value if item.state else None}
+    return known | {name: getattr(item, name) for name in ("changes", "tiles", "bytes", "problem")}

@@ -7,7 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.cli.plan import DryRunOption, show_plan
+from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import SettingsError
 from wsisurv.settings import TileSettings, parse_settings
@@ -83,6 +83,7 @@ def tile(
     ] = None,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
+    plan_file: PlanOption = None,
 ) -> None:
     """Step 1: find the tissue of each slide and lay a grid of tiles over it.
 
@@ -110,7 +111,7 @@ def tile(
     )
     given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
     part = parse_shard(shard) if shard else None
-    if dry_run:
+    if dry_run or plan_file:
         from wsisurv.tiling.plan import plan_tile
 
         plan = plan_tile(
@@ -122,7 +123,7 @@ def tile(
             allow_upsampling=allow_upsampling,
             shard=part,
         )
-        show_plan("tile", plan, redo=redo, bound=True)
+        show_plan("tile", plan, redo=redo, bound=True, jsonl=plan_file)
         return
     with progress_bar("tile") as progress:
         summary = run(
