@@ -19,7 +19,7 @@ from wsisurv.evaluation.fold_models import (
     TEXT,
     TEXT_COMBINED,
 )
-from wsisurv.evaluation.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
+from wsisurv.survival.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
 
 ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED, TEXT_COMBINED)
 _PAIRS = (

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.evaluation.controls import fit_covariates
-from wsisurv.evaluation.stratified import FoldScores, value_within
 from wsisurv.formats.features import read_features
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
@@ -22,6 +21,7 @@ from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
 from wsisurv.survival.cox import fit_cox
 from wsisurv.survival.splits import make_folds
+from wsisurv.survival.stratified import FoldScores, value_within
 from wsisurv.workspace import Workspace
 
 COVARIATES = "covariates"

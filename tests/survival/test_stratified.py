@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import MetricError
-from wsisurv.evaluation.stratified import FoldScores, concordance_within, cox_within, uno_within, value_within
 from wsisurv.survival.metrics import bootstrap, concordance
+from wsisurv.survival.stratified import FoldScores, concordance_within, cox_within, uno_within, value_within
 
 
 def follow_up(n=60, seed=0):
