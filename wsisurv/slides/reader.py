@@ -25,7 +25,7 @@ UPSAMPLING = 1.02
 
 _BLOCK_PX = 1024  # side of what is read at once, so a view needs some 15 MB beside itself, whatever the slide
 _VIEW_CACHE_BYTES = 8 << 20  # of decoded pixels at the blocks' borders; OpenSlide's own 32 MB serve a view no better
-_FILTER_SUPPORT = 2.0  # of the bicubic filter, in output pixels
+_SLIVER = 1e-6  # of a pixel: rounding, not a place
 
 
 class Slide:
@@ -44,6 +44,8 @@ class Slide:
         height: of level 0, pixels.
         bounds: what was scanned; all of level 0 where the file says nothing.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
+        level_sizes: width and height of each level, its own pixels.
+        properties: all that OpenSlide tells.
 
     Raises:
         SlideError: it can't be opened, or its pixels are not square to within one percent.
@@ -59,10 +61,10 @@ class Slide:
         except (openslide.OpenSlideError, OSError) as error:
             raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
         try:
-            properties = dict(self._handle.properties)
+            self.properties = properties = dict(self._handle.properties)
             self.width, self.height = self._handle.dimensions
             self.level_downsamples: tuple[float, ...] = self._handle.level_downsamples
-            self._level_sizes = self._handle.level_dimensions
+            self.level_sizes: tuple[tuple[int, int], ...] = self._handle.level_dimensions
             self.bounds = find_bounds(properties, self.width, self.height)
             given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
             resolution = given or _stated(path, properties)
@@ -108,12 +110,12 @@ class Slide:
             if self._failed is None:
                 self._handle.set_cache(openslide.OpenSlideCache(_VIEW_CACHE_BYTES))
         scale = mpp / self.mpp
-        level = self._best_level(scale)
+        level = self.best_level(scale)
         downsample = self.level_downsamples[level]
         ratio = scale / downsample  # level pixels a view pixel
         start_x, start_y = self.bounds.x / downsample, self.bounds.y / downsample
-        stop_x = min(self._level_sizes[level][0], math.ceil(start_x + self.bounds.width / downsample - 1e-6))
-        stop_y = min(self._level_sizes[level][1], math.ceil(start_y + self.bounds.height / downsample - 1e-6))
+        stop_x = min(self.level_sizes[level][0], math.ceil(start_x + self.bounds.width / downsample - _SLIVER))
+        stop_y = min(self.level_sizes[level][1], math.ceil(start_y + self.bounds.height / downsample - _SLIVER))
         view = np.empty((_cells(self.bounds.height, scale), _cells(self.bounds.width, scale), 3), np.uint8)
         step = max(1, int(_BLOCK_PX / ratio))
         for top in range(0, view.shape[0], step):
@@ -135,6 +137,9 @@ class Slide:
     def region(self, x: float, y: float, side_level0_px: float, out_px: int) -> NDArray[np.uint8]:
         """Read a square whose top left is at level-0 (x, y), resampled with antialiasing.
 
+        The filter sees the whole pixels that the square touches and none beside them, so a tile's pixels don't depend
+        on what lies around it.
+
         Args:
             x: left, level-0 pixels.
             y: top, level-0 pixels.
@@ -147,20 +152,37 @@ class Slide:
         Raises:
             SlideError: the file is damaged.
         """
-        level = self._best_level(side_level0_px / out_px)
+        level = self.best_level(side_level0_px / out_px)
         downsample = self.level_downsamples[level]
         left, top, side = x / downsample, y / downsample, side_level0_px / downsample
-        margin = 0.0 if side == out_px and left == int(left) and top == int(top) else _FILTER_SUPPORT * side / out_px
-        x0, x1 = _with_margin(left, left + side, margin, self._level_sizes[level][0])
-        y0, y1 = _with_margin(top, top + side, margin, self._level_sizes[level][1])
-        image = self._read(level, x0, y0, x1 - x0, y1 - y0)
-        box = (left - x0, top - y0, left - x0 + side, top - y0 + side)
-        return np.asarray(image.resize((out_px, out_px), Image.Resampling.BICUBIC, box=box))
+        x0, y0 = first_px(left), first_px(top)
+        image = self._read(level, x0, y0, last_px(left + side) - x0, last_px(top + side) - y0)
+        return resize(image, left - x0, top - y0, side, out_px)
 
-    def _best_level(self, scale: float) -> int:
+    def best_level(self, scale: float) -> int:
         """The coarsest level that need not be enlarged to reach ``scale`` level-0 pixels a pixel."""
         fitting = [level for level, factor in enumerate(self.level_downsamples) if factor <= scale * UPSAMPLING]
         return max(fitting, key=lambda level: self.level_downsamples[level], default=0)
+
+    def pixels(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """Read pixels of a level as they are.
+
+        Args:
+            level: which.
+            x: left, pixels of that level.
+            y: top, pixels of that level.
+            width: pixels of that level.
+            height: pixels of that level.
+
+        Returns:
+            uint8 (height, width, 3), RGB, white where nothing was scanned. Where a level's downsample is not whole,
+            OpenSlide interpolates what lies between two pixels.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        image = self._read(level, x, y, width, height)
+        return np.frombuffer(image.tobytes("raw", "RGB"), np.uint8).reshape(height, width, 3)  # quicker than asarray
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
         """Read pixels of a level, x and y counted in that level, over white."""
@@ -212,7 +234,7 @@ def _stated(path: Path, properties: Mapping[str, str]) -> Resolution:
 
 def _cells(length: int, scale: float) -> int:
     """How many pixels of ``scale`` cover ``length``; a sliver of rounding does not count."""
-    return max(1, math.ceil(length / scale - 1e-6))
+    return max(1, math.ceil(length / scale - _SLIVER))
 
 
 def _span(start: float, stop: float, limit: int) -> tuple[int, int]:
@@ -221,17 +243,27 @@ def _span(start: float, stop: float, limit: int) -> tuple[int, int]:
     return first, max(first + 1, min(math.ceil(stop), limit))
 
 
-def _with_margin(start: float, stop: float, margin: float, limit: int) -> tuple[int, int]:
-    """Whole pixels from start to stop with a margin for the filter, but none of the void beside the slide for it."""
-    first = max(math.floor(start - margin), min(0, math.floor(start)))
-    last = min(math.ceil(stop + margin), max(limit, math.ceil(stop)))
-    return first, last
+def resize(image: Image.Image, left: float, top: float, side: float, out_px: int) -> NDArray[np.uint8]:
+    """Resample a square of an image with antialiasing: uint8 (out_px, out_px, 3)."""
+    left, top = max(0.0, left), max(0.0, top)  # a sliver may be missing
+    box = (left, top, min(left + side, image.width), min(top + side, image.height))
+    return np.asarray(image.resize((out_px, out_px), Image.Resampling.BICUBIC, box=box))
+
+
+def first_px(start: float) -> int:
+    """The first whole pixel that a stretch touches which begins at ``start``."""
+    return math.floor(start + _SLIVER)
+
+
+def last_px(stop: float) -> int:
+    """The first whole pixel behind a stretch that ends at ``stop``."""
+    return math.ceil(stop - _SLIVER)
 
 
 def _padded(image: Image.Image, right: float, bottom: float) -> Image.Image:
     """Repeat the last pixels where a view's last pixels reach beyond the slide, to ``right`` and ``bottom``."""
-    columns = max(0, math.ceil(right - image.width - 1e-6))
-    rows = max(0, math.ceil(bottom - image.height - 1e-6))
+    columns = max(0, math.ceil(right - image.width - _SLIVER))
+    rows = max(0, math.ceil(bottom - image.height - _SLIVER))
     if not (columns or rows):
         return image
     return Image.fromarray(np.pad(np.asarray(image), ((0, rows), (0, columns), (0, 0)), mode="edge"))
