@@ -128,6 +128,8 @@ class TeacherSettings(Settings):
     """Folds of the cross-fitting, and outer folds whose outcomes a student's guidance must not have seen."""
     repeats: int = Field(3, ge=1, le=50)
     """Repeats of the cross-fitting."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the image branch's matrix products; losses and sums over tiles are never in bf16."""
     seed: int = 0
 
 
@@ -148,6 +150,8 @@ class DistillSettings(Settings):
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
     mixup: Literal["risk", "none"] = "risk"
     """Risk-aware mix-up of bags, or none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products in training; losses and sums over tiles are never in bf16."""
     seed: int = 0
 
 
