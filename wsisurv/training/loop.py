@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from wsisurv.errors import SettingsError
 from wsisurv.formats.atomic import append_jsonl
+from wsisurv.training.checkpoints import Checkpoints, capture, restore
 from wsisurv.workspace import Progress
 
+Precision = Literal["fp32", "bf16"]
 _LINES_A_FIT = 5
 
 
@@ -51,12 +53,14 @@ class Log:
         step: name of the step in each line.
         total: epochs in all fits together.
         progress: told after each epoch.
+        checkpoints: what an interrupted run left behind, and what this one leaves; None for neither.
     """
 
     path: Path
     step: str
     total: int
     progress: Progress
+    checkpoints: Checkpoints | None = None
     _done: int = field(default=0, init=False)
 
     def epoch(self, part: str, epoch: int, epochs: int, loss: float) -> None:
@@ -65,6 +69,11 @@ class Log:
         self.progress(min(self._done, self.total), self.total, part)
         if epoch == epochs or epoch % max(1, epochs // _LINES_A_FIT) == 0:
             self.line(part=part, epoch=epoch, loss=loss)
+
+    def resumed(self, part: str, epoch: int) -> None:
+        """Note that a part goes on after ``epoch`` epochs that an earlier run did."""
+        self._done += epoch
+        self.line(part=part, resumed_after_epoch=epoch)
 
     def line(self, **values: Any) -> None:
         """Write one line of history."""
@@ -80,36 +89,52 @@ def minimise(
     weight_decay: float,
     part: str,
     log: Log,
+    generator: torch.Generator | None = None,
+    precision: Precision = "fp32",
 ) -> None:
     """AdamW over the whole cohort at once, a fixed number of epochs, the rate falling to zero along a cosine.
 
+    A fit that an interrupted run left behind goes on after its last written epoch, to the same weights, bit by bit.
+
     Args:
         model: whose parameters move; left in evaluation mode.
-        loss: gives the loss of one epoch, ().
+        loss: gives the loss of one epoch, (); its random numbers are torch's global ones or the generator's.
         epochs: steps; 0 does nothing.
         learning_rate: at the start.
         weight_decay: AdamW's.
-        part: what is trained, for the history.
-        log: history and progress.
+        part: what is trained, for the history; no two parts of a run have one name.
+        log: history, progress and checkpoints.
+        generator: that the loss draws from.
+        precision: of matrix products and what lies between them; losses are in double precision in either case.
 
     Raises:
         SettingsError: the loss is not finite any more.
+        StorageError: no room for a checkpoint.
     """
     modules = [model] if isinstance(model, nn.Module) else list(model)
     parameters = [parameter for module in modules for parameter in module.parameters()]
+    device = parameters[0].device
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     for module in modules:
         module.train()
-    for epoch in range(epochs):
+    done = 0
+    if log.checkpoints is not None and (state := log.checkpoints.find(part)) is not None:
+        restore(state, modules, optimiser, generator, device)
+        done = state.epoch
+        log.resumed(part, done)
+    for epoch in range(done, epochs):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         optimiser.zero_grad()
-        value = loss()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            value = loss()
         value.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         seen = float(value.detach())
         if not math.isfinite(seen):
             raise SettingsError(f"{part}: the loss became {seen} in epoch {epoch + 1}. Lower --learning-rate.")
+        if log.checkpoints is not None and (epoch + 1 == epochs or log.checkpoints.due()):
+            log.checkpoints.keep(part, capture(epoch + 1, modules, optimiser, generator, device))
         log.epoch(part, epoch + 1, epochs, seen)
     for module in modules:
         module.eval()
