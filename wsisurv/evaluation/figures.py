@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.formats.atomic import replacing
+from wsisurv.evaluation.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.formats.risks import Risk
 from wsisurv.survival.kaplan_meier import logrank
 
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RISK_GROUPS = ("low", "intermediate", "high")
-_COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito
-_LINES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))  # told apart in grey print too
-_NO_DATE: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
-}
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs everywhere
-    "font.size": 10,
-    "svg.hashsalt": "wsisurv",
-    "svg.fonttype": "path",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +71,7 @@ def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool
     """
     rows: dict[str, list[tuple[float, bool]]] = {name: [] for name in RISK_GROUPS}
     for risk in risks:
-        if risk.risk is not None and risk.case_id in follow_up:
+        if risk.log_hazard is not None and risk.case_id in follow_up:
             rows[risk.risk_group].append(follow_up[risk.case_id])
     return {
         name: Group(np.array([time for time, _ in group], float), np.array([event for _, event in group], bool))
@@ -132,25 +118,14 @@ def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, tit
 
     Source: Morris TP et al. BMJ Open 2019;9:e030215 (numbers at risk below the curves, bands, extent).
     """
-    import matplotlib as mpl
-
     if not sum(len(group.time) for group in groups.values()):
         raise MetricError(f"no case in any group ({', '.join(groups) or 'no groups'}): there is no curve to draw")
-    svg = path.with_suffix(".svg")
-    with mpl.rc_context(_STYLE):
-        figure = _draw(groups, time_unit, title)
-        for target, kind in ((path, "png"), (svg, "svg")):
-            with replacing(target) as partial:
-                figure.savefig(partial, format=kind, dpi=150, metadata=_NO_DATE[kind])
-    return path, svg
+    with styled():
+        return save_figure(_draw(groups, time_unit, title), path)
 
 
 def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2 + 0.25 * len(groups)), layout="constrained")
-    FigureCanvasAgg(figure)  # no window, no pyplot, nothing global
+    figure = new_figure(5.8, 4.2 + 0.25 * len(groups))
     curves, table = figure.subplots(2, 1, sharex=True, height_ratios=[10, 0.6 + 0.7 * len(groups)])
     for number, (name, group) in enumerate(groups.items()):
         _curve(curves, number, name, group)
@@ -173,7 +148,7 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
 
 
 def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
-    colour, line = _COLOURS[number % len(_COLOURS)], _LINES[number % len(_LINES)]
+    colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
     label = f"{name}: {int(group.event.sum())} / {len(group.time)}"
     if not len(group.time):
         axes.plot([], [], color=colour, linestyle=line, label=label)

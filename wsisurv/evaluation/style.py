@@ -1,0 +1,58 @@
+"""How all figures look, and how they are written: the same data give the same bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsisurv.formats.atomic import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito
+LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))  # told apart in grey print too
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs everywhere
+    "font.size": 10,
+    "svg.hashsalt": "wsisurv",
+    "svg.fonttype": "path",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the style of all figures inside the block."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, inches: no window, no pyplot, nothing global."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> tuple[Path, Path]:
+    """Write a PNG at ``path`` and an SVG of the same name beside it; gives both.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    svg = path.with_suffix(".svg")
+    for target, kind in ((path, "png"), (svg, "svg")):
+        with replacing(target) as partial:
+            figure.savefig(partial, format=kind, dpi=150, metadata=_NO_DATE[kind])
+    return path, svg

@@ -1,0 +1,62 @@
+"""Is it better to act on a predicted risk than to treat everybody, or nobody? The decision curve."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.follow_up import checked_follow_up, checked_horizons, checked_survival
+from wsisurv.survival.kaplan_meier import kaplan_meier
+
+
+@dataclass(frozen=True)
+class NetBenefit:
+    """Net benefit at each threshold probability; in true positives a case, false ones counted against them.
+
+    Attributes:
+        thresholds: float64 (k,), probability of the event from which one would act.
+        model: float64 (k,), of acting on the model.
+        treat_all: float64 (k,), of acting on everybody; acting on nobody is 0.
+    """
+
+    thresholds: NDArray[np.float64]
+    model: NDArray[np.float64]
+    treat_all: NDArray[np.float64]
+
+
+def net_benefit(
+    *, survival: ArrayLike, horizon: float, thresholds: ArrayLike, time: ArrayLike, event: ArrayLike
+) -> NetBenefit:
+    """Net benefit of acting on cases whose predicted probability of the event by the horizon reaches a threshold.
+
+    With x the cases acted on and S_x their Kaplan-Meier curve, true positives are (1 − S_x(t)) P(x), false ones
+    S_x(t) P(x), and the net benefit is the former less p/(1 − p) of the latter.
+
+    Args:
+        survival: (n,), predicted probability of outliving the horizon.
+        horizon: before the longest follow-up.
+        thresholds: (k,), above 0, below 1.
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+
+    Raises:
+        MetricError: lengths differ, a value is out of range, or nobody is followed beyond the horizon.
+
+    Source: Vickers AJ, Cronin AM, Elkin EB, Gonen M. BMC Medical Informatics and Decision Making 2008;8:53.
+    """
+    data = checked_follow_up(time, event)
+    at = float(checked_horizons([horizon], data)[0])
+    risk = 1 - checked_survival(survival, (len(data.times),))
+    levels = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    if not ((levels > 0) & (levels < 1)).all():
+        raise MetricError(f"thresholds {levels.tolist()}: probabilities above 0 and below 1 are needed")
+    odds = levels / (1 - levels)
+    everybody = kaplan_meier(time=data.times, event=data.events).at(at)
+    model = np.zeros(len(levels))
+    for number, level in enumerate(levels):
+        chosen = risk >= level
+        if chosen.any():
+            alive = float(kaplan_meier(time=data.times[chosen], event=data.events[chosen]).at(at))
+            model[number] = chosen.mean() * ((1 - alive) - alive * odds[number])
+    return NetBenefit(levels, model, (1 - everybody) - everybody * odds)
