@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from wsisurv.errors import SettingsError
 
@@ -47,6 +54,10 @@ class TileSettings(Settings):
     """Level-0 resolution given by the user; overrides the file's, µm per pixel."""
 
 
+_LATER: dict[str, Any] = {"dtype": "float16", "half_scale": False}
+"""Settings of embedding that the first files don't name, and what they were then."""
+
+
 class EmbedSettings(Settings):
     """How tiles become features."""
 
@@ -58,6 +69,16 @@ class EmbedSettings(Settings):
     """Arithmetic of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the rounding."""
     version: int | None = None
     """Version of the columns of ``histomics``; None for a model, or for the present one."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """In which the features are stored."""
+    half_scale: bool = False
+    """Pixels halved by the JPEG decoder itself, where a slide's format allows it: faster, and not quite the same."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later and stands at its default, so that older files are not stale."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
 
     @property
     def random_weights(self) -> bool:
@@ -104,12 +125,19 @@ class CohortSettings(Settings):
     covariates: tuple[str, ...] = ()
 
 
+Aggregator = Literal["mean", "abmil", "transmil"]
+
+
 class TeacherSettings(Settings):
     """How the teacher is trained."""
 
     encoder: str = "histomics"
     """Folder of the features, as ``EmbedSettings.folder``."""
     text_encoder: str = "hashing"
+    teacher: Literal["late", "concat", "cross-attention"] = "late"
+    """Whose risk a student is told: the report's alone, its branches being fused late, or that of a model of both."""
+    aggregator: Aggregator = "abmil"
+    """From tiles to a case, in the image branch."""
     hidden: int = Field(32, ge=2, le=2048)
     """Width of the image branch's hidden layer."""
     epochs: int = Field(60, ge=1, le=10000)
@@ -136,6 +164,26 @@ class TeacherSettings(Settings):
 class DistillSettings(Settings):
     """How the student is distilled."""
 
+    aggregator: Aggregator = "abmil"
+    """From tiles to a case."""
+    loss: Literal["cox", "discrete", "ranking"] = "cox"
+    """Of the outcome."""
+    bins: int = Field(4, ge=2, le=100)
+    """Time bins of the discrete loss and of ``hazard-kl``."""
+    distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = "correlation"
+    """What of the teacher's word the student is to agree with."""
+    filter: Literal["none", "soft", "hard"] = "none"
+    """Turn down (soft) or leave out (hard) the tiles that the teacher found irrelevant."""
+    keep_share: float = Field(0.5, gt=0, le=1)
+    """Share of the tiles that the filter keeps."""
+    merge_duplicates: bool = False
+    """Train on near-duplicate tiles of a case as one tile of their weight."""
+    duplicate_similarity: float = Field(0.9, gt=0, le=1)
+    """Cosine similarity, of features less the case's mean, from which tiles are duplicates."""
+    ema: bool = False
+    """Agree with a moving average of oneself, too."""
+    adjust_for: tuple[str, ...] = ()
+    """Covariates whose risk, fitted in training, is taken as given: the student learns what tiles add to it."""
     hidden: int = Field(32, ge=2, le=2048)
     epochs: int = Field(60, ge=1, le=10000)
     pretrain_epochs: int = Field(60, ge=0, le=10000)
@@ -148,8 +196,8 @@ class DistillSettings(Settings):
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
-    mixup: Literal["risk", "none"] = "risk"
-    """Risk-aware mix-up of bags, or none."""
+    mixup: Literal["risk", "random", "none"] = "risk"
+    """Mix bags of cases of similar risk, of any two, or none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of matrix products in training; losses and sums over tiles are never in bf16."""
     seed: int = 0

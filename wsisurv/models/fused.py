@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsisurv.errors import EncoderMismatchError
+from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.models.student import LIMIT, Ensemble
 from wsisurv.survival.bags import pack
 
@@ -38,10 +38,17 @@ class FusedEnsemble:
 
     Args:
         ensemble: trained students of one width, on any device.
+
+    Raises:
+        FormatError: the members are of several widths, or of shapes that don't fit each other.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._members, self._centres = ensemble.members, ensemble.centres
+        n_features = ensemble.n_features
+        shapes = {(member.embed.weight.shape, member.mean.shape, member.sd.shape) for member in self._members}
+        if shapes != {(self._members[0].embed.weight.shape, (n_features,), (n_features,))}:
+            raise FormatError(f"the model's members don't fit each other (shapes {shapes}). Train it again.")
         with torch.inference_mode():
             means = torch.stack([member.mean for member in self._members]).double()
             sds = torch.stack([member.sd for member in self._members]).double()
@@ -57,6 +64,11 @@ class FusedEnsemble:
             self._centre, self._per_reach = centre.float(), (1 / reach).float()
             self._weight = (torch.cat(weights) * reach).T.float().contiguous()
             self._bias = torch.cat(biases).float()
+
+    @property
+    def n_members(self) -> int:
+        """Number of members."""
+        return len(self._members)
 
     @property
     def n_features(self) -> int:
@@ -82,7 +94,10 @@ class FusedEnsemble:
             state = self._tiles(bag.rows)
             risks, pooled = [], []
             for number, member in enumerate(self._members):
-                case = member.attention.pool(state[:, number].contiguous(), bag)
+                if member.filter is None:
+                    case = member.attention.pool(state[:, number].contiguous(), bag)
+                else:  # which tiles are left, and how far they are turned down, is each member's own
+                    case = member.pooled(member.kept(bag))
                 risks.append(member.log_hazard(member.hazard(case)).double() - self._centres[number])
                 pooled.append(case)
             return CaseStates(torch.cat(risks).cpu().numpy(), torch.cat(pooled).float().cpu().numpy())

@@ -13,7 +13,8 @@ from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.aggregators import make_aggregator
 from wsisurv.models.attention import drop_units
-from wsisurv.survival.bags import Bags, PackedBags, bags_of, in_parts, pack, segment_sum
+from wsisurv.models.filter import TileFilter, n_kept, top_share
+from wsisurv.survival.bags import Bags, PackedBags, bags_of, in_parts, offsets_of, pack, segment_sum
 from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slope
 
 LIMIT = 8.0
@@ -57,35 +58,69 @@ class Student(nn.Module):
         self.aggregator = aggregator
         self.attention = make_aggregator(aggregator, hidden)
         self.hazard = nn.Linear(hidden, n_bins, bias=n_bins > 1)  # a Cox risk has no origin, so it needs no intercept
+        self.filter: TileFilter | None = None
 
     @property
     def exact(self) -> bool:
         """Whether a tile's part in the log hazard is its own; otherwise ``parts`` gives a stand-in."""
         return self.attention.exact and self.hazard.out_features == 1
 
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Features in standard deviations of the training tiles: (n_tiles, n_features) of any floating type."""
+        return ((rows.float() - self.mean) / self.sd).clamp(-LIMIT, LIMIT)
+
     def tiles(self, rows: Tensor) -> Tensor:
-        """Hidden state of tiles: (n_tiles, n_features) of any floating type → (n_tiles, hidden)."""
-        scaled = ((rows.float() - self.mean) / self.sd).clamp(-LIMIT, LIMIT)
-        return torch.relu(self.embed(scaled))
+        """Hidden state of tiles, before a soft filter: (n_tiles, n_features) → (n_tiles, hidden)."""
+        return torch.relu(self.embed(self.scaled(rows)))
+
+    def kept_rows(self, bags: PackedBags) -> Tensor | None:
+        """Numbers of the rows that a hard filter leaves, int64, ascending; None without one: all."""
+        if self.filter is None or not bool(self.filter.hard):
+            return None
+        return top_share(self.filter(self.scaled(bags.rows)), bags.offsets, float(self.filter.keep_share))
+
+    def kept(self, bags: PackedBags) -> PackedBags:
+        """What a hard filter leaves of the bags; all of them without one."""
+        rows = self.kept_rows(bags)
+        if self.filter is None or rows is None:
+            return bags
+        weight = None if bags.weight is None else bags.weight[rows]
+        offsets = offsets_of(n_kept(bags.lengths, float(self.filter.keep_share)))
+        return PackedBags(bags.rows[rows], offsets, weight)
+
+    def states(self, bags: PackedBags) -> Tensor:
+        """Hidden state of tiles as the aggregator sees them, (n_tiles, hidden)."""
+        if self.filter is None:
+            return self.tiles(bags.rows)
+        scaled = self.scaled(bags.rows)
+        return torch.relu(self.embed(scaled)) * self.filter.gain(scaled).detach()
 
     def pooled(self, bags: PackedBags) -> Tensor:
-        """State of cases: (n_bags, hidden)."""
-        state = self.tiles(bags.rows)
+        """State of cases of whose tiles those to be kept are given: (n_bags, hidden)."""
+        state = self.states(bags)
         if self.training and self.dropout:
             state = drop_units(state, bags, self.dropout)
         return self.attention.pool(state, bags)
+
+    def output(self, bags: PackedBags) -> Tensor:
+        """Outputs of cases of whose tiles those to be kept are given: (n_bags, n_bins)."""
+        output: Tensor = self.hazard(self.pooled(bags))
+        return output
 
     def log_hazard(self, output: Tensor) -> Tensor:
         """Log hazard of cases (n_bags,) from the outputs (n_bags, n_bins)."""
         return output.squeeze(1) if output.shape[1] == 1 else discrete_log_hazard(output)
 
     def forward(self, bags: PackedBags) -> Tensor:
-        """Log hazard of cases: (n_bags,)."""
-        return self.log_hazard(self.hazard(self.pooled(bags)))
+        """Log hazard of cases of whose tiles all are given: (n_bags,)."""
+        return self.log_hazard(self.output(self.kept(bags)))
 
     def parts(self, bags: PackedBags) -> "TileParts":
-        """What each tile is of its case: Σ share · log hazard over a bag is the case's log hazard."""
-        pooled = self.attention.parts(self.tiles(bags.rows), bags)
+        """What each tile is of its case, of whose tiles those to be kept are given.
+
+        Σ share · log hazard over a bag is the case's log hazard.
+        """
+        pooled = self.attention.parts(self.states(bags), bags)
         share, output = pooled.share.double(), self.hazard(pooled.value).double()
         if output.shape[1] == 1:
             return TileParts(share, output.squeeze(1))
@@ -116,12 +151,15 @@ class TileScores:
     Attributes:
         attention: float64 (n_tiles,), share of the attention; sums to 1 over a bag.
         contribution: float64 (n_tiles,), share of the log hazard; sums to the bag's log hazard.
+        kept: float64 (n_tiles,), 0 to 1, what the students' filters kept of each tile: left out or not, or how far
+            turned down, mean over members; None for students without a filter.
         exact: whether a contribution is the tile's own. With ``transmil`` or discrete hazards it is a stand-in: what
             the model's last layers took from the tile, which depends on the tiles beside it.
     """
 
     attention: NDArray[np.float64]
     contribution: NDArray[np.float64]
+    kept: NDArray[np.float64] | None = None
     exact: bool = True
 
 
@@ -176,13 +214,22 @@ class Ensemble:
         With attention z = Σ a_t h_t and log hazard z · w − centre, a tile contributes a_t (h_t · w − centre).
         """
         bags = self._packed(features)
-        attention, contribution = np.zeros(len(features)), np.zeros(len(features))
+        attention, contribution, kept = np.zeros(len(features)), np.zeros(len(features)), np.zeros(len(features))
         with torch.inference_mode():
             for member, centre in zip(self.members, self.centres, strict=True):
-                parts = member.parts(bags)
-                attention += parts.share.cpu().numpy() / len(self.members)
-                contribution += (parts.share * (parts.log_hazard - centre)).cpu().numpy() / len(self.members)
-        return TileScores(attention, contribution, all(member.exact for member in self.members))
+                left = member.kept(bags)
+                found = member.kept_rows(bags)
+                rows = slice(None) if found is None else found.cpu().numpy()
+                parts = member.parts(left)
+                attention[rows] += parts.share.cpu().numpy() / len(self.members)
+                contribution[rows] += (parts.share * (parts.log_hazard - centre)).cpu().numpy() / len(self.members)
+                if member.filter is not None:
+                    gain = member.filter.gain(member.scaled(left.rows)).squeeze(1)
+                    kept[rows] += gain.double().cpu().numpy() / len(self.members)
+        filtered = any(member.filter is not None for member in self.members)
+        return TileScores(
+            attention, contribution, kept if filtered else None, all(member.exact for member in self.members)
+        )
 
     def _packed(self, features: NDArray[np.floating]) -> PackedBags:
         if features.ndim != 2 or features.shape[1] != self.n_features:
@@ -229,6 +276,9 @@ def load_ensemble(arrays: Mapping[str, NDArray[Any]], prefix: str = "", *, devic
             hidden, n_features = state["embed.weight"].shape
             n_bins = len(state["hazard.weight"])
             student = Student(n_features, hidden, 0.0, state["mean"], state["sd"], aggregator, n_bins)
+            if "filter.hard" in state:
+                hard, share = bool(state["filter.hard"]), float(state["filter.keep_share"])
+                student.filter = TileFilter(n_features, hard=hard, keep_share=share)
             student.load_state_dict(state)
             members.append((student.to(device), float(centres[number])))
     except (KeyError, ValueError, RuntimeError) as error:

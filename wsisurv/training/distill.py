@@ -156,7 +156,7 @@ def _train(
     progress: Progress,
 ) -> tuple[CrossFitted, CrossFitted]:
     """Plain and guided students; member j is trained without fold j mod n_folds in both."""
-    recipe = Recipe(**settings.model_dump(exclude={"members", "seed"}))
+    recipe = Recipe(**settings.model_dump(exclude={"members", "seed", "merge_duplicates", "duplicate_similarity"}))
     n_folds = len(guidance.gate_without)
     folds = [member % n_folds for member in range(settings.members)]
     targets = [_target(guidance, fold) for fold in folds]

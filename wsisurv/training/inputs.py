@@ -43,6 +43,8 @@ class TrainingCases:
         tile_settings: what made the tiles (JSON object).
         inputs: fingerprints of cohort, features and statements, for the headers of what is made from them.
         warnings: what a person should know.
+        clinical: the cases as the cohort has them, with their covariates.
+        merged: the bags with near-duplicate tiles merged, to train on; None trains on ``bags``.
     """
 
     case_ids: tuple[str, ...]
@@ -58,6 +60,8 @@ class TrainingCases:
     tile_settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     warnings: tuple[str, ...]
+    clinical: tuple[Case, ...] = ()
+    merged: Bags | None = None
 
     @property
     def has_report(self) -> NDArray[np.bool_]:
@@ -128,6 +132,7 @@ def read_training_cases(
             "statements": read.fingerprint,
         },
         warnings=tuple(warnings),
+        clinical=tuple(cases),
     )
 
 

@@ -1,7 +1,7 @@
 """Steps 2 to 4 of the method: one student, with or without the teacher's guidance."""
 
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -10,43 +10,24 @@ from torch import Tensor, nn
 
 from wsisurv.models.student import Student
 from wsisurv.models.teacher import fit_text_scaling
-from wsisurv.survival.bags import Bags, in_parts, row_moments, sample_rows
-from wsisurv.survival.losses import correlation_loss, cox_loss
+from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sample_rows
+from wsisurv.survival.distillation import attention_kl
+from wsisurv.survival.losses import correlation_loss
 from wsisurv.survival.mixup import mix, similar_partners
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
+from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded
+from wsisurv.training.objectives import FollowUp, Told, agreement_loss, follow_up_of, outcome_loss, told_by
+from wsisurv.training.recipe import Recipe, Target
+
+__all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
 
 _PARTNER_RANKS = 10
 _SCALING_TILES = 512
 """Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one student is trained; the fields are those of the settings."""
-
-    hidden: int
-    epochs: int
-    pretrain_epochs: int
-    learning_rate: float
-    weight_decay: float
-    dropout: float
-    tiles_per_bag: int
-    mixup: Literal["risk", "none"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the teacher says to one student.
-
-    Attributes:
-        risk: τ, float64 (n_cases,) of the whole cohort, NaN where there is none.
-        gate: α, its weight, above 0.
-    """
-
-    risk: NDArray[np.float64]
-    gate: float
+_MOMENTUM = 0.9
+"""Of the moving average that a student agrees with under ``--ema``."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +39,37 @@ class TrainedStudent:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """The training cases of one student; follow-up on the device, bags loaded to it part by part."""
+class _Course:
+    """What the steps of one student's training share.
+
+    Attributes:
+        bags: of the training cases, loaded to the device part by part.
+        follow_up: of the same cases, on the device.
+        told: the teacher's word; None trains the plain student.
+        relevance: the teacher's relevance by row of the features' table, float32 on the CPU; None where not needed.
+        recipe: how.
+        generator: of tiles and partners drawn.
+        part: what is trained, for the history.
+        log: history and progress.
+    """
 
     bags: Bags
-    time: Tensor
-    event: Tensor
+    follow_up: FollowUp
+    told: Told | None
+    relevance: Tensor | None
+    recipe: Recipe
+    generator: torch.Generator
+    part: str
+    log: Log
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student is."""
+        return self.follow_up.time.device
+
+    def draw(self) -> Bags:
+        """Random tiles of each case, as many as a step asks for."""
+        return sample_rows(self.bags, self.recipe.tiles_per_bag, self.generator)
 
 
 def train_student(
@@ -91,45 +97,50 @@ def train_student(
 
     Source: docs/method.md, steps 2 to 4.
     """
-    bags = cases.bags.on(device).select(torch.from_numpy(train))
-    batch = _Batch(
-        bags, torch.from_numpy(cases.time[train]).to(device), torch.from_numpy(cases.event[train]).to(device)
-    )
+    chosen = torch.from_numpy(train)
+    whole = cases.bags.on(device).select(chosen)
+    bags = whole if cases.merged is None else cases.merged.on(device).select(chosen)
+    follow_up = follow_up_of(cases, train, recipe, device)
+    told = told_by(target, train, follow_up, recipe)
+    relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
     with seeded(seed, device) as generator:
+        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
         moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
-        student = Student(bags.n_features, recipe.hidden, recipe.dropout, moments.mean, moments.sd).to(device)
+        student = Student(
+            bags.n_features,
+            recipe.hidden,
+            recipe.dropout,
+            moments.mean,
+            moments.sd,
+            recipe.aggregator,
+            follow_up.n_bins if recipe.loss == "discrete" else 1,
+        ).to(device)
+        if target is not None and relevance is not None and recipe.filter != "none":
+            learn_filter(student, bags, relevance, recipe, generator, f"{part}, filter", log)
+            course = _Course(filter_bags(student, bags), follow_up, told, relevance, recipe, generator, part, log)
         if target is not None and recipe.pretrain_epochs:
-            _learn_reports(student, cases, train, batch, recipe, generator, part, log)
-        _learn_outcome(student, batch, recipe, target, train, generator, part, log)
+            _learn_reports(student, cases, train, course)
+        _learn_outcome(student, course)
     with torch.inference_mode():
-        centre = float(in_parts(student, bags).double().mean())
+        centre = float(in_parts(student, whole).double().mean())
     return TrainedStudent(student.cpu(), centre)
 
 
-def _learn_reports(
-    student: Student,
-    cases: TrainingCases,
-    train: NDArray[np.int64],
-    batch: _Batch,
-    recipe: Recipe,
-    generator: torch.Generator,
-    part: str,
-    log: Log,
-) -> None:
+def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
     """Step 2: predict the mean of the report's statements from the tiles; no outcome is used."""
+    recipe = course.recipe
     reports = {row: cases.statements[case] for row, case in enumerate(train) if cases.statements[case] is not None}
     statements = [vectors for vectors in reports.values() if vectors is not None]
     scaling = fit_text_scaling(np.concatenate(statements), TEXT_DIMENSIONS)
     means = np.stack([scaling(vectors).mean(0) for vectors in statements])
     means = means - means.mean(0)
     spread = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
-    wanted = torch.from_numpy(means / (spread if spread > 1e-6 else 1.0)).float()
-    wanted = wanted.to(batch.time.device)
-    bags = batch.bags.select(torch.tensor(list(reports)))
-    head = nn.Linear(recipe.hidden, wanted.shape[1]).to(wanted.device)
+    wanted = torch.from_numpy(means / (spread if spread > 1e-6 else 1.0)).float().to(course.device)
+    bags = course.bags.select(torch.tensor(list(reports)))
+    head = nn.Linear(recipe.hidden, wanted.shape[1]).to(course.device)
 
     def loss() -> Tensor:
-        predicted = head(in_parts(student.pooled, sample_rows(bags, recipe.tiles_per_bag, generator)))
+        predicted = head(in_parts(student.pooled, sample_rows(bags, recipe.tiles_per_bag, course.generator)))
         return torch.nn.functional.mse_loss(predicted, wanted)
 
     minimise(
@@ -138,61 +149,84 @@ def _learn_reports(
         epochs=recipe.pretrain_epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        part=f"{part}, reports",
-        log=log,
+        part=f"{course.part}, reports",
+        log=course.log,
+        generator=course.generator,
+        precision=recipe.precision,
     )
 
 
-def _learn_outcome(
-    student: Student,
-    batch: _Batch,
-    recipe: Recipe,
-    target: Target | None,
-    train: NDArray[np.int64],
-    generator: torch.Generator,
-    part: str,
-    log: Log,
-) -> None:
-    """Steps 3 and 4: L = Cox(r) + α (1 − Pearson(r, τ)), the same over mixed bags where asked."""
-    told = np.flatnonzero(np.isfinite(target.risk[train])) if target is not None else np.array([], dtype=np.int64)
-    if target is None or len(told) < 2:
-        told_rows, tau, alpha = torch.tensor([], dtype=torch.long), torch.tensor([]), 0.0
-    else:
-        told_rows, tau, alpha = torch.from_numpy(told), torch.from_numpy(target.risk[train][told]), target.gate
-    rows_here, tau_here = told_rows.to(batch.time.device), tau.to(batch.time.device)
+def _learn_outcome(student: Student, course: _Course) -> None:
+    """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked."""
+    recipe, told = course.recipe, course.told
+    average = deepcopy(student).requires_grad_(False) if recipe.ema else None
 
     def loss() -> Tensor:
-        bags = sample_rows(batch.bags, recipe.tiles_per_bag, generator)
-        risk = in_parts(student, bags)
-        value = cox_loss(log_hazard=risk, time=batch.time, event=batch.event)
-        if alpha:
-            value = value + alpha * correlation_loss(risk[rows_here], tau_here)
-            if recipe.mixup == "risk":
-                value = (value + mixed_loss(bags)) / 2
+        bags = course.draw()
+        output = in_parts(student.output, bags)
+        log_hazard = student.log_hazard(output)
+        value = outcome_loss(recipe, output, course.follow_up)
+        if told is not None:
+            value = value + told.gate * _agreement(student, course, told, bags, output, log_hazard)
+            if recipe.mixup != "none":
+                value = (value + _mixed_loss(student, course, told, bags)) / 2
+        if average is not None:
+            value = value + _own_agreement(student, average, course, log_hazard)
         return value
 
-    def mixed_loss(bags: Bags) -> Tensor:
-        partners = similar_partners(tau, _PARTNER_RANKS, generator)
-        mixed = mix(bags, told_rows, told_rows[partners], generator)
-        both = torch.cat([mixed.first, mixed.second]).to(batch.time.device)
-        share = mixed.share.to(batch.time.device)
-        risk = in_parts(student, mixed.bags)
-        cox = cox_loss(
-            log_hazard=torch.cat([risk, risk]),
-            time=batch.time[both],
-            event=batch.event[both],
-            weight=torch.cat([share, 1 - share]),
-        )
-        return cox + alpha * correlation_loss(
-            risk, share * tau_here + (1 - share) * tau_here[partners.to(share.device)]
-        )
-
     minimise(
-        student,
+        student if average is None else [student, average],
         loss,
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        part=part,
-        log=log,
+        part=course.part,
+        log=course.log,
+        generator=course.generator,
+        precision=recipe.precision,
     )
+
+
+def _agreement(student: Student, course: _Course, told: Told, bags: Bags, output: Tensor, log_hazard: Tensor) -> Tensor:
+    """``--distill``: of risk over cases with a report, or of attention over the tiles of all cases."""
+    if course.recipe.distill == "attention-kl" and course.relevance is not None:
+        share = in_parts(lambda packed: student.parts(packed).share, bags)
+        relevance = course.relevance[bags.index].to(course.device)
+        if bags.weight is not None:
+            relevance = relevance * bags.weight.to(course.device)
+        return attention_kl(teacher=relevance, student=share, bags=_segments(share, bags))
+    rows = told.rows.to(course.device)
+    return agreement_loss(course.recipe, told, output[rows], log_hazard[rows], told.risk, course.follow_up.take(rows))
+
+
+def _mixed_loss(student: Student, course: _Course, told: Told, bags: Bags) -> Tensor:
+    """Step 4, ``--mixup``: outcome and agreement over bags mixed of two cases with reports."""
+    near = _PARTNER_RANKS if course.recipe.mixup == "risk" else len(told.rows)
+    partners = similar_partners(told.risk, near, course.generator)
+    mixed = mix(bags, told.rows, told.rows[partners], course.generator)
+    both = torch.cat([mixed.first, mixed.second]).to(course.device)
+    share = mixed.share.to(course.device)
+    output = in_parts(student.output, mixed.bags)
+    outcome = outcome_loss(
+        course.recipe, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
+    )
+    risk = mixed.share * told.risk + (1 - mixed.share) * told.risk[partners]
+    return outcome + told.gate * agreement_loss(course.recipe, told, output, student.log_hazard(output), risk, None)
+
+
+def _own_agreement(student: Student, average: Student, course: _Course, log_hazard: Tensor) -> Tensor:
+    """``--ema``: 1 − correlation with what a moving average of oneself says of other tiles of the same cases.
+
+    Source: Tarvainen and Valpola 2017 (mean teacher).
+    """
+    with torch.no_grad():
+        for own, new in zip(average.parameters(), student.parameters(), strict=True):
+            own.lerp_(new, 1 - _MOMENTUM)
+        said = average.log_hazard(in_parts(average.output, course.draw()))
+    return correlation_loss(log_hazard, said)
+
+
+def _segments(rows: Tensor, bags: Bags) -> PackedBags:
+    """Values a row with the bounds of the bags that they are of."""
+    weight = None if bags.weight is None else bags.weight.to(rows.device)
+    return PackedBags(rows, bags.offsets.to(rows.device), weight)
