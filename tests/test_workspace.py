@@ -190,7 +190,12 @@ def test_several_jobs_in_hand_at_once_are_claimed_here_and_ended_in_another_thre
 
 def test_a_run_that_is_broken_off_lets_go_of_what_it_claimed(workspace):
     jobs = make_jobs(workspace, "a")
-    with pytest.raises(KeyboardInterrupt), JobRun(workspace, "test", jobs) as run:
-        assert run.claim(jobs[0])
-        raise KeyboardInterrupt
+
+    def break_off() -> None:
+        with JobRun(workspace, "test", jobs) as run:
+            assert run.claim(jobs[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
     assert run_jobs(workspace, "test", jobs, write).done == ["a"]

@@ -18,7 +18,8 @@
     ├ BackendError               a program or file that wsisurv relies on
     │  ├ OllamaUnavailableError  no server answers, or it fails
     │  ├ ModelNotPulledError     the server has no such model
-    │  └ WeightsError            encoder weights missing or of another shape
+    │  ├ WeightsError            encoder weights missing or of another shape
+    │  └ DeviceError             an accelerator without room for the work, or its process came to an end
     └ MetricError                a figure that the data can't give (no comparable pairs, no events)
 
 A message says what was seen, in which file or row, and what to do next. Anything else that
@@ -100,6 +101,10 @@ class ModelNotPulledError(BackendError):
 
 class WeightsError(BackendError):
     """Encoder weights are missing or don't fit the architecture."""
+
+
+class DeviceError(BackendError):
+    """An accelerator has no room for the work, or the process on it came to an end."""
 
 
 class MetricError(WsisurvError):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from wsisurv.embedding import encoders, weights
-from wsisurv.embedding.encoders import Transform, build_encoder, choose_device, make_architecture, pool
+from wsisurv.embedding.encoders import build_encoder, make_architecture
+from wsisurv.embedding.network import Transform, choose_device, pool
 from wsisurv.embedding.step import resolve_settings
 from wsisurv.embedding.table import ENCODERS, EncoderSpec
 from wsisurv.errors import SettingsError, WeightsError
@@ -275,7 +276,9 @@ def test_weights_in_the_hubs_cache_are_used_without_a_network(
     config = {"input_size": [3, 224, 224], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "num_classes": 0}
     text = {"architecture": spec.architecture, "num_classes": 0, "global_pool": "token", "pretrained_cfg": config}
     (snapshot / "config.json").write_text(json.dumps(text))
-    seen = build_encoder(resolve_settings("kaiko-s16"), device="cpu").encode(tiles[:2], 0.5)
+    encoder = build_encoder(resolve_settings("kaiko-s16"), device="cpu")
+    assert encoder.making.weights == f"hub:{spec.hub_id}@{snapshot.name}"
+    seen = encoder.encode(tiles[:2], 0.5)
     transform = Transform(224, 224, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     with torch.inference_mode():
         expected = model(transform(torch.from_numpy(tiles[:2])))[:, 0]
@@ -294,7 +297,7 @@ def test_each_row_is_asked_of_the_hub_as_its_card_says(spec: EncoderSpec, monkey
     real = timm.create_model
     monkeypatch.setattr(encoders.timm, "create_model", create)
     monkeypatch.setattr(weights.HfApi, "auth_check", lambda *_: None)
-    monkeypatch.setattr(encoders, "ModelEncoder", lambda *arguments: arguments)
+    monkeypatch.setattr(encoders, "ModelEncoder", lambda *arguments, **_: arguments)
     build_encoder(resolve_settings(spec.name), device="cpu")
     assert asked["source"] == f"hf-hub:{spec.hub_id}"
     assert asked["pretrained"] is True

@@ -1,66 +1,32 @@
 """The step: what is written, kept, refused and left after an interruption."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.embedding import step
+from wsisurv.embedding import task
 from wsisurv.embedding.histomics import COLUMNS, histomics
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import InputError, SettingsError, StaleError
 from wsisurv.formats.features import read_features
-from wsisurv.formats.header import make_header
+from wsisurv.formats.header import make_header, read_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
 from wsisurv.settings import EmbedSettings, TileSettings
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.reader import read_tiles as read_pixels
-from wsisurv.units import SlideId
 from wsisurv.workspace import Workspace, read_failures
 
 AddSlide = Callable[..., Tiles]
+UseEncoder = Callable[..., Any]
 HISTOMICS = EmbedSettings()
 TINY = EmbedSettings(encoder="timm:test_vit", weights="random")
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "ws")
-
-
-@pytest.fixture
-def add_slide(workspace: Workspace, tmp_path: Path, make_slide: Callable[..., Path]) -> AddSlide:
-    """``add_slide(id, n_tiles=6, tile_px=64, tile_mpp=0.5, mpp=0.5)``: a slide with tiles laid over its middle."""
-
-    def add(
-        slide_id: str, n_tiles: int = 6, tile_px: int = 64, tile_mpp: float = 0.5, mpp: float | None = 0.5
-    ) -> Tiles:
-        path = make_slide(tmp_path / "slides" / f"{slide_id}.tif", (400, 300), mpp=mpp)
-        settings = TileSettings(tile_px=tile_px, tile_mpp=tile_mpp, slide_mpp=0.5 if mpp is None else None)
-        step_px = np.arange(n_tiles)
-        tiles = Tiles(
-            slide_id=SlideId(slide_id),
-            slide_path=path,
-            coords=np.stack([100 + 64 * (step_px % 3), 80 + 64 * (step_px // 3)], axis=1).astype(np.int64),
-            tissue=np.ones(n_tiles, np.float32),
-            mpp=0.5,
-            tile_mpp=tile_mpp,
-            tile_px=tile_px,
-            tile_level0_px=tile_px * tile_mpp / 0.5,
-            overlap_px=0,
-            level0_width=400,
-            level0_height=300,
-        )
-        write_tiles(workspace.tiles(slide_id), tiles, make_header(FORMAT, settings, {"slide": slide_id}))
-        return tiles
-
-    return add
 
 
 def files(workspace: Workspace) -> list[str]:
@@ -125,39 +91,28 @@ def test_other_settings_make_features_stale_before_weights_are_sought(
 ) -> None:
     add_slide("a")
     embed(workspace, TINY, device="cpu")
-    monkeypatch.setattr(step, "_build", lambda *_: pytest.fail("built the encoder"))
+    monkeypatch.setattr(task, "build", lambda *_: pytest.fail("built the encoder"))
     with pytest.raises(StaleError, match="precision: fp32 → fp16"):
         embed(workspace, TINY.model_copy(update={"precision": "fp16"}), device="cpu")
     assert embed(workspace, TINY, device="cpu").kept == ["a"]
 
 
-class _Interrupted:
-    name, n_features, names = "histomics", 2, ()
-
-    def __init__(self, error: BaseException) -> None:
-        self.error, self.calls, self.closed = error, 0, False
-
-    def encode(self, tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
-        self.calls += 1
-        if self.calls == 2:
-            raise self.error
-        return np.full((len(tiles), 2), tile_mpp, np.float32)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def test_an_interrupted_run_leaves_nothing_half_made_and_goes_on_later(
-    workspace: Workspace, add_slide: AddSlide, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_slide("a")
-    encoder = _Interrupted(KeyboardInterrupt())
-    with monkeypatch.context() as patch:
-        patch.setattr(step, "_build", lambda *_: encoder)
-        with pytest.raises(KeyboardInterrupt):
-            embed(workspace, HISTOMICS, batch_size=2)
+
+    def features(tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
+        if len(encoder.batches) == 2:
+            raise KeyboardInterrupt
+        return np.full((len(tiles), 2), tile_mpp, np.float32)
+
+    encoder = use_encoder(features)
+    with pytest.raises(KeyboardInterrupt):
+        embed(workspace, HISTOMICS, batch_size=2)
     assert encoder.closed
     assert files(workspace) == []
+    monkeypatch.undo()
     assert embed(workspace, HISTOMICS).done == ["a"]
     assert files(workspace) == ["a.h5"]
 
@@ -209,9 +164,9 @@ def test_nothing_tiled_names_the_command(workspace: Workspace) -> None:
 
 
 def test_tiles_that_an_encoder_was_not_trained_on_are_refused_with_the_right_command(
-    workspace: Workspace, add_slide: AddSlide, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder
 ) -> None:
-    monkeypatch.setattr(step, "_build", lambda *_: _Interrupted(ValueError()))
+    use_encoder(lambda tiles, _: np.zeros((len(tiles), 2)))
     add_slide("a", tile_px=224, tile_mpp=1.0)
     uni = resolve_settings("uni", random_weights=True)
     with pytest.raises(SettingsError, match=r"224 px at 1 µm/px.*--tile-px 224 --tile-mpp 0\.5"):
@@ -221,6 +176,8 @@ def test_tiles_that_an_encoder_was_not_trained_on_are_refused_with_the_right_com
     summary = embed(workspace, uni, allow_mismatch=True)
     assert summary.done == ["a"]
     assert "embedded all the same" in summary.notes[0]
+    mismatch = read_features(workspace.features(uni.folder, "a"))[0].making.mismatch
+    assert "224 px at 1 µm/px" in mismatch
     assert embed(workspace, resolve_settings("kaiko-s16", random_weights=True)).done == ["a"]
 
 
@@ -237,25 +194,50 @@ def test_columns_of_another_version_are_not_made(workspace: Workspace, add_slide
         embed(workspace, EmbedSettings(version=99))
 
 
-@pytest.mark.parametrize("value", [np.nan, 1e6])
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "nan, no finite number"), (1e6, "float16 can't hold.*--dtype")])
 def test_what_float16_cannot_hold_is_a_failure_of_the_slide(
-    workspace: Workspace, add_slide: AddSlide, monkeypatch: pytest.MonkeyPatch, value: float
+    workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, value: float, words: str
 ) -> None:
-    class Broken(_Interrupted):
-        def encode(self, tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
-            return np.full((len(tiles), 2), value + tile_mpp, np.float32)
-
-    monkeypatch.setattr(step, "_build", lambda *_: Broken(ValueError()))
-    add_slide("a")
-    assert "float16" in embed(workspace, HISTOMICS).failed[0].message
+    tiles = add_slide("a")
+    use_encoder(lambda tiles, _: np.where(np.arange(2 * len(tiles)).reshape(-1, 2) == 5, value, 1.0))
+    [failure] = embed(workspace, HISTOMICS).failed
+    assert re.search(f"feature 1 of tile 2 is .*{words}", failure.message)
+    assert str(tiles.slide_path) in failure.message
     assert files(workspace) == []
+
+
+def test_float32_holds_it(workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder) -> None:
+    add_slide("a")
+    use_encoder(lambda tiles, _: np.full((len(tiles), 2), 1e6 + 1))
+    settings = resolve_settings(dtype="float32")
+    assert embed(workspace, settings).done == ["a"]
+    features, _ = read_features(workspace.features(settings.folder, "a"))
+    assert features.values.dtype == np.float32
+    assert (features.values == 1e6 + 1).all()
+    with pytest.raises(StaleError, match="dtype: float32 → None"):
+        embed(workspace, resolve_settings())
 
 
 def test_progress_tells_slides_and_tiles(workspace: Workspace, add_slide: AddSlide) -> None:
     add_slide("a")
     told: list[Any] = []
     embed(workspace, HISTOMICS, batch_size=4, progress=lambda *event: told.append(event))
-    assert told == [(0, 1, "a"), (0, 1, "a (4/6 tiles)"), (0, 1, "a (6/6 tiles)"), (1, 1, "")]
+    assert told[0] == (0, 1, "")
+    assert told[-1] == (1, 1, "")
+    assert [what for _, _, what in told[1:-1]] == ["a (4/6 tiles)", "a (6/6 tiles)"]
+
+
+def test_the_file_says_how_it_was_made(workspace: Workspace, add_slide: AddSlide) -> None:
+    add_slide("a")
+    embed(workspace, TINY, device="cpu")
+    making = read_features(workspace.features(TINY.folder, "a"))[0].making
+    assert making.weights == "random"
+    assert making.transform["resize_px"] == making.transform["input_px"] == 160
+    assert (making.precision, making.mismatch) == ("fp32", "")
+    assert making.device.startswith("cpu")
+    assert making.decoder in {"openslide", "jpeg"}
+    assert making.tiles_fingerprint == read_header(workspace.tiles("a"), FORMAT, "").fingerprint
+    assert set(making.versions) >= {"wsisurv", "torch", "timm", "openslide-python", "imagecodecs"}
 
 
 def test_histomics_wants_no_torch() -> None:

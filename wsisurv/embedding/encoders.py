@@ -5,133 +5,25 @@ The only module that imports timm.
 
 import difflib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import timm
 import torch
-from numpy.typing import NDArray
 from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
 from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch.nn.functional import interpolate
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
-from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, Colour, EncoderSpec, Pooling, find_spec
-from wsisurv.embedding.weights import explain_hub, fetch_file, load_strictly, read_weights
+from wsisurv.embedding.network import ModelEncoder, Transform, choose_device, pool
+from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
+from wsisurv.embedding.weights import explain_hub, fetch_file, hub_revision, load_strictly, read_weights
 from wsisurv.errors import SettingsError, WeightsError
 from wsisurv.settings import EmbedSettings, file_sha256
 
-_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _RANDOM_SEED = 0
 M = TypeVar("M", bound=torch.nn.Module)
-
-
-@dataclass(frozen=True)
-class Transform:
-    """From the pixels of a tile to what a model wants.
-
-    Attributes:
-        resize_px: side that a tile is resampled to, where it has another.
-        input_px: side of the centre that the model sees.
-        mean: subtracted, in 0 to 1.
-        std: divided by.
-        interpolation: of the resampling, ``bicubic`` or ``bilinear``, antialiased.
-    """
-
-    resize_px: int
-    input_px: int
-    mean: Colour
-    std: Colour
-    interpolation: str = "bicubic"
-
-    def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Normalised float32 (n, 3, input_px, input_px) of uint8 (n, side, side, 3), on the tiles' device."""
-        pixels = tiles.permute(0, 3, 1, 2).float()
-        if pixels.shape[-1] != self.resize_px:
-            size = (self.resize_px, self.resize_px)
-            pixels = interpolate(pixels, size, mode=self.interpolation, antialias=True, align_corners=False)
-            pixels = pixels.round().clamp(0, 255)  # as an image of bytes, which models are trained on
-        start = (self.resize_px - self.input_px) // 2
-        pixels = pixels[..., start : start + self.input_px, start : start + self.input_px]
-        mean = torch.tensor(self.mean, device=tiles.device).view(3, 1, 1) * 255
-        std = torch.tensor(self.std, device=tiles.device).view(3, 1, 1) * 255
-        return (pixels - mean) / std
-
-
-def pool(tokens: torch.Tensor, pooling: Pooling, n_prefix: int) -> torch.Tensor:
-    """One vector a tile from a transformer's tokens.
-
-    Args:
-        tokens: (n_tiles, n_prefix + n_patches, width); the class token first, then registers, then patches.
-        pooling: ``class`` or ``class+mean``.
-        n_prefix: the class token and the registers.
-
-    Returns:
-        (n_tiles, width), or (n_tiles, 2 · width) for ``class+mean``.
-    """
-    first = tokens[:, 0]
-    return first if pooling == "class" else torch.cat([first, tokens[:, n_prefix:].mean(dim=1)], dim=-1)
-
-
-class ModelEncoder:
-    """A network, its transform and its pooling, on one device."""
-
-    names: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        name: str,
-        model: torch.nn.Module,
-        transform: Transform,
-        pooled: Callable[[torch.Tensor], torch.Tensor],
-        n_features: int,
-        device: torch.device,
-        precision: str,
-    ) -> None:
-        self.name, self.n_features = name, n_features
-        self._model = model.eval().requires_grad_(False).to(device)
-        self._transform, self._pooled, self._device = transform, pooled, device
-        # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
-        self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
-
-    def _arithmetic(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._dtype is None else torch.autocast(self._device.type, self._dtype)
-
-    def encode(self, tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
-        """Features float32 (n_tiles, n_features); bytes travel to the device and are normalised there."""
-        del tile_mpp  # checked before; a network sees pixels
-        with torch.inference_mode(), self._arithmetic():
-            pixels = self._transform(torch.from_numpy(tiles).to(self._device))
-            features: NDArray[np.float32] = self._pooled(self._model(pixels)).float().cpu().numpy()
-        return features
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else Apple's, else the CPU.
-
-    Raises:
-        SettingsError: torch knows no such device, or there is none here.
-    """
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingsError(
-            f"--device {wanted}: {str(error).splitlines()[0]}. Use auto, cpu, cuda, cuda:1 or mps."
-        ) from error
-    return device
 
 
 def hub_id_of(encoder: str) -> str:
@@ -171,7 +63,12 @@ def timm_name(encoder: str) -> str:
 
 
 def build_encoder(
-    settings: EmbedSettings, weights_file: Path | None = None, device: str = "auto", workers: int = 1
+    settings: EmbedSettings,
+    weights_file: Path | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    *,
+    compiled: bool = False,
 ) -> Encoder:
     """Build the encoder that ``settings`` name, with their weights.
 
@@ -180,6 +77,7 @@ def build_encoder(
         weights_file: the file of weights, where ``settings.weights`` is a sha256.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads of histomics.
+        compiled: compile the network first, which takes minutes and pays off over many slides.
 
     Raises:
         SettingsError: no such encoder or device.
@@ -191,8 +89,12 @@ def build_encoder(
     target = choose_device(device)
     check_weights_file(settings, weights_file)
     if spec is not None:
-        return _build_published(spec, settings, weights_file, target)
-    return _build_timm(settings, weights_file, target)
+        encoder = _build_published(spec, settings, weights_file, target)
+    else:
+        encoder = _build_timm(settings, weights_file, target)
+    if compiled:
+        encoder.compile()
+    return encoder
 
 
 def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> None:
@@ -235,7 +137,7 @@ def _create_from_hub(spec: EncoderSpec) -> VisionTransformer:
 
 def _build_published(
     spec: EncoderSpec, settings: EmbedSettings, weights_file: Path | None, device: torch.device
-) -> Encoder:
+) -> ModelEncoder:
     mean, std = spec.mean, spec.std
     if settings.random_weights:
         model = _random(lambda: make_architecture(spec))
@@ -262,10 +164,11 @@ def _build_published(
         spec.n_features,
         device,
         settings.precision,
+        weights=_weights(settings, spec.hub_id, spec.weights_file),
     )
 
 
-def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torch.device) -> Encoder:
+def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torch.device) -> ModelEncoder:
     name = timm_name(settings.encoder)
     if settings.random_weights:
         model = _random(lambda: timm.create_model(name, pretrained=False, num_classes=0))
@@ -283,7 +186,23 @@ def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torc
         shape = model.eval()(torch.zeros(1, 3, side, side)).shape
     if len(shape) != 2:
         raise SettingsError(f"{settings.encoder}: gives {tuple(shape)} a tile, not one vector. Choose another model.")
-    return ModelEncoder(settings.encoder, model, transform, lambda out: out, shape[1], device, settings.precision)
+    return ModelEncoder(
+        settings.encoder,
+        model,
+        transform,
+        lambda out: out,
+        shape[1],
+        device,
+        settings.precision,
+        weights=_weights(settings, str(config.get("hf_hub_id", "")), "model.safetensors"),
+    )
+
+
+def _weights(settings: EmbedSettings, hub_id: str, weights_file: str) -> str:
+    """Where the weights came from, with the commit where they came from the hub and its cache tells."""
+    weights = settings.weights or ""
+    revision = hub_revision(hub_id, weights_file) if weights.startswith("hub:") else None
+    return f"{weights}@{revision}" if revision else weights
 
 
 def _data_config(model: torch.nn.Module) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from wsisurv.embedding.encoder import HistomicsEncoder
 from wsisurv.embedding.step import check_tiles, find_sources
 from wsisurv.embedding.table import HISTOMICS, find_spec
@@ -14,7 +16,6 @@ from wsisurv.workspace import Planned, State, Workspace, check
 
 _FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes
 _TILE_BYTES = 16  # the coordinates of a tile
-_FEATURE_BYTES = 2  # float16
 
 
 def count_features(encoder: str) -> int | None:
@@ -29,9 +30,9 @@ def count_features(encoder: str) -> int | None:
     return None if spec is None else spec.n_features
 
 
-def features_bytes(tiles: int, n_features: int) -> int:
+def features_bytes(tiles: int, n_features: int, dtype: str) -> int:
     """About what the features of so many tiles take on disk."""
-    return _FILE_BYTES + tiles * (_TILE_BYTES + _FEATURE_BYTES * n_features)
+    return _FILE_BYTES + tiles * (_TILE_BYTES + np.dtype(dtype).itemsize * n_features)
 
 
 def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch: bool = False) -> Sequence[Planned]:
@@ -64,6 +65,6 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
             "" if tiles.slide_path.exists() or seen.state is State.DONE else f"{tiles.slide_path}: not there any more"
         )
         n_tiles = len(tiles.coords)
-        n_bytes = None if n_features is None else features_bytes(n_tiles, n_features)
+        n_bytes = None if n_features is None else features_bytes(n_tiles, n_features, settings.dtype)
         plan.append(Planned(slide_id, tiles.slide_path, seen.state, seen.changes, n_tiles, n_bytes, gone))
     return plan

@@ -29,6 +29,7 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
 )
+_COMMIT_DIGITS = 40
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -96,6 +97,15 @@ def fetch_file(hub_id: str, filename: str) -> Path:
 
 def _is_cached(hub_id: str, filenames: Sequence[str]) -> bool:
     return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in filenames)
+
+
+def hub_revision(hub_id: str, weights_file: str) -> str | None:
+    """Commit of a repository's weights in the hub's cache, 40 hex digits; None where the cache doesn't tell."""
+    for name in dict.fromkeys([*_HUB_FILES, weights_file]):
+        path = try_to_load_from_cache(hub_id, name)
+        if isinstance(path, str) and len(folder := Path(path).parents[name.count("/")].name) == _COMMIT_DIGITS:
+            return folder
+    return None
 
 
 @contextmanager

@@ -1,9 +1,12 @@
 """``features/<encoder>/<slide_id>.h5``: one row of numbers a tile."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,50 +20,81 @@ _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
+class Making:
+    """How features were made, as far as it is no setting. All is empty where a file doesn't say: older, or imported.
+
+    Attributes:
+        weights: ``hub:ID@COMMIT``, ``sha256:…`` of a file, ``random``, or empty where none are needed.
+        transform: from the pixels of a tile to what the encoder sees (JSON object).
+        precision: the arithmetic used: ``fp32``, ``fp16``, ``bf16``; with `` compiled`` behind it where it was.
+        device: that computed, in words.
+        decoder: that read the pixels: ``openslide``, ``jpeg`` or ``jpeg-half``.
+        tiles_fingerprint: of the file of tiles.
+        mismatch: how the tiles differ from those that the encoder was trained on, where that was allowed.
+        versions: of the libraries that took part, by name.
+    """
+
+    weights: str = ""
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = ""
+    device: str = ""
+    decoder: str = ""
+    tiles_fingerprint: str = ""
+    mismatch: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Features:
     """Features of one slide.
 
     Attributes:
         slide_id: the slide.
-        values: float16 (n_tiles, n_features).
+        values: float16 or float32 (n_tiles, n_features).
         coords: int64 (n_tiles, 2), the tiles' top left in level-0 pixels.
         encoder: name of the encoder.
         names: a name for each column, empty where the encoder has none.
         tile_settings: the tile settings that made the tiles (JSON object), so that a model knows what it saw.
         mpp: µm per pixel of the slide at level 0.
+        making: what else there is to know of how they were made.
     """
 
     slide_id: SlideId
-    values: NDArray[np.float16]
+    values: NDArray[np.floating[Any]]
     coords: NDArray[np.int64]
     encoder: str
     names: tuple[str, ...]
     tile_settings: dict[str, object]
     mpp: float
+    making: Making = Making()
 
 
 def write_features(path: Path, features: Features, header: Header) -> None:
-    """Write ``features`` whole or not at all.
+    """Write ``features`` whole or not at all, in the ``dtype`` of the header's settings, float16 where they name none.
 
     Raises:
-        FormatError: a value is not finite in float16.
+        FormatError: a value is not finite in that.
         StorageError: no room or no permission.
     """
-    values = features.values.astype(np.float16)
+    dtype = np.dtype(header.settings.get("dtype", "float16"))
+    with np.errstate(over="ignore"):
+        values = features.values.astype(dtype)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
-        raise FormatError(f"{path}: feature {column} of tile {row} is not finite in float16")
+        raise FormatError(f"{path}: feature {column} of tile {row} is not finite in {dtype}")
     n_tiles, n_features = values.shape
     with create(path, header) as file:
         file.attrs["slide_id"] = features.slide_id
         file.attrs["encoder"] = features.encoder
         file.attrs["names"] = list(features.names)
-        rows = max(1, min(n_tiles, _CHUNK_BYTES // max(1, 2 * n_features)))
+        rows = max(1, min(n_tiles, _CHUNK_BYTES // max(1, dtype.itemsize * n_features)))
         dataset = file.create_dataset("features", data=values, chunks=(rows, n_features) if n_tiles else None)
         dataset.attrs["encoder"] = features.encoder
         coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
         coords.attrs["mpp"] = features.mpp
         file.attrs["tile_settings"] = json.dumps(features.tile_settings, sort_keys=True)
+        for name, value in vars(features.making).items():
+            file.attrs[name] = value if isinstance(value, str) else json.dumps(dict(value), sort_keys=True)
 
 
 def read_features(path: Path) -> tuple[Features, Header]:
@@ -81,5 +115,15 @@ def read_features(path: Path) -> tuple[Features, Header]:
             names=tuple(str(name) for name in file.attrs["names"]),
             tile_settings=json.loads(file.attrs["tile_settings"]),
             mpp=float(file["coords"].attrs["mpp"]),
+            making=_making(file),
         )
         return features, header
+
+
+def _making(file: h5py.File) -> Making:
+    seen: dict[str, Any] = {
+        name: str(file.attrs[name]) if isinstance(empty, str) else json.loads(file.attrs[name])
+        for name, empty in vars(Making()).items()
+        if name in file.attrs
+    }
+    return Making(**seen)

@@ -1,0 +1,223 @@
+"""Several devices: a process each, which take slides in turn; the parent puts together what became of them."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Lock
+from typing import Any
+
+from wsisurv.embedding import task as one_device
+from wsisurv.embedding.table import HISTOMICS
+from wsisurv.embedding.task import STEP, Task
+from wsisurv.errors import DeviceError, WsisurvError
+from wsisurv.workspace import (
+    Job,
+    JobRun,
+    Progress,
+    State,
+    Summary,
+    check,
+    make_failure,
+    record_failure,
+)
+
+_PATIENCE_S = 60.0
+"""A child that was told to stop and has not after this long is ended; it stops after a batch, or a slide's writing."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A child's progress."""
+
+    n_ended: int
+    what: str
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a child ended.
+
+    Attributes:
+        summary: what became of its slides.
+        notes: what a person should know.
+        error: what stopped it, to be raised in the parent.
+        bug: the traceback of what should not have happened.
+    """
+
+    summary: Summary
+    notes: list[str] = field(default_factory=list)
+    error: WsisurvError | None = None
+    bug: str = ""
+
+
+@dataclass
+class _Child:
+    device: str
+    process: SpawnProcess
+    pipe: Connection
+    n_ended: int = 0
+    ended: _Ended | None = None
+
+
+def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Summary:
+    """Embed slides on several devices.
+
+    A slide is given to the next process that wants one; claims keep other runs from it. A process that dies (killed
+    for memory, a broken driver) leaves its slides as failures, and the others go on.
+
+    Args:
+        task: what and how.
+        devices: a process each; one may be named twice.
+        progress: told of slides that are done.
+
+    Raises:
+        SettingsError, WeightsError, DeviceError, StorageError: as ``task.do``; all processes have ended then.
+    """
+    spawning = multiprocessing.get_context("spawn")  # a forked process can't use CUDA
+    turn, lock = spawning.RawValue("q", 0), spawning.Lock()
+    children: list[_Child] = []
+    try:
+        with _interrupts_held():
+            for device in devices:
+                here, there = spawning.Pipe()
+                share = _share(task, device, len(devices))
+                process = spawning.Process(target=_work, args=(share, device, turn, lock, there), name=device)
+                process.start()
+                there.close()
+                children.append(_Child(device, process, here))
+        _watch(children, len(task.jobs), progress)
+    finally:
+        _stop(children)
+    return _put_together(task, children)
+
+
+def _share(task: Task, device: str, n_devices: int) -> Task:
+    """A process on a CPU gets its share of the threads; an accelerator's threads only read, and wait for the disk."""
+    if device == "cpu" or task.settings.encoder == HISTOMICS:
+        return replace(task, workers=max(1, task.workers // n_devices))
+    return task
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while processes start. They inherit that, and never hear it: the parent tells them to stop."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _watch(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
+    """Pass progress on until all have ended, or one has met what stops the run."""
+    progress(0, n_jobs, "")
+    while running := {child.pipe: child for child in children if child.ended is None}:
+        for pipe in wait(list(running)):
+            child = running[pipe]  # type: ignore[index]
+            try:
+                message = child.pipe.recv()
+            except (EOFError, ConnectionError):  # died without a word
+                child.process.join()
+                child.ended = _Ended(Summary(STEP))
+                continue
+            if isinstance(message, _Ended):
+                child.ended = message
+                if message.error is not None:
+                    raise message.error
+                if message.bug:
+                    raise RuntimeError(f"the process on {child.device} failed:\n{message.bug}")
+            else:
+                child.n_ended = message.n_ended
+                progress(sum(one.n_ended for one in children), n_jobs, message.what)
+    progress(n_jobs, n_jobs, "")
+
+
+def _stop(children: Sequence[_Child]) -> None:
+    """Close the pipes, which a child that still works takes as the word to stop, and wait for all."""
+    for child in children:
+        child.pipe.close()
+    for child in children:
+        child.process.join(_PATIENCE_S)
+        if child.process.is_alive():
+            child.process.terminate()
+            child.process.join()
+        child.process.close()
+
+
+def _put_together(task: Task, children: Sequence[_Child]) -> Summary:
+    summary, seen = Summary(STEP), Summary(STEP)
+    for child in children:
+        if child.ended is not None:
+            seen.add(child.ended.summary)
+            summary.notes += [f"{child.device}: {note}" for note in child.ended.notes]
+    failures = {failure.id: failure for failure in seen.failed}
+    kept, elsewhere = set(seen.kept), set(seen.elsewhere)
+    for job in task.jobs:
+        if job.id in failures:
+            summary.failed.append(failures[job.id])
+        elif job.id in kept:
+            summary.kept.append(job.id)
+        elif job.id in elsewhere:
+            summary.elsewhere.append(job.id)
+        elif check(job.output, job.header).state is State.DONE:
+            summary.done.append(job.id)
+        else:
+            error = DeviceError("the process that had this slide died; was it killed for memory? Run this again.")
+            failure = make_failure(job.id, job.source, error, job.header.fingerprint)
+            record_failure(task.workspace, STEP, failure)
+            summary.failed.append(failure)
+    summary.notes += seen.notes
+    return summary
+
+
+class _Stop(BaseException):
+    """The parent is gone, or wants no more."""
+
+
+def _work(task: Task, device: str, turn: Any, lock: Lock, pipe: Connection) -> None:
+    """What a child does."""
+    run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
+
+    def told(what: str) -> None:
+        if pipe.poll():  # nothing is ever sent: it was closed
+            raise _Stop
+        pipe.send(_Told(run.n_ended, what))
+
+    try:
+        ended = _embed(task, device, run, _turns(task.jobs, turn, lock), told)
+        pipe.send(ended)
+    except (_Stop, ConnectionError):
+        pass  # nobody waits for a word
+    finally:
+        pipe.close()
+
+
+def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any) -> _Ended:
+    try:
+        if device == "cpu" and task.settings.encoder != HISTOMICS:
+            import torch
+
+            torch.set_num_threads(task.workers)
+        with run:
+            notes = one_device.do(task, run, turns, device, told)
+    except WsisurvError as error:
+        return _Ended(run.summary(), error=error)
+    except Exception:  # noqa: BLE001  # a bug: told to the parent with its traceback
+        return _Ended(run.summary(), bug=traceback.format_exc())
+    return _Ended(run.summary(), notes)
+
+
+def _turns(jobs: Sequence[Job], turn: Any, lock: Lock) -> Iterator[Job]:
+    """The slides that fall to this process: the next that no other has taken, one after another."""
+    while True:
+        with lock:
+            number = turn.value
+            turn.value = number + 1
+        if number >= len(jobs):
+            return
+        yield jobs[number]

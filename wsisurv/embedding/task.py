@@ -1,0 +1,168 @@
+"""What is to be embedded and how, and the doing of it on one device."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
+from wsisurv.embedding.reading import Decoder, Prepare
+from wsisurv.embedding.stream import Stream
+from wsisurv.embedding.table import HISTOMICS
+from wsisurv.errors import SlideError, WsisurvError
+from wsisurv.formats.features import Features, Making, write_features
+from wsisurv.formats.header import Header
+from wsisurv.formats.tiles import Tiles, read_tiles
+from wsisurv.settings import EmbedSettings
+from wsisurv.workspace import Job, JobRun, Workspace
+
+STEP = "embed"
+_LIBRARIES = ("wsisurv", "numpy", "scipy", "openslide-python", "openslide-bin", "imagecodecs")
+_NETWORK_LIBRARIES = ("torch", "timm")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be embedded and how; the same for every process that takes part.
+
+    Attributes:
+        workspace: reads ``tiles/``, writes ``features/<encoder>/``.
+        settings: what decides the features.
+        jobs: the slides.
+        weights_file: the file of weights, where the settings name one.
+        mismatches: slide_id → how its tiles differ from what the encoder was trained on, where that is allowed.
+        batch_size: tiles at once; None to find it.
+        workers: threads that read slides, or compute histomics.
+        decoder: what reads pixels.
+        compiled: compile the network.
+    """
+
+    workspace: Workspace
+    settings: EmbedSettings
+    jobs: tuple[Job, ...]
+    weights_file: Path | None = None
+    mismatches: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int | None = None
+    workers: int = 1
+    decoder: Decoder = "auto"
+    compiled: bool = False
+
+
+def do(
+    task: Task,
+    run: JobRun,
+    turns: Iterable[Job],
+    device: str,
+    told: Callable[[str], None],
+    *,
+    prepare: Prepare | None = None,
+) -> list[str]:
+    """Embed slides on one device.
+
+    Args:
+        task: what and how.
+        run: where slides are claimed and noted.
+        turns: the slides that fall to this device, as their turn comes.
+        device: where a network computes.
+        told: called after each batch with the slide and tiles at hand; may raise to stop the run.
+        prepare: done to the pixels before the encoder, or None.
+
+    Returns:
+        What a person should know of the run.
+
+    Raises:
+        SettingsError: no such device.
+        WeightsError: weights that can't be had, or that don't fit.
+        DeviceError: the device has no room for a single tile.
+        StorageError: no room to write.
+    """
+    encoder = build(task, device)
+    histomics = task.settings.encoder == HISTOMICS
+    try:
+        stream = Stream(
+            encoder,
+            _Work(task, run, encoder),
+            readers=max(1, task.workers // 4) if histomics else task.workers,
+            batch_size=task.batch_size,
+            dtype=task.settings.dtype,
+            decoder=task.decoder,
+            prepare=prepare,
+            told=told,
+        )
+        stream.run(turns)
+    finally:
+        encoder.close()
+    return stream.notes
+
+
+def build(task: Task, device: str) -> Encoder:
+    """Build the encoder; torch and timm, which take seconds to import, only where it is a network."""
+    if task.settings.encoder == HISTOMICS:
+        return HistomicsEncoder(task.workers)
+    from wsisurv.embedding.encoders import build_encoder
+
+    return build_encoder(task.settings, task.weights_file, device, compiled=task.compiled)
+
+
+def find_versions(encoder: str) -> dict[str, str]:
+    """Versions of the libraries that decide the features of an encoder, as far as they are installed as packages."""
+    versions = {}
+    for name in _LIBRARIES if encoder == HISTOMICS else (*_LIBRARIES, *_NETWORK_LIBRARIES):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # built by hand, or by another packager
+            continue
+    return versions
+
+
+class _Work:
+    """Where the stream takes slides from and puts features."""
+
+    def __init__(self, task: Task, run: JobRun, encoder: Encoder) -> None:
+        self._task, self._run, self._encoder = task, run, encoder
+        self._making = replace(encoder.making, versions=find_versions(encoder.name))
+        self._tile_headers: dict[str, Header] = {}
+
+    def begin(self, job: Job) -> Tiles | None:
+        if not self._run.claim(job):
+            return None
+        try:
+            tiles, self._tile_headers[job.id] = read_tiles(self._task.workspace.tiles(job.id))
+            if len(tiles.coords) and not tiles.slide_path.exists():
+                raise SlideError(
+                    f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
+                    "then this again."
+                )
+        except (WsisurvError, OSError) as error:
+            self._run.fail(job, error)
+            return None
+        return tiles
+
+    def save(self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: str) -> None:
+        header = self._tile_headers.pop(job.id)
+        making: Making = replace(
+            self._making,
+            decoder=decoder,
+            tiles_fingerprint=header.fingerprint,
+            mismatch=self._task.mismatches.get(job.id, ""),
+        )
+        features = Features(
+            slide_id=tiles.slide_id,
+            values=values,
+            coords=tiles.coords,
+            encoder=self._encoder.name,
+            names=self._encoder.names,
+            tile_settings=dict(header.settings),
+            mpp=tiles.mpp,
+            making=making,
+        )
+        write_features(job.output, features, job.header)
+        self._run.finish(job, None if len(tiles.coords) else f"{job.id}: no tiles, so no features")
+
+    def fail(self, job: Job, error: Exception) -> None:
+        self._tile_headers.pop(job.id, None)
+        self._run.fail(job, error)
