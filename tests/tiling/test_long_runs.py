@@ -5,15 +5,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from wsisurv.errors import SettingsError
 from wsisurv.settings import TileSettings
+from wsisurv.tiling.grid import Grid, make_grid
 from wsisurv.tiling.step import Shard, parse_shard, tile
 from wsisurv.workspace import Workspace, read_failures
 
@@ -21,11 +24,19 @@ MakeSlide = Callable[..., Path]
 SLIDES = 12
 
 RUN = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from wsisurv.settings import TileSettings
 from wsisurv.tiling.step import tile
 from wsisurv.workspace import Workspace
+left = int(sys.argv[4])
+def die_in_time(event, args):
+    global left
+    if event in ("open", "os.rename", "os.remove", "os.mkdir", "fcntl.flock"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die_in_time)
 print("ready", flush=True)
 tile(Workspace(Path(sys.argv[1])), [Path(sys.argv[2])], TileSettings(), workers=int(sys.argv[3]))
 """
@@ -52,10 +63,10 @@ def made(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-def start(root: Path, slides: Path, workers: int = 1) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(root), str(slides), str(workers)], stdout=subprocess.PIPE, text=True
-    )
+def start(root: Path, slides: Path, workers: int = 1, dies_at: int = 0) -> subprocess.Popen[str]:
+    """A run in a process of its own, which kills itself (-9) just before its ``dies_at``-th doing with a file."""
+    words = [str(root), str(slides), str(workers), str(dies_at)]
+    return subprocess.Popen([sys.executable, "-c", RUN, *words], stdout=subprocess.PIPE, text=True)
 
 
 def test_threads_make_the_same_files_and_report_in_order(
@@ -100,40 +111,64 @@ def test_a_shard_that_cannot_be_is_refused(text: str) -> None:
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_then_rerun_is_as_if_undisturbed(slides: Path, tmp_path: Path) -> None:
-    """Two runs on one workspace, one of them in threads, killed at random ten times; then one that ends."""
+    """Two runs at a time on one workspace, one of them in threads, until twenty were killed; then one that ends."""
     root = tmp_path / "workspace"
     tile(Workspace(root), [slides], TileSettings())
     undisturbed = made(root)
     shutil.rmtree(root)
     dice = random.Random(0)
-    for _ in range(10):
-        both = [start(root, slides, workers) for workers in (1, 2)]
-        for process in both:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in both:
-            time.sleep(dice.uniform(0, 0.1))
-            process.kill()
+    killed = 0
+    while killed < 20:
+        if made(root).keys() == undisturbed.keys():
+            shutil.rmtree(root)
+        both = [start(root, slides, workers, dies_at=dice.randrange(1, 60)) for workers in (1, 2)]
         for process in both:
             process.communicate()
+            killed += process.returncode == -signal.SIGKILL
     assert tile(Workspace(root), [slides], TileSettings()).failed == []
     assert made(root) == undisturbed
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
-def test_ctrl_c_in_threads_finishes_what_is_in_hand_and_starts_nothing_new(
-    make_slide: MakeSlide, tmp_path: Path
+def test_ctrl_c_in_threads_leaves_whole_files_and_the_same_command_goes_on(
+    slides: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    for number in range(16):
-        make_slide(tmp_path / "in" / f"S-{number:02}.tiff", np.full((1200, 1200, 3), (200, 120, 170), np.uint8))
-    process = start(tmp_path / "w", tmp_path / "in", workers=2)
-    first = tmp_path / "w" / "tiles"
-    while process.poll() is None and not list(first.glob("*.h5")):
+    process = start(tmp_path, slides, workers=2)
+    while process.poll() is None and not list((tmp_path / "tiles").glob("*.h5")):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     process.communicate()
-    assert process.returncode != 0
-    assert 0 < len(list(first.glob("*.h5"))) < 16
-    assert not [path for path in (tmp_path / "w").rglob("*.partial")]
-    assert len(tile(Workspace(tmp_path / "w"), [tmp_path / "in"], TileSettings()).done) > 0
-    assert len(list(first.glob("*.h5"))) == 16
+    assert not [path for path in tmp_path.rglob("*.partial")]
+    summary = tile(Workspace(tmp_path), [slides], TileSettings())
+    assert len(summary.done) + len(summary.kept) == SLIDES
+    assert summary.kept
+    assert all(made(tmp_path)[name] == content for name, content in undisturbed.items() if name.endswith(".jpg"))
+
+
+def test_ctrl_c_in_threads_finishes_what_is_in_hand_and_starts_nothing_new(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread is held up in its slide until the pool is told to end: what comes first is no matter of time."""
+    ending = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            ending.set()
+            super().shutdown(wait=wait)
+
+    def held_up(*args: Any, **options: Any) -> Grid:
+        assert first.acquire(blocking=False) or ending.wait(60)
+        return make_grid(*args, **options)
+
+    def press_ctrl_c(done: int, _total: int, _what: str) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    first = threading.Semaphore(1)  # one slide may be done before
+    monkeypatch.setattr("wsisurv.workspace.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("wsisurv.tiling.step.make_grid", held_up)
+    with pytest.raises(KeyboardInterrupt):
+        tile(Workspace(tmp_path), [slides], TileSettings(), workers=2, progress=press_ctrl_c)
+    assert 1 <= len(Workspace(tmp_path).tiled_slides()) <= 3
+    assert not [path for path in tmp_path.rglob("*.partial")]
