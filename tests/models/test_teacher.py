@@ -5,7 +5,8 @@ import torch
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import Student, ensemble_of
-from wsisurv.models.teacher import ReportTimeTeacher, TextBranch, TextEnsemble, fit_text_scaling, load_teacher
+from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
+from wsisurv.models.text_branch import TextBranch, TextEnsemble, fit_text_scaling
 from wsisurv.survival.bags import pack
 
 

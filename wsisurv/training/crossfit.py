@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.models.teacher import TextBranch, TextEnsemble, fit_text_scaling
+from wsisurv.models.text_branch import TextBranch, TextEnsemble, fit_text_scaling
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.bags import pack
 from wsisurv.survival.cox import cox_slope

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsisurv.models.student import Student
-from wsisurv.models.teacher import fit_text_scaling
+from wsisurv.models.text_branch import fit_text_scaling
 from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sample_rows
 from wsisurv.survival.distillation import attention_kl
 from wsisurv.survival.losses import correlation_loss
