@@ -422,7 +422,7 @@ def make_failure(id: str, path: Path, error: Exception, fingerprint: str) -> Fai
 
 def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
     """Add a failure to the step's ledger."""
-    with _ledger(workspace, step):
+    with exclusive(workspace, f"{step}.ledger"):
         append_jsonl(workspace.failures(step), vars(failure))
 
 
@@ -437,7 +437,7 @@ def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> Non
     if not path.exists():
         return
     finished = set(done)
-    with _ledger(workspace, step):
+    with exclusive(workspace, f"{step}.ledger"):
         newest = {failure.id: failure for failure in read_failures(workspace, step) if failure.id not in finished}
         if newest:
             write_jsonl(path, [vars(failure) for failure in newest.values()])
@@ -446,9 +446,13 @@ def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> Non
 
 
 @contextmanager
-def _ledger(workspace: Workspace, step: str) -> Iterator[None]:
-    """Hold a step's ledger: two runs, or two threads, that write it at once would lose lines."""
-    path = workspace.root / ".claims" / f"{step}.ledger.lock"
+def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
+    """Hold a file that all runs write, such as a step's ledger: two at once would lose lines, or fail.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    path = workspace.root / ".claims" / f"{name}.lock"
     with explain_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_nothing_comes_from_elsewhere_and_names_can_not_run() -> None:
 def test_the_same_tiles_give_the_same_bytes(workspace: Workspace) -> None:
     before = workspace.contact_sheet.read_bytes()
     write_sheet(workspace)
+    assert workspace.contact_sheet.read_bytes() == before
+
+
+def test_runs_that_end_at_the_same_moment_all_write_it(workspace: Workspace) -> None:
+    before = workspace.contact_sheet.read_bytes()
+    with ThreadPoolExecutor(4) as threads:
+        for written in [threads.submit(write_sheet, workspace) for _ in range(40)]:
+            written.result()
     assert workspace.contact_sheet.read_bytes() == before
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from wsisurv.errors import ArtifactError
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.tiles import Tiles, read_tiles
-from wsisurv.workspace import Workspace
+from wsisurv.workspace import Workspace, exclusive
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -116,17 +116,19 @@ def write_sheet(workspace: Workspace) -> None:
     Raises:
         StorageError: no room or no permission.
     """
-    entries = []
-    for slide_id in workspace.tiled_slides():
-        picture = workspace.preview(slide_id).exists()
-        try:
-            tiles, _ = read_tiles(workspace.tiles(slide_id))
-        except ArtifactError as error:
-            entries.append(Entry(slide_id, 0, None, None, (str(error),), picture))
-            continue
-        flags = tiles.flags or (() if len(tiles.coords) else ("zero tiles",))
-        entries.append(Entry(slide_id, len(tiles.coords), _share(tiles), tiles.mpp, flags, picture))
-    write_text(workspace.contact_sheet, render_sheet(entries))
+    with exclusive(workspace, "sheet"):  # shards may end at the same moment
+        entries = [_entry(workspace, slide_id) for slide_id in workspace.tiled_slides()]
+        write_text(workspace.contact_sheet, render_sheet(entries))
+
+
+def _entry(workspace: Workspace, slide_id: str) -> Entry:
+    picture = workspace.preview(slide_id).exists()
+    try:
+        tiles, _ = read_tiles(workspace.tiles(slide_id))
+    except ArtifactError as error:
+        return Entry(slide_id, 0, None, None, (str(error),), picture)
+    flags = tiles.flags or (() if len(tiles.coords) else ("zero tiles",))
+    return Entry(slide_id, len(tiles.coords), _share(tiles), tiles.mpp, flags, picture)
 
 
 def _share(tiles: Tiles) -> float | None:

@@ -138,7 +138,7 @@ def tile(
         record_failure(workspace, STEP, failure)
     summary.failed.extend(unread)
     for slide_id in (*summary.kept, *summary.done):
-        _follow_moved(workspace.tiles(slide_id), slides[SlideId(slide_id)])
+        _follow_moved(workspace, slide_id, slides[SlideId(slide_id)])
     if preview and sheet_is_behind(workspace):
         write_sheet(workspace)
     return summary
@@ -291,8 +291,12 @@ def _flags(slide: Slide, options: Options, keep: NDArray[np.bool_], tissue: Tiss
     return flags
 
 
-def _follow_moved(path: Path, slide_path: Path) -> None:
+def _follow_moved(workspace: Workspace, slide_id: str, slide_path: Path) -> None:
     """Write tiles again, all else the same, when their slide lies elsewhere now."""
+    path = workspace.tiles(slide_id)
     tiles, header = read_tiles(path)
-    if tiles.slide_path != slide_path.absolute():
-        write_tiles(path, replace(tiles, slide_path=slide_path.absolute()), header)
+    if tiles.slide_path == slide_path.absolute():
+        return
+    with workspace.claim(STEP, slide_id) as claimed:
+        if claimed:  # if not, another run is writing the same
+            write_tiles(path, replace(tiles, slide_path=slide_path.absolute()), header)
