@@ -22,6 +22,7 @@ from wsisurv.cli.heatmap import heatmap
 from wsisurv.cli.import_features import import_features
 from wsisurv.cli.interrupts import listen
 from wsisurv.cli.predict import predict
+from wsisurv.cli.report import report
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
@@ -54,7 +55,7 @@ def _root(
 
 for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
     app.command()(step)
-for command in (crossval, ablate, evaluate_reports, export, heatmap):
+for command in (crossval, ablate, evaluate_reports, export, heatmap, report):
     app.command()(command)
 app.command("import")(import_features)
 

@@ -55,6 +55,12 @@ class Metrics:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Columns of the clinical model."""
+        crossval = self.settings.get("crossval")
+        return tuple(map(str, crossval.get("covariates", ()))) if isinstance(crossval, Mapping) else ()
+
 
 @dataclass(frozen=True)
 class Gathered:

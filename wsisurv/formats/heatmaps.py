@@ -103,7 +103,8 @@ class CaseMap:
         members: members of the ensemble that spoke.
         out_of_fold: whether they are only those that did not see this case in training.
         n_tiles: tiles of all slides.
-        n_kept: tiles that the student's filter kept; None where the student has none.
+        n_kept: tiles of which the student's filter kept half or more; None where the student has none.
+        exact: whether a contribution is the tile's own, not a stand-in of a model that looks at tiles together.
         raising: share of the tiles that raised the log hazard.
         slides: its slides.
         top: tiles of highest contribution; None without a tile.
@@ -118,6 +119,7 @@ class CaseMap:
     out_of_fold: bool
     n_tiles: int
     n_kept: int | None
+    exact: bool
     raising: float
     slides: tuple[SlideMap, ...]
     top: Extreme | None

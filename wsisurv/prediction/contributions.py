@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsisurv.formats.features import Features
 from wsisurv.formats.heatmaps import FeatureShift
-from wsisurv.models.student import Ensemble
+from wsisurv.models.student import Ensemble, TileScores
 
 TENTH = 0.1
 """Share of a case's tiles that count as its highest, and as its lowest."""
@@ -33,7 +33,9 @@ class CaseTiles:
         attention: float64 (n_tiles,), share of the attention; sums to 1.
         contribution: float64 (n_tiles,), exact share of the log hazard; sums to the case's.
         relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is no word of it.
-        kept: bool (n_tiles,), what the student's filter kept; None where it has none.
+        kept: float64 (n_tiles,), 0 to 1, what the student's filter kept of each tile; None where it has none.
+        exact: whether a contribution is the tile's own; otherwise the model looks at tiles together, and it is what its
+            last layers took from the tile.
     """
 
     slide: NDArray[np.int64]
@@ -42,7 +44,8 @@ class CaseTiles:
     attention: NDArray[np.float64]
     contribution: NDArray[np.float64]
     relevance: NDArray[np.float64] | None = None
-    kept: NDArray[np.bool_] | None = None
+    kept: NDArray[np.float64] | None = None
+    exact: bool = True
 
     @property
     def log_hazard(self) -> float | None:
@@ -77,19 +80,15 @@ def score_tiles(
     values = np.concatenate(filled) if filled else np.zeros((0, ensemble.n_features), np.float16)
     number = np.repeat(np.arange(len(slides)), [len(slide.values) for slide in slides])
     coords = np.concatenate([np.zeros((0, 2), np.int64), *(slide.coords for slide in slides)])
-    nothing = np.zeros(0)
-    attention, contribution = nothing, nothing
-    if len(values):
-        scores = ensemble.tile_scores(values)
-        attention, contribution = scores.attention, scores.contribution
+    scores = ensemble.tile_scores(values) if len(values) else TileScores(np.zeros(0), np.zeros(0))
     told = None if relevance is None or len(relevance) != len(values) else relevance.astype(np.float64)
-    return CaseTiles(number, coords, values, attention, contribution, told)
+    return CaseTiles(number, coords, values, scores.attention, scores.contribution, told, scores.kept, scores.exact)
 
 
-def extreme_tiles(contribution: NDArray[np.float64], *, highest: bool) -> NDArray[np.int64]:
-    """Numbers of the tenth of tiles (at least one) of highest or lowest contribution, most extreme first."""
+def extreme_tiles(contribution: NDArray[np.float64], *, highest: bool, share: float = TENTH) -> NDArray[np.int64]:
+    """Numbers of this share of the tiles (at least one), of highest or lowest contribution, most extreme first."""
     order = np.argsort(-contribution if highest else contribution, kind="stable")
-    return order[: max(1, round(TENTH * len(contribution)))] if len(contribution) else order
+    return order[: max(1, round(share * len(contribution)))] if len(contribution) else order
 
 
 def spread_out(

@@ -18,6 +18,8 @@ from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read
 from wsisurv.formats.models import read_model
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.student import Ensemble, load_student
+from wsisurv.prediction.card import StudentCard, read_card, unseen_members
+from wsisurv.prediction.checks import read_features_for
 from wsisurv.prediction.contributions import (
     CaseTiles,
     Meaning,
@@ -28,15 +30,17 @@ from wsisurv.prediction.contributions import (
     spread_out,
 )
 from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
-from wsisurv.prediction.step import StudentCard, read_card, read_features_for, training_folds, unseen_members
+from wsisurv.prediction.step import training_folds
 from wsisurv.settings import fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.workspace import Progress, Summary, Workspace, forget_failures, make_failure, no_progress, record_failure
 
 STEP = "heatmap"
-_VERSION = 1
+_VERSION = 2
 _CONTACT_SHEET = "tiles.jpg"
 _SHARPEST_PX = 512
+_SHOWN_SHARE = 0.25
+"""No more of the tiles are on one half of the contact sheet."""
 _ENDS = 0.99
 """The darkest colour stands for this share of the tiles' absolute values, so that one tile does not bleach the rest."""
 
@@ -222,7 +226,11 @@ class _Drawing:
         sides = np.array([places[number].side for number in tiles.slide.tolist()])
         ends = {
             highest: spread_out(
-                extreme_tiles(tiles.contribution, highest=highest), tiles.slide, tiles.coords, sides, self._n_shown
+                extreme_tiles(tiles.contribution, highest=highest, share=_SHOWN_SHARE),
+                tiles.slide,
+                tiles.coords,
+                sides,
+                self._n_shown,
             )
             for highest in (True, False)
         }
@@ -239,7 +247,8 @@ class _Drawing:
             members=count,
             out_of_fold=fold is not None,
             n_tiles=n_tiles,
-            n_kept=None if tiles.kept is None else int(tiles.kept.sum()),
+            n_kept=None if tiles.kept is None else int((tiles.kept >= 0.5).sum()),
+            exact=tiles.exact,
             raising=float((tiles.contribution > 0).mean()) if n_tiles else 0.0,
             slides=tuple(maps),
             top=top,
@@ -318,7 +327,7 @@ class _Drawing:
             picture.save(partial, format="PNG")
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
-        figures |= {"kept": tiles.kept[rows].astype(np.float64)} if tiles.kept is not None else {}
+        figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
         squares = geojson.tiles(tiles.coords[rows] - (left, top), place.side, figures)
         write_text(self._folder / outlines, geojson.collection(squares))
         return SlideMap(slide_id, len(rows), total, png, outlines, problem)
@@ -377,7 +386,8 @@ def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Lay
     """The maps of a slide; colours are those of the whole case, so that its slides can be compared."""
     n_tiles = len(tiles.values)
     ends = (f"−{limit:.2g} lowered", f"raised +{limit:.2g}")
-    layers = [Layer("contribution to the log hazard", tiles.contribution[rows], -limit, limit, DIVERGING, ends)]
+    title = "contribution to the log hazard" if tiles.exact else "stand-in for the contribution to the log hazard"
+    layers = [Layer(title, tiles.contribution[rows], -limit, limit, DIVERGING, ends)]
     shares = [("attention of the student", tiles.attention)]
     if tiles.relevance is not None:
         shares.append(("relevance to the teacher, who did not see it", tiles.relevance))
@@ -386,6 +396,6 @@ def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Lay
         high = max(float(np.quantile(times, _ENDS)), 1.0) if n_tiles else 1.0
         layers.append(Layer(title, times[rows], 0.0, high, SEQUENTIAL, ("0", f"{high:.2g} × an equal share")))
     if tiles.kept is not None:
-        kept = tiles.kept[rows].astype(np.float64)
-        layers.append(Layer("kept by the student's filter", kept, 0.0, 1.0, SEQUENTIAL, ("left out", "kept")))
+        kept = ("left out", "kept")
+        layers.append(Layer("kept by the student's filter", tiles.kept[rows], 0.0, 1.0, SEQUENTIAL, kept))
     return layers

@@ -1,0 +1,32 @@
+"""``wsisurv report``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wsisurv.cli.console import out
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, WorkspaceOption
+from wsisurv.workspace import Workspace
+
+
+def report(
+    cohort: CohortOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Cases whose heatmap is put into the page: of highest and of lowest risk.")
+    ] = 40,
+) -> None:
+    """One page of a cohort that stands alone: audit, figures, tables, heatmaps, and how all of it was made.
+
+    Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html and each
+    figure as SVG and PNG into cohorts/NAME/. What has not been run yet is told on the page, with the command.
+    """
+    from wsisurv.evaluation.report import write_report
+
+    place = Workspace(workspace)
+    name = place.the_cohort(cohort)
+    result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
+    for part, why in result.missing.items():
+        out.print(f"not on the page: {part}: {why}", markup=False)
+    out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}", markup=False)
