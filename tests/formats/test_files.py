@@ -104,10 +104,12 @@ def test_text_vectors_guidance_and_models_round_trip(tmp_path):
         fold=np.array([0, 1]),
         risk_without=np.full((2, 2), np.nan),
         gate_without=np.array([0.0, 1.0]),
+        text_risk=np.array([0.25, np.nan]),
     )
     write_guidance(tmp_path / "g.h5", guidance, make_header("wsisurv/guidance", {}, {}))
     again, _ = read_guidance(tmp_path / "g.h5")
     np.testing.assert_array_equal(again.risk, guidance.risk)
+    np.testing.assert_array_equal(again.text_risk, guidance.text_risk)
     np.testing.assert_array_equal(again.relevance["a"], relevance["a"])
     assert (again.gate, again.case_ids) == (0.7, ("a", "b"))
 

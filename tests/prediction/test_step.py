@@ -265,6 +265,7 @@ def test_folds_are_those_of_the_training_that_made_the_student(save_student: Sav
         fold=np.array([1, 0]),
         risk_without=np.zeros((2, 2)),
         gate_without=np.ones(2),
+        text_risk=np.zeros(2),
     )
     header = make_header(GUIDANCE, {}, {})
     elsewhere, beside = tmp_path / "other" / "guidance.h5", tmp_path / "guidance.h5"

@@ -131,7 +131,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         known = [inputs.cases[case_id] for case_id in fold_of]
         risks[COMBINED] = _beside_covariates(inputs.covariates, known, seen, cases, risks[best])
         if inputs.with_reports:
-            risks[TEXT_COMBINED] = _beside_covariates(inputs.covariates, known, guidance.risk, cases, told)
+            risks[TEXT_COMBINED] = _beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
 
 

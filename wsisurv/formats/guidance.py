@@ -21,7 +21,8 @@ class Guidance:
 
     Attributes:
         case_ids: the training cases.
-        risk: float64 (n_cases,), τ: out-of-fold log hazard of the report; NaN where a case has no statements.
+        risk: float64 (n_cases,), τ: out-of-fold log hazard, of the report or, with a teacher of tiles and statements,
+            of both; NaN where a case has no statements.
         gate: 0 to 1, how far τ can be trusted (docs/method.md, step 1).
         gate_slope: b, slope of the univariate Cox model of outcome on τ.
         gate_se: its standard error.
@@ -31,6 +32,7 @@ class Guidance:
         risk_without: float64 (n_folds, n_cases), τ made anew without any outcome of one outer fold, so that a student
             tested on that fold has not been told of it; NaN for the fold's own cases and where ``risk`` is NaN.
         gate_without: float64 (n_folds,), the gate made anew likewise.
+        text_risk: float64 (n_cases,), out-of-fold log hazard of the report alone; ``risk`` with a late teacher.
     """
 
     case_ids: tuple[str, ...]
@@ -42,6 +44,7 @@ class Guidance:
     fold: NDArray[np.int64]
     risk_without: NDArray[np.float64]
     gate_without: NDArray[np.float64]
+    text_risk: NDArray[np.float64]
 
 
 def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
@@ -59,6 +62,7 @@ def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
         file.create_dataset("fold", data=guidance.fold.astype(np.int64))
         file.create_dataset("risk_without", data=guidance.risk_without.astype(np.float64))
         file.create_dataset("gate_without", data=guidance.gate_without.astype(np.float64))
+        file.create_dataset("text_risk", data=guidance.text_risk.astype(np.float64))
         group = file.create_group("relevance")
         for case_id, values in guidance.relevance.items():
             group.create_dataset(case_id, data=values.astype(np.float32))
@@ -81,5 +85,6 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
             fold=file["fold"][()],
             risk_without=file["risk_without"][()],
             gate_without=file["gate_without"][()],
+            text_risk=(file["text_risk"] if "text_risk" in file else file["risk"])[()],
         )
         return guidance, header

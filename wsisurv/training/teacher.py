@@ -1,6 +1,6 @@
 """Step 4 of the pipeline: train the teacher, and write down what it can tell a student without peeking."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import make_folds
 from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
+from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
 from wsisurv.training.loop import Log, choose_device
 from wsisurv.training.students import Recipe, TrainedStudent, train_student
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
@@ -157,15 +158,21 @@ def _train(
 ) -> tuple[ReportTimeTeacher, Guidance, TeacherResult]:
     n_folds = min(settings.folds, int(cases.event.sum()))
     fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=cases.site)
-    total = settings.text_epochs * (n_folds + 1) + settings.epochs * n_folds
+    joint_models = n_trainings(n_folds) if settings.teacher != "late" else 0
+    total = settings.text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
     log = Log(folder / "history.jsonl", STEP, total, progress)
 
     text = _text_guidance(cases, np.ones(len(fold), dtype=bool), settings, "text", log)
     without = [_text_guidance(cases, fold != k, settings, f"text without fold {k + 1}", log) for k in range(n_folds)]
     image = _image_branch(cases, fold, settings, device, log)
+    joint = None
+    if settings.teacher != "late" and text.fitted is not None:
+        joint = cross_fit_joint(cases, fold, settings, choose_device(device), log)
 
     image_sd, text_sd = _spread(image.risk), _spread(text.risk)
     fused = image.risk / image_sd + np.nan_to_num(text.risk / text_sd)
+    if joint is not None:
+        fused = np.where(np.isfinite(joint.risk), joint.risk / _spread(joint.risk), image.risk / image_sd)
     told = np.isfinite(text.risk)
     gate = text.gate
     result = TeacherResult(
@@ -194,9 +201,30 @@ def _train(
         fold=fold,
         risk_without=np.stack([part.risk for part in without]),
         gate_without=np.array([part.gate.value for part in without]),
+        text_risk=text.risk,
     )
     teacher = ReportTimeTeacher(image.ensemble, text.fitted.text if text.fitted else None, image_sd, text_sd)
+    if joint is not None:
+        guidance = _told_by_both(guidance, joint)
+        teacher = replace(teacher, joint=joint.ensemble, joint_sd=_spread(joint.risk))
     return teacher, guidance, result
+
+
+def _told_by_both(guidance: Guidance, joint: JointGuidance) -> Guidance:
+    """Guidance by a model of tiles and statements.
+
+    Its risk foretells the outcome by the tiles alone, even beside the reports of other cases. So the gate stays shut
+    where the reports by themselves tell nothing.
+    """
+    seen = {guidance.case_ids[case]: relevance for case, relevance in joint.relevance.items()}
+    return replace(
+        guidance,
+        risk=joint.risk,
+        gate=min(guidance.gate, joint.gate.value),
+        risk_without=joint.risk_without,
+        gate_without=np.minimum(guidance.gate_without, [gate.value for gate in joint.gates_without]),
+        relevance={**guidance.relevance, **seen},
+    )
 
 
 def _text_guidance(
@@ -235,6 +263,7 @@ def _image_branch(
         dropout=settings.dropout,
         tiles_per_bag=settings.tiles_per_bag,
         mixup="none",
+        aggregator=settings.aggregator,
     )
     trained: list[TrainedStudent] = []
     risk = np.zeros(len(fold))

@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wsisurv.errors import SettingsError
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import read_model
+from wsisurv.models.joint import KINDS, JointTeacher
+from wsisurv.models.teacher import load_teacher
+from wsisurv.settings import TeacherSettings
+from wsisurv.survival.bags import PackedBags, pack
+from wsisurv.training.teacher import train_teacher
+
+FAST = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3)
+
+
+def shuffled(cases):
+    """Statements of other cases."""
+    order = np.random.default_rng(5).permutation(len(cases))
+    return [cases[i] for i in order]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_case_is_seen_in_a_pack_as_alone_in_any_order_and_merged_tiles_count_as_many(kind):
+    torch.manual_seed(0)
+    model = JointTeacher(kind, 4, 8, 0.3, torch.zeros(5), torch.ones(5), "abmil").eval()
+    rng = np.random.default_rng(0)
+    tiles = [rng.normal(0, 1, (n, 5)).astype(np.float32) for n in (3, 9, 1)]
+    reports = [rng.normal(0, 1, (n, 4)).astype(np.float32) for n in (2, 1, 6)]
+    with torch.inference_mode():
+        together = model.look(pack(tiles), pack(reports))
+        start = 0
+        for number, (bag, report) in enumerate(zip(tiles, reports, strict=True)):
+            alone = model.look(pack([bag[::-1].copy()]), pack([report[::-1].copy()]))
+            relevance = together.relevance[start : start + len(bag)]
+            torch.testing.assert_close(alone.log_hazard[0], together.log_hazard[number])
+            torch.testing.assert_close(alone.relevance.flip(0), relevance)
+            assert float(relevance.sum()) == pytest.approx(1, abs=1e-5)
+            start += len(bag)
+        repeated = model(pack([tiles[0][[0, 1, 1, 2]]]), pack(reports[:1]))
+        once = pack(tiles[:1])
+        weighted = PackedBags(once.rows, once.offsets, torch.tensor([1.0, 2.0, 1.0]))
+        torch.testing.assert_close(model(weighted, pack(reports[:1])), repeated)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_weight(kind):
+    model = JointTeacher(kind, 4, 8, 0.3, torch.zeros(5), torch.ones(5), "abmil")
+    rng = np.random.default_rng(0)
+    tiles, reports = (
+        pack([rng.normal(0, 1, (n, width)).astype(np.float32) for n in (3, 9)]) for width in (5, 4)
+    )  # fmt: skip
+    model(tiles, reports).diff().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guidance_is_out_of_fold_and_the_teacher_is_read_back(make_trial, kind):
+    trial = make_trial(70, effect=2.0, reported=0.9)
+    settings = FAST.model_copy(update={"teacher": kind})
+    result = train_teacher(trial.workspace, trial.cohort, settings)
+    guidance, _ = read_guidance(trial.path("guidance.h5"))
+    told = np.isfinite(guidance.text_risk)
+    assert result.gate > 0
+    assert result.fused_concordance > 0.5
+    assert (np.isfinite(guidance.risk) == told).all()
+    assert not np.allclose(guidance.risk[told], guidance.text_risk[told])
+    for k, risk in enumerate(guidance.risk_without):
+        assert (np.isfinite(risk) == (told & (guidance.fold != k))).all()
+    for relevance in guidance.relevance.values():
+        assert relevance.sum() == pytest.approx(1, abs=1e-4)
+
+    teacher = load_teacher(read_model(trial.path("teacher.h5"), "teacher")[0])
+    tiles, said = np.ones((3, 12), np.float16), np.ones((2, 24), np.float32)
+    assert teacher.joint is not None
+    assert teacher.log_hazard(tiles, said) == teacher.joint.log_hazard(tiles, said) / teacher.joint_sd
+    assert teacher.log_hazard(tiles, None) == teacher.image.log_hazard(tiles) / teacher.image_sd
+
+
+def test_guidance_without_a_fold_knows_no_outcome_of_it(make_trial):
+    trial = make_trial(60)
+    settings = FAST.model_copy(update={"teacher": "cross-attention", "epochs": 5})
+    train_teacher(trial.workspace, trial.cohort, settings)
+    before, _ = read_guidance(trial.path("guidance.h5"))
+    cases = list(trial.cohort.cases)
+    rows = [i for i in np.flatnonzero(before.fold == 1) if cases[i].event]
+    turned = [cases[i].time for i in rows[1:] + rows[:1]]
+    for i, time in zip(rows, turned, strict=True):
+        cases[i] = replace(cases[i], time=time)
+    train_teacher(trial.workspace, replace(trial.cohort, cases=tuple(cases)), settings, redo=True)
+    after, _ = read_guidance(trial.path("guidance.h5"))
+    np.testing.assert_array_equal(before.risk_without[1], after.risk_without[1])
+    assert before.gate_without[1] == after.gate_without[1]
+    assert (before.risk_without[0][before.fold == 2] != after.risk_without[0][before.fold == 2]).any()
+
+
+def test_two_folds_are_too_few(make_trial):
+    trial = make_trial(40)
+    with pytest.raises(SettingsError, match="three folds"):
+        train_teacher(trial.workspace, trial.cohort, FAST.model_copy(update={"teacher": "concat", "folds": 2}))
