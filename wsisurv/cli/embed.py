@@ -1,12 +1,12 @@
 """``wsisurv embed``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
-from wsisurv.cli.options import DEFAULT_WORKSPACE, DeviceOption, RedoOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.workspace import Workspace
 
@@ -24,8 +24,30 @@ def embed(
         bool,
         typer.Option("--random-weights", help="Weights that were never trained: to try things out. Files are marked."),
     ] = False,
-    device: DeviceOption = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles in one forward pass.")] = 64,
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda, cuda:1, mps; several with commas (cuda:0,cuda:1), a process each."),
+    ] = "auto",
+    batch_size: Annotated[
+        str, typer.Option(help="Tiles in one forward pass; halved where the device has no room.", metavar="auto|N")
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that read slides; with histomics, that compute.", show_default="what suits"),
+    ] = None,
+    decoder: Annotated[
+        Literal["auto", "openslide", "jpeg-half"],
+        typer.Option(
+            help="auto: JPEG tiles decoded directly where that is proved equal to OpenSlide. jpeg-half: faster, other "
+            "pixels; a setting of the features.",
+        ),
+    ] = "auto",
+    dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="In which features are stored; float16 is checked.")
+    ] = "float16",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: minutes, for a faster run over many slides.")
+    ] = False,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Embed tiles of another size or resolution than the encoder's.")
     ] = False,
@@ -35,12 +57,14 @@ def embed(
 ) -> None:
     """Step 2: turn every tile into features with an encoder.
 
-    Reads tiles/SLIDE.h5 and the slides. Writes features/ENCODER/SLIDE.h5 (float16, a row a tile) into the workspace.
+    Reads tiles/SLIDE.h5 and the slides. Writes features/ENCODER/SLIDE.h5 (a row a tile) into the workspace.
     """
     from wsisurv.embedding.step import embed as run
     from wsisurv.embedding.step import resolve_settings
 
-    settings = resolve_settings(encoder, weights, random_weights)
+    tiles_at_once = _batch_size(batch_size)
+    half_scale = decoder == "jpeg-half"
+    settings = resolve_settings(encoder, weights, random_weights, dtype=dtype, half_scale=half_scale)
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed
 
@@ -53,10 +77,21 @@ def embed(
             settings,
             weights_file=weights,
             device=device,
-            batch_size=batch_size,
+            batch_size=tiles_at_once,
+            workers=workers,
+            decoder=decoder,
+            compiled=compile,
             allow_mismatch=allow_mismatch,
             redo=redo,
             progress=progress,
         )
     report(summary, f"features in {workspace / 'features' / settings.folder}")
     finish(summary)
+
+
+def _batch_size(words: str) -> int | None:
+    if words == "auto":
+        return None
+    if not words.isdecimal() or not int(words):
+        raise typer.BadParameter(f"{words!r} is neither auto nor a number of tiles.", param_hint="--batch-size")
+    return int(words)

@@ -136,8 +136,7 @@ class ModelEncoder:
         weights: str = "",
     ) -> None:
         self.name, self.n_features = name, n_features
-        self._model = model.eval().requires_grad_(False).to(device)
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as torch's own guide does
+        self._model: Callable[[torch.Tensor], torch.Tensor] = _on_device(model, device)
         self._normalise, self._pooled, self._device = Normalise(transform, device), pooled, device
         # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
         self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
@@ -250,6 +249,11 @@ class ModelEncoder:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    model = model.eval().requires_grad_(False).to(device)
+    return model.to(memory_format=torch.channels_last)
 
 
 def _describe(device: torch.device) -> str:

@@ -111,7 +111,8 @@ class Piece:
     @property
     def n_bytes(self) -> int:
         """Of its pixels."""
-        return (self.rows.stop - self.rows.start) * tile_bytes(self.slide.tiles)
+        n_tiles: int = self.rows.stop - self.rows.start
+        return n_tiles * tile_bytes(self.slide.tiles)
 
 
 class ReadAhead:
