@@ -44,6 +44,9 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     assert ended.code == 0, ended.err
     assert "Concordance within folds (40 cases" in ended.out
     assert "student − plain student" in ended.out
+    assert "AUC" in ended.out
+    assert "D-calibration" in ended.out
+    assert "the cohort's own curve has 0." in " ".join(ended.out.split())
     assert "to age here" in ended.out
     assert "events were tested" in ended.out
     assert "crossval: 2 folds · " in ended.out

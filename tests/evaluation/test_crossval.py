@@ -42,7 +42,14 @@ def test_all_models_over_the_same_folds_in_one_account(make_study):
     result = run(study)
     record = json.loads(result.metrics.read_text())
     assert [row["model"] for row in record["models"]] == ALL
-    assert all(row["low"] <= row["concordance"] <= row["high"] for row in record["models"])
+    for row in record["models"]:
+        assert row["low"] <= row["concordance"] <= row["high"]
+        assert 0 < row["auc"] < 1
+        assert len(row["auc_at"]) == len(record["horizons"])
+        assert 0 < row["brier"] < 0.5
+        assert row["brier_reference"] == record["models"][0]["brier_reference"]
+        assert 0 <= row["d_calibration_p"] <= 1
+        assert sum(row["d_calibration_share"]) == pytest.approx(1)
     folds = read_splits(study.path("splits.jsonl"))
     assert len(folds) == result.n_folds == len(record["folds"]) == 4
     assert record["verdict"] == list(result.verdict)

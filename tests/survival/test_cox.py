@@ -92,3 +92,19 @@ def test_nothing_added_and_data_that_can_not_tell(make_cases: Any) -> None:
         likelihood_ratio(base=base, added=model, time=follow_up["time"], event=np.zeros(200))
     with pytest.raises(MetricError, match="is nan"):
         likelihood_ratio(base=base * np.nan, added=model, **follow_up)
+
+
+def test_slope_over_strata_is_lifelines_own(make_cases: Any) -> None:
+    """Strata of another origin and another baseline hazard, with times shared."""
+    data = make_cases(240, 5, distinct=40)
+    stratum = np.arange(240) % 4
+    data["log_hazard"] = data["log_hazard"] + 10.0 * stratum
+    data["time"] = data["time"] * (1 + stratum)
+    fit = CoxPHFitter().fit(pd.DataFrame(data).assign(stratum=stratum), "time", "event", strata=["stratum"])
+    slope = cox_slope(**data, stratum=stratum)
+    assert slope.value == pytest.approx(fit.params_["log_hazard"], rel=1e-5)
+    assert slope.se == pytest.approx(fit.standard_errors_["log_hazard"], rel=1e-5)
+    with pytest.raises(MetricError, match="lengths differ"):
+        cox_slope(**data, stratum=stratum[:-1])
+    with pytest.raises(MetricError, match="there is no slope"):
+        cox_slope(**{**data, "log_hazard": stratum.astype(float)}, stratum=stratum)

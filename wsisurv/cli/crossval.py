@@ -1,5 +1,6 @@
 """``wsisurv crossval``."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -103,18 +104,17 @@ def _print(account: "Account", covariates: tuple[str, ...]) -> None:
     }
     table = Table(
         title=f"Concordance within folds ({account.cases} cases, {account.events} events)",
-        caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme",
+        caption="AUC: cumulative/dynamic, mean over time",
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("model", "concordance", "95 % interval", "Uno's", "slope"):
+    for heading in ("model", "concordance", "95 % interval", "Uno's", "AUC"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in account.models:
         interval = f"{number(row.low)} to {number(row.high)}"
-        table.add_row(
-            labels[row.model], number(row.concordance), interval, number(row.uno), number(row.calibration_slope)
-        )
+        table.add_row(labels[row.model], number(row.concordance), interval, number(row.uno), number(row.auc))
     out.print(table)
+    _print_calibration(account, labels)
     table = Table(title="Paired differences", title_justify="left")
     for heading in ("concordance of", "difference", "SE", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "concordance of" else "right")
@@ -132,3 +132,21 @@ def _print(account: "Account", covariates: tuple[str, ...]) -> None:
             f"{account.added.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {account.added.p:.3g}",
             markup=False,
         )
+
+
+def _print_calibration(account: "Account", labels: Mapping[str, str]) -> None:
+    reference = next((row.brier_reference for row in account.models if row.brier_reference is not None), None)
+    table = Table(
+        title="Calibration",
+        caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme. Brier: of "
+        f"probabilities, over time; the cohort's own curve has {number(reference)}. D: p of D-calibration, small if "
+        "they are wrong.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in ("model", "slope", "Brier", "D"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for row in account.models:
+        p = "–" if row.d_calibration_p is None else f"{row.d_calibration_p:.2g}"
+        table.add_row(labels[row.model], number(row.calibration_slope), number(row.brier), p)
+    out.print(table)

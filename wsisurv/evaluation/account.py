@@ -19,6 +19,8 @@ from wsisurv.evaluation.fold_models import (
     TEXT,
     TEXT_COMBINED,
 )
+from wsisurv.evaluation.over_time import Auc, Predicted, auc_within, make_horizons, predicted_within
+from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
 
 ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED, TEXT_COMBINED)
@@ -66,6 +68,13 @@ class ModelFigures:
         uno: Uno's concordance within folds, which does not depend on how follow-up was cut short; None where undefined.
         calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
             1 too extreme; None where it can't be fitted.
+        auc: cumulative/dynamic AUC within folds, mean over ``Account.horizons``; None where undefined.
+        auc_at: at each horizon; None where undefined.
+        brier: integrated Brier score of predicted survival, censoring weighted for, lower is better; None where there
+            are no probabilities (one fold, too few events).
+        brier_reference: of the tested cases' own Kaplan-Meier curve.
+        d_calibration_p: small where predicted probabilities are wrong.
+        d_calibration_share: of the cases in each tenth of predicted survival, lowest first; equal if calibrated.
     """
 
     model: str
@@ -76,6 +85,12 @@ class ModelFigures:
     fold_sd: float | None
     uno: float | None
     calibration_slope: float | None
+    auc: float | None = None
+    auc_at: tuple[float | None, ...] = ()
+    brier: float | None = None
+    brier_reference: float | None = None
+    d_calibration_p: float | None = None
+    d_calibration_share: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,7 @@ class Account:
         cases: tested cases.
         events: events among them.
         warnings: figures that could not be given, and why.
+        horizons: times of the AUC and of the Brier score, in the cohort's unit.
     """
 
     models: tuple[ModelFigures, ...]
@@ -149,6 +165,7 @@ class Account:
     cases: int
     events: int
     warnings: tuple[str, ...]
+    horizons: tuple[float, ...] = ()
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""
@@ -197,17 +214,19 @@ def make_account(
         except MetricError as error:
             warnings.append(f"no likelihood-ratio test of what the slides add: {error}")
     by_fold = tuple(
-        {name: float(c) if np.isfinite(c) else None for name, c in zip(names, row, strict=True)}
-        for row in within.by_fold
+        {name: _known(value) for name, value in zip(names, row.tolist(), strict=True)} for row in within.by_fold
     )
+    over_time = _over_time(tested, len(names))
+    warnings.extend(over_time.warnings)
     return Account(
-        models=_rows(tested, names, within),
+        models=_rows(tested, names, within, over_time),
         differences=tuple(_difference(a, b, names, within) for a, b in pairs),
         added=added,
         by_fold=by_fold,
         cases=len(tested.cases),
         events=int(tested.event.sum()),
         warnings=tuple(warnings),
+        horizons=tuple(over_time.horizons),
     )
 
 
@@ -230,7 +249,7 @@ def compare_within(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamp
     tested = _tested(folds, cases, names)
     within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
     differences = tuple(_difference(name, names[0], names, within) for name in names[1:])
-    return Comparison(_rows(tested, names, within), differences)
+    return Comparison(_rows(tested, names, within, _over_time(tested, len(names))), differences)
 
 
 def _tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> _Tested:
@@ -253,26 +272,63 @@ def _tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[
     )
 
 
-def _rows(tested: _Tested, names: Sequence[str], within: Within) -> tuple[ModelFigures, ...]:
+@dataclass(frozen=True)
+class _OverTime:
+    """What times and probabilities say of each model; None where it can't be told, with the reason in ``warnings``."""
+
+    horizons: tuple[float, ...]
+    auc: Auc | None
+    predicted: tuple[Predicted | None, ...]
+    warnings: tuple[str, ...]
+
+
+def _over_time(tested: _Tested, n_models: int) -> _OverTime:
+    try:
+        horizons = make_horizons(time=tested.time, event=tested.event)
+    except MetricError as error:
+        return _OverTime((), None, (None,) * n_models, (f"no AUC and no Brier score: {error}",))
+    auc = auc_within(tested.folds, time=tested.time, event=tested.event, horizons=horizons)
+    try:
+        predicted = tuple(
+            predicted_within(tested.folds, model, time=tested.time, event=tested.event, horizons=horizons)
+            for model in range(n_models)
+        )
+    except MetricError as error:
+        return _OverTime(tuple(horizons.tolist()), auc, (None,) * n_models, (f"no Brier score: {error}",))
+    return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
+
+
+def _rows(tested: _Tested, names: Sequence[str], within: Within, over_time: _OverTime) -> tuple[ModelFigures, ...]:
     uno = uno_within(tested.folds, time=tested.time, event=tested.event)
-    return tuple(
-        _figures(name, number, within, float(uno[number]), _slope(tested, number)) for number, name in enumerate(names)
-    )
+    rows = []
+    for number, name in enumerate(names):
+        interval = within.whole.interval(number)
+        by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
+        auc, predicted = over_time.auc, over_time.predicted[number]
+        rows.append(
+            ModelFigures(
+                model=name,
+                concordance=interval.value,
+                low=interval.low,
+                high=interval.high,
+                fold_mean=float(by_fold.mean()),
+                fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
+                uno=_known(float(uno[number])),
+                calibration_slope=_slope(tested, number),
+                auc=_known(float(auc.mean[number])) if auc else None,
+                auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),
+                brier=predicted.brier if predicted else None,
+                brier_reference=predicted.reference if predicted else None,
+                d_calibration_p=predicted.d_p if predicted else None,
+                d_calibration_share=tuple(predicted.d_share.tolist()) if predicted else (),
+            )
+        )
+    return tuple(rows)
 
 
-def _figures(name: str, number: int, within: Within, uno: float, slope: float | None) -> ModelFigures:
-    interval = within.whole.interval(number)
-    by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
-    return ModelFigures(
-        model=name,
-        concordance=interval.value,
-        low=interval.low,
-        high=interval.high,
-        fold_mean=float(by_fold.mean()),
-        fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
-        uno=uno if np.isfinite(uno) else None,
-        calibration_slope=slope,
-    )
+def _known(value: float) -> float | None:
+    """None for a figure that is not defined: NaN is no JSON."""
+    return value if np.isfinite(value) else None
 
 
 def _difference(model: str, minus: str, names: Sequence[str], within: Within) -> Difference:
@@ -284,14 +340,18 @@ def _difference(model: str, minus: str, names: Sequence[str], within: Within) ->
 
 
 def _slope(tested: _Tested, model: int) -> float | None:
-    slopes = []
-    for repeat in _repeats(tested.folds):
-        risk, time, event = repeat.log_hazard[model][:, None], tested.time[repeat.rows], tested.event[repeat.rows]
-        try:
-            fit = cox_within(variables=risk, fold=repeat.fold, time=time, event=event)
-        except MetricError:
-            return None
-        slopes.append(fit.coefficients[0])
+    try:
+        slopes = [
+            cox_slope(
+                log_hazard=repeat.log_hazard[model],
+                time=tested.time[repeat.rows],
+                event=tested.event[repeat.rows],
+                stratum=repeat.fold,
+            ).value
+            for repeat in _repeats(tested.folds)
+        ]
+    except MetricError:
+        return None
     return float(np.mean(slopes))
 
 

@@ -104,6 +104,7 @@ def crossval(
         "settings": {**training.settings, "crossval": settings.model_dump(mode="json")},
         "splits": "given" if splits else "drawn",
         "versions": versions(),
+        "horizons": account.horizons,
         "models": [asdict(row) for row in account.models],
         "differences": [asdict(row) for row in account.differences],
         "added_by_slides": asdict(account.added) if account.added else None,

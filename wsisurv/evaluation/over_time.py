@@ -1,0 +1,175 @@
+"""Figures within folds that need times or probabilities: AUC over time, Brier score, D-calibration.
+
+A Cox model gives no probability by itself. Here a tested case's comes from slope and baseline hazard that were fitted
+on the tested cases of the other folds of its repeat, whose log hazards are out of fold as well: in the way in which
+``predict`` turns a student's log hazard into survival. So the case's own outcome has no direct part in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.calibration import brier, d_calibration
+from wsisurv.survival.dynamic import dynamic_auc, followed_until
+from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+from wsisurv.survival.prognosis import fit_prognosis
+from wsisurv.survival.stratified import FoldScores
+
+_HORIZONS = 9
+_BINS = 10
+"""Of D-calibration, fewer where there are not five cases for each."""
+_FEW = 2
+"""Events that the other folds must have, at least, for a baseline hazard."""
+
+
+@dataclass(frozen=True)
+class Auc:
+    """Cumulative/dynamic AUC within folds.
+
+    Attributes:
+        horizons: float64 (m,).
+        auc: float64 (n_models, m), mean over folds, each weighted by its cases; NaN where no fold can give it.
+        mean: float64 (n_models,), over the horizons, each weighted by the fall of survival before it.
+    """
+
+    horizons: NDArray[np.float64]
+    auc: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How right a model's probabilities are, mean over repeats.
+
+    Attributes:
+        brier: integrated Brier score, lower is better.
+        reference: that of the tested cases' own Kaplan-Meier curve, which knows no case from another.
+        d_share: float64 (n_bins,), share of the cases in each tenth of predicted survival to their own time; in fewer
+            parts where there are less than 50 cases.
+        d_p: of D-calibration; small where the probabilities are wrong. The median over repeats, doubled where there are
+            several.
+    """
+
+    brier: float
+    reference: float
+    d_share: NDArray[np.float64]
+    d_p: float
+
+
+def make_horizons(*, time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Nine times at which a tenth, two tenths … of the events have happened, ascending and distinct.
+
+    Only events count before the time to which a tenth of the cases escaped censoring: weights stay below 10.
+
+    Raises:
+        MetricError: no such event.
+    """
+    until = followed_until(time=time, event=event)
+    early = time[event & (time < min(until, time.max()))]
+    if not len(early):
+        raise MetricError(f"no event before {until:g}, to which a tenth of the cases was followed")
+    return np.unique(np.quantile(early, np.linspace(0.1, 0.9, _HORIZONS), method="inverted_cdf"))
+
+
+def auc_within(
+    tested: Sequence[FoldScores],
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    horizons: NDArray[np.float64],
+) -> Auc:
+    """AUC of each model from pairs within one fold only, weighted by the censoring of all tested cases.
+
+    A fold takes part at the horizons by which it has an event and beyond which it has a case.
+
+    Args:
+        tested: folds, all with the same models.
+        time: (n_cases,), positive.
+        event: bool (n_cases,).
+        horizons: (m,), see ``make_horizons``.
+    """
+    censoring = censoring_curve(time=time, event=event)
+    total, weight = np.zeros((len(tested[0].log_hazard), len(horizons))), np.zeros(len(horizons))
+    for fold in tested:
+        times, events = time[fold.rows], event[fold.rows]
+        first = times[events].min() if events.any() else np.inf
+        given = np.flatnonzero((horizons >= first) & (horizons < times.max()))
+        if not given.size:
+            continue
+        at = horizons[given]
+        for model, risk in enumerate(fold.log_hazard):
+            result = dynamic_auc(log_hazard=risk, time=times, event=events, horizons=at, censoring=censoring)
+            total[model, given] += len(fold.rows) * result.auc
+        weight[given] += len(fold.rows)
+    auc = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    falls = -np.diff(kaplan_meier(time=time, event=event).at(horizons), prepend=1.0)
+    known = weight > 0
+    mean = auc[:, known] @ falls[known] / falls[known].sum() if known.any() else np.full(len(auc), np.nan)
+    return Auc(horizons, auc, mean)
+
+
+def predicted_within(
+    tested: Sequence[FoldScores],
+    model: int,
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    horizons: NDArray[np.float64],
+) -> Predicted:
+    """Brier score and D-calibration of one model.
+
+    Args:
+        tested: folds, two or more in each repeat.
+        model: its number in ``FoldScores.log_hazard``.
+        time: (n_cases,), positive.
+        event: bool (n_cases,).
+        horizons: (m,), see ``make_horizons``.
+
+    Raises:
+        MetricError: a repeat of one fold (there is nothing to learn a baseline from), too few events or cases.
+    """
+    censoring = censoring_curve(time=time, event=event)
+    scores, references, shares, p_values = [], [], [], []
+    for number in sorted({fold.repeat for fold in tested}):
+        folds = [fold for fold in tested if fold.repeat == number]
+        one = _repeat(folds, model, time, event, horizons, censoring)
+        scores.append(one.brier)
+        references.append(one.reference)
+        shares.append(one.d_share)
+        p_values.append(one.d_p)
+    doubled = 2 if len(p_values) > 1 else 1  # Meinshausen et al., JASA 2009;104:1671, with γ = 1/2
+    return Predicted(
+        brier=float(np.mean(scores)),
+        reference=float(np.mean(references)),
+        d_share=np.mean(shares, axis=0),
+        d_p=min(1.0, doubled * float(np.median(p_values))),
+    )
+
+
+def _repeat(
+    folds: Sequence[FoldScores],
+    model: int,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    horizons: NDArray[np.float64],
+    censoring: SurvivalCurve,
+) -> Predicted:
+    rows = np.concatenate([fold.rows for fold in folds])
+    number = np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)])
+    risk = np.concatenate([fold.log_hazard[model] for fold in folds])
+    times, events = time[rows], event[rows]
+    survival, own = np.empty((len(rows), len(horizons))), np.empty(len(rows))
+    for k in range(len(folds)):
+        here, others = number == k, number != k
+        if int(events[others].sum()) < _FEW:
+            raise MetricError("no probabilities: the other folds have too few events for a baseline hazard")
+        prognosis = fit_prognosis(log_hazard=risk[others], time=times[others], event=events[others])
+        last = prognosis.baseline.followed_until
+        survival[here] = prognosis.survival(log_hazard=risk[here], horizons=np.minimum(horizons, last))
+        own[here] = prognosis.baseline.survival_of(log_hazard=prognosis.slope * risk[here], time=times[here])
+    score = brier(survival=survival, horizons=horizons, time=times, event=events, censoring=censoring)
+    d = d_calibration(survival=own, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
+    return Predicted(score.integrated, score.integrated_reference, d.share, d.p)

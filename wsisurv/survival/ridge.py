@@ -1,0 +1,193 @@
+"""Cox regression with a ridge, for many columns and many ridges; the ridge is chosen inside the cases given.
+
+lifelines fits one ridge in some 0.3 s; choosing among eight in ten folds needs two hundred fits a training split, which
+the few lines below give in a second. The tests compare them with lifelines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.follow_up import checked, require_pairs
+from wsisurv.survival.splits import make_folds
+
+RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Largest first: each fit starts from the one before."""
+_FOLDS = 5
+_REPEATS = 2
+_STEPS = 50
+_CONVERGED = 1e-9
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A Cox regression whose ridge was chosen by cross-validation.
+
+    Attributes:
+        ridge: the one chosen.
+        mean: float64 (n_variables,), of the cases fitted on.
+        coefficients: float64 (n_variables,).
+        out_of_fold: float64 (n,), log hazard of each case by fits that have not seen it, each relative to the mean of
+            its own training cases.
+    """
+
+    ridge: float
+    mean: NDArray[np.float64]
+    coefficients: NDArray[np.float64]
+    out_of_fold: NDArray[np.float64]
+
+    def log_hazard(self, variables: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, n_variables) → log hazard (n,) relative to the mean of the cases fitted on."""
+        return np.asarray((variables - self.mean) @ self.coefficients, dtype=np.float64)
+
+
+def ridge_path(
+    *, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike, ridges: Sequence[float] = RIDGES
+) -> NDArray[np.float64]:
+    """Coefficients for each ridge λ: the maximum of log L(β) − n λ/2 Σβ², by Newton's method, Breslow's ties.
+
+    Args:
+        variables: (n, n_variables); their scale is the caller's, since the ridge depends on it.
+        time: (n,), positive.
+        event: (n,), bool or 0/1.
+        ridges: positive, largest first.
+
+    Returns:
+        float64 (n_ridges, n_variables).
+
+    Raises:
+        MetricError: as ``metrics.concordance``; a ridge that is not positive.
+
+    Source: Verweij PJM, van Houwelingen HC. Statistics in Medicine 1994;13:2427-2436.
+    """
+    data = checked(np.asarray(variables).T, time, event)
+    require_pairs(data)
+    if not ridges or min(ridges) <= 0:
+        raise MetricError(f"ridges {list(ridges)}: positive numbers are needed")
+    order = np.argsort(-data.times, kind="stable")
+    likelihood = _Likelihood.of(data.risks.T[order], data.times[order], data.events[order])
+    coefficients = np.zeros(len(data.risks))
+    path = []
+    for ridge in ridges:
+        coefficients = likelihood.maximum(coefficients, len(order) * ridge)
+        path.append(coefficients)
+    return np.stack(path)
+
+
+def choose_ridge(
+    *,
+    variables: NDArray[np.float64],
+    time: ArrayLike,
+    event: ArrayLike,
+    site: Sequence[str | None] | None = None,
+    ridges: Sequence[float] = RIDGES,
+    seed: int = 0,
+) -> RidgeFit:
+    """Fit with the ridge of highest cross-validated partial likelihood.
+
+    What a fold adds to the likelihood is log L of all cases less log L of the cases fitted on, both at the
+    coefficients of the latter; unlike concordance it also sees log hazards that are too extreme.
+
+    Args:
+        variables: (n, n_variables).
+        time: (n,), positive.
+        event: (n,), bool or 0/1; with fewer than two events the largest ridge is taken.
+        site: hospital of each case, kept whole in the folds where they can be.
+        ridges: to choose from, largest first.
+        seed: of the folds.
+
+    Raises:
+        MetricError: as ``ridge_path``.
+
+    Source: Verweij PJM, van Houwelingen HC. Statistics in Medicine 1993;12:2305-2314.
+    """
+    times, events = np.asarray(time, dtype=np.float64), np.asarray(event).astype(bool)
+    mean = variables.mean(axis=0)
+    centred = variables - mean
+    path = ridge_path(variables=centred, time=times, event=events, ridges=ridges)
+    gained, risks = np.zeros(len(ridges)), np.zeros((len(ridges), len(times)))
+    n_folds = min(_FOLDS, int(events.sum()))
+    for repeat in range(_REPEATS if n_folds > 1 else 0):
+        fold = make_folds(event=events, n_folds=n_folds, seed=seed * 1000 + repeat, site=site)
+        for k in range(n_folds):
+            seen = fold != k
+            try:
+                fits = ridge_path(variables=centred[seen], time=times[seen], event=events[seen], ridges=ridges)
+            except MetricError:
+                continue  # no comparable pair is left: nothing is learned without this fold, and its risk stays 0
+            everyone = fits @ centred.T
+            risks[:, ~seen] += everyone[:, ~seen] - everyone[:, seen].mean(axis=1, keepdims=True)
+            for number, log_hazard in enumerate(everyone):
+                gained[number] += _log_likelihood(log_hazard, times, events)
+                gained[number] -= _log_likelihood(log_hazard[seen], times[seen], events[seen])
+    best = int(np.argmax(gained))
+    return RidgeFit(ridges[best], mean, path[best], risks[best] / _REPEATS)
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Partial likelihood of cases ordered by time, latest first, so that each risk set is a prefix.
+
+    Attributes:
+        variables: (n, p).
+        deaths: rows with an event.
+        ends: (n,), events whose risk set ends with each row.
+    """
+
+    variables: NDArray[np.float64]
+    deaths: NDArray[np.int64]
+    ends: NDArray[np.float64]
+
+    @staticmethod
+    def of(variables: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> "_Likelihood":
+        last = np.searchsorted(-time, -time[event], side="right") - 1
+        return _Likelihood(variables, np.flatnonzero(event), np.bincount(last, minlength=len(time)).astype(np.float64))
+
+    def value(self, log_hazard: NDArray[np.float64]) -> float:
+        """Partial log likelihood."""
+        sets = np.flatnonzero(self.ends)
+        at_risk = np.logaddexp.accumulate(log_hazard)[sets]
+        return float(log_hazard[self.deaths].sum() - self.ends[sets] @ at_risk)
+
+    def maximum(self, start: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+        """The coefficients that maximise log L − penalty/2 Σβ²; strictly concave, so Newton's steps find them."""
+        here, best = start, self._penalised(start, penalty)
+        for _ in range(_STEPS):
+            step = self._newton_step(here, penalty)
+            size = 1.0
+            while (value := self._penalised(here + size * step, penalty)) < best and size > _CONVERGED:
+                size /= 2
+            gain = value - best
+            if gain > 0:
+                here, best = here + size * step, value
+            if gain <= _CONVERGED * (1 + abs(best)):
+                break
+        return here
+
+    def _penalised(self, coefficients: NDArray[np.float64], penalty: float) -> float:
+        return self.value(self.variables @ coefficients) - penalty / 2 * float(coefficients @ coefficients)
+
+    def _newton_step(self, coefficients: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
+        log_hazard = self.variables @ coefficients
+        hazard = np.exp(log_hazard - log_hazard.max())
+        sets = np.flatnonzero(self.ends)
+        sums = hazard.cumsum()[sets]
+        weight = self.ends[sets] / sums
+        # a case is in the risk sets that end at its row or later
+        share = np.zeros(len(hazard))
+        share[sets] = weight
+        share = hazard * share[::-1].cumsum()[::-1]
+        means = np.add.reduceat(hazard[:, None] * self.variables, np.concatenate([[0], sets[:-1] + 1]))
+        means = means.cumsum(axis=0) / sums[:, None]
+        gradient = self.variables[self.deaths].sum(0) - share @ self.variables - penalty * coefficients
+        curvature = (self.variables * share[:, None]).T @ self.variables - (means * self.ends[sets, None]).T @ means
+        curvature[np.diag_indices_from(curvature)] += penalty
+        return np.asarray(np.linalg.solve(curvature, gradient))
+
+
+def _log_likelihood(log_hazard: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
+    order = np.argsort(-time, kind="stable")
+    return _Likelihood.of(np.zeros((len(time), 0)), time[order], event[order]).value(log_hazard[order])
