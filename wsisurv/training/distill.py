@@ -1,6 +1,6 @@
 """Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import model_format, read_model, write_model
 from wsisurv.models.student import ensemble_of
+from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
+from wsisurv.survival.duplicates import merge_duplicates
 from wsisurv.survival.metrics import paired_bootstrap
 from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, choose_device
+from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
 from wsisurv.training.teacher import concordance_or_none
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
@@ -120,7 +123,9 @@ def distill(
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
             raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
-        plain, guided = _train(cases, guidance, settings, folder, device, progress)
+        recipe = recipe_of(settings)
+        told_by = read_teacher(folder / "teacher.h5", made) if recipe.needs_relevance else None
+        plain, guided = _train(cases, guidance, told_by, settings, folder, device, progress)
         result = _result(cases, guidance, plain, guided)
         for path, students in ((folder / "student_plain.h5", plain), (folder / "student.h5", guided)):
             listens = students is guided and _listens(guidance)
@@ -150,21 +155,27 @@ def _kept(path: Path) -> DistillResult:
 def _train(
     cases: TrainingCases,
     guidance: Guidance,
+    teacher: ReportTimeTeacher | None,
     settings: DistillSettings,
     folder: Path,
     device: str,
     progress: Progress,
 ) -> tuple[CrossFitted, CrossFitted]:
     """Plain and guided students; member j is trained without fold j mod n_folds in both."""
-    recipe = Recipe(**settings.model_dump(exclude={"members", "seed", "merge_duplicates", "duplicate_similarity"}))
+    recipe = recipe_of(settings)
+    if settings.merge_duplicates:
+        cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
     n_folds = len(guidance.gate_without)
     folds = [member % n_folds for member in range(settings.members)]
     targets = [_target(guidance, fold) for fold in folds]
-    guided_epochs = sum(recipe.epochs + recipe.pretrain_epochs for target in targets if target is not None)
+    filter_epochs = recipe.epochs if recipe.filter != "none" else 0
+    guided_epochs = (recipe.epochs + recipe.pretrain_epochs + filter_epochs) * sum(one is not None for one in targets)
     log = Log(folder / "history.jsonl", STEP, settings.members * recipe.epochs + guided_epochs, progress)
     place = choose_device(device)
 
     def train(member: int, target: Target | None, name: str) -> TrainedStudent:
+        if target is not None and teacher is not None:
+            target = replace(target, relevance=relevance_without(teacher, cases, folds[member]))
         return train_student(
             cases,
             np.flatnonzero(guidance.fold != folds[member]),
@@ -181,6 +192,12 @@ def _train(
         plain[member] if target is None else train(member, target, "distilled") for member, target in enumerate(targets)
     ]
     return _ensemble(plain, folds, cases, guidance.fold), _ensemble(guided, folds, cases, guidance.fold)
+
+
+def recipe_of(settings: DistillSettings) -> Recipe:
+    """What of the settings one student is trained by; the rest is of the ensemble and of the tiles."""
+    others = {"members", "seed", "merge_duplicates", "duplicate_similarity"}
+    return Recipe(**settings.model_dump(exclude=others))
 
 
 def _target(guidance: Guidance, fold: int) -> Target | None:
