@@ -71,6 +71,23 @@ def follow_up_of(cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe,
     return FollowUp(time.to(device), event.to(device), edges, offset)
 
 
+def common_logits(follow_up: FollowUp) -> Tensor:
+    """Logit of each bin's hazard as it is in all training cases together, float32 (n_bins,); where training begins.
+
+    Cases count in a bin as in ``discrete_loss``: events in theirs, the censored in bins they were half through.
+    """
+    if follow_up.edges is None:
+        raise ValueError("no bins")
+    edges, time, event = follow_up.edges, follow_up.time.double(), follow_up.event.bool()
+    own = torch.searchsorted(edges[1:-1].contiguous(), time, right=True)
+    survived = torch.searchsorted((edges[1:] + edges[:-1]) / 2, time, right=True)
+    survived = torch.where(event, own, survived)
+    bins = torch.arange(follow_up.n_bins, device=time.device)
+    fell = ((own.unsqueeze(1) == bins) & event.unsqueeze(1)).double().sum(0)
+    outlived = (bins < survived.unsqueeze(1)).double().sum(0)
+    return ((fell + 0.5) / (outlived + 0.5)).log().float()
+
+
 def outcome_loss(recipe: Recipe, output: Tensor, follow_up: FollowUp, weight: Tensor | None = None) -> Tensor:
     """``--loss`` of a student's outputs (n, n_bins), with a given log hazard added where there is one.
 

@@ -18,7 +18,15 @@ from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded
-from wsisurv.training.objectives import FollowUp, Told, agreement_loss, follow_up_of, outcome_loss, told_by
+from wsisurv.training.objectives import (
+    FollowUp,
+    Told,
+    agreement_loss,
+    common_logits,
+    follow_up_of,
+    outcome_loss,
+    told_by,
+)
 from wsisurv.training.recipe import Recipe, Target
 
 __all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
@@ -27,7 +35,7 @@ _PARTNER_RANKS = 10
 _SCALING_TILES = 512
 """Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
 _MOMENTUM = 0.9
-"""Of the moving average that a student agrees with under ``--ema``."""
+"""Of the moving average that a student agrees with under ``--ema``; less in the first steps, which it must forget."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,8 @@ def train_student(
             recipe.aggregator,
             follow_up.n_bins if recipe.loss == "discrete" else 1,
         ).to(device)
+        if recipe.loss == "discrete" and student.hazard.bias is not None:
+            student.hazard.bias.data.copy_(common_logits(follow_up))
         if target is not None and relevance is not None and recipe.filter != "none":
             learn_filter(student, bags, relevance, recipe, generator, f"{part}, filter", log)
             course = _Course(filter_bags(student, bags), follow_up, told, relevance, recipe, generator, part, log)
@@ -159,7 +169,7 @@ def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int
 def _learn_outcome(student: Student, course: _Course) -> None:
     """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked."""
     recipe, told = course.recipe, course.told
-    average = deepcopy(student).requires_grad_(False) if recipe.ema else None
+    average = _Average(student) if recipe.ema else None
 
     def loss() -> Tensor:
         bags = course.draw()
@@ -214,15 +224,33 @@ def _mixed_loss(student: Student, course: _Course, told: Told, bags: Bags) -> Te
     return outcome + told.gate * agreement_loss(course.recipe, told, output, student.log_hazard(output), risk, None)
 
 
-def _own_agreement(student: Student, average: Student, course: _Course, log_hazard: Tensor) -> Tensor:
+class _Average(nn.Module):
+    """A moving average of a student's weights; the steps are a buffer, so that a training that goes on counts on."""
+
+    steps: Tensor
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = deepcopy(student).requires_grad_(False)
+        self.register_buffer("steps", torch.tensor(0.0))
+
+    def follow(self, student: Student) -> None:
+        """Take the weights of another step in."""
+        self.steps += 1
+        momentum = min(_MOMENTUM, float(self.steps / (self.steps + 9)))
+        with torch.no_grad():
+            for own, new in zip(self.student.parameters(), student.parameters(), strict=True):
+                own.lerp_(new, 1 - momentum)
+
+
+def _own_agreement(student: Student, average: _Average, course: _Course, log_hazard: Tensor) -> Tensor:
     """``--ema``: 1 − correlation with what a moving average of oneself says of other tiles of the same cases.
 
     Source: Tarvainen and Valpola 2017 (mean teacher).
     """
+    average.follow(student)
     with torch.no_grad():
-        for own, new in zip(average.parameters(), student.parameters(), strict=True):
-            own.lerp_(new, 1 - _MOMENTUM)
-        said = average.log_hazard(in_parts(average.output, course.draw()))
+        said = average.student.log_hazard(in_parts(average.student.output, course.draw()))
     return correlation_loss(log_hazard, said)
 
 
