@@ -67,7 +67,13 @@ def tile(
     measures: Annotated[
         bool, typer.Option("--measures", help="Store focus and stain of each tile as well; reads every tile.")
     ] = False,
-    preview: Annotated[bool, typer.Option("--preview/--no-preview", help="Draw preview/SLIDE.jpg.")] = True,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview/--no-preview",
+            help="Draw preview/SLIDE.jpg, of slides too that were tiled without; or don't, and make no contact sheet.",
+        ),
+    ] = True,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
@@ -75,7 +81,8 @@ def tile(
         int,
         typer.Option(
             min=1,
-            help="Slides at a time (threads). About 100 MB, and a worker 45 MB at 30,000 px a side, 110 MB at 60,000.",
+            help="Slides at a time, in threads. Takes at most 100 MB, and a worker 60 MB where slides have 30,000 px a "
+            "side at 0.25 µm/px, 130 MB at 60,000, 300 MB at 120,000.",
         ),
     ] = 1,
     shard: Annotated[

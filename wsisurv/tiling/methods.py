@@ -106,7 +106,14 @@ def otsu_mask(view: View) -> Mask:
 
 def hsv_mask(view: View) -> Mask:
     """Tissue has colour, and the hue of the stains: fixed thresholds, the same for every slide."""
-    red, green, blue = (view.smooth(plane.astype(np.float32)) for plane in view.planes)
+    planes = [view.smooth(plane.astype(np.float32)) for plane in view.planes]
+    mask = np.empty(view.rgb.shape[:2], bool)
+    for top in range(0, len(mask), _BAND):
+        mask[top : top + _BAND] = _has_hue_of_stain(*(plane[top : top + _BAND] for plane in planes))
+    return mask
+
+
+def _has_hue_of_stain(red: NDArray[np.float32], green: NDArray[np.float32], blue: NDArray[np.float32]) -> Mask:
     value = np.maximum(np.maximum(red, green), blue)
     chroma = value - np.minimum(np.minimum(red, green), blue)
     safe = np.maximum(chroma, 1e-6)
