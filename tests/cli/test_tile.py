@@ -1,5 +1,8 @@
 """The options of `wsisurv tile` that decide which tiles there are."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -80,3 +83,22 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
     ended = run("tile", slides, "--shard", "3/2", "-w", place.root)
     assert ended.code == 1
     assert "3/2" in ended.err
+
+
+def test_nothing_is_imported_that_tile_does_not_use(place, slide):
+    program = (
+        "import sys, wsisurv.cli.app as a\n"
+        "try: a.main()\n"
+        "except SystemExit: pass\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+        "print(*sorted(name for name in sys.modules if name.count('.') == 1), file=sys.stderr)"
+    )
+    words = ["tile", str(slide), "-w", str(place.root), "--for", "uni2-h", "--measures"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    *_, packages, parts = (set(line.split()) for line in done.stderr.splitlines())
+    assert place.preview("A").exists()
+    assert {"numpy", "scipy", "h5py", "openslide", "PIL"} <= packages
+    unused = {"torch", "timm", "huggingface_hub", "safetensors", "skimage", "tifffile", "imagecodecs", "matplotlib"}
+    assert not packages & (unused | {"pandas", "lifelines", "torchsurv", "ollama", "httpx"})
+    rooms = {f"wsisurv.{name}" for name in ("reports", "survival", "models", "training", "prediction", "evaluation")}
+    assert not parts & (rooms | {"wsisurv.demo", "scipy.stats", "scipy.optimize", "scipy.sparse", "scipy.spatial"})
