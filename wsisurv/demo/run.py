@@ -16,11 +16,11 @@ from wsisurv.cohort import Case, read_clinical, read_cohort, read_table
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.errors import BackendError
 from wsisurv.evaluation.comparison import Row, compare
-from wsisurv.evaluation.controls import fit_covariates
 from wsisurv.evaluation.figures import kaplan_meier, risk_groups
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.risks import Risk, read_risks
 from wsisurv.settings import CohortSettings
+from wsisurv.survival.covariates import fit_covariates
 from wsisurv.workspace import Progress, Workspace
 
 COHORT = "demo"
@@ -197,8 +197,8 @@ def _judge(places: _Places, cohort: DemoCohort, seed: int) -> DemoResult:
 
 
 def _has_risk(case: Case, risks: dict[str, Risk]) -> bool:
-    return case.case_id in risks and risks[case.case_id].risk is not None
+    return case.case_id in risks and risks[case.case_id].log_hazard is not None
 
 
 def _risk(risk: Risk) -> float:
-    return float("nan") if risk.risk is None else risk.risk
+    return float("nan") if risk.log_hazard is None else risk.log_hazard

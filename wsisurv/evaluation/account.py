@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
-from wsisurv.evaluation.controls import fit_covariates
 from wsisurv.evaluation.fold_models import (
     COMBINED,
     COVARIATES,
@@ -20,6 +19,7 @@ from wsisurv.evaluation.fold_models import (
     TEXT_COMBINED,
 )
 from wsisurv.evaluation.over_time import Auc, Predicted, auc_within, make_horizons, predicted_within
+from wsisurv.survival.covariates import encode_covariates, make_columns
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
 
@@ -358,8 +358,7 @@ def _slope(tested: _Tested, model: int) -> float | None:
 def _added(tested: _Tested, model: int, name: str, covariates: Sequence[str]) -> AddedBySlides:
     from scipy.stats import chi2
 
-    columns = fit_covariates(tested.cases, covariates).columns
-    numbers = np.concatenate([column.encode(tested.cases) for column in columns], axis=1)
+    numbers = encode_covariates(make_columns(tested.cases, covariates), tested.cases)
     numbers = np.nan_to_num(numbers - np.nanmean(numbers, axis=0))
     statistics, ratios = [], []
     for repeat in _repeats(tested.folds):

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.cohort import Case, Cohort
-from wsisurv.errors import FormatError, MetricError
-from wsisurv.evaluation.controls import fit_covariates
+from wsisurv.errors import FormatError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
@@ -19,9 +18,8 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.student import Ensemble, load_student
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
-from wsisurv.survival.cox import fit_cox
-from wsisurv.survival.splits import make_folds
-from wsisurv.survival.stratified import FoldScores, value_within
+from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.ridge import choose_ridge
 from wsisurv.workspace import Workspace
 
 COVARIATES = "covariates"
@@ -34,12 +32,10 @@ COMBINED = "student_and_covariates"
 TEXT_COMBINED = "text_and_covariates"
 """Models of the table, by their names in metrics.json."""
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised when the models of the table change, so that folds scored before are not taken for the same."""
 _RISK = "(out-of-fold risk)"
 _POOLED_DIRECTIONS = 16
-_RIDGES = (3.0, 0.3, 0.03)
-_INNER_FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -209,41 +205,22 @@ def _tfidf(card: Mapping[str, Any]) -> Tfidf | None:
 def _mean_pool(
     trained: Sequence[Case], test: Sequence[Case], mean_tiles: Mapping[str, NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """The plainest image model: mean tile → principal directions → ridge Cox; all of it fitted on ``trained``."""
+    """The plainest image model: mean tile → principal directions → ridge Cox; all of it fitted on ``trained``.
+
+    A baseline must be tuned as the student is, or the comparison flatters the student: so the ridge is chosen inside.
+    """
     known = [case for case in trained if str(case.case_id) in mean_tiles]
     tiles = np.stack([mean_tiles[str(case.case_id)] for case in known])
     mean, sd = tiles.mean(0), tiles.std(0)
     sd[sd < 1e-9] = np.inf  # a column that is the same in all of training says nothing
-    _, _, directions = np.linalg.svd((tiles - mean) / sd, full_matrices=False)
-    directions = directions[:_POOLED_DIRECTIONS].T
-    pooled = (tiles - mean) / sd @ directions
-    time, event = np.array([case.time for case in known]), np.array([case.event for case in known])
-    ridge = _best_ridge(pooled, time, event)
-    coefficients = fit_cox(variables=pooled, time=time, event=event, ridge=ridge).coefficients
+    _, sizes, directions = np.linalg.svd((tiles - mean) / sd, full_matrices=False)
+    kept = (sizes > 1e-6 * max(float(sizes[0]), 1e-12))[:_POOLED_DIRECTIONS]
+    whitened = directions[: len(kept)][kept].T / sizes[: len(kept)][kept] * np.sqrt(len(known))
+    fit = choose_ridge(
+        variables=(tiles - mean) / sd @ whitened,
+        time=[case.time for case in known],
+        event=[case.event for case in known],
+        site=[case.site for case in known],
+    )
     new = np.stack([mean_tiles[str(case.case_id)] for case in test])
-    return np.asarray((new - mean) / sd @ directions @ coefficients)
-
-
-def _best_ridge(variables: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
-    """The ridge of highest concordance in cross-validation inside the training cases; the largest where none can tell.
-
-    A baseline must be tuned as the student is, or the comparison flatters the student.
-    """
-    n_folds = min(_INNER_FOLDS, int(event.sum()))
-    if n_folds < 2:
-        return _RIDGES[0]
-    fold = make_folds(event=event, n_folds=n_folds, seed=0)
-    tested = []
-    try:
-        for k in range(n_folds):
-            train, rows = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-            risks = [
-                variables[rows]
-                @ fit_cox(variables=variables[train], time=time[train], event=event[train], ridge=ridge).coefficients
-                for ridge in _RIDGES
-            ]
-            tested.append(FoldScores(0, rows, np.stack(risks), len(train)))
-        scores = value_within(tested, time=time, event=event)
-    except MetricError:
-        return _RIDGES[0]
-    return _RIDGES[int(np.argmax(scores))]
+    return fit.log_hazard((new - mean) / sd @ whitened)
