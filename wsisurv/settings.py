@@ -231,9 +231,10 @@ def parse_settings(model: type[S], values: Mapping[str, Any]) -> S:
         return model(**values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (seen: {problem['input']!r})"
+            for problem in error.errors()
         )
-        raise SettingsError(f"{problems} (seen: {dict(values)!r})") from error
+        raise SettingsError(problems) from error
 
 
 def canonical_json(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from wsisurv.errors import FormatError, StorageError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def explain_storage(path: Path) -> Iterator[None]:
     """Turn a failure to write ``path`` into a StorageError that says what to do.
 
     Raises:
-        StorageError: the disk is full, a quota is reached, or writing is not allowed.
+        StorageError: the disk is full, a quota is reached, or the place can't be written to.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def explain_storage(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in _DENIED:
             raise StorageError(
-                f"{path}: writing is not allowed ({os.strerror(error.errno)}). Change the folder's rights or choose "
+                f"{path}: can't be written there ({os.strerror(error.errno)}). Change the folder's rights or choose "
                 "another --workspace."
             ) from error
         raise
