@@ -19,9 +19,9 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     trial = make_trial(80, effect=2.0)
     assert train_teacher(trial.workspace, trial.cohort, TEACHER).gate > 0
     result = distill(trial.workspace, trial.cohort, FAST)
-    student, header = read_model(trial.path("student.h5"), "student")
+    student, header = read_model(trial.path("student_distilled.h5"), "student")
     plain, _ = read_model(trial.path("student_plain.h5"), "student")
-    assert result.difference == pytest.approx(result.concordance - result.plain_concordance)
+    assert result.difference == pytest.approx(result.distilled_concordance - result.plain_concordance)
     assert result.difference_low <= result.difference <= result.difference_high
     assert set(header.inputs) == {"cohort", "features", "statements", "guidance"}
     assert student.card["encoder"] == "histomics"
@@ -63,7 +63,7 @@ def test_out_of_fold_risks_owe_nothing_to_the_outcomes_of_the_fold(make_trial):
     for turn in range(2):
         train_teacher(trial.workspace, cohort, TEACHER, redo=True)
         distill(trial.workspace, cohort, FAST, redo=True)
-        members.append(read_model(trial.path("student.h5"), "student")[0].arrays)
+        members.append(read_model(trial.path("student_distilled.h5"), "student")[0].arrays)
         if turn == 0:
             fold = read_guidance(trial.path("guidance.h5"))[0].fold
             cases = list(cohort.cases)
@@ -81,7 +81,7 @@ def test_run_again_keeps_and_one_seed_gives_one_file(make_trial):
     for trial in (one, two):
         train_teacher(trial.workspace, trial.cohort, TEACHER)
         result = distill(trial.workspace, trial.cohort, FAST)
-    for name in ("student.h5", "student_plain.h5"):
+    for name in ("student.h5", "student_distilled.h5", "student_plain.h5"):
         assert one.path(name).read_bytes() == two.path(name).read_bytes()
     assert distill(two.workspace, two.cohort, FAST) == replace(result, kept=True)
 
@@ -92,7 +92,7 @@ def test_mixup_trains_another_student(make_trial):
     arrays = []
     for mixup in ("none", "risk"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"mixup": mixup}), redo=True)
-        arrays.append(read_model(trial.path("student.h5"), "student")[0].arrays)
+        arrays.append(read_model(trial.path("student_distilled.h5"), "student")[0].arrays)
     names = [f"members/{member}/hazard.weight" for member in range(3)]
     assert all(np.isfinite(arrays[1][name]).all() for name in names)
     assert any((arrays[0][name] != arrays[1][name]).any() for name in names)

@@ -10,6 +10,8 @@ from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     CohortOption,
     DeviceOption,
+    MemoryOption,
+    PrecisionOption,
     RedoOption,
     SeedOption,
     WorkspaceOption,
@@ -42,13 +44,16 @@ def distill(
         Literal["risk", "none"], typer.Option(help="Mix bags of cases of similar risk, or don't.")
     ] = _DEFAULTS.mixup,
     seed: SeedOption = _DEFAULTS.seed,
+    precision: PrecisionOption = _DEFAULTS.precision,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     redo: RedoOption = False,
 ) -> None:
-    """Step 5: distil a student that sees tiles alone, and the same student without the teacher for comparison.
+    """Step 5: distil a student that sees tiles alone, and the same without the teacher; the better one is handed on.
 
-    Reads cohorts/NAME/ (cohort.csv, guidance.h5), features/ENCODER/ and reports/vectors/. Writes student.h5 and
-    student_plain.h5 into cohorts/NAME/ and adds to its history.jsonl.
+    Reads cohorts/NAME/ (cohort.csv, guidance.h5), features/ENCODER/ and reports/vectors/. Writes
+    student_distilled.h5, student_plain.h5 and the better of them as student.h5 into cohorts/NAME/, and adds to its
+    history.jsonl. Interrupted, the same command goes on where it was.
     """
     from wsisurv.training.distill import distill as run
 
@@ -66,20 +71,23 @@ def distill(
             "hidden": hidden,
             "tiles_per_bag": tiles_per_bag,
             "members": members,
+            "precision": precision,
             "mixup": mixup,
             "seed": seed,
         },
     )
     with progress_bar("distill") as progress:
-        result = run(place, chosen, settings, redo=redo, device=device, progress=progress)
+        result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
     for line in result.warnings:
         warn(line)
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
     table.add_row("cases whose report guided it", f"{result.n_reports} (gate {result.gate:.2f})")
-    table.add_row("out-of-fold concordance", number(result.concordance))
+    table.add_row("concordance out of fold, within folds", number(result.distilled_concordance))
     table.add_row("… without the teacher", number(result.plain_concordance))
     interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
     table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else interval))
+    without = {"distilled": "the distilled one", "plain": "the plain one, without the teacher"}
+    table.add_row("handed on as student.h5", without[result.winner])
     out.print(table)
     out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}", markup=False)

@@ -1,7 +1,7 @@
 """Options that several commands share, written once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,5 +29,17 @@ DeviceOption = Annotated[
 ]
 AllowRandomOption = Annotated[
     bool, typer.Option("--allow-random-weights", help="Accept features of an encoder that was never trained.")
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        min=0.001,
+        help="GiB for features and gradients; the result is the same. Features that don't fit are read from disk.",
+        show_default="half of the machine's",
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16"], typer.Option("--precision", help="Of matrix products; losses and sums stay exact.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same device: the same result.")]

@@ -12,6 +12,8 @@ from wsisurv.cli.options import (
     AllowRandomOption,
     CohortOption,
     DeviceOption,
+    MemoryOption,
+    PrecisionOption,
     RedoOption,
     SeedOption,
     WorkspaceOption,
@@ -72,7 +74,9 @@ def train_teacher(
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = _DEFAULTS.folds,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of the cross-fitting.")] = _DEFAULTS.repeats,
     seed: SeedOption = _DEFAULTS.seed,
+    precision: PrecisionOption = _DEFAULTS.precision,
     device: DeviceOption = "auto",
+    memory: MemoryOption = None,
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
 ) -> None:
@@ -125,6 +129,7 @@ def train_teacher(
             "epochs": epochs,
             "folds": folds,
             "repeats": repeats,
+            "precision": precision,
             "seed": seed,
         },
     )
@@ -136,6 +141,7 @@ def train_teacher(
             allow_random_weights=allow_random_weights,
             redo=redo,
             device=device,
+            memory_gib=memory,
             progress=progress,
         )
     for line in result.warnings:

@@ -79,7 +79,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
 
     Args:
         inputs: what all folds share.
-        trained: the fold's training cases; teacher.h5, guidance.h5, student.h5 and student_plain.h5 lie in its folder.
+        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5 and student_plain.h5 lie in its folder.
         test: ids of the tested cases.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.
@@ -94,7 +94,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
     warnings: list[str] = []
     students = {PLAIN: _student(folder / "student_plain.h5")}
     if inputs.with_reports:
-        students[DISTILLED] = _student(folder / "student.h5")
+        students[DISTILLED] = _student(folder / "student_distilled.h5")
     risks: dict[str, NDArray[np.float64]] = {
         MEAN_POOL: _mean_pool(trained.cases, cases, inputs.mean_tiles),
         **{name: np.zeros(len(cases)) for name in students},

@@ -205,7 +205,7 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _Tested:
         }
         if any(one.shape != (len(case_ids),) or not np.isfinite(one).all() for one in risks.values()):
             raise FormatError(f"{path}: not one finite risk for each of {len(case_ids)} cases. {again}")
-        student, _ = read_model(path.parent / ("student.h5" if name == DISTILLED else "student_plain.h5"), "student")
+        student, _ = read_model(path.parent / f"student_{name}.h5", "student")
         if not np.size(student.arrays["training_risks"]) or not {"low", "high"} <= set(student.card["cut_offs"]):
             raise FormatError(f"{path.parent}: its student lacks training risks or cut-offs. {again}")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -37,8 +37,8 @@ class State:
 class Checkpoints:
     """States of the fits of one run, in a folder of their own that is removed when the run ends well.
 
-    States of finished fits wait in memory for the next writing, so at most ``every_s`` seconds of work, and the epoch in
-    hand, are lost.
+    States of finished fits wait in memory for the next writing: lost are ``every_s`` seconds of work at most, and the
+    epoch in hand.
 
     Attributes:
         folder: of this run.
@@ -151,8 +151,8 @@ def restore(
         module.load_state_dict(under(f"module {number}"))
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in under("optimiser").items():
-        number, key = name.split(" ", 1)
-        moments.setdefault(int(number), {})[key] = value
+        parameter, moment = name.split(" ", 1)
+        moments.setdefault(int(parameter), {})[moment] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     random = under("random")
     torch.set_rng_state(random["cpu"])

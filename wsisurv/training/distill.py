@@ -1,14 +1,16 @@
 """Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import ArtifactError, FormatError, MetricError, SettingsError, StaleError
+from wsisurv.errors import ArtifactError, FormatError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import model_format, read_model, write_model
@@ -16,13 +18,13 @@ from wsisurv.models.student import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
 from wsisurv.survival.duplicates import merge_duplicates
-from wsisurv.survival.metrics import paired_bootstrap
 from wsisurv.training.card import CrossFitted, student_model
+from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
+from wsisurv.training.choice import Choice, Winner, choose_student
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, choose_device
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
-from wsisurv.training.teacher import concordance_or_none
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
 
 STEP = "distill"
@@ -30,17 +32,19 @@ STEP = "distill"
 
 @dataclass(frozen=True)
 class DistillResult:
-    """What distilling gave; concordances are out of fold, None where undefined.
+    """What distilling gave; concordances are out of fold and of pairs within folds, None where undefined.
 
     Attributes:
         kept: True when the files were there already, made by the same settings from the same inputs.
         n_cases: cases trained on.
         n_events: events among them.
         n_reports: cases whose report guided the student.
-        gate: 0 to 1, how far the student listened to the reports.
-        concordance: of the student.
+        gate: 0 to 1, how far the distilled student listened to the reports.
+        winner: the student that is handed on as student.h5: ``distilled`` or ``plain``.
+        concordance: of the winner.
+        distilled_concordance: of the student with the teacher.
         plain_concordance: of the same student without the teacher.
-        difference: the former minus the latter.
+        difference: the distilled one's minus the plain one's.
         difference_low: lower end of its 95 % bootstrap interval, by case.
         difference_high: upper end.
         low: log hazard below which a case is of low risk.
@@ -53,7 +57,9 @@ class DistillResult:
     n_events: int
     n_reports: int
     gate: float
+    winner: Winner
     concordance: float | None
+    distilled_concordance: float | None
     plain_concordance: float | None
     difference: float | None
     difference_low: float | None
@@ -70,12 +76,15 @@ def distill(
     *,
     redo: bool = False,
     device: str = "auto",
+    memory_gib: float | None = None,
+    checkpoint_s: float = EVERY_S,
     progress: Progress = no_progress,
 ) -> DistillResult:
-    """Train the student on tiles and guidance, and the same student without guidance.
+    """Train the student on tiles and guidance, and the same student without guidance; hand on the better one.
 
-    Writes student.h5 and student_plain.h5, adds to history.jsonl. Each member is trained without one outer fold, and
-    on guidance that knows no outcome of that fold, so that the concordances compare like with like.
+    Writes student_distilled.h5, student_plain.h5, and the better of them as student.h5; adds to history.jsonl. Each
+    member is trained without one outer fold, and on guidance that knows no outcome of that fold, so that the
+    concordances compare like with like. Interrupted, it goes on from its last checkpoint, to the same files.
 
     Args:
         workspace: holds features, statements' vectors and the cohort's guidance.h5.
@@ -83,6 +92,8 @@ def distill(
         settings: how.
         redo: replace students that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
+        memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
+        checkpoint_s: seconds between checkpoints.
         progress: told after each epoch.
 
     Raises:
@@ -99,7 +110,12 @@ def distill(
     teacher = parse_settings(TeacherSettings, made.settings)
     # whether random weights are allowed was decided when the teacher was trained on them
     cases = read_training_cases(
-        workspace, cohort, encoder=teacher.encoder, text_encoder=teacher.text_encoder, allow_random_weights=True
+        workspace,
+        cohort,
+        encoder=teacher.encoder,
+        text_encoder=teacher.text_encoder,
+        allow_random_weights=True,
+        memory_gib=memory_gib,
     )
     _require_fresh(folder / "guidance.h5", made, guidance, cases)
     n_folds = len(guidance.gate_without)
@@ -109,11 +125,14 @@ def distill(
             f"member that did not see them. Give --members {n_folds} or more, or train the teacher with fewer --folds."
         )
     inputs = {**cases.inputs, "guidance": made.fingerprint}
+    asked = settings.model_dump(mode="json")
     wanted = {
-        folder / "student.h5": make_header(model_format("student"), settings, inputs),
-        folder / "student_plain.h5": make_header(
-            model_format("student"), {**settings.model_dump(mode="json"), "guided": False}, inputs
-        ),
+        folder / name: make_header(model_format("student"), {**asked, **more}, inputs)
+        for name, more in (
+            ("student_distilled.h5", {"guided": True}),
+            ("student_plain.h5", {"guided": False}),
+            ("student.h5", {}),
+        )
     }
     checks = {path: check(path, header) for path, header in wanted.items()}
     if all(seen.state is State.DONE for seen in checks.values()):
@@ -125,12 +144,23 @@ def distill(
             raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
         recipe = recipe_of(settings)
         told_by = read_teacher(folder / "teacher.h5", made) if recipe.needs_relevance else None
-        plain, guided = _train(cases, guidance, told_by, settings, folder, device, progress)
-        result = _result(cases, guidance, plain, guided)
-        for path, students in ((folder / "student_plain.h5", plain), (folder / "student.h5", guided)):
-            listens = students is guided and _listens(guidance)
-            model = student_model(cases, cohort, teacher.encoder, students, guided=listens, result=asdict(result))
-            write_model(path, model, wanted[path])
+        place = choose_device(device)
+        checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
+        log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
+        students = _train(cases, guidance, told_by, settings, place, log)
+        choice = choose_student(**students, time=cases.time, event=cases.event)
+        result = _result(cases, guidance, students, choice)
+        log.line(**{name: value for name, value in asdict(result).items() if name not in ("kept", "warnings")})
+        of_file: dict[str, Winner] = {
+            "student_distilled.h5": "distilled",
+            "student_plain.h5": "plain",
+            "student.h5": choice.winner,
+        }
+        for name, which in of_file.items():  # the winner last: where it is, all is
+            guided = which == "distilled" and _listens(guidance)
+            model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=asdict(result))
+            write_model(folder / name, model, wanted[folder / name])
+        checkpoints.remove()
     return result
 
 
@@ -157,11 +187,10 @@ def _train(
     guidance: Guidance,
     teacher: ReportTimeTeacher | None,
     settings: DistillSettings,
-    folder: Path,
-    device: str,
-    progress: Progress,
-) -> tuple[CrossFitted, CrossFitted]:
-    """Plain and guided students; member j is trained without fold j mod n_folds in both."""
+    device: torch.device,
+    log: Log,
+) -> dict[Winner, CrossFitted]:
+    """Plain and distilled students; member j is trained without fold j mod n_folds in both."""
     recipe = recipe_of(settings)
     if settings.merge_duplicates:
         cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
@@ -170,8 +199,7 @@ def _train(
     targets = [_target(guidance, fold) for fold in folds]
     filter_epochs = recipe.epochs if recipe.filter != "none" else 0
     guided_epochs = (recipe.epochs + recipe.pretrain_epochs + filter_epochs) * sum(one is not None for one in targets)
-    log = Log(folder / "history.jsonl", STEP, settings.members * recipe.epochs + guided_epochs, progress)
-    place = choose_device(device)
+    log.total = settings.members * recipe.epochs + guided_epochs
 
     def train(member: int, target: Target | None, name: str) -> TrainedStudent:
         if target is not None and teacher is not None:
@@ -182,7 +210,7 @@ def _train(
             recipe,
             target=target,
             seed=settings.seed * 1000 + member,
-            device=place,
+            device=device,
             part=f"{name} student {member + 1} of {settings.members}",
             log=log,
         )
@@ -191,7 +219,10 @@ def _train(
     guided = [
         plain[member] if target is None else train(member, target, "distilled") for member, target in enumerate(targets)
     ]
-    return _ensemble(plain, folds, cases, guidance.fold), _ensemble(guided, folds, cases, guidance.fold)
+    return {
+        "distilled": _ensemble(guided, folds, cases, guidance.fold),
+        "plain": _ensemble(plain, folds, cases, guidance.fold),
+    }
 
 
 def recipe_of(settings: DistillSettings) -> Recipe:
@@ -220,23 +251,28 @@ def _ensemble(
     return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds), fold)
 
 
-def _result(cases: TrainingCases, guidance: Guidance, plain: CrossFitted, guided: CrossFitted) -> DistillResult:
-    try:
-        between = paired_bootstrap(
-            log_hazard=guided.out_of_fold, other=plain.out_of_fold, time=cases.time, event=cases.event
-        )
-    except MetricError:
-        between = None
+def _result(
+    cases: TrainingCases, guidance: Guidance, students: Mapping[Winner, CrossFitted], choice: Choice
+) -> DistillResult:
     told = np.isfinite(guidance.risk)
+    between = choice.difference
     warnings = list(cases.warnings)
     if guidance.gate == 0:
-        warnings.append("gate 0: the teacher has nothing to tell, so the student is the plain one")
-    elif not _listens(guidance):
-        warnings.append("the gate closes as soon as any fold is left out, so the student is the plain one")
-    elif between is not None and between.value < 0:
         warnings.append(
-            f"out of fold the student without the teacher did better by {-between.value:.3f} "
-            f"(95 % interval of the difference {between.low:+.3f} to {between.high:+.3f}); it is in student_plain.h5"
+            "gate 0: the reports don't tell who does worse, so the student handed on is the plain one. Are they the "
+            "reports of these cases? With few events a good report may also fail this test."
+            if told.any()
+            else "gate 0: no report guides the student, so the one handed on is the plain one"
+        )
+    elif not _listens(guidance):
+        warnings.append("the gate closes as soon as any fold is left out, so the student handed on is the plain one")
+    elif between is None:
+        warnings.append("no fold has a comparable pair, so nothing can choose: the student handed on is the plain one")
+    elif choice.winner == "plain":
+        warnings.append(
+            f"out of fold the student without the teacher did better by {-between.value:.3f} (95 % interval "
+            f"{-between.high:+.3f} to {-between.low:+.3f}), so it is the one handed on; the other is in "
+            "student_distilled.h5"
         )
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
@@ -246,11 +282,13 @@ def _result(cases: TrainingCases, guidance: Guidance, plain: CrossFitted, guided
         n_events=int(cases.event.sum()),
         n_reports=int(told.sum()) if _listens(guidance) else 0,
         gate=guidance.gate,
-        concordance=concordance_or_none(guided.out_of_fold, cases.time, cases.event),
-        plain_concordance=concordance_or_none(plain.out_of_fold, cases.time, cases.event),
+        winner=choice.winner,
+        concordance=choice.distilled if choice.winner == "distilled" else choice.plain,
+        distilled_concordance=choice.distilled,
+        plain_concordance=choice.plain,
         difference=between.value if between else None,
         difference_low=between.low if between else None,
         difference_high=between.high if between else None,
         warnings=tuple(warnings),
-        **guided.cut_offs,
+        **students[choice.winner].cut_offs,
     )

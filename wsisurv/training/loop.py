@@ -51,16 +51,16 @@ class Log:
     Attributes:
         path: history.jsonl.
         step: name of the step in each line.
-        total: epochs in all fits together.
         progress: told after each epoch.
         checkpoints: what an interrupted run left behind, and what this one leaves; None for neither.
+        total: epochs in all fits together, as soon as that is known.
     """
 
     path: Path
     step: str
-    total: int
     progress: Progress
     checkpoints: Checkpoints | None = None
+    total: int = 0
     _done: int = field(default=0, init=False)
 
     def epoch(self, part: str, epoch: int, epochs: int, loss: float) -> None:

@@ -19,6 +19,7 @@ from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import make_folds
+from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
@@ -94,6 +95,8 @@ def train_teacher(
     allow_random_weights: bool = False,
     redo: bool = False,
     device: str = "auto",
+    memory_gib: float | None = None,
+    checkpoint_s: float = EVERY_S,
     progress: Progress = no_progress,
 ) -> TeacherResult:
     """Train the teacher on a cohort; writes teacher.h5 and guidance.h5, adds to history.jsonl.
@@ -105,6 +108,8 @@ def train_teacher(
         allow_random_weights: train on features of an encoder that was never trained.
         redo: replace files that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
+        memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
+        checkpoint_s: seconds between checkpoints, from which an interrupted training goes on.
         progress: told after each epoch.
 
     Raises:
@@ -119,6 +124,7 @@ def train_teacher(
         encoder=settings.encoder,
         text_encoder=settings.text_encoder,
         allow_random_weights=allow_random_weights,
+        memory_gib=memory_gib,
     )
     folder = workspace.cohort(cohort.name)
     wanted = {
@@ -133,7 +139,10 @@ def train_teacher(
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
             raise ArtifactError(f"{folder}: another process is training this teacher. Wait for it to end.")
-        teacher, guidance, result = _train(cases, settings, folder, device, progress)
+        place = choose_device(device)
+        checkpoints = make_checkpoints(folder, wanted[folder / "teacher.h5"], place, checkpoint_s)
+        log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
+        teacher, guidance, result = _train(cases, settings, place, log)
         card = {"result": asdict(result), "encoder": settings.encoder, "text_encoder": settings.text_encoder}
         if cases.tfidf is not None:
             card["tfidf"] = {"terms": cases.tfidf.vocabulary, "idf": cases.tfidf.idf.tolist()}
@@ -141,6 +150,7 @@ def train_teacher(
         write_model(
             folder / "teacher.h5", ModelFile(teacher.arrays(), card), wanted[folder / "teacher.h5"]
         )  # last: where it is, all is
+        checkpoints.remove()
     return result
 
 
@@ -154,20 +164,19 @@ def _kept(path: Path) -> TeacherResult:
 
 
 def _train(
-    cases: TrainingCases, settings: TeacherSettings, folder: Path, device: str, progress: Progress
+    cases: TrainingCases, settings: TeacherSettings, device: torch.device, log: Log
 ) -> tuple[ReportTimeTeacher, Guidance, TeacherResult]:
     n_folds = min(settings.folds, int(cases.event.sum()))
     fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=cases.site)
     joint_models = n_trainings(n_folds) if settings.teacher != "late" else 0
-    total = settings.text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
-    log = Log(folder / "history.jsonl", STEP, total, progress)
+    log.total = settings.text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
 
     text = _text_guidance(cases, np.ones(len(fold), dtype=bool), settings, "text", log)
     without = [_text_guidance(cases, fold != k, settings, f"text without fold {k + 1}", log) for k in range(n_folds)]
     image = _image_branch(cases, fold, settings, device, log)
     joint = None
     if settings.teacher != "late" and text.fitted is not None:
-        joint = cross_fit_joint(cases, fold, settings, choose_device(device), log)
+        joint = cross_fit_joint(cases, fold, settings, device, log)
 
     image_sd, text_sd = _spread(image.risk), _spread(text.risk)
     fused = image.risk / image_sd + np.nan_to_num(text.risk / text_sd)
@@ -251,7 +260,7 @@ def _text_guidance(
 
 
 def _image_branch(
-    cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: str, log: Log
+    cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: torch.device, log: Log
 ) -> _ImageBranch:
     """The teacher's own look at the tiles: one student a fold, and what each says of the cases it did not see."""
     recipe = Recipe(
@@ -264,6 +273,7 @@ def _image_branch(
         tiles_per_bag=settings.tiles_per_bag,
         mixup="none",
         aggregator=settings.aggregator,
+        precision=settings.precision,
     )
     trained: list[TrainedStudent] = []
     risk = np.zeros(len(fold))
@@ -276,7 +286,7 @@ def _image_branch(
                 recipe,
                 target=None,
                 seed=settings.seed * 1000 + k,
-                device=choose_device(device),
+                device=device,
                 part=f"image without fold {k + 1}",
                 log=log,
             )
