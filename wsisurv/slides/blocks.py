@@ -1,6 +1,8 @@
-"""A level of a slide in blocks: each is read once and kept for its neighbours; any place is put together of them."""
+"""Many pictures of a level at a time: regions by OpenSlide, or a mosaic of blocks that neighbours share."""
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -8,8 +10,77 @@ from numpy.typing import NDArray
 
 from wsisurv.slides.reader import Slide
 
-_REGION_PX = 512  # about the side of what OpenSlide reads at once: many tiles' worth, little beyond the tissue
-_KEPT_BYTES = 48 << 20  # of blocks: two rows of a slide's tissue, so that the next row of tiles finds them
+_REGION_PX = 2 << 20  # of what OpenSlide reads at once, some 30 MB
+_KEPT_BYTES = 48 << 20  # of blocks: a row of them across the tissue, so that the next row of tiles finds them
+
+_X, _Y = 0, 1
+
+Picture = NDArray[np.uint8]
+
+
+class Pictures(Protocol):
+    """What can fill many pictures of one level."""
+
+    def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
+        """Fill pictures with what is at their places; white beside the level.
+
+        Args:
+            pictures: uint8 (height, width, 3), RGB, each; neighbours that follow one another are quickest.
+            places: int64 (n, 2), x and y of each one's top left, pixels of the level.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+
+
+class Regions:
+    """As ``Pictures``, by OpenSlide: pictures that follow one another and touch are one read."""
+
+    def __init__(self, slide: Slide, level: int) -> None:
+        self._slide, self._level = slide, level
+
+    def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
+        """Fill pictures with what is at their places."""
+        boxes = [
+            _Box((x, y), (x + picture.shape[1], y + picture.shape[0]), [number])
+            for number, (picture, (x, y)) in enumerate(zip(pictures, places.tolist(), strict=True))
+        ]
+        for axis in (_Y, _X, _Y):  # columns, and columns beside each other; or rows, and rows below each other
+            boxes = _joined(boxes, axis)
+        for box in boxes:
+            (left, top), (right, bottom) = box.start, box.stop
+            region = self._slide.pixels(self._level, left, top, right - left, bottom - top)
+            for number in box.pictures:
+                picture, (x, y) = pictures[number], places[number] - box.start
+                picture[:] = region[y : y + picture.shape[0], x : x + picture.shape[1]]
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle filled by pictures, from its left and top to its right and bottom."""
+
+    start: tuple[int, int]
+    stop: tuple[int, int]
+    pictures: list[int]
+
+    def is_continued_by(self, other: "_Box", axis: int) -> bool:
+        across = 1 - axis
+        return (
+            (self.start[across], self.stop[across]) == (other.start[across], other.stop[across])
+            and self.start[axis] <= other.start[axis] <= self.stop[axis] <= other.stop[axis]
+            and (other.stop[axis] - self.start[axis]) * (self.stop[across] - self.start[across]) <= _REGION_PX
+        )
+
+
+def _joined(boxes: Iterable[_Box], axis: int) -> list[_Box]:
+    """Join boxes that follow one another along an axis."""
+    joined: list[_Box] = []
+    for box in boxes:
+        if joined and joined[-1].is_continued_by(box, axis):
+            before = joined.pop()
+            box = _Box(before.start, box.stop, before.pictures + box.pictures)
+        joined.append(box)
+    return joined
 
 
 class Blocks(Protocol):
@@ -27,7 +98,7 @@ class Blocks(Protocol):
     block_width: int
     block_height: int
 
-    def read(self, column: int, row: int) -> NDArray[np.uint8]:
+    def read(self, column: int, row: int) -> Picture:
         """Read a block: uint8 (block_height, block_width, 3), RGB; cut, or not, where the level ends.
 
         Raises:
@@ -35,45 +106,20 @@ class Blocks(Protocol):
         """
 
 
-class OpenSlideBlocks:
-    """A level as OpenSlide reads it, in regions made up of whole tiles of the file; as ``Blocks``."""
-
-    def __init__(self, slide: Slide, level: int) -> None:
-        self._slide, self._level = slide, level
-        self.width, self.height = slide.level_sizes[level]
-        self.block_width = self._side("width")
-        self.block_height = self._side("height")
-
-    def _side(self, name: str) -> int:
-        tile = int(self._slide.properties.get(f"openslide.level[{self._level}].tile-{name}", _REGION_PX))
-        return tile * max(1, round(_REGION_PX / tile)) if tile <= _REGION_PX else _REGION_PX
-
-    def read(self, column: int, row: int) -> NDArray[np.uint8]:
-        """Read a block."""
-        x, y = column * self.block_width, row * self.block_height
-        width, height = min(self.block_width, self.width - x), min(self.block_height, self.height - y)
-        return self._slide.pixels(self._level, x, y, width, height)
-
-
 class Mosaic:
-    """Any place of a level, put together of blocks; keeps the blocks last used, 48 MiB of them."""
+    """As ``Pictures``, put together of blocks; keeps the blocks last used, 48 MiB of them."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], Picture] = OrderedDict()
         self._bytes = 0
 
-    def fill(self, picture: NDArray[np.uint8], x: int, y: int) -> None:
-        """Fill a picture with what is at x, y, pixels of the level; white beside the level.
+    def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
+        """Fill pictures with what is at their places."""
+        for picture, (x, y) in zip(pictures, places.tolist(), strict=True):
+            self._put_together(picture, x, y)
 
-        Args:
-            picture: uint8 (height, width, 3), RGB.
-            x: where its left is.
-            y: where its top is.
-
-        Raises:
-            SlideError: the file is damaged.
-        """
+    def _put_together(self, picture: Picture, x: int, y: int) -> None:
         blocks = self._blocks
         height, width = picture.shape[:2]
         left, right = max(x, 0), min(x + width, blocks.width)
@@ -91,7 +137,7 @@ class Mosaic:
                     y0 - block_y : y1 - block_y, x0 - block_x : x1 - block_x
                 ]
 
-    def _block(self, column: int, row: int) -> NDArray[np.uint8]:
+    def _block(self, column: int, row: int) -> Picture:
         place = (column, row)
         if place in self._kept:
             self._kept.move_to_end(place)

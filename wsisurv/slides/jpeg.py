@@ -214,7 +214,7 @@ def doubt(level: JpegLevel, slide: Slide, squares: NDArray[np.int64], side: int)
         mosaic = Mosaic(blocks)
         picture = np.empty((side, side, 3), np.uint8)
         for x, y in np.random.default_rng(0).permutation(squares)[:_REGIONS]:
-            mosaic.fill(picture, int(x), int(y))
+            mosaic.fill([picture], np.array([[x, y]], np.int64))
             moved, shifts = picture.astype(np.float32), []
             downsample = slide.level_downsamples[level.level]
             for axis, start in ((1, int(x)), (0, int(y))):

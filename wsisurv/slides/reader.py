@@ -128,7 +128,7 @@ class Slide:
                 x0, x1 = _span(from_x, from_x + columns * ratio, stop_x)
                 offset_x, offset_y = from_x - x0, from_y - y0
                 right, bottom = offset_x + columns * ratio, offset_y + rows * ratio
-                block = _padded(self._read(level, x0, y0, x1 - x0, y1 - y0), right, bottom)
+                block = _padded(self._read(level, x0, y0, x1 - x0, y1 - y0).convert("RGB"), right, bottom)
                 box = (offset_x, offset_y, min(right, block.width), min(bottom, block.height))
                 part = block.resize((columns, rows), Image.Resampling.BOX, box=box)
                 view[top : top + rows, left : left + columns] = np.asarray(part)
@@ -157,7 +157,7 @@ class Slide:
         left, top, side = x / downsample, y / downsample, side_level0_px / downsample
         x0, y0 = first_px(left), first_px(top)
         image = self._read(level, x0, y0, last_px(left + side) - x0, last_px(top + side) - y0)
-        return resize(image, left - x0, top - y0, side, out_px)
+        return resize(image.convert("RGB"), left - x0, top - y0, side, out_px)
 
     def best_level(self, scale: float) -> int:
         """The coarsest level that need not be enlarged to reach ``scale`` level-0 pixels a pixel."""
@@ -182,10 +182,10 @@ class Slide:
             SlideError: the file is damaged.
         """
         image = self._read(level, x, y, width, height)
-        return np.frombuffer(image.tobytes("raw", "RGB"), np.uint8).reshape(height, width, 3)  # quicker than asarray
+        return np.frombuffer(image.tobytes("raw", "RGB"), np.uint8).reshape(height, width, 3)
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        """Read pixels of a level, x and y counted in that level, over white."""
+        """Read pixels of a level, x and y counted in that level, over white: RGBA, all of it opaque."""
         downsample = self.level_downsamples[level]
         with self._using:
             if self._failed is not None:
@@ -194,10 +194,9 @@ class Slide:
                 image = self._handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
             except openslide.OpenSlideError as error:
                 raise self._error(error) from error
-        if image.getchannel("A").getextrema()[0] == 255:
-            return image.convert("RGB")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        if np.frombuffer(image.tobytes("raw", "A"), np.uint8).min() == 255:  # several times as quick as getextrema
+            return image
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
     def _error(self, error: Exception) -> SlideError:
         """Remember a failure: OpenSlide refuses everything after one, in words that no longer tell why."""

@@ -1,6 +1,7 @@
 """The pixels of tiles, many at a time: the fast way to what ``Slide.region`` gives one at a time."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +13,8 @@ from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.blocks import Mosaic, OpenSlideBlocks
-from wsisurv.slides.reader import UPSAMPLING, Slide, first_px, last_px, resize
+from wsisurv.slides.blocks import Mosaic, Pictures, Regions
+from wsisurv.slides.reader import UPSAMPLING, Slide, last_px, resize
 
 if TYPE_CHECKING:
     from wsisurv.slides.jpeg import JpegBlocks, JpegLevel
@@ -78,13 +79,15 @@ class TileReader:
         self._blocks: JpegBlocks | None = None
         self._downsample = slide.level_downsamples[plan.level]
         if plan.jpeg is None:
-            self._mosaic = Mosaic(OpenSlideBlocks(slide, plan.level))
+            self._pictures: Pictures = Regions(slide, plan.level)
         else:
             reduce: Literal[1, 2] = 2 if plan.decoder == "jpeg-half" else 1
             self._downsample *= reduce
             self._blocks = plan.jpeg.open(slide, reduce)
-            self._mosaic = Mosaic(self._blocks)
+            self._pictures = Mosaic(self._blocks)
         self._side = tiles.tile_level0_px / self._downsample
+        square = last_px(self._side) + 1  # one that begins between two pixels touches one more
+        self._squares = np.empty((max(1, _WORK_BYTES // (3 * square**2)), square, square, 3), np.uint8)
 
     def twin(self) -> "TileReader":
         """Another reader of the same slide, for another thread; what was found out is not found out again.
@@ -101,11 +104,12 @@ class TileReader:
             raise
         return twin
 
-    def read(self, rows: slice) -> NDArray[np.uint8]:
+    def read(self, rows: slice, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Read tiles.
 
         Args:
             rows: which, as a slice of ``tiles.coords``.
+            out: where to, of the shape returned; None for a new array.
 
         Returns:
             uint8 (n, tile_px, tile_px, 3), RGB, white where nothing was scanned.
@@ -117,32 +121,30 @@ class TileReader:
         coords = self._tiles.coords[rows]
         places = coords / self._downsample
         starts = np.floor(places + _WHOLE_PX).astype(np.int64)
-        pixels = np.empty((len(coords), px, px, 3), np.uint8)
-        order = np.lexsort((coords[:, 1], coords[:, 0]))  # down before across: fewer blocks are in use at a time
+        pixels = np.empty((len(coords), px, px, 3), np.uint8) if out is None else out
+        order = _reading_order(coords)
         begins_whole = np.all(np.abs(places - starts) <= _WHOLE_PX, axis=1)[order]
         whole, between = order[begins_whole], order[~begins_whole]
         if side == px:
-            for index in whole:
-                self._mosaic.fill(pixels[index], *starts[index])
+            self._pictures.fill([pixels[index] for index in whole], starts[whole])
         else:
-            count = last_px(side)
-            at_once = max(1, _WORK_BYTES // (3 * count**2))
-            for first in range(0, len(whole), at_once):
-                chosen = whole[first : first + at_once]
-                squares = np.empty((len(chosen), count, count, 3), np.uint8)
-                for square, index in zip(squares, chosen, strict=True):
-                    self._mosaic.fill(square, *starts[index])
+            for chosen in self._parts(whole):
+                squares = self._squares[: len(chosen), : last_px(side), : last_px(side)]
+                self._pictures.fill(list(squares), starts[chosen])
                 pixels[chosen] = _resize_all(squares, side, px)
-        for index in between:
-            pixels[index] = self._resampled(*places[index])
+        for chosen in self._parts(between):
+            stops = np.ceil(places[chosen] + side - _WHOLE_PX).astype(np.int64)
+            sizes = (stops - starts[chosen]).tolist()
+            pictures = [self._squares[i, :height, :width] for i, (width, height) in enumerate(sizes)]
+            self._pictures.fill(pictures, starts[chosen])
+            for index, picture, (left, top) in zip(chosen, pictures, places[chosen] - starts[chosen], strict=True):
+                pixels[index] = resize(Image.fromarray(picture), left, top, side, px)
         return pixels
 
-    def _resampled(self, left: float, top: float) -> NDArray[np.uint8]:
-        """A tile that begins between two pixels."""
-        x, y = first_px(left), first_px(top)
-        square = np.empty((last_px(top + self._side) - y, last_px(left + self._side) - x, 3), np.uint8)
-        self._mosaic.fill(square, x, y)
-        return resize(Image.fromarray(square), left - x, top - y, self._side, self._tiles.tile_px)
+    def _parts(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """As many at a time as are resampled at once."""
+        for first in range(0, len(rows), len(self._squares)):
+            yield rows[first : first + len(self._squares)]
 
     def close(self) -> None:
         """Close the file."""
@@ -184,6 +186,12 @@ def _plan(slide: Slide, tiles: Tiles, *, half: bool, direct: bool) -> _Plan:
     if scale * UPSAMPLING < 2 * downsample:
         return _Plan("jpeg", f"{proved}; half the scale of level {level} would be too coarse", level, found)
     return _Plan("jpeg-half", f"asked for; at full scale, {proved}", level, found)
+
+
+def _reading_order(coords: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Across, but down before across where tiles lie in several rows: so fewer pixels are needed twice."""
+    x, y = coords.T
+    return np.lexsort((y, x) if len(np.unique(y)) > 2 else (x, y))
 
 
 def _resize_all(squares: NDArray[np.uint8], side: float, out_px: int) -> NDArray[np.uint8]:
