@@ -23,7 +23,8 @@ class Training:
 
     Attributes:
         run: trains teacher and students on a cohort, so that teacher.h5, guidance.h5, student_distilled.h5 and
-            student_plain.h5 lie in its folder; told the number of the repeat, to be added to its seed, and a progress; gives warnings.
+            student_plain.h5 lie in its folder; told the number of the repeat, to be added to its seed, and a progress;
+            gives warnings.
         settings: all that decides what it does, as a JSON object; a fold made with others is stale.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.
