@@ -79,8 +79,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
 
     Args:
         inputs: what all folds share.
-        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5 and student_plain.h5 lie in its
-            folder.
+        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5 and student_plain.h5 lie in
+            its folder.
         test: ids of the tested cases.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.

@@ -67,7 +67,7 @@ class Student(nn.Module):
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Features in standard deviations of the training tiles: (n_tiles, n_features) of any floating type."""
-        return ((rows.float() - self.mean) / self.sd).clamp(-LIMIT, LIMIT)
+        return (rows - self.mean).float().div_(self.sd).clamp_(-LIMIT, LIMIT)  # in place: one array, not four
 
     def tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of tiles, before a soft filter: (n_tiles, n_features) → (n_tiles, hidden)."""
