@@ -44,7 +44,9 @@ def test_clean_tissue_loses_nothing() -> None:
     assert lost(found, tissue) < 0.01
 
 
-@pytest.mark.parametrize("colour", [(240, 220, 40), (245, 140, 30), (20, 150, 180), (30, 140, 70), (40, 70, 170)])
+@pytest.mark.parametrize(
+    "colour", [(240, 220, 40), (245, 140, 30), (20, 150, 180), (30, 140, 70), (40, 70, 170), (25, 30, 90)]
+)
 def test_pens_of_other_colours_are_ink(colour: tuple[int, int, int]) -> None:
     image, _ = slide()
     image[480:500, 50:550] = colour

@@ -18,6 +18,7 @@ _MPP = 16.0  # artefacts are looked for at this resolution
 _MIN_INK_UM2 = 5_000.0  # ink comes in strokes; a grain of pigment or a few odd pixels are smaller
 _MIN_RED_UM2 = 40_000.0  # blood in a vessel can be as red as ink, but seldom as large
 _RED = np.float32(0.65)  # of its light is what red ink has more of than of green or blue
+_NAVY = np.float32(0.45)  # of its blue is what dark blue ink has less of in red
 _SOFT_EDGE_UM = 32.0  # of a stroke, too pale for its colour to show
 _EDGE_SHARE = 0.5  # of one side of the scan is black along a black edge; a stroke that leaves the scan has less
 _GREY = 0.75  # least absorption over greatest; no mixture of haematoxylin and eosin has more than 0.45
@@ -37,14 +38,16 @@ def find_ink(view: View) -> Mask:
 
     Haematoxylin and eosin both absorb green most, so a pixel where red is absorbed more than green (green and blue
     ink), or blue by far (yellow, orange), is none of theirs. Red ink absorbs blue as much as green, and far more than
-    eosin does. Black ink is dark without any colour, where the darkest nuclei and folds stay purple. Violet ink has
-    the colour of haematoxylin and eosin together and can't be told from them.
+    eosin does. Black ink is dark without any colour, where the darkest nuclei and folds stay purple; dark blue ink has
+    the colour of more haematoxylin than a section holds over 16 µm. Violet and pink ink have the colours of
+    haematoxylin and eosin, brown that of pigment, and can't be told from them.
     """
     red, green, blue = (plane.astype(np.int16) for plane in view.planes)
     over_red, over_blue = green - red, green - blue
     kinds = (
         ((over_red > 20) & (over_blue > -10), _MIN_INK_UM2),  # green
         ((over_red > 8) & (blue - red > 50), _MIN_INK_UM2),  # blue
+        ((blue < 110) & (red < _NAVY * blue) & (blue - green > 40), _MIN_INK_UM2),  # dark blue
         ((over_blue > 80) & (red > 150), _MIN_INK_UM2),  # yellow, orange; the brown of DAB has 30
         ((red > 120) & (red - np.maximum(green, blue) > _RED * red), _MIN_RED_UM2),
         (_black(view), _MIN_INK_UM2),
