@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -120,3 +121,18 @@ def test_the_fingerprint_of_mirax_sees_its_folder(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_slide_error(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"gone\.svs"):
         slide_fingerprint(tmp_path / "gone.svs")
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "S.svs").touch()
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if str(folder).endswith("locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(SlideError, match="locked: the folder can't be read"):
+        find_slides([tmp_path])

@@ -37,6 +37,7 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
 
     Raises:
         NoSlidesError: a path is not there, or no slide is in any of them.
+        SlideError: a folder can't be read.
         DuplicateSlideError: two different files have one slide_id.
     """
     found: dict[SlideId, Path] = {}
@@ -60,6 +61,7 @@ def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
 
     Raises:
         NoSlidesError: a path is not there.
+        SlideError: a folder can't be read.
     """
     seen: set[Path] = set()
     for path in _merge_series(_candidates(paths)):
@@ -82,7 +84,7 @@ def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
 def _walk(top: Path) -> Iterator[Path]:
     """Files with a known ending, in order of name; links to folders are followed, each folder once."""
     visited = set()
-    for folder, folders, files in os.walk(top, followlinks=True):
+    for folder, folders, files in os.walk(top, followlinks=True, onerror=_refuse):
         visited.add(os.path.realpath(folder))
         folders[:] = sorted(
             name
@@ -92,6 +94,14 @@ def _walk(top: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
                 yield Path(folder, name)
+
+
+def _refuse(error: OSError) -> None:
+    """Slides in a folder that can't be read are not left out quietly."""
+    raise SlideError(
+        f"{error.filename}: the folder can't be read ({error.strerror}). Change its rights, or name the folders that "
+        "are wanted."
+    ) from error
 
 
 def _merge_series(paths: Iterable[Path]) -> Iterator[Path]:
