@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -168,10 +169,11 @@ def _plan(slide: Slide, tiles: Tiles, *, half: bool, direct: bool) -> _Plan:
         return _Plan("openslide", "asked for", level, None)
     if not len(tiles.coords):
         return _Plan("openslide", "there are no tiles", level, None)
-    try:
-        from wsisurv.slides.jpeg import doubt, find_jpeg_level
-    except ModuleNotFoundError as error:
-        return _Plan("openslide", f"{error.name} is not installed", level, None)
+    # Looked for, not tried: of two threads whose import fails, one gets the half of a module.
+    if find_spec("simplejpeg") is None:
+        return _Plan("openslide", "simplejpeg is not installed", level, None)
+    from wsisurv.slides.jpeg import doubt, find_jpeg_level
+
     found = find_jpeg_level(slide, level)
     if isinstance(found, str):
         return _Plan("openslide", found, level, None)
