@@ -136,11 +136,14 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
         figure.suptitle(title)
     curves.legend(
         loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=min(4, len(groups)),
+        bbox_to_anchor=(-0.02, 1),
+        ncols=3 if len(groups) <= 3 else 2,
         frameon=False,
         title="events / cases",
         alignment="left",
+        fontsize=9,
+        columnspacing=1.0,
+        handlelength=2.4,
     )
     _at_risk(table, groups, curves.get_xticks())
     table.set_xlabel(f"Time ({time_unit})")

@@ -15,6 +15,8 @@ from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings import canonical_json
 
 Kind = Literal["teacher", "student"]
+_FIGURES = ("cohort", "splits", "models", "differences", "added_by_slides", "verdict", "warnings", "versions")
+"""What a student's card takes of metrics.json: not the single folds."""
 _MADE_BY: dict[Kind, str] = {"teacher": "wsisurv train-teacher", "student": "wsisurv distill"}
 
 
@@ -55,19 +57,63 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile, Header]:
         MissingArtifactError, FormatError: as ``header.opened``; also for a card that is no JSON object.
     """
     with opened(path, model_format(kind), _MADE_BY[kind]) as (file, header):
+        size = path.stat().st_size
         arrays: dict[str, NDArray[Any]] = {}
 
         def collect(name: str, item: h5py.HLObject) -> None:
+            nonlocal size
             if isinstance(item, h5py.Dataset):
-                if item.dtype.kind not in "fiub":
-                    raise FormatError(f"{path}: {name} has type {item.dtype}, not numbers")
+                size -= item.nbytes
+                _require_plain(path, name, item, fits=size >= 0)
                 arrays[name] = np.asarray(item[()])
 
         file.visititems(collect)
         try:
             card = json.loads(file.attrs["card"])
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise FormatError(f"{path}: card is not JSON ({error})") from error
         if not isinstance(card, dict):
             raise FormatError(f"{path}: card is not a JSON object")
         return ModelFile(arrays, card), header
+
+
+def _require_plain(path: Path, name: str, item: h5py.Dataset, *, fits: bool) -> None:
+    """Refuse what no model of ours holds before it is read: the file may be anybody's, and made with intent."""
+    if item.dtype.kind not in "fiub":
+        raise FormatError(f"{path}: {name} has type {item.dtype}, not numbers")
+    if item.external or item.is_virtual:
+        raise FormatError(f"{path}: {name} lies in another file; a model holds its own numbers")
+    if not fits:
+        raise FormatError(f"{path}: {name} of shape {item.shape} is larger than the file that it is in")
+
+
+def add_figures(student: Path, metrics: Path) -> bool:
+    """Put the figures of ``crossval`` into the card of the student that they are about, as ``evaluation``.
+
+    Nothing else in the file changes, its fingerprint included.
+
+    Args:
+        student: ``student.h5``.
+        metrics: ``evaluation/metrics.json``.
+
+    Returns:
+        Whether they are in the card now: False where a file is missing, or the figures are of another cohort or of a
+        student with other settings.
+
+    Raises:
+        FormatError: a file is damaged.
+        StorageError: no room or no permission.
+    """
+    if not (student.exists() and metrics.exists()):
+        return False
+    model, header = read_model(student, "student")
+    try:
+        found = json.loads(metrics.read_text(encoding="utf-8"))
+        same = found["cohort"]["fingerprint"] == header.inputs.get("cohort")
+        same = same and found["settings"]["student"] == header.settings
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({error}). Run it again.") from error
+    if same:
+        figures = {name: found[name] for name in _FIGURES if name in found}
+        write_model(student, ModelFile(model.arrays, {**model.card, "evaluation": figures}), header)
+    return bool(same)

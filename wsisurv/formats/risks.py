@@ -1,59 +1,104 @@
-"""``risk.csv``: the table that a person takes away."""
+"""``risk.csv``: the table that a person takes away, the same as JSONL, and ``risk.json`` beside it: what made it."""
 
 import csv
 import io
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import write_jsonl, write_text
 
-COLUMNS = ("case_id", "slides", "n_tiles", "risk", "risk_percentile", "risk_group")
+_BEFORE = ("case_id", "slides", "n_tiles", "log_hazard", "risk_percentile", "risk_group")
+_AFTER = ("median_survival", "risk_low", "risk_high", "familiarity", "warning")
+_SURVIVAL = re.compile(r"survival_([0-9.]+)y")
+_DECIMALS = {"risk_percentile": 1, "median_survival": 1}
+NOTES_FORMAT = "wsisurv/risk"
 
 
 @dataclass(frozen=True)
 class Risk:
-    """One row: a case.
+    """One row: a case. What is not known is None.
 
     Attributes:
         case_id: the patient.
         slides: the slides that the risk was made from.
         n_tiles: tiles in the bag.
-        risk: log hazard relative to the training cohort's mean; higher is worse. None where no tile was found.
-        risk_percentile: 0 to 100, share of training cases (out of fold) with a lower risk. None with ``risk``.
+        log_hazard: relative to the training cohort's mean; higher is worse. None where no tile was found.
+        risk_percentile: 0 to 100, share of training cases (out of fold) with a lower log hazard.
         risk_group: ``low``, ``intermediate`` or ``high`` by cut-offs fixed in training; ``unknown`` without a risk.
+        survival: horizon in years → probability of outliving it, 0 to 1; None beyond the training cohort's follow-up.
+        median_survival: time by which survival is half, in the training cohort's unit; None where that is not reached.
+        risk_low: lowest log hazard among the ensemble's members.
+        risk_high: highest.
+        familiarity: above 0 to 1, share of cases like the training's that look this odd to the student, or odder.
+        warning: what should be known before the row is believed, empty where nothing.
     """
 
     case_id: str
     slides: tuple[str, ...]
     n_tiles: int
-    risk: float | None
+    log_hazard: float | None
     risk_percentile: float | None
     risk_group: str
+    survival: Mapping[float, float | None] = field(default_factory=dict)
+    median_survival: float | None = None
+    risk_low: float | None = None
+    risk_high: float | None = None
+    familiarity: float | None = None
+    warning: str = ""
 
 
-def write_risks(path: Path, risks: Iterable[Risk]) -> None:
-    """Write the rows sorted by case, whole or not at all; slides are joined by ``;``, an absent number is empty.
+def survival_column(years: float) -> str:
+    """Name of the column of survival to a horizon: ``survival_1y``, ``survival_2.5y``."""
+    return f"survival_{years:g}y"
+
+
+def columns(horizons: Sequence[float]) -> tuple[str, ...]:
+    """Names of all columns, in order."""
+    return (*_BEFORE, *map(survival_column, horizons), *_AFTER)
+
+
+def write_risks(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> None:
+    """Write the rows sorted by case, whole or not at all; slides are joined by ``;``, what is not known is empty.
 
     Raises:
         StorageError: no room or no permission.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    names = columns(horizons)
+    writer.writerow(names)
     for row in sorted(risks, key=lambda risk: risk.case_id):
-        writer.writerow(
-            [
-                row.case_id,
-                ";".join(row.slides),
-                row.n_tiles,
-                "" if row.risk is None else f"{row.risk:.6f}",
-                "" if row.risk_percentile is None else f"{row.risk_percentile:.1f}",
-                row.risk_group,
-            ]
-        )
+        values = _record(row, horizons)
+        writer.writerow([_cell(name, values[name]) for name in names])
     write_text(path, text.getvalue())
+
+
+def write_risks_jsonl(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> None:
+    """Write the same rows as JSON, one a line: slides are a list, what is not known is null, nothing is rounded.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    write_jsonl(path, [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)])
+
+
+def _record(row: Risk, horizons: Sequence[float]) -> dict[str, Any]:
+    values = {**vars(row), "slides": list(row.slides)}
+    values |= {survival_column(years): row.survival.get(years) for years in horizons}
+    return {name: values[name] for name in columns(horizons)}
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.{_DECIMALS.get(name, 6)}f}"
+    return ";".join(value) if isinstance(value, list) else str(value)
 
 
 def read_risks(path: Path) -> list[Risk]:
@@ -67,21 +112,45 @@ def read_risks(path: Path) -> list[Risk]:
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv predict` first.")
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if missing := set(COLUMNS) - set(reader.fieldnames or ()):
-            raise FormatError(f"{path}: no column {', '.join(sorted(missing))}")
+        seen = reader.fieldnames or ()
+        if missing := {*_BEFORE, *_AFTER} - set(seen):
+            raise FormatError(f"{path}: no column {', '.join(sorted(missing))}. Run `wsisurv predict` again.")
         rows = []
         for number, row in enumerate(reader, start=2):
             try:
-                rows.append(
-                    Risk(
-                        case_id=row["case_id"],
-                        slides=tuple(row["slides"].split(";")) if row["slides"] else (),
-                        n_tiles=int(row["n_tiles"]),
-                        risk=float(row["risk"]) if row["risk"] else None,
-                        risk_percentile=float(row["risk_percentile"]) if row["risk_percentile"] else None,
-                        risk_group=row["risk_group"],
-                    )
-                )
+                rows.append(_parse(row))
             except (ValueError, TypeError) as error:
                 raise FormatError(f"{path}, row {number}: {error}") from error
         return rows
+
+
+def _parse(row: Mapping[str, str]) -> Risk:
+    def number(name: str) -> float | None:
+        return float(row[name]) if row[name] else None
+
+    return Risk(
+        case_id=row["case_id"],
+        slides=tuple(row["slides"].split(";")) if row["slides"] else (),
+        n_tiles=int(row["n_tiles"]),
+        log_hazard=number("log_hazard"),
+        risk_percentile=number("risk_percentile"),
+        risk_group=row["risk_group"],
+        survival={float(found[1]): number(name) for name in row if (found := _SURVIVAL.fullmatch(name or ""))},
+        median_survival=number("median_survival"),
+        risk_low=number("risk_low"),
+        risk_high=number("risk_high"),
+        familiarity=number("familiarity"),
+        warning=row["warning"],
+    )
+
+
+def write_notes(table: Path, notes: Mapping[str, Any]) -> Path:
+    """Write what made a risk table beside it, as JSON; gives the path, the table's with ``.json`` at the end.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    path = table.with_suffix(".json")
+    record = {"format": NOTES_FORMAT, **notes}
+    write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return path

@@ -45,10 +45,13 @@ class FusedEnsemble:
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._members, self._centres = ensemble.members, ensemble.centres
+        self._filtered = any(member.filter is not None for member in self._members)  # each by its own: one by one
         n_features = ensemble.n_features
         shapes = {(member.embed.weight.shape, member.mean.shape, member.sd.shape) for member in self._members}
         if shapes != {(self._members[0].embed.weight.shape, (n_features,), (n_features,))}:
-            raise FormatError(f"the model's members don't fit each other (shapes {shapes}). Train it again.")
+            raise FormatError(
+                f"the model's members don't fit each other (shapes {shapes}). Run `wsisurv distill --redo`."
+            )
         with torch.inference_mode():
             means = torch.stack([member.mean for member in self._members]).double()
             sds = torch.stack([member.sd for member in self._members]).double()
@@ -91,13 +94,13 @@ class FusedEnsemble:
             )
         with torch.inference_mode():
             bag = pack([features]).to(self._centre.device)
-            state = self._tiles(bag.rows)
+            state = None if self._filtered else self._tiles(bag.rows)
             risks, pooled = [], []
             for number, member in enumerate(self._members):
-                if member.filter is None:
-                    case = member.attention.pool(state[:, number].contiguous(), bag)
-                else:  # which tiles are left, and how far they are turned down, is each member's own
+                if state is None:
                     case = member.pooled(member.kept(bag))
+                else:
+                    case = member.attention.pool(state[:, number].contiguous(), bag)
                 risks.append(member.log_hazard(member.hazard(case)).double() - self._centres[number])
                 pooled.append(case)
             return CaseStates(torch.cat(risks).cpu().numpy(), torch.cat(pooled).float().cpu().numpy())

@@ -1,5 +1,6 @@
 """What a log hazard means in years: probabilities of survival, calibrated on risks that are out of fold."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,11 @@ from wsisurv.survival.baseline import BaselineHazard, baseline_hazard
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.follow_up import checked
 
+PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
+"""How many of each time unit make a year."""
+
 _PREFIX = "prognosis/"
-_ARRAYS = ("times", "log_cumulative", "at_risk", "followed_until", "slope")
+_ARRAYS = ("times", "log_cumulative", "followed", "followed_until", "slope")
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,12 @@ class Prognosis:
             these are too extreme. 0 where they order the cases no better than chance, so that every case has the
             survival of the whole cohort.
         baseline: H₀, Breslow's, on b η of the same cases.
-        at_risk: int64 (k,), cases that were followed to each time of ``baseline.times`` at least.
+        followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
     """
 
     slope: float
     baseline: BaselineHazard
-    at_risk: NDArray[np.int64]
+    followed: NDArray[np.int64]
 
     def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
         """Survival of each case to each horizon.
@@ -57,9 +61,10 @@ class Prognosis:
         return self.baseline.median(log_hazard=self._scaled(log_hazard))
 
     def followed_to(self, time: float) -> int:
-        """Training cases that were followed to ``time``, or a few less: those at risk at the next event."""
-        later = int(np.searchsorted(self.baseline.times, time, side="left"))
-        return int(self.at_risk[later]) if later < len(self.at_risk) else int(time <= self.baseline.followed_until)
+        """Training cases that were followed to ``time``, or to a little more; 0 beyond the longest follow-up."""
+        if time > self.baseline.followed_until:
+            return 0
+        return int(self.followed[math.ceil(time / self.baseline.followed_until * (len(self.followed) - 1) - 1e-9)])
 
     def _scaled(self, log_hazard: ArrayLike) -> NDArray[np.float64]:
         return self.slope * np.atleast_1d(np.asarray(log_hazard, dtype=np.float64))
@@ -69,7 +74,7 @@ class Prognosis:
         values = (
             self.baseline.times,
             self.baseline.log_cumulative,
-            self.at_risk,
+            self.followed,
             np.array([self.baseline.followed_until]),
             np.array([self.slope]),
         )
@@ -96,8 +101,9 @@ def fit_prognosis(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -
     except MetricError:  # all log hazards are equal, or they order the cases perfectly
         slope = 0.0 if np.ptp(data.risks[0]) == 0 else 1.0
     baseline = baseline_hazard(log_hazard=slope * data.risks[0], time=data.times, event=data.events)
-    at_risk = len(data.times) - np.searchsorted(np.sort(data.times), baseline.times, side="left")
-    return Prognosis(slope, baseline, at_risk.astype(np.int64))
+    grid = np.linspace(0, baseline.followed_until, 101)
+    followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
+    return Prognosis(slope, baseline, followed.astype(np.int64))
 
 
 def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
@@ -109,13 +115,13 @@ def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
     try:
         found = {name: np.asarray(arrays[_PREFIX + name], dtype=np.float64) for name in _ARRAYS}
     except KeyError as error:
-        raise FormatError(f"the model has no {error.args[0]}. Train it again.") from error
-    times, heights, at_risk = found["times"], found["log_cumulative"], found["at_risk"]
-    whole = times.ndim == 1 and len(times) and times.shape == heights.shape == at_risk.shape
+        raise FormatError(f"the model has no {error.args[0]}. Run `wsisurv distill --redo`.") from error
+    times, heights = found["times"], found["log_cumulative"]
+    whole = times.ndim == 1 and len(times) and times.shape == heights.shape and found["followed"].shape == (101,)
     whole = whole and found["followed_until"].shape == found["slope"].shape == (1,)
     if not whole or not all(np.isfinite(value).all() for value in found.values()):
-        raise FormatError("the model's baseline hazard is damaged (shapes or numbers). Train it again.")
+        raise FormatError("the model's baseline hazard is damaged (shapes or numbers). Run `wsisurv distill --redo`.")
     until, slope = float(found["followed_until"][0]), float(found["slope"][0])
     if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any() or times[-1] > until or times[0] <= 0 or slope < 0:
-        raise FormatError("the model's baseline hazard is damaged (it does not rise with time). Train it again.")
-    return Prognosis(slope, BaselineHazard(times, heights, until), at_risk.astype(np.int64))
+        raise FormatError("the model's baseline hazard does not rise with time. Run `wsisurv distill --redo`.")
+    return Prognosis(slope, BaselineHazard(times, heights, until), found["followed"].astype(np.int64))

@@ -1,0 +1,108 @@
+"""``risk.json``: what a reviewer asks about a risk table and a table can't hold."""
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from wsisurv import __version__
+from wsisurv.formats.header import Header
+from wsisurv.formats.models import read_model
+from wsisurv.formats.risks import survival_column
+from wsisurv.prediction.card import StudentCard, read_card
+from wsisurv.prediction.step import Prediction
+from wsisurv.settings import file_sha256
+
+_FEW_FOLLOWED = 10
+_COLUMNS = {
+    "log_hazard": "mean of the members, relative to the training cohort's mean; higher is worse",
+    "risk_percentile": "share of training cases with a lower log hazard, by members that had not seen them",
+    "risk_group": "by the cut-offs, fixed in training",
+    "survival_…y": "probability of outliving so many years, calibrated on training cases out of fold",
+    "median_survival": "time by which survival is half; empty where the training cohort's follow-up ends before",
+    "risk_low, risk_high": "lowest and highest log hazard among the members; not a confidence interval",
+    "familiarity": "share of cases like the training's that look this odd to the student, or odder: 0.01 is very odd",
+    "warning": "what should be known before the row is believed; empty where nothing",
+}
+
+
+def make_notes(
+    student: Path,
+    prediction: Prediction,
+    *,
+    horizons: Sequence[float],
+    training_cases: Mapping[str, int],
+    command: str,
+) -> dict[str, Any]:
+    """What made a risk table, as a JSON object.
+
+    Args:
+        student: the student's file.
+        prediction: what came out.
+        horizons: years to which survival was wanted.
+        training_cases: fold of each case that the student was trained on.
+        command: what was typed.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``read_card``.
+    """
+    card, (_, header) = read_card(student), read_model(student, "student")
+    risks = prediction.risks
+    return {
+        "command": command,
+        "student": _student(student, card, header),
+        "encoder": {"name": card.embed_settings.get("encoder", card.encoder), **card.embed_settings},
+        "tiles": dict(card.tile_settings),
+        "mpp": card.tile_settings.get("tile_mpp"),
+        "time_unit": card.time_unit,
+        "cut_offs": {"low": card.low, "high": card.high},
+        "calibration": {"slope": card.prognosis.slope, "fitted_on": "training cases, out of fold"},
+        "familiarity": {"threshold": card.familiarity.threshold, "few_tiles": card.few_tiles},
+        "horizons": [_horizon(card, years) for years in horizons],
+        "columns": _COLUMNS,
+        "cases": {
+            "predicted": len(risks),
+            "by_group": dict(sorted(Counter(risk.risk_group for risk in risks).items())),
+            "with_warning": sum(bool(risk.warning) for risk in risks),
+            "of_the_training_cohort": sum(risk.case_id in training_cases for risk in risks),
+            "failed": [{"case_id": failure.id, "why": failure.message} for failure in prediction.failed],
+        },
+        "versions": {
+            "wsisurv": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "h5py")},
+        },
+    }
+
+
+def _student(path: Path, card: StudentCard, header: Header) -> dict[str, Any]:
+    return {
+        "id": card.fingerprint[:12],
+        "file": str(path),
+        "fingerprint": card.fingerprint,
+        "sha256": file_sha256(path),
+        "wsisurv_version": header.wsisurv_version,
+        "members": len(card.member_folds),
+        "cohort": dict(card.cohort),
+    }
+
+
+def _horizon(card: StudentCard, years: float) -> dict[str, Any]:
+    """What survival to a horizon rests on, and why it is not given where it is not."""
+    time = card.in_unit(years)
+    followed, until = card.prognosis.followed_to(time), card.prognosis.baseline.followed_until
+    found = {
+        "years": years,
+        "column": survival_column(years),
+        "time": time,
+        "training_cases_followed": followed,
+        "given": time <= until,
+        "reason": "",
+    }
+    if time > until:
+        found["reason"] = f"the training cohort was followed for {until:g} {card.time_unit} at most"
+    elif followed < _FEW_FOLLOWED:
+        found["reason"] = f"rests on {followed} training cases followed so long"
+    return found

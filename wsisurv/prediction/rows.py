@@ -1,0 +1,103 @@
+"""What the members make of a case → its row of the risk table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsisurv.errors import FormatError
+from wsisurv.formats.risks import Risk
+from wsisurv.models.fused import CaseStates
+from wsisurv.prediction.card import StudentCard, unseen_members
+from wsisurv.prediction.checks import SlideRead, join_warnings
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class CaseRead:
+    """A case, and its slides as they were read."""
+
+    case_id: str
+    slides: tuple[SlideRead, ...]
+
+    @property
+    def slide_ids(self) -> tuple[str, ...]:
+        """Names of the slides."""
+        return tuple(str(slide.features.slide_id) for slide in self.slides)
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all slides."""
+        return sum(len(slide.features.values) for slide in self.slides)
+
+
+def make_row(
+    card: StudentCard,
+    case: CaseRead,
+    states: CaseStates | None,
+    odd: Sequence[tuple[str, Sequence[str]]],
+    *,
+    fold: int | None,
+    horizons: Sequence[float],
+) -> Risk:
+    """Row of a case.
+
+    Args:
+        card: of the student.
+        case: what was read.
+        states: what the members make of it; None where it has no tile.
+        odd: slide_id and what is odd about it, of each slide.
+        fold: of the case in the student's training; None for a new case.
+        horizons: years.
+
+    Raises:
+        FormatError: the risk is not a finite number: weights or features are damaged.
+    """
+    if states is None:
+        nothing = dict.fromkeys(horizons)
+        warning = join_warnings(odd, ["no tile: nothing was seen"])
+        return Risk(case.case_id, case.slide_ids, 0, None, None, UNKNOWN, survival=nothing, warning=warning)
+    may_speak = unseen_members(card, fold)
+    by_member = states.log_hazard[may_speak]
+    log_hazard = float(by_member.mean()) if len(by_member) else math.nan
+    if not math.isfinite(log_hazard):
+        raise FormatError(
+            f"case {case.case_id}: the student gives {log_hazard}; its weights or the features of "
+            f"{', '.join(case.slide_ids)} are damaged. Make the features anew with `wsisurv embed --redo`."
+        )
+    distance = float(card.familiarity.distances(states.pooled)[may_speak].mean())
+    at = [card.in_unit(years) for years in horizons]
+    survival = card.prognosis.survival(log_hazard=log_hazard, horizons=at)[0] if at else np.zeros(0)
+    several = len(by_member) > 1
+    return Risk(
+        case_id=case.case_id,
+        slides=case.slide_ids,
+        n_tiles=case.n_tiles,
+        log_hazard=log_hazard,
+        risk_percentile=card.percentile(log_hazard),
+        risk_group=card.group(log_hazard),
+        survival=dict(zip(horizons, map(_known, survival.tolist()), strict=True)),
+        median_survival=_known(float(card.prognosis.median(log_hazard=log_hazard)[0])),
+        risk_low=float(by_member.min()) if several else None,
+        risk_high=float(by_member.max()) if several else None,
+        familiarity=card.familiarity.share(distance),
+        warning=join_warnings(odd, _of_case(card, case.n_tiles, distance)),
+    )
+
+
+def _of_case(card: StudentCard, n_tiles: int, distance: float) -> list[str]:
+    said = []
+    if distance > card.familiarity.threshold:
+        said.append(
+            f"unlike the training cases (distance {distance:.1f}; 95 % of them are within "
+            f"{card.familiarity.threshold:.1f})"
+        )
+    if n_tiles < card.few_tiles:
+        said.append(f"few tiles ({n_tiles}; 99 % of the training cases have {card.few_tiles} or more)")
+    return said
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

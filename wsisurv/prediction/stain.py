@@ -1,0 +1,83 @@
+"""Is this slide H&E? A look at the colours of some of its tiles: brown says immunohistochemistry, no pink no eosin."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.formats.tiles import Tiles
+from wsisurv.slides.reader import Slide
+
+_TILES = 24
+_STAINED = 0.12
+"""Mean optical density from which a pixel is stained: glass, fat and faded paper-white are below."""
+_MUCH_BROWN, _LITTLE_PINK = 0.05, 0.05
+_LITTLE_EOSIN = 0.02
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Colours of a slide's stained pixels.
+
+    Attributes:
+        brown: share of them that are brown as diaminobenzidine is: blue light is held back most, red least, by a third
+            to a half of that. Eosin and haematoxylin hold back green most; blood lets nearly all red through.
+        pink: share that are pink as eosin is: green is held back most, and much more than red.
+        pixels: how many stained pixels were seen.
+    """
+
+    brown: float
+    pink: float
+    pixels: int
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against H&E, in words."""
+        if not self.pixels:
+            return ()
+        found = []
+        if self.brown >= _MUCH_BROWN:
+            found.append(
+                f"{self.brown:.0%} of the stained area is brown: immunohistochemistry (or pigment), and not H&E?"
+            )
+        if self.pink < _LITTLE_PINK:
+            found.append(f"only {self.pink:.0%} of the stained area is pink as eosin is: another stain than H&E?")
+        return tuple(found)
+
+
+def colours_of(pixels: NDArray[np.uint8]) -> Colours:
+    """Count the colours of pixels, uint8 (…, 3), RGB.
+
+    Source: Ruifrok and Johnston 2001, Quantification of histochemical staining by color deconvolution (optical
+    densities of haematoxylin, eosin and diaminobenzidine).
+    """
+    density = -np.log10(np.maximum(pixels.reshape(-1, 3), 1) / np.float32(255))
+    red, green, blue = density[density.mean(axis=1) >= _STAINED].T
+    if not len(red):
+        return Colours(0.0, 0.0, 0)
+    brown = (blue >= 1.05 * green) & (red >= 0.2 * blue) & (red <= 0.75 * blue)
+    pink = (green >= 1.4 * red) & (green > blue)
+    return Colours(float(brown.mean()), float(pink.mean()), len(red))
+
+
+def look_at(tiles: Tiles) -> Colours:
+    """Look at up to 24 tiles of a slide, spread evenly over it.
+
+    Raises:
+        SlideError: the slide can't be opened or read.
+    """
+    rows = np.unique(np.linspace(0, max(0, len(tiles.coords) - 1), _TILES).astype(int))[: len(tiles.coords)]
+    with Slide(tiles.slide_path, tiles.mpp) as slide:
+        seen = [slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px) for x, y in tiles.coords[rows]]
+    return colours_of(np.stack(seen)) if seen else Colours(0.0, 0.0, 0)
+
+
+def measured_warnings(tiles: Tiles) -> tuple[str, ...]:
+    """What the stain densities stored with the tiles say (``tile --measures``), where they are."""
+    eosin, haematoxylin = tiles.measures.get("eosin"), tiles.measures.get("haematoxylin")
+    if eosin is None or haematoxylin is None or not len(eosin):
+        return ()
+    typical = float(np.median(eosin))
+    if typical >= _LITTLE_EOSIN:
+        return ()
+    return (f"hardly any eosin (median density {typical:.3f} a tile): another stain than H&E?",)
