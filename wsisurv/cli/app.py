@@ -22,12 +22,11 @@ from wsisurv.cli.heatmap import heatmap
 from wsisurv.cli.import_features import import_features
 from wsisurv.cli.interrupts import listen
 from wsisurv.cli.predict import predict
+from wsisurv.cli.recorded import INTERRUPTED, Recorded
 from wsisurv.cli.report import report
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="wsisurv",
@@ -54,10 +53,10 @@ def _root(
 
 
 for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
-    app.command()(step)
+    app.command(cls=Recorded)(step)
 for command in (crossval, ablate, evaluate_reports, export, heatmap, report):
-    app.command()(command)
-app.command("import")(import_features)
+    app.command(cls=Recorded)(command)
+app.command("import", cls=Recorded)(import_features)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
-from wsisurv.evaluation.account import AddedBySlides, Difference, ModelFigures
+from wsisurv.evaluation.account import Added, Difference, ModelFigures
 from wsisurv.evaluation.crossval import versions
 from wsisurv.evaluation.predicted import Predicted, predicted_by_folds, predicted_by_table
 from wsisurv.evaluation.report_figures import Fit
@@ -47,7 +47,7 @@ class Metrics:
 
     models: tuple[ModelFigures, ...]
     differences: tuple[Difference, ...]
-    added: AddedBySlides | None
+    added: Added | None
     folds: tuple[Mapping[str, Any], ...]
     verdict: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -130,7 +130,8 @@ def gather(workspace: Workspace, name: str) -> Gathered:
     student = attempt("student", lambda: read_model(folder / "student.h5", "student")[0].card)
     maps, problems = _maps(folder / "heatmaps", cohort)
     if problems:
-        missing["heatmaps"] = "; ".join(problems)
+        more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
+        missing["heatmaps"] = problems[0] + more
     return Gathered(
         cohort=cohort,
         audit=audit,
@@ -164,7 +165,8 @@ def read_metrics(path: Path) -> Metrics:
         record["added"] = record["added_by_slides"]
         return TypeAdapter(Metrics).validate_python({field: record[field] for field in Metrics.__dataclass_fields__})
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        lines = str(error).splitlines()
+        reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
         raise FormatError(
             f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
             "that are done are kept."

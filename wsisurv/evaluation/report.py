@@ -121,7 +121,7 @@ def _draw(seen: Gathered, folder: Path) -> Figures:
         )
         pairs = [
             ForestRow(
-                f"{names.get(row.model, row.model)} − {names.get(row.minus, row.minus)}", row.value, row.low, row.high
+                f"{names.get(row.model, row.model)}\n− {names.get(row.minus, row.minus)}", row.value, row.low, row.high
             )
             for row in metrics.differences
         ]

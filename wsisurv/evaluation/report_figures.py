@@ -54,7 +54,8 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
     if not rows:
         raise MetricError("no figure to draw")
     with styled():
-        figure = new_figure(_WIDTH, 1.1 + 0.36 * len(rows))
+        lines = max(row.name.count("\n") + 1 for row in rows)
+        figure = new_figure(_WIDTH, 1.1 + (0.18 + 0.18 * lines) * len(rows))
         axes = figure.subplots()
         place = np.arange(len(rows))
         value = np.array([row.value for row in rows])
@@ -66,7 +67,8 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
         axes.tick_params("y", left=False)
         axes.spines["left"].set_visible(False)
         written = axes.secondary_yaxis("right")
-        written.set_yticks(place, [f"{row.value:.3f} ({row.low:.2f} to {row.high:.2f})" for row in rows])
+        figures = [f"{row.value:.3f} ({row.low:.2f} to {row.high:.2f})".replace("-", "−") for row in rows]
+        written.set_yticks(place, figures)
         written.tick_params("y", right=False)
         written.spines["right"].set_visible(False)
         figure.suptitle(title)
@@ -141,7 +143,7 @@ def calibration_plot(
             x, y = np.array([row.predicted for row in rows]), np.array([row.observed for row in rows])
             ends = np.array([[row.observed - row.low, row.high - row.observed] for row in rows]).T.clip(min=0)
             axes.errorbar(
-                x, y, yerr=ends, fmt=_MARKERS[number], color=COLOURS[2 * number], linestyle=LINES[number], capsize=3,
+                x, y, yerr=ends, fmt=_MARKERS[number], color=COLOURS[2 * number], linestyle="none", capsize=3,
                 label=name,
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
@@ -274,7 +276,7 @@ def training_curves(path: Path, panels: Mapping[str, Sequence[Fit]], *, title: s
                     fit.epoch, fit.loss, color=COLOURS[number % len(COLOURS)], linestyle=LINES[number % len(LINES)],
                     marker=".",
                 )  # fmt: skip
-            axes.set_title(f"{name} ({len(fits)})", fontsize=10)
+            axes.set_title(f"{name}: {len(fits)} fit{'' if len(fits) == 1 else 's'}", fontsize=10)
             axes.set_xlabel("Epoch")
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)

@@ -13,6 +13,8 @@ from wsisurv.evaluation.report_figures import Against
 from wsisurv.survival.stratified import FoldScores, concordance_within
 
 _MOST_LEVELS = 8
+_FEW_NUMBERS = 5
+"""A covariate of no more numbers than this is one of levels, as stages are."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Subgroup:
 
 
 def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Against, ...]:
-    """Covariates of the cases as numbers where all that is known is a number, else as words."""
+    """Covariates of the cases: as numbers where all that is known is one and there are many, else as words."""
     found = []
     for name in names:
         words = tuple(case.covariates.get(name, "") for case in cases)
@@ -48,7 +50,7 @@ def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Again
         except ValueError:
             found.append(Against(name, word=words))
             continue
-        if len(np.unique(numbers[np.isfinite(numbers)])) <= 3:
+        if len(np.unique(numbers[np.isfinite(numbers)])) <= _FEW_NUMBERS:
             found.append(Against(name, word=words))
         else:
             found.append(Against(name, number=numbers))

@@ -159,5 +159,7 @@ def read_case_map(folder: Path) -> CaseMap:
             raise ValueError(f"format is not {FORMAT}")
         return TypeAdapter(CaseMap).validate_python(record)
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).replace("\n", " ")
-        raise FormatError(f"{path}: damaged ({reason}). Delete it and run `wsisurv heatmap` again.") from error
+        reason = " ".join(str(error).splitlines()[1:3]).strip() if isinstance(error, ValidationError) else str(error)
+        raise FormatError(
+            f"{path}: damaged, or of another version ({reason}). Run `wsisurv heatmap --redo`."
+        ) from error

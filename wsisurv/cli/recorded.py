@@ -1,0 +1,57 @@
+"""Each command is written into the workspace that it worked in, word by word, for the report page."""
+
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from filelock import FileLock
+from typer.core import TyperCommand
+
+from wsisurv import __version__
+from wsisurv.errors import StorageError
+from wsisurv.formats.commands import Command, append_command
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
+
+
+class Recorded(TyperCommand):
+    """A command that leaves a line in ``commands.jsonl`` of its workspace when it ends, however it ends.
+
+    Nothing is written where there is no workspace, or where the command only looks (``--dry-run``, ``--plan``).
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command and note it."""
+        when, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        exit_code = 1
+        try:
+            result = super().invoke(ctx)
+            exit_code = 0
+            return result
+        except typer.Exit as ended:
+            exit_code = ended.exit_code
+            raise
+        except KeyboardInterrupt:
+            exit_code = INTERRUPTED
+            raise
+        finally:
+            workspace = ctx.params.get("workspace")
+            looks_only = any(ctx.params.get(name) for name in ("dry_run", "plan"))
+            if workspace is not None and not looks_only:
+                words, seconds = ("wsisurv", *sys.argv[1:]), round(time.monotonic() - clock, 1)
+                _note(Path(workspace), Command(when, words, str(Path.cwd()), exit_code, seconds, __version__))
+
+
+def _note(workspace: Path, command: Command) -> None:
+    if not workspace.is_dir():
+        return
+    with suppress(OSError, StorageError):  # can be read but not written: the command has said what it could not write
+        lock = workspace / ".claims" / "commands.lock"
+        lock.parent.mkdir(exist_ok=True)
+        with FileLock(lock):
+            append_command(workspace, command)
