@@ -36,7 +36,26 @@ from wsisurv.settings import CrossvalSettings, DistillSettings, TeacherSettings,
 from wsisurv.workspace import Workspace
 
 _DEFAULTS = CrossvalSettings()
-_SWITCHES = ("mixup=none", "pretrain_epochs=0", "tiles_per_bag=0")
+_SWITCHES = (
+    "aggregator=mean",
+    "aggregator=transmil",
+    "loss=discrete",
+    "loss=ranking",
+    "distill=mse",
+    "distill=listwise-kl",
+    "distill=hazard-kl",
+    "distill=attention-kl",
+    "distill=none",
+    "pretrain_epochs=0",
+    "filter=soft",
+    "filter=hard",
+    "merge_duplicates=true",
+    "mixup=random",
+    "mixup=none",
+    "ema=true",
+    "teacher=concat",
+    "teacher=cross-attention",
+)
 _WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "can't tell"}
 
 
@@ -46,8 +65,9 @@ def ablate(
     switch: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE, a setting of the student, or teacher.NAME=VALUE; may be given again.",
-            show_default=", ".join(_SWITCHES),
+            help="NAME=VALUE, a setting of the student, or of the teacher (teacher.NAME=VALUE where both have it); may "
+            "be given again.",
+            show_default="every switch of the method: " + ", ".join(_SWITCHES),
         ),
     ] = None,
     folds: FoldsOption = _DEFAULTS.folds,
@@ -124,9 +144,11 @@ def ablate(
 
 def _switched(word: str, teacher: TeacherSettings, student: DistillSettings) -> tuple[TeacherSettings, DistillSettings]:
     """Both settings with one of them changed."""
-    name, equals, value = word.partition("=")
-    if not equals or not name or not value or "/" in word:
+    name, equals, text = word.partition("=")
+    if not equals or not name or not text or "/" in word:
         raise SettingsError(f"--switch {word!r}: NAME=VALUE is needed, e.g. mixup=none or teacher.repeats=1")
-    if name.startswith("teacher."):
+    value = tuple(text.split(",")) if name == "adjust_for" else text
+    of_teacher = name in TeacherSettings.model_fields and name not in DistillSettings.model_fields
+    if of_teacher or name.startswith("teacher."):
         return with_changes(teacher, **{name.removeprefix("teacher."): value}), student
     return teacher, with_changes(student, **{name: value})

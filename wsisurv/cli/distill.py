@@ -17,19 +17,71 @@ from wsisurv.cli.options import (
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
-from wsisurv.settings import DistillSettings, parse_settings
+from wsisurv.settings import Aggregator, DistillSettings, parse_settings
 from wsisurv.workspace import Workspace
 
 _DEFAULTS = DistillSettings()
+_TOLD = "What the teacher says (nothing of it where the gate is 0)"
 
 
 def distill(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
+    aggregator: Annotated[
+        Aggregator, typer.Option(help="From tiles to a case: their mean, gated attention, or a transformer.")
+    ] = _DEFAULTS.aggregator,
+    loss: Annotated[
+        Literal["cox", "discrete", "ranking"],
+        typer.Option(help="Of the outcome: Cox's partial likelihood, hazards in time bins, or pairs in order."),
+    ] = _DEFAULTS.loss,
+    bins: Annotated[int, typer.Option(min=2, help="Time bins of --loss discrete and --distill hazard-kl.")] = (
+        _DEFAULTS.bins
+    ),
+    distill: Annotated[
+        Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"],
+        typer.Option(
+            rich_help_panel=_TOLD,
+            help="What is to agree with the teacher: order of risks, risks, who is next in each risk set, hazards in "
+            "time bins, attention to tiles, or nothing.",
+        ),
+    ] = _DEFAULTS.distill,
     pretrain_epochs: Annotated[
-        int, typer.Option(min=0, help="Passes of learning to predict the report before the outcome is seen.")
+        int,
+        typer.Option(
+            min=0,
+            rich_help_panel=_TOLD,
+            help="Passes of learning to predict the report before the outcome is seen.",
+        ),
     ] = _DEFAULTS.pretrain_epochs,
+    mixup: Annotated[
+        Literal["risk", "random", "none"],
+        typer.Option(rich_help_panel=_TOLD, help="Mix bags of cases of similar risk, of any two, or none."),
+    ] = _DEFAULTS.mixup,
+    filter: Annotated[
+        Literal["none", "soft", "hard"],
+        typer.Option(
+            rich_help_panel=_TOLD,
+            help="Tiles that the teacher found irrelevant: as they are, turned down but still counted, or left out.",
+        ),
+    ] = _DEFAULTS.filter,
+    keep_share: Annotated[
+        float, typer.Option(rich_help_panel=_TOLD, help="Share of the tiles that --filter keeps.")
+    ] = _DEFAULTS.keep_share,
+    merge_duplicates: Annotated[
+        bool, typer.Option("--merge-duplicates", help="Train on near-duplicate tiles as one tile of their weight.")
+    ] = _DEFAULTS.merge_duplicates,
+    duplicate_similarity: Annotated[
+        float, typer.Option(help="Cosine similarity within a case from which tiles are duplicates.")
+    ] = _DEFAULTS.duplicate_similarity,
+    ema: Annotated[bool, typer.Option("--ema", help="Agree with a moving average of oneself, too.")] = _DEFAULTS.ema,
+    adjust_for: Annotated[
+        str,
+        typer.Option(
+            help="Covariates, e.g. age,stage, whose risk is fitted in training and taken as given: the student learns "
+            "what tiles add. It needs tiles alone, and its risk is beyond theirs."
+        ),
+    ] = "",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
     learning_rate: Annotated[float, typer.Option(help="Step of the optimiser.")] = _DEFAULTS.learning_rate,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards zero.")] = _DEFAULTS.weight_decay,
     dropout: Annotated[float, typer.Option(help="Share of hidden units left out a step.")] = _DEFAULTS.dropout,
@@ -40,9 +92,6 @@ def distill(
     members: Annotated[
         int, typer.Option(min=1, help="Students whose mean is the risk, each trained without one fold.")
     ] = _DEFAULTS.members,
-    mixup: Annotated[
-        Literal["risk", "none"], typer.Option(help="Mix bags of cases of similar risk, or don't.")
-    ] = _DEFAULTS.mixup,
     seed: SeedOption = _DEFAULTS.seed,
     precision: PrecisionOption = _DEFAULTS.precision,
     device: DeviceOption = "auto",
@@ -63,8 +112,19 @@ def distill(
     settings = parse_settings(
         DistillSettings,
         {
-            "epochs": epochs,
+            "aggregator": aggregator,
+            "loss": loss,
+            "bins": bins,
+            "distill": distill,
             "pretrain_epochs": pretrain_epochs,
+            "mixup": mixup,
+            "filter": filter,
+            "keep_share": keep_share,
+            "merge_duplicates": merge_duplicates,
+            "duplicate_similarity": duplicate_similarity,
+            "ema": ema,
+            "adjust_for": tuple(word.strip() for word in adjust_for.split(",") if word.strip()),
+            "epochs": epochs,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "dropout": dropout,
@@ -72,7 +132,6 @@ def distill(
             "tiles_per_bag": tiles_per_bag,
             "members": members,
             "precision": precision,
-            "mixup": mixup,
             "seed": seed,
         },
     )

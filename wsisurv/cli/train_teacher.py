@@ -29,7 +29,7 @@ from wsisurv.cohort import (
 )
 from wsisurv.errors import SettingsError
 from wsisurv.formats.statements import read_statements
-from wsisurv.settings import CohortSettings, TeacherSettings, parse_settings
+from wsisurv.settings import Aggregator, CohortSettings, TeacherSettings, parse_settings
 from wsisurv.workspace import Workspace
 
 _DEFAULTS = TeacherSettings()
@@ -70,6 +70,16 @@ def train_teacher(
     text_encoder: Annotated[
         str, typer.Option(help="Vectors of the statements, or tfidf, fitted on the cases trained on.")
     ] = _DEFAULTS.text_encoder,
+    teacher: Annotated[
+        Literal["late", "concat", "cross-attention"],
+        typer.Option(
+            help="Whose risk a student will be told: the reports' alone, or that of a model of tiles and statements, "
+            "joined at the end or with statements looking at tiles."
+        ),
+    ] = _DEFAULTS.teacher,
+    aggregator: Annotated[
+        Aggregator, typer.Option(help="From tiles to a case: their mean, gated attention, or a transformer.")
+    ] = _DEFAULTS.aggregator,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = _DEFAULTS.folds,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of the cross-fitting.")] = _DEFAULTS.repeats,
@@ -121,9 +131,11 @@ def train_teacher(
 
     from wsisurv.training.teacher import train_teacher as run
 
-    teacher = parse_settings(
+    chosen_settings = parse_settings(
         TeacherSettings,
         {
+            "teacher": teacher,
+            "aggregator": aggregator,
             "encoder": encoder,
             "text_encoder": text_encoder,
             "epochs": epochs,
@@ -137,7 +149,7 @@ def train_teacher(
         result = run(
             place,
             chosen,
-            teacher,
+            chosen_settings,
             allow_random_weights=allow_random_weights,
             redo=redo,
             device=device,
