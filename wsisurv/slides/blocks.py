@@ -126,6 +126,8 @@ class Mosaic:
         top, bottom = max(y, 0), min(y + height, blocks.height)
         if (left, top, right, bottom) != (x, y, x + width, y + height):
             picture[:] = 255
+        if left >= right or top >= bottom:
+            return
         for row in range(top // blocks.block_height, -(-bottom // blocks.block_height)):
             block_y = row * blocks.block_height
             y0, y1 = max(top, block_y), min(bottom, block_y + blocks.block_height)
