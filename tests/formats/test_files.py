@@ -11,7 +11,6 @@ from wsisurv.formats.features import Features, read_features, write_features
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, read_model, write_model
-from wsisurv.formats.risks import Risk, read_risks, write_risks
 from wsisurv.formats.statements import ReportRecord, Statement, read_statements
 from wsisurv.formats.text_vectors import TextVectors, read_text_vectors, write_text_vectors
 from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
@@ -157,18 +156,6 @@ def test_a_model_that_holds_something_other_than_numbers_is_refused(tmp_path):
         file["members/0/weight"] = "text"
     with pytest.raises(FormatError, match="members/0/weight"):
         read_model(tmp_path / "s.h5", "student")
-
-
-def test_risks_round_trip_sorted_by_case(tmp_path):
-    rows = [
-        Risk("b", ("b1", "b2"), 12, 0.5, 75.0, "high"),
-        Risk("a", ("a1",), 0, None, None, "unknown"),
-    ]
-    write_risks(tmp_path / "risk.csv", rows)
-    assert (tmp_path / "risk.csv").read_text().splitlines()[
-        0
-    ] == "case_id,slides,n_tiles,risk,risk_percentile,risk_group"
-    assert read_risks(tmp_path / "risk.csv") == [rows[1], rows[0]]
 
 
 def test_statements_are_read_by_case_and_the_newest_line_counts(tmp_path):

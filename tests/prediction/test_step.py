@@ -1,95 +1,25 @@
 """Predict: the ensemble's own number for each case, and a refusal where it can't be right."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats import features as features_format
-from wsisurv.formats.features import Features, write_features
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
-from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
+from wsisurv.formats.models import model_format, read_model, write_model
 from wsisurv.formats.risks import read_risks, write_risks
-from wsisurv.models.student import Ensemble, Student, ensemble_of, load_student
-from wsisurv.prediction.step import find_bags, group_slides, predict_cases, read_card, training_folds
-from wsisurv.settings import EmbedSettings, TileSettings
-from wsisurv.units import SlideId
+from wsisurv.models.student import Ensemble
+from wsisurv.prediction.card import read_card
+from wsisurv.prediction.step import find_bags, group_slides, predict_cases, training_folds
 from wsisurv.workspace import Workspace
 
-N_FEATURES = 6
-TILES = TileSettings().model_dump(mode="json")
-EMBED = EmbedSettings().model_dump(mode="json")
-CARD: dict[str, Any] = {
-    "encoder": "histomics",
-    "n_features": N_FEATURES,
-    "feature_names": [],
-    "tile_settings": TILES,
-    "embed_settings": EMBED,
-    "cut_offs": {"low": -0.1, "high": 0.1},
-    "member_folds": [0, 1],
-}
-
-
-@pytest.fixture(scope="module")
-def ensemble() -> Ensemble:
-    """Two members of random weights, centred on different means."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        members = [Student(N_FEATURES, 8, 0.25, torch.zeros(N_FEATURES), torch.ones(N_FEATURES)) for _ in range(2)]
-    return ensemble_of([(members[0], 0.2), (members[1], -0.1)])
-
-
-SaveStudent = Callable[..., Path]
-
-
-@pytest.fixture
-def save_student(tmp_path: Path, ensemble: Ensemble) -> SaveStudent:
-    """``save_student(card_changes, training_risks)`` → its file."""
-
-    def save(changes: dict[str, Any] | None = None, training_risks: Any = (0.3, -0.3, 0.0, 0.1)) -> Path:
-        arrays = {**ensemble.arrays(), "training_risks": np.array(training_risks, dtype=np.float64)}
-        card = {name: value for name, value in {**CARD, **(changes or {})}.items() if value is not None}
-        path = tmp_path / "student.h5"
-        write_model(path, ModelFile(arrays, card), make_header(model_format("student"), {}, {}))
-        return path
-
-    return save
-
-
-@dataclass(frozen=True)
-class Slides:
-    """Writes features files and remembers what is in them."""
-
-    root: Path
-
-    def make(self, slide_id: str, n_tiles: int, *, embed: dict[str, Any] | None = None, **changes: Any) -> Path:
-        rng = np.random.default_rng(sum(map(ord, slide_id)))
-        features = Features(
-            slide_id=SlideId(slide_id),
-            values=rng.normal(size=(n_tiles, N_FEATURES)).astype(np.float16),
-            coords=np.zeros((n_tiles, 2), np.int64),
-            encoder="histomics",
-            names=(),
-            tile_settings=TILES,
-            mpp=0.25,
-        )
-        features = replace(features, **changes)
-        path = Workspace(self.root).features("histomics", slide_id)
-        header = make_header(features_format.FORMAT, {**EMBED, **(embed or {})}, {})
-        write_features(path, features, header)
-        return path
-
-
-@pytest.fixture
-def slides(tmp_path: Path) -> Slides:
-    return Slides(tmp_path / "workspace")
+SaveStudent = Any
+Slides = Any
 
 
 def values(path: Path) -> Any:
@@ -104,8 +34,8 @@ def test_a_case_scores_what_the_ensemble_says_of_all_its_tiles(
     result = predict_cases(save_student(), {"b": [other], "a": [one, two]}, progress=lambda *step: steps.append(step))
     first, second = result.risks
     assert (first.case_id, first.slides, first.n_tiles) == ("a", ("a-1", "a-2"), 12)
-    assert first.risk == pytest.approx(ensemble.log_hazard(np.concatenate([values(one), values(two)])), abs=1e-6)
-    assert second.risk == pytest.approx(ensemble.log_hazard(values(other)), abs=1e-6)
+    assert first.log_hazard == pytest.approx(ensemble.log_hazard(np.concatenate([values(one), values(two)])), abs=1e-6)
+    assert second.log_hazard == pytest.approx(ensemble.log_hazard(values(other)), abs=1e-6)
     assert steps == [(0, 2, "a"), (1, 2, "b"), (2, 2, "")]
     assert not result.failed
 
@@ -115,7 +45,7 @@ def test_order_of_cases_and_slides_does_not_matter(save_student: SaveStudent, sl
     student = save_student()
     forth = predict_cases(student, {"a": [one, two], "b": [other]}).risks
     back = predict_cases(student, {"b": [other], "a": [two, one]}).risks
-    assert [risk.risk for risk in back] == pytest.approx([risk.risk for risk in forth], abs=1e-6)
+    assert [risk.log_hazard for risk in back] == pytest.approx([risk.log_hazard for risk in forth], abs=1e-6)
 
 
 def test_percentile_and_group_come_from_training(save_student: SaveStudent) -> None:
@@ -132,8 +62,8 @@ def test_blank_glass_has_no_risk(save_student: SaveStudent, slides: Slides, ense
     by_case = {risk.case_id: risk for risk in result.risks}
     for case_id in "acd":
         risk = by_case[case_id]
-        assert (risk.risk, risk.risk_percentile, risk.risk_group, risk.n_tiles) == (None, None, "unknown", 0)
-    assert by_case["b"].risk == pytest.approx(ensemble.log_hazard(values(good)), abs=1e-6)
+        assert (risk.log_hazard, risk.risk_percentile, risk.risk_group, risk.n_tiles) == (None, None, "unknown", 0)
+    assert by_case["b"].log_hazard == pytest.approx(ensemble.log_hazard(values(good)), abs=1e-6)
     assert by_case["b"].slides == ("b-1", "b-2")
 
 
@@ -155,26 +85,65 @@ def test_one_bad_file_does_not_stop_the_others_and_half_a_case_is_not_scored(
     [
         ({"encoder": "uni"}, "encoder 'uni', but .*student.h5 was trained on 'histomics'.*embed --encoder histomics"),
         ({"values": np.zeros((3, 9), np.float16)}, "9 features a tile, but .* was trained on 6 of 'histomics'"),
-        (
-            {"tile_settings": {**TILES, "tile_mpp": 0.25, "tile_px": 512}},
-            "tile_mpp 0.25 instead of the 0.5 .*tile_px 512 instead of the 224 .*tile --tile-mpp 0.5 --tile-px 224`",
-        ),
-        ({"tile_settings": {}}, "tile_mpp None instead of the 0.5"),
         ({"embed": {"weights": "random"}}, "weights random instead of the None"),
+        ({"embed": {"version": 7}}, "version 7 instead of the None"),
     ],
 )
-def test_features_that_the_student_does_not_know_stop_the_run(
+def test_features_that_the_student_cannot_read_are_refused_and_the_others_go_on(
     save_student: SaveStudent, slides: Slides, changes: dict[str, Any], message: str
 ) -> None:
-    path = slides.make("b-1", 3, **changes)
+    path, student = slides.make("b-1", 3, **changes), save_student()
+    result = predict_cases(student, {"a": [slides.make("a-1", 3)], "b": [path]})
+    assert [risk.case_id for risk in result.risks] == ["a"]
+    [failure] = result.failed
+    assert (failure.id, failure.path, failure.error) == ("b", str(path), "EncoderMismatchError")
     with pytest.raises(EncoderMismatchError, match=message) as caught:
-        predict_cases(save_student(), {"a": [slides.make("a-1", 3)], "b": [path]})
+        predict_cases(student, {"b": [path]})
     assert str(path) in str(caught.value)
 
 
-def test_a_given_resolution_or_precision_is_not_another_encoder(save_student: SaveStudent, slides: Slides) -> None:
-    path = slides.make("a-1", 3, tile_settings={**TILES, "slide_mpp": 0.3}, embed={"precision": "bf16"})
-    assert predict_cases(save_student(), {"a": [path]}).risks[0].risk is not None
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tile_mpp": 0.25, "tile_px": 512}, "made with tile_mpp 0.25 instead of 0.5; made with tile_px 512"),
+        ({"tile_mpp": 0.2}, "made with tile_mpp 0.2 instead of 0.5; scanned at 0.25 µm/px and enlarged to 0.2"),
+        ({"overlap_px": 32}, "made with overlap_px 32 instead of 0"),
+    ],
+)
+def test_tiles_of_another_kind_are_a_warning_in_the_row(
+    save_student: SaveStudent, slides: Slides, tile_settings: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    other = slides.make("a-2", 3, tile_settings={**tile_settings, **changes})
+    alone, beside = predict_cases(save_student(), {"a": [other], "b": [slides.make("b-1", 3), other]}).risks
+    assert message in alone.warning
+    assert "a-2" not in alone.warning
+    assert f"a-2: {message.split(';')[0]}" in beside.warning
+
+
+def test_pixels_halved_by_the_decoder_are_a_warning(save_student: SaveStudent, slides: Slides) -> None:
+    [risk] = predict_cases(save_student(), {"a": [slides.make("a-1", 3, embed={"half_scale": True})]}).risks
+    assert "made with half_scale True instead of None" in risk.warning
+
+
+def test_a_given_resolution_or_precision_is_not_another_encoder(
+    save_student: SaveStudent, slides: Slides, tile_settings: dict[str, Any]
+) -> None:
+    path = slides.make("a-1", 3, tile_settings={**tile_settings, "slide_mpp": 0.3}, embed={"precision": "bf16"})
+    [risk] = predict_cases(save_student(), {"a": [path]}).risks
+    assert risk.log_hazard is not None
+    assert risk.warning == ""
+
+
+def test_what_was_seen_of_a_slides_colours_is_in_its_row(save_student: SaveStudent, slides: Slides) -> None:
+    bags = {"a": [slides.make("a-1", 3), slides.make("a-2", 3)], "b": [slides.make("b-1", 3)]}
+    looks = {"a-1": ("brown",), "a-2": (), "b-1": ("brown",)}
+    one, two = predict_cases(save_student(), bags, looks=looks).risks
+    assert (one.warning, two.warning) == ("a-1: brown", "brown")
+
+
+def test_a_horizon_that_is_no_time(save_student: SaveStudent) -> None:
+    with pytest.raises(SettingsError, match="horizon -1"):
+        predict_cases(save_student(), {}, horizons=[1, -1])
 
 
 @pytest.mark.parametrize(
@@ -182,6 +151,10 @@ def test_a_given_resolution_or_precision_is_not_another_encoder(save_student: Sa
     [
         ({"cut_offs": None}, [0.0], "no usable 'cut_offs'"),
         ({"tile_settings": 3}, [0.0], "card has no usable"),
+        ({"cohort": {"time_unit": "days"}}, [0.0], "no usable 'tiles_a_case'"),
+        ({"cohort": {"time_unit": "fortnights", "tiles_a_case": {"few": 1}}}, [0.0], "time unit 'fortnights'"),
+        ({"member_folds": [0]}, [0.0], "familiarity is damaged"),
+        ({"member_folds": [0, 1, 2]}, [0.0], "familiarity is damaged"),
         ({"n_features": "many"}, [0.0], "card has no usable"),
         ({}, [], r"training risks \(0\)"),
         ({}, [np.nan], "unusable"),
@@ -202,14 +175,32 @@ def test_no_student_and_a_file_that_is_none(tmp_path: Path, slides: Slides) -> N
         predict_cases(slides.make("a", 2), {})
 
 
-def test_a_student_of_broken_weights_says_so(tmp_path: Path, slides: Slides, ensemble: Ensemble) -> None:
-    arrays = {**ensemble.arrays(), "training_risks": np.zeros(3)}
-    arrays["centres"] = np.array([0.0, np.nan])
-    path = tmp_path / "broken.h5"
-    write_model(path, ModelFile(arrays, CARD), make_header(model_format("student"), {}, {}))
-    assert load_student(ModelFile(arrays, CARD)).members
+def test_a_student_of_broken_weights_says_so(save_student: SaveStudent, slides: Slides) -> None:
+    student = save_student(centres=np.array([0.0, np.nan]))
     with pytest.raises(FormatError, match="case a: the student gives nan"):
-        predict_cases(path, {"a": [slides.make("a-1", 2)]})
+        predict_cases(student, {"a": [slides.make("a-1", 2)]})
+
+
+@pytest.mark.parametrize(
+    ("array", "value", "message"),
+    [
+        ("prognosis__times", None, "no prognosis/times"),
+        ("prognosis__slope", np.array([np.nan]), "baseline hazard is damaged"),
+        ("prognosis__slope", np.array([-1.0]), "baseline hazard does not rise"),
+        ("prognosis__followed", np.zeros(3), "baseline hazard is damaged"),
+        ("familiarity__mean", np.zeros((2, 3)), "familiarity is damaged"),
+        ("familiarity__left_out", np.zeros(0), "familiarity is damaged"),
+        ("members__0__mean", np.zeros(2), "members don't fit each other"),
+        ("members__1__embed.weight", np.zeros((8, 5)), "don't make a student|don't fit"),
+        ("centres", np.zeros(1), "weights of 1"),
+    ],
+)
+def test_a_damaged_student_says_what_is_wrong(
+    save_student: SaveStudent, slides: Slides, array: str, value: Any, message: str
+) -> None:
+    with pytest.raises(FormatError, match=message) as caught:
+        predict_cases(save_student(**{array: value}), {"a": [slides.make("a-1", 2)]})
+    assert "student.h5" in str(caught.value)
 
 
 def test_written_and_read_back(tmp_path: Path, save_student: SaveStudent, slides: Slides) -> None:
@@ -217,8 +208,8 @@ def test_written_and_read_back(tmp_path: Path, save_student: SaveStudent, slides
     write_risks(tmp_path / "risk.csv", result.risks)
     rows = read_risks(tmp_path / "risk.csv")
     assert [row.case_id for row in rows] == ["a", "b"]
-    assert rows[0].risk is None
-    assert rows[1].risk == pytest.approx(result.risks[1].risk, abs=1e-6)
+    assert rows[0].log_hazard is None
+    assert rows[1].log_hazard == pytest.approx(result.risks[1].log_hazard, abs=1e-6)
 
 
 def test_slides_straight_from_the_scanner_find_their_cases() -> None:
@@ -250,7 +241,7 @@ def test_a_training_case_is_predicted_by_members_that_did_not_see_it(
     by_member = ensemble.members_log_hazard(values(path))
     for fold in 0, 1:
         [risk] = predict_cases(save_student(), {"a": [path]}, fold_of={"a": fold}).risks
-        assert risk.risk == pytest.approx(by_member[fold], abs=1e-6)
+        assert risk.log_hazard == pytest.approx(by_member[fold], abs=1e-6)
 
 
 def test_folds_are_those_of_the_training_that_made_the_student(save_student: SaveStudent, tmp_path: Path) -> None:

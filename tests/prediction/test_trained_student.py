@@ -10,7 +10,8 @@ import torch
 from wsisurv.cohort import Case, Cohort
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
-from wsisurv.prediction.step import find_bags, predict_cases, read_card
+from wsisurv.prediction.card import read_card
+from wsisurv.prediction.step import find_bags, predict_cases
 from wsisurv.settings import CohortSettings, DistillSettings, EmbedSettings, TeacherSettings, TileSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.distill import distill
@@ -68,7 +69,7 @@ def test_from_training_to_the_risk_of_new_cases(tmp_path: Path) -> None:
     assert card.encoder == "histomics"
     assert len(card.training_risks) == 30
     assert not result.failed
-    risks = [risk.risk for risk in result.risks]
+    risks = [risk.log_hazard for risk in result.risks]
     assert {risk.risk_group for risk in result.risks} == {"low", "intermediate", "high"}
     assert None not in risks
     value = concordance(

@@ -1,0 +1,90 @@
+"""Maps are in the right colours at the right places, whatever the slide's shape."""
+
+import numpy as np
+import pytest
+
+from wsisurv.prediction.heatmap_picture import (
+    DIVERGING,
+    SEQUENTIAL,
+    Cut,
+    Ground,
+    Layer,
+    colours_of,
+    draw_maps,
+    draw_sheet,
+    paint,
+)
+
+
+def layer(values, low=-1.0, high=1.0):
+    return Layer("what", np.array(values, dtype=float), low, high, DIVERGING, ("low", "high"))
+
+
+def ground(height, width, boxes, grey=255):
+    return Ground(np.full((height, width, 3), grey, np.uint8), 4.0, np.array(boxes, dtype=float).reshape(-1, 4))
+
+
+def test_colours_are_blue_white_red_and_end_where_the_scale_ends():
+    found = colours_of(np.array([-9.0, -1.0, 0.0, 1.0, 9.0]), -1, 1, DIVERGING)
+    assert found[0].tolist() == found[1].tolist() == list(DIVERGING[0])
+    assert found[2].tolist() == list(DIVERGING[2])
+    assert found[3].tolist() == found[4].tolist() == list(DIVERGING[-1])
+    assert found[1][2] > found[1][0]  # blue lowers
+    assert found[3][0] > found[3][2]  # red raises
+
+
+def test_the_colours_differ_in_lightness_from_white_on_both_sides():
+    """Who can't tell red from blue still sees how far from none a tile is."""
+    for colours, middle in ((DIVERGING, 2), (SEQUENTIAL, 0)):
+        lightness = np.array(colours) @ (0.2126, 0.7152, 0.0722)
+        assert (np.diff(lightness[middle:]) < 0).all()
+        assert (np.diff(lightness[: middle + 1]) > 0).all()
+
+
+def test_each_tile_is_painted_at_its_place_and_nothing_else_is():
+    picture = np.asarray(paint(ground(40, 60, [[0, 0, 10, 10], [20, 10, 40, 30]]), layer([-1, 1])))
+    assert picture[5, 5].tolist() == list(DIVERGING[0])
+    assert picture[20, 30].tolist() == list(DIVERGING[-1])
+    assert picture[35, 50].tolist() == [255, 255, 255]
+    assert picture[9, 20].tolist() == [255, 255, 255]
+    assert picture[10, 20].tolist() == list(DIVERGING[-1])
+
+
+def test_where_tiles_overlap_their_mean_is_shown():
+    picture = np.asarray(paint(ground(10, 30, [[0, 0, 20, 10], [10, 0, 30, 10]]), layer([-1, 1])))
+    assert picture[5, 15].tolist() == list(DIVERGING[2])
+    assert picture[5, 5].tolist() == list(DIVERGING[0])
+
+
+def test_tissue_shows_through_the_colour():
+    dark = np.asarray(paint(ground(10, 10, [[0, 0, 10, 10]], grey=40), layer([1])))
+    assert dark[5, 5].sum() < sum(DIVERGING[-1])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "boxes"),
+    [
+        (300, 200, [[0, 0, 50, 50]]),
+        (1, 1, [[0, 0, 0.3, 0.3]]),
+        (20, 900, [[-3, -3, 30, 30], [880, 10, 930, 40]]),
+        (60, 60, []),
+    ],
+)
+def test_a_sheet_of_any_shape_holds_all_maps(height, width, boxes):
+    values = np.linspace(-1, 1, len(boxes))
+    layers = [layer(values), layer(values), layer(values)]
+    sheet = draw_maps(ground(height, width, boxes), "title", ["a line"], layers)
+    assert sheet.width >= width
+    assert sheet.height > height
+    pixels = np.asarray(sheet)
+    assert (pixels.reshape(-1, 3) == 0).all(axis=1).any()  # words and a scale bar
+
+
+def test_the_contact_sheet_frames_each_tile_in_its_colour():
+    cuts = [Cut(np.full((64, 64, 3), 90 + number, np.uint8), 0.5, f"{number}", 0.1) for number in range(8)]
+    sheet = np.asarray(draw_sheet("title", [("high", cuts[:7]), ("low", cuts[7:])], 0.1))
+    for number in range(8):
+        assert (sheet.reshape(-1, 3) == 90 + number).all(axis=1).sum() >= 64 * 64
+    frame = np.array(DIVERGING[-1])
+    assert (sheet.reshape(-1, 3) == frame).all(axis=1).sum() > 8 * 4 * 64
+    assert draw_sheet("title", [("high", []), ("low", [])], 0.1).width > 0
