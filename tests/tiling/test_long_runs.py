@@ -1,5 +1,6 @@
 """Many slides: threads, shards, two runs at once, and runs killed at any moment."""
 
+import os
 import random
 import shutil
 import signal
@@ -107,6 +108,23 @@ def test_a_shard_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="3/8"):
         parse_shard(text)
     assert parse_shard("3/8") == Shard(3, 8)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_two_hundred_slides_in_a_row_take_no_more_memory_than_fifty(make_slide: MakeSlide, tmp_path: Path) -> None:
+    """One view of these slides is 0.5 MB, one open slide more: 150 of either kept would show."""
+    one = make_slide(tmp_path / "one.tiff", (420, 420), levels=1)
+    (tmp_path / "in").mkdir()
+    for number in range(200):
+        (tmp_path / "in" / f"{number:03}.tiff").hardlink_to(one)
+    seen: dict[int, int] = {}
+
+    def look(done: int, _total: int, _what: str) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        seen[done] = pages * os.sysconf("SC_PAGE_SIZE")
+
+    assert len(tile(Workspace(tmp_path / "w"), [tmp_path / "in"], TileSettings(), progress=look).done) == 200
+    assert seen[200] - seen[50] < 20e6
 
 
 @pytest.mark.slow
