@@ -40,13 +40,13 @@ def heatmap(
     for slides that were given to predict) a picture and a GeoJSON for QuPath a slide, the highest and lowest tiles as
     tiles.jpg, and heatmap.json. A case that the student was trained on is explained by members that did not see it.
     """
-    from wsisurv.prediction.heatmap import heatmaps, open_student
+    from wsisurv.prediction.heatmap import heatmaps, open_explainer
     from wsisurv.slides.find import find_slides
 
     place = Workspace(workspace)
     name = None if student and not cohort else place.the_cohort(cohort)
     home = place.cohort(name) if name else None
-    explainer = open_student(
+    explainer = open_explainer(
         student or place.cohort(str(name)) / "student.h5", home / "guidance.h5" if home is not None else None
     )
     chosen, predicted = _choose(place, name, explainer.card.encoder, cases or [], all_cases, slide_map)

@@ -83,7 +83,7 @@ class Explainer:
     guidance: str = ""
 
 
-def open_student(student: Path, guidance: Path | None = None) -> Explainer:
+def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
     """Open a student, and the teacher's word on the cases that it was trained on.
 
     Args:

@@ -164,7 +164,7 @@ def draw_sheet(title: str, groups: Sequence[tuple[str, Sequence[Cut]]], limit: f
     cuts = [cut for _, group in groups for cut in group]
     side = max((cut.pixels.shape[0] for cut in cuts), default=1)
     cell, frame, label_px = max(side, 150) + 2 * 6 + _GAP, 6, 26
-    columns = min(6, max((len(group) for _, group in groups), default=1))
+    columns = max(1, min(6, max((len(group) for _, group in groups), default=1)))
     rows = [math.ceil(len(group) / columns) for _, group in groups]
     height = 44 + sum(30 + row * (cell + label_px) for row in rows) + 56
     sheet = Image.new("RGB", (max(columns * cell + _GAP, 760), height), "white")

@@ -1,0 +1,205 @@
+"""A case drawn from real slides: maps, GeoJSON, sheet and record say the same; what is missing is told."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError
+from wsisurv.formats import features as features_format
+from wsisurv.formats import tiles as tiles_format
+from wsisurv.formats.features import Features, write_features
+from wsisurv.formats.header import make_header
+from wsisurv.formats.heatmaps import FILE, read_case_map
+from wsisurv.formats.tiles import Tiles, write_tiles
+from wsisurv.models.student import Student, ensemble_of
+from wsisurv.prediction.card import StudentCard
+from wsisurv.prediction.contributions import Meaning
+from wsisurv.prediction.heatmap import CaseFiles, Explainer, heatmaps
+from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.units import SlideId
+from wsisurv.workspace import Workspace, read_failures
+
+NAMES = ("redness", "blueness", "spread")
+TILES = TileSettings(tile_px=100, tile_mpp=0.5, overlap_px=50).model_dump(mode="json")
+EMBED = EmbedSettings().model_dump(mode="json")
+CARD = StudentCard(
+    encoder="histomics",
+    n_features=len(NAMES),
+    tile_settings=TILES,
+    embed_settings=EMBED,
+    member_folds=(0, 1),
+    low=-0.1,
+    high=0.1,
+    training_risks=np.array([0.0]),
+    fingerprint="student",
+    few_tiles=1,
+    time_unit="days",
+    cohort={},
+    prognosis=None,  # type: ignore[arg-type]
+    familiarity=None,  # type: ignore[arg-type]
+)
+
+
+@pytest.fixture
+def explainer() -> Explainer:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        members = [Student(len(NAMES), 6, 0.0, torch.zeros(3), torch.ones(3)) for _ in range(2)]
+    return Explainer(Path("student.h5"), CARD, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
+
+
+class Place:
+    """A workspace of slides of 0.25 µm/px, 600 px wide, with overlapping tiles in a row."""
+
+    def __init__(self, root: Path, make_slide) -> None:
+        self.workspace, self._make_slide, self.slides = Workspace(root / "workspace"), make_slide, root / "slides"
+
+    def add(self, slide_id: str, n_tiles: int, *, with_tiles: bool = True, with_slide: bool = True) -> np.ndarray:
+        path = self.slides / f"{slide_id}.tiff"
+        if with_slide:
+            self._make_slide(path, (1200, 400), mpp=0.25)
+        rng = np.random.default_rng(sum(map(ord, slide_id)))
+        coords = np.stack([100 * np.arange(n_tiles), np.full(n_tiles, 60)], axis=1)
+        values = rng.normal(size=(n_tiles, len(NAMES))).astype(np.float16)
+        name = SlideId(slide_id)
+        features = Features(name, values, coords, "histomics", NAMES, TILES, 0.25)
+        write_features(
+            self.workspace.features("histomics", slide_id), features, make_header(features_format.FORMAT, EMBED, {})
+        )
+        if with_tiles:
+            tiles = Tiles(name, path, coords, np.ones(n_tiles, np.float32), 0.25, 0.5, 100, 200.0, 50, 1200, 400)
+            write_tiles(self.workspace.tiles(slide_id), tiles, make_header(tiles_format.FORMAT, TILES, {}))
+        return values
+
+    def case(self, case_id: str, *slides: str) -> CaseFiles:
+        return CaseFiles(case_id, slides, self.workspace)
+
+    def draw(self, explainer: Explainer, *cases: CaseFiles, **options):
+        return heatmaps(explainer, cases, self.folder, ledger=self.workspace, **options)
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.root / "heatmaps"
+
+
+@pytest.fixture
+def place(tmp_path, make_slide) -> Place:
+    return Place(tmp_path, make_slide)
+
+
+def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explainer):
+    values = np.concatenate([place.add("A", 9), place.add("B", 6)])
+    relevance = np.full(15, 1 / 15, np.float32)
+    explainer = replace(explainer, relevance={"case": relevance}, fold_of={"case": 1})
+    summary = place.draw(explainer, place.case("case", "A", "B"), meanings={"spread": Meaning("µm", "wide")}, n_shown=3)
+    assert summary.done == ["case"]
+    folder = place.folder / "case"
+    record = read_case_map(folder)
+    wanted = explainer.ensemble.members_log_hazard(values)[1]  # the member that did not see fold 1
+    assert record.log_hazard == pytest.approx(wanted, abs=1e-6)
+    assert (record.members, record.out_of_fold, record.n_tiles) == (1, True, 15)
+    assert sum(slide.contribution for slide in record.slides) == pytest.approx(wanted, abs=1e-6)
+    total = 0.0
+    for slide in record.slides:
+        squares = json.loads((folder / slide.geojson).read_text())["features"]
+        assert len(squares) == slide.n_tiles
+        figures = [square["properties"]["measurements"] for square in squares]
+        assert {"contribution", "attention", "teacher_relevance"} == set(figures[0])
+        total += sum(figure["contribution"] for figure in figures)
+        with Image.open(folder / slide.picture) as picture:
+            assert picture.width > 500
+    assert total == pytest.approx(wanted, abs=1e-4)
+    assert squares[1]["geometry"]["coordinates"][0][2] == [300, 260]
+    assert record.top is not None
+    assert record.bottom is not None
+    assert record.top.shown[0].contribution == max(tile.contribution for tile in record.top.shown)
+    with Image.open(folder / record.contact_sheet) as sheet:
+        assert sheet.format == "JPEG"
+
+
+def test_the_same_is_kept_and_anything_else_is_drawn_anew(place, explainer):
+    place.add("A", 5)
+    case = place.case("case", "A")
+    assert place.draw(explainer, case).done == ["case"]
+    assert place.draw(explainer, case).kept == ["case"]
+    assert place.draw(explainer, case, redo=True).done == ["case"]
+    assert place.draw(explainer, case, n_shown=2).done == ["case"]
+    other = replace(explainer, card=replace(CARD, fingerprint="another student"))
+    assert place.draw(other, case, n_shown=2).done == ["case"]
+    (place.folder / "case" / FILE).write_text("{")
+    assert place.draw(other, case, n_shown=2).done == ["case"]
+
+
+def test_a_slide_that_was_moved_is_drawn_on_white_told_and_found_where_it_is_now(place, explainer):
+    place.add("A", 5)
+    case = place.case("case", "A")
+    elsewhere = place.slides.parent / "elsewhere.tiff"
+    (place.slides / "A.tiff").rename(elsewhere)
+    summary = place.draw(explainer, case)
+    assert [failure.id for failure in summary.failed] == ["case"]
+    assert "--slides" in summary.failed[0].message
+    record = read_case_map(place.folder / "case")
+    assert record.contact_sheet == ""
+    assert record.problems
+    assert (place.folder / "case" / "A.png").exists()
+    assert len(json.loads((place.folder / "case" / "A.geojson").read_text())["features"]) == 5
+    assert place.draw(explainer, case, slides={"A": elsewhere}).done == ["case"]
+    assert read_case_map(place.folder / "case").contact_sheet
+    assert read_failures(place.workspace, "heatmap") == []
+
+
+def test_features_of_another_tool_without_a_tiles_file_are_drawn(place, explainer):
+    place.add("A", 5, with_tiles=False)
+    case = place.case("case", "A")
+    assert place.draw(explainer, case).failed
+    assert place.draw(explainer, case, slides={"A": place.slides / "A.tiff"}).done == ["case"]
+
+
+def test_slides_and_cases_without_a_tile(place, explainer):
+    place.add("A", 4)
+    place.add("B", 0)
+    summary = place.draw(explainer, place.case("one", "A", "B"), place.case("two", "B"))
+    assert summary.done == ["one", "two"]
+    assert ["two" in note for note in summary.notes] == [True]
+    record = read_case_map(place.folder / "two")
+    assert (record.log_hazard, record.top, record.bottom) == (None, None, None)
+    assert (place.folder / "two" / "B.png").exists()
+
+
+def test_one_damaged_case_does_not_stop_the_others(place, explainer):
+    place.add("A", 4)
+    place.add("B", 4)
+    place.workspace.features("histomics", "B").write_bytes(b"cut")
+    summary = place.draw(explainer, place.case("bad", "B"), place.case("gone", "C"), place.case("good", "A"))
+    assert summary.done == ["good"]
+    assert [failure.id for failure in summary.failed] == ["bad", "gone"]
+    assert {failure.id for failure in read_failures(place.workspace, "heatmap")} == {"bad", "gone"}
+
+
+def test_a_broken_slide_file_is_told_and_does_not_hide_the_map(place, explainer):
+    place.add("A", 4)
+    (place.slides / "A.tiff").write_bytes(b"no slide")
+    summary = place.draw(explainer, place.case("case", "A"))
+    assert "A.tiff" in summary.failed[0].message
+    assert (place.folder / "case" / "A.png").exists()
+
+
+def test_features_of_another_encoder_are_refused(place, explainer):
+    place.add("A", 4)
+    other = replace(explainer, card=replace(CARD, embed_settings={**EMBED, "version": 99}))
+    with pytest.raises(EncoderMismatchError, match="version"):
+        place.draw(other, place.case("case", "A"))
+
+
+def test_a_damaged_record_names_its_file(tmp_path):
+    with pytest.raises(MissingArtifactError, match="wsisurv heatmap"):
+        read_case_map(tmp_path)
+    for content in ("{", "[]", '{"format": "wsisurv/heatmap"}', '{"format": "other"}'):
+        (tmp_path / FILE).write_text(content)
+        with pytest.raises(FormatError, match=FILE):
+            read_case_map(tmp_path)
