@@ -62,7 +62,11 @@ class Clinical:
 
 @dataclass(frozen=True)
 class Audit:
-    """What went into a cohort and what did not; ``cases`` have follow-up and a slide."""
+    """What went into a cohort and what did not.
+
+    ``cases`` have follow-up and a slide; or, in a cohort of reports alone, a report, and the others are in
+    ``cases_without_report``.
+    """
 
     clinical_rows: int
     clinical_cases: int
@@ -80,6 +84,7 @@ class Audit:
     cases_without_slide: tuple[str, ...]
     slides_without_case: tuple[str, ...]
     reports_without_case: tuple[str, ...]
+    cases_without_report: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,8 +260,12 @@ def build_cohort(
     slide_ids: Collection[str],
     report_case_ids: Collection[str],
     slide_map: Mapping[str, str] | None = None,
+    reports_only: bool = False,
 ) -> tuple[Cohort, Audit]:
-    """Match follow-up, slides and reports. Cases without a slide are listed in the audit and not in the cohort."""
+    """Match follow-up, slides and reports. Cases without a slide are listed in the audit and not in the cohort.
+
+    With ``reports_only`` no slide is looked for, and the cases are those with a report.
+    """
     known = {str(case.case_id) for case in clinical.cases}
     slides_of: dict[str, list[SlideId]] = {}
     orphans = []
@@ -266,10 +275,11 @@ def build_cohort(
             slides_of.setdefault(str(case_id), []).append(SlideId(slide_id))
         else:
             orphans.append(slide_id)
+    there: Collection[str] = set(report_case_ids) if reports_only else slides_of.keys()
     cases = tuple(
-        Case(**{**vars(case), "slide_ids": tuple(slides_of[case.case_id])})
+        Case(**{**vars(case), "slide_ids": tuple(slides_of.get(case.case_id, ()))})
         for case in clinical.cases
-        if case.case_id in slides_of
+        if case.case_id in there
     )
     times = sorted(case.time for case in cases)
     sites: dict[str, int] = {}
@@ -290,9 +300,10 @@ def build_cohort(
         median_time=times[len(times) // 2] if times else None,
         sites=dict(sorted(sites.items())),
         dropped=clinical.dropped,
-        cases_without_slide=tuple(sorted(known - slides_of.keys())),
+        cases_without_slide=() if reports_only else tuple(sorted(known - slides_of.keys())),
         slides_without_case=tuple(orphans),
         reports_without_case=tuple(sorted(set(report_case_ids) - known)),
+        cases_without_report=tuple(sorted(known - set(there))) if reports_only else (),
     )
     return Cohort(name, cases, settings), audit
 
@@ -339,7 +350,7 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
                 event=row["event"] == "1",
                 site=row["site"] if settings.site else None,
                 covariates={name: row[_COVARIATE + name] for name in settings.covariates},
-                slide_ids=tuple(SlideId(slide_id) for slide_id in row["slides"].split(";")),
+                slide_ids=tuple(SlideId(slide_id) for slide_id in row["slides"].split(";") if slide_id),
             )
             for row in read_table(table)
         )
@@ -360,8 +371,9 @@ def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = Fals
     """
     if not cohort.cases:
         raise CohortError(
-            "no case has a slide with features. Run `wsisurv tile` and `wsisurv embed` first, in the same workspace; "
-            "name another --encoder; or say with --slide-map whose each slide is."
+            "no case has a slide with features (nor a report, where reports alone were asked for). Run `wsisurv tile` "
+            "and `wsisurv embed` first, in the same workspace; name another --encoder; or say with --slide-map whose "
+            "each slide is."
         )
     if (folder / "cohort.csv").exists() and not redo:
         saved, _ = read_cohort(folder)

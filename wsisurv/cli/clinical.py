@@ -1,0 +1,108 @@
+"""What the commands that make a cohort share: the columns of the clinical table, and the audit as a person reads it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from wsisurv.cli.console import out
+from wsisurv.cohort import Audit, Cohort
+from wsisurv.errors import SettingsError
+from wsisurv.settings import CohortSettings, parse_settings
+
+_LISTED = 8
+
+ClinicalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--clinical", help="Follow-up table (CSV or TSV, a row a case); needed the first time.", dir_okay=False
+    ),
+]
+CaseColumn = Annotated[str, typer.Option("--case", help="Column of the case.")]
+TimeColumn = Annotated[str, typer.Option("--time", help="Column of the follow-up time.")]
+EventColumn = Annotated[
+    str, typer.Option("--event", help="Column of the event: 0/1/true/false, or see --event-values.")
+]
+EventValues = Annotated[
+    str | None,
+    typer.Option("--event-values", help="The table's words for (did not happen, happened), e.g. Alive,Dead."),
+]
+TimeUnit = Annotated[
+    Literal["days", "weeks", "months", "years"], typer.Option("--time-unit", help="Unit of the follow-up time.")
+]
+SiteColumn = Annotated[str | None, typer.Option("--site", help="Column of the hospital; folds keep hospitals whole.")]
+DropIncomplete = Annotated[
+    bool, typer.Option("--drop-incomplete", help="Leave out, and list, rows without a usable time or event.")
+]
+
+
+def cohort_settings(
+    *,
+    case: str,
+    time: str,
+    event: str,
+    event_values: str | None,
+    time_unit: str,
+    site: str | None,
+    covariates: str | None,
+) -> CohortSettings:
+    """Settings from the options.
+
+    Raises:
+        SettingsError: not two words of the event.
+    """
+    return parse_settings(
+        CohortSettings,
+        {
+            "case": case,
+            "time": time,
+            "event": event,
+            "event_values": _pair(event_values),
+            "time_unit": time_unit,
+            "site": site,
+            "covariates": tuple(name.strip() for name in (covariates or "").split(",") if name.strip()),
+        },
+    )
+
+
+def _pair(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if len(words) != 2 or words[0] == words[1]:
+        raise SettingsError(f"--event-values {text!r}: two different words are needed, e.g. Alive,Dead")
+    return words[0], words[1]
+
+
+def print_audit(cohort: Cohort, audit: Audit) -> None:
+    """Print what went into a cohort and what did not."""
+    table = Table(title=f"Cohort {cohort.name}", show_header=False, title_justify="left")
+    rows = {
+        "rows in the clinical table": f"{audit.clinical_rows}, of them usable {audit.clinical_cases}"
+        f" ({audit.clinical_events} events, {audit.clinical_cases_with_report} with statements)",
+        "cases with follow-up and slide": f"{audit.cases}, of several slides {audit.cases_of_several_slides}",
+        "events": f"{audit.events}"
+        + (f" ({100 - 100 * audit.events / audit.cases:.0f} % censored)" if audit.cases else ""),
+        "slides": f"{audit.slides}",
+        "cases with statements": f"{audit.cases_with_report}",
+        "median follow-up": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
+        "sites": f"{len(audit.sites)}" if cohort.settings.site else "no site column named",
+    }
+    if not audit.slides and audit.cases:  # of reports alone
+        del rows["slides"], rows["cases with follow-up and slide"]
+        rows = {"cases with follow-up and report": f"{audit.cases}", **rows}
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out.print(table)
+    _print_left_out("rows dropped", [f"row {drop.row} {drop.case_id}: {drop.reason}" for drop in audit.dropped])
+    _print_left_out("cases without a slide (not in the cohort)", audit.cases_without_slide)
+    _print_left_out("cases without a report (not in the cohort)", audit.cases_without_report)
+    _print_left_out("slides without a case (not used)", audit.slides_without_case)
+    _print_left_out("reports without a case (not used)", audit.reports_without_case)
+
+
+def _print_left_out(title: str, items: tuple[str, ...] | list[str]) -> None:
+    if items:
+        more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
+        out.print(f"{len(items)} {title}: {'; '.join(items[:_LISTED])}{more}", markup=False)
