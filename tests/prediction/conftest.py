@@ -53,7 +53,7 @@ def fitted() -> dict[str, Any]:
     rng = np.random.default_rng(0)
     risk = rng.normal(size=200)
     death = rng.exponential(30 * np.exp(-risk))
-    end = np.minimum(rng.uniform(6, 60, 200), 12 * YEARS_FOLLOWED)
+    end = rng.uniform(6, 12 * YEARS_FOLLOWED, 200)
     end[0] = 12 * YEARS_FOLLOWED
     death[0] = 1e9
     prognosis = fit_prognosis(log_hazard=risk, time=np.minimum(death, end), event=death <= end)

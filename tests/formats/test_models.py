@@ -1,0 +1,94 @@
+"""A model file may be anybody's: what is not a plain array of its own size is refused before it is read."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.errors import FormatError
+from wsisurv.formats.header import make_header
+from wsisurv.formats.models import ModelFile, add_figures, read_model, write_model
+from wsisurv.settings import DistillSettings
+
+HEADER = make_header("wsisurv/student", DistillSettings(), {"cohort": "c" * 64})
+
+
+@pytest.fixture
+def student(tmp_path):
+    path = tmp_path / "student.h5"
+    write_model(path, ModelFile({"centres": np.zeros(2)}, {"encoder": "histomics"}), HEADER)
+    return path
+
+
+def test_an_array_larger_than_its_file_is_never_allocated(student):
+    with h5py.File(student, "a") as file:
+        file.create_dataset("huge", shape=(10**15,), dtype="f8", chunks=(10**6,))
+    with pytest.raises(FormatError, match=r"huge of shape \(1000000000000000,\) is larger than the file"):
+        read_model(student, "student")
+
+
+def test_small_arrays_that_unfold_to_more_than_the_file_are_refused(student):
+    with h5py.File(student, "a") as file:
+        file.create_dataset("zeros", data=np.zeros(10**6), compression="gzip")
+    with pytest.raises(FormatError, match="zeros .* larger than the file"):
+        read_model(student, "student")
+
+
+def test_numbers_that_lie_in_another_file_are_not_read(student, tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(80))
+    with h5py.File(student, "a") as file:
+        file.create_dataset("elsewhere", shape=(10,), dtype="f8", external=[(str(tmp_path / "secret"), 0, 80)])
+    with pytest.raises(FormatError, match="elsewhere lies in another file"):
+        read_model(student, "student")
+
+
+def test_links_are_not_followed(student, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = np.ones(3)
+    with h5py.File(student, "a") as file:
+        file["away"] = h5py.ExternalLink("other.h5", "/numbers")
+        file["loop"] = h5py.SoftLink("/loop")
+    assert set(read_model(student, "student")[0].arrays) == {"centres"}
+
+
+@pytest.mark.parametrize("card", ["[" * 100_000, "[1]", "nothing", 3])
+def test_a_card_that_is_none(student, card):
+    with h5py.File(student, "a") as file:
+        file.attrs["card"] = card
+    with pytest.raises(FormatError, match="card is not"):
+        read_model(student, "student")
+
+
+def metrics(tmp_path, **changes):
+    record = {
+        "cohort": {"fingerprint": "c" * 64},
+        "settings": {"student": DistillSettings().model_dump(mode="json")},
+        "models": [{"model": "distilled", "concordance": 0.7}],
+        "folds": [{"name": "1-1"}],
+        **changes,
+    }
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_figures_of_the_same_cohort_and_settings_join_the_card(student, tmp_path):
+    before = read_model(student, "student")[1].fingerprint
+    assert add_figures(student, metrics(tmp_path))
+    model, header = read_model(student, "student")
+    assert model.card["evaluation"]["models"] == [{"model": "distilled", "concordance": 0.7}]
+    assert "folds" not in model.card["evaluation"]
+    assert model.card["encoder"] == "histomics"
+    assert header.fingerprint == before
+
+
+def test_figures_of_something_else_do_not(student, tmp_path):
+    assert not add_figures(student, tmp_path / "none.json")
+    assert not add_figures(tmp_path / "none.h5", metrics(tmp_path))
+    assert not add_figures(student, metrics(tmp_path, cohort={"fingerprint": "d" * 64}))
+    other = DistillSettings(epochs=3).model_dump(mode="json")
+    assert not add_figures(student, metrics(tmp_path, settings={"student": other}))
+    assert "evaluation" not in read_model(student, "student")[0].card
+    with pytest.raises(FormatError, match="wsisurv crossval"):
+        add_figures(student, metrics(tmp_path, cohort=3))

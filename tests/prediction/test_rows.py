@@ -1,0 +1,93 @@
+"""What a row says: monotone where it must be, empty where nothing is known, and by members that may speak."""
+
+import json
+
+import numpy as np
+import pytest
+
+from wsisurv.errors import FormatError
+from wsisurv.formats.features import read_features
+from wsisurv.prediction.card import open_student, read_card
+from wsisurv.prediction.notes import make_notes
+from wsisurv.prediction.step import predict_cases
+
+
+@pytest.fixture
+def bags(slides):
+    """Thirty cases of some five tiles."""
+    return {f"c{number:02d}": [slides.make(f"c{number:02d}-1", 4 + number % 3)] for number in range(30)}
+
+
+def test_what_rises_and_falls_with_the_log_hazard(save_student, bags):
+    training = np.random.default_rng(0).normal(0, 0.3, 50)
+    risks = sorted(predict_cases(save_student(training_risks=training), bags).risks, key=lambda risk: risk.log_hazard)
+    assert np.ptp([risk.log_hazard for risk in risks]) > 0.1
+    percentiles = [risk.risk_percentile for risk in risks]
+    assert percentiles == sorted(percentiles)
+    assert [risk.risk_group for risk in risks] == sorted(
+        (risk.risk_group for risk in risks), key=["low", "intermediate", "high"].index
+    )
+    for years in 1.0, 3.0:
+        survival = [risk.survival[years] for risk in risks]
+        assert survival == sorted(survival, reverse=True)
+    medians = [np.inf if risk.median_survival is None else risk.median_survival for risk in risks]
+    assert medians == sorted(medians, reverse=True)
+    assert all(risk.survival[1.0] >= risk.survival[3.0] for risk in risks)
+    assert all(risk.risk_low < risk.log_hazard < risk.risk_high for risk in risks)
+
+
+def test_a_horizon_beyond_the_training_cohorts_follow_up_is_empty_and_the_notes_say_why(save_student, bags):
+    student = save_student()
+    prediction = predict_cases(student, bags, horizons=[2, 4, 4.5])
+    assert all(risk.survival[4] is not None and risk.survival[4.5] is None for risk in prediction.risks)
+    notes = make_notes(student, prediction, horizons=[2, 4, 4.5], training_cases={"c03": 1}, command="wsisurv predict")
+    assert [horizon["given"] for horizon in notes["horizons"]] == [True, True, False]
+    assert notes["horizons"][2]["reason"] == "the training cohort was followed for 48 months at most"
+    assert notes["horizons"][2]["column"] == "survival_4.5y"
+    followed = [horizon["training_cases_followed"] for horizon in notes["horizons"]]
+    assert followed == sorted(followed, reverse=True)
+    assert "rests on" in notes["horizons"][1]["reason"]
+    assert notes["cases"]["of_the_training_cohort"] == 1
+    assert sum(notes["cases"]["by_group"].values()) == 30
+    assert notes["student"]["id"] == read_card(student).fingerprint[:12]
+    assert notes["encoder"]["name"] == "histomics"
+    assert notes["mpp"] == 0.5
+    json.dumps(notes, allow_nan=False)
+
+
+def test_one_member_that_may_speak_has_no_spread_but_its_own_familiarity(save_student, slides):
+    path, student = slides.make("a-1", 5), save_student()
+    opened = open_student(student)
+    states = opened.members(read_features(path)[0].values)
+    for fold in 0, 1:
+        [risk] = predict_cases(student, {"a": [path]}, fold_of={"a": fold}).risks
+        assert risk.log_hazard == pytest.approx(states.log_hazard[fold], abs=1e-6)
+        assert (risk.risk_low, risk.risk_high) == (None, None)
+        distance = opened.card.familiarity.distances(states.pooled)[fold]
+        assert risk.familiarity == opened.card.familiarity.share(distance)
+
+
+def test_a_fold_that_no_member_left_out_gives_no_risk(save_student, slides):
+    with pytest.raises(FormatError, match="case a: the student gives nan"):
+        predict_cases(save_student(), {"a": [slides.make("a-1", 5)]}, fold_of={"a": 7})
+
+
+def test_few_tiles_and_tissue_unlike_the_training_cases_are_said(save_student, slides):
+    odd = np.full((5, 6), 30, np.float16)
+    student = save_student(familiarity__left_out=np.linspace(0.1, 3, 50))
+    bags = {"few": [slides.make("a", 2)], "odd": [slides.make("b", 5, values=odd, coords=np.zeros((5, 2), np.int64))]}
+    few, strange = predict_cases(student, bags).risks
+    assert few.warning == "few tiles (2; 99 % of the training cases have 3 or more)"
+    assert strange.warning.startswith("unlike the training cases (distance ")
+    assert strange.familiarity == pytest.approx(1 / 51)
+
+
+def test_no_tile_no_row_of_numbers(save_student, slides):
+    [risk] = predict_cases(save_student(), {"a": [slides.make("a-1", 0)]}).risks
+    assert (risk.survival, risk.median_survival, risk.risk_low, risk.familiarity) == (
+        {1.0: None, 3.0: None, 5.0: None},
+        None,
+        None,
+        None,
+    )
+    assert risk.warning == "no tile: nothing was seen"
