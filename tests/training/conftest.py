@@ -53,6 +53,18 @@ def _few_threads():
 
 
 @pytest.fixture
+def teacher_settings() -> TeacherSettings:
+    """A teacher that trains in a moment."""
+    return TEACHER.model_copy(update={"epochs": 4, "text_epochs": 10})
+
+
+@pytest.fixture
+def distill_settings() -> DistillSettings:
+    """A student that trains in a moment."""
+    return DISTILL.model_copy(update={"epochs": 4, "pretrain_epochs": 3})
+
+
+@pytest.fixture
 def make_trial(tmp_path: Path) -> Callable[..., Trial]:
     """``make_trial(n=60, seed=0, **options of simulate)``."""
 

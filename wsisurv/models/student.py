@@ -104,7 +104,9 @@ class Student(nn.Module):
 
     def output(self, bags: PackedBags) -> Tensor:
         """Outputs of cases of whose tiles those to be kept are given: (n_bags, n_bins)."""
-        output: Tensor = self.hazard(self.pooled(bags))
+        pooled = self.pooled(bags)
+        with torch.autocast(pooled.device.type, enabled=False):  # one row a case: nothing to gain from rounding
+            output: Tensor = self.hazard(pooled)
         return output
 
     def log_hazard(self, output: Tensor) -> Tensor:

@@ -214,16 +214,23 @@ def segment_sum(values: Tensor, bags: PackedBags) -> Tensor:
     """Sum rows over each bag: (n_rows_total, …) → (n_bags, …).
 
     Bit-identical from run to run: additions follow the row order on a CPU, and a GPU sums each bag by itself
-    (its scatter would add in the order in which threads happen to finish).
+    (its scatter would add in the order in which threads happen to finish). Half precision is added up in single.
     """
+    values = _at_least_single(values)
     if values.is_cuda:
         return torch.segment_reduce(values, "sum", lengths=bags.lengths, axis=0)
     shape = (bags.n_bags, *values.shape[1:])
     return torch.zeros(shape, dtype=values.dtype).index_add(0, bags.bag_of_row, values)
 
 
+def _at_least_single(values: Tensor) -> Tensor:
+    """Sums of thousands of rows are lost in half precision."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def _exponentials(scores: Tensor, bags: PackedBags) -> Tensor:
     """exp(score − the bag's highest score), which can't overflow, times the rows' weights."""
+    scores = _at_least_single(scores)
     index = bags.bag_of_row
     target = index.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores)
     highest = torch.full((bags.n_bags, *scores.shape[1:]), -torch.inf, dtype=scores.dtype, device=scores.device)

@@ -49,7 +49,7 @@ class Checkpoints:
     folder: Path
     header: Header
     every_s: float = EVERY_S
-    _written_at: float = field(default_factory=time.monotonic, init=False)
+    _written_at: float = field(default_factory=lambda: time.monotonic(), init=False)
     _waiting: dict[str, State] = field(default_factory=dict, init=False)
 
     def find(self, part: str) -> State | None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from wsisurv.errors import MetricError
 from wsisurv.models.text_branch import TextBranch, TextEnsemble, fit_text_scaling
 from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import pack
+from wsisurv.survival.bags import bags_of, pack
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.splits import make_folds
-from wsisurv.training.loop import Log, minimise, seeded
+from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
 TEXT_DIMENSIONS = 32
 
@@ -80,7 +80,7 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
     packed = pack([scaling(statements) for statements in reports.statements])
     time, event = torch.from_numpy(reports.time), torch.from_numpy(reports.event)
     trained = torch.from_numpy(~held_out).double()
-    with seeded(seed, torch.device("cpu")):
+    with seeded(seed, torch.device("cpu")), threads_for(bags_of(packed)):
         branch = TextBranch(scaling.components.shape[1], settings.text_hidden, held_out.shape[1])
 
         def loss() -> torch.Tensor:

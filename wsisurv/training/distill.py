@@ -22,7 +22,7 @@ from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
 from wsisurv.training.inputs import TrainingCases, read_training_cases
-from wsisurv.training.loop import Log, choose_device
+from wsisurv.training.loop import Log, choose_device, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
@@ -246,7 +246,8 @@ def _ensemble(
     trained: list[TrainedStudent], folds: list[int], cases: TrainingCases, fold: NDArray[np.int64]
 ) -> CrossFitted:
     ensemble = ensemble_of([(one.student, one.centre) for one in trained])
-    risks = ensemble.predict(cases.bags)
+    with threads_for(cases.bags):
+        risks = ensemble.predict(cases.bags)
     unseen = np.array(folds)[:, None] == fold[None, :]
     return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds), fold)
 

@@ -17,7 +17,7 @@ from wsisurv.survival.bags import pack, row_moments, sample_rows
 from wsisurv.survival.losses import cox_loss
 from wsisurv.training.crossfit import TEXT_DIMENSIONS, Gate, can_cross_fit, fit_gate
 from wsisurv.training.inputs import TrainingCases
-from wsisurv.training.loop import Log, minimise, seeded
+from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
 _SCALING_TILES = 512
 
@@ -115,7 +115,7 @@ def _train(
     statements = pack([scaling(vectors) for vectors in reports]).to(device)
     time, event = torch.from_numpy(cases.time[train]).to(device), torch.from_numpy(cases.event[train]).to(device)
     seed = settings.seed * 1_000_000 + sum((k + 1) * 1000**place for place, k in enumerate(left_out))
-    with seeded(seed, device) as generator:
+    with seeded(seed, device) as generator, threads_for(bags, settings.tiles_per_bag):
         moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
         model = JointTeacher(
             settings.teacher,

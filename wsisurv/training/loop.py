@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wsisurv.errors import SettingsError
 from wsisurv.formats.atomic import append_jsonl
+from wsisurv.survival.bags import Bags
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
 from wsisurv.workspace import Progress
 
@@ -42,6 +43,30 @@ def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
         torch.manual_seed(seed)
         yield torch.Generator().manual_seed(seed)
+
+
+_VALUES_A_THREAD = 1 << 24
+
+
+@contextmanager
+def threads_for(bags: Bags, tiles_per_bag: int = 0) -> Iterator[None]:
+    """Use no more threads inside the block than one pass over the bags can feed.
+
+    A step of a few milliseconds gains nothing from a second thread, and where other processes hold the cores, threads
+    that wait for each other make it many times as slow. With one thread for small trainings their results don't depend
+    on the number of cores either.
+
+    Args:
+        bags: of one pass.
+        tiles_per_bag: that are drawn of them; 0 for all. Every 16 million features feed a thread.
+    """
+    before = torch.get_num_threads()
+    rows = bags.lengths.clamp(max=tiles_per_bag) if tiles_per_bag else bags.lengths
+    torch.set_num_threads(max(1, min(before, int(rows.sum()) * bags.n_features // _VALUES_A_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from wsisurv.survival.mixup import mix, similar_partners
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
-from wsisurv.training.loop import Log, minimise, seeded
+from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.objectives import (
     FollowUp,
     Told,
@@ -111,7 +111,7 @@ def train_student(
     follow_up = follow_up_of(cases, train, recipe, device)
     told = told_by(target, train, follow_up, recipe)
     relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
-    with seeded(seed, device) as generator:
+    with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
         course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
         moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
         student = Student(
@@ -131,7 +131,7 @@ def train_student(
         if target is not None and recipe.pretrain_epochs:
             _learn_reports(student, cases, train, course)
         _learn_outcome(student, course)
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_for(whole):
         centre = float(in_parts(student, whole).double().mean())
     return TrainedStudent(student.cpu(), centre)
 

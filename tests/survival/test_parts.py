@@ -1,0 +1,130 @@
+"""A whole cohort part by part: values and gradients of one pass, whatever the memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wsisurv.models.student import Student
+from wsisurv.survival.bags import bags_of, in_parts, pack, row_moments
+from wsisurv.survival.losses import cox_loss
+
+LENGTHS = [3, 40, 1, 17, 90, 8, 8, 25, 60, 5, 33, 2]
+
+
+@pytest.fixture
+def bags():
+    rng = np.random.default_rng(0)
+    return bags_of(pack([rng.normal(0, 1, (n, 7)) for n in LENGTHS]))
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr("wsisurv.survival.bags.PART_ROWS", 64)
+
+
+def student(dtype, aggregator="abmil", dropout=0.5):
+    torch.manual_seed(1)
+    net = Student(7, 8, dropout, torch.zeros(7), torch.ones(7), aggregator).train()
+    net.scaled = lambda rows: rows.to(dtype)  # the scaling of features is in single precision
+    return net.to(dtype)
+
+
+def whole_cohort_gradient(net, bags, run):
+    """Cox's loss over all cases at once, with dropout, and its gradients."""
+    rng = np.random.default_rng(1)
+    time, event = torch.from_numpy(rng.integers(1, 9, bags.n_bags).astype(float)), torch.ones(bags.n_bags).bool()
+    net.zero_grad()
+    torch.manual_seed(2)
+    loss = cox_loss(log_hazard=run(net, bags), time=time, event=event)
+    state = torch.get_rng_state()
+    loss.backward()
+    assert torch.equal(torch.get_rng_state(), state)
+    return loss.detach(), [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+
+
+def at_once(net, bags):
+    return net(bags.load())
+
+
+def two_passes(net, bags):
+    return in_parts(net, replace(bags, keep_bytes=0))
+
+
+def kept(net, bags):
+    return in_parts(net, replace(bags, keep_bytes=1 << 40))
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_two_passes_give_the_gradient_of_one(bags, aggregator, dtype, tolerance):
+    """Dropout is on: both passes draw the same masks, and the second leaves the random numbers where they were."""
+    net = student(dtype, aggregator)
+    expected_loss, expected = whole_cohort_gradient(net, bags, at_once)
+    loss, gradients = whole_cohort_gradient(net, bags, two_passes)
+    torch.testing.assert_close(loss, expected_loss, rtol=tolerance, atol=tolerance)
+    assert len(gradients) == len(expected) > 1
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    assert max(float(one.abs().max()) for one in expected) > 1e-3
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_memory_changes_no_bit(bags):
+    net = student(torch.float32)
+    one, other = whole_cohort_gradient(net, bags, two_passes), whole_cohort_gradient(net, bags, kept)
+    assert torch.equal(one[0], other[0])
+    assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_are_whole_bags_in_order(bags):
+    parts = list(bags.parts())
+    assert [part.lengths.tolist() for part in parts] == [
+        [3, 40, 1, 17], [90], [8, 8, 25], [60], [5, 33, 2],
+    ]  # fmt: skip
+    assert torch.equal(torch.cat([part.load().rows for part in parts]), bags.load().rows)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_values_a_row_are_put_together_in_order(bags):
+    torch.testing.assert_close(in_parts(lambda part: part.rows.sum(1), bags), bags.load().rows.sum(1))
+
+
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+def test_bf16_scores_are_those_of_fp32_within_a_hundredth_of_their_spread(aggregator):
+    """The stated tolerance: 1 % of the standard deviation of scores, and a gradient that points the same way."""
+    rng = np.random.default_rng(0)
+    shift = rng.normal(0, 0.5, (60, 1, 32))
+    cohort = bags_of(pack([rng.normal(0, 1, (rng.integers(50, 400), 32)) + shift[i] for i in range(60)]))
+    torch.manual_seed(0)
+    net = Student(32, 16, 0.0, torch.zeros(32), torch.ones(32), aggregator).train()
+
+    def run(enabled):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            risk = in_parts(net, cohort)
+        loss = cox_loss(log_hazard=risk, time=torch.arange(60.0) + 1, event=torch.ones(60).bool())
+        loss.backward()
+        return risk.detach().double(), torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+    (exact, exact_gradient), (rounded, gradient) = run(False), run(True)
+    error = float((rounded - exact).square().mean().sqrt() / exact.std())
+    assert 0 < error < 0.01
+    assert float(torch.cosine_similarity(gradient, exact_gradient, dim=0)) > 0.999
+
+
+def test_moments_are_those_of_numpy_and_count_weights(bags):
+    rows = bags.load().rows.numpy()
+    moments = row_moments(bags)
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(moments.sd, rows.std(0), rtol=1e-5)
+    weight = torch.from_numpy(np.random.default_rng(2).integers(1, 4, len(rows))).float()
+    repeated = np.repeat(rows, weight.long().numpy(), axis=0)
+    moments = row_moments(replace(bags, weight=weight))
+    np.testing.assert_allclose(moments.mean, repeated.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(moments.sd, repeated.std(0), rtol=1e-5)
+    constant = bags_of(pack([np.full((5, 2), 3.0)]))
+    assert row_moments(constant).sd.tolist() == [1, 1]
