@@ -17,6 +17,7 @@ from wsisurv.cli.options import (
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
+from wsisurv.formats.models import add_figures
 from wsisurv.settings import Aggregator, DistillSettings, parse_settings
 from wsisurv.workspace import Workspace
 
@@ -137,6 +138,8 @@ def distill(
     )
     with progress_bar("distill") as progress:
         result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
+    folder = place.cohort(name)
+    add_figures(folder / "student.h5", folder / "evaluation" / "metrics.json")
     for line in result.warnings:
         warn(line)
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")

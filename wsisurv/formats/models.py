@@ -110,8 +110,8 @@ def add_figures(student: Path, metrics: Path) -> bool:
     try:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         same = found["cohort"]["fingerprint"] == header.inputs.get("cohort")
-        same = same and found["settings"]["student"] == header.settings
-    except (ValueError, KeyError, TypeError) as error:
+        same = same and found["settings"].get("student") == header.settings
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({error}). Run it again.") from error
     if same:
         figures = {name: found[name] for name in _FIGURES if name in found}
