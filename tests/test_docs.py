@@ -3,7 +3,13 @@
 import runpy
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
+
+from wsisurv.formats.features import Features, write_features
+from wsisurv.formats.header import make_header
+from wsisurv.units import SlideId
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES: dict[str, str] = runpy.run_path(str(DOCS / "tables.py"))["pages"]()
@@ -12,3 +18,14 @@ PAGES: dict[str, str] = runpy.run_path(str(DOCS / "tables.py"))["pages"]()
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_the_page_is_the_table_of_the_code(name):
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name], "run `python docs/tables.py`"
+
+
+def test_every_key_of_a_features_file_is_told(tmp_path):
+    page = (DOCS / "formats.md").read_text(encoding="utf-8")
+    coords = np.zeros((2, 2), np.int64)
+    features = Features(SlideId("a"), np.zeros((2, 3)), coords, "histomics", (), {}, 0.5)
+    write_features(tmp_path / "a.h5", features, make_header("wsisurv/features", {}, {}))
+    of_all, of_features = page.split("## Root attributes")[1], page.split("## features/ENCODER")[1].split("\n## ")[0]
+    with h5py.File(tmp_path / "a.h5") as file:
+        untold = [name for name in [*file, *file.attrs] if f"`{name}`" not in of_features]
+        assert [name for name in untold if f"| `{name}` |" not in of_all.split("\n## ")[0]] == []

@@ -196,7 +196,7 @@ def bench_memory(root: Path, slide: Path, _: argparse.Namespace) -> None:
             raise SystemExit(done.stderr)
         told = json.loads(done.stdout)
         seen = {int(count): mib for count, mib in told["seen"].items()}
-        marks = [max(count for count in seen if count <= mark) for mark in (5, 50, 100, 150, MANY)]
+        marks = [max(count for count in seen if count <= mark) for mark in (5, 10, 20, 50, 100, MANY)]
         figures = ", ".join(f"{count}: {seen[count]:.0f}" for count in marks)
         print(f"  {encoder:<14} {figures}; peak {told['peak']:.0f}")
 
