@@ -7,19 +7,16 @@ import torch
 from wsisurv.errors import SettingsError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
+from wsisurv.formats.text_vectors import read_text_vectors, write_text_vectors
 from wsisurv.models.joint import KINDS, JointTeacher
 from wsisurv.models.teacher import load_teacher
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.bags import PackedBags, pack
+from wsisurv.training.inputs import read_training_cases
+from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.teacher import train_teacher
 
 FAST = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3)
-
-
-def shuffled(cases):
-    """Statements of other cases."""
-    order = np.random.default_rng(5).permutation(len(cases))
-    return [cases[i] for i in order]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,11 +79,21 @@ def test_guidance_is_out_of_fold_and_the_teacher_is_read_back(make_trial, kind):
     assert teacher.log_hazard(tiles, None) == teacher.image.log_hazard(tiles) / teacher.image_sd
 
 
+def relevance(trial):
+    """What a student that must not know a fold is told of tiles, for two folds."""
+    teacher = read_teacher(trial.path("teacher.h5"), read_guidance(trial.path("guidance.h5"))[1])
+    cases = read_training_cases(
+        trial.workspace, trial.cohort, encoder="histomics", text_encoder="hashing", allow_random_weights=False
+    )
+    return [relevance_without(teacher, cases, fold) for fold in range(2)]
+
+
 def test_guidance_without_a_fold_knows_no_outcome_of_it(make_trial):
     trial = make_trial(60)
     settings = FAST.model_copy(update={"teacher": "cross-attention", "epochs": 5})
     train_teacher(trial.workspace, trial.cohort, settings)
     before, _ = read_guidance(trial.path("guidance.h5"))
+    told = relevance(trial)
     cases = list(trial.cohort.cases)
     rows = [i for i in np.flatnonzero(before.fold == 1) if cases[i].event]
     turned = [cases[i].time for i in rows[1:] + rows[:1]]
@@ -96,6 +103,8 @@ def test_guidance_without_a_fold_knows_no_outcome_of_it(make_trial):
     after, _ = read_guidance(trial.path("guidance.h5"))
     np.testing.assert_array_equal(before.risk_without[1], after.risk_without[1])
     assert before.gate_without[1] == after.gate_without[1]
+    assert torch.equal(told[1], relevance(trial)[1])
+    assert not torch.equal(told[0], relevance(trial)[0])
     assert (before.risk_without[0][before.fold == 2] != after.risk_without[0][before.fold == 2]).any()
 
 
@@ -103,3 +112,19 @@ def test_two_folds_are_too_few(make_trial):
     trial = make_trial(40)
     with pytest.raises(SettingsError, match="three folds"):
         train_teacher(trial.workspace, trial.cohort, FAST.model_copy(update={"teacher": "concat", "folds": 2}))
+
+
+@pytest.mark.parametrize("kind", ["late", *KINDS])
+def test_reports_of_other_cases_close_the_gate_whatever_the_teacher(make_trial, kind):
+    trial = make_trial(70, effect=2.0)
+    path = trial.workspace.vectors("hashing")
+    vectors, header = read_text_vectors(path)
+    turned = {case.case_id: trial.cohort.cases[i - 29].case_id for i, case in enumerate(trial.cohort.cases)}
+    rows = sorted(range(len(vectors.case_ids)), key=lambda row: turned[vectors.case_ids[row]])
+    others = replace(vectors, values=vectors.values[rows], case_ids=tuple(turned[vectors.case_ids[r]] for r in rows))
+    write_text_vectors(path, others, header)
+    result = train_teacher(trial.workspace, trial.cohort, FAST.model_copy(update={"teacher": kind, "epochs": 3}))
+    guidance, _ = read_guidance(trial.path("guidance.h5"))
+    assert result.gate == 0
+    assert guidance.gate == 0
+    assert "gate 0" in result.warnings[-1]

@@ -42,7 +42,7 @@ def relevance_without(teacher: ReportTimeTeacher, cases: TrainingCases, fold: in
         float32 (n_tiles,), in the order of ``cases.bags``, summing to 1 over each bag.
     """
     image = teacher.image.members[fold]
-    with torch.inference_mode():
+    with torch.no_grad():
         relevance = in_parts(lambda packed: image.parts(packed).share, cases.bags).float()
     if teacher.joint is None:
         return relevance

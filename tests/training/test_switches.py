@@ -1,0 +1,183 @@
+"""Every switch of the student: it trains, it learns what is there, and it does what it says."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wsisurv.errors import MetricError, StaleError
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import ModelFile
+from wsisurv.models.student import ensemble_of, load_student
+from wsisurv.settings import DistillSettings, TeacherSettings
+from wsisurv.survival.bags import bags_of, pack
+from wsisurv.survival.duplicates import merge_duplicates
+from wsisurv.survival.metrics import concordance
+from wsisurv.training.distill import recipe_of
+from wsisurv.training.inputs import read_training_cases
+from wsisurv.training.loop import Log
+from wsisurv.training.relevance import read_teacher, relevance_without
+from wsisurv.training.students import Target, train_student
+from wsisurv.training.teacher import train_teacher
+from wsisurv.workspace import Workspace
+
+BASE = DistillSettings(hidden=16, epochs=30, pretrain_epochs=10, tiles_per_bag=20)
+SWITCHES = [
+    {},
+    {"aggregator": "mean"},
+    {"aggregator": "transmil"},
+    {"loss": "discrete"},
+    {"loss": "ranking"},
+    {"distill": "mse"},
+    {"distill": "listwise-kl"},
+    {"distill": "hazard-kl"},
+    {"distill": "hazard-kl", "loss": "discrete"},
+    {"distill": "attention-kl"},
+    {"distill": "none"},
+    {"filter": "soft"},
+    {"filter": "hard", "keep_share": 0.7},
+    {"mixup": "none"},
+    {"mixup": "random"},
+    {"ema": True},
+    {"merge_duplicates": True, "duplicate_similarity": 0.5},
+    {"adjust_for": ("age",)},
+]
+
+
+class Lesson:
+    """Cases, what the teacher says of them, and new cases to be tested on."""
+
+    def __init__(self, workspace, cohort, new):
+        folder = workspace.cohort(cohort.name)
+        self.guidance, self.header = read_guidance(folder / "guidance.h5")
+        self.teacher = read_teacher(folder / "teacher.h5", self.header)
+        self.cases = read_training_cases(
+            workspace, cohort, encoder="histomics", text_encoder="hashing", allow_random_weights=False
+        )
+        self.new, self.folder = new, folder
+
+    def learn(self, tmp_path, changes, *, guided=True):
+        settings = BASE.model_copy(update=changes)
+        recipe, cases = recipe_of(settings), self.cases
+        if settings.merge_duplicates:
+            cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
+            assert len(cases.merged.index) < len(cases.bags.index)
+        relevance = relevance_without(self.teacher, cases, 0) if recipe.needs_relevance else None
+        trained = train_student(
+            cases,
+            np.flatnonzero(self.guidance.fold != 0),
+            recipe,
+            target=Target(self.guidance.risk_without[0], 1.0, relevance) if guided else None,
+            seed=3,
+            device=torch.device("cpu"),
+            part="student",
+            log=Log(path=tmp_path / "history.jsonl", step="distill", progress=lambda *_: None),
+        )
+        return ensemble_of([(trained.student, trained.centre)])
+
+    def concordance(self, ensemble):
+        risk = ensemble.predict(bags_of(pack(self.new.bags)))[0]
+        return concordance(log_hazard=risk, time=self.new.time, event=self.new.event)
+
+
+@pytest.mark.parametrize("changes", SWITCHES, ids=lambda changes: "-".join(map(str, changes.values())) or "default")
+def test_a_switch_trains_a_student_that_learns_what_is_there_and_is_read_back(lesson, tmp_path, changes):
+    student = lesson.learn(tmp_path, changes)
+    assert lesson.concordance(student) > 0.6
+    again = load_student(ModelFile(student.arrays(), {}))
+    bag = lesson.new.bags[0]
+    assert again.log_hazard(bag) == student.log_hazard(bag)
+    scores = student.tile_scores(bag)
+    assert scores.attention.sum() == pytest.approx(1)
+    assert scores.contribution.sum() == pytest.approx(student.log_hazard(bag), abs=1e-5)
+    np.testing.assert_allclose(student.tile_scores(bag[::-1]).contribution[::-1], scores.contribution, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    simulation = sys.modules["training_simulation"]
+    world = simulation.make_world(1, n_features=24, n_words=24)
+    world = replace(world, looks=3 * world.looks, stains=world.stains / 4)  # phenotypes that can't be mistaken
+    workspace = Workspace(tmp_path_factory.mktemp("lesson"))
+    cohort = simulation.save(workspace, simulation.simulate(world, 150, 1, tiles=(40, 50), effect=3.0))
+    ages = np.random.default_rng(0).normal(60, 9, len(cohort.cases))
+    cases = tuple(replace(c, covariates={"age": f"{a:.0f}"}) for c, a in zip(cohort.cases, ages, strict=True))
+    cohort = replace(cohort, cases=cases)
+    train_teacher(workspace, cohort, TeacherSettings(hidden=16, epochs=8, text_epochs=20, repeats=1, folds=3))
+    return Lesson(workspace, cohort, simulation.simulate(world, 200, 2, tiles=(40, 50), effect=3.0))
+
+
+def test_what_needs_no_report_is_done_to_the_plain_student_too_and_the_rest_is_not(lesson, tmp_path):
+    bag = lesson.new.bags[0]
+    plain = lesson.learn(tmp_path, {}, guided=False)
+    told = {"filter": "hard", "mixup": "none", "distill": "mse", "pretrain_epochs": 3}
+    assert lesson.learn(tmp_path, told, guided=False).log_hazard(bag) == plain.log_hazard(bag)
+    for changes in ({"ema": True}, {"loss": "ranking"}, {"adjust_for": ("age",)}):
+        assert lesson.learn(tmp_path, changes, guided=False).log_hazard(bag) != plain.log_hazard(bag)
+
+
+def test_switches_go_together_and_one_seed_gives_one_student_bit_by_bit(lesson, tmp_path):
+    changes = {
+        "aggregator": "transmil",
+        "loss": "discrete",
+        "distill": "attention-kl",
+        "filter": "soft",
+        "merge_duplicates": True,
+        "duplicate_similarity": 0.6,
+        "mixup": "random",
+        "ema": True,
+        "adjust_for": ("age",),
+        "epochs": 4,
+        "pretrain_epochs": 2,
+    }
+    first, second = (lesson.learn(tmp_path, changes).arrays() for _ in range(2))
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_a_hard_filter_leaves_out_the_same_share_of_every_case_and_finds_what_the_teacher_found(lesson, tmp_path):
+    student = lesson.learn(tmp_path, {"filter": "hard", "keep_share": 0.3})
+    agreed, possible = 0.0, 0.0
+    for bag in lesson.new.bags[:20]:
+        scores = student.tile_scores(bag)
+        assert set(scores.kept) == {0.0, 1.0}
+        assert scores.kept.sum() == np.ceil(0.3 * len(bag))
+        assert (scores.attention[scores.kept == 0] == 0).all()
+        relevance = lesson.teacher.image.members[0].parts(pack([bag])).share.detach().numpy()
+        agreed += relevance[scores.kept == 1].mean() / relevance.mean() - 1
+        possible += np.sort(relevance)[-int(scores.kept.sum()) :].mean() / relevance.mean() - 1
+    assert agreed > 0.6 * possible
+
+
+def test_a_soft_filter_turns_down_and_leaves_all_in_the_bag(lesson, tmp_path):
+    student = lesson.learn(tmp_path, {"filter": "soft", "keep_share": 0.4})
+    kept = [student.tile_scores(bag).kept for bag in lesson.new.bags]
+    assert min(one.min() for one in kept) > 0
+    assert max(one.max() for one in kept) < 1
+    assert np.concatenate(kept).mean() == pytest.approx(0.4, abs=0.25)
+    assert (student.tile_scores(lesson.new.bags[0]).attention > 0).all()
+
+
+def test_relevance_is_the_attention_of_the_member_that_did_not_see_the_fold(lesson):
+    relevance = relevance_without(lesson.teacher, lesson.cases, 2).numpy()
+    offsets = lesson.cases.bags.offsets.tolist()
+    for case in (0, 7, 149):
+        own = relevance[offsets[case] : offsets[case + 1]]
+        assert own.sum() == pytest.approx(1, abs=1e-5)
+        tiles = lesson.cases.bags.select(torch.tensor([case])).load()
+        torch.testing.assert_close(
+            torch.from_numpy(own), lesson.teacher.image.members[2].parts(tiles).share.detach().float()
+        )
+
+
+def test_the_teacher_must_be_the_one_that_wrote_the_guidance(lesson):
+    with pytest.raises(StaleError, match="not the teacher"):
+        read_teacher(lesson.folder / "teacher.h5", replace(lesson.header, inputs={"cohort": "another"}))
+
+
+def test_covariates_that_the_cohort_does_not_have_are_refused(lesson, tmp_path):
+    with pytest.raises(MetricError, match="the cohort has age"):
+        lesson.learn(tmp_path, {"adjust_for": ("stage",)})
