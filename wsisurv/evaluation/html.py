@@ -24,8 +24,9 @@ th button { font: inherit; font-weight: inherit; background: none; border: 0; pa
 figure { margin: .8rem 0 1.2rem; } figure img { max-width: 100%; height: auto; background: #fff; display: block; }
 figcaption { font-size: .88rem; opacity: .85; max-width: 46rem; } .pair { display: flex; flex-wrap: wrap; gap: 1rem; }
 .pair figure { flex: 1 1 22rem; min-width: 0; } pre { white-space: pre-wrap; font-size: .85rem; }
+@media (min-width: 50rem) { nav { flex-wrap: wrap; } }
 input { font: inherit; padding: .25rem .5rem; max-width: 100%; box-sizing: border-box; } [hidden] { display: none; }
-code { font-size: .92em; }
+code { font-size: .92em; } #case-table td { white-space: nowrap; }
 """
 
 SCRIPT = """

@@ -312,7 +312,7 @@ def _subgroups(seen: Gathered, parts: Sequence[Subgroup], missing: Mapping[str, 
     ]
     note = (
         "Concordance of the student from pairs of cases within one fold, with 95 % bootstrap intervals by case. A "
-        "dash: too few comparable pairs. With many subgroups some differ by chance alone."
+        "dash: fewer than five events, or no comparable pair. With many subgroups some differ by chance alone."
     )
     head = ("by", "part", "cases", "events", "concordance", "95 % interval")
     return _source(seen) + table(head, rows) + paragraph(note, "note")

@@ -81,13 +81,15 @@ def heatmaps_section(seen: Gathered, pictures: Mapping[str, Sequence[bytes]], mi
                 "missing",
             )
         )
+    hidden = len(seen.maps) - len(pictures)
     if pictures:
         parts.append(
             paragraph(
                 "Red tiles raised the log hazard of their case, blue ones lowered it; the contributions of all tiles "
                 "add up to it. Explained is the cohort's own student, each case by members that did not see it, so the "
                 "log hazard may differ from that of the cross-validation above. "
-                f"{len(pictures)} cases of highest and lowest risk are shown here; full pictures lie in ../heatmaps/.",
+                + (f"The {len(pictures)} cases of highest and lowest risk are shown here. " if hidden else "")
+                + "Full pictures lie in ../heatmaps/.",
                 "note",
             )
         )

@@ -13,6 +13,8 @@ from wsisurv.evaluation.report_figures import Against
 from wsisurv.survival.stratified import FoldScores, concordance_within
 
 _MOST_LEVELS = 8
+_FEW_EVENTS = 5
+"""With fewer no concordance is given: it would be that of two or three cases."""
 _FEW_NUMBERS = 5
 """A covariate of no more numbers than this is one of levels, as stages are."""
 
@@ -26,7 +28,7 @@ class Subgroup:
         name: the part.
         cases: in it.
         events: among them.
-        concordance: of the student, within folds; None where it can't be given.
+        concordance: of the student, within folds; None with fewer than five events or no comparable pair.
         low: lower end of its 95 % bootstrap interval.
         high: upper end.
     """
@@ -96,6 +98,9 @@ def _subgroup(
     predicted: Predicted, by: str, name: str, chosen: NDArray[np.bool_], resamples: int, seed: int
 ) -> Subgroup:
     cases, events = int(chosen.sum()), int(predicted.event[chosen].sum())
+    nothing = Subgroup(by, name, cases, events, None, None, None)
+    if events < _FEW_EVENTS:
+        return nothing
     new_row = np.cumsum(chosen) - 1
     folds = []
     for fold in predicted.folds:
@@ -107,6 +112,6 @@ def _subgroup(
             folds, time=predicted.time[chosen], event=predicted.event[chosen], resamples=resamples, seed=seed
         )
     except MetricError:
-        return Subgroup(by, name, cases, events, None, None, None)
+        return nothing
     interval = within.whole.interval(0)
     return Subgroup(by, name, cases, events, interval.value, interval.low, interval.high)
