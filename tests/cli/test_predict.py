@@ -1,0 +1,106 @@
+"""``predict`` on slides straight from the scanner: one command, and rows that say what is wrong with them."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsisurv.formats.risks import read_risks
+
+
+@pytest.fixture
+def scanned(tmp_path, make_slide, draw_tissue) -> Path:
+    """A folder with pink tissue, the same in brown, and a file that is no slide."""
+    folder = tmp_path / "scanned"
+    pink = draw_tissue(1400, 1200)
+    is_pink = (pink[..., 1].astype(int) - pink[..., 2]) < -10
+    make_slide(folder / "pink.tiff", pink)
+    make_slide(folder / "brown.tiff", np.where(is_pink[..., None], np.array([176, 130, 90], np.uint8), pink))
+    (folder / "broken.svs").write_bytes(b"II*\0 no slide")
+    return folder
+
+
+@pytest.fixture
+def student(trained) -> Path:
+    return trained / "workspace" / "cohorts" / "demo" / "student.h5"
+
+
+def test_one_command_from_the_scanner_to_rows_with_their_warnings(run, student, scanned, tmp_path):
+    where = ["--student", student, "-w", tmp_path / "w", "-o", tmp_path / "risk.csv"]
+    ended = run("predict", scanned, *where, "--horizons", "1,2.5,50", "--jsonl")
+    assert ended.code == 1  # one slide of three failed, and the others went on
+    assert "broken" in ended.err
+    rows = {risk.case_id: risk for risk in read_risks(tmp_path / "risk.csv")}
+    assert set(rows) == {"pink", "brown"}
+    assert "immunohistochemistry" in rows["brown"].warning
+    assert "immunohistochemistry" in " ".join(ended.err.split())
+    assert "brown" not in rows["pink"].warning
+    assert "unlike the training cases" in rows["pink"].warning  # drawn in another way than the demo's tissue
+    assert 0 < rows["pink"].survival[1.0] < 1
+    assert rows["pink"].survival[50.0] is None
+    notes = json.loads((tmp_path / "risk.json").read_text())
+    assert notes["command"].startswith("wsisurv predict ")
+    assert notes["horizons"][2]["given"] is False
+    assert [failure["case_id"] for failure in notes["cases"]["failed"]] == ["broken"]
+    assert len((tmp_path / "risk.jsonl").read_text().splitlines()) == 2
+
+    (scanned / "broken.svs").unlink()
+    again = run("predict", scanned, *where)
+    assert again.code == 0
+    assert "embed: 0 done, 2 kept" in again.out
+
+
+def test_resolutions_from_a_table(run, student, tmp_path, make_slide):
+    make_slide(tmp_path / "s" / "a.tiff", (1400, 1200), mpp=None)
+    where = ["--student", student, "-w", tmp_path / "w", "-o", tmp_path / "risk.csv"]
+    without = run("predict", tmp_path / "s", *where)
+    assert without.code == 1
+    assert "--slide-mpp" in without.err or "mpp" in without.err
+    (tmp_path / "mpp.csv").write_text("slide_id,mpp\na,0.5\n")
+    assert run("predict", tmp_path / "s", *where, "--mpp-table", tmp_path / "mpp.csv").code == 0
+    assert [risk.case_id for risk in read_risks(tmp_path / "risk.csv")] == ["a"]
+
+
+def test_a_slide_of_coarser_resolution_is_refused_or_enlarged_and_said(run, student, tmp_path, make_slide):
+    make_slide(tmp_path / "s" / "a.tiff", (900, 700), mpp=1.0)
+    where = ["--student", student, "-w", tmp_path / "w", "-o", tmp_path / "risk.csv"]
+    refused = run("predict", tmp_path / "s", *where)
+    assert refused.code == 1
+    assert "--allow-upsampling" in " ".join(refused.err.split())
+    assert run("predict", tmp_path / "s", *where, "--allow-upsampling").code == 0
+    [risk] = read_risks(tmp_path / "risk.csv")
+    assert "scanned at 1 µm/px and enlarged to 0.5" in risk.warning
+
+
+def test_held_out_cases_of_the_demo_are_mostly_familiar(trained):
+    """Of a hospital that training never saw; 200 cases give the figure in docs, these few only the direction."""
+    risks = read_risks(trained / "risk.csv")
+    assert sum("unlike" in risk.warning for risk in risks) <= len(risks) / 2
+    assert all(risk.risk_low <= risk.log_hazard <= risk.risk_high for risk in risks)
+    assert all(risk.survival[1.0] >= risk.survival[3.0] for risk in risks if risk.survival[3.0] is not None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--horizons", "1,zwei"], "--horizons 1,zwei"),
+        (["--horizons", "0"], "above 0"),
+        (["--horizons", "1,1"], "different numbers"),
+        (["-o", "risk.json"], "the table is CSV"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_any_work(run, student, tmp_path, words, said):
+    ended = run("predict", tmp_path, "--student", student, "-w", tmp_path / "w", *words)
+    assert ended.code == 1
+    assert said in " ".join(ended.err.split())
+
+
+@pytest.mark.skipif("WSISURV_REAL_SLIDE" not in os.environ, reason="WSISURV_REAL_SLIDE names no slide")
+def test_a_real_slide_is_not_what_a_student_of_the_demo_knows(run, student, tmp_path):
+    slide = os.environ["WSISURV_REAL_SLIDE"]
+    assert run("predict", slide, "--student", student, "-w", tmp_path / "w", "-o", tmp_path / "risk.csv").code == 0
+    [risk] = read_risks(tmp_path / "risk.csv")
+    assert "unlike the training cases" in risk.warning
+    assert "immunohistochemistry" not in risk.warning
