@@ -70,19 +70,22 @@ def find_jpeg_level(slide: Slide, level: int) -> JpegLevel | str:
     width, height = slide.level_sizes[level]
     try:
         with tifffile.TiffFile(slide.path) as file:
-            for page in file.pages:
-                if isinstance(page, tifffile.TiffPage) and _may_be(page, width, height):
-                    return _level(slide, level, page)
+            pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
+            found = next((page for page in pages if _may_be(page, width, height)), None)
+            finer = [page for page in pages if page.imagewidth > width]
+            if found is None:
+                return f"level {level} has no tiles in JPEG, 8 bit RGB"
+            if vendor == "aperio" and not all(np.all(page.databytecounts) for page in finer):
+                return f"tiles are left out that are finer than level {level}, and OpenSlide shows that in coarser ones"
+            return _level(slide, level, found)
     except _PARSING as error:
         return f"tifffile can't read it ({error})"
-    return f"level {level} has no tiles in JPEG, 8 bit RGB"
 
 
 def _may_be(page: tifffile.TiffPage, width: int, height: int) -> bool:
     """Whether a page is a level; Philips' are filled up to whole tiles."""
     return (
-        page.is_tiled
-        and 0 <= page.imagewidth - width < page.tilewidth
+        0 <= page.imagewidth - width < page.tilewidth
         and 0 <= page.imagelength - height < page.tilelength
         and page.compression == tifffile.COMPRESSION.JPEG
         and page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
