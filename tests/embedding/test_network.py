@@ -153,3 +153,22 @@ def test_a_gpu_finds_a_batch_size_that_fits() -> None:
     assert size & (size - 1) == 0
     tiles = encoder.buffer(size, 224)
     assert encoder.submit(tiles, 0.5)().shape == (size, 384)
+
+
+@pytest.mark.parametrize("encoder", ["histomics", "timm:test_vit"])
+def test_jpeg_tiles_decoded_directly_give_the_features_that_openslide_gives(
+    workspace: Workspace, add_slide: AddSlide, encoder: str
+) -> None:
+    """Pixels may differ by three grey levels: features of a network by a hundredth of a tile's largest."""
+    pytest.importorskip("simplejpeg")
+    add_slide("a", 6)
+    settings = resolve_settings(encoder, random_weights=encoder != "histomics", dtype="float32")
+    path = workspace.features(settings.folder, "a")
+    embed(workspace, settings, device="cpu")
+    direct = read_features(path)[0]
+    path.unlink()
+    embed(workspace, settings, device="cpu", decoder="openslide")
+    plain = read_features(path)[0]
+    assert (direct.making.decoder, plain.making.decoder) == ("jpeg", "openslide")
+    largest = np.abs(plain.values).max(axis=1, keepdims=True)
+    assert (np.abs(direct.values - plain.values) <= 0.01 * largest).all()

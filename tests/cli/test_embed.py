@@ -1,0 +1,81 @@
+"""`wsisurv embed` as a person meets it: several devices, what it refuses, what it says."""
+
+import subprocess
+import sys
+
+import pytest
+
+from wsisurv.formats.features import read_features
+from wsisurv.workspace import Workspace
+
+PRESSED = """
+import os, signal, sys
+
+class Watched:
+    '''Presses Ctrl-C as a terminal does, for all processes, as soon as the second line of progress is out.'''
+    def __init__(self, stream):
+        self.stream, self.lines = stream, 0
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+    def write(self, text):
+        written = self.stream.write(text)
+        self.lines += text.count("\\n")
+        if self.lines >= 2:
+            sys.stderr = self.stream
+            os.killpg(0, signal.SIGINT)
+        return written
+
+if __name__ == "__main__":
+    from wsisurv.cli.app import main
+    sys.stderr = Watched(sys.stderr)
+    sys.argv = ["wsisurv", *{words!r}]
+    main()
+"""
+
+
+@pytest.fixture
+def place(tmp_path, make_slide, run) -> Workspace:
+    """Three tiled slides."""
+    for name in "abc":
+        make_slide(tmp_path / "slides" / f"{name}.tiff", (900, 700))
+    assert run("tile", tmp_path / "slides", "-w", tmp_path / "ws").code == 0
+    return Workspace(tmp_path / "ws")
+
+
+def test_several_devices_and_a_slide_that_fails(run, place, tmp_path):
+    torn = tmp_path / "slides" / "b.tiff"
+    torn.write_bytes(torn.read_bytes()[:2000])
+    ended = run("embed", "-w", place.root, "--device", "cpu,cpu", "--dtype", "float32", "--workers", "2")
+    assert ended.code == 1
+    assert "2 done, 1 failed" in ended.out
+    assert "failed: b: " in ended.err
+    features, _ = read_features(place.features("histomics", "a"))
+    assert features.values.dtype == "float32"
+
+
+def test_ctrl_c_on_a_terminal_ends_all_processes(place):
+    program = PRESSED.format(words=["embed", "-w", str(place.root), "--device", "cpu,cpu", "--batch-size", "1"])
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        said = process.communicate()[1]  # ends when the last process that can write there has ended
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert list(place.root.rglob("*.partial")) == []
+
+
+@pytest.mark.parametrize("words", ["many", "0", "-3"])
+def test_a_batch_size_is_a_number_or_auto(run, place, words):
+    ended = run("embed", "-w", place.root, "--batch-size", words)
+    assert ended.code == 2
+    assert "auto" in ended.err
+    assert run("embed", "-w", place.root, "--batch-size", "auto").code == 0
+
+
+def test_help_says_what_memory_it_takes(run):
+    assert "Memory does not grow" in run("embed", "--help").out
