@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from wsisurv.cohort import Case
-from wsisurv.evaluation.account import ScoredFold, make_account
+from wsisurv.evaluation.account import make_account
+from wsisurv.evaluation.tested import ScoredFold
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import make_folds
 from wsisurv.units import CaseId
@@ -73,8 +74,20 @@ def test_one_repeat_is_not_doubled_and_a_constant_risk_is_no_error():
     account = make_account(scored(cases, flat), cases, ["age"], resamples=100, seed=0)
     assert account.added is None
     assert "same risk" in account.warnings[0]
+    assert "slides add" in account.warnings[0]
     assert account.model("plain").concordance == 0.5
     assert account.model("plain").calibration_slope is None
+
+
+def test_reports_are_tested_beside_the_covariates_as_slides_are():
+    cases, age, seen = study(5)
+    risks = {"covariates": age, "text": seen, "text_and_covariates": age + seen, "full_text": -seen}
+    account = make_account(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
+    assert account.added is None
+    assert account.added_by_report.model == "text"
+    assert account.added_by_report.p < 1e-3
+    assert account.difference("full_text", "text").value < 0
+    assert account.difference("text_and_covariates", "text").value > 0
 
 
 def test_cases_that_no_fold_tests_are_not_counted():

@@ -1,8 +1,10 @@
 """The verdict says what the figures say: each rule with figures made up for it."""
 
+from dataclasses import replace
+
 import pytest
 
-from wsisurv.evaluation.account import Account, AddedBySlides, Difference, ModelFigures
+from wsisurv.evaluation.account import Account, Added, Difference, ModelFigures
 from wsisurv.evaluation.verdict import Finding, finding, verdict
 
 
@@ -15,7 +17,7 @@ def model(name, concordance, low):
 
 
 def account(models=(), differences=(), p=None, ratio=0.5, events=200):
-    added = None if p is None else AddedBySlides("distilled", (1.0,), (p,), p, ratio)
+    added = None if p is None else Added("distilled", (1.0,), (p,), p, ratio)
     return Account(tuple(models), tuple(differences), added, (), 500, events, ())
 
 
@@ -103,5 +105,28 @@ def test_a_better_report_at_hand_is_recommended():
     assert "read it" in line
     for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
         pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
+        rows = [model("text", 0.7, 0.65), model("plain", 0.6, 0.55)]
         line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
         assert words in line
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "p", "full", "wanted"),
+    [
+        (0.03, 0.01, 0.001, (0.03, 0.01), ("Reports add to age and stage here", "whole text of the reports tells more")),
+        (0.01, 0.02, 0.001, (0.0, 0.005), ("Reports tell something beyond", "tells no more than their statements")),
+        (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that 200", "is not shown")),
+        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "statements tell more than")),
+    ],
+)
+def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
+    rows = [model("covariates", 0.7, 0.65), model("text", 0.7, 0.65)]
+    pairs = [difference("text_and_covariates", "covariates", value, se), difference("full_text", "text", *full)]
+    test = Added("text", (1.0,), (p,), p, 0.5)
+    lines = verdict(replace(account(rows, pairs), added_by_report=test), ("age", "stage"))
+    assert lines[0].startswith(wanted[0])
+    assert "concordance 0.700" in lines[1]
+    assert wanted[1] in lines[2]
+    assert lines[-1].startswith("No slide was read")
+    assert not any("lides" in line for line in lines[:-1])
+    assert verdict(account(rows), ())[0].startswith("No covariates were named")

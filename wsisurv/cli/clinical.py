@@ -90,7 +90,8 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         "sites": f"{len(audit.sites)}" if cohort.settings.site else "no site column named",
     }
     if not audit.slides and audit.cases:  # of reports alone
-        del rows["slides"], rows["cases with follow-up and slide"]
+        del rows["slides"], rows["cases with follow-up and slide"], rows["cases with statements"]
+        rows["rows in the clinical table"] = rows["rows in the clinical table"].replace("statements", "a report")
         rows = {"cases with follow-up and report": f"{audit.cases}", **rows}
     for name, value in rows.items():
         table.add_row(name, value)

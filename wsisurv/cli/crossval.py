@@ -1,11 +1,24 @@
 """``wsisurv crossval``."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.table import Table
+import typer
 
-from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.account import print_account
+from wsisurv.cli.clinical import (
+    CaseColumn,
+    ClinicalOption,
+    DropIncomplete,
+    EventColumn,
+    EventValues,
+    SiteColumn,
+    TimeColumn,
+    TimeUnit,
+    cohort_settings,
+    print_audit,
+)
+from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.fold_training import (
     CovariatesOption,
     EncoderOption,
@@ -29,12 +42,16 @@ from wsisurv.cli.options import (
     SeedOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import read_cohort
-from wsisurv.settings import CrossvalSettings, parse_settings
+from wsisurv.cli.report_training import report_training
+from wsisurv.cohort import Cohort, build_cohort, read_clinical, read_cohort, save_cohort
+from wsisurv.errors import SettingsError
+from wsisurv.formats.models import add_figures
+from wsisurv.formats.statements import read_statements
+from wsisurv.settings import CohortSettings, CrossvalSettings, parse_settings
 from wsisurv.workspace import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.evaluation.account import Account
+    from wsisurv.evaluation.fold_job import Scorer
 
 _DEFAULTS = CrossvalSettings()
 
@@ -50,6 +67,25 @@ def crossval(
     text_encoder: TextEncoderOption = None,
     epochs: EpochsOption = None,
     keep_together: TogetherOption = False,
+    reports_only: Annotated[
+        bool, typer.Option("--reports-only", help="Read no slide: what do reports tell beside age and stage?")
+    ] = False,
+    text_branch: Annotated[
+        Literal["ridge", "attention"],
+        typer.Option(help="With --reports-only: a ridge on words and findings, or the teacher's attention."),
+    ] = "ridge",
+    report_text: Annotated[
+        Path | None,
+        typer.Option(help="With --reports-only: the reports themselves, for a row of their whole text."),
+    ] = None,
+    clinical: ClinicalOption = None,
+    case: CaseColumn = "case_id",
+    time: TimeColumn = "time",
+    event: EventColumn = "event",
+    event_values: EventValues = None,
+    time_unit: TimeUnit = "days",
+    site: SiteColumn = None,
+    drop_incomplete: DropIncomplete = False,
     seed: SeedOption = _DEFAULTS.seed,
     device: DeviceOption = "auto",
     allow_random_weights: AllowRandomOption = False,
@@ -58,19 +94,43 @@ def crossval(
     """The honest account: train all anew in each fold, and compare with what the clinic knows without slides.
 
     Reads cohorts/NAME/ (cohort.csv, and the settings of its teacher and student where they are trained), features/ and
-    reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/.
+    reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/. With --reports-only no
+    slide is needed: --clinical and its columns make the cohort, and reports-only/ and
+    evaluation/metrics-reports-only.json are written.
     """
     from wsisurv.evaluation.crossval import crossval as run
 
     place = Workspace(workspace)
-    name = place.the_cohort(cohort)
-    chosen, _ = read_cohort(place.cohort(name))
+    if clinical is not None:
+        if not reports_only or cohort is None:
+            raise SettingsError(
+                "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "
+                "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
+            )
+        columns = cohort_settings(
+            case=case,
+            time=time,
+            event=event,
+            event_values=event_values,
+            time_unit=time_unit,
+            site=site,
+            covariates=covariates,
+        )
+        chosen = _cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
+    else:
+        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
+    if not reports_only and (report_text is not None or text_branch != "ridge"):
+        raise SettingsError("--report-text and --text-branch are for --reports-only")
     named = named_covariates(chosen, covariates)
     settings = parse_settings(CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": named, "seed": seed})
-    teacher, student = trained_settings(place.cohort(name))
+    teacher, student = trained_settings(place.cohort(chosen.name))
     teacher = with_changes(teacher, encoder=encoder, text_encoder=text_encoder, epochs=epochs)
     student = with_changes(student, epochs=epochs)
-    training = fold_training(place, teacher, student, allow_random_weights=allow_random_weights, device=device)
+    training: Scorer
+    if reports_only:
+        training = report_training(place, teacher, text_branch, report_text)
+    else:
+        training = fold_training(place, teacher, student, allow_random_weights=allow_random_weights, device=device)
     with progress_bar("crossval") as progress:
         result = run(
             place,
@@ -82,71 +142,29 @@ def crossval(
             redo=redo,
             progress=progress,
         )
+    if not reports_only:  # the student's card tells how good it was where it was tested
+        add_figures(place.cohort(chosen.name) / "student.h5", result.metrics)
     for line in result.warnings:
         warn(line)
-    _print(result.account, named)
+    print_account(result.account, named)
     for line in result.verdict:
         out.print(line, markup=False)
     kept = f", {result.kept} of them kept" if result.kept else ""
     out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}", markup=False)
 
 
-def _print(account: "Account", covariates: tuple[str, ...]) -> None:
-    labels = {
-        "covariates": ", ".join(covariates),
-        "mean_pool": "mean tile, Cox",
-        "text": "report alone",
-        "plain": "plain student",
-        "distilled": "student",
-        "teacher": "slides and report",
-        "student_and_covariates": f"student + {', '.join(covariates)}",
-        "text_and_covariates": f"report + {', '.join(covariates)}",
-    }
-    table = Table(
-        title=f"Concordance within folds ({account.cases} cases, {account.events} events)",
-        caption="AUC: cumulative/dynamic, mean over time",
-        title_justify="left",
-        caption_justify="left",
+def _cohort_of_reports(
+    place: Workspace, name: str, table: Path, columns: CohortSettings, *, drop_incomplete: bool, redo: bool
+) -> Cohort:
+    """Make, print and save a cohort whose cases have follow-up and a report."""
+    chosen, audit = build_cohort(
+        name,
+        read_clinical(table, columns, drop_incomplete=drop_incomplete),
+        columns,
+        slide_ids=(),
+        report_case_ids=list(read_statements(place.statements)),
+        reports_only=True,
     )
-    for heading in ("model", "concordance", "95 % interval", "Uno's", "AUC"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in account.models:
-        interval = f"{number(row.low)} to {number(row.high)}"
-        table.add_row(labels[row.model], number(row.concordance), interval, number(row.uno), number(row.auc))
-    out.print(table)
-    _print_calibration(account, labels)
-    table = Table(title="Paired differences", title_justify="left")
-    for heading in ("concordance of", "difference", "SE", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "concordance of" else "right")
-    for pair in account.differences:
-        table.add_row(
-            f"{labels[pair.model]} − {labels[pair.minus]}",
-            number(pair.value, "+"),
-            number(pair.se),
-            f"{number(pair.low, '+')} to {number(pair.high, '+')}",
-        )
-    out.print(table)
-    if account.added is not None:
-        out.print(
-            f"What the {labels[account.added.model]} adds to {labels['covariates']}: log hazard ratio "
-            f"{account.added.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {account.added.p:.3g}",
-            markup=False,
-        )
-
-
-def _print_calibration(account: "Account", labels: Mapping[str, str]) -> None:
-    reference = next((row.brier_reference for row in account.models if row.brier_reference is not None), None)
-    table = Table(
-        title="Calibration",
-        caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme. Brier: of "
-        f"probabilities, over time; the cohort's own curve has {number(reference)}. D: p of D-calibration, small if "
-        "they are wrong.",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for heading in ("model", "slope", "Brier", "D"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in account.models:
-        p = "–" if row.d_calibration_p is None else f"{row.d_calibration_p:.2g}"
-        table.add_row(labels[row.model], number(row.calibration_slope), number(row.brier), p)
-    out.print(table)
+    print_audit(chosen, audit)
+    save_cohort(place.cohort(name), chosen, audit, redo=redo)
+    return chosen

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
@@ -12,6 +11,8 @@ from wsisurv.evaluation.fold_models import (
     COMBINED,
     COVARIATES,
     DISTILLED,
+    FULL_TEXT,
+    FULL_TEXT_COMBINED,
     MEAN_POOL,
     PLAIN,
     TEACHER,
@@ -19,11 +20,23 @@ from wsisurv.evaluation.fold_models import (
     TEXT_COMBINED,
 )
 from wsisurv.evaluation.over_time import Auc, Predicted, auc_within, make_horizons, predicted_within
+from wsisurv.evaluation.tested import ScoredFold, Tested, join_repeats, number_tested
 from wsisurv.survival.covariates import encode_covariates, make_columns
 from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.stratified import FoldScores, Within, concordance_within, cox_within, uno_within
+from wsisurv.survival.stratified import Within, concordance_within, cox_within, uno_within
 
-ORDER = (COVARIATES, MEAN_POOL, TEXT, PLAIN, DISTILLED, TEACHER, COMBINED, TEXT_COMBINED)
+ORDER = (
+    COVARIATES,
+    MEAN_POOL,
+    TEXT,
+    FULL_TEXT,
+    PLAIN,
+    DISTILLED,
+    TEACHER,
+    COMBINED,
+    TEXT_COMBINED,
+    FULL_TEXT_COMBINED,
+)
 _PAIRS = (
     (DISTILLED, PLAIN),
     (DISTILLED, MEAN_POOL),
@@ -32,26 +45,13 @@ _PAIRS = (
     (COMBINED, COVARIATES),
     (TEXT, COVARIATES),
     (TEXT_COMBINED, COVARIATES),
+    (TEXT_COMBINED, TEXT),
+    (FULL_TEXT, TEXT),
+    (FULL_TEXT, COVARIATES),
+    (FULL_TEXT_COMBINED, COVARIATES),
     (TEACHER, DISTILLED),
 )
 _NORMAL = 1.96
-
-
-@dataclass(frozen=True)
-class ScoredFold:
-    """One fold with its risks.
-
-    Attributes:
-        repeat: which division of the cohort.
-        rows: int64 (n_test,), numbers of the tested cases in the cohort.
-        n_train: cases trained on.
-        risks: model → float64 (n_test,).
-    """
-
-    repeat: int
-    rows: NDArray[np.int64]
-    n_train: int
-    risks: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,17 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class AddedBySlides:
-    """Likelihood-ratio test of the student's out-of-fold risk beside the covariates.
+class Added:
+    """Likelihood-ratio test of a model's out-of-fold risk beside the covariates.
 
     Both Cox models are fitted on the tested cases, within folds: the covariates' coefficients are those that suit these
-    very cases best, the student's risk comes from models that have not seen them. So the test favours the covariates. A
+    very cases best, the model's risk comes from fits that have not seen them. So the test favours the covariates. A
     risk that would have to be turned round counts as adding nothing: out-of-fold risks of a model that has learned
     nothing lean that way, so that a two-sided test would find something in 15 % of pure noise instead of 5 %.
 
     Attributes:
         model: whose risk was added.
-        statistic: of each repeat, chi-squared with one degree of freedom if the slides add nothing; 0 where the
+        statistic: of each repeat, chi-squared with one degree of freedom if the risk adds nothing; 0 where the
             coefficient is negative.
         p_values: of each repeat.
         p: of all: the median, doubled where there are several repeats, which holds however they depend on each other.
@@ -150,7 +150,8 @@ class Account:
     Attributes:
         models: a row each.
         differences: paired.
-        added: what the slides add to the covariates; None without covariates or where it can't be fitted.
+        added: what the slides add to the covariates; None without slides or covariates, or where it can't be fitted.
+        added_by_report: what the report adds to them, in the same way.
         by_fold: concordance of each model in each fold, None where a fold has no comparable pair.
         cases: tested cases.
         events: events among them.
@@ -160,12 +161,13 @@ class Account:
 
     models: tuple[ModelFigures, ...]
     differences: tuple[Difference, ...]
-    added: AddedBySlides | None
+    added: Added | None
     by_fold: tuple[dict[str, float | None], ...]
     cases: int
     events: int
     warnings: tuple[str, ...]
     horizons: tuple[float, ...] = ()
+    added_by_report: Added | None = None
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""
@@ -174,16 +176,6 @@ class Account:
     def difference(self, model: str, minus: str) -> Difference | None:
         """A paired difference, None where one of the two was left out."""
         return next((row for row in self.differences if (row.model, row.minus) == (model, minus)), None)
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """The tested cases, and the folds with cases by their numbers among them."""
-
-    cases: list[Case]
-    time: NDArray[np.float64]
-    event: NDArray[np.bool_]
-    folds: list[FoldScores]
 
 
 def make_account(
@@ -202,17 +194,18 @@ def make_account(
         MetricError: too few comparable pairs within folds.
     """
     names = [name for name in ORDER if all(name in fold.risks for fold in folds)]
-    tested = _tested(folds, cases, names)
+    tested = number_tested(folds, cases, names)
     within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
     warnings: list[str] = []
     pairs = [(a, b) for a, b in _PAIRS if a in names and b in names and (a != PLAIN or DISTILLED not in names)]
-    added = None
-    if COVARIATES in names:
-        image = DISTILLED if DISTILLED in names else PLAIN
-        try:
-            added = _added(tested, names.index(image), image, covariates)
-        except MetricError as error:
-            warnings.append(f"no likelihood-ratio test of what the slides add: {error}")
+    added: dict[str, Added] = {}
+    image = next((name for name in (DISTILLED, PLAIN) if name in names), None)
+    for name, who in ((image, "slides"), (TEXT, "reports")):
+        if name in names and COVARIATES in names:
+            try:
+                added[who] = _added(tested, names.index(name), name, covariates)
+            except MetricError as error:
+                warnings.append(f"no likelihood-ratio test of what the {who} add: {error}")
     by_fold = tuple(
         {name: _known(value) for name, value in zip(names, row.tolist(), strict=True)} for row in within.by_fold
     )
@@ -221,7 +214,8 @@ def make_account(
     return Account(
         models=_rows(tested, names, within, over_time),
         differences=tuple(_difference(a, b, names, within) for a, b in pairs),
-        added=added,
+        added=added.get("slides"),
+        added_by_report=added.get("reports"),
         by_fold=by_fold,
         cases=len(tested.cases),
         events=int(tested.event.sum()),
@@ -246,30 +240,10 @@ class Comparison:
 def compare_within(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamples: int, seed: int) -> Comparison:
     """Figures of all models in ``folds``, and each further one minus the first; all else as ``make_account``."""
     names = list(folds[0].risks)
-    tested = _tested(folds, cases, names)
+    tested = number_tested(folds, cases, names)
     within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
     differences = tuple(_difference(name, names[0], names, within) for name in names[1:])
     return Comparison(_rows(tested, names, within, _over_time(tested, len(names))), differences)
-
-
-def _tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> _Tested:
-    rows = np.unique(np.concatenate([fold.rows for fold in folds]))
-    number_of = {row: number for number, row in enumerate(rows.tolist())}
-    chosen = [cases[row] for row in rows]
-    return _Tested(
-        cases=chosen,
-        time=np.array([case.time for case in chosen]),
-        event=np.array([case.event for case in chosen]),
-        folds=[
-            FoldScores(
-                repeat=fold.repeat,
-                rows=np.array([number_of[row] for row in fold.rows.tolist()]),
-                log_hazard=np.stack([fold.risks[name] for name in names]),
-                n_train=fold.n_train,
-            )
-            for fold in folds
-        ],
-    )
 
 
 @dataclass(frozen=True)
@@ -282,7 +256,7 @@ class _OverTime:
     warnings: tuple[str, ...]
 
 
-def _over_time(tested: _Tested, n_models: int) -> _OverTime:
+def _over_time(tested: Tested, n_models: int) -> _OverTime:
     try:
         horizons = make_horizons(time=tested.time, event=tested.event)
     except MetricError as error:
@@ -298,7 +272,7 @@ def _over_time(tested: _Tested, n_models: int) -> _OverTime:
     return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
 
 
-def _rows(tested: _Tested, names: Sequence[str], within: Within, over_time: _OverTime) -> tuple[ModelFigures, ...]:
+def _rows(tested: Tested, names: Sequence[str], within: Within, over_time: _OverTime) -> tuple[ModelFigures, ...]:
     uno = uno_within(tested.folds, time=tested.time, event=tested.event)
     rows = []
     for number, name in enumerate(names):
@@ -339,7 +313,7 @@ def _difference(model: str, minus: str, names: Sequence[str], within: Within) ->
     return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
 
 
-def _slope(tested: _Tested, model: int) -> float | None:
+def _slope(tested: Tested, model: int) -> float | None:
     try:
         slopes = [
             cox_slope(
@@ -348,24 +322,24 @@ def _slope(tested: _Tested, model: int) -> float | None:
                 event=tested.event[repeat.rows],
                 stratum=repeat.fold,
             ).value
-            for repeat in _repeats(tested.folds)
+            for repeat in join_repeats(tested.folds)
         ]
     except MetricError:
         return None
     return float(np.mean(slopes))
 
 
-def _added(tested: _Tested, model: int, name: str, covariates: Sequence[str]) -> AddedBySlides:
+def _added(tested: Tested, model: int, name: str, covariates: Sequence[str]) -> Added:
     from scipy.stats import chi2
 
     numbers = encode_covariates(make_columns(tested.cases, covariates), tested.cases)
     numbers = np.nan_to_num(numbers - np.nanmean(numbers, axis=0))
     statistics, ratios = [], []
-    for repeat in _repeats(tested.folds):
+    for repeat in join_repeats(tested.folds):
         rows, risk = repeat.rows, repeat.log_hazard[model]
         centred = risk - np.array([risk[repeat.fold == fold].mean() for fold in repeat.fold])
         if centred.std() < 1e-12 * np.abs(risk).max(initial=1.0):
-            raise MetricError("the student gives all cases of a fold the same risk")
+            raise MetricError("all cases of a fold have the same risk")
         both = np.column_stack([numbers[rows], centred / centred.std()])
         base, full = (
             cox_within(variables=variables, fold=repeat.fold, time=tested.time[rows], event=tested.event[rows])
@@ -375,33 +349,10 @@ def _added(tested: _Tested, model: int, name: str, covariates: Sequence[str]) ->
         statistics.append(max(2 * (full.log_likelihood - base.log_likelihood), 0.0) if ratios[-1] > 0 else 0.0)
     p_values = [float(chi2.sf(statistic, 1)) for statistic in statistics]
     doubled = 2 if len(p_values) > 1 else 1  # Meinshausen et al., JASA 2009;104:1671, with γ = 1/2
-    return AddedBySlides(
+    return Added(
         model=name,
         statistic=tuple(statistics),
         p_values=tuple(p_values),
         p=min(1.0, doubled * float(np.median(p_values))),
         log_hazard_ratio=float(np.mean(ratios)),
     )
-
-
-@dataclass(frozen=True)
-class _Repeat:
-    """All folds of one repeat, one after the other."""
-
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    log_hazard: NDArray[np.float64]
-
-
-def _repeats(tested: Sequence[FoldScores]) -> list[_Repeat]:
-    repeats = []
-    for number in sorted({fold.repeat for fold in tested}):
-        folds = [fold for fold in tested if fold.repeat == number]
-        repeats.append(
-            _Repeat(
-                rows=np.concatenate([fold.rows for fold in folds]),
-                fold=np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)]),
-                log_hazard=np.concatenate([fold.log_hazard for fold in folds], axis=1),
-            )
-        )
-    return repeats

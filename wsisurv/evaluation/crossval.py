@@ -10,13 +10,15 @@ from typing import Any
 from wsisurv import __version__
 from wsisurv.cohort import Cohort
 from wsisurv.evaluation.account import Account, make_account
-from wsisurv.evaluation.fold_job import Job, Training
+from wsisurv.evaluation.fold_job import Job, Scorer
 from wsisurv.evaluation.fold_models import FoldRisks
-from wsisurv.evaluation.scoring import score_folds
+from wsisurv.evaluation.scoring import STEP, score_folds
 from wsisurv.evaluation.verdict import verdict
 from wsisurv.formats.atomic import write_text
 from wsisurv.settings import CrossvalSettings
 from wsisurv.workspace import Progress, Workspace, no_progress
+
+REPORTS_ONLY = "reports-only"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def crossval(
     workspace: Workspace,
     cohort: Cohort,
     settings: CrossvalSettings,
-    training: Training,
+    training: Scorer,
     *,
     splits: Path | None = None,
     keep_together: bool = False,
@@ -52,6 +54,9 @@ def crossval(
     progress: Progress = no_progress,
 ) -> CrossvalResult:
     """Cross-validate; writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder.
+
+    Where no slide is read these are reports-only/splits.jsonl, reports-only/REPEAT-FOLD/ and
+    evaluation/metrics-reports-only.json.
 
     Args:
         workspace: holds features and statements.
@@ -75,6 +80,7 @@ def crossval(
         splits=splits,
         keep_together=keep_together,
         redo=redo,
+        place=STEP if training.encoder is not None else REPORTS_ONLY,
         progress=progress,
     )
     account = make_account(
@@ -108,11 +114,13 @@ def crossval(
         "models": [asdict(row) for row in account.models],
         "differences": [asdict(row) for row in account.differences],
         "added_by_slides": asdict(account.added) if account.added else None,
+        "added_by_report": asdict(account.added_by_report) if account.added_by_report else None,
         "folds": [_fold_record(*fold) for fold in zip(scored.jobs, scored.risks, account.by_fold, strict=True)],
         "verdict": words,
         "warnings": warnings,
     }
-    metrics = workspace.cohort(cohort.name) / "evaluation" / "metrics.json"
+    file = "metrics.json" if training.encoder is not None else f"metrics-{REPORTS_ONLY}.json"
+    metrics = workspace.cohort(cohort.name) / "evaluation" / file
     write_text(metrics, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return CrossvalResult(account, words, len(scored.jobs), scored.kept, metrics, tuple(warnings))
 

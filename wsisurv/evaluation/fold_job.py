@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -34,6 +34,42 @@ class Training:
     settings: Mapping[str, Any]
     encoder: str
     text_encoder: str
+
+    case_ids: ClassVar[None] = None
+
+    def score(self, inputs: Inputs, trained: Cohort, fold: Fold, progress: Progress) -> FoldRisks:
+        """Train on a fold's training cases and score its tested ones.
+
+        Raises:
+            WsisurvError: as the training and ``score_fold``.
+        """
+        warned = self.run(trained, fold.repeat, progress)
+        scored = score_fold(inputs, trained, fold.test, encoder=self.encoder, text_encoder=self.text_encoder)
+        return replace(scored, warnings=(*warned, *scored.warnings))
+
+
+class Scorer(Protocol):
+    """What trains and scores a fold: ``Training`` with slides, ``ReportTraining`` without.
+
+    Attributes:
+        settings: all that decides what it does, as a JSON object; a fold made with others is stale.
+        encoder: folder of the features; None where no slide is read.
+        text_encoder: of the statements' vectors.
+        case_ids: cases that can be scored; None for all that have tiles.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def encoder(self) -> str | None: ...  # noqa: D102
+    @property
+    def text_encoder(self) -> str: ...  # noqa: D102
+    @property
+    def case_ids(self) -> frozenset[str] | None: ...  # noqa: D102
+
+    def score(self, inputs: Inputs, trained: Cohort, fold: Fold, progress: Progress) -> FoldRisks:
+        """Train on a fold's training cases and score its tested ones."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,15 +115,13 @@ def make_job(cohort: Cohort, place: str, fold: Fold, settings: Mapping[str, Any]
     return Job(fold, train, settings, fingerprint(settings, read))
 
 
-def do_job(job: Job, inputs: Inputs, training: Training, progress: Progress) -> FoldRisks:
+def do_job(job: Job, inputs: Inputs, training: Scorer, progress: Progress) -> FoldRisks:
     """Train and score a fold, and write its risks down.
 
     Raises:
-        WsisurvError: as the training and ``score_fold``.
+        WsisurvError: as the training.
     """
-    warned = training.run(job.cohort, job.fold.repeat, progress)
-    scored = score_fold(inputs, job.cohort, job.fold.test, encoder=training.encoder, text_encoder=training.text_encoder)
-    risks = replace(scored, warnings=(*warned, *scored.warnings))
+    risks = training.score(inputs, job.cohort, job.fold, progress)
     record = {
         "format": "wsisurv/fold-risks",
         "settings": job.settings,
@@ -118,7 +152,8 @@ def finished(jobs: Sequence[Job], workspace: Workspace, *, redo: bool) -> dict[s
             if record["fingerprint"] == job.fingerprint:
                 risks = {name: np.array(values, dtype=np.float64) for name, values in record["risks"].items()}
                 warnings = tuple(map(str, record["warnings"]))
-                found[job.fold.name] = FoldRisks(tuple(record["case_ids"]), risks, float(record["gate"]), warnings)
+                gate = None if record["gate"] is None else float(record["gate"])
+                found[job.fold.name] = FoldRisks(tuple(record["case_ids"]), risks, gate, warnings)
                 continue
             changes = changed_settings(_flat(record["settings"]), _flat(job.settings))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -30,6 +30,8 @@ DISTILLED = "distilled"
 TEACHER = "teacher"
 COMBINED = "student_and_covariates"
 TEXT_COMBINED = "text_and_covariates"
+FULL_TEXT = "full_text"
+FULL_TEXT_COMBINED = "full_text_and_covariates"
 """Models of the table, by their names in metrics.json."""
 
 SCORING_VERSION = 2
@@ -45,13 +47,13 @@ class FoldRisks:
     Attributes:
         case_ids: the tested cases.
         risks: model → float64 (n_test,).
-        gate: of the teacher trained on this fold's training cases.
+        gate: of the teacher trained on this fold's training cases; None where none was.
         warnings: what went another way than asked.
     """
 
     case_ids: tuple[str, ...]
     risks: Mapping[str, NDArray[np.float64]]
-    gate: float
+    gate: float | None
     warnings: tuple[str, ...]
 
 
@@ -61,8 +63,8 @@ class Inputs:
 
     Attributes:
         workspace: features and statements are read from it.
-        cases: case_id → case, all with a tile.
-        mean_tiles: case_id → mean tile, float64 (n_features,).
+        cases: case_id → case; all with a tile, where slides are read.
+        mean_tiles: case_id → mean tile, float64 (n_features,); empty where no slide is read.
         covariates: columns of the clinical model; none leaves it out.
         with_reports: whether any case has statements; without, the models that read reports are left out.
     """
@@ -126,9 +128,9 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
             _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold) for case_id, fold in fold_of.items()
         ]
         known = [inputs.cases[case_id] for case_id in fold_of]
-        risks[COMBINED] = _beside_covariates(inputs.covariates, known, seen, cases, risks[best])
+        risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[best])
         if inputs.with_reports:
-            risks[TEXT_COMBINED] = _beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
+            risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
 
 
@@ -159,7 +161,7 @@ def _unseen_risk(student: tuple[Ensemble, NDArray[np.int64]], tiles: NDArray[np.
     return float(ensemble.members_log_hazard(tiles)[member_folds == fold].mean())
 
 
-def _beside_covariates(
+def beside_covariates(
     covariates: Sequence[str], known: Sequence[Case], seen: ArrayLike, new: Sequence[Case], risk: ArrayLike
 ) -> NDArray[np.float64]:
     """Log hazard of new cases by a Cox model of covariates and one risk, out of fold in training; NaN is unknown."""

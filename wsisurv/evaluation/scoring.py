@@ -8,11 +8,11 @@ import numpy as np
 
 from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, CohortError, StaleError
-from wsisurv.evaluation.account import ScoredFold
-from wsisurv.evaluation.fold_job import Job, Training, do_job, finished, make_job
+from wsisurv.evaluation.fold_job import Job, Scorer, do_job, finished, make_job
 from wsisurv.evaluation.fold_models import SCORING_VERSION, FoldRisks, Inputs
 from wsisurv.evaluation.folds import Folds, draw_folds, read_folds
 from wsisurv.evaluation.leaks import SlideDigest, digest_slides, find_links, mean_tiles, require_no_leak
+from wsisurv.evaluation.tested import ScoredFold
 from wsisurv.formats.splits import Fold, read_splits, write_splits
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
@@ -20,6 +20,7 @@ from wsisurv.settings import CrossvalSettings, fingerprint
 from wsisurv.workspace import Progress, Workspace, no_progress
 
 STEP = "crossval"
+_SHOWN = 8
 _TICKS = 1000
 """Progress is told in thousandths of a fold."""
 
@@ -29,7 +30,7 @@ class ScoredFolds:
     """All folds, trained and scored, before anything is made of them.
 
     Attributes:
-        cohort: the cases that have a tile.
+        cohort: the cases that have a tile, or a report where no slide is read.
         cases_with_statements: how many of them have.
         jobs: the folds.
         risks: of each.
@@ -72,7 +73,7 @@ def score_folds(
     workspace: Workspace,
     cohort: Cohort,
     settings: CrossvalSettings,
-    training: Training,
+    training: Scorer,
     *,
     splits: Path | None = None,
     keep_together: bool = False,
@@ -81,6 +82,8 @@ def score_folds(
     progress: Progress = no_progress,
 ) -> ScoredFolds:
     """Train and score every fold; writes splits.jsonl and PLACE/REPEAT-FOLD/ into the cohort's folder.
+
+    Where no slide is read, the cases are those with a report, and splits.jsonl lies in PLACE/.
 
     Each fold is trained as a cohort of its training cases alone, for a fixed number of epochs, so that nothing fitted
     and no choice has seen the tested cases. A finished fold is kept, an interrupted run goes on with the next.
@@ -108,7 +111,7 @@ def score_folds(
             f"{', '.join(cohort.settings.covariates) or 'none'}. Make it with them: "
             "`wsisurv train-teacher --clinical FILE --covariates …`."
         )
-    plan = _plan(workspace, cohort, settings, training.encoder, splits, keep_together, progress)
+    plan = _plan(workspace, cohort, settings, training, splits, keep_together, progress)
     told = _statements(workspace, plan.cohort, training.text_encoder)
     inputs = Inputs(
         workspace=workspace,
@@ -127,7 +130,8 @@ def score_folds(
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
             raise ArtifactError(f"{folder}: another process is cross-validating this cohort. Wait for it to end.")
-        _save_splits(folder / "splits.jsonl", plan.folds, redo)
+        where = folder if training.encoder is not None else folder / place
+        _save_splits(where / "splits.jsonl", plan.folds, redo)
         kept = finished(jobs, workspace, redo=redo)
         scored = []
         for number, job in enumerate(jobs):
@@ -143,19 +147,22 @@ def _plan(
     workspace: Workspace,
     cohort: Cohort,
     settings: CrossvalSettings,
-    encoder: str,
+    training: Scorer,
     splits: Path | None,
     keep_together: bool,
     progress: Progress,
 ) -> _Plan:
     """Read every slide once, make the folds, and stop at any leak."""
-    slides = digest_slides(workspace, cohort, encoder, progress)
-    with_tiles = {slide.case_id for slide in slides}
-    empty = [str(case.case_id) for case in cohort.cases if case.case_id not in with_tiles]
-    warnings = [f"left out, since no tile was found: {', '.join(empty)}"] if empty else []
-    chosen = replace(cohort, cases=tuple(case for case in cohort.cases if case.case_id in with_tiles))
+    slides: tuple[SlideDigest, ...] = ()
+    if training.encoder is not None:
+        slides = digest_slides(workspace, cohort, training.encoder, progress)
+    usable = training.case_ids if training.case_ids is not None else {slide.case_id for slide in slides}
+    lacking = "no tile was found" if training.encoder is not None else "there is no report"
+    empty = [str(case.case_id) for case in cohort.cases if case.case_id not in usable]
+    warnings = [f"left out, since {lacking}: {_some(empty)}"] if empty else []
+    chosen = replace(cohort, cases=tuple(case for case in cohort.cases if case.case_id in usable))
     if not chosen.cases:
-        raise CohortError(f"cohort {cohort.name}: no case has a tile")
+        raise CohortError(f"cohort {cohort.name}: none of its {len(empty)} cases can be scored, since {lacking}")
     links = find_links(workspace, chosen.cases, slides)
     folds = _folds(chosen, settings, splits, [(link.one, link.other) for link in links] if keep_together else [])
     require_no_leak(folds.folds, links)
@@ -164,6 +171,11 @@ def _plan(
     if any(slide.random_weights for slide in slides):
         warnings.append("the features come from random weights: these figures are for trying things out only")
     return _Plan(chosen, folds.folds, slides, (*warnings, *folds.notes))
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    return ", ".join(ids[:_SHOWN]) + more
 
 
 def _folds(

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from enum import Enum
 
-from wsisurv.evaluation.account import Account, Difference
+from wsisurv.evaluation.account import Account, Added, Difference
 from wsisurv.evaluation.fold_models import (
     COMBINED,
     COVARIATES,
     DISTILLED,
+    FULL_TEXT,
     MEAN_POOL,
     PLAIN,
     TEACHER,
@@ -53,13 +54,22 @@ def verdict(account: Account, covariates: Sequence[str]) -> tuple[str, ...]:
         covariates: names of the clinical columns.
     """
     clinic = " and ".join(covariates) if len(covariates) < 3 else ", ".join(covariates)
-    lines = [
-        _slides_and_clinic(account, clinic),
-        _slides_alone(account),
-        _reports_in_training(account),
-        _reports_alone(account, clinic),
-        _attention(account),
-    ]
+    judged = {row.model for row in account.models} | {row.model for row in account.differences}
+    if TEXT in judged and not judged & {PLAIN, DISTILLED, TEACHER, COMBINED, MEAN_POOL}:
+        lines = [
+            _reports_and_clinic(account, clinic),
+            _reports_alone(account, clinic, beside=False),
+            _full_text(account),
+            "No slide was read: these figures are of reports and clinical variables.",
+        ]
+    else:
+        lines = [
+            _slides_and_clinic(account, clinic),
+            _slides_alone(account),
+            _reports_in_training(account),
+            _reports_alone(account, clinic),
+            _attention(account),
+        ]
     if account.events < FEW_EVENTS:
         lines.append(f"Only {account.events} events were tested: treat every line here as a first impression.")
     return tuple(line for line in lines if line)
@@ -69,25 +79,49 @@ def _slides_and_clinic(account: Account, clinic: str) -> str:
     gain = account.difference(COMBINED, COVARIATES)
     if gain is None:
         return "No covariates were named, so nothing is said of what slides add to age and stage: name --covariates."
-    test = account.added
+    return _beside("Slides", account, gain, account.added, clinic)
+
+
+def _reports_and_clinic(account: Account, clinic: str) -> str:
+    gain = account.difference(TEXT_COMBINED, COVARIATES)
+    if gain is None:
+        return "No covariates were named, so nothing is said of what reports add to age and stage: name --covariates."
+    return _beside("Reports", account, gain, account.added_by_report, clinic)
+
+
+def _beside(who: str, account: Account, gain: Difference, test: Added | None, clinic: str) -> str:
+    """What ``who`` add to the covariates, by the order of the cases and by the likelihood."""
     p = f", likelihood-ratio p {_p(test.p)}" if test else ""
     figures = f"{_figure(gain)}{p}"
     significant = test is not None and test.p < SIGNIFICANT
     found = finding(gain)
     if found is Finding.BETTER and (significant or test is None):
-        return f"Slides add to {clinic} here ({figures})."
+        return f"{who} add to {clinic} here ({figures})."
     if found is Finding.WORSE:
-        return f"Slides make {clinic} worse here ({figures})."
+        return f"{who} make {clinic} worse here ({figures})."
     if significant:
         return (
-            f"Slides tell something beyond {clinic} here, but the order of the cases gains little or nothing by it "
+            f"{who} tell something beyond {clinic} here, but that the order of the cases gains by it is not shown "
             f"({figures})."
         )
     if found is Finding.BETTER:
-        return f"Slides may add to {clinic} here: the order of the cases gains, the likelihood does not ({figures})."
+        return f"{who} may add to {clinic} here: the order of the cases gains, the likelihood does not ({figures})."
     if found is Finding.NOTHING:
-        return f"Slides add nothing to {clinic} here ({figures})."
-    return f"Slides add nothing to {clinic} here that {account.events} events could show ({figures}); {_room(gain)}."
+        return f"{who} add nothing to {clinic} here ({figures})."
+    return f"{who} add nothing to {clinic} here that {account.events} events could show ({figures}); {_room(gain)}."
+
+
+def _full_text(account: Account) -> str:
+    gain = account.difference(FULL_TEXT, TEXT)
+    if gain is None:
+        return ""
+    said = {
+        Finding.BETTER: "The whole text of the reports tells more than their statements",
+        Finding.WORSE: "The statements tell more than the whole text of the reports",
+        Finding.NOTHING: "The whole text of the reports tells no more than their statements",
+        Finding.UNDECIDED: "Whether the whole text of the reports tells more than their statements is not shown",
+    }
+    return f"{said[finding(gain)]} ({_figure(gain)})."
 
 
 def _slides_alone(account: Account) -> str:
@@ -131,7 +165,7 @@ def _reports_in_training(account: Account) -> str:
     )
 
 
-def _reports_alone(account: Account, clinic: str) -> str:
+def _reports_alone(account: Account, clinic: str, *, beside: bool = True) -> str:
     text = account.model(TEXT)
     if text is None:
         return ""
@@ -142,10 +176,10 @@ def _reports_alone(account: Account, clinic: str) -> str:
     against = account.difference(TEXT, COVARIATES)
     if against is not None and finding(against) is Finding.BETTER:
         line += f", better than {clinic} ({_figure(against)})"
-    beside = account.difference(TEXT_COMBINED, COVARIATES)
-    if beside is not None:
-        says = "they add something" if finding(beside) is Finding.BETTER else "they are not shown to add anything"
-        line += f"; beside {clinic} {says} ({_figure(beside)})"
+    gain = account.difference(TEXT_COMBINED, COVARIATES)
+    if beside and gain is not None:
+        says = "they add something" if finding(gain) is Finding.BETTER else "they are not shown to add anything"
+        line += f"; beside {clinic} {says} ({_figure(gain)})"
     teacher = account.difference(TEACHER, DISTILLED)
     if teacher is not None and finding(teacher) is Finding.BETTER:
         line += f"; where the report is at hand, read it: the teacher is ahead of the student ({_figure(teacher)})"

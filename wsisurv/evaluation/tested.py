@@ -1,0 +1,95 @@
+"""Tested cases and their folds, numbered as the figures need them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.cohort import Case
+from wsisurv.survival.stratified import FoldScores
+
+
+@dataclass(frozen=True)
+class ScoredFold:
+    """One fold with its risks.
+
+    Attributes:
+        repeat: which division of the cohort.
+        rows: int64 (n_test,), numbers of the tested cases in the cohort.
+        n_train: cases trained on.
+        risks: model → float64 (n_test,).
+    """
+
+    repeat: int
+    rows: NDArray[np.int64]
+    n_train: int
+    risks: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The tested cases, and the folds with cases by their numbers among them.
+
+    Attributes:
+        cases: those that any fold tests, n of them.
+        time: float64 (n,).
+        event: bool (n,).
+        folds: their rows count in ``cases``.
+    """
+
+    cases: list[Case]
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+    folds: list[FoldScores]
+
+
+def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> Tested:
+    """Number the tested cases anew, with the log hazards of the models in the order of ``names``."""
+    rows = np.unique(np.concatenate([fold.rows for fold in folds]))
+    number_of = {row: number for number, row in enumerate(rows.tolist())}
+    chosen = [cases[row] for row in rows]
+    return Tested(
+        cases=chosen,
+        time=np.array([case.time for case in chosen]),
+        event=np.array([case.event for case in chosen]),
+        folds=[
+            FoldScores(
+                repeat=fold.repeat,
+                rows=np.array([number_of[row] for row in fold.rows.tolist()]),
+                log_hazard=np.stack([fold.risks[name] for name in names]),
+                n_train=fold.n_train,
+            )
+            for fold in folds
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """All folds of one repeat, one after the other.
+
+    Attributes:
+        rows: int64 (n,), numbers of the cases.
+        fold: int64 (n,).
+        log_hazard: float64 (n_models, n).
+    """
+
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    log_hazard: NDArray[np.float64]
+
+
+def join_repeats(tested: Sequence[FoldScores]) -> list[Repeat]:
+    """All folds of each repeat as one."""
+    repeats = []
+    for number in sorted({fold.repeat for fold in tested}):
+        folds = [fold for fold in tested if fold.repeat == number]
+        repeats.append(
+            Repeat(
+                rows=np.concatenate([fold.rows for fold in folds]),
+                fold=np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)]),
+                log_hazard=np.concatenate([fold.log_hazard for fold in folds], axis=1),
+            )
+        )
+    return repeats
