@@ -36,6 +36,8 @@ _SCALING_TILES = 512
 """Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
 _MOMENTUM = 0.9
 """Of the moving average that a student agrees with under ``--ema``; less in the first steps, which it must forget."""
+_OWN_WEIGHT = 0.1
+"""Of that agreement: at 1 a student holds on to what it was in its first steps."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _learn_outcome(student: Student, course: _Course) -> None:
             if recipe.mixup != "none":
                 value = (value + _mixed_loss(student, course, told, bags)) / 2
         if average is not None:
-            value = value + _own_agreement(student, average, course, log_hazard)
+            value = value + _OWN_WEIGHT * _own_agreement(student, average, course, log_hazard)
         return value
 
     minimise(
