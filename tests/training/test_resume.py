@@ -95,11 +95,18 @@ def test_finished_fits_wait_until_it_is_time_to_write(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("share", [0.3, 0.8])
+MANY = {"aggregator": "transmil", "loss": "discrete", "filter": "soft", "ema": True, "merge_duplicates": True}
+
+
+@pytest.mark.parametrize(
+    ("share", "teacher", "switches"), [(0.3, "late", {}), (0.8, "late", {}), (0.6, "cross-attention", MANY)]
+)
 def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
-    make_trial, teacher_settings, distill_settings, share
+    make_trial, teacher_settings, distill_settings, share, teacher, switches
 ):
     """Every epoch is done once and only once, whichever fit of the run was stopped."""
+    teacher_settings = teacher_settings.model_copy(update={"teacher": teacher})
+    distill_settings = distill_settings.model_copy(update=switches)
     whole, stopped = make_trial(24, folder="whole"), make_trial(24, folder="stopped")
     for step, settings in ((train_teacher, teacher_settings), (distill, distill_settings)):
         progress, all_epochs = stop_at(10**6)

@@ -1,9 +1,11 @@
 """A transformer over the tiles of a case: what a tile means may depend on the others."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from wsisurv.models.pooling import Aggregator, Parts
@@ -30,9 +32,17 @@ class _SelfAttention(nn.Module):
         """(n_bags, n, width) → the same; ``log_weight`` (n_bags, n) is added to the scores of each row as a key."""
         query, key, value = self.heads(rows)
         mask = None if log_weight is None else log_weight[:, None, None, :].expand(-1, -1, rows.shape[1], -1)
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        with _kernels(rows):
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
         added: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return rows + added
+
+
+def _kernels(rows: Tensor) -> AbstractContextManager[None]:
+    """The plain kernel in training on a GPU: the gradients of the others differ in their last bits from run to run."""
+    if rows.is_cuda and torch.is_grad_enabled():
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,8 @@ class Transmil(Aggregator):
 
     TransMIL approximates attention by landmarks (Nyström) and lays the tiles, in the order of the file, in a square
     that is filled up with the first of them, for a convolution that stands for position. Neither is here: attention is
-    exact, in memory that grows with the tiles and time that grows with their square, and nothing depends on the order
-    of the tiles or on the other bags of a pack.
+    exact, in time that grows with the square of the tiles (memory with the tiles, but in training on a GPU with their
+    square), and nothing depends on the order of the tiles or on the other bags of a pack.
 
     Source: Shao et al. 2021 (TransMIL), without the Nyström approximation and the position encoding (PPEG).
     """
