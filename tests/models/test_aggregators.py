@@ -5,6 +5,7 @@ import torch
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.aggregators import make_aggregator
+from wsisurv.models.fused import FusedEnsemble
 from wsisurv.models.student import Student, ensemble_of, load_student
 from wsisurv.survival.bags import PackedBags, bags_of, pack
 from wsisurv.survival.losses import discrete_log_hazard
@@ -33,6 +34,13 @@ def test_a_case_scores_in_a_pack_as_alone_in_any_order_of_tiles(kind, n_bins):
     for number, one in enumerate(bags):
         assert model.log_hazard(one) == pytest.approx(packed[number], abs=2e-6)
         assert model.log_hazard(one[::-1]) == pytest.approx(packed[number], abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_bins", BINS)
+def test_all_members_at_once_say_what_each_says(kind, n_bins):
+    model = ensemble(kind, n_bins)
+    np.testing.assert_allclose(FusedEnsemble(model)(bag(40)).log_hazard, model.members_log_hazard(bag(40)), atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
