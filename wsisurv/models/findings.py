@@ -38,7 +38,7 @@ _MOST_NODES = 150
 _POLARITY = {"absent": 0.0, "uncertain": 0.5, "present": 1.0}
 _CATEGORIES: tuple[str, ...] = tuple(name for name in get_args(Category) if name != "non_morphology")
 
-FINDINGS = (*_CODES, "grade", "nodes", "nodes examined", "share of nodes", *_CATEGORIES)
+FINDINGS = (*_CODES, "G", "nodes", "nodes examined", "share of nodes", *_CATEGORIES)
 """What each number of ``finding_values`` is of."""
 
 
@@ -100,10 +100,10 @@ class _Worst:
 
     def grades(self, text: str) -> None:
         for code in _GRADE_CODE.findall(text):
-            self.at_least("grade", float(code[0] or code[1]))
+            self.at_least("G", float(code[0] or code[1]))
         for grade, pattern in _GRADE_WORDS.items():
             if pattern.search(text):
-                self.at_least("grade", float(grade))
+                self.at_least("G", float(grade))
 
     def nodes(self, text: str) -> None:
         for some, whole in _OF_NODES.findall(text):

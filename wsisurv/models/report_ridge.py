@@ -104,8 +104,10 @@ def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64
     mean = words.mean(axis=0, dtype=np.float64)
     _, sizes, directions = np.linalg.svd(words - mean, full_matrices=False)
     kept = (sizes > 1e-6 * max(float(sizes.max(initial=0.0)), 1e-12)) & (np.arange(len(sizes)) < DIRECTIONS)
-    # the sign of a singular vector is arbitrary and may differ between machines
-    sign = np.sign(directions[kept][np.arange(int(kept.sum())), np.abs(directions[kept]).argmax(axis=1)])
+    used_directions = directions[kept]
+    if kept.any():  # the sign of a singular vector is arbitrary and may differ between machines
+        largest = np.abs(used_directions).argmax(axis=1)[:, None]
+        used_directions = used_directions * np.sign(np.take_along_axis(used_directions, largest, axis=1))
     there = ~np.isnan(findings)
     known = np.where(there, findings, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     told = _with_known(findings, known)
@@ -114,7 +116,7 @@ def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64
     used = enough & (told.std(axis=0) > 1e-9)
     scaling = ReportScaling(
         mean=mean,
-        directions=np.asarray(directions[kept].T * sign, dtype=np.float64),
+        directions=np.asarray(used_directions.T, dtype=np.float64),
         known=known,
         shift=told.mean(axis=0),
         scale=np.divide(used, told.std(axis=0), out=np.zeros(len(used)), where=used),
