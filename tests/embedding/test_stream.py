@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from wsisurv.embedding import reading, stream
@@ -113,6 +114,24 @@ def test_a_region_that_cannot_be_read_in_the_middle_fails_that_slide_only(
         assert np.array_equal(values(workspace, slide_id), expected(tiles[slide_id]))
     assert embed(workspace, HISTOMICS).done == ["b"]
     assert read_failures(workspace, "embed") == []
+
+
+def test_a_tile_of_the_file_that_is_damaged_fails_that_slide_only(
+    workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder
+) -> None:
+    """The slide opens, and its first tiles can be read: OpenSlide's own word on the damage."""
+    paths = {slide_id: add_slide(slide_id, 6).slide_path for slide_id in IDS}
+    with tifffile.TiffFile(paths["b"]) as file:
+        page = file.pages[0]
+        start, length = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(paths["b"].read_bytes())
+    content[start : start + length] = bytes(length)
+    paths["b"].write_bytes(content)
+    use_encoder(mean_and_first)
+    summary = embed(workspace, HISTOMICS)
+    assert summary.done == ["a", "c"]
+    assert [failure.id for failure in summary.failed] == ["b"]
+    assert "can't be read" in summary.failed[0].message
 
 
 def test_every_reader_is_closed_whatever_happens(

@@ -17,8 +17,8 @@ from wsisurv.formats.features import Making
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NO_ROOM = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-_CPU_BATCH = 32
-"""On a processor more tiles at once are no faster, and take memory."""
+_CPU_BATCH = 8
+"""For each thread of a processor; more are slower, since they don't fit its cache."""
 _MPS_BATCH = 64
 _MOST = 256
 """More tiles at once make no accelerator faster, only the wait for the first result longer."""
@@ -164,8 +164,10 @@ class ModelEncoder:
 
     def find_batch_size(self, side: int) -> int:
         """Tiles at once: what fills the device's free memory in part, by the peak use of two small batches."""
+        if self._device.type == "cpu":
+            return min(_MOST, _CPU_BATCH * torch.get_num_threads())
         if self._device.type != "cuda":
-            return _CPU_BATCH if self._device.type == "cpu" else _MPS_BATCH
+            return _MPS_BATCH
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(self._device)
         free, _ = torch.cuda.mem_get_info(self._device)
