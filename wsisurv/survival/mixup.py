@@ -1,6 +1,6 @@
 """Risk-aware mix-up: two cases of similar risk lend their tiles to a third that nobody has seen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,7 +50,8 @@ def similar_partners(risk: Tensor, within: int, generator: torch.Generator) -> T
 def mix(bags: Bags, first: Tensor, second: Tensor, generator: torch.Generator) -> Mixed:
     """Mix bags ``first[i]`` and ``second[i]``: with λ ~ U(0, 1), a share λ of the rows of one, 1 − λ of the other.
 
-    Rows are the leading part of a random rotation of each bag, one of each bag at least.
+    Rows are the leading part of a random rotation of each bag, one of each bag at least. Where bags differ in length,
+    or their rows have weights, rows are weighted so that the two shares are λ and 1 − λ all the same.
 
     Args:
         bags: all bags.
@@ -68,4 +69,10 @@ def mix(bags: Bags, first: Tensor, second: Tensor, generator: torch.Generator) -
     rotation = (torch.rand(len(parts), generator=generator, dtype=torch.float64) * lengths[parts]).long()
     number = ranges(rotation, taken) % torch.repeat_interleave(lengths[parts], taken)
     rows = torch.repeat_interleave(starts[parts], taken) + number
-    return Mixed(bags.take(rows, offsets_of(taken.reshape(-1, 2).sum(1))), first, second, share)
+    mixed = bags.take(rows, offsets_of(taken.reshape(-1, 2).sum(1)))
+    if bags.weight is not None or bool((lengths != lengths[0]).any()):
+        weight = torch.ones(len(rows)) if mixed.weight is None else mixed.weight
+        part = torch.repeat_interleave(torch.arange(len(parts)), taken)
+        total = torch.zeros(len(parts), dtype=weight.dtype).index_add(0, part, weight)
+        mixed = replace(mixed, weight=weight * (shares.to(weight.dtype) / total)[part])
+    return Mixed(mixed, first, second, share)
