@@ -3,18 +3,23 @@
 Run: ``python tests/bench/reading.py [--side 30000] [--tiles 1024] [--runs 5] [--texture SLIDE]``. Makes two large JPEG
 slides in a temporary folder, one with a level at 0.5 µm/px, one with only 0.25 and 1.0. The plain way is one OpenSlide
 read a tile, PIL and torchvision in a DataLoader of two workers that are started beforehand; the others have two threads
-with a reader each, and normalise in them. Prints tiles a second, medians of runs taken in turns, how many times the
-plain way that is, and how far the pixels are from ``Slide.region``'s. Never fails on a time.
+with a reader each, and normalise in them. Prints tiles a second, medians of runs taken in turns, and how many times the
+plain way that is, by wall time and by processor time of all processes (where other work is done, only the second says
+something); how far the pixels are from ``Slide.region``'s; and the memory that reading adds. Never fails on a time.
 """
 
 import argparse
+import multiprocessing
 import os
 import queue
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +150,59 @@ def differences(tiles: Tiles) -> None:
     for decoder in DECODERS:
         with TileReader(tiles.slide_path, tiles, decoder=decoder) as reader:
             apart: NDArray[np.int16] = np.abs(reader.read(rows) - expected)
-        print(
-            f"  {decoder:10} is read by {reader.decoder:10} {apart.mean():.3f} grey levels apart, at most {apart.max()}"
-        )
+        how = f"{apart.mean():.3f} grey levels apart, at most {apart.max()}; {(apart > 2).mean():.1%} more than 2"
+        print(f"  {decoder:10} is read by {reader.decoder:10} {how}")
+
+
+def processor_seconds() -> float:
+    """Of this process and of the workers that it has now."""
+    seconds = time.process_time()
+    for worker in multiprocessing.active_children():
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+MEMORY = """
+import sys, numpy as np, torch
+from pathlib import Path
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+from reading import RUN, TILE_PX, tissue_tiles
+from wsisurv.slides.tiles import TileReader
+def mib(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
+tiles = tissue_tiles(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+pixels = np.ones((RUN, TILE_PX, TILE_PX, 3), np.uint8)
+before = mib("VmRSS")
+with TileReader(tiles.slide_path, tiles, decoder=sys.argv[5]) as reader:
+    for start in range(0, len(tiles.coords), RUN):
+        count = min(RUN, len(tiles.coords) - start)
+        reader.read(slice(start, start + count), out=pixels[:count])
+print(f"{mib('VmHWM') - before:.0f}")
+"""
+
+
+def memory(tiles: Tiles, decoder: str, side: int) -> int:
+    """What one reader adds to a process, MiB."""
+    words = [str(Path(__file__).parent), str(tiles.slide_path), str(side), str(len(tiles.coords)), decoder]
+    done = subprocess.run([sys.executable, "-c", MEMORY, *words], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a run, seconds."""
+
+    wall: float
+    processor: float
+
+
+def measure(run: Callable[[], int], count: int) -> Cost:
+    wall, processor = time.perf_counter(), processor_seconds()
+    if (seen := run()) != count:
+        raise SystemExit(f"{seen} of {count} tiles")
+    return Cost(time.perf_counter() - wall, processor_seconds() - processor)
 
 
 def main() -> None:
@@ -167,20 +222,27 @@ def main() -> None:
             tiles = tissue_tiles(path, options.side, options.tiles)
             print(f"{options.side} × {options.side} px JPEG with {name}, {len(tiles.coords)} tiles:")
             ways = {"plain": plain(tiles), **{decoder: ours(tiles, decoder) for decoder in DECODERS}}
-            speeds: dict[str, list[float]] = {way: [] for way in ways}
+            costs: dict[str, list[Cost]] = {way: [] for way in ways}
             for number in range(options.runs + 1):
                 for way, run in ways.items():
-                    start = time.perf_counter()
-                    seen = run()
-                    if seen != len(tiles.coords):
-                        raise SystemExit(f"{way} gave {seen} of {len(tiles.coords)} tiles")
+                    cost = measure(run, len(tiles.coords))
                     if number:  # the first is a warm-up
-                        speeds[way].append(seen / (time.perf_counter() - start))
-            floor = statistics.median(speeds["plain"])
-            for way, found in speeds.items():
-                speed, spread = statistics.median(found), f"({min(found):.0f} to {max(found):.0f})"
-                print(f"  {way:10} {speed:7.0f} tiles/s  {speed / floor:5.2f} × plain  {spread}")
+                        costs[way].append(cost)
+            middle = {
+                way: Cost(*(statistics.median(getattr(cost, what) for cost in found) for what in ("wall", "processor")))
+                for way, found in costs.items()
+            }
+            plainly = middle["plain"]
+            for way, cost in middle.items():
+                print(
+                    f"  {way:10} {len(tiles.coords) / cost.wall:6.0f} tiles/s  {plainly.wall / cost.wall:5.2f} × plain"
+                    f"   processor {1000 * cost.processor / len(tiles.coords):5.2f} ms a tile"
+                    f"  {plainly.processor / cost.processor:5.2f} × plain"
+                )
             differences(tiles)
+            if Path("/proc/self/status").exists():
+                added = ", ".join(f"{decoder} {memory(tiles, decoder, options.side)}" for decoder in DECODERS)
+                print(f"  memory that one reader adds beside what it returns, MiB: {added}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -23,17 +22,30 @@ if TYPE_CHECKING:
 Decoder = Literal["openslide", "jpeg", "jpeg-half"]
 
 _WORK_BYTES = 16 << 20  # of pixels that are resampled at once
+_COMPARED_PX = 512  # longest side of a region that is compared
 _WHOLE_PX = 1e-6  # nearer to a whole pixel than this is one
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How a slide's tiles are read; found out once, and the same for every reader of it."""
+class Plan:
+    """How a slide's tiles are read; found out once, and the same for every reader of it.
+
+    Attributes:
+        decoder: what reads.
+        why: why that, in words.
+        level: of the slide.
+        jpeg: where that level's JPEG tiles are, for reading them directly.
+    """
 
     decoder: Decoder
     why: str
     level: int
-    jpeg: "JpegLevel | None"
+    jpeg: "JpegLevel | None" = None
+
+    @property
+    def reduce(self) -> Literal[1, 2]:
+        """By how much JPEG tiles are made smaller as they are decoded."""
+        return 2 if self.decoder == "jpeg-half" else 1
 
 
 class TileReader:
@@ -44,14 +56,15 @@ class TileReader:
     and OpenSlide interpolates where ``jpeg`` does not. ``jpeg-half`` decodes at half the scale in the JPEG's own
     transform where that is enough, which gives other pixels (a mean of 2 × 2, not a bicubic filter).
 
-    Quickest when each ``read`` is of some hundred tiles and goes on where the last one ended. Needs some 100 MB beside
-    what it returns, whatever the slide.
+    Quickest when each ``read`` is of some hundred tiles and goes on where the last one ended. Needs up to 120 MB beside
+    what it returns, whatever the slide: blocks kept for neighbours, pixels to be resampled, OpenSlide's own cache.
 
     Args:
         path: the slide's file.
         tiles: where its tiles are.
         decoder: ``auto`` decodes JPEG tiles directly where a few regions prove the pixels equal to OpenSlide's, and has
             OpenSlide read all else; so does ``jpeg-half``. ``jpeg`` refuses all else.
+        plan: what another reader of the same slide found out; see ``twin``.
 
     Attributes:
         decoder: what reads the pixels.
@@ -62,33 +75,35 @@ class TileReader:
     """
 
     def __init__(
-        self, path: Path, tiles: Tiles, *, decoder: Literal["auto", "openslide", "jpeg", "jpeg-half"] = "auto"
+        self,
+        path: Path,
+        tiles: Tiles,
+        *,
+        decoder: Literal["auto", "openslide", "jpeg", "jpeg-half"] = "auto",
+        plan: Plan | None = None,
     ) -> None:
-        slide = Slide(path, tiles.mpp)
-        try:
-            plan = _plan(slide, tiles, half=decoder == "jpeg-half", direct=decoder != "openslide")
-            if decoder == "jpeg" and plan.decoder != "jpeg":
-                raise SlideError(f"{path}: its JPEG tiles can't be decoded directly: {plan.why}.")
-            self._begin(slide, tiles, plan)
-        except SlideError:
-            slide.close()
-            raise
-
-    def _begin(self, slide: Slide, tiles: Tiles, plan: _Plan) -> None:
-        self._slide, self._tiles, self._plan = slide, tiles, plan
-        self.decoder, self.why = plan.decoder, plan.why
+        self._tiles = tiles
+        self._slide = Slide(path, tiles.mpp)
         self._blocks: JpegBlocks | None = None
-        self._downsample = slide.level_downsamples[plan.level]
-        if plan.jpeg is None:
-            self._pictures: Pictures = Regions(slide, plan.level)
-        else:
-            reduce: Literal[1, 2] = 2 if plan.decoder == "jpeg-half" else 1
-            self._downsample *= reduce
-            self._blocks = plan.jpeg.open(slide, reduce)
-            self._pictures = Mosaic(self._blocks)
+        try:
+            self._plan = plan or _make_plan(self._slide, tiles, decoder)
+            self.decoder, self.why = self._plan.decoder, self._plan.why
+            if decoder == "jpeg" and self.decoder != "jpeg":
+                raise SlideError(f"{path}: its JPEG tiles can't be decoded directly: {self.why}.")
+            self._pictures = self._open()
+        except SlideError:
+            self.close()
+            raise
+        self._downsample = self._slide.level_downsamples[self._plan.level] * self._plan.reduce
         self._side = tiles.tile_level0_px / self._downsample
         square = last_px(self._side) + 1  # one that begins between two pixels touches one more
         self._squares = np.empty((max(1, _WORK_BYTES // (3 * square**2)), square, square, 3), np.uint8)
+
+    def _open(self) -> Pictures:
+        if self._plan.jpeg is None:
+            return Regions(self._slide, self._plan.level)
+        self._blocks = self._plan.jpeg.open(self._slide, self._plan.reduce)
+        return Mosaic(self._blocks)
 
     def twin(self) -> "TileReader":
         """Another reader of the same slide, for another thread; what was found out is not found out again.
@@ -96,14 +111,7 @@ class TileReader:
         Raises:
             SlideError: the slide can't be opened.
         """
-        twin = TileReader.__new__(TileReader)
-        slide = Slide(self._slide.path, self._tiles.mpp)
-        try:
-            twin._begin(slide, self._tiles, self._plan)
-        except SlideError:
-            slide.close()
-            raise
-        return twin
+        return TileReader(self._slide.path, self._tiles, plan=self._plan)
 
     def read(self, rows: slice, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Read tiles.
@@ -162,32 +170,31 @@ class TileReader:
         self.close()
 
 
-def _plan(slide: Slide, tiles: Tiles, *, half: bool, direct: bool) -> _Plan:
+def _make_plan(slide: Slide, tiles: Tiles, decoder: str) -> Plan:
     scale = tiles.tile_level0_px / tiles.tile_px
     level = slide.best_level(scale)
-    if not direct:
-        return _Plan("openslide", "asked for", level, None)
+    if decoder == "openslide":
+        return Plan("openslide", "asked for", level)
     if not len(tiles.coords):
-        return _Plan("openslide", "there are no tiles", level, None)
-    # Looked for, not tried: of two threads whose import fails, one gets the half of a module.
-    if find_spec("simplejpeg") is None:
-        return _Plan("openslide", "simplejpeg is not installed", level, None)
-    from wsisurv.slides.jpeg import doubt, find_jpeg_level
-
+        return Plan("openslide", "there are no tiles", level)
+    try:
+        from wsisurv.slides.jpeg import doubt, find_jpeg_level
+    except ModuleNotFoundError as error:
+        return Plan("openslide", f"{error.name} is not installed", level)
     found = find_jpeg_level(slide, level)
     if isinstance(found, str):
-        return _Plan("openslide", found, level, None)
+        return Plan("openslide", found, level)
     downsample = slide.level_downsamples[level]
     squares = np.floor(tiles.coords / downsample + _WHOLE_PX).astype(np.int64)
-    against = doubt(found, slide, squares, min(math.ceil(tiles.tile_level0_px / downsample), 512))
+    against = doubt(found, slide, squares, min(math.ceil(tiles.tile_level0_px / downsample), _COMPARED_PX))
     if against is not None:
-        return _Plan("openslide", against, level, None)
+        return Plan("openslide", against, level)
     proved = "regions of it are equal to OpenSlide's"
-    if not half:
-        return _Plan("jpeg", proved, level, found)
+    if decoder != "jpeg-half":
+        return Plan("jpeg", proved, level, found)
     if scale * UPSAMPLING < 2 * downsample:
-        return _Plan("jpeg", f"{proved}; half the scale of level {level} would be too coarse", level, found)
-    return _Plan("jpeg-half", f"asked for; at full scale, {proved}", level, found)
+        return Plan("jpeg", f"{proved}; half the scale of level {level} would be too coarse", level, found)
+    return Plan("jpeg-half", f"asked for; at full scale, {proved}", level, found)
 
 
 def _reading_order(coords: NDArray[np.int64]) -> NDArray[np.int64]:
