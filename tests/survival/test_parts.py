@@ -27,7 +27,6 @@ def small_parts(monkeypatch):
 def student(dtype, aggregator="abmil", dropout=0.5):
     torch.manual_seed(1)
     net = Student(7, 8, dropout, torch.zeros(7), torch.ones(7), aggregator).train()
-    net.scaled = lambda rows: rows.to(dtype)  # the scaling of features is in single precision
     return net.to(dtype)
 
 

@@ -53,12 +53,13 @@ def test_memory_changes_no_bit_of_a_result(make_trial, teacher_settings, distill
 
 def test_the_share_of_each_part_follows_the_setting():
     assert memory_of(8).features_bytes == 4 << 30
-    assert memory_of(8).keep_bytes == 2 << 30
+    assert memory_of(8).keep_bytes == 1 << 30
     assert memory_of(None).features_bytes > 0
 
 
 PEAK = """
 import sys
+import lifelines.utils
 import numpy as np
 import torch
 from pathlib import Path
@@ -86,7 +87,7 @@ print(status("VmHWM") - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_memory_is_bounded_by_the_setting(make_trial, tmp_path):
-    """164 MB of features, whose gradients in one pass keep 300 MB more, in 60 MB and the work on one part at a time."""
+    """164 MB of features, and what their gradients keep, in 60 MB and what the work on one part at a time takes."""
     trial = make_trial(8)  # for its writer of features
     noise = np.random.default_rng(0).normal(0, 1, (2500, 1024)).astype(np.float16)
     for case in range(32):
@@ -102,5 +103,6 @@ def test_memory_is_bounded_by_the_setting(make_trial, tmp_path):
         shutil.rmtree(tmp_path / "large" / "cohorts")
         return float(done.stdout)
 
-    assert grown(8, 0) > 350
-    assert grown(0.06, 0) < 180
+    much, little = grown(8, 0), grown(0.06, 0)
+    assert much > 200, (much, little)
+    assert little < 140, (much, little)

@@ -14,6 +14,7 @@ from wsisurv.formats.models import ModelFile
 from wsisurv.models.aggregators import make_aggregator
 from wsisurv.models.attention import drop_units
 from wsisurv.models.filter import TileFilter, n_kept, top_share
+from wsisurv.models.scaled_linear import scaled, scaled_linear
 from wsisurv.survival.bags import Bags, PackedBags, bags_of, in_parts, offsets_of, pack, segment_sum
 from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slope
 
@@ -67,11 +68,11 @@ class Student(nn.Module):
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Features in standard deviations of the training tiles: (n_tiles, n_features) of any floating type."""
-        return (rows - self.mean).float().div_(self.sd).clamp_(-LIMIT, LIMIT)  # in place: one array, not four
+        return scaled(rows, self.mean, self.sd, LIMIT)
 
     def tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of tiles, before a soft filter: (n_tiles, n_features) → (n_tiles, hidden)."""
-        return torch.relu(self.embed(self.scaled(rows)))
+        return torch.relu(scaled_linear(rows, mean=self.mean, sd=self.sd, limit=LIMIT, linear=self.embed))
 
     def kept_rows(self, bags: PackedBags) -> Tensor | None:
         """Numbers of the rows that a hard filter leaves, int64, ascending; None without one: all."""
@@ -90,10 +91,8 @@ class Student(nn.Module):
 
     def states(self, bags: PackedBags) -> Tensor:
         """Hidden state of tiles as the aggregator sees them, (n_tiles, hidden)."""
-        if self.filter is None:
-            return self.tiles(bags.rows)
-        scaled = self.scaled(bags.rows)
-        return torch.relu(self.embed(scaled)) * self.filter.gain(scaled).detach()
+        state = self.tiles(bags.rows)
+        return state if self.filter is None else state * self.filter.gain(self.scaled(bags.rows)).detach()
 
     def pooled(self, bags: PackedBags) -> Tensor:
         """State of cases of whose tiles those to be kept are given: (n_bags, hidden)."""

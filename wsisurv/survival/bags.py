@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 PART_ROWS = 1 << 12
 """Rows of a part on a CPU, unless one bag alone has more: what stays in the cache is computed faster."""
 GPU_PART_ROWS = 1 << 16
 """The same on an accelerator, which wants more at once: 400 MB of 1,536 features in single precision."""
+_MOMENT_ROWS = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class HeldRows:
         return self.rows.shape[0], self.rows.shape[1]
 
     def take(self, rows: Tensor) -> Tensor:
-        """Rows of these numbers, int64 (n,) on the CPU, on the device of the table."""
+        """Rows of these numbers, int64 (n,) on the CPU, on the device of the table; a view where they are one run."""
+        if len(rows) and int(rows[-1] - rows[0]) + 1 == len(rows) and bool((rows.diff() == 1).all()):
+            return self.rows[int(rows[0]) : int(rows[-1]) + 1]
         return self.rows.index_select(0, rows.to(self.rows.device))
 
 
@@ -165,10 +169,10 @@ def bags_of(packed: PackedBags) -> Bags:
 def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
     """``function`` of all bags, computed part by part: values and gradients are those of one pass over all.
 
-    Where the whole would keep more than ``bags.keep_bytes`` for the gradient, a part keeps nothing: it is computed
-    first without a graph, and a second time, with the random numbers of the first, when its gradient is asked for. So a
-    loss over a whole cohort (Cox's risk set) has its exact gradient in the memory of one part. Both ways give equal
-    bits.
+    Once the parts so far keep more than ``bags.keep_bytes`` for the gradient, those that follow keep nothing: they are
+    computed first without a graph, and a second time, with the random numbers of the first, when their gradient is
+    asked for. So a loss over a whole cohort (Cox's risk set) has its exact gradient in bounded memory. Both ways give
+    equal bits.
 
     Args:
         function: of loaded bags, giving one entry (n_bags, …) a bag or (n_rows, …) a row; what it computes of one bag
@@ -181,21 +185,28 @@ def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
     Source: Chen et al. 2016, arXiv 1604.06174 (recomputation); Gao et al. 2021, arXiv 2101.06983 (cached gradients of
     a loss over all rows).
     """
-    parts = list(bags.parts())
-    if len(parts) == 1:
-        return function(bags.load())
-    if not torch.is_grad_enabled() or _kept_bytes(bags) <= bags.keep_bytes:
-        return torch.cat([function(part.load()) for part in parts])
+    kept = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor.detach()
 
     def computed(part: Bags) -> Tensor:
         return function(part.load())
 
-    return torch.cat([checkpoint(computed, part, use_reentrant=False) for part in parts])
+    outputs = []
+    for part in bags.parts():
+        if torch.is_grad_enabled() and kept > bags.keep_bytes:
+            outputs.append(checkpoint(computed, part, use_reentrant=False))
+        else:
+            with saved_tensors_hooks(count, _as_it_is):
+                outputs.append(computed(part))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def _kept_bytes(bags: Bags) -> int:
-    """About what a model keeps of all rows for its gradient: the scaled row twice, and its hidden states."""
-    return len(bags.index) * (8 * bags.n_features + 4096)
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def pack(bags: Sequence[NDArray[np.floating]]) -> PackedBags:
@@ -280,11 +291,13 @@ def row_moments(bags: Bags) -> Moments:
     total, square, count = (torch.zeros(size, dtype=torch.float64) for size in (bags.n_features, bags.n_features, ()))
     for part in bags.parts():
         packed = part.load()
-        rows = packed.rows.double()
-        weight = rows.new_ones(len(rows)) if packed.weight is None else packed.weight.double()
-        total += (weight @ rows).cpu()
-        square += (weight @ rows.square()).cpu()
-        count += weight.sum().cpu()
+        weights = torch.ones(len(packed.rows)) if packed.weight is None else packed.weight
+        weights = weights.double().to(packed.rows.device)
+        count += weights.sum().cpu()
+        for rows, weight in zip(*(torch.split(table, _MOMENT_ROWS) for table in (packed.rows, weights)), strict=True):
+            exact = rows.double()
+            total += (weight @ exact).cpu()
+            square += (weight @ exact.square()).cpu()
     mean = total / count
     sd = (square / count - mean.square()).clamp(min=0).sqrt()
     return Moments(mean.float(), torch.where(sd > 1e-6, sd, 1.0).float())

@@ -30,13 +30,13 @@ class Memory:
 
 
 def memory_of(gib: float | None) -> Memory:
-    """Share out ``gib`` GiB: half for features, a quarter for gradients, a quarter for the work itself.
+    """Share out ``gib`` GiB: half for features, an eighth for each pass of a step, the rest for the work itself.
 
     Args:
         gib: None takes half of what this machine, or the container, has.
     """
     total = _machine_bytes() // 2 if gib is None else int(gib * _GIB)
-    return Memory(features_bytes=total // 2, keep_bytes=total // 4)
+    return Memory(features_bytes=total // 2, keep_bytes=total // 8)
 
 
 def _machine_bytes() -> int:
