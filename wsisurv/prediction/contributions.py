@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wsisurv.formats.features import Features
 from wsisurv.formats.heatmaps import FeatureShift
 from wsisurv.models.student import Ensemble, TileScores
+from wsisurv.survival.bags import bags_of, pack
 
 TENTH = 0.1
 """Share of a case's tiles that count as its highest, and as its lowest."""
@@ -144,23 +145,21 @@ def feature_shifts(
     mean, rest = numbers[rows].mean(axis=0), numbers[others].mean(axis=0)
     sd = np.sqrt((numbers[rows].var(axis=0, ddof=1) + numbers[others].var(axis=0, ddof=1)) / 2)
     difference = np.divide(mean - rest, sd, out=np.zeros_like(sd), where=sd > 1e-9)
-    before = ensemble.log_hazard(values)
-    shifts = []
-    for column in np.argsort(-np.abs(difference), kind="stable")[:count].tolist():
-        if difference[column] == 0:
-            break
-        changed = numbers.astype(np.float32)
-        changed[rows, column] = rest[column]
-        meaning = meanings.get(names[column], Meaning("", ""))
-        shifts.append(
-            FeatureShift(
-                name=names[column],
-                unit=meaning.unit,
-                definition=meaning.definition,
-                mean=float(mean[column]),
-                others=float(rest[column]),
-                difference=float(difference[column]),
-                adds=before - ensemble.log_hazard(changed),
-            )
+    asked = [column for column in np.argsort(-np.abs(difference), kind="stable")[:count] if difference[column] != 0]
+    bags = [numbers.astype(np.float32)]
+    for column in asked:
+        bags.append(bags[0].copy())
+        bags[-1][rows, column] = rest[column]
+    before, *after = ensemble.predict(bags_of(pack(bags))).mean(axis=0).tolist()
+    return tuple(
+        FeatureShift(
+            name=names[column],
+            unit=meanings[names[column]].unit if names[column] in meanings else "",
+            definition=meanings[names[column]].definition if names[column] in meanings else "",
+            mean=float(mean[column]),
+            others=float(rest[column]),
+            difference=float(difference[column]),
+            adds=before - log_hazard,
         )
-    return tuple(shifts)
+        for column, log_hazard in zip(asked, after, strict=True)
+    )
