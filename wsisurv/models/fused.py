@@ -16,8 +16,8 @@ from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.models.student import LIMIT, Ensemble
 from wsisurv.survival.bags import pack
 
-_BLOCK_TILES = 8192
-"""Tiles at a time, of which all features are held as float32."""
+_BLOCK_TILES = 1024
+"""Tiles at a time, of which all features are held as float32: a few MB, which stay in the cache of a core."""
 
 
 @dataclass(frozen=True)

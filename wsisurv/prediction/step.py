@@ -1,9 +1,9 @@
 """Step 6, predict: a student and the features of cases → risks."""
 
-from collections import deque
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,6 @@ from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.workspace import Failure, Progress, Workspace, make_failure, no_progress
 
 HORIZONS = (1.0, 3.0, 5.0)
-_AHEAD = 2
-"""Cases that are read while another one is predicted."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def predict_cases(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Prediction:
-    """Predict the risk of each case from all tiles of all of its slides; three cases in memory at a time.
+    """Predict the risk of each case from all tiles of all of its slides; one case in memory at a time.
 
     A case without a tile has no risk and is of group ``unknown``: nothing was seen, so nothing is said.
 
@@ -157,7 +155,7 @@ def predict_cases(
     risks: list[Risk] = []
     failed: list[Failure] = []
     refused: EncoderMismatchError | FormatError | None = None
-    for number, case in enumerate(_read_ahead(student, opened.card, bags)):
+    for number, case in enumerate(_read_cases(student, opened.card, bags)):
         progress(number, len(bags), case.case_id)
         if isinstance(case, _Unread):
             failed.append(make_failure(case.case_id, case.path, case.error, opened.card.fingerprint))
@@ -186,26 +184,40 @@ class _Unread:
     error: Exception
 
 
-def _read_ahead(student: Path, card: StudentCard, bags: Mapping[str, Sequence[Path]]) -> Iterator[CaseRead | _Unread]:
-    """Cases by name, the next ones being read while one is used."""
+def _read_cases(student: Path, card: StudentCard, bags: Mapping[str, Sequence[Path]]) -> Iterator[CaseRead | _Unread]:
+    """Cases by name; while one is used, the system fetches the files of the next from the disk.
 
-    def read(case_id: str) -> CaseRead | _Unread:
-        slides: list[SlideRead] = []
-        for path in bags[case_id]:
-            try:
-                slides.append(read_slide(path, card, student))
-            except (MissingArtifactError, FormatError, EncoderMismatchError, OSError) as error:
-                return _Unread(case_id, path, error)
-        return CaseRead(case_id, tuple(slides))
+    A thread that read them would be slower: it and the many small steps of the model take turns in Python.
+    """
+    order = sorted(bags)
+    for case_id, following in zip_longest(order, order[1:]):
+        _fetch(bags[following] if following is not None else ())
+        yield _read_case(student, card, case_id, bags[case_id])
 
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as thread:
-        waiting: deque[Future[CaseRead | _Unread]] = deque()
-        for case_id in sorted(bags):
-            waiting.append(thread.submit(read, case_id))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+
+def _fetch(paths: Sequence[Path]) -> None:
+    """Ask the system to have files in memory soon, where it can be asked."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue  # it is said when the case's turn comes
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _read_case(student: Path, card: StudentCard, case_id: str, paths: Sequence[Path]) -> CaseRead | _Unread:
+    slides: list[SlideRead] = []
+    for path in paths:
+        try:
+            slides.append(read_slide(path, card, student))
+        except (MissingArtifactError, FormatError, EncoderMismatchError, OSError) as error:
+            return _Unread(case_id, path, error)
+    return CaseRead(case_id, tuple(slides))
 
 
 def _states(opened: OpenStudent, case: CaseRead) -> CaseStates | None:
