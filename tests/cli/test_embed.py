@@ -1,5 +1,6 @@
 """`wsisurv embed` as a person meets it: several devices, what it refuses, what it says."""
 
+import re
 import subprocess
 import sys
 
@@ -67,6 +68,14 @@ def test_ctrl_c_on_a_terminal_ends_all_processes(place):
     assert "interrupted" in said
     assert "Traceback" not in said
     assert list(place.root.rglob("*.partial")) == []
+
+
+def test_two_runs_share_the_slides_and_do_none_twice(place):
+    words = [sys.executable, "-m", "wsisurv", "embed", "-w", str(place.root)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum(int(re.search(r"embed: (\d+) done", out)[1]) for out, _ in said) == 3
 
 
 @pytest.mark.parametrize("words", ["many", "0", "-3"])

@@ -86,7 +86,9 @@ def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Sum
             for device in devices:
                 here, there = spawning.Pipe()
                 share = _share(task, device, len(devices))
-                process = spawning.Process(target=_work, args=(share, device, turn, lock, there), name=device)
+                process = spawning.Process(
+                    target=_work, args=(share, device, len(devices), turn, lock, there), name=device
+                )
                 process.start()
                 there.close()
                 children.append(_Child(device, process, here))
@@ -97,7 +99,7 @@ def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Sum
 
 
 def _share(task: Task, device: str, n_devices: int) -> Task:
-    """A process on a CPU gets its share of the threads; an accelerator's threads only read, and wait for the disk."""
+    """A process on a CPU gets its share of the threads; an accelerator's only read, and it wants all of them."""
     if device == "cpu" or task.settings.encoder == HISTOMICS:
         return replace(task, workers=max(1, task.workers // n_devices))
     return task
@@ -179,7 +181,7 @@ class _Stop(BaseException):
     """The parent is gone, or wants no more."""
 
 
-def _work(task: Task, device: str, turn: Any, lock: Lock, pipe: Connection) -> None:
+def _work(task: Task, device: str, n_devices: int, turn: Any, lock: Lock, pipe: Connection) -> None:
     """What a child does."""
     run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
 
@@ -189,6 +191,8 @@ def _work(task: Task, device: str, turn: Any, lock: Lock, pipe: Connection) -> N
         pipe.send(_Told(run.n_ended, what))
 
     try:
+        if device == "cpu" and task.settings.encoder != HISTOMICS:
+            _divide_processors(n_devices)
         ended = _embed(task, device, run, _turns(task.jobs, turn, lock), told)
         pipe.send(ended)
     except (_Stop, ConnectionError):
@@ -199,10 +203,6 @@ def _work(task: Task, device: str, turn: Any, lock: Lock, pipe: Connection) -> N
 
 def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any) -> _Ended:
     try:
-        if device == "cpu" and task.settings.encoder != HISTOMICS:
-            import torch
-
-            torch.set_num_threads(task.workers)
         with run:
             notes = one_device.do(task, run, turns, device, told)
     except WsisurvError as error:
@@ -210,6 +210,12 @@ def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any
     except Exception:  # noqa: BLE001  # a bug: told to the parent with its traceback
         return _Ended(run.summary(), bug=traceback.format_exc())
     return _Ended(run.summary(), notes)
+
+
+def _divide_processors(n_devices: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // n_devices))
 
 
 def _turns(jobs: Sequence[Job], turn: Any, lock: Lock) -> Iterator[Job]:

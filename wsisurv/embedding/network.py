@@ -94,17 +94,14 @@ def choose_device(wanted: str) -> torch.device:
         SettingsError: torch knows no such device, or there is none here.
     """
     if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        wanted = next((name for name, there in here.items() if there), "cpu")
     try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
+        return torch.empty(0, device=torch.device(wanted)).device  # with its number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise SettingsError(
             f"--device {wanted}: {str(error).splitlines()[0]}. Use auto, cpu, cuda, cuda:1 or mps, several with commas."
         ) from error
-    return device
 
 
 class ModelEncoder:
@@ -158,9 +155,12 @@ class ModelEncoder:
 
     def buffer(self, n_tiles: int, side: int) -> NDArray[np.uint8]:
         """Room for a batch's pixels, from which a copy to the device need not be waited for."""
-        pinned = self._device.type == "cuda"
-        room: NDArray[np.uint8] = torch.empty((n_tiles, side, side, 3), dtype=torch.uint8, pin_memory=pinned).numpy()
-        return room
+        shape = (n_tiles, side, side, 3)
+        if self._copies is None:
+            return np.empty(shape, np.uint8)
+        with torch.cuda.device(self._device):
+            pinned: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return pinned
 
     def find_batch_size(self, side: int) -> int:
         """Tiles at once: what fills the device's free memory in part, by the peak use of two small batches."""
@@ -199,7 +199,8 @@ class ModelEncoder:
         with torch.inference_mode(), self._explained(n_tiles):
             if self._whole is not None:
                 self._whole = max(self._whole, n_tiles)
-                tiles = np.concatenate([tiles, np.zeros((self._whole - n_tiles, *tiles.shape[1:]), np.uint8)])
+                if n_tiles < self._whole:
+                    tiles = np.concatenate([tiles, np.zeros((self._whole - n_tiles, *tiles.shape[1:]), np.uint8)])
             if self._copies is None:
                 features: NDArray[np.float32] = self._forward(torch.from_numpy(tiles).to(self._device)).cpu().numpy()
                 return lambda: features[:n_tiles]

@@ -21,7 +21,7 @@ from wsisurv.settings import EmbedSettings
 from wsisurv.workspace import Job, JobRun, Workspace
 
 STEP = "embed"
-_LIBRARIES = ("wsisurv", "numpy", "scipy", "openslide-python", "openslide-bin", "imagecodecs")
+_LIBRARIES = ("wsisurv", "numpy", "scipy", "openslide-python", "openslide-bin", "imagecodecs", "simplejpeg")
 _NETWORK_LIBRARIES = ("torch", "timm")
 
 
