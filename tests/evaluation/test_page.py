@@ -289,6 +289,28 @@ def test_one_folds_outcomes_have_no_part_in_its_own_probabilities(workspace):
     assert after.survival["student"][others] != pytest.approx(before.survival["student"][others])
 
 
+def test_figures_of_another_cohort_are_told(workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    for made_from, warned in ((gather(workspace, NAME).cohort.fingerprint, 0), ("other", 1)):
+        path.write_text(json.dumps({**record, "cohort": {**record["cohort"], "fingerprint": made_from}}))
+        seen = gather(workspace, NAME)
+        assert len(seen.warnings) == warned
+    write_report(workspace, NAME)
+    assert "wsisurv crossval --redo" in Tags(read(workspace)).text
+
+
+def test_warnings_of_the_risk_table_stand_beside_the_cases(workspace):
+    rows = [
+        Risk("C001", ("S",), 1, 0.1, 50, "low", warning="very few <tiles>"),
+        Risk("C002", ("S",), 9, 0.1, 50, "low"),
+    ]
+    write_risks(workspace.cohort(NAME) / "risk.csv", rows)
+    write_report(workspace, NAME)
+    assert "very few <tiles>" in Tags(read(workspace)).text
+
+
 def test_of_a_fit_trained_anew_the_latest_counts(workspace):
     add_rest(workspace)
     fits = read_training(workspace.cohort(NAME) / "history.jsonl")

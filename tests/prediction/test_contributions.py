@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from wsisurv.formats.features import Features
+from wsisurv.models.filter import TileFilter
 from wsisurv.models.student import Ensemble, Student, ensemble_of
 from wsisurv.prediction.contributions import (
     Meaning,
@@ -47,6 +48,28 @@ def test_contributions_of_all_slides_add_up_to_the_log_hazard_of_the_members_tha
         assert (tiles.coords == np.concatenate([one.coords for one in slides])).all()
         assert tiles.exact
         assert tiles.kept is None
+
+
+def test_a_model_that_looks_at_tiles_together_says_that_its_parts_are_stand_ins():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        student = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES), "transmil")
+    together = ensemble_of([(student, 0.1)])
+    one = slide("A", 9)
+    tiles = score_tiles(together, [one])
+    assert not tiles.exact
+    assert tiles.log_hazard == pytest.approx(together.log_hazard(one.values), abs=1e-5)
+
+
+def test_tiles_that_a_hard_filter_left_out_contribute_nothing():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        student = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES))
+        student.filter = TileFilter(N_FEATURES, hard=True, keep_share=0.5)
+    tiles = score_tiles(ensemble_of([(student, 0.1)]), [slide("A", 10)])
+    assert tiles.kept is not None
+    assert sorted(tiles.kept) == [0] * 5 + [1] * 5
+    assert (tiles.contribution[tiles.kept == 0] == 0).all()
 
 
 def test_a_case_without_a_tile_has_no_log_hazard(ensemble):

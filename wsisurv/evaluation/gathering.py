@@ -78,6 +78,7 @@ class Gathered:
         settings: of each step, by its name.
         versions: of software, now.
         commands: that were run in the workspace.
+        warnings: what does not fit together, one line each.
         missing: part of the page → why it is not there.
     """
 
@@ -92,6 +93,7 @@ class Gathered:
     settings: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
     commands: Sequence[Command]
+    warnings: Sequence[str]
     missing: Mapping[str, str]
 
 
@@ -144,8 +146,18 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         settings=_settings(workspace, folder, student or {}, metrics, attempt),
         versions=versions(),
         commands=attempt("commands", lambda: read_commands(workspace.root)) or [],
+        warnings=_warnings(cohort, metrics),
         missing=missing,
     )
+
+
+def _warnings(cohort: Cohort, metrics: Metrics | None) -> list[str]:
+    if metrics is not None and metrics.cohort.get("fingerprint") not in {None, cohort.fingerprint}:
+        return [
+            "the figures of the cross-validation are of other cases, or of other follow-up, than the cohort has now: "
+            f"run `wsisurv crossval --redo --cohort {cohort.name}`"
+        ]
+    return []
 
 
 def read_metrics(path: Path) -> Metrics:

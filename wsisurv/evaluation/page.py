@@ -28,7 +28,7 @@ def top(seen: Gathered) -> str:
     counts = f"{audit.cases} cases, {audit.events} events, {audit.slides} slides, {audit.cases_with_report} reports."
     if audit.median_time is not None:
         counts += f" Median follow-up {audit.median_time:g} {unit}."
-    parts = [paragraph(counts)]
+    parts = [paragraph(counts), *(paragraph(f"Warning: {line}.", "missing") for line in seen.warnings)]
     if seen.metrics is not None:
         lines = "".join(paragraph(line) for line in seen.metrics.verdict)
         parts.append(f'<div class="verdict">{lines}</div>')

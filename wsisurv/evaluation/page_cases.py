@@ -16,6 +16,7 @@ def cases_section(seen: Gathered, pictures: Mapping[str, Sequence[bytes]]) -> st
     row_of = {str(case.case_id): row for row, case in enumerate(predicted.cases)} if predicted else {}
     covariates = seen.cohort.settings.covariates
     unit = seen.cohort.settings.time_unit
+    warned = any(row.warning for row in seen.risks.values())
     rows = []
     for case in seen.cohort.cases:
         case_id, row = str(case.case_id), row_of.get(str(case.case_id))
@@ -35,6 +36,7 @@ def cases_section(seen: Gathered, pictures: Mapping[str, Sequence[bytes]]) -> st
                 *(text(case.covariates.get(name) or "–") for name in covariates),
                 *((text(case.site or "–"),) if seen.cohort.settings.site else ()),
                 _opens(case_id, drawn, case_id in pictures),
+                *((text(told.warning if told else ""),) if warned else ()),
             )
         )
     site = ("site",) if seen.cohort.settings.site else ()
@@ -44,7 +46,8 @@ def cases_section(seen: Gathered, pictures: Mapping[str, Sequence[bytes]]) -> st
         '<p><input id="search" type="search" placeholder="Search in the cases" aria-label="Search"> '
         '<span id="shown" role="status"></span></p>'
     )
-    body = table((*head, *covariates, *site, "heatmap"), rows, id="case-table")
+    warning = ("warning",) if warned else ()
+    body = table((*head, *covariates, *site, "heatmap", *warning), rows, id="case-table")
     return (paragraph(said, "note") if said else "") + search + body
 
 
