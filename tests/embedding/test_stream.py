@@ -141,17 +141,17 @@ def test_every_reader_is_closed_whatever_happens(
     for slide_id in IDS:
         add_slide(slide_id, 6)
     opened: set[int] = set()
-    begin, close = TileReader._begin, TileReader.close
+    begin, close = TileReader.__init__, TileReader.close
 
-    def opening(self: TileReader, *arguments: Any) -> None:
-        begin(self, *arguments)
+    def opening(self: TileReader, *arguments: Any, **options: Any) -> None:
+        begin(self, *arguments, **options)
         opened.add(id(self))
 
     def closing(self: TileReader) -> None:
         opened.remove(id(self))
         close(self)
 
-    monkeypatch.setattr(TileReader, "_begin", opening)
+    monkeypatch.setattr(TileReader, "__init__", opening)
     monkeypatch.setattr(TileReader, "close", closing)
     encoder = use_encoder(lambda tiles, _: 1 / 0 if len(encoder.batches) == 3 else np.zeros((len(tiles), 2)))
     with pytest.raises(ZeroDivisionError):
