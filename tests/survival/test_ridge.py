@@ -9,7 +9,8 @@ from lifelines import CoxPHFitter
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.metrics import concordance
-from wsisurv.survival.ridge import RIDGES, choose_ridge, ridge_path
+from wsisurv.survival.ridge import RIDGES, choose_ridge, cross_fit_ridge, ridge_path
+from wsisurv.survival.splits import make_folds
 
 
 def drawn(n: int, p: int, seed: int, *, effect: float = 1.0) -> dict[str, Any]:
@@ -60,15 +61,25 @@ def test_noise_gets_the_largest_ridge_and_a_signal_a_small_one() -> None:
 def test_out_of_fold_risks_are_honest() -> None:
     """In pure noise the cases' own fit looks good and the out-of-fold risks do not; with a signal both do."""
     noise = drawn(120, 40, 4, effect=0.0)
-    fit = choose_ridge(**noise, ridges=(0.01,))
     follow_up = {name: noise[name] for name in ("time", "event")}
+    fit = choose_ridge(**noise, ridges=(0.01,))
     assert concordance(log_hazard=fit.log_hazard(noise["variables"]), **follow_up) > 0.75
-    assert concordance(log_hazard=fit.out_of_fold, **follow_up) < 0.65
+    assert concordance(log_hazard=cross_fit_ridge(**noise), **follow_up) < 0.6
     told = drawn(200, 10, 5)
     fit, new = choose_ridge(**told), drawn(200, 10, 6)
-    assert concordance(log_hazard=fit.out_of_fold, time=told["time"], event=told["event"]) > 0.7
+    assert concordance(log_hazard=cross_fit_ridge(**told), time=told["time"], event=told["event"]) > 0.7
     assert concordance(log_hazard=fit.log_hazard(new["variables"]), time=new["time"], event=new["event"]) > 0.7
     assert abs(fit.log_hazard(told["variables"]).mean()) < 1e-9
+
+
+def test_a_cases_own_outcome_has_no_part_in_its_out_of_fold_risk() -> None:
+    data = drawn(80, 4, 9)
+    fold = make_folds(event=data["event"], n_folds=4, seed=0)
+    time = data["time"].copy()
+    time[fold == 1] = time[fold == 1][::-1]
+    before, after = (cross_fit_ridge(**{**data, "time": t}, folds=4, repeats=1) for t in (data["time"], time))
+    np.testing.assert_array_equal(before[fold == 1], after[fold == 1])
+    assert not np.array_equal(before, after)
 
 
 def test_huge_values_and_constant_columns_are_no_trouble() -> None:
@@ -77,15 +88,18 @@ def test_huge_values_and_constant_columns_are_no_trouble() -> None:
     fit = choose_ridge(**data)
     assert np.isfinite(fit.coefficients).all()
     assert not fit.coefficients[1:].any()
-    assert np.isfinite(fit.out_of_fold).all()
+    assert np.isfinite(cross_fit_ridge(**data)).all()
 
 
 def test_data_that_can_not_be_fitted() -> None:
     data = drawn(20, 2, 8)
     with pytest.raises(MetricError, match="no comparable pair"):
         choose_ridge(**{**data, "event": np.zeros(20, bool)})
+    with pytest.raises(MetricError, match="no comparable pair"):
+        cross_fit_ridge(**{**data, "event": np.zeros(20, bool)})
     with pytest.raises(MetricError, match="positive numbers"):
         ridge_path(**data, ridges=(0.0,))
     one = np.zeros(20, bool)
     one[np.argmin(data["time"])] = True
     assert choose_ridge(**{**data, "event": one}).ridge == RIDGES[0]  # one event: nothing to choose by
+    assert not cross_fit_ridge(**{**data, "event": one}).any()

@@ -24,7 +24,7 @@ from wsisurv.formats.splits import Fold
 from wsisurv.formats.statements import Statement, read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.findings import finding_values, text_values
-from wsisurv.models.report_ridge import fit_report_ridge
+from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
 from wsisurv.models.text import fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings import canonical_json
 from wsisurv.survival.covariates import fit_covariates
@@ -172,19 +172,15 @@ def _ridge_risk(
         words = np.stack([vectors[case_id] for case_id in seen_ids])
         new_words = np.stack([vectors[case_id] for case_id in new_ids]) if new else empty
     numbers = [np.stack([findings[case_id] for case_id in ids]) for ids in (seen_ids, new_ids) if ids]
+    time, event = np.array([case.time for case in cases]), np.array([case.event for case in cases])
+    site = [case.site for case in cases]
     try:
-        model = fit_report_ridge(
-            words=words,
-            findings=numbers[0],
-            time=[case.time for case in cases],
-            event=[case.event for case in cases],
-            site=[case.site for case in cases],
-            seed=seed,
-        )
+        model = fit_report_ridge(words=words, findings=numbers[0], time=time, event=event, site=site, seed=seed)
+        seen = cross_fit_reports(words=words, findings=numbers[0], time=time, event=event, site=site, seed=seed)
     except MetricError:
         return None
     told = _Told(np.full(len(train), np.nan), np.full(len(test), np.nan))
-    told.seen[rows] = model.fit.out_of_fold
+    told.seen[rows] = seen
     if new:
         told.new[new] = model.log_hazard(new_words, numbers[1])
     return told
