@@ -34,7 +34,7 @@ def scaled_linear(rows: Tensor, *, mean: Tensor, sd: Tensor, limit: float, linea
 
 def scaled(rows: Tensor, mean: Tensor, sd: Tensor, limit: float) -> Tensor:
     """clamp((rows − mean) / sd, ±limit), one new array in the precision of ``mean``."""
-    return (rows - mean).to(mean.dtype).div_(sd).clamp_(-limit, limit)
+    return rows.to(mean.dtype, copy=True).sub_(mean).mul_(sd.reciprocal()).clamp_(-limit, limit)
 
 
 class _ScaledLinear(torch.autograd.Function):
