@@ -19,7 +19,8 @@ from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.models.student import Student, ensemble_of
 from wsisurv.prediction.card import StudentCard
 from wsisurv.prediction.contributions import Meaning
-from wsisurv.prediction.heatmap import CaseFiles, Explainer, heatmaps
+from wsisurv.prediction.explainer import Explainer
+from wsisurv.prediction.heatmap import CaseFiles, heatmaps
 from wsisurv.settings import EmbedSettings, TileSettings
 from wsisurv.units import SlideId
 from wsisurv.workspace import Workspace, read_failures

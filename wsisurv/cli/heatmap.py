@@ -40,7 +40,8 @@ def heatmap(
     for slides that were given to predict) a picture and a GeoJSON for QuPath a slide, the highest and lowest tiles as
     tiles.jpg, and heatmap.json. A case that the student was trained on is explained by members that did not see it.
     """
-    from wsisurv.prediction.heatmap import heatmaps, open_explainer
+    from wsisurv.prediction.explainer import open_explainer
+    from wsisurv.prediction.heatmap import heatmaps
     from wsisurv.slides.find import find_slides
 
     place = Workspace(workspace)

@@ -41,7 +41,7 @@ class Recorded(TyperCommand):
             raise
         finally:
             workspace = ctx.params.get("workspace")
-            looks_only = any(ctx.params.get(name) for name in ("dry_run", "plan"))
+            looks_only = any(ctx.params.get(name) for name in ("dry_run", "plan_file"))
             if workspace is not None and not looks_only:
                 words, seconds = ("wsisurv", *sys.argv[1:]), round(time.monotonic() - clock, 1)
                 _note(Path(workspace), Command(when, words, str(Path.cwd()), exit_code, seconds, __version__))

@@ -1,7 +1,7 @@
 """What raised and what lowered the risk of a case: maps, GeoJSON, a sheet of the extreme tiles, and a record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,11 @@ from wsisurv.formats import geojson
 from wsisurv.formats.atomic import replacing, write_text
 from wsisurv.formats.features import FORMAT as FEATURES
 from wsisurv.formats.features import Features
-from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
-from wsisurv.formats.models import read_model
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.models.student import Ensemble, load_student
-from wsisurv.prediction.card import StudentCard, read_card, unseen_members
+from wsisurv.models.student import Ensemble
+from wsisurv.prediction.card import unseen_members
 from wsisurv.prediction.checks import read_features_for
 from wsisurv.prediction.contributions import (
     CaseTiles,
@@ -29,8 +27,8 @@ from wsisurv.prediction.contributions import (
     score_tiles,
     spread_out,
 )
+from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
-from wsisurv.prediction.step import training_folds
 from wsisurv.settings import fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.workspace import Progress, Summary, Workspace, forget_failures, make_failure, no_progress, record_failure
@@ -58,50 +56,6 @@ class CaseFiles:
     case_id: str
     slide_ids: tuple[str, ...]
     workspace: Workspace
-
-
-@dataclass(frozen=True)
-class Explainer:
-    """A student, opened to be asked about its tiles.
-
-    Attributes:
-        path: the student's file.
-        card: what it must be told.
-        ensemble: its members.
-        feature_names: of the columns; empty where they have none.
-        fold_of: fold of each case that it was trained on.
-        relevance: the teacher's, of each of these cases.
-        guidance: fingerprint of where the relevance is from, or empty.
-    """
-
-    path: Path
-    card: StudentCard
-    ensemble: Ensemble
-    feature_names: tuple[str, ...]
-    fold_of: Mapping[str, int] = field(default_factory=dict)
-    relevance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    guidance: str = ""
-
-
-def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
-    """Open a student, and the teacher's word on the cases that it was trained on.
-
-    Args:
-        student: its file.
-        guidance: of the cohort whose cases are asked about; without, every member speaks of every case.
-
-    Raises:
-        MissingArtifactError, FormatError, StaleError: as ``training_folds``.
-    """
-    card = read_card(student)
-    model, _ = read_model(student, "student")
-    names = tuple(map(str, model.card.get("feature_names", ())))
-    explainer = Explainer(student, card, load_student(model), names)
-    folds = training_folds(student, guidance) if guidance is not None and guidance.exists() else {}
-    if guidance is None or not folds:
-        return explainer
-    told, made = read_guidance(guidance)
-    return Explainer(student, card, explainer.ensemble, names, folds, told.relevance, made.fingerprint)
 
 
 def heatmaps(
@@ -303,8 +257,9 @@ class _Drawing:
                     )  # fmt: skip
                     view_mpp = mpp * max(1.0, max(width, height) / MAX_PX)
                     pixels = slide.view(view_mpp)
+                    of = f"   slide {number + 1}" if len(self._case.slide_ids) > 1 else ""
                     for tile in chosen:
-                        cuts[tile] = self._cut(slide, tiles, tile, place.side)
+                        cuts[tile] = self._cut(slide, tiles, tile, place.side, of)
             except SlideError as error:
                 problem = str(error)
         if pixels is None:
@@ -333,11 +288,11 @@ class _Drawing:
         return SlideMap(slide_id, len(rows), total, png, outlines, problem)
 
     @staticmethod
-    def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float) -> Cut:
+    def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, of: str) -> Cut:
         """A tile's own pixels, at the scanner's resolution where that is not too much for a sheet."""
         out_px = max(1, min(round(side), _SHARPEST_PX))
         x, y = tiles.coords[tile].tolist()
-        label = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}"
+        label = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}{of}"
         pixels = slide.region(x, y, side, out_px)
         return Cut(pixels, slide.mpp * side / out_px, label, float(tiles.contribution[tile]))
 

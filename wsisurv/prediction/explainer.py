@@ -1,0 +1,58 @@
+"""A student, opened to be asked what each tile did."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import read_model
+from wsisurv.models.student import Ensemble, load_student
+from wsisurv.prediction.card import StudentCard, read_card
+from wsisurv.prediction.step import training_folds
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A student, opened to be asked about its tiles.
+
+    Attributes:
+        path: the student's file.
+        card: what it must be told.
+        ensemble: its members.
+        feature_names: of the columns; empty where they have none.
+        fold_of: fold of each case that it was trained on.
+        relevance: the teacher's, of each of these cases.
+        guidance: fingerprint of where the relevance is from, or empty.
+    """
+
+    path: Path
+    card: StudentCard
+    ensemble: Ensemble
+    feature_names: tuple[str, ...]
+    fold_of: Mapping[str, int] = field(default_factory=dict)
+    relevance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    guidance: str = ""
+
+
+def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
+    """Open a student, and the teacher's word on the cases that it was trained on.
+
+    Args:
+        student: its file.
+        guidance: of the cohort whose cases are asked about; without, every member speaks of every case.
+
+    Raises:
+        MissingArtifactError, FormatError, StaleError: as ``training_folds``.
+    """
+    card = read_card(student)
+    model, _ = read_model(student, "student")
+    names = tuple(map(str, model.card.get("feature_names", ())))
+    explainer = Explainer(student, card, load_student(model), names)
+    folds = training_folds(student, guidance) if guidance is not None and guidance.exists() else {}
+    if guidance is None or not folds:
+        return explainer
+    told, made = read_guidance(guidance)
+    return Explainer(student, card, explainer.ensemble, names, folds, told.relevance, made.fingerprint)
