@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -177,10 +178,10 @@ def _make_plan(slide: Slide, tiles: Tiles, decoder: str) -> Plan:
         return Plan("openslide", "asked for", level)
     if not len(tiles.coords):
         return Plan("openslide", "there are no tiles", level)
-    try:
-        from wsisurv.slides.jpeg import doubt, find_jpeg_level
-    except ModuleNotFoundError as error:
-        return Plan("openslide", f"{error.name} is not installed", level)
+    if find_spec("simplejpeg") is None:  # asked before: an import that fails may be half done in another thread
+        return Plan("openslide", "simplejpeg is not installed", level)
+    from wsisurv.slides.jpeg import doubt, find_jpeg_level
+
     found = find_jpeg_level(slide, level)
     if isinstance(found, str):
         return Plan("openslide", found, level)
