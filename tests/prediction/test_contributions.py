@@ -70,6 +70,9 @@ def test_tiles_that_a_hard_filter_left_out_contribute_nothing():
     assert tiles.kept is not None
     assert sorted(tiles.kept) == [0] * 5 + [1] * 5
     assert (tiles.contribution[tiles.kept == 0] == 0).all()
+    plain = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES))
+    tiles = score_tiles(ensemble_of([(student, 0.1), (plain, 0.0)]), [slide("A", 10)])
+    assert sorted(tiles.kept) == [0.5] * 5 + [1] * 5  # a member without a filter keeps all
 
 
 def test_a_case_without_a_tile_has_no_log_hazard(ensemble):

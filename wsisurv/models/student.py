@@ -224,7 +224,9 @@ class Ensemble:
                 parts = member.parts(left)
                 attention[rows] += parts.share.cpu().numpy() / len(self.members)
                 contribution[rows] += (parts.share * (parts.log_hazard - centre)).cpu().numpy() / len(self.members)
-                if member.filter is not None:
+                if member.filter is None:  # a member that was not guided keeps all
+                    kept += 1 / len(self.members)
+                else:
                     gain = member.filter.gain(member.scaled(left.rows)).squeeze(1)
                     kept[rows] += gain.double().cpu().numpy() / len(self.members)
         filtered = any(member.filter is not None for member in self.members)
