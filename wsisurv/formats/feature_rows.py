@@ -25,6 +25,7 @@ class FeatureFile:
         encoder: name of the encoder.
         names: a name for each column, empty where the encoder has none.
         tile_settings: the tile settings that made the tiles (JSON object).
+        weights: where the encoder's weights came from, with the revision; empty where the file doesn't say.
         n_tiles: rows.
         n_features: columns.
         dtype: of a value, float16 or float32.
@@ -38,6 +39,7 @@ class FeatureFile:
     encoder: str
     names: tuple[str, ...]
     tile_settings: dict[str, object]
+    weights: str
     n_tiles: int
     n_features: int
     dtype: np.dtype[np.floating[Any]]
@@ -62,6 +64,7 @@ def describe_features(path: Path) -> FeatureFile:
             encoder=str(file.attrs["encoder"]),
             names=tuple(str(name) for name in file.attrs["names"]),
             tile_settings=json.loads(file.attrs["tile_settings"]),
+            weights=str(file.attrs.get("weights", "")),
             n_tiles=values.shape[0],
             n_features=values.shape[1],
             dtype=values.dtype,

@@ -73,6 +73,7 @@ def student_model(
         "n_features": students.ensemble.n_features,
         "feature_names": list(cases.names),
         "embed_settings": dict(cases.embed_settings),
+        "encoder_weights": cases.encoder_weights,
         "tile_settings": dict(cases.tile_settings),
         "cut_offs": students.cut_offs,
         "risk_mean": float(students.out_of_fold.mean()),

@@ -40,6 +40,7 @@ class TrainingCases:
         n_slides: slides in all.
         names: name of each feature, empty where the encoder has none.
         embed_settings: what made the features (JSON object).
+        encoder_weights: where the encoder's weights came from, with the revision; empty where the files don't say.
         tile_settings: what made the tiles (JSON object).
         inputs: fingerprints of cohort, features and statements, for the headers of what is made from them.
         warnings: what a person should know.
@@ -57,6 +58,7 @@ class TrainingCases:
     n_slides: int
     names: tuple[str, ...]
     embed_settings: Mapping[str, Any]
+    encoder_weights: str
     tile_settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -125,6 +127,7 @@ def read_training_cases(
         n_slides=len(slides),
         names=first.names,
         embed_settings=first.header.settings,
+        encoder_weights=first.weights,
         tile_settings={name: v for name, v in first.tile_settings.items() if name not in _PER_SLIDE},
         inputs={
             "cohort": cohort.fingerprint,
