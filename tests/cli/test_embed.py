@@ -33,6 +33,16 @@ if __name__ == "__main__":
     main()
 """
 
+LIMITED = """
+import resource, sys
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    from wsisurv.cli.app import main
+    sys.argv = ["wsisurv", *{words!r}]
+    main()
+"""
+
 
 @pytest.fixture
 def place(tmp_path, make_slide, run) -> Workspace:
@@ -68,6 +78,18 @@ def test_ctrl_c_on_a_terminal_ends_all_processes(place):
     assert "interrupted" in said
     assert "Traceback" not in said
     assert list(place.root.rglob("*.partial")) == []
+
+
+def test_what_stops_one_device_stops_the_run(run, place):
+    """A full disk: the processes may write no file of more than a few kilobytes."""
+    words = ["embed", "-w", str(place.root), "--device", "cpu,cpu"]
+    program = LIMITED.format(words=words)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "no room to write" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(place.root.rglob("*.partial")) == []
+    assert "3 done" in run(*words).out
 
 
 def test_two_runs_share_the_slides_and_do_none_twice(place):

@@ -9,8 +9,7 @@ from multiprocessing.process import BaseProcess
 import numpy as np
 import pytest
 
-from wsisurv.embedding.step import embed, resolve_settings
-from wsisurv.errors import SettingsError
+from wsisurv.embedding.step import embed
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles
 from wsisurv.settings import EmbedSettings
@@ -93,11 +92,3 @@ def test_processes_that_are_killed_leave_failures_that_the_same_command_mends(
     assert sorted([*again.done, *again.kept]) == IDS
     assert read_failures(workspace, "embed") == []
     assert list((workspace.root / "features").rglob(".*")) == []
-
-
-@pytest.mark.slow
-def test_what_one_device_can_never_do_stops_the_run(workspace: Workspace, add_slide: AddSlide) -> None:
-    add_slide("a")
-    with pytest.raises(SettingsError, match="--device cuda:99"):
-        embed(workspace, resolve_settings("timm:test_vit", random_weights=True), device="cpu,cuda:99")
-    assert children() == []

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Lock
 from typing import Any
 
 from wsisurv.embedding import task as one_device
@@ -28,6 +28,11 @@ from wsisurv.workspace import (
 
 _PATIENCE_S = 60.0
 """A child that was told to stop and has not after this long is ended; it stops after a batch, or a slide's writing."""
+
+
+@dataclass(frozen=True)
+class _Wants:
+    """A child asks for its next slide; the answer is its place in the list, or None where none is left."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class _Child:
     device: str
     process: SpawnProcess
     pipe: Connection
+    taken: list[int] = field(default_factory=list)
     n_ended: int = 0
     ended: _Ended | None = None
 
@@ -79,20 +85,17 @@ def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Sum
         SettingsError, WeightsError, DeviceError, StorageError: as ``task.do``; all processes have ended then.
     """
     spawning = multiprocessing.get_context("spawn")  # a forked process can't use CUDA
-    turn, lock = spawning.RawValue("q", 0), spawning.Lock()
     children: list[_Child] = []
     try:
         with _interrupts_held():
             for device in devices:
                 here, there = spawning.Pipe()
                 share = _share(task, device, len(devices))
-                process = spawning.Process(
-                    target=_work, args=(share, device, len(devices), turn, lock, there), name=device
-                )
+                process = spawning.Process(target=_work, args=(share, device, len(devices), there), name=device)
                 process.start()
                 there.close()
                 children.append(_Child(device, process, here))
-        _watch(children, len(task.jobs), progress)
+        _serve(children, len(task.jobs), progress)
     finally:
         _stop(children)
     return _put_together(task, children)
@@ -108,6 +111,7 @@ def _share(task: Task, device: str, n_devices: int) -> Task:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back while processes start. They inherit that, and never hear it: the parent tells them to stop."""
+    resource_tracker.ensure_running()  # which would let Ctrl-C through again if it were started in between
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -115,14 +119,19 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _watch(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
-    """Pass progress on until all have ended, or one has met what stops the run."""
+def _serve(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
+    """Give slides out and pass progress on, until all have ended or one has met what stops the run."""
     progress(0, n_jobs, "")
+    turns = iter(range(n_jobs))
     while running := {child.pipe: child for child in children if child.ended is None}:
         for pipe in wait(list(running)):
             child = running[pipe]  # type: ignore[index]
             try:
                 message = child.pipe.recv()
+                if isinstance(message, _Wants):
+                    number = next(turns, None)
+                    child.taken += [] if number is None else [number]
+                    child.pipe.send(number)
             except (EOFError, ConnectionError):  # died without a word
                 child.process.join()
                 child.ended = _Ended(Summary(STEP))
@@ -133,7 +142,7 @@ def _watch(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
                     raise message.error
                 if message.bug:
                     raise RuntimeError(f"the process on {child.device} failed:\n{message.bug}")
-            else:
+            elif isinstance(message, _Told):
                 child.n_ended = message.n_ended
                 progress(sum(one.n_ended for one in children), n_jobs, message.what)
     progress(n_jobs, n_jobs, "")
@@ -153,6 +162,7 @@ def _stop(children: Sequence[_Child]) -> None:
 
 def _put_together(task: Task, children: Sequence[_Child]) -> Summary:
     summary, seen = Summary(STEP), Summary(STEP)
+    held = {task.jobs[number].id: child.device for child in children for number in child.taken}
     for child in children:
         if child.ended is not None:
             seen.add(child.ended.summary)
@@ -169,7 +179,8 @@ def _put_together(task: Task, children: Sequence[_Child]) -> Summary:
         elif check(job.output, job.header).state is State.DONE:
             summary.done.append(job.id)
         else:
-            error = DeviceError("the process that had this slide died; was it killed for memory? Run this again.")
+            which = f"the process on {held[job.id]} that had this slide" if job.id in held else "every process"
+            error = DeviceError(f"{which} died; was it killed for memory? Run the same command again.")
             failure = make_failure(job.id, job.source, error, job.header.fingerprint)
             record_failure(task.workspace, STEP, failure)
             summary.failed.append(failure)
@@ -181,22 +192,22 @@ class _Stop(BaseException):
     """The parent is gone, or wants no more."""
 
 
-def _work(task: Task, device: str, n_devices: int, turn: Any, lock: Lock, pipe: Connection) -> None:
+def _work(task: Task, device: str, n_devices: int, pipe: Connection) -> None:
     """What a child does."""
     run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
 
     def told(what: str) -> None:
-        if pipe.poll():  # nothing is ever sent: it was closed
+        if pipe.poll():  # nothing is sent unasked: it was closed
             raise _Stop
         pipe.send(_Told(run.n_ended, what))
 
     try:
         if device == "cpu" and task.settings.encoder != HISTOMICS:
             _divide_processors(n_devices)
-        ended = _embed(task, device, run, _turns(task.jobs, turn, lock), told)
+        ended = _embed(task, device, run, _turns(task.jobs, pipe), told)
         pipe.send(ended)
-    except (_Stop, ConnectionError):
-        pass  # nobody waits for a word
+    except (_Stop, ConnectionError):  # nobody waits for a word
+        pass
     finally:
         pipe.close()
 
@@ -218,12 +229,14 @@ def _divide_processors(n_devices: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // n_devices))
 
 
-def _turns(jobs: Sequence[Job], turn: Any, lock: Lock) -> Iterator[Job]:
-    """The slides that fall to this process: the next that no other has taken, one after another."""
+def _turns(jobs: Sequence[Job], pipe: Connection) -> Iterator[Job]:
+    """The slides that fall to this process, asked for one by one."""
     while True:
-        with lock:
-            number = turn.value
-            turn.value = number + 1
-        if number >= len(jobs):
+        pipe.send(_Wants())
+        try:
+            number = pipe.recv()
+        except EOFError:
+            raise _Stop from None
+        if number is None:
             return
         yield jobs[number]
