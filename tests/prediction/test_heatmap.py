@@ -190,6 +190,13 @@ def test_a_broken_slide_file_is_told_and_does_not_hide_the_map(place, explainer)
     assert (place.folder / "case" / "A.png").exists()
 
 
+def test_another_slide_of_the_same_name_is_not_painted_on(place, explainer, make_slide):
+    place.add("A", 4)
+    other = make_slide(place.slides.parent / "other.tiff", (600, 400), mpp=0.25)
+    summary = place.draw(explainer, place.case("case", "A"), slides={"A": other})
+    assert "another slide" in summary.failed[0].message
+
+
 def test_features_of_another_encoder_are_refused(place, explainer):
     place.add("A", 4)
     other = replace(explainer, card=replace(CARD, embed_settings={**EMBED, "version": 99}))

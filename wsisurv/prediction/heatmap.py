@@ -126,12 +126,31 @@ class _Place:
         path: its file; None where it is not known.
         side: of a tile, level-0 pixels.
         bounds: left, top, width and height of what was scanned, level-0 pixels.
+        size: width and height of the slide when it was tiled, level-0 pixels; None where that is not known.
     """
 
     features: Features
     path: Path | None
     side: float
     bounds: tuple[int, int, int, int]
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the maps of a slide are painted over.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), of what was scanned.
+        mpp: µm per pixel of them.
+        bounds: left, top, width and height of what was scanned, level-0 pixels.
+        problem: why they are white, or empty.
+    """
+
+    pixels: NDArray[np.uint8]
+    mpp: float
+    bounds: tuple[int, int, int, int]
+    problem: str = ""
 
 
 class _Drawing:
@@ -224,13 +243,13 @@ class _Drawing:
         side = side_um / features.mpp
         path, known = self._slides.get(slide_id), workspace.tiles(slide_id)
         corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
-        bounds = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1])))
+        bounds, size = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1]))), None
         if known.exists():
             tiles, _ = read_tiles(known)
             path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
-            left, top = tiles.bounds_x, tiles.bounds_y
+            left, top, size = tiles.bounds_x, tiles.bounds_y, (tiles.level0_width, tiles.level0_height)
             bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
-        return _Place(features, path, side, bounds)
+        return _Place(features, path, side, bounds, size)
 
     def _slide(
         self,
@@ -245,47 +264,49 @@ class _Drawing:
         """Draw one slide, and cut out the tiles ``chosen`` into ``cuts``."""
         slide_id, mpp = str(place.features.slide_id), place.features.mpp
         rows = np.flatnonzero(tiles.slide == number)
-        left, top, width, height = place.bounds
-        pixels, problem, view_mpp = None, "", mpp * max(1.0, max(width, height) / MAX_PX)
-        if place.path is None:
-            problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
-        else:
-            try:
-                with Slide(place.path, mpp) as slide:
-                    left, top, width, height = (
-                        slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height,
-                    )  # fmt: skip
-                    view_mpp = mpp * max(1.0, max(width, height) / MAX_PX)
-                    pixels = slide.view(view_mpp)
-                    of = f"   slide {number + 1}" if len(self._case.slide_ids) > 1 else ""
-                    for tile in chosen:
-                        cuts[tile] = self._cut(slide, tiles, tile, place.side, of)
-            except SlideError as error:
-                problem = str(error)
-        if pixels is None:
-            shape = (max(1, round(height * mpp / view_mpp)), max(1, round(width * mpp / view_mpp)), 3)
-            pixels = np.full(shape, 255, np.uint8)
-        corner = (tiles.coords[rows] - (left, top)) * (mpp / view_mpp)
-        boxes = np.concatenate([corner, corner + place.side * mpp / view_mpp], axis=1)
-        layers = _layers(tiles, rows, limit)
+        look = self._look(place, tiles, chosen, cuts, f"   slide {number + 1}" if len(self._case.slide_ids) > 1 else "")
+        corner = (tiles.coords[rows] - look.bounds[:2]) * (mpp / look.mpp)
+        boxes = np.concatenate([corner, corner + place.side * mpp / look.mpp], axis=1)
         total = float(tiles.contribution[rows].sum())
         lines = [
             f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
             + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
             + f"; by {members}"
         ]
-        lines += [problem] if problem else []
+        lines += [look.problem] if look.problem else []
         title = f"{self._case.case_id} · {slide_id}"
-        picture = draw_maps(Ground(pixels, view_mpp, boxes), title, lines, layers)
+        picture = draw_maps(Ground(look.pixels, look.mpp, boxes), title, lines, _layers(tiles, rows, limit))
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
         with replacing(self._folder / png) as partial:
             picture.save(partial, format="PNG")
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
-        squares = geojson.tiles(tiles.coords[rows] - (left, top), place.side, figures)
+        squares = geojson.tiles(tiles.coords[rows] - look.bounds[:2], place.side, figures)
         write_text(self._folder / outlines, geojson.collection(squares))
-        return SlideMap(slide_id, len(rows), total, png, outlines, problem)
+        return SlideMap(slide_id, len(rows), total, png, outlines, look.problem)
+
+    def _look(self, place: _Place, tiles: CaseTiles, chosen: Sequence[int], cuts: dict[int, Cut], of: str) -> _Look:
+        """The slide's pixels, or white of its size and why."""
+        slide_id, mpp = place.features.slide_id, place.features.mpp
+        problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
+        if place.path is not None:
+            try:
+                with Slide(place.path, mpp) as slide:
+                    if place.size not in {None, (slide.width, slide.height)}:
+                        raise SlideError(
+                            f"{place.path}: {slide.width} × {slide.height} px, but {slide_id} was tiled at "
+                            f"{' × '.join(map(str, place.size or ()))}: another slide? Say where with --slides FOLDER."
+                        )
+                    bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
+                    pixels = slide.view(_view_mpp(bounds, mpp))
+                    cuts.update({tile: self._cut(slide, tiles, tile, place.side, of) for tile in chosen})
+                return _Look(pixels, _view_mpp(bounds, mpp), bounds)
+            except SlideError as error:
+                problem = str(error)
+        view_mpp = _view_mpp(place.bounds, mpp)
+        width, height = (max(1, round(length * mpp / view_mpp)) for length in place.bounds[2:])
+        return _Look(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem)
 
     @staticmethod
     def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, of: str) -> Cut:
@@ -335,6 +356,11 @@ class _Drawing:
         with replacing(self._folder / _CONTACT_SHEET) as partial:
             draw_sheet(title, groups, limit).save(partial, format="JPEG", quality=90)
         return _CONTACT_SHEET
+
+
+def _view_mpp(bounds: tuple[int, int, int, int], mpp: float) -> float:
+    """The finest resolution at which the map of a slide stays within ``MAX_PX``."""
+    return mpp * max(1.0, max(bounds[2:]) / MAX_PX)
 
 
 def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Layer]:
