@@ -186,7 +186,7 @@ def test_a_student_of_broken_weights_says_so(save_student: SaveStudent, slides: 
     [
         ("prognosis__times", None, "no prognosis/times"),
         ("prognosis__slope", np.array([np.nan]), "baseline hazard is damaged"),
-        ("prognosis__slope", np.array([-1.0]), "baseline hazard does not rise"),
+        ("prognosis__slope", np.array([-1.0]), "slopes are -1.0"),
         ("prognosis__followed", np.zeros(3), "baseline hazard is damaged"),
         ("familiarity__mean", np.zeros((2, 3)), "familiarity is damaged"),
         ("familiarity__left_out", np.zeros(0), "familiarity is damaged"),

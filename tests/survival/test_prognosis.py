@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsisurv.errors import FormatError, MetricError
+from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.prognosis import fit_prognosis, load_prognosis
 
 RATE = 0.2  # events a year at log hazard 0
@@ -35,6 +36,24 @@ def test_three_year_survival_is_that_of_the_simulation(stretch):
     truth = np.exp(-3 * RATE * np.exp(new))
     assert np.abs(predicted - truth).mean() < 0.03
     assert prognosis.slope == pytest.approx(1 / stretch, rel=0.1)
+
+
+def test_members_without_a_common_origin_and_the_mean_of_several_are_calibrated():
+    """Each fold's log hazards have an offset and noise of their own; a new case has the mean of five members."""
+    rng = np.random.default_rng(5)
+    risk, time, event = simulated(3000, 6)
+    fold, noise, offset = rng.integers(0, 5, 3000), rng.normal(0, 0.8, (5, 3000)), rng.normal(0, 1, 5)
+    own = risk + noise[fold, np.arange(3000)] + offset[fold]
+    averaging = (risk + noise).var(1).mean() / (risk + noise).mean(0).var()
+    prognosis = fit_prognosis(log_hazard=own, time=time, event=event, fold=fold, averaging=averaging)
+    new, later, died = simulated(3000, 7)
+    mean = new + rng.normal(0, 0.8, (5, 3000)).mean(0)
+    assert cox_slope(log_hazard=prognosis.slope * mean, time=later, event=died).value == pytest.approx(1, abs=0.12)
+    assert prognosis.slope_of_one < 0.7 * prognosis.slope
+    pooled = fit_prognosis(log_hazard=own, time=time, event=event)
+    assert pooled.slope < 0.6 * prognosis.slope
+    survival = prognosis.survival(log_hazard=mean, horizons=[3.0])[:, 0]
+    assert survival.mean() == pytest.approx(np.exp(-3 * RATE * np.exp(new)).mean(), abs=0.03)
 
 
 def test_log_hazards_that_know_nothing_give_every_case_the_cohorts_survival():
@@ -91,6 +110,7 @@ def test_read_back_as_written_and_refused_where_damaged(prognosis):
         "log_cumulative": arrays["prognosis/log_cumulative"][:-1],
         "followed_until": np.array([0.1]),
         "slope": np.array([1.0, 2.0]),
+        "slope_of_one": np.zeros(0),
     }.items():
         with pytest.raises(FormatError, match="baseline hazard"):
             load_prognosis({**arrays, f"prognosis/{name}": value})

@@ -58,7 +58,11 @@ def make_notes(
         "mpp": card.tile_settings.get("tile_mpp"),
         "time_unit": card.time_unit,
         "cut_offs": {"low": card.low, "high": card.high},
-        "calibration": {"slope": card.prognosis.slope, "fitted_on": "training cases, out of fold"},
+        "calibration": {
+            "slope": card.prognosis.slope,
+            "slope_of_one": card.prognosis.slope_of_one,
+            "fitted_on": "training cases, out of fold",
+        },
         "familiarity": {"threshold": card.familiarity.threshold, "few_tiles": card.few_tiles},
         "horizons": [_horizon(card, years) for years in horizons],
         "columns": _COLUMNS,

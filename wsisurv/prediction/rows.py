@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from wsisurv.errors import FormatError
 from wsisurv.formats.risks import Risk
 from wsisurv.models.fused import CaseStates
@@ -69,7 +67,8 @@ def make_row(
         )
     distance = float(card.familiarity.distances(states.pooled)[may_speak].mean())
     at = [card.in_unit(years) for years in horizons]
-    survival = card.prognosis.survival(log_hazard=log_hazard, horizons=at)[0] if at else np.zeros(0)
+    known = card.prognosis.survival(log_hazard=log_hazard, horizons=at, out_of_fold=fold is not None)[0]
+    median = card.prognosis.median(log_hazard=log_hazard, out_of_fold=fold is not None)[0]
     several = len(by_member) > 1
     return Risk(
         case_id=case.case_id,
@@ -78,8 +77,8 @@ def make_row(
         log_hazard=log_hazard,
         risk_percentile=card.percentile(log_hazard),
         risk_group=card.group(log_hazard),
-        survival=dict(zip(horizons, map(_known, survival.tolist()), strict=True)),
-        median_survival=_known(float(card.prognosis.median(log_hazard=log_hazard)[0])),
+        survival=dict(zip(horizons, map(_known, known.tolist()), strict=True)),
+        median_survival=_known(float(median)),
         risk_low=float(by_member.min()) if several else None,
         risk_high=float(by_member.max()) if several else None,
         familiarity=card.familiarity.share(distance),

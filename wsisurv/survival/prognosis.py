@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.survival.baseline import BaselineHazard, baseline_hazard
-from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.follow_up import checked
+from wsisurv.survival.stratified import cox_within
 
 PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 """How many of each time unit make a year."""
 
 _PREFIX = "prognosis/"
-_ARRAYS = ("times", "log_cumulative", "followed", "followed_until", "slope")
+_ARRAYS = ("times", "log_cumulative", "followed", "followed_until", "slope", "slope_of_one")
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,25 @@ class Prognosis:
     """Turns log hazards of a student into survival, S(t | η) = exp(−H₀(t) exp(b η)).
 
     Attributes:
-        slope: b, of a Cox regression of the training cases' follow-up on their out-of-fold log hazards: below 1 where
-            these are too extreme. 0 where they order the cases no better than chance, so that every case has the
-            survival of the whole cohort.
-        baseline: H₀, Breslow's, on b η of the same cases.
+        slope: b of the mean of all members, for a new case: below 1 where its log hazards are too extreme, 0 where they
+            order the cases no better than chance, so that every case has the survival of the whole cohort.
+        slope_of_one: b of a member alone, for a training case that only this one had not seen.
+        baseline: H₀, Breslow's.
         followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
     """
 
     slope: float
+    slope_of_one: float
     baseline: BaselineHazard
     followed: NDArray[np.int64]
 
-    def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
+    def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike, out_of_fold: bool = False) -> NDArray[np.float64]:
         """Survival of each case to each horizon.
 
         Args:
             log_hazard: (n,), as the student gives it.
             horizons: (m,), in the training cohort's time unit.
+            out_of_fold: whether these are training cases, by the member that had not seen them.
 
         Returns:
             float64 (n, m), from 0 to 1; NaN beyond the cohort's longest follow-up, of which nothing is known.
@@ -49,16 +51,16 @@ class Prognosis:
         Raises:
             MetricError: a log hazard is not finite.
         """
-        risks = self._scaled(log_hazard)
+        risks = self._scaled(log_hazard, out_of_fold)
         at = np.atleast_1d(np.asarray(horizons, dtype=np.float64))
         known = at <= self.baseline.followed_until
         values = np.full((len(risks), len(at)), np.nan)
         values[:, known] = self.baseline.survival_at(log_hazard=risks, horizons=at[known])
         return values
 
-    def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
+    def median(self, *, log_hazard: ArrayLike, out_of_fold: bool = False) -> NDArray[np.float64]:
         """Time by which survival is half or less, float64 (n,), in the cohort's unit; NaN where that is not reached."""
-        return self.baseline.median(log_hazard=self._scaled(log_hazard))
+        return self.baseline.median(log_hazard=self._scaled(log_hazard, out_of_fold))
 
     def followed_to(self, time: float) -> int:
         """Training cases that were followed to ``time``, or to a little more; 0 beyond the longest follow-up."""
@@ -66,8 +68,10 @@ class Prognosis:
             return 0
         return int(self.followed[math.ceil(time / self.baseline.followed_until * (len(self.followed) - 1) - 1e-9)])
 
-    def _scaled(self, log_hazard: ArrayLike) -> NDArray[np.float64]:
-        return self.slope * np.atleast_1d(np.asarray(log_hazard, dtype=np.float64))
+    def _scaled(self, log_hazard: ArrayLike, out_of_fold: bool) -> NDArray[np.float64]:
+        return (self.slope_of_one if out_of_fold else self.slope) * np.atleast_1d(
+            np.asarray(log_hazard, dtype=np.float64)
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""
@@ -77,17 +81,26 @@ class Prognosis:
             self.followed,
             np.array([self.baseline.followed_until]),
             np.array([self.slope]),
+            np.array([self.slope_of_one]),
         )
         return {_PREFIX + name: value for name, value in zip(_ARRAYS, values, strict=True)}
 
 
-def fit_prognosis(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> Prognosis:
-    """Fit slope and baseline.
+def fit_prognosis(
+    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, fold: ArrayLike | None = None, averaging: float = 1.0
+) -> Prognosis:
+    """Fit slopes and baseline.
+
+    The slope is that of a Cox regression on the out-of-fold log hazards within folds: those of two members have no
+    common origin, and a slope over all folds at once came out at a third to a half of what was right for new cases. A
+    new case has the mean of all members, in which their noise averages out: var(member) / var(mean) times the slope.
 
     Args:
-        log_hazard: (n,), of each training case by models that have not seen it.
+        log_hazard: (n,), of each training case by a member that has not seen it.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        fold: (n,), the fold of each case; None where one model gave all log hazards.
+        averaging: var(member) / var(mean of members), 1 or more.
 
     Raises:
         MetricError: as ``baseline_hazard``.
@@ -96,14 +109,21 @@ def fit_prognosis(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -
     baseline).
     """
     data = checked(log_hazard, time, event)
+    risks = data.risks[0].copy()
+    folds = np.zeros(len(risks), np.int64) if fold is None else np.asarray(fold)
+    for number in np.unique(folds) if fold is not None else ():
+        risks[folds == number] -= risks[folds == number].mean()
     try:
-        slope = max(0.0, cox_slope(log_hazard=data.risks[0], time=data.times, event=data.events).value)
-    except MetricError:  # all log hazards are equal, or they order the cases perfectly
-        slope = 0.0 if np.ptp(data.risks[0]) == 0 else 1.0
-    baseline = baseline_hazard(log_hazard=slope * data.risks[0], time=data.times, event=data.events)
+        fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events)
+        slope = max(0.0, float(fit.coefficients[0]))
+    except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
+        slope = 0.0 if np.ptp(risks) == 0 else 1.0
+    # new cases spread somewhat more than these, who have one member each: the baseline must suit both
+    spread = slope * math.sqrt(averaging) * risks
+    baseline = baseline_hazard(log_hazard=spread, time=data.times, event=data.events)
     grid = np.linspace(0, baseline.followed_until, 101)
     followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
-    return Prognosis(slope, baseline, followed.astype(np.int64))
+    return Prognosis(slope * averaging, slope, baseline, followed.astype(np.int64))
 
 
 def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
@@ -118,10 +138,12 @@ def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
         raise FormatError(f"the model has no {error.args[0]}. Run `wsisurv distill --redo`.") from error
     times, heights = found["times"], found["log_cumulative"]
     whole = times.ndim == 1 and len(times) and times.shape == heights.shape and found["followed"].shape == (101,)
-    whole = whole and found["followed_until"].shape == found["slope"].shape == (1,)
+    whole = whole and all(found[name].shape == (1,) for name in ("followed_until", "slope", "slope_of_one"))
     if not whole or not all(np.isfinite(value).all() for value in found.values()):
         raise FormatError("the model's baseline hazard is damaged (shapes or numbers). Run `wsisurv distill --redo`.")
-    until, slope = float(found["followed_until"][0]), float(found["slope"][0])
-    if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any() or times[-1] > until or times[0] <= 0 or slope < 0:
+    until, slope, of_one = (float(found[name][0]) for name in ("followed_until", "slope", "slope_of_one"))
+    if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any() or times[-1] > until or times[0] <= 0:
         raise FormatError("the model's baseline hazard does not rise with time. Run `wsisurv distill --redo`.")
-    return Prognosis(slope, BaselineHazard(times, heights, until), found["followed"].astype(np.int64))
+    if slope < 0 or of_one < 0:
+        raise FormatError(f"the model's slopes are {slope} and {of_one}, below 0. Run `wsisurv distill --redo`.")
+    return Prognosis(slope, of_one, BaselineHazard(times, heights, until), found["followed"].astype(np.int64))

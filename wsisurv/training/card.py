@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.familiarity import Familiarity, fit_familiarity
-from wsisurv.models.fused import FusedEnsemble
+from wsisurv.models.familiarity import fit_familiarity
+from wsisurv.models.fused import CaseStates, FusedEnsemble
 from wsisurv.models.student import Ensemble
 from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.prognosis import fit_prognosis
@@ -65,8 +65,17 @@ def student_model(
     Raises:
         MetricError: no event among the cases.
     """
-    prognosis = fit_prognosis(log_hazard=students.out_of_fold, time=cases.time, event=cases.event)
-    familiarity = _familiarity(cases, students)
+    states = _states(cases, students)
+    seen = np.array(students.member_folds)[:, None] != students.fold[None, :]
+    pooled, risks = np.stack([one.pooled for one in states], 1), np.stack([one.log_hazard for one in states], 1)
+    familiarity = fit_familiarity(pooled, seen=seen, site=cases.site)
+    prognosis = fit_prognosis(
+        log_hazard=students.out_of_fold,
+        time=cases.time,
+        event=cases.event,
+        fold=students.fold,
+        averaging=_averaging(risks),
+    )
     tiles = cases.bags.lengths.numpy()
     card = {
         "encoder": encoder,
@@ -79,7 +88,7 @@ def student_model(
         "risk_mean": float(students.out_of_fold.mean()),
         "guided": guided,
         "member_folds": students.member_folds,
-        "calibration": {"slope": prognosis.slope},
+        "calibration": {"slope": prognosis.slope, "slope_of_one": prognosis.slope_of_one},
         "familiarity": {"threshold": familiarity.threshold},
         "cohort": {
             "name": cohort.name,
@@ -104,11 +113,17 @@ def student_model(
     return ModelFile(students.ensemble.arrays() | arrays, card)
 
 
-def _familiarity(cases: TrainingCases, students: CrossFitted) -> Familiarity:
+def _states(cases: TrainingCases, students: CrossFitted) -> list[CaseStates]:
+    """What the members make of each case, one case in memory at a time."""
     fused = FusedEnsemble(students.ensemble)
-    pooled = [
-        fused(cases.bags.select(torch.tensor([case])).load().rows.cpu().numpy()).pooled
-        for case in range(cases.bags.n_bags)
-    ]
-    seen = np.array(students.member_folds)[:, None] != students.fold[None, :]
-    return fit_familiarity(np.stack(pooled, axis=1), seen=seen, site=cases.site)
+    rows = (cases.bags.select(torch.tensor([case])).load().rows for case in range(cases.bags.n_bags))
+    return [fused(tiles.cpu().numpy()) for tiles in rows]
+
+
+def _averaging(risks: NDArray[np.float64]) -> float:
+    """How much larger the variance of a member is than that of the members' mean, from risks (n_members, n_cases).
+
+    Most members have seen a case, which makes them agree a little more than they will on a new one.
+    """
+    of_mean = float(risks.mean(0).var())
+    return max(1.0, float(risks.var(1).mean()) / of_mean) if of_mean > 0 else 1.0
