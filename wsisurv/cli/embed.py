@@ -60,8 +60,8 @@ def embed(
     Reads tiles/SLIDE.h5 and the slides. Writes features/ENCODER/SLIDE.h5 (a row a tile) into the workspace.
 
     Slides are read ahead of the encoder, a batch may hold tiles of several, and files are written behind it.
-    Memory does not grow with the number of slides: about 0.4 GB with histomics on four processors; with a network 0.8 GB, its
-    weights, three batches, and 0.1 GB for each thread that reads.
+    Memory does not grow with the number of slides: about 0.4 GB with histomics on four processors; with a network
+    0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
     from wsisurv.embedding.step import embed as run
     from wsisurv.embedding.step import resolve_settings

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
-from wsisurv.embedding.reading import Decoder, Prepare
+from wsisurv.embedding.reading import Decoder
 from wsisurv.embedding.stream import Stream
 from wsisurv.embedding.table import HISTOMICS
 from wsisurv.errors import SlideError, WsisurvError
@@ -52,15 +52,7 @@ class Task:
     compiled: bool = False
 
 
-def do(
-    task: Task,
-    run: JobRun,
-    turns: Iterable[Job],
-    device: str,
-    told: Callable[[str], None],
-    *,
-    prepare: Prepare | None = None,
-) -> list[str]:
+def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callable[[str], None]) -> list[str]:
     """Embed slides on one device.
 
     Args:
@@ -69,7 +61,6 @@ def do(
         turns: the slides that fall to this device, as their turn comes.
         device: where a network computes.
         told: called after each batch with the slide and tiles at hand; may raise to stop the run.
-        prepare: done to the pixels before the encoder, or None.
 
     Returns:
         What a person should know of the run.
@@ -90,7 +81,6 @@ def do(
             batch_size=task.batch_size,
             dtype=task.settings.dtype,
             decoder=task.decoder,
-            prepare=prepare,
             told=told,
         )
         stream.run(turns)
