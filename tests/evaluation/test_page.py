@@ -339,10 +339,23 @@ _MEASURE = """<!doctype html><iframe id="page" style="width:%dpx;height:800px;bo
 const page = document.getElementById("page");
 page.addEventListener("load", () => {
   const inside = page.contentDocument, images = Array.from(inside.images), root = inside.documentElement;
+  const cells = (column) => Array.from(inside.querySelectorAll("#case-table tbody tr"))
+    .filter((row) => !row.hidden).map((row) => row.cells[column].textContent);
+  const heads = Array.from(inside.querySelectorAll("#case-table th button"));
+  const press = (name) => heads.filter((head) => head.textContent === name).forEach((head) => head.click());
+  const shown = inside.getElementById("shown")?.textContent ?? "";
+  press("log hazard");
+  const sorted = cells(3).map((text) => Number(text.replace("−", "-")));
+  press("case");
+  const names = cells(0);
+  if (heads.length) {
+    const search = inside.getElementById("search");
+    search.value = "c00";
+    search.dispatchEvent(new page.contentWindow.Event("input"));
+  }
   document.getElementById("seen").textContent = JSON.stringify({
-    overflow: root.scrollWidth - root.clientWidth, images: images.length,
+    shown, sorted, names, found: cells(0), overflow: root.scrollWidth - root.clientWidth, images: images.length,
     broken: images.filter((image) => !(image.complete && image.naturalWidth > 0)).length,
-    shown: inside.getElementById("shown")?.textContent ?? "",
   });
 });
 </script>"""
@@ -377,6 +390,11 @@ def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(worksp
     add_rest(workspace)
     result = write_report(workspace, NAME)
     seen = look(result.page, width)
+    hazards, names, found = (seen.pop(name) for name in ("sorted", "names", "found"))
+    assert hazards == sorted(hazards)
+    assert len(names) == 60
+    assert names[1:4] == ["C001", "C002", "C003"]  # after the one of odd letters
+    assert found == [f"C00{number}" for number in range(1, 10)]
     assert seen == {
         "overflow": 0,
         "images": len(result.figures) // 2 + 2,
