@@ -50,7 +50,7 @@ class FusedEnsemble:
         shapes = {(member.embed.weight.shape, member.mean.shape, member.sd.shape) for member in self._members}
         if shapes != {(self._members[0].embed.weight.shape, (n_features,), (n_features,))}:
             raise FormatError(
-                f"the model's members don't fit each other (shapes {shapes}). Run `wsisurv distill --redo`."
+                f"the model's members don't fit each other (shapes {shapes}). Delete it and run `wsisurv distill`."
             )
         with torch.inference_mode():
             means = torch.stack([member.mean for member in self._members]).double()

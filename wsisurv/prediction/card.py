@@ -102,13 +102,13 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
     if members.n_features != card.n_features or members.n_members != len(card.member_folds):
         raise FormatError(
             f"{student}: the card speaks of {len(card.member_folds)} members and {card.n_features} features, the "
-            f"weights of {members.n_members} and {members.n_features}. Run `wsisurv distill --redo`."
+            f"weights of {members.n_members} and {members.n_features}. Delete it and run `wsisurv distill`."
         )
     return OpenStudent(card, members)
 
 
 def _card(path: Path, model: ModelFile, fingerprint: str) -> StudentCard:
-    again = "Run `wsisurv distill --redo` to make it anew."
+    again = "Delete it and run `wsisurv distill` again."
     try:
         cohort = dict(model.card["cohort"])
         hidden = int(model.arrays["members/0/embed.weight"].shape[0])
