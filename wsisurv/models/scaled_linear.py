@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_BLOCK_ROWS = 512
+_BLOCK_ROWS = 1024
 _GPU_BLOCK_ROWS = 1 << 16
 
 
