@@ -93,3 +93,15 @@ def test_commands_that_fail_are_noted_with_their_exit_code_and_looks_are_not(run
     assert run("tile", tmp_path / "slides", "-w", place).code == 0
     assert run("report", "-w", place).code == 1
     assert [(command.words[1], command.exit_code) for command in read_commands(place)] == [("tile", 0), ("report", 1)]
+
+
+def test_a_password_in_an_address_is_not_noted(run, tmp_path):
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "A.txt").write_text("Gleason 4.")
+    place = tmp_path / "workspace"
+    place.mkdir()
+    ended = run("extract-report", tmp_path / "reports", "-w", place, "--host", "http://me:secret@127.0.0.1:9")
+    assert ended.code == 1
+    (command,) = read_commands(place)
+    assert "http://…@127.0.0.1:9" in command.words
+    assert "secret" not in (place / "commands.jsonl").read_text()

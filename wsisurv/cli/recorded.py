@@ -1,5 +1,6 @@
 """Each command is written into the workspace that it worked in, word by word, for the report page."""
 
+import re
 import sys
 import time
 from contextlib import suppress
@@ -15,6 +16,8 @@ from wsisurv import __version__
 from wsisurv.errors import StorageError
 from wsisurv.formats.commands import Command, append_command
 
+_SECRET = re.compile(r"://[^/@\s]+@")
+"""User and password in an address; the page is shown to others."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
 
@@ -43,7 +46,8 @@ class Recorded(TyperCommand):
             workspace = ctx.params.get("workspace")
             looks_only = any(ctx.params.get(name) for name in ("dry_run", "plan_file"))
             if workspace is not None and not looks_only:
-                words, seconds = ("wsisurv", *sys.argv[1:]), round(time.monotonic() - clock, 1)
+                words = ("wsisurv", *(_SECRET.sub("://…@", word) for word in sys.argv[1:]))
+                seconds = round(time.monotonic() - clock, 1)
                 _note(Path(workspace), Command(when, words, str(Path.cwd()), exit_code, seconds, __version__))
 
 
