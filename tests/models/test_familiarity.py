@@ -75,6 +75,14 @@ def test_few_cases_of_many_numbers_and_a_state_that_never_varies():
     assert alike.distances(np.full((2, 4), 1.1)).min() > 0
 
 
+def test_too_few_cases_to_leave_any_out_call_nothing_odd():
+    seen = np.array([[True, False], [False, True]])
+    familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(2, 2, 4)), seen=seen, site=[None, None])
+    distance = familiarity.distances(np.full((2, 4), 9.0)).mean()
+    assert distance < familiarity.threshold
+    assert familiarity.share(distance) == 1
+
+
 def test_read_back_as_written_and_refused_where_it_does_not_fit():
     pooled, _, seen, _ = cohort(60)
     familiarity = fit_familiarity(pooled, seen=seen, site=[None] * 60)

@@ -192,6 +192,10 @@ def test_a_student_of_broken_weights_says_so(save_student: SaveStudent, slides: 
         ("familiarity__left_out", np.zeros(0), "familiarity is damaged"),
         ("members__0__mean", np.zeros(2), "members don't fit each other"),
         ("members__1__embed.weight", np.zeros((8, 5)), "don't make a student|don't fit"),
+        ("members__0__embed.weight", np.zeros((10**6, 6), np.float32), "hidden layers of 1000000 and 8|is damaged"),
+        ("members__1__embed.weight", np.zeros((10**5, 6), np.float32), "hidden layers of 100000 and 8"),
+        ("members__0__hazard.weight", np.zeros(3), "don't make a student"),
+        ("centres", np.array(0.0), "don't make a student"),
         ("centres", np.zeros(1), "weights of 1"),
     ],
 )

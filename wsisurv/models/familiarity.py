@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from wsisurv.errors import FormatError
 
 _SHARE = 0.95
+_NOT_KNOWN = 1e300
+"""Distance that nothing exceeds, where there are too few cases to leave any out: then nothing is called odd."""
 _PREFIX = "familiarity/"
 
 
@@ -44,7 +46,8 @@ class Familiarity:
             float64 (n_members,).
         """
         away = pooled.astype(np.float64) - self.mean
-        return np.sqrt(np.einsum("mi,mij,mj->m", away, self.precision, away).clip(0))
+        squared = np.einsum("mi,mij,mj->m", away, self.precision, away)
+        return np.asarray(np.sqrt(squared.clip(0)), dtype=np.float64)
 
     def share(self, distance: float) -> float:
         """Share of cases like the training's that lie this far out or further, above 0 to 1: a conformal p-value."""
@@ -87,7 +90,7 @@ def fit_familiarity(
             away = state[asked] - mean
             total[asked] += np.sqrt(np.einsum("ni,ij,nj->n", away, precision, away).clip(0))
             count[asked] += 1
-    left_out = np.sort(total[count > 0] / count[count > 0])
+    left_out = np.sort(total[count > 0] / count[count > 0]) if count.any() else np.array([_NOT_KNOWN])
     return Familiarity(np.stack([mean for mean, _ in fits]), np.stack([precision for _, precision in fits]), left_out)
 
 

@@ -20,6 +20,8 @@ from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slo
 
 LIMIT = 8.0
 """Standard deviations at which a scaled feature is clamped: a smear of ink or a fold must not outweigh a slide."""
+_WIDEST = 2048
+"""Hidden layer that the settings allow at most."""
 
 
 class Student(nn.Module):
@@ -277,14 +279,16 @@ def load_ensemble(arrays: Mapping[str, NDArray[Any]], prefix: str = "", *, devic
             start = f"{prefix}members/{number}/"
             state = {name[len(start) :]: torch.tensor(a) for name, a in arrays.items() if name.startswith(start)}
             hidden, n_features = state["embed.weight"].shape
-            n_bins = len(state["hazard.weight"])
+            n_bins, width = state["hazard.weight"].shape
+            if hidden > _WIDEST or width != hidden:  # before anything is allocated: the file may be anybody's
+                raise ValueError(f"hidden layers of {hidden} and {width}")
             student = Student(n_features, hidden, 0.0, state["mean"], state["sd"], aggregator, n_bins)
             if "filter.hard" in state:
                 hard, share = bool(state["filter.hard"]), float(state["filter.keep_share"])
                 student.filter = TileFilter(n_features, hard=hard, keep_share=share)
             student.load_state_dict(state)
             members.append((student.to(device), float(centres[number])))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise FormatError(f"the model's arrays don't make a student ({error}). Train it again.") from error
     if not members:
         raise FormatError("the model has no members. Train it again.")
