@@ -258,6 +258,8 @@ def test_folds_that_are_others_than_the_figures_are_not_mixed(workspace):
     assert "1-2" in seen.missing["folds"]
     assert seen.predicted is None
     assert seen.metrics is not None
+    write_report(workspace, NAME)
+    assert "1-2" in Tags(read(workspace)).text
 
 
 def test_groups_and_percentiles_are_those_fixed_in_each_folds_training(workspace):

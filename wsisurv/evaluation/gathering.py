@@ -142,7 +142,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         risks=risks,
         maps=maps,
         training=attempt("training", lambda: read_training(folder / "history.jsonl")) or {},
-        result=dict((student or {}).get("result") or {}),
+        result=result if isinstance(result := (student or {}).get("result"), Mapping) else {},
         settings=_settings(workspace, folder, student or {}, metrics, attempt),
         versions=versions(),
         commands=attempt("commands", lambda: read_commands(workspace.root)) or [],

@@ -33,8 +33,7 @@ def top(seen: Gathered) -> str:
         lines = "".join(paragraph(line) for line in seen.metrics.verdict)
         parts.append(f'<div class="verdict">{lines}</div>')
         parts += [paragraph(f"Warning: {line}", "missing") for line in seen.metrics.warnings]
-    else:
-        parts.append(_missing(seen.missing, "crossval"))
+    parts += [_missing(seen.missing, part) for part in ("crossval", "folds") if part in seen.missing]
     return "\n".join(parts)
 
 

@@ -48,7 +48,8 @@ def cases_section(seen: Gathered, pictures: Mapping[str, Sequence[bytes]]) -> st
     )
     warning = ("warning",) if warned else ()
     body = table((*head, *covariates, *site, "heatmap", *warning), rows, id="case-table")
-    return (paragraph(said, "note") if said else "") + search + body
+    more = paragraph(seen.missing["risks"], "missing") if "risks" in seen.missing else ""
+    return (paragraph(said, "note") if said else "") + more + search + body
 
 
 def _opens(case_id: str, drawn: CaseMap | None, inside: bool) -> Cell:
