@@ -85,6 +85,8 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
     record = json.loads((workspace.cohort("trial") / "evaluation" / "ablation.json").read_text())
     assert [row["model"] for row in record["models"]] == ["default", "mixup=none", "teacher.text_epochs=3"]
     assert [row["minus"] for row in record["differences"]] == ["default", "default"]
+    assert [row["model"] for row in record["gains"]] == ["default", "mixup=none", "teacher.text_epochs=3"]
+    assert record["gains"][1]["minus"] == "mixup=none, plain"
     assert record["settings"]["mixup=none"]["student"]["mixup"] == "none"
     assert record["settings"]["teacher.text_epochs=3"]["teacher"]["text_epochs"] == 3
     whole = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())

@@ -1,7 +1,8 @@
 """``wsisurv ablate``."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -34,6 +35,9 @@ from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
 from wsisurv.settings import CrossvalSettings, DistillSettings, TeacherSettings, parse_settings
 from wsisurv.workspace import Workspace
+
+if TYPE_CHECKING:
+    from wsisurv.evaluation.account import Difference
 
 _DEFAULTS = CrossvalSettings()
 _SWITCHES = (
@@ -139,7 +143,21 @@ def ablate(
             _WORDS[found.value],
         )
     out.print(table)
+    if result.gains is not None:
+        out.print(_gains(result.gains))
     out.print(f"ablate: {len(others)} switches · {result.path}", markup=False)
+
+
+def _gains(gains: Sequence["Difference"]) -> Table:
+    table = Table(
+        title="What reports add: each student beside the plain one of the same settings", title_justify="left"
+    )
+    table.add_column("switch", overflow="fold")
+    table.add_column("difference", justify="right")
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    for gain in gains:
+        table.add_row(gain.model, number(gain.value, "+"), f"{number(gain.low, '+')} to {number(gain.high, '+')}")
+    return table
 
 
 def _switched(word: str, teacher: TeacherSettings, student: DistillSettings) -> tuple[TeacherSettings, DistillSettings]:

@@ -1,17 +1,18 @@
 """One switch at a time against the default, on the same folds and cases."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError
 from wsisurv.evaluation.account import Difference, ModelFigures, compare_within
 from wsisurv.evaluation.crossval import versions
 from wsisurv.evaluation.fold_job import Training
 from wsisurv.evaluation.fold_models import DISTILLED, PLAIN
 from wsisurv.evaluation.scoring import STEP, ScoredFolds, score_folds
+from wsisurv.evaluation.tested import ScoredFold
 from wsisurv.evaluation.verdict import Finding, finding
 from wsisurv.formats.atomic import write_text
 from wsisurv.settings import CrossvalSettings
@@ -28,6 +29,8 @@ class AblationResult:
         models: the default and each variant, by their names.
         differences: each variant minus the default, paired.
         findings: what each difference shows, in the same order.
+        gains: for the default and each variant, its student minus the plain student of the same settings: many switches
+            act on both, and only this is what the reports add. None where no case has a report.
         path: of ablation.json.
         warnings: what a person should know, one line each.
     """
@@ -35,6 +38,7 @@ class AblationResult:
     models: tuple[ModelFigures, ...]
     differences: tuple[Difference, ...]
     findings: tuple[Finding, ...]
+    gains: tuple[Difference, ...] | None
     path: Path
     warnings: tuple[str, ...]
 
@@ -98,6 +102,9 @@ def ablate(
     ]
     compared = compare_within(folds, first.cohort.cases, resamples=settings.resamples, seed=settings.seed)
     findings = tuple(finding(difference) for difference in compared.differences)
+    gains = None
+    if student == DISTILLED:
+        gains = tuple(_gain(name, folds, first.cohort.cases, settings) for name, folds in numbered.items())
     warnings = list(first.warnings)
     if student == PLAIN:
         warnings.append("no case has statements of a report, so the students compared are plain ones")
@@ -113,8 +120,15 @@ def ablate(
         "differences": [
             {**asdict(row), "finding": found.value} for row, found in zip(compared.differences, findings, strict=True)
         ],
+        "gains": None if gains is None else [asdict(row) for row in gains],
         "warnings": warnings,
     }
     path = workspace.cohort(cohort.name) / "evaluation" / "ablation.json"
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return AblationResult(compared.models, compared.differences, findings, path, tuple(warnings))
+    return AblationResult(compared.models, compared.differences, findings, gains, path, tuple(warnings))
+
+
+def _gain(name: str, folds: Sequence[ScoredFold], cases: Sequence[Case], settings: CrossvalSettings) -> Difference:
+    """The distilled student minus the plain one of the same settings, named as the variant."""
+    pairs = [replace(fold, risks={f"{name}, plain": fold.risks[PLAIN], name: fold.risks[DISTILLED]}) for fold in folds]
+    return compare_within(pairs, cases, resamples=settings.resamples, seed=settings.seed).differences[0]
