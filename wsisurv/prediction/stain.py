@@ -20,8 +20,9 @@ class Colours:
     """Colours of a slide's stained pixels.
 
     Attributes:
-        brown: share of them that are brown as diaminobenzidine is: blue light is held back most, red least, by a third
-            to a half of that. Eosin and haematoxylin hold back green most; blood lets nearly all red through.
+        brown: share of them that are brown as diaminobenzidine is, over haematoxylin or alone: blue light is held back
+            about as much as green or more, red less. Eosin and haematoxylin hold back green most, and blood lets nearly
+            all red through.
         pink: share that are pink as eosin is: green is held back most, and much more than red.
         pixels: how many stained pixels were seen.
     """
@@ -55,7 +56,7 @@ def colours_of(pixels: NDArray[np.uint8]) -> Colours:
     red, green, blue = density[density.mean(axis=1) >= _STAINED].T
     if not len(red):
         return Colours(0.0, 0.0, 0)
-    brown = (blue >= 1.05 * green) & (red >= 0.2 * blue) & (red <= 0.75 * blue)
+    brown = (blue >= 0.9 * green) & (red >= 0.2 * blue) & (red <= 0.8 * blue)
     pink = (green >= 1.4 * red) & (green > blue)
     return Colours(float(brown.mean()), float(pink.mean()), len(red))
 
