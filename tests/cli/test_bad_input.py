@@ -67,7 +67,9 @@ def test_blank_glass_is_a_result_through_to_the_risk_table(run, place, tmp_path,
     assert run("embed", "-w", place.root).code == 0
     student = trained / "workspace" / "cohorts" / "demo" / "student.h5"
     assert run("predict", glass, "--student", student, "-w", place.root, "-o", tmp_path / "risk.csv").code == 0
-    assert (tmp_path / "risk.csv").read_text().splitlines()[1] == "glass,glass,0,,,unknown"
+    assert (tmp_path / "risk.csv").read_text().splitlines()[1] == (
+        "glass,glass,0,,,unknown,,,,,,,,no tile: nothing was seen"
+    )
 
 
 def test_two_slides_of_one_name(run, place, slides, make_slide):
