@@ -345,9 +345,10 @@ def _number(value: Any) -> str | None:
 
 
 def _made(seen: Gathered, missing: Mapping[str, str], command: Sequence[str]) -> str:
+    latest = {one.words: one for one in seen.commands}  # of a command that was run again, the last time counts
+    told = [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]
     lines = [
-        f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "")
-        for one in seen.commands
+        f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in told
     ]
     lines += [f"$ {shlex.join(command)}"] if command else []
     parts = ["<h3>Commands</h3>", _missing(missing, "commands")]
