@@ -160,7 +160,6 @@ def test_jpeg_tiles_decoded_directly_give_the_features_that_openslide_gives(
     workspace: Workspace, add_slide: AddSlide, encoder: str
 ) -> None:
     """Pixels may differ by three grey levels: features of a network by a hundredth of a tile's largest."""
-    pytest.importorskip("simplejpeg")
     add_slide("a", 6)
     settings = resolve_settings(encoder, random_weights=encoder != "histomics", dtype="float32")
     path = workspace.features(settings.folder, "a")

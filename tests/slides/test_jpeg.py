@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -18,9 +19,6 @@ from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.tiles import TileReader
 from wsisurv.units import SlideId
-
-imagecodecs = pytest.importorskip("imagecodecs")
-pytest.importorskip("simplejpeg")
 
 MPP, TILE = 0.25, 128
 WIDTH, HEIGHT = 900, 640

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import simplejpeg  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,8 @@ from PIL import Image
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.blocks import Mosaic, Pictures, Regions
+from wsisurv.slides.jpeg import JpegBlocks, JpegLevel, doubt, find_jpeg_level
 from wsisurv.slides.reader import UPSAMPLING, Slide, last_px, resize
-
-if TYPE_CHECKING:
-    from wsisurv.slides.jpeg import JpegBlocks, JpegLevel
 
 Decoder = Literal["openslide", "jpeg", "jpeg-half"]
 
@@ -41,7 +38,7 @@ class Plan:
     decoder: Decoder
     why: str
     level: int
-    jpeg: "JpegLevel | None" = None
+    jpeg: JpegLevel | None = None
 
     @property
     def reduce(self) -> Literal[1, 2]:
@@ -178,10 +175,6 @@ def _make_plan(slide: Slide, tiles: Tiles, decoder: str) -> Plan:
         return Plan("openslide", "asked for", level)
     if not len(tiles.coords):
         return Plan("openslide", "there are no tiles", level)
-    if find_spec("simplejpeg") is None:  # asked before: an import that fails may be half done in another thread
-        return Plan("openslide", "simplejpeg is not installed", level)
-    from wsisurv.slides.jpeg import doubt, find_jpeg_level
-
     found = find_jpeg_level(slide, level)
     if isinstance(found, str):
         return Plan("openslide", found, level)
