@@ -147,8 +147,10 @@ class TeacherSettings(Settings):
     dropout: float = Field(0.5, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
+    text_branch: Literal["attention", "ridge"] = "attention"
+    """How a report's statements become its risk: attention over them, or a ridge Cox regression on their mean."""
     text_hidden: int = Field(16, ge=2, le=2048)
-    """Width of the text branch's hidden layer."""
+    """Width of the hidden layer of the text branch with attention."""
     text_epochs: int = Field(60, ge=1, le=10000)
     text_learning_rate: float = Field(1e-2, gt=0)
     text_weight_decay: float = Field(1e-3, ge=0)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import Student, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
-from wsisurv.models.text_branch import TextBranch, TextEnsemble, fit_text_scaling
+from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, fit_text_scaling
 from wsisurv.survival.bags import pack
 
 
@@ -71,4 +73,17 @@ def test_a_file_without_an_array_is_refused(teacher):
     arrays = teacher.arrays()
     del arrays["text/score"]
     with pytest.raises(FormatError, match="Train it again"):
+        load_teacher(ModelFile(arrays, {}))
+
+
+def test_a_straight_line_on_the_mean_statement_is_a_text_branch_too(teacher):
+    linear = replace(teacher, text=LinearText(np.full(6, 0.5), np.arange(6.0)))
+    tiles, report = np.ones((3, 5), np.float16), vectors(5, 3)
+    wanted = (report.astype(np.float64).mean(0) - 0.5) @ np.arange(6.0)
+    assert linear.text.log_hazard(report) == pytest.approx(wanted)
+    assert linear.log_hazard(tiles, report) == pytest.approx(teacher.image.log_hazard(tiles) / 0.5 + wanted / 2)
+    again = load_teacher(ModelFile(linear.arrays(), {}))
+    assert again.log_hazard(tiles, report) == linear.log_hazard(tiles, report)
+    arrays = {**linear.arrays(), "text/mean": np.zeros(5)}
+    with pytest.raises(FormatError, match="mean of shape"):
         load_teacher(ModelFile(arrays, {}))

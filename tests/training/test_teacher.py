@@ -205,3 +205,15 @@ def test_a_device_that_is_not_there_is_refused(make_trial):
     trial = make_trial(40)
     with pytest.raises(SettingsError, match="--device nonsense"):
         train_teacher(trial.workspace, trial.cohort, FAST, device="nonsense")
+
+
+def test_a_ridge_as_the_text_branch_is_in_the_teacher_s_file(make_trial):
+    trial = make_trial(40, effect=2.0)
+    ridge = FAST.model_copy(update={"text_branch": "ridge", "epochs": 1, "repeats": 1, "folds": 2})
+    result = train_teacher(trial.workspace, trial.cohort, ridge)
+    guidance, _ = read_guidance(trial.path("guidance.h5"))
+    assert np.isfinite(guidance.risk).sum() == result.n_reports
+    assert any("ridge" in line for line in read_jsonl(trial.path("history.jsonl")))
+    teacher = load_teacher(read_model(trial.path("teacher.h5"), "teacher")[0])
+    reports = [np.random.default_rng(seed).normal(0, 1, (3, 24)).astype(np.float32) for seed in range(5)]
+    assert len({teacher.text.log_hazard(report) for report in reports}) == 5

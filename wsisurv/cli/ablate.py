@@ -43,6 +43,7 @@ _DEFAULTS = CrossvalSettings()
 _SWITCHES = (
     "aggregator=mean",
     "aggregator=transmil",
+    "text_branch=ridge",
     "loss=discrete",
     "loss=ranking",
     "distill=mse",

@@ -1,4 +1,4 @@
-"""The account of a cross-validation as a person reads it: who is ahead, by how much, and how right probabilities are."""
+"""The account of a cross-validation as a person reads it: who is ahead, by how much, how right probabilities are."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

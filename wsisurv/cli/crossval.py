@@ -71,9 +71,13 @@ def crossval(
         bool, typer.Option("--reports-only", help="Read no slide: what do reports tell beside age and stage?")
     ] = False,
     text_branch: Annotated[
-        Literal["ridge", "attention"],
-        typer.Option(help="With --reports-only: a ridge on words and findings, or the teacher's attention."),
-    ] = "ridge",
+        Literal["ridge", "attention"] | None,
+        typer.Option(
+            help="How statements become a risk: attention over them, or a ridge on their mean (with --reports-only: on "
+            "words and findings).",
+            show_default="the cohort's teacher's; ridge with --reports-only",
+        ),
+    ] = None,
     report_text: Annotated[
         Path | None,
         typer.Option(help="With --reports-only: the reports themselves, for a row of their whole text."),
@@ -119,16 +123,16 @@ def crossval(
         chosen = _cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
     else:
         chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
-    if not reports_only and (report_text is not None or text_branch != "ridge"):
-        raise SettingsError("--report-text and --text-branch are for --reports-only")
+    if not reports_only and report_text is not None:
+        raise SettingsError("--report-text is for --reports-only")
     named = named_covariates(chosen, covariates)
     settings = parse_settings(CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": named, "seed": seed})
     teacher, student = trained_settings(place.cohort(chosen.name))
-    teacher = with_changes(teacher, encoder=encoder, text_encoder=text_encoder, epochs=epochs)
+    teacher = with_changes(teacher, encoder=encoder, text_encoder=text_encoder, text_branch=text_branch, epochs=epochs)
     student = with_changes(student, epochs=epochs)
     training: Scorer
     if reports_only:
-        training = report_training(place, teacher, text_branch, report_text)
+        training = report_training(place, teacher, text_branch or "ridge", report_text)
     else:
         training = fold_training(place, teacher, student, allow_random_weights=allow_random_weights, device=device)
     with progress_bar("crossval") as progress:

@@ -36,6 +36,7 @@ def report_training(
     from wsisurv.reports.sources import read_reports
 
     attention = branch == "attention"
+    teacher = teacher.model_copy(update={"text_branch": branch})
     return read_report_training(
         place,
         teacher.text_encoder,

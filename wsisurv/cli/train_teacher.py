@@ -70,6 +70,10 @@ def train_teacher(
     text_encoder: Annotated[
         str, typer.Option(help="Vectors of the statements, or tfidf, fitted on the cases trained on.")
     ] = _DEFAULTS.text_encoder,
+    text_branch: Annotated[
+        Literal["attention", "ridge"],
+        typer.Option(help="How statements become a risk: attention over them, or a ridge Cox model of their mean."),
+    ] = _DEFAULTS.text_branch,
     teacher: Annotated[
         Literal["late", "concat", "cross-attention"],
         typer.Option(
@@ -135,6 +139,7 @@ def train_teacher(
             "aggregator": aggregator,
             "encoder": encoder,
             "text_encoder": text_encoder,
+            "text_branch": text_branch,
             "epochs": epochs,
             "folds": folds,
             "repeats": repeats,

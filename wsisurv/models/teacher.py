@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.joint import JointEnsemble, load_joint
 from wsisurv.models.student import Ensemble, load_ensemble
-from wsisurv.models.text_branch import TextBranch, TextEnsemble, TextScaling
+from wsisurv.models.text_branch import TextModel, load_text
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ReportTimeTeacher:
     """
 
     image: Ensemble
-    text: TextEnsemble | None
+    text: TextModel | None
     image_sd: float
     text_sd: float
     joint: JointEnsemble | None = None
@@ -49,10 +48,7 @@ class ReportTimeTeacher:
         """Named arrays of a model file."""
         named = self.image.arrays("image/") | {"fusion_sd": np.array([self.image_sd, self.text_sd])}
         if self.text is not None:
-            text = {name: value.detach().cpu().numpy() for name, value in self.text.branch.state_dict().items()}
-            text |= {"mean": self.text.scaling.mean, "components": self.text.scaling.components}
-            text |= {"centres": self.text.centres}
-            named |= {f"text/{name}": value for name, value in text.items()}
+            named |= {f"text/{name}": value for name, value in self.text.arrays().items()}
         if self.joint is not None:
             named |= self.joint.arrays("joint/") | {"joint_sd": np.array([self.joint_sd])}
         return named
@@ -68,14 +64,9 @@ def load_teacher(model: ModelFile) -> ReportTimeTeacher:
     image = load_ensemble(arrays, "image/")
     try:
         image_sd, text_sd = (float(sd) for sd in arrays["fusion_sd"])
-        text = None
-        if "text/weight" in arrays:
-            n_dimensions, n_models, hidden = arrays["text/weight"].shape
-            branch = TextBranch(n_dimensions, hidden, n_models)
-            names = branch.state_dict().keys()
-            branch.load_state_dict({name: torch.tensor(arrays[f"text/{name}"]) for name in names})
-            scaling = TextScaling(arrays["text/mean"], arrays["text/components"])
-            text = TextEnsemble(scaling, branch.eval(), arrays["text/centres"])
+        text = load_text(
+            {name.removeprefix("text/"): value for name, value in arrays.items() if name.startswith("text/")}
+        )
         if "joint_sd" not in arrays:
             return ReportTimeTeacher(image, text, image_sd, text_sd)
         joint_sd = float(arrays["joint_sd"][0])

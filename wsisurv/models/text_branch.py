@@ -1,6 +1,8 @@
 """The text branch: what a report's statements say of the risk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,8 +88,58 @@ class TextEnsemble:
     branch: TextBranch
     centres: NDArray[np.float64]
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays of a model file."""
+        named: dict[str, NDArray[Any]] = {
+            name: value.detach().cpu().numpy() for name, value in self.branch.state_dict().items()
+        }
+        return named | {"mean": self.scaling.mean, "components": self.scaling.components, "centres": self.centres}
+
     def log_hazard(self, statements: NDArray[np.float32]) -> float:
         """Log hazard of one report relative to the training cases' mean: (n_statements, n_dimensions) → number."""
         with torch.inference_mode():
             risk = self.branch(pack([self.scaling(statements)])).double().numpy()[0]
         return float((risk - self.centres).mean())
+
+
+@dataclass(frozen=True)
+class LinearText:
+    """A regression on the mean of a report's statement vectors.
+
+    Attributes:
+        mean: float64 (n_dimensions,), over the training cases.
+        weight: float64 (n_dimensions,).
+    """
+
+    mean: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Named arrays of a model file."""
+        return {"mean": self.mean, "linear": self.weight}
+
+    def log_hazard(self, statements: NDArray[np.float32]) -> float:
+        """Log hazard of one report relative to the training cases' mean: (n_statements, n_dimensions) → number."""
+        return float((statements.mean(axis=0, dtype=np.float64) - self.mean) @ self.weight)
+
+
+TextModel = TextEnsemble | LinearText
+
+
+def load_text(arrays: Mapping[str, NDArray[Any]]) -> TextModel | None:
+    """Rebuild a text branch from the arrays of a model file; None where they hold none.
+
+    Raises:
+        KeyError, ValueError, RuntimeError: an array is missing or of the wrong shape.
+    """
+    if "linear" in arrays:
+        mean, weight = arrays["mean"], arrays["linear"]
+        if mean.ndim != 1 or mean.shape != weight.shape:
+            raise ValueError(f"text branch: mean of shape {mean.shape}, weight of shape {weight.shape}")
+        return LinearText(mean, weight)
+    if "weight" not in arrays:
+        return None
+    n_dimensions, n_models, hidden = arrays["weight"].shape
+    branch = TextBranch(n_dimensions, hidden, n_models)
+    branch.load_state_dict({name: torch.tensor(arrays[name]) for name in branch.state_dict()})
+    return TextEnsemble(TextScaling(arrays["mean"], arrays["components"]), branch.eval(), arrays["centres"])

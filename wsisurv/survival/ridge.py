@@ -155,7 +155,7 @@ def cross_fit_ridge(
                 variables=variables[seen],
                 time=times[seen],
                 event=events[seen],
-                site=None if site is None else [site[row] for row in np.flatnonzero(seen)],
+                site=None if site is None else [site[row] for row in np.flatnonzero(seen).tolist()],
                 repeats=1,
                 seed=seed,
             )

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.models.text_branch import TextBranch, TextEnsemble, fit_text_scaling
+from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
+from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, TextModel, fit_text_scaling
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.bags import bags_of, pack
 from wsisurv.survival.cox import cox_slope
@@ -42,11 +43,11 @@ class CrossFit:
 
     Attributes:
         risk: float64 (n_cases,), τ: log hazard by models that did not see the case, mean over repeats.
-        text: all the models, for new reports.
+        text: all the models, or one fitted on all cases, for new reports.
     """
 
     risk: NDArray[np.float64]
-    text: TextEnsemble
+    text: TextModel
 
 
 def can_cross_fit(event: NDArray[np.bool_]) -> bool:
@@ -57,7 +58,8 @@ def can_cross_fit(event: NDArray[np.bool_]) -> bool:
 def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, part: str, log: Log) -> CrossFit:
     """Cross-fit the text branch: ``folds`` models × ``repeats``, each centred by its own training mean.
 
-    All models are trained side by side; a case has weight 0 in the Cox loss of the models that must not see it.
+    With attention, all models are trained side by side; a case has weight 0 in the Cox loss of the models that must
+    not see it. With a ridge, it is chosen anew in each of them.
 
     Args:
         reports: cases with ``can_cross_fit(event)``.
@@ -68,6 +70,8 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
 
     Source: docs/method.md, step 0; Chernozhukov et al. 2018 for cross-fitting.
     """
+    if settings.text_branch == "ridge":
+        return _cross_fit_ridge(reports, settings, seed, part, log)
     n_folds = min(settings.folds, int(reports.event.sum()))
     folds = np.stack(
         [
@@ -103,6 +107,30 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
         risk=(centred * held_out).sum(1) / held_out.sum(1),
         text=TextEnsemble(scaling, branch, centres),
     )
+
+
+def _cross_fit_ridge(reports: Reports, settings: TeacherSettings, seed: int, part: str, log: Log) -> CrossFit:
+    """A ridge Cox regression on principal directions of the mean statement; risks out of fold, a model of all cases."""
+    words = np.stack([vectors.mean(axis=0, dtype=np.float64) for vectors in reports.statements])
+    nothing = np.zeros((len(words), 0))
+    try:
+        model = fit_report_ridge(
+            words=words, findings=nothing, time=reports.time, event=reports.event, site=reports.site, seed=seed
+        )
+        risk = cross_fit_reports(
+            words=words,
+            findings=nothing,
+            time=reports.time,
+            event=reports.event,
+            site=reports.site,
+            folds=settings.folds,
+            repeats=settings.repeats,
+            seed=seed,
+        )
+    except MetricError:  # nobody was followed beyond an event: nothing can be learned
+        return CrossFit(np.zeros(len(words)), LinearText(words.mean(axis=0), np.zeros(words.shape[1])))
+    log.line(part=part, ridge=model.fit.ridge)
+    return CrossFit(risk, LinearText(model.scaling.mean, model.scaling.directions @ model.fit.coefficients))
 
 
 @dataclass(frozen=True)

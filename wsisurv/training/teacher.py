@@ -169,7 +169,8 @@ def _train(
     n_folds = min(settings.folds, int(cases.event.sum()))
     fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=cases.site)
     joint_models = n_trainings(n_folds) if settings.teacher != "late" else 0
-    log.total = settings.text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
+    text_epochs = settings.text_epochs if settings.text_branch == "attention" else 0
+    log.total = text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
 
     text = _text_guidance(cases, np.ones(len(fold), dtype=bool), settings, "text", log)
     without = [_text_guidance(cases, fold != k, settings, f"text without fold {k + 1}", log) for k in range(n_folds)]
