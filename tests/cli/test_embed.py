@@ -1,6 +1,8 @@
 """`wsisurv embed` as a person meets it: several devices, what it refuses, what it says."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -9,30 +11,23 @@ import pytest
 from wsisurv.formats.features import read_features
 from wsisurv.workspace import Workspace
 
-PRESSED = """
+SIGNALLED = """
 import os, signal, sys
+from contextlib import contextmanager
 
-class Watched:
-    '''Presses Ctrl-C as a terminal does, for all processes, as soon as the second line of progress is out.'''
-    def __init__(self, stream):
-        self.stream, self.lines = stream, 0
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
-    def write(self, text):
-        written = self.stream.write(text)
-        self.lines += text.count("\\n")
-        if self.lines >= 2:
-            sys.stderr = self.stream
-            os.killpg(0, signal.SIGINT)
-        return written
+@contextmanager
+def progress_bar(title):
+    def move(done, total, what):
+        if what:
+            {send}
+    yield move
 
 if __name__ == "__main__":
     from wsisurv.cli.app import main
-    sys.stderr = Watched(sys.stderr)
+    sys.modules["wsisurv.cli.embed"].progress_bar = progress_bar
     sys.argv = ["wsisurv", *{words!r}]
     main()
 """
-
 LIMITED = """
 import resource, sys
 
@@ -53,6 +48,20 @@ def place(tmp_path, make_slide, run) -> Workspace:
     return Workspace(tmp_path / "ws")
 
 
+def end(place: Workspace, send: str) -> tuple[int, str]:
+    """Embed on two devices and send a signal after the first batch; gives the exit code and what was said."""
+    words = ["embed", "-w", str(place.root), "--device", "cpu,cpu", "--batch-size", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED.format(words=words, send=send)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        said = process.communicate()[1]  # ends when the last process that can write there has ended
+        return process.returncode, said
+
+
 def test_several_devices_and_a_slide_that_fails(run, place, tmp_path):
     torn = tmp_path / "slides" / "b.tiff"
     torn.write_bytes(torn.read_bytes()[:2000])
@@ -64,20 +73,27 @@ def test_several_devices_and_a_slide_that_fails(run, place, tmp_path):
     assert features.values.dtype == "float32"
 
 
-def test_ctrl_c_on_a_terminal_ends_all_processes(place):
-    program = PRESSED.format(words=["embed", "-w", str(place.root), "--device", "cpu,cpu", "--batch-size", "1"])
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        said = process.communicate()[1]  # ends when the last process that can write there has ended
-    assert process.returncode == 130, said
+def test_ctrl_c_on_a_terminal_which_is_sent_to_all_processes_ends_them(place):
+    code, said = end(place, "os.killpg(0, signal.SIGINT)")
+    assert code == 130, said
     assert "interrupted" in said
     assert "Traceback" not in said
     assert list(place.root.rglob("*.partial")) == []
+
+
+def test_processes_whose_parent_is_killed_end_and_the_same_command_goes_on(run, place):
+    """One of them hangs in a slide that never opens, and ends all the same."""
+    slide = place.root.parent / "slides" / "c.tiff"
+    content = slide.read_bytes()
+    slide.unlink()
+    os.mkfifo(slide)
+    code, said = end(place, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert code == -signal.SIGKILL, said
+    slide.unlink()
+    slide.write_bytes(content)
+    ended = run("embed", "-w", place.root)
+    assert ended.code == 0, ended.err
+    assert {path.name for path in (place.root / "features").rglob("*") if path.is_file()} == {"a.h5", "b.h5", "c.h5"}
 
 
 def test_what_stops_one_device_stops_the_run(run, place):

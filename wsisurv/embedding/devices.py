@@ -1,7 +1,9 @@
 """Several devices: a process each, which take slides in turn; the parent puts together what became of them."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -194,6 +196,7 @@ class _Stop(BaseException):
 
 def _work(task: Task, device: str, n_devices: int, pipe: Connection) -> None:
     """What a child does."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
 
     def told(what: str) -> None:
@@ -221,6 +224,14 @@ def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any
     except Exception:  # noqa: BLE001  # a bug: told to the parent with its traceback
         return _Ended(run.summary(), bug=traceback.format_exc())
     return _Ended(run.summary(), notes)
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed can't tell its children to stop: they end as it did, in the middle of anything."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _divide_processors(n_devices: int) -> None:
