@@ -20,9 +20,10 @@ from wsisurv.embedding.network import ModelEncoder, Transform, choose_device, po
 from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
 from wsisurv.embedding.weights import explain_hub, fetch_file, hub_revision, load_strictly, read_weights
 from wsisurv.errors import SettingsError, WeightsError
-from wsisurv.settings import EmbedSettings, file_sha256
+from wsisurv.settings import EmbedSettings, OwnEncoder, file_sha256
 
 _RANDOM_SEED = 0
+_SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 M = TypeVar("M", bound=torch.nn.Module)
 
 
@@ -85,10 +86,11 @@ def build_encoder(
     """
     if settings.encoder == HISTOMICS:
         return HistomicsEncoder(workers)
-    spec = find_spec(settings.encoder)
     target = choose_device(device)
     check_weights_file(settings, weights_file)
-    if spec is not None:
+    if settings.own is not None:
+        encoder = _build_own(settings.own, settings, weights_file, target)
+    elif (spec := find_spec(settings.encoder)) is not None:
         encoder = _build_published(spec, settings, weights_file, target)
     else:
         encoder = _build_timm(settings, weights_file, target)
@@ -118,12 +120,12 @@ def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> No
 
 def make_architecture(spec: EncoderSpec) -> VisionTransformer:
     """The network of a row of the table, giving all tokens, with random weights; on ``meta`` it costs nothing."""
-    return _create(spec.architecture, spec, spec.kwargs, pretrained=False)
+    return _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu, pretrained=False)
 
 
-def _create(source: str, spec: EncoderSpec, kwargs: Mapping[str, Any], *, pretrained: bool) -> VisionTransformer:
+def _create(source: str, kwargs: Mapping[str, Any], *, swiglu: bool, pretrained: bool) -> VisionTransformer:
     """All tokens are asked for, and pooled here, so that one rule holds for every model."""
-    blocks: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU} if spec.swiglu else {}
+    blocks = _SWIGLU if swiglu else {}
     model = timm.create_model(source, pretrained=pretrained, num_classes=0, global_pool="", **kwargs, **blocks)
     return cast(VisionTransformer, model)  # every row of the table is one
 
@@ -132,7 +134,7 @@ def _create_from_hub(spec: EncoderSpec) -> VisionTransformer:
     """Where the repository's config says the architecture, only the freedom of size is ours to ask for."""
     own = {"dynamic_img_size"} if spec.from_hub_config else set(spec.kwargs)
     kwargs = {key: value for key, value in spec.kwargs.items() if key in own}
-    return _create(f"hf-hub:{spec.hub_id}", spec, kwargs, pretrained=True)
+    return _create(f"hf-hub:{spec.hub_id}", kwargs, swiglu=spec.swiglu, pretrained=True)
 
 
 def _build_published(
@@ -154,7 +156,7 @@ def _build_published(
         if spec.from_hub_config:
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
-    transform = Transform(spec.tile_px, spec.input_px, mean, std)
+    transform = Transform(spec.resize_px or spec.tile_px, spec.input_px, mean, std, spec.interpolation)
     n_prefix = model.num_prefix_tokens
     return ModelEncoder(
         spec.name,
@@ -165,6 +167,52 @@ def _build_published(
         device,
         settings.precision,
         weights=_weights(settings, spec.hub_id, spec.weights_file),
+    )
+
+
+def _build_own(
+    own: OwnEncoder, settings: EmbedSettings, weights_file: Path | None, device: torch.device
+) -> ModelEncoder:
+    """The user's own model, as its file says; one blank tile is sent through, so that what can't be is said now."""
+
+    def make() -> torch.nn.Module:
+        if own.pooling != "own":
+            return _create(own.architecture, own.arguments, swiglu=own.swiglu, pretrained=False)
+        blocks = _SWIGLU if own.swiglu else {}
+        model: torch.nn.Module = timm.create_model(own.architecture, num_classes=0, **own.arguments, **blocks)
+        return model
+
+    try:
+        model = _random(make).eval()
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise SettingsError(f"{own.name}: timm can't build {own.architecture} with these arguments: {error}") from error
+    pooling, n_prefix = own.pooling, int(getattr(model, "num_prefix_tokens", 0))
+    if pooling != "own" and not n_prefix:
+        raise SettingsError(f'{own.name}: {own.architecture} has no class token. Say pooling = "own".')
+    if weights_file is not None:
+        _load_file(model, weights_file)
+
+    def pooled(output: torch.Tensor) -> torch.Tensor:
+        return output if pooling == "own" else pool(output, pooling, n_prefix)
+
+    try:
+        with torch.inference_mode():
+            shape = tuple(pooled(model(torch.zeros(1, 3, own.input_px, own.input_px))).shape)
+    except (RuntimeError, AssertionError, IndexError) as error:
+        raise SettingsError(
+            f"{own.name}: {own.architecture} takes no tile of input_px = {own.input_px} ({error})."
+        ) from error
+    if len(shape) != 2:
+        raise SettingsError(f'{own.name}: gives {shape} a tile, not one vector. Say pooling = "class".')
+    return ModelEncoder(
+        own.name,
+        model,
+        Transform(own.resize_px or own.tile_px, own.input_px, own.mean, own.std, own.interpolation),
+        pooled,
+        shape[1],
+        device,
+        settings.precision,
+        weights=settings.weights or "",
     )
 
 

@@ -48,7 +48,7 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
         SettingsError: no such encoder, or tiles that it was not trained on.
     """
     check_tiles(settings, find_sources(workspace, None)[0], allow_mismatch)
-    n_features = count_features(settings.encoder)
+    n_features = None if settings.own is not None else count_features(settings.encoder)
     plan = []
     for slide_id in workspace.tiled_slides():
         path = workspace.tiles(slide_id)

@@ -9,13 +9,13 @@ from typing import Literal
 from wsisurv.embedding.devices import do_on_devices
 from wsisurv.embedding.histomics import VERSION
 from wsisurv.embedding.reading import Decoder
-from wsisurv.embedding.table import HISTOMICS, find_spec
+from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
 from wsisurv.embedding.task import STEP, Task, do
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.settings import EmbedSettings, file_sha256
+from wsisurv.settings import EmbedSettings, OwnEncoder, StainSettings, file_sha256
 from wsisurv.workspace import (
     Failure,
     Job,
@@ -42,6 +42,9 @@ def resolve_settings(
     *,
     dtype: Literal["float16", "float32"] = "float16",
     half_scale: bool = False,
+    own: OwnEncoder | None = None,
+    stain: StainSettings | None = None,
+    augment_stain: bool = False,
 ) -> EmbedSettings:
     """Settings of an encoder, with where its weights come from and its precision filled in.
 
@@ -51,32 +54,53 @@ def resolve_settings(
         random_weights: weights that were never trained.
         dtype: in which features are stored.
         half_scale: have pixels halved by the JPEG decoder, where a slide's format allows it.
+        own: a model of the user's own (``read_encoder_spec``); ``encoder`` is then not looked at.
+        stain: to which colours tiles are brought first (``stain_settings``).
+        augment_stain: also write how far stain shifts move the features.
 
     Raises:
-        SettingsError: no such encoder; a file and random weights at once; weights for histomics.
+        SettingsError: no such encoder; a file and random weights at once; weights for histomics; an own model without
+            any.
         WeightsError: no such file, or timm has no weights for the architecture.
     """
-    spec = find_spec(encoder)
-    if encoder == HISTOMICS:
+    base = EmbedSettings(dtype=dtype, half_scale=half_scale, stain=stain, augment_stain=augment_stain)
+    spec = find_spec(encoder) if own is None else None
+    if own is None and encoder == HISTOMICS:
         if weights_file is not None or random_weights:
             raise SettingsError(f"{HISTOMICS} has no weights: leave out --weights and --random-weights.")
-        return _with_version(EmbedSettings(encoder=encoder, dtype=dtype, half_scale=half_scale))
-    from wsisurv.embedding.encoders import hub_id_of, timm_name  # torch and timm take seconds
-
-    if spec is None:
-        timm_name(encoder)
+        return _with_version(base)
     if random_weights and weights_file is not None:
         raise SettingsError("--weights and --random-weights exclude each other.")
+    if own is not None and weights_file is None and not random_weights:
+        raise SettingsError(f"{own.name}: a model of your own needs --weights FILE (or --random-weights, to try it).")
     if random_weights:
         weights = "random"
     elif weights_file is None:
-        weights = f"hub:{hub_id_of(encoder)}"
+        weights = f"hub:{_hub_id(encoder, spec)}"
     elif weights_file.is_file():
         weights = f"sha256:{file_sha256(weights_file)}"
     else:
         raise WeightsError(f"{weights_file}: no such file. --weights wants a .safetensors, .bin, .pt or .pth file.")
-    precision = "fp32" if spec is None else spec.precision
-    return EmbedSettings(encoder=encoder, weights=weights, precision=precision, dtype=dtype, half_scale=half_scale)
+    known = own or spec
+    if known is None:
+        _check_timm(encoder)
+    precision = "fp32" if known is None else known.precision
+    name = encoder if own is None else own.name
+    return base.model_copy(update={"encoder": name, "weights": weights, "precision": precision, "own": own})
+
+
+def _hub_id(encoder: str, spec: EncoderSpec | None) -> str:
+    if spec is not None:
+        return spec.hub_id
+    from wsisurv.embedding.encoders import hub_id_of  # torch and timm take seconds
+
+    return hub_id_of(encoder)
+
+
+def _check_timm(encoder: str) -> None:
+    from wsisurv.embedding.encoders import timm_name
+
+    timm_name(encoder)
 
 
 def _with_version(settings: EmbedSettings) -> EmbedSettings:
@@ -234,24 +258,44 @@ def check_tiles(settings: EmbedSettings, sources: Mapping[str, _Source], allow_m
     Raises:
         SettingsError: they differ and may not.
     """
-    spec = find_spec(settings.encoder)
-    if spec is None:
+    wanted = _wanted(settings)
+    if wanted is None:
         return {}
-    low, high = spec.mpp_range
+    low, high = wanted.mpp_range
     mismatches = {}
     for slide_id, source in sources.items():
         fits_mpp = low * (1 - _MPP_TOLERANCE) <= source.tile_mpp <= high * (1 + _MPP_TOLERANCE)
-        if fits_mpp and source.tile_px == spec.tile_px:
+        if fits_mpp and source.tile_px == wanted.tile_px:
             continue
-        mpp = source.tile_mpp if fits_mpp else spec.tile_mpp
         seen = (
-            f"{slide_id}: its tiles are {source.tile_px} px at {source.tile_mpp:g} µm/px, and {spec.name} was "
-            f"trained on {spec.tile_px} px at {low:g}{f' to {high:g}' if high > low else ''} µm/px"
+            f"{slide_id}: its tiles are {source.tile_px} px at {source.tile_mpp:g} µm/px, and {settings.encoder} was "
+            f"trained on {wanted.tile_px} px at {low:g}{f' to {high:g}' if high > low else ''} µm/px"
         )
         if not allow_mismatch:
+            mpp = source.tile_mpp if fits_mpp else wanted.tile_mpp
+            usual = settings.own is None and mpp == wanted.tile_mpp
+            size = f"--for {settings.encoder}" if usual else f"--tile-px {wanted.tile_px} --tile-mpp {mpp:g}"
             raise SettingsError(
-                f"{seen}. Run `wsisurv tile SLIDES… --tile-px {spec.tile_px} --tile-mpp {mpp:g}` in another "
-                "--workspace (or here with --redo), or use --allow-mismatch."
+                f"{seen}. Run `wsisurv tile SLIDES… {size}` in another --workspace (or here with --redo), or use "
+                "--allow-mismatch."
             )
         mismatches[slide_id] = seen
     return mismatches
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Tiles that an encoder was trained on."""
+
+    tile_px: int
+    tile_mpp: float
+    mpp_range: tuple[float, float]
+
+
+def _wanted(settings: EmbedSettings) -> _Wanted | None:
+    """None where any tile will do, or nobody knows (``histomics``, ``timm:NAME``)."""
+    if settings.own is not None:
+        mpp = settings.own.tile_mpp
+        return _Wanted(settings.own.tile_px, mpp, (mpp, mpp))
+    spec = find_spec(settings.encoder)
+    return None if spec is None else _Wanted(spec.tile_px, spec.tile_mpp, spec.mpp_range)

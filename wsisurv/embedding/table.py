@@ -47,6 +47,9 @@ class EncoderSpec:
         weights_file: name of the weights in the repository.
         hub_file: True where the repository holds only weights, without a config that timm can read.
         from_hub_config: True where architecture, mean and std come from the repository's config.
+        paper: where its authors describe it.
+        interpolation: of the resampling, where a tile has another side than ``resize_px``.
+        resize_px: side that a tile is resampled to; None for ``tile_px``.
     """
 
     name: str
@@ -70,6 +73,9 @@ class EncoderSpec:
     weights_file: str = "model.safetensors or pytorch_model.bin"
     hub_file: bool = False
     from_hub_config: bool = False
+    paper: str = ""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_px: int | None = None
 
 
 _DYNAMIC: dict[str, object] = {"dynamic_img_size": True}
@@ -92,6 +98,7 @@ def _kaiko(short: str, architecture: str, params_m: float, n_tokens: int, n_feat
         std=_HALF,
         access="open",
         licence="see the hub",
+        paper="arXiv:2404.15217",
         from_hub_config=True,
     )
 
@@ -108,6 +115,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="CC BY-NC-ND",
+        paper="doi:10.1038/s41591-024-02857-3",
         weights_file="pytorch_model.bin",
     ),
     EncoderSpec(
@@ -133,6 +141,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="bf16",
         access="gated",
         licence="CC BY-NC-ND",
+        paper="doi:10.1038/s41591-024-02857-3",
     ),
     EncoderSpec(
         name="virchow",
@@ -147,6 +156,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="Apache-2.0",
+        paper="doi:10.1038/s41591-024-03141-0",
     ),
     EncoderSpec(
         name="virchow2",
@@ -161,6 +171,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="CC BY-NC-ND",
+        paper="arXiv:2408.00738",
     ),
     EncoderSpec(
         name="h-optimus-0",
@@ -175,6 +186,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="open",
         licence="Apache-2.0",
+        paper="no paper; the model's page",
     ),
     EncoderSpec(
         name="h-optimus-1",
@@ -189,6 +201,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="see the hub",
+        paper="no paper; the model's page",
     ),
     EncoderSpec(
         name="h0-mini",
@@ -204,6 +217,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="see the hub",
+        paper="arXiv:2501.16239",
         from_hub_config=True,
     ),
     EncoderSpec(
@@ -221,6 +235,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="see the hub",
+        paper="arXiv:2501.16239",
         from_hub_config=True,
     ),
     EncoderSpec(
@@ -243,6 +258,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="Apache-2.0",
+        paper="doi:10.1038/s41586-024-07441-w",
     ),
     EncoderSpec(
         name="gpfm",
@@ -254,6 +270,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         kwargs={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True},
         access="open",
         licence="see the hub",
+        paper="arXiv:2407.18449",
         weights_file="GPFM.pth",
         hub_file=True,
     ),
@@ -267,6 +284,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         kwargs={"init_values": 1e-5, "dynamic_img_size": True},
         access="gated",
         licence="see the hub",
+        paper="arXiv:2407.15362",
     ),
     EncoderSpec(
         name="phikon",
@@ -277,6 +295,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         n_features=768,
         access="open",
         licence="non-commercial",
+        paper="doi:10.1101/2023.07.21.23292757",
         from_hub_config=True,
     ),
     _kaiko("s8", "vit_small_patch8_224", 21.7, 785, 384),
@@ -296,6 +315,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         std=(0.21716536, 0.26081574, 0.20723464),
         access="open",
         licence="research",
+        paper="arXiv:2212.04690",
         from_hub_config=True,
     ),
 )
