@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,11 @@ import h5py
 from wsisurv import __version__
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import replacing
+from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
 from wsisurv.settings import canonical_json, fingerprint
+
+_DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
+"""What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +89,62 @@ def opened(path: Path, format: str, made_by: str) -> Iterator[tuple[h5py.File, H
 
     Raises:
         MissingArtifactError: there is no such file.
-        FormatError: it is no HDF5, is damaged, is of another format or a newer version, or lacks a key.
+        FormatError: it is no HDF5, is damaged, is of another format or a newer version, lacks a key, or holds what no
+            file of ours does (``plain``); also for any error in the block that speaks of what is in the file.
     """
+    with _plain(path, made_by, require_plain) as file:
+        yield file, _parse(file.attrs, path, format)
+
+
+@contextmanager
+def opened_any(path: Path) -> Iterator[tuple[h5py.File, Header]]:
+    """Open an HDF5 file of ours, whichever it is, for reading.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``opened``.
+    """
+    with _plain(path, "the step that makes it", require_plain) as file:
+        seen = file.attrs.get("format")
+        ours = isinstance(seen, str) and seen.startswith("wsisurv/")
+        if not ours:
+            raise FormatError(
+                f"{path}: HDF5, but no file of wsisurv. `wsisurv import` takes in features that other tools made."
+            )
+        yield file, _parse(file.attrs, path, str(seen))
+
+
+@contextmanager
+def _plain(path: Path, made_by: str, require: Callable[[Path, h5py.File], None]) -> Iterator[h5py.File]:
+    """Open a file that has passed ``require``; whatever Python says of damaged parts becomes a FormatError."""
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `{made_by}` first.")
+    again = f"Delete it and run `{made_by}` again."
     try:
-        file = h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            require(path, file)
+            yield file
+    except KeyError as error:
+        raise FormatError(f"{path}: {error.args[0] if error.args else 'a part is missing'}. {again}") from error
     except OSError as error:
-        raise FormatError(
-            f"{path}: no readable HDF5 file ({error}); a copy cut short? Delete it and run `{made_by}` again."
-        ) from error
-    with file:
-        try:
-            header = _parse(file.attrs, path, format)
-            yield file, header
-        except KeyError as error:
-            raise FormatError(f"{path}: {error.args[0]}. Delete it and run `{made_by}` again.") from error
-        except OSError as error:
-            raise FormatError(f"{path}: damaged ({error}). Delete it and run `{made_by}` again.") from error
+        raise FormatError(f"{path}: no readable HDF5 file, or damaged ({error}); a copy cut short? {again}") from error
+    except _DAMAGE as error:
+        raise FormatError(f"{path}: damaged ({type(error).__name__}: {error}). {again}") from error
 
 
 def _parse(attrs: Mapping[str, Any], path: Path, format: str) -> Header:
     seen = attrs.get("format")
-    if seen != format:
+    if not isinstance(seen, str) or seen != format:
         raise FormatError(f"{path}: format is {seen!r}, not {format!r}. Is this the right file?")
     version = int(attrs["format_version"])
     if version > 1:
         raise FormatError(f"{path}: format version {version} is newer than this wsisurv knows (1). Update wsisurv.")
     try:
-        settings, inputs = json.loads(attrs["settings"]), json.loads(attrs["inputs"])
-    except ValueError as error:
+        # encoded, because HDF5 gives bytes that are no UTF-8 as lone surrogates, which nothing can write again
+        settings, inputs = (json.loads(str(attrs[name]).encode()) for name in ("settings", "inputs"))
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: settings are not JSON ({error}).") from error
+    if not isinstance(settings, dict) or not isinstance(inputs, dict):
+        raise FormatError(f"{path}: settings or inputs are not JSON objects.")
     return Header(format, settings, inputs, version, str(attrs["wsisurv_version"]))
 
 
@@ -125,5 +154,9 @@ def read_header(path: Path, format: str, made_by: str) -> Header:
     Raises:
         MissingArtifactError, FormatError: as ``opened``.
     """
-    with opened(path, format, made_by) as (_, header):
-        return header
+    with _plain(path, made_by, _require_plain_root) as file:
+        return _parse(file.attrs, path, format)
+
+
+def _require_plain_root(path: Path, file: h5py.File) -> None:
+    require_plain_attributes(path, file, Budget(path, path.stat().st_size))

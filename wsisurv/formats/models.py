@@ -69,7 +69,7 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile, Header]:
 
         file.visititems(collect)
         try:
-            card = json.loads(file.attrs["card"])
+            card = json.loads(str(file.attrs["card"]).encode())
         except (ValueError, TypeError, RecursionError) as error:
             raise FormatError(f"{path}: card is not JSON ({error})") from error
         if not isinstance(card, dict):
