@@ -1,0 +1,207 @@
+"""What an HDF5 file of ours may be made of, checked before anything in it is read: it may be anybody's, and hostile.
+
+HDF5 lets a file name other files to be read, declare arrays far larger than itself, and nest without end. None of our
+files does, so none of it is followed or allocated.
+"""
+
+import math
+import mmap
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import FormatError
+
+_DEPTH = 6
+_UNFOLDS = 16
+"""Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_TEXTS_AT_ONCE = 64
+_HEAP = rb"GCOL\x01\0\0\0"
+
+
+class Budget:
+    """How many bytes a file may still give.
+
+    Args:
+        path: the file, for messages.
+        n_bytes: its size.
+    """
+
+    def __init__(self, path: Path, n_bytes: int) -> None:
+        self._path, self._n_bytes = path, n_bytes
+        self._left, self._left_folded = n_bytes, _UNFOLDS * n_bytes
+
+    def take(self, what: str, n_bytes: int, shape: tuple[int, ...] | None, *, folded: bool = False) -> None:
+        """Count bytes that ``what`` would take in memory.
+
+        Raises:
+            FormatError: no file of this size holds as much.
+        """
+        self._left_folded -= n_bytes
+        if not folded:
+            self._left -= n_bytes
+        if self._left < 0 or self._left_folded < 0:
+            raise self._too_large(what, shape)
+
+    def fits(self, what: str, n_bytes: int, shape: tuple[int, ...], *, folded: bool) -> None:
+        """Refuse what would be larger than all of the file, without counting it.
+
+        Raises:
+            FormatError: as ``take``.
+        """
+        if n_bytes > self._n_bytes * (_UNFOLDS if folded else 1):
+            raise self._too_large(what, shape)
+
+    def _too_large(self, what: str, shape: tuple[int, ...] | None) -> FormatError:
+        return FormatError(f"{self._path}: {what} of shape {shape} is larger than the file that it is in")
+
+
+def require_plain(path: Path, file: h5py.File) -> None:
+    """Refuse a file that holds anything but numbers and text of its own, no larger than itself.
+
+    Raises:
+        FormatError: a link, an array in another file, another type, a filter, a size that can't be, or endless nesting.
+    """
+    budget = Budget(path, path.stat().st_size)
+    require_plain_attributes(path, file, budget)
+    seen = {_address(file)}
+    for name, item in _walk(path, file, seen):
+        require_plain_attributes(path, item, budget)
+        if isinstance(item, h5py.Dataset):
+            _require_plain_dataset(path, name, item, budget)
+        elif not isinstance(item, h5py.Group):
+            raise FormatError(f"{path}: {name} is a named type; no file of ours holds one")
+
+
+def require_sound_heaps(path: Path) -> None:
+    """Refuse text stores that HDF5 (2.0 too) would walk round in for ever; for files that come from strangers.
+
+    All of the file is read once, which is why files that wsisurv itself made a moment ago are not asked.
+
+    Raises:
+        FormatError: a text in it has a length that can't be.
+
+    Source: HDF5 File Format Specification 3.0, III.E, Global Heap.
+    """
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for found in re.finditer(_HEAP, content):
+                if not _ends(content, found.start()):
+                    raise FormatError(f"{path}: damaged: a store of text without an end at byte {found.start()}")
+
+
+def _ends(content: mmap.mmap, start: int) -> bool:
+    """Whether the objects of a heap lead from its beginning to its end."""
+    end = start + int.from_bytes(content[start + 8 : start + 16], "little")
+    at = start + 16
+    if end > len(content):
+        return False
+    while at + 16 <= end:
+        number = int.from_bytes(content[at : at + 2], "little")
+        size = int.from_bytes(content[at + 8 : at + 16], "little")
+        if number == 0:  # what is free, its own head included
+            return size == 0 and at + 16 > end or 16 <= size <= end - at
+        at += 16 + (size + 7) // 8 * 8
+    return at <= end
+
+
+def _walk(path: Path, file: h5py.File, seen: set[int]) -> Iterator[tuple[str, h5py.HLObject]]:
+    """Everything below the root, without recursion; each object once."""
+    groups = [("", file, 0)]
+    while groups:
+        prefix, group, depth = groups.pop()
+        if depth > _DEPTH:
+            raise FormatError(f"{path}: groups nested deeper than {_DEPTH}: no file of ours")
+        for key in group:
+            name = f"{prefix}{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise FormatError(f"{path}: {name} is a link to another place; a file of ours holds all that it says")
+            item = group[key]
+            if _address(item) in seen:
+                raise FormatError(f"{path}: {name} is the same object as another; no file of ours holds one twice")
+            seen.add(_address(item))
+            yield name, item
+            if isinstance(item, h5py.Group):
+                groups.append((f"{name}/", item, depth + 1))
+
+
+def _address(item: h5py.HLObject) -> int:
+    return int(h5py.h5o.get_info(item.id).addr)
+
+
+def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Budget) -> None:
+    if item.is_virtual or item.external:
+        raise FormatError(f"{path}: {name} lies in another file; a file of ours holds its own numbers")
+    is_text = _require_plain_type(path, name, item.dtype)
+    made = item.id.get_create_plist()
+    filters = {made.get_filter(number)[0] for number in range(made.get_nfilters())}
+    if filters - _FILTERS:
+        raise FormatError(f"{path}: {name} is packed with a filter that wsisurv does not use")
+    folded = h5py.h5z.FILTER_DEFLATE in filters
+    if item.shape is None:
+        raise FormatError(f"{path}: {name} is empty of any shape")
+    budget.take(name, item.nbytes, item.shape, folded=folded)
+    if item.chunks is not None:
+        size = math.prod(item.chunks) * item.dtype.itemsize
+        budget.fits(f"a block of {name}", size, item.chunks, folded=folded)
+    if is_text:  # each text lies in the file once, but many cells may name the same
+        if item.ndim != 1:
+            raise FormatError(f"{path}: {name} is text of shape {item.shape}; no file of ours holds more than a list")
+        for start in range(0, len(item), _TEXTS_AT_ONCE):
+            texts = item[start : start + _TEXTS_AT_ONCE]
+            budget.take(f"the text of {name}", sum(map(len, texts)), item.shape)
+
+
+def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) -> None:
+    """Refuse attributes that are not numbers or text, or larger than their file.
+
+    Raises:
+        FormatError: as ``require_plain``.
+    """
+    for name in item.attrs:
+        attribute = item.attrs.get_id(name)
+        _require_plain_type(path, f"attribute {name}", attribute.dtype)
+        size = math.prod(attribute.shape) * attribute.dtype.itemsize if attribute.shape is not None else 0
+        budget.take(f"attribute {name}", size, attribute.shape)
+
+
+def _require_plain_type(path: Path, name: str, dtype: np.dtype[np.generic]) -> bool:
+    """Whether it is text of any length; refused where it is neither text nor numbers."""
+    if h5py.check_string_dtype(dtype) is not None:
+        return dtype.kind == "O"
+    if dtype.kind not in "fiub":
+        raise FormatError(f"{path}: {name} has type {dtype}, not numbers or text")
+    return False
+
+
+def require_array(path: Path, name: str, values: NDArray[Any], *, kinds: str, shape: Sequence[int | None]) -> None:
+    """Refuse an array of another type or shape than its reader understands.
+
+    Args:
+        path: the file.
+        name: of the array.
+        values: what was read.
+        kinds: of dtype that will do, such as ``f`` or ``iu``.
+        shape: wanted; None where any length will do.
+
+    Raises:
+        FormatError: it is another.
+    """
+    fits = values.ndim == len(shape) and all(
+        wanted in {None, length} for wanted, length in zip(shape, values.shape, strict=True)
+    )
+    if not fits or values.dtype.kind not in kinds:
+        wanted_shape = ", ".join("any" if length is None else str(length) for length in shape)
+        raise FormatError(
+            f"{path}: {name} is {values.dtype} of shape {values.shape}, not the numbers of shape ({wanted_shape}) that "
+            "belong there"
+        )
