@@ -57,6 +57,7 @@ class FakeEncoder:
     """``features(tiles, tile_mpp)`` gives the features; ``batches`` are the sizes that were asked for."""
 
     name, n_features, names, making = "histomics", 2, (), Making(device="fake")
+    units = definitions = ()
 
     def __init__(self, features: Callable[[NDArray[np.uint8], float], Any], in_flight: int = 2) -> None:
         self.features, self.in_flight = features, in_flight

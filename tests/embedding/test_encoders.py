@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from wsisurv.embedding import encoders, weights
+from wsisurv.embedding import encoders, hub
 from wsisurv.embedding.encoders import build_encoder, make_architecture
 from wsisurv.embedding.network import Transform, choose_device, pool
 from wsisurv.embedding.step import resolve_settings
@@ -237,7 +237,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_hub_out_of_reach_names_the_ways_out_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(weights.HfApi, "auth_check", _unreachable)
+    monkeypatch.setattr(hub.HfApi, "auth_check", _unreachable)
     monkeypatch.setattr(encoders.timm, "create_model", lambda *_, **__: pytest.fail("went on"))
     with pytest.raises(WeightsError, match="--weights FILE") as caught:
         build_encoder(resolve_settings(name), device="cpu")
@@ -248,7 +248,7 @@ def test_a_hub_out_of_reach_names_the_ways_out_before_anything_is_loaded(
 
 @pytest.mark.usefixtures("empty_cache")
 def test_a_gated_model_names_the_licence_and_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights.HfApi, "auth_check", _gated)
+    monkeypatch.setattr(hub.HfApi, "auth_check", _gated)
     with pytest.raises(WeightsError, match=r"does not let.*accept the licence.*HF_TOKEN.*--weights FILE"):
         build_encoder(resolve_settings("virchow2"), device="cpu")
 
@@ -296,7 +296,7 @@ def test_each_row_is_asked_of_the_hub_as_its_card_says(spec: EncoderSpec, monkey
 
     real = timm.create_model
     monkeypatch.setattr(encoders.timm, "create_model", create)
-    monkeypatch.setattr(weights.HfApi, "auth_check", lambda *_: None)
+    monkeypatch.setattr(hub.HfApi, "auth_check", lambda *_: None)
     monkeypatch.setattr(encoders, "ModelEncoder", lambda *arguments, **_: arguments)
     build_encoder(resolve_settings(spec.name), device="cpu")
     assert asked["source"] == f"hf-hub:{spec.hub_id}"

@@ -14,11 +14,18 @@ from wsisurv.workspace import Workspace
 def embed(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     encoder: Annotated[
-        str,
-        typer.Option(help="histomics (embedded), a published model (uni, virchow2, h-optimus-0 …), or timm:NAME."),
-    ] = "histomics",
+        str | None,
+        typer.Option(
+            help="histomics (embedded), a published model (uni, virchow2, h-optimus-0 …), or timm:NAME.",
+            show_default="histomics",
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights from this file (.safetensors, .bin, .pt) and not from the hub.")
+    ] = None,
+    encoder_spec: Annotated[
+        Path | None,
+        typer.Option(help="A model of your own: TOML file that says what it is. Goes with --weights.", dir_okay=False),
     ] = None,
     random_weights: Annotated[
         bool,
@@ -45,6 +52,17 @@ def embed(
     dtype: Annotated[
         Literal["float16", "float32"], typer.Option(help="In which features are stored; float16 is checked.")
     ] = "float16",
+    stain: Annotated[
+        Literal["none", "macenko", "reinhard"],
+        typer.Option(help="Bring each slide's colours to a reference first; features get a folder of their own."),
+    ] = "none",
+    stain_reference: Annotated[
+        Path | None,
+        typer.Option(help="Picture of H&E tissue (PNG, JPEG, TIFF) as reference.", show_default="one built in"),
+    ] = None,
+    augment_stain: Annotated[
+        bool, typer.Option("--augment-stain", help="Also write how far stain shifts move the features.")
+    ] = False,
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: minutes, for a faster run over many slides.")
     ] = False,
@@ -63,12 +81,25 @@ def embed(
     Memory does not grow with the number of slides: about 0.4 GB with histomics on four processors; with a network
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
+    from wsisurv.embedding.colours import find_stain_settings
+    from wsisurv.embedding.own import read_encoder_spec
     from wsisurv.embedding.step import embed as run
     from wsisurv.embedding.step import resolve_settings
 
     tiles_at_once = _batch_size(batch_size)
     half_scale = decoder == "jpeg-half"
-    settings = resolve_settings(encoder, weights, random_weights, dtype=dtype, half_scale=half_scale)
+    if encoder and encoder_spec:
+        raise typer.BadParameter("it names the encoder itself: leave out --encoder.", param_hint="--encoder-spec")
+    settings = resolve_settings(
+        encoder or "histomics",
+        weights,
+        random_weights,
+        dtype=dtype,
+        half_scale=half_scale,
+        own=read_encoder_spec(encoder_spec) if encoder_spec else None,
+        stain=find_stain_settings(stain, stain_reference),
+        augment_stain=augment_stain,
+    )
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed
 

@@ -24,6 +24,8 @@ class Encoder(Protocol):
         name: as in ``EmbedSettings.encoder``.
         n_features: columns of the result.
         names: a name for each column, or none.
+        units: a unit for each column, or none.
+        definitions: what each column measures, or none.
         in_flight: batches that should be begun before the first is waited for.
         making: what goes into the files of how features were made.
     """
@@ -31,6 +33,8 @@ class Encoder(Protocol):
     name: str
     n_features: int
     names: tuple[str, ...]
+    units: tuple[str, ...]
+    definitions: tuple[str, ...]
     in_flight: int
     making: Making
 
@@ -61,6 +65,8 @@ class HistomicsEncoder:
     name = HISTOMICS
     n_features = len(COLUMNS)
     names = tuple(column.name for column in COLUMNS)
+    units = tuple(column.unit for column in COLUMNS)
+    definitions = tuple(column.definition for column in COLUMNS)
     in_flight = 2
 
     def __init__(self, workers: int = 1) -> None:

@@ -16,9 +16,10 @@ from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
+from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
 from wsisurv.embedding.network import ModelEncoder, Transform, choose_device, pool
 from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
-from wsisurv.embedding.weights import explain_hub, fetch_file, hub_revision, load_strictly, read_weights
+from wsisurv.embedding.weights import load_strictly, read_weights
 from wsisurv.errors import SettingsError, WeightsError
 from wsisurv.settings import EmbedSettings, OwnEncoder, file_sha256
 
@@ -147,7 +148,7 @@ def _build_published(
         model = make_architecture(spec)
         _load_file(model, weights_file)
     else:
-        with explain_hub(spec.name, spec.hub_id, spec.weights_file, gated=spec.access == "gated"):
+        with explain_hub(spec.name):
             if spec.hub_file:
                 model = make_architecture(spec)
                 _load_file(model, fetch_file(spec.hub_id, spec.weights_file))
@@ -179,7 +180,8 @@ def _build_own(
         if own.pooling != "own":
             return _create(own.architecture, own.arguments, swiglu=own.swiglu, pretrained=False)
         blocks = _SWIGLU if own.swiglu else {}
-        model: torch.nn.Module = timm.create_model(own.architecture, num_classes=0, **own.arguments, **blocks)
+        arguments: dict[str, Any] = {**own.arguments, **blocks}
+        model: torch.nn.Module = timm.create_model(own.architecture, num_classes=0, **arguments)
         return model
 
     try:
@@ -224,7 +226,7 @@ def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torc
         model = timm.create_model(name, pretrained=False, num_classes=0)
         _load_file(model, weights_file)
     else:
-        with explain_hub(settings.encoder, hub_id_of(settings.encoder), "model.safetensors", gated=False):
+        with explain_hub(settings.encoder):
             model = timm.create_model(name, pretrained=True, num_classes=0)
     config = _data_config(model)
     side = int(config["input_size"][-1])

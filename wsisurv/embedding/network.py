@@ -119,6 +119,8 @@ class ModelEncoder:
     """
 
     names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ def _unmixing() -> NDArray[np.float32]:
     return np.linalg.inv(np.stack([haematoxylin, eosin, rest / np.linalg.norm(rest)])).astype(np.float32)
 
 
-_UNMIXING = _unmixing()
+UNMIXING = _unmixing()
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,6 @@ def separate_stains(tiles: NDArray[np.uint8]) -> Stains:
     is theirs; eosin is the pink of scanned H&E, which has more blue than theirs; the third is across both.
     """
     red, green, blue = (np.take(_DENSITY_OF_BYTE, tiles[..., channel]) for channel in range(3))
-    haematoxylin, eosin, rest = (red * row[0] + green * row[1] + blue * row[2] for row in _UNMIXING.T)
+    haematoxylin, eosin, rest = (red * row[0] + green * row[1] + blue * row[2] for row in UNMIXING.T)
     density = (red + green + blue) / np.float32(3)
     return Stains(haematoxylin, eosin, rest, density, tissue=density >= _GLASS)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
 from wsisurv.embedding.reading import Decoder
+from wsisurv.embedding.stain_shifts import StainSpread, measure_spread, stain_shifts
+from wsisurv.embedding.staining import Staining, sample_tiles
 from wsisurv.embedding.stream import Stream
 from wsisurv.embedding.table import HISTOMICS
-from wsisurv.errors import SlideError, WsisurvError
+from wsisurv.errors import DeviceError, SlideError, WsisurvError
 from wsisurv.formats.features import Features, Making, write_features
 from wsisurv.formats.header import Header
 from wsisurv.formats.tiles import Tiles, read_tiles
@@ -23,6 +25,7 @@ from wsisurv.workspace import Job, JobRun, Workspace
 STEP = "embed"
 _LIBRARIES = ("wsisurv", "numpy", "scipy", "openslide-python", "openslide-bin", "imagecodecs", "simplejpeg")
 _NETWORK_LIBRARIES = ("torch", "timm")
+_SHIFTED_TILES = 16
 
 
 @dataclass(frozen=True)
@@ -73,20 +76,23 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callabl
     """
     encoder = build(task, device)
     histomics = task.settings.encoder == HISTOMICS
+    staining = None if task.settings.stain is None else Staining(task.settings.stain)
+    work = _Work(task, run, encoder, staining)
     try:
         stream = Stream(
             encoder,
-            _Work(task, run, encoder),
+            work,
             readers=max(1, task.workers // 4) if histomics else task.workers,
             batch_size=task.batch_size,
             dtype=task.settings.dtype,
             decoder=task.decoder,
+            prepare=staining,
             told=told,
         )
         stream.run(turns)
     finally:
         encoder.close()
-    return stream.notes
+    return [*stream.notes, *work.notes]
 
 
 def build(task: Task, device: str) -> Encoder:
@@ -96,6 +102,21 @@ def build(task: Task, device: str) -> Encoder:
     from wsisurv.embedding.encoders import build_encoder
 
     return build_encoder(task.settings, task.weights_file, device, compiled=task.compiled)
+
+
+def encode_with_room(encoder: Encoder, pixels: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
+    """Features of tiles at once, or of their halves where the device has no room for all.
+
+    Raises:
+        DeviceError: no room for a single tile.
+    """
+    try:
+        return encoder.submit(pixels, tile_mpp)()
+    except DeviceError:
+        if len(pixels) == 1:
+            raise
+    half = len(pixels) // 2
+    return np.concatenate([encode_with_room(encoder, part, tile_mpp) for part in (pixels[:half], pixels[half:])])
 
 
 def find_versions(encoder: str) -> dict[str, str]:
@@ -112,10 +133,13 @@ def find_versions(encoder: str) -> dict[str, str]:
 class _Work:
     """Where the stream takes slides from and puts features."""
 
-    def __init__(self, task: Task, run: JobRun, encoder: Encoder) -> None:
-        self._task, self._run, self._encoder = task, run, encoder
+    def __init__(self, task: Task, run: JobRun, encoder: Encoder, staining: Staining | None) -> None:
+        self._task, self._run, self._encoder, self._staining = task, run, encoder, staining
+        self._shifts = stain_shifts() if task.settings.augment_stain else []
+        self._spreads: dict[str, StainSpread] = {}
         self._making = replace(encoder.making, versions=find_versions(encoder.name))
         self._tile_headers: dict[str, Header] = {}
+        self.notes: list[str] = []
 
     def begin(self, job: Job) -> Tiles | None:
         if not self._run.claim(job):
@@ -127,18 +151,34 @@ class _Work:
                     f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
                     "then this again."
                 )
+            if self._shifts and len(tiles.coords):
+                self._spreads[job.id] = measure_spread(
+                    sample_tiles(tiles, _SHIFTED_TILES), self._shifts, lambda pixels: self._encode(pixels, tiles)
+                )
         except (WsisurvError, OSError) as error:
             self._run.fail(job, error)
             return None
         return tiles
 
+    def _encode(self, sample: NDArray[np.uint8], tiles: Tiles) -> NDArray[np.float32]:
+        """Features of a few tiles, one batch of the run at most; with stains, as if they were a slide of their own."""
+        pixels = sample if self._staining is None else self._staining.restain(sample)
+        size = self._task.batch_size or _SHIFTED_TILES
+        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+        return np.concatenate([encode_with_room(self._encoder, part, tiles.tile_mpp) for part in parts])
+
     def save(self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: str) -> None:
         header = self._tile_headers.pop(job.id)
+        stain = {} if self._staining is None else self._staining.end(job.id)
+        if why := stain.get("left_as_it_is"):
+            self.notes.append(f"{job.id}: its stains were left as they are: {why}")
+        spread = self._spreads.pop(job.id, None)
         making: Making = replace(
             self._making,
             decoder=decoder,
             tiles_fingerprint=header.fingerprint,
             mismatch=self._task.mismatches.get(job.id, ""),
+            stain=stain,
         )
         features = Features(
             slide_id=tiles.slide_id,
@@ -149,10 +189,17 @@ class _Work:
             tile_settings=dict(header.settings),
             mpp=tiles.mpp,
             making=making,
+            units=self._encoder.units,
+            definitions=self._encoder.definitions,
+            stain_spread=None if spread is None else spread.by_stain,
+            tile_spread=None if spread is None else spread.by_tile,
         )
         write_features(job.output, features, job.header)
         self._run.finish(job, None if len(tiles.coords) else f"{job.id}: no tiles, so no features")
 
     def fail(self, job: Job, error: Exception) -> None:
         self._tile_headers.pop(job.id, None)
+        self._spreads.pop(job.id, None)
+        if self._staining is not None:
+            self._staining.end(job.id)
         self._run.fail(job, error)

@@ -1,14 +1,10 @@
-"""Weights of encoders: from a file, without running code that is in it, or from the hub."""
+"""Weights of encoders from a file, without running code that is in it."""
 
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HTTPError  # type: ignore[attr-defined]  # of whichever client it uses
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -29,8 +25,6 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
 )
-_COMMIT_DIGITS = 40
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_weights(path: Path) -> State:
@@ -88,57 +82,3 @@ def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def fetch_file(hub_id: str, filename: str) -> Path:
-    """Path of a file of a hub repository, downloaded or from the hub's cache; use within ``explain_hub``."""
-    return Path(hf_hub_download(hub_id, filename))
-
-
-def _is_cached(hub_id: str, filenames: Sequence[str]) -> bool:
-    return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in filenames)
-
-
-def hub_revision(hub_id: str, weights_file: str) -> str | None:
-    """Commit of a repository's weights in the hub's cache, 40 hex digits; None where the cache doesn't tell."""
-    for name in dict.fromkeys([*_HUB_FILES, weights_file]):
-        path = try_to_load_from_cache(hub_id, name)
-        if isinstance(path, str) and len(folder := Path(path).parents[name.count("/")].name) == _COMMIT_DIGITS:
-            return folder
-    return None
-
-
-@contextmanager
-def explain_hub(encoder: str, hub_id: str, weights_file: str, *, gated: bool) -> Iterator[None]:
-    """Ask the hub once whether the weights can be had, and turn what goes wrong in the block into a WeightsError.
-
-    The one question first, because the hub's client asks five times with growing pauses before it gives up.
-
-    Args:
-        encoder: its name, for the message.
-        hub_id: repository.
-        weights_file: name of the file that ``--weights`` would take.
-        gated: True where the repository is known to want a token.
-
-    Raises:
-        WeightsError: no network, offline by ``HF_HUB_OFFLINE``, no access, no such repository, or weights that
-            don't fit; with the ways out.
-    """
-    page = f"https://huggingface.co/{hub_id}"
-    by_file = f"fetch {weights_file} from {page} where there is a network, and give it with --weights FILE"
-    by_token = f"accept the licence at {page} and set HF_TOKEN (or run `hf auth login`)"
-    try:
-        if not _is_cached(hub_id, [*_HUB_FILES, weights_file]):
-            HfApi().auth_check(hub_id)
-        yield
-    except GatedRepoError as error:
-        raise WeightsError(
-            f"{encoder}: the hub does not let this account have the weights of {hub_id}. "
-            f"Either {by_token}; or {by_file}."
-        ) from error
-    except (OSError, HTTPError, RuntimeError) as error:
-        ways = f"Either {by_token}; or {by_file}" if gated else f"Try again with a network; or {by_file}"
-        raise WeightsError(
-            f"{encoder}: no weights of {hub_id} here and none from the hub ({_first_line(error)}). {ways}; "
-            "or try the step with --random-weights."
-        ) from error

@@ -17,6 +17,8 @@ from wsisurv.units import SlideId
 FORMAT = "wsisurv/features"
 MADE_BY = "wsisurv embed"
 _CHUNK_BYTES = 1 << 20
+_OF_COLUMNS = ("names", "units", "definitions")
+_SPREADS = ("stain_spread", "tile_spread")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Making:
         tiles_fingerprint: of the file of tiles.
         mismatch: how the tiles differ from those that the encoder was trained on, where that was allowed.
         versions: of the libraries that took part, by name.
+        stain: what ``--stain`` estimated in the slide (JSON object), or why it was left as it is.
     """
 
     weights: str = ""
@@ -42,6 +45,7 @@ class Making:
     tiles_fingerprint: str = ""
     mismatch: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    stain: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Features:
         tile_settings: the tile settings that made the tiles (JSON object), so that a model knows what it saw.
         mpp: µm per pixel of the slide at level 0.
         making: what else there is to know of how they were made.
+        units: a unit for each column, empty where the encoder has none.
+        definitions: what each column measures, empty where the encoder doesn't say.
+        stain_spread: float32 (n_features,), standard deviation of each feature under stain shifts of the same tiles;
+            None where they were not asked for.
+        tile_spread: float32 (n_features,), standard deviation between those tiles, to hold it against.
     """
 
     slide_id: SlideId
@@ -67,6 +76,10 @@ class Features:
     tile_settings: dict[str, object]
     mpp: float
     making: Making = Making()
+    units: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+    stain_spread: NDArray[np.float32] | None = None
+    tile_spread: NDArray[np.float32] | None = None
 
 
 def write_features(path: Path, features: Features, header: Header) -> None:
@@ -86,13 +99,17 @@ def write_features(path: Path, features: Features, header: Header) -> None:
     with create(path, header) as file:
         file.attrs["slide_id"] = features.slide_id
         file.attrs["encoder"] = features.encoder
-        file.attrs["names"] = list(features.names)
+        for name in _OF_COLUMNS:
+            file.attrs[name] = list(getattr(features, name))
         rows = max(1, min(n_tiles, _CHUNK_BYTES // max(1, dtype.itemsize * n_features)))
         dataset = file.create_dataset("features", data=values, chunks=(rows, n_features) if n_tiles else None)
         dataset.attrs["encoder"] = features.encoder
         coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
         coords.attrs["mpp"] = features.mpp
         file.attrs["tile_settings"] = json.dumps(features.tile_settings, sort_keys=True)
+        for name in _SPREADS:
+            if (spread := getattr(features, name)) is not None:
+                file.create_dataset(name, data=spread.astype(np.float32))
         for name, value in vars(features.making).items():
             file.attrs[name] = value if isinstance(value, str) else json.dumps(dict(value), sort_keys=True)
 
@@ -116,6 +133,10 @@ def read_features(path: Path) -> tuple[Features, Header]:
             tile_settings=json.loads(file.attrs["tile_settings"]),
             mpp=float(file["coords"].attrs["mpp"]),
             making=_making(file),
+            units=tuple(str(unit) for unit in file.attrs.get("units", ())),
+            definitions=tuple(str(words) for words in file.attrs.get("definitions", ())),
+            stain_spread=file["stain_spread"][()] if "stain_spread" in file else None,
+            tile_spread=file["tile_spread"][()] if "tile_spread" in file else None,
         )
         return features, header
 

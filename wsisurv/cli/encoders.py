@@ -1,0 +1,133 @@
+"""``wsisurv encoders``."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wsisurv.embedding.table import EncoderSpec
+
+
+def encoders(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all when left out.", metavar="[NAME]…")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what is missing before the first slide, and the ways out.")
+    ] = False,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch the weights from the hub, to be used where there is no network.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
+
+    No network is asked for the list. --check asks the hub about what is not here, unless HF_HUB_OFFLINE is set, and
+    ends with code 1 if anything is missing. --fetch downloads into the hub's cache (HF_HOME says where); copy that
+    folder to a node without a network, set HF_HOME to it and HF_HUB_OFFLINE=1.
+
+    Any other model of timm is timm:NAME; one of your own is `embed --weights FILE --encoder-spec FILE.toml`.
+    """
+    if (check or fetch) and not names:
+        raise typer.BadParameter("which? e.g. `wsisurv encoders --check uni2-h`", param_hint="NAME")
+    if check and fetch:
+        raise typer.BadParameter("--check and --fetch exclude each other.", param_hint="--check")
+    if check or fetch:
+        _each(names or [], fetch=fetch, as_json=as_json)
+        return
+    rows = _rows(names)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _show(rows)
+
+
+def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
+    from wsisurv.embedding.hub import Check, cache_folder, check_encoder, fetch_encoder
+    from wsisurv.embedding.table import find_spec
+    from wsisurv.errors import WeightsError
+
+    for name in names:
+        find_spec(name)  # a name that is wrong is said before the hub is asked for another
+    checks = []
+    for name in names:
+        try:
+            checks.append(Check(name, True, fetch_encoder(name)) if fetch else check_encoder(name))
+        except WeightsError as error:
+            checks.append(Check(name, False, str(error).removeprefix(f"{name}: ")))
+    if as_json:
+        typer.echo(json.dumps([vars(each) for each in checks], indent=2, ensure_ascii=False))
+    else:
+        for each in checks:
+            typer.secho(f"{each.encoder}: {each.message}", fg=None if each.ready else "red")
+        if fetch and any(each.ready for each in checks):
+            typer.echo(
+                f"in {cache_folder()}; where there is no network, set HF_HUB_OFFLINE=1 and HF_HOME to a copy of it"
+            )
+    if not all(each.ready for each in checks):
+        raise typer.Exit(1)
+
+
+def _rows(names: list[str] | None) -> list[dict[str, Any]]:
+    from wsisurv.embedding.encoder import HistomicsEncoder
+    from wsisurv.embedding.table import ENCODERS, HISTOMICS, find_spec
+
+    rows: list[dict[str, Any]] = []
+    for name in names or [HISTOMICS, *ENCODERS]:
+        spec = find_spec(name)
+        if spec is not None:
+            rows.append(_row(spec))
+        elif name == HISTOMICS:
+            rows.append(
+                {
+                    "name": name,
+                    "needs": "nothing",
+                    "weights_here": True,
+                    "features": HistomicsEncoder.n_features,
+                    "tile_px": None,
+                    "tile_mpp": None,
+                    "access": "embedded",
+                    "licence": "Apache-2.0",
+                }
+            )
+        else:
+            raise typer.BadParameter(f"{name}: use --check; timm's own models are not listed.", param_hint="NAME")
+    return rows
+
+
+def _row(spec: "EncoderSpec") -> dict[str, Any]:
+    from wsisurv.embedding.hub import find_needs
+
+    needs = find_needs(spec.name)
+    here = needs is not None and needs.here
+    return {
+        "name": spec.name,
+        "needs": "a token" if spec.access == "gated" else "a network",
+        "weights_here": here,
+        "features": spec.n_features,
+        "tile_px": spec.tile_px,
+        "tile_mpp": spec.tile_mpp,
+        "mpp_range": list(spec.mpp_range),
+        "parameters_m": spec.params_m,
+        "precision": spec.precision,
+        "pooling": spec.pooling,
+        "access": spec.access,
+        "licence": spec.licence,
+        "paper": spec.paper,
+        "hub_id": spec.hub_id,
+        "weights_file": spec.weights_file,
+    }
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    lines = [("name", "features", "tiles", "weights", "without them it needs", "licence")]
+    for row in rows:
+        size = f"{row['tile_px']} px {row['tile_mpp']:g} µm/px" if row["tile_px"] else "any"
+        here = "here" if row["weights_here"] else "not here"
+        lines.append((row["name"], str(row["features"]), size, here, row["needs"], row["licence"]))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    typer.echo(
+        "A file of weights (--weights FILE) does for each; `--check NAME` says which. timm:NAME is any architecture"
+    )
+    typer.echo("of timm; --weights FILE --encoder-spec FILE.toml is a model of your own.")
