@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.plain import require_array
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/features"
@@ -124,6 +125,8 @@ def read_features(path: Path) -> tuple[Features, Header]:
         values, coords = file["features"][()], file["coords"][()]
         if values.ndim != 2 or len(values) != len(coords):
             raise FormatError(f"{path}: features {values.shape} and coords {coords.shape} don't match")
+        require_array(path, "features", values, kinds="f", shape=(None, None))
+        require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
         features = Features(
             slide_id=SlideId(str(file.attrs["slide_id"])),
             values=values,

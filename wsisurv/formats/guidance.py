@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.plain import require_array
 
 FORMAT = "wsisurv/guidance"
 MADE_BY = "wsisurv train-teacher"
@@ -72,7 +73,7 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
     """Read the teacher's guidance and what made it.
 
     Raises:
-        MissingArtifactError, FormatError: as ``header.opened``.
+        MissingArtifactError, FormatError: as ``header.opened``; also for arrays that don't belong together.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         guidance = Guidance(
@@ -87,4 +88,12 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
             gate_without=file["gate_without"][()],
             text_risk=(file["text_risk"] if "text_risk" in file else file["risk"])[()],
         )
+        n_cases, n_folds = len(guidance.case_ids), len(guidance.gate_without)
+        require_array(path, "fold", guidance.fold, kinds="iu", shape=(n_cases,))
+        require_array(path, "gate_without", guidance.gate_without, kinds="f", shape=(n_folds,))
+        require_array(path, "risk_without", guidance.risk_without, kinds="f", shape=(n_folds, n_cases))
+        for name in ("risk", "text_risk"):
+            require_array(path, name, getattr(guidance, name), kinds="f", shape=(n_cases,))
+        for case_id, values in guidance.relevance.items():
+            require_array(path, f"relevance/{case_id}", values, kinds="f", shape=(None,))
         return guidance, header

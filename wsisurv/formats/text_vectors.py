@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.plain import require_array
 
 FORMAT = "wsisurv/text-vectors"
 MADE_BY = "wsisurv extract-report"
@@ -67,4 +68,5 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
         )
         if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
             raise FormatError(f"{path}: vectors and ids differ in number")
+        require_array(path, "vectors", vectors.values, kinds="f", shape=(len(vectors.case_ids), None))
         return vectors, header

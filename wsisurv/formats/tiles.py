@@ -13,11 +13,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.plain import require_array
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/tiles"
 MADE_BY = "wsisurv tile"
+_SIZES = ("mpp", "tile_mpp", "tile_px", "tile_level0_px", "level0_width", "level0_height")
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,27 @@ def read_tiles(path: Path) -> tuple[Tiles, Header]:
     """Read the tiles of a slide and what made them.
 
     Raises:
-        MissingArtifactError, FormatError: as ``header.opened``.
+        MissingArtifactError, FormatError: as ``header.opened``; also for arrays and sizes that can't be.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
-        coords = file["coords"]
-        return _tiles(file, coords), header
+        tiles = _tiles(file, file["coords"])
+        _require_sound(path, tiles)
+        return tiles, header
+
+
+def _require_sound(path: Path, tiles: Tiles) -> None:
+    """Refuse tiles that can't be: arrays that don't belong together, sizes that are no positive numbers."""
+    require_array(path, "coords", tiles.coords, kinds="iu", shape=(None, 2))
+    n_tiles = len(tiles.coords)
+    for name, values in {"tissue": tiles.tissue, **tiles.measures}.items():
+        require_array(path, name, values, kinds="f", shape=(n_tiles,))
+    if tiles.piece is not None:
+        require_array(path, "piece", tiles.piece, kinds="iu", shape=(n_tiles,))
+    sizes = {name: getattr(tiles, name) for name in _SIZES}
+    if wrong := [name for name, value in sizes.items() if not 0 < value < float("inf")]:
+        raise FormatError(f"{path}: {wrong[0]} is {sizes[wrong[0]]}, not a positive number")
+    if not all(isinstance(flag, str) for flag in tiles.flags):
+        raise FormatError(f"{path}: flags are not words")
 
 
 def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:

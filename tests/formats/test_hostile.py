@@ -1,0 +1,274 @@
+"""A file may be anybody's: opening it runs nothing, allocates nothing absurd, and ends in an error that says why."""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.errors import FormatError, WsisurvError
+from wsisurv.formats.features import Features, read_features, write_features
+from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
+from wsisurv.formats.header import make_header, read_header
+from wsisurv.formats.models import ModelFile, read_model, write_model
+from wsisurv.formats.shown import describe
+from wsisurv.formats.text_vectors import TextVectors, read_text_vectors, write_text_vectors
+from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
+from wsisurv.units import SlideId
+
+FUZZER = Path(__file__).with_name("fuzzing.py")
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory) -> dict[str, Path]:
+    """One of each kind."""
+    tmp_path = tmp_path_factory.mktemp("originals")
+    rng = np.random.default_rng(0)
+    paths = {
+        kind: tmp_path / f"{kind}.h5" for kind in ("tiles", "features", "guidance", "vectors", "teacher", "student")
+    }
+    coords = np.arange(80, dtype=np.int64).reshape(-1, 2)
+    tiles = Tiles(
+        SlideId("S"), Path("S.svs"), coords, np.ones(40, np.float32), 0.25, 0.5, 224, 448.0, 0, 9000, 8000,
+        piece=np.ones(40, np.int32), measures={"focus": np.ones(40, np.float32)}, flags=("pen",),
+    )  # fmt: skip
+    write_tiles(paths["tiles"], tiles, make_header("wsisurv/tiles", {"tile_px": 224}, {}))
+    values = rng.normal(size=(40, 3)).astype(np.float16)
+    features = Features(SlideId("S"), values, coords, "histomics", ("a", "b", "c"), {"tile_px": 224}, 0.25)
+    write_features(paths["features"], features, make_header("wsisurv/features", {"encoder": "histomics"}, {}))
+    numbers = rng.normal(size=4)
+    guidance = Guidance(
+        ("A", "B", "C", "D"), numbers, 0.5, 1.0, 0.1, {case: np.ones(3, np.float32) for case in "ABCD"},
+        np.array([0, 0, 1, 1]), np.stack([numbers, numbers]), np.ones(2), numbers,
+    )  # fmt: skip
+    write_guidance(paths["guidance"], guidance, make_header("wsisurv/guidance", {}, {}))
+    vectors = TextVectors(rng.normal(size=(4, 3)).astype(np.float32), ("A", "A", "B", "C"), ("1", "2", "3", "4"), "t")
+    write_text_vectors(paths["vectors"], vectors, make_header("wsisurv/text-vectors", {}, {}))
+    for kind in ("teacher", "student"):
+        model = ModelFile({"members/0/weight": rng.normal(size=(8, 3)), "centres": np.zeros(1)}, {"encoder": "e"})
+        write_model(paths[kind], model, make_header(f"wsisurv/{kind}", {"seed": 0}, {}))
+    return paths
+
+
+@pytest.fixture
+def files(originals, tmp_path) -> dict[str, Path]:
+    """One of each kind, to be spoilt."""
+    return {kind: Path(shutil.copy(path, tmp_path)) for kind, path in originals.items()}
+
+
+READERS = {
+    "tiles": read_tiles,
+    "features": read_features,
+    "guidance": read_guidance,
+    "vectors": read_text_vectors,
+    "teacher": lambda path: read_model(path, "teacher"),
+    "student": lambda path: read_model(path, "student"),
+}
+KINDS = sorted(READERS)
+
+
+def refused(files, kind, match=None):
+    for reader in (READERS[kind], describe):
+        with pytest.raises(FormatError, match=match):
+            reader(files[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_whole_is_read_and_shown(files, kind):
+    READERS[kind](files[kind])
+    shown = describe(files[kind])
+    assert shown.what == f"wsisurv/{'text-vectors' if kind == 'vectors' else kind}"
+    assert shown.arrays
+    json.dumps(shown.attributes, allow_nan=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_huge_array_that_is_not_there_is_never_allocated(files, kind):
+    with h5py.File(files[kind], "a") as file:
+        file.create_dataset("more", shape=(10**12,), dtype="f8", chunks=(10**4,))
+    refused(files, kind, "larger than the file")
+
+
+def test_a_known_array_that_became_huge(files):
+    with h5py.File(files["features"], "a") as file:
+        del file["features"]
+        file.create_dataset("features", shape=(40, 10**10), dtype="f2", chunks=(40, 10))
+    refused(files, "features", "larger than the file")
+
+
+def test_what_unfolds_without_end(files):
+    with h5py.File(files["tiles"], "a") as file:
+        del file["tissue"]
+        file.create_dataset("tissue", data=np.zeros(10**7, np.float32), compression="gzip")
+    refused(files, "tiles", "larger than the file")
+
+
+def test_a_packed_copy_is_still_read(files, tmp_path):
+    with h5py.File(files["features"]) as source, h5py.File(tmp_path / "packed.h5", "w") as target:
+        target.attrs.update(source.attrs)
+        for name, item in source.items():
+            packed = target.create_dataset(name, data=item[()], compression="gzip", chunks=item.shape)
+            packed.attrs.update(item.attrs)
+    np.testing.assert_array_equal(
+        read_features(tmp_path / "packed.h5")[0].values, read_features(files["features"])[0].values
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["more", "coords"])
+def test_no_link_is_followed(files, kind, name, tmp_path):
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["coords"] = np.zeros((40, 2), np.int64)
+    for link in (h5py.ExternalLink("secret.h5", "/coords"), h5py.SoftLink("/"), h5py.SoftLink(f"/{name}")):
+        with h5py.File(files[kind], "a") as file:
+            if name in file:
+                del file[name]
+            file[name] = link
+        refused(files, kind, "is a link to another place")
+
+
+def test_a_group_within_itself(files):
+    with h5py.File(files["guidance"], "a") as file:
+        file["relevance/round"] = file["relevance"]
+    refused(files, "guidance", "the same object as another")
+
+
+def test_no_other_file_is_read(files, tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(range(80)))
+    with h5py.File(files["student"], "a") as file:
+        file.create_dataset("away", shape=(10,), dtype="f8", external=[(str(tmp_path / "secret"), 0, 80)])
+    refused(files, "student", "lies in another file")
+
+
+def test_no_array_is_put_together_from_other_files(files):
+    layout = h5py.VirtualLayout((40, 2), "i8")
+    layout[:] = h5py.VirtualSource("secret.h5", "coords", (40, 2))
+    with h5py.File(files["tiles"], "a") as file:
+        del file["tissue"]
+        file.create_virtual_dataset("tissue", layout)
+    refused(files, "tiles", "lies in another file")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [h5py.vlen_dtype(np.float64), h5py.ref_dtype, np.dtype([("a", "f8")]), np.dtype("c16"), np.dtype("V8")],
+    ids=["ragged", "reference", "compound", "complex", "opaque"],
+)
+def test_other_types(files, dtype):
+    with h5py.File(files["student"], "a") as file:
+        file.create_dataset("odd", shape=(3,), dtype=dtype)
+    refused(files, "student", "odd has type")
+
+
+def test_other_types_of_attributes(files):
+    with h5py.File(files["student"], "a") as file:
+        file.attrs["odd"] = file.ref
+    refused(files, "student", "attribute odd has type")
+
+
+def test_a_named_type(files):
+    with h5py.File(files["tiles"], "a") as file:
+        file["kind"] = np.dtype("f8")
+    refused(files, "tiles", "named type")
+
+
+def test_text_that_many_cells_share_is_counted_each_time(files):
+    with h5py.File(files["vectors"], "a") as file:
+        del file["statement_ids"]
+        ids = file.create_dataset("statement_ids", shape=(4,), dtype=h5py.string_dtype())
+        ids[:] = ["w" * 20_000, *("x" * 16 for _ in range(3))]
+        at = ids.id.get_offset()
+    content = bytearray(files["vectors"].read_bytes())
+    for cell in range(1, 4):  # length, place in the heap
+        content[at + 16 * cell : at + 16 * (cell + 1)] = content[at : at + 16]
+    files["vectors"].write_bytes(content)
+    refused(files, "vectors", "text of statement_ids .* larger than the file")
+
+
+def test_nesting_without_end(files):
+    with h5py.File(files["guidance"], "a") as file:
+        group = file
+        for _ in range(2000):
+            group = group.create_group("g")
+    refused(files, "guidance", "nested deeper")
+
+
+@pytest.mark.parametrize("value", [3, np.zeros(4), "[1]", "[" * 50_000, "{", h5py.Empty("f8"), b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["settings", "inputs", "format", "format_version", "wsisurv_version"])
+def test_a_head_of_another_kind(files, name, value):
+    for kind in ("student", "features"):
+        with h5py.File(files[kind], "a") as file:
+            del file.attrs[name]
+            file.attrs[name] = value
+        for reader in (READERS[kind], describe, lambda path: read_header(path, f"wsisurv/{path.stem}", "a step")):
+            try:
+                reader(files[kind])
+            except WsisurvError:
+                continue
+            assert name in {"format_version", "wsisurv_version"}  # any number, any words
+
+
+@pytest.mark.parametrize("value", [3, np.zeros((2, 2)), "words", "[" * 50_000, h5py.Empty("f8"), float("nan"), -1])
+def test_attributes_of_another_kind(files, value):
+    for kind, owner, name in [
+        ("tiles", "coords", "mpp"),
+        ("tiles", "coords", "tile_px"),
+        ("tiles", "/", "flags"),
+        ("features", "/", "tile_settings"),
+        ("features", "/", "names"),
+        ("features", "coords", "mpp"),
+        ("guidance", "/", "gate"),
+    ]:
+        before = files[kind].read_bytes()
+        with h5py.File(files[kind], "a") as file:
+            file[owner].attrs[name] = value
+        for reader in (READERS[kind], describe):
+            with suppress(FormatError):  # nothing else may come; some of these will do
+                reader(files[kind])
+        files[kind].write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("tiles", "coords", np.zeros((40, 3), np.int64)),
+        ("tiles", "coords", np.zeros((40, 2))),
+        ("tiles", "tissue", np.zeros(39, np.float32)),
+        ("tiles", "piece", np.zeros(40)),
+        ("tiles", "measures/focus", np.zeros((40, 1))),
+        ("features", "features", np.zeros((40, 3), np.int64)),
+        ("features", "features", np.float64(3)),
+        ("features", "coords", np.zeros((39, 2), np.int64)),
+        ("guidance", "fold", np.zeros(5, np.int64)),
+        ("guidance", "risk", np.zeros((4, 1))),
+        ("guidance", "risk_without", np.zeros((3, 4))),
+        ("guidance", "case_ids", np.zeros(4)),
+        ("vectors", "vectors", np.zeros((3, 3))),
+        ("vectors", "vectors", np.zeros((4, 3), "S2")),
+    ],
+)
+def test_arrays_that_do_not_belong_together(files, kind, name, value):
+    with h5py.File(files[kind], "a") as file:
+        attributes = dict(file[name].attrs)
+        del file[name]
+        file[name] = value
+        file[name].attrs.update(attributes)
+    with pytest.raises(FormatError, match=str(files[kind])):
+        READERS[kind](files[kind])
+
+
+def test_spoilt_at_random(files):
+    """In a process of its own with little memory; HDF5 must not crash on these either."""
+    folder = files["tiles"].parent
+    command = [sys.executable, str(FUZZER), str(folder), "0", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"died at {(folder / 'at.txt').read_text()}: {done.stderr[-2000:]}"
+    seen = json.loads(done.stdout)
+    assert seen["leaked"] == []
+    assert seen["read"] > 10
+    assert seen["refused"] > 100
