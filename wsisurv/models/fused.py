@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.models.student import LIMIT, Ensemble
-from wsisurv.survival.bags import pack
+from wsisurv.survival.bags import PackedBags
 
 _BLOCK_TILES = 1024
 """Tiles at a time, of which all features are held as float32: a few MB, which stay in the cache of a core."""
@@ -93,7 +93,8 @@ class FusedEnsemble:
                 "Embed the slides with the encoder that the model was trained on."
             )
         with torch.inference_mode():
-            bag = pack([features]).to(self._centre.device)
+            rows = torch.from_numpy(np.ascontiguousarray(features))  # pack would copy them
+            bag = PackedBags(rows, torch.tensor([0, len(features)])).to(self._centre.device)
             state = None if self._filtered else self._tiles(bag.rows)
             risks, pooled = [], []
             for number, member in enumerate(self._members):
