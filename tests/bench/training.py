@@ -27,7 +27,7 @@ from wsisurv.formats.feature_rows import describe_features
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.models.student import Student
-from wsisurv.survival.bags import Bags, HeldRows, bags_of, in_parts, offsets_of, pack, row_moments, sample_rows
+from wsisurv.survival.bags import Bags, bags_of, in_parts, offsets_of, pack, row_moments, sample_rows
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.memory import Memory, rows_of
@@ -206,7 +206,7 @@ def learned(seed: int, epochs: int) -> dict[str, float]:
     bags = bags_of(pack(train.bags))
     moments = row_moments(bags)
 
-    def trained(step: Callable[[Student, torch.optim.Optimizer, torch.Generator], None]) -> float:
+    def trained(step: Callable[[Student, torch.optim.Optimizer, torch.Generator], None], epochs: int = epochs) -> float:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         student = Student(bags.n_features, 32, 0.5, moments.mean, moments.sd).train()
@@ -243,6 +243,7 @@ def learned(seed: int, epochs: int) -> dict[str, float]:
         "all tiles, exact": trained(whole(0)),
         "all tiles, exact, bf16": trained(whole(0, bf16=True)),
         "64 random tiles a bag": trained(whole(64)),
+        "64 random tiles a bag, four times as long": trained(whole(64), 4 * epochs),
     }
 
 
@@ -283,8 +284,7 @@ def main() -> None:
                 device = torch.device("cuda")
 
                 def there(data: Data) -> Data:
-                    held = HeldRows(data.bags.source.take(data.bags.index).to(device))
-                    return replace(data, bags=replace(data.bags, source=held, device=device))
+                    return replace(data, bags=data.bags.on(device))
 
                 ways = ways_on(there(data), chosen.hidden, "cuda", there(kept))
                 spent = time_ways(ways, chosen.rounds, torch.cuda.synchronize)

@@ -83,6 +83,12 @@ class HeldRows:
         """Rows and columns."""
         return self.rows.shape[0], self.rows.shape[1]
 
+    def on(self, device: torch.device) -> "HeldRows":
+        """The table on a GPU that has twice the room for it; otherwise the table as it is."""
+        if device.type != "cuda" or self.rows.is_cuda or 2 * self.rows.nbytes > torch.cuda.mem_get_info(device)[0]:
+            return self
+        return HeldRows(self.rows.to(device))
+
     def take(self, rows: Tensor) -> Tensor:
         """Rows of these numbers, int64 (n,) on the CPU, on the device of the table; a view where they are one run."""
         if len(rows) and int(rows[-1] - rows[0]) + 1 == len(rows) and bool((rows.diff() == 1).all()):
@@ -127,8 +133,9 @@ class Bags:
         return self.source.shape[1]
 
     def on(self, device: torch.device) -> "Bags":
-        """The same bags, to be loaded to ``device``."""
-        return replace(self, device=device)
+        """The same bags, to be loaded to ``device``; a table in memory goes there as a whole if it fills half at most."""
+        source = self.source.on(device) if isinstance(self.source, HeldRows) else self.source
+        return replace(self, source=source, device=device)
 
     def take(self, rows: Tensor, offsets: Tensor) -> "Bags":
         """Bags of these entries of ``index``, int64 (n_taken,); ``offsets`` (n_bags + 1,) says whose each is."""
@@ -192,13 +199,14 @@ def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
         kept += tensor.nbytes
         return tensor.detach()
 
-    def computed(part: Bags) -> Tensor:
+    def computed(part: Bags, _here: Tensor | None = None) -> Tensor:
         return function(part.load())
 
+    here = torch.empty(0, device=bags.device)  # tells checkpoint whose random numbers to keep
     outputs = []
     for part in bags.parts():
         if torch.is_grad_enabled() and kept > bags.keep_bytes:
-            outputs.append(checkpoint(computed, part, use_reentrant=False))
+            outputs.append(checkpoint(computed, part, here, use_reentrant=False))
         else:
             with saved_tensors_hooks(count, _as_it_is):
                 outputs.append(computed(part))
