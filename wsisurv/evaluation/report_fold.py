@@ -31,6 +31,8 @@ from wsisurv.survival.covariates import fit_covariates
 from wsisurv.workspace import Progress, Workspace
 
 Branch = Literal["ridge", "attention"]
+REPORTS_VERSION = 2
+"""Raised when what is read from reports, or how it is fitted, changes: folds scored before are then stale."""
 _FEW = 2
 
 
@@ -224,8 +226,9 @@ def read_report_training(
         vectors = read_text_vectors(path)[0].by_case()
     texts = dict(full_text or {})
     digest = hashlib.sha256(canonical_json(texts).encode()).hexdigest() if texts else None
+    text = {"branch": branch, "text_encoder": text_encoder, "full_text": digest, "version": REPORTS_VERSION}
     return ReportTraining(
-        settings={**settings, "text": {"branch": branch, "text_encoder": text_encoder, "full_text": digest}},
+        settings={**settings, "text": text},
         text_encoder=text_encoder,
         branch=branch,
         statements={case_id: record.statements for case_id, record in records.items()},
