@@ -141,6 +141,8 @@ def read_features(path: Path) -> tuple[Features, Header]:
             stain_spread=file["stain_spread"][()] if "stain_spread" in file else None,
             tile_spread=file["tile_spread"][()] if "tile_spread" in file else None,
         )
+        if not isinstance(features.tile_settings, dict) or not 0 < features.mpp < float("inf"):
+            raise FormatError(f"{path}: tile settings are no JSON object, or mpp {features.mpp} is no positive number")
         return features, header
 
 
