@@ -10,7 +10,7 @@ CHECKED := wsisurv tests docs
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-method clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -31,7 +31,11 @@ format: $(VENV)/.tested
 
 # Ratios side by side from one run; nothing fails on a time.
 bench: $(VENV)/.tested
-	$(BIN)/python tests/bench/tiling.py
+	for bench in tiling reading embedding training metrics predict; do $(BIN)/python tests/bench/$$bench.py || exit; done
+
+# What reports give the student, on simulated cohorts; about half an hour on four cores.
+bench-method: $(VENV)/.tested
+	$(BIN)/python tests/bench/method.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -42,10 +42,10 @@ class Simulated:
     truth: NDArray[np.float64]
 
 
-def make_world(seed: int, n_features: int = 64, n_words: int = 48, n_sites: int = 6) -> World:
+def make_world(seed: int, n_features: int = 64, n_words: int = 48, n_sites: int = 6, apart: float = 0.55) -> World:
     rng = np.random.default_rng(seed)
     return World(
-        rng.normal(0, 0.55, (N_PHENOTYPES, n_features)),
+        rng.normal(0, apart, (N_PHENOTYPES, n_features)),
         rng.normal(0, 1, (N_PHENOTYPES, n_words)),
         rng.normal(0, 1, (N_PHENOTYPES, n_words)),
         rng.normal(0, 0.4, (n_sites, n_features)),
