@@ -19,7 +19,7 @@ from wsisurv.embedding.stains import Planes, Stains, separate_stains
 VERSION = 1
 """Raised whenever a column changes, so that features of two definitions never pass for each other."""
 
-_BATCH_PX = 16 * 224 * 224
+_BATCH_PX = 8 * 224 * 224
 """Pixels worked on at once: fewer leave threads no time to share the interpreter, more leave the cache."""
 _WORKING_MPP = 0.5
 _MIN_SIDE = 16
@@ -145,8 +145,8 @@ def _measure(tiles: NDArray[np.uint8], mpp: float) -> dict[str, Floats]:
     tissue_px = stains.tissue.sum(axis=(1, 2))
     return {
         **_colour(tiles, stains, tissue_px),
-        **_stain("haematoxylin", stains.haematoxylin, stains.tissue, tissue_px, mpp),
-        **_stain("eosin", stains.eosin, stains.tissue, tissue_px, mpp),
+        **_stain("haematoxylin", stains.haematoxylin, stains, tissue_px, mpp),
+        **_stain("eosin", stains.eosin, stains, tissue_px, mpp),
         **_pattern(stains, mpp),
         **_nuclei(nuclei, stains, tissue_px, mpp),
     }
@@ -174,9 +174,9 @@ def _over(amount: NDArray[Any], whole: NDArray[Any], empty: float = 0.0) -> Floa
     return np.where(whole > 0, amount / np.where(whole > 0, whole, 1), empty)
 
 
-def _total(planes: NDArray[Any], mask: NDArray[np.bool_]) -> Floats:
-    """Sum of the masked pixels of each tile (n_tiles,)."""
-    total: NDArray[np.float32] = np.multiply(planes, mask, dtype=np.float32).sum(axis=(1, 2))
+def _total(planes: NDArray[Any], weight: Planes) -> Floats:
+    """Sum of each tile's pixels (n_tiles,), those counted whose weight is 1 and not 0."""
+    total: NDArray[np.float32] = np.multiply(planes, weight, dtype=np.float32).sum(axis=(1, 2))
     return total.astype(np.float64)
 
 
@@ -188,7 +188,7 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
     def share(mask: NDArray[np.bool_]) -> Floats:
         return _over(mask.sum(axis=(1, 2)), tissue_px)
 
-    rest_mean = _over(_total(stains.rest, tissue), tissue_px)
+    rest_mean = _over(_total(stains.rest, stains.weight), tissue_px)
     return {
         "white_share": 1 - tissue.mean(axis=(1, 2)),
         "pale_share": share(pale),
@@ -196,39 +196,37 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
         "pink_share": share(pink),
         "red_share": share(pink & (eosin > 0.6)),
         "foreign_share": share(tissue & (np.abs(stains.rest) > 0.2)),
-        "red_blue_ratio": _red_blue(tiles, tissue),
-        "density_mean": _over(_total(stains.density, tissue), tissue_px),
+        "red_blue_ratio": _red_blue(tiles, stains),
+        "density_mean": _over(_total(stains.density, stains.weight), tissue_px),
         "rest_mean": rest_mean,
-        "rest_sd": np.sqrt((_over(_total(stains.rest**2, tissue), tissue_px) - rest_mean**2).clip(min=0)),
+        "rest_sd": np.sqrt((_over(_total(stains.rest**2, stains.weight), tissue_px) - rest_mean**2).clip(min=0)),
         **_hue(stains, tissue_px),
     }
 
 
-def _red_blue(tiles: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> Floats:
-    ratio = _total(tiles[..., 0], tissue) / np.maximum(_total(tiles[..., 2], tissue), 1)
-    return np.where(tissue.any(axis=(1, 2)), ratio.clip(max=10), 1.0)
+def _red_blue(tiles: NDArray[np.uint8], stains: Stains) -> Floats:
+    ratio = _total(tiles[..., 0], stains.weight) / np.maximum(_total(tiles[..., 2], stains.weight), 1)
+    return np.where(stains.tissue.any(axis=(1, 2)), ratio.clip(max=10), 1.0)
 
 
 def _hue(stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
-    tissue, haematoxylin, eosin = stains.tissue, stains.haematoxylin, stains.eosin
-    total_h, total_e = _total(haematoxylin.clip(min=0), tissue), _total(eosin.clip(min=0), tissue)
-    mean_h = _over(_total(haematoxylin, tissue), tissue_px)
-    mean_e = _over(_total(eosin, tissue), tissue_px)
-    dh = (haematoxylin - mean_h.astype(np.float32)[:, None, None]) * tissue
-    de = (eosin - mean_e.astype(np.float32)[:, None, None]) * tissue
-    spread = np.sqrt(_total(dh * dh, tissue) * _total(de * de, tissue))
+    weight, haematoxylin, eosin = stains.weight, stains.haematoxylin, stains.eosin
+    total_h, total_e = _total(haematoxylin.clip(min=0), weight), _total(eosin.clip(min=0), weight)
+    mean_h = _over(_total(haematoxylin, weight), tissue_px)
+    mean_e = _over(_total(eosin, weight), tissue_px)
+    dh = (haematoxylin - mean_h.astype(np.float32)[:, None, None]) * weight
+    de = (eosin - mean_e.astype(np.float32)[:, None, None]) * weight
+    spread = np.sqrt(_total(dh * dh, weight) * _total(de * de, weight))
     return {
         "haematoxylin_share": _over(total_h, total_h + total_e),
-        "stain_correlation": _over(_total(dh * de, tissue), spread),
+        "stain_correlation": _over(_total(dh * de, weight), spread),
     }
 
 
-def _stain(
-    name: str, planes: Planes, tissue: NDArray[np.bool_], tissue_px: NDArray[np.int64], mpp: float
-) -> dict[str, Floats]:
-    counts = histograms(planes, tissue)
-    mean = _over(_total(planes, tissue), tissue_px)
-    variance = (_over(_total(planes * planes, tissue), tissue_px) - mean**2).clip(min=0)
+def _stain(name: str, planes: Planes, stains: Stains, tissue_px: NDArray[np.int64], mpp: float) -> dict[str, Floats]:
+    counts = histograms(planes, stains.tissue)
+    mean = _over(_total(planes, stains.weight), tissue_px)
+    variance = (_over(_total(planes * planes, stains.weight), tissue_px) - mean**2).clip(min=0)
     features = {
         f"{name}_mean": mean,
         f"{name}_sd": np.sqrt(variance),
@@ -311,10 +309,11 @@ def _nuclei(nuclei: Nuclei, stains: Stains, tissue_px: NDArray[np.int64], mpp: f
     lymphocyte = (nuclei.area >= 12) & (nuclei.area <= 45) & (nuclei.eccentricity < 0.75) & (nuclei.fill > 0.9)
     largest = np.zeros(n_tiles)
     np.maximum.at(largest, tile, area)
-    stain_inside = _over(_total(stains.haematoxylin, nuclei.mask), nuclei_px)
-    stain_around = _over(_total(stains.haematoxylin, stains.tissue & ~nuclei.mask), tissue_px - nuclei_px)
+    inside = nuclei.mask.astype(np.float32)
+    stain_inside = _over(_total(stains.haematoxylin, inside), nuclei_px)
+    stain_around = _over(_total(stains.haematoxylin, stains.weight - inside), tissue_px - nuclei_px)
     axes = nuclei.eccentricity * np.exp(2j * nuclei.angle)
-    far = uniform_filter(nuclei.mask.astype(np.float32), (0, *(2 * [max(1, round(_FAR_UM / mpp))]))) < 1e-4
+    far = uniform_filter(inside, (0, *(2 * [max(1, round(_FAR_UM / mpp))]))) < 1e-4
     return {
         "nuclei_density": _over(count / 1000, tissue_mm2),
         "nuclei_area_share": _over(nuclei_px, tissue_px),

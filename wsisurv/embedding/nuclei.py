@@ -84,9 +84,10 @@ def _gaussian(planes: Planes, sigma_px: float) -> Planes:
 
 def histograms(planes: Planes, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Counts (n_tiles, 256) of the masked pixels in steps of 0.01 from 0; what lies outside is in the end bins."""
-    bins = np.clip(planes * np.float32(_BINS_PER_DENSITY), 0, _BINS - 1).astype(np.int32)
-    bins += (np.arange(len(planes), dtype=np.int32) * _BINS)[:, None, None]
-    return np.bincount(bins[mask], minlength=len(planes) * _BINS).reshape(len(planes), _BINS)
+    scaled = planes * np.float32(_BINS_PER_DENSITY)
+    bins = np.clip(scaled, 0, _BINS - 1, out=scaled).astype(np.uint8)
+    counts = (np.bincount(tile[inside], minlength=_BINS) for tile, inside in zip(bins, mask, strict=True))
+    return np.stack([*counts]) if len(planes) else np.zeros((0, _BINS), np.int64)
 
 
 def quantile(counts: NDArray[np.int64], share: float) -> Floats:
@@ -124,10 +125,11 @@ def _part(mask: NDArray[np.bool_], sigma_px: float) -> tuple[NDArray[np.int64], 
     row = width + 2
     # A tie goes to the later pixel, so that a plateau has one way up and no circle.
     for step in (-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1):
-        there = hill[here + step]
+        place_there = here + step
+        there = hill.take(place_there)
         better = there > height_best if step < 0 else there >= height_best
         np.copyto(height_best, there, where=better)
-        np.copyto(best, here + step, where=better)
+        np.copyto(best, place_there, where=better)
     place = np.empty(hill.size, np.int64)
     place[here] = np.arange(here.size)
     top = place[best]

@@ -35,6 +35,7 @@ class Stains:
         rest: optical density that neither stain explains (ink, pigment); may be negative.
         density: mean optical density of the three colours.
         tissue: bool, density of 0.06 or more: not glass, lumen or fat.
+        weight: the same as 1 and 0 in float32, quicker in sums.
     """
 
     haematoxylin: Planes
@@ -42,6 +43,7 @@ class Stains:
     rest: Planes
     density: Planes
     tissue: NDArray[np.bool_]
+    weight: Planes
 
 
 def separate_stains(tiles: NDArray[np.uint8]) -> Stains:
@@ -53,6 +55,19 @@ def separate_stains(tiles: NDArray[np.uint8]) -> Stains:
     is theirs; eosin is the pink of scanned H&E, which has more blue than theirs; the third is across both.
     """
     red, green, blue = (np.take(_DENSITY_OF_BYTE, tiles[..., channel]) for channel in range(3))
-    haematoxylin, eosin, rest = (red * row[0] + green * row[1] + blue * row[2] for row in UNMIXING.T)
-    density = (red + green + blue) / np.float32(3)
-    return Stains(haematoxylin, eosin, rest, density, tissue=density >= _GLASS)
+    haematoxylin, eosin, rest = (_mix(red, green, blue, row) for row in UNMIXING.T)
+    density = red + green
+    density += blue
+    density /= np.float32(3)
+    tissue = density >= _GLASS
+    return Stains(haematoxylin, eosin, rest, density, tissue, tissue.astype(np.float32))
+
+
+def _mix(red: Planes, green: Planes, blue: Planes, row: NDArray[np.float32]) -> Planes:
+    """Sum of three planes, weighted; few temporary arrays, whose making takes as long as the sums."""
+    total: Planes = red * row[0]
+    part = green * row[1]
+    total += part
+    np.multiply(blue, row[2], out=part)
+    total += part
+    return total
