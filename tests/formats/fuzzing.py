@@ -110,6 +110,7 @@ def main() -> None:
                         break  # readers of our own fresh files don't ask, and HDF5 would not come back
                 except Exception as error:  # noqa: BLE001 - whatever comes is what is looked for
                     leaked.append(f"{kind} {seed} {reader.__name__}: {type(error).__name__}: {error}")
+                    print(leaked[-1], file=sys.stderr)
                 signal.alarm(0)
     print(json.dumps({**seen, "leaked": leaked}))
 

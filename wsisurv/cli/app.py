@@ -25,6 +25,7 @@ from wsisurv.cli.interrupts import listen
 from wsisurv.cli.predict import predict
 from wsisurv.cli.recorded import INTERRUPTED, Recorded
 from wsisurv.cli.report import report
+from wsisurv.cli.show import show
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
@@ -58,6 +59,7 @@ for step in (demo, check, tile, embed, extract_report, train_teacher, distill, p
 for command in (crossval, ablate, encoders, evaluate_reports, export, heatmap, report):
     app.command(cls=Recorded)(command)
 app.command("import", cls=Recorded)(import_features)
+app.command()(show)
 
 
 def main() -> None:

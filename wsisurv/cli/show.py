@@ -1,0 +1,55 @@
+"""``wsisurv show``."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from wsisurv.cli.console import out, warn
+
+
+def show(
+    file: Annotated[Path, typer.Argument(help="A student, or any other file of a workspace.", show_default=False)],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write it as a page that stands alone.", dir_okay=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """What a file says of itself: a student as a model card, any other file of ours by its settings and shapes.
+
+    Runs nothing that is in the file, follows no link out of it, and reads no more than it holds.
+    """
+    from wsisurv.evaluation.file_card import file_card, write_page
+
+    card = file_card(file)
+    if html is not None:
+        write_page(html, card)
+    if as_json:
+        typer.echo(json.dumps(card.record, indent=1, allow_nan=False))
+        return
+    out.print(card.title, markup=False, style="bold")
+    for part in card.parts:
+        out.print(f"\n{part.title}", markup=False, style="bold")
+        for line in part.words:
+            out.print(line, markup=False)
+        if part.facts:
+            _print(["", ""], part.facts.items(), heads=False)
+        if part.head:
+            _print(part.head, part.rows, heads=True)
+    for line in card.warnings:
+        warn(line)
+    if html is not None:
+        out.print(f"show: {html}", markup=False)
+
+
+def _print(head: Sequence[str], rows: Iterable[Sequence[str]], *, heads: bool) -> None:
+    table = Table(show_header=heads)
+    for name in head:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)
