@@ -133,7 +133,7 @@ class Bags:
         return self.source.shape[1]
 
     def on(self, device: torch.device) -> "Bags":
-        """The same bags, to be loaded to ``device``; a table in memory goes there as a whole if it fills half at most."""
+        """The same bags, to be loaded to ``device``; a table in memory goes there whole if it fills half at most."""
         source = self.source.on(device) if isinstance(self.source, HeldRows) else self.source
         return replace(self, source=source, device=device)
 
