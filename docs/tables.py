@@ -10,7 +10,8 @@ HERE = Path(__file__).parent
 HISTOMICS = """\
 # The columns of histomics
 
-The embedded encoder: {n} numbers a tile, each with a name, a unit and a definition. OD is optical density.
+The embedded encoder: {n} numbers a tile, each with a name, a unit and a definition, which are in every features file
+too (root attributes `names`, `units`, `definitions`). OD is optical density.
 
 | column | unit | what it measures |
 |---|---|---|
@@ -18,15 +19,61 @@ The embedded encoder: {n} numbers a tile, each with a name, a unit and a definit
 """
 
 ENCODER_PAGE = """\
-# Published encoders
+# Encoders
 
-`wsisurv embed --encoder NAME`. Tiles of the size and resolution named are made by
-`wsisurv tile --for NAME`. Licences as known when this was written; the model's page at the hub decides, and several
-forbid commercial use.
+`wsisurv embed --encoder NAME`: [histomics](histomics.md), which is embedded and needs nothing; a published model of the
+table; `timm:NAME`, any architecture of timm with its published weights; or [a model of your own](#a-model-of-your-own).
 
-| name | hub | features | tile | µm/px | precision | access | licence |
-|---|---|---|---|---|---|---|---|
+## Published encoders
+
+Tiles of the size and resolution named are made by `wsisurv tile --for NAME`; `embed` refuses others, unless
+`--allow-mismatch`, which is written into the file. Licences as known when this was written; the model's page at the hub
+decides, and several forbid commercial use.
+
+| name | hub | features | pooling | tile | µm/px | precision | access | licence | paper |
+|---|---|---|---|---|---|---|---|---|---|
 {rows}
+
+`class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another
+size than the table's is resampled (bicubic, antialiased); the model sees the centre of 224 px. kaiko's were trained
+on 0.25 to 2 µm/px.
+
+## Weights
+
+`wsisurv encoders` lists all of them and says whose weights are here, without asking any network.
+`wsisurv encoders --check NAME…` says before the first slide what is missing and the ways out, and ends with code 1 if
+anything is. There are two ways:
+
+- **A token.** Accept the licence at the model's page at the hub and set `HF_TOKEN` (or run `hf auth login`); `embed`
+  then fetches the weights by itself. Where the compute node has no network, run `wsisurv encoders --fetch NAME…` on
+  one that has, copy the folder that it names, and set `HF_HOME` to the copy and `HF_HUB_OFFLINE=1`.
+- **A file.** Fetch the file that `--check` names by any means and give it with `embed --weights FILE`.
+
+Files are read without running code in them: `.safetensors`, or `.bin`, `.pt`, `.pth` with torch's `weights_only`.
+
+## A model of your own
+
+`wsisurv embed --weights FILE --encoder-spec FILE.toml`. The whole file goes into the features and their fingerprint,
+and from there into the models trained on them: `predict` on new slides wants only `--weights`.
+
+```toml
+{example}```
+
+## Stains
+
+`--stain macenko` or `--stain reinhard` brings each slide to the colours of a reference before it is encoded; the
+features have a folder of their own (`uni2-h-macenko`). The stains are estimated once a slide, in 32 tiles spread over
+it, and not in each tile: a tile of fat or lumen would get colours of its own. A slide that shows too little stain, or
+one stain only, is left as it is; the run and its file say so. What was estimated and the reference are in the file.
+`--stain-reference FILE` takes a picture of H&E tissue as reference. Built in are the references that the field's
+libraries carry: for macenko that of the method's published code, for reinhard TCGA-A2-A3XS-DX1 (Amgad et al. 2019).
+
+macenko follows the published code (and gives the numbers of torchstain): pixels below 0.15 in any colour's optical
+density are left out, so pale eosin counts little. reinhard leaves glass as it is. Foundation models were trained on
+many stains as they are; whether a reference helps them is not known beforehand, so compare with `--stain none`.
+
+`--augment-stain` also writes how far features move when haematoxylin and eosin are each 15 % weaker or stronger, beside
+their spread between tiles ([keys](formats.md)): what a model can't be more robust than.
 """
 
 
@@ -34,13 +81,15 @@ def pages() -> dict[str, str]:
     """Each page's name and text."""
     columns = "\n".join(f"| `{column.name}` | {column.unit} | {column.definition} |" for column in COLUMNS)
     encoders = "\n".join(
-        f"| `{spec.name}` | {spec.hub_id} | {spec.n_features} | {spec.tile_px} px | {spec.tile_mpp:g} "
-        f"| {spec.precision} | {spec.access} | {spec.licence} |"
+        f"| `{spec.name}` | {spec.hub_id} | {spec.n_features} | {spec.pooling} | {spec.tile_px} px "
+        f"| {spec.tile_mpp:g} | {spec.precision} | {spec.access} | {spec.licence} | {spec.paper} |"
         for spec in ENCODERS.values()
     )
     return {
         "histomics.md": HISTOMICS.format(n=len(COLUMNS), rows=columns),
-        "encoders.md": ENCODER_PAGE.format(rows=encoders),
+        "encoders.md": ENCODER_PAGE.format(
+            rows=encoders, example=(HERE / "encoder-spec.toml").read_text(encoding="utf-8")
+        ),
     }
 
 
