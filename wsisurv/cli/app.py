@@ -16,6 +16,7 @@ from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
 from wsisurv.cli.embed import embed
 from wsisurv.cli.encoders import encoders
+from wsisurv.cli.evaluate import evaluate
 from wsisurv.cli.evaluate_reports import evaluate_reports
 from wsisurv.cli.export import export
 from wsisurv.cli.extract_report import extract_report
@@ -56,7 +57,7 @@ def _root(
 
 for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
     app.command(cls=Recorded)(step)
-for command in (crossval, ablate, encoders, evaluate_reports, export, heatmap, report):
+for command in (crossval, ablate, encoders, evaluate, evaluate_reports, export, heatmap, report):
     app.command(cls=Recorded)(command)
 app.command("import", cls=Recorded)(import_features)
 app.command()(show)

@@ -78,7 +78,7 @@ def predict(
     place = Workspace(workspace)
     name = None if student and not cohort else place.the_cohort(cohort)
     model = student or place.cohort(str(name)) / "student.h5"
-    years = _years(horizons)
+    years = years_of(horizons)
     table = output or (place.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
@@ -89,7 +89,7 @@ def predict(
     looks: dict[str, tuple[str, ...]] = {}
     if slides:
         given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
-        place, slide_ids, made = _prepare(place, slides, card, given, allow_upsampling, weights, device, redo)
+        place, slide_ids, made = prepare(place, slides, card, given, allow_upsampling, weights, device, redo)
         of_case = group_slides(slide_ids, slide_map=of_slide)
         with progress_bar("look at the stain") as progress:
             looks = look_at_slides(place, slide_ids, progress=progress)
@@ -109,7 +109,7 @@ def predict(
             horizons=years,
             looks=looks,
             tiles=place,
-            device=_torch_device(device),
+            device=torch_device(device),
             progress=progress,
         )
     for failure in prediction.failed:
@@ -136,7 +136,7 @@ def predict(
     finish(*made, summary)
 
 
-def _years(text: str) -> tuple[float, ...]:
+def years_of(text: str) -> tuple[float, ...]:
     """Horizons as typed.
 
     Raises:
@@ -152,7 +152,7 @@ def _years(text: str) -> tuple[float, ...]:
     return years
 
 
-def _torch_device(device: str) -> str:
+def torch_device(device: str) -> str:
     """Where the student computes: on CUDA if asked or there; elsewhere its work is too small to be worth the way."""
     import torch
 
@@ -161,7 +161,7 @@ def _torch_device(device: str) -> str:
     return device if device.startswith("cuda") else "cpu"
 
 
-def _prepare(
+def prepare(
     place: Workspace,
     slides: list[Path],
     card: "StudentCard",

@@ -99,7 +99,7 @@ def model_card(path: Path) -> FileCard:
     model, header = read_model(path, "student")
     card: Mapping[str, Any] = plain_value(dict(model.card))
     prognosis, damage = _prognosis(model)
-    evaluation, source = _evaluation(path, card, header)
+    evaluation, source = own_figures(path, card, header)
     warnings = [*damage, *_warnings(card, evaluation)]
     parts = (
         _what(path, card, header, model),
@@ -150,8 +150,14 @@ def _prognosis(model: ModelFile) -> tuple[Prognosis | None, list[str]]:
         return None, [f"survival can't be told: {said(str(error))}"]
 
 
-def _evaluation(path: Path, card: Mapping[str, Any], header: Header) -> tuple[Any, str]:
-    """Figures of crossval and where they are from; None and why there are none."""
+def own_figures(path: Path, card: Mapping[str, Any], header: Header) -> tuple[Any, str]:
+    """Figures that crossval gave of a student, and where they are from; None, and why there are none.
+
+    Args:
+        path: the student's file; figures in ``evaluation/metrics.json`` beside it count where they are of this student.
+        card: its card; figures that are in it come first.
+        header: its header.
+    """
     if isinstance(found := card.get("evaluation"), Mapping):
         return found, "in its file"
     beside = path.parent / "evaluation" / "metrics.json"
