@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsisurv.models.directions import principal_directions
 from wsisurv.survival.ridge import RidgeFit, choose_ridge, cross_fit_ridge
 
 DIRECTIONS = 64
@@ -134,12 +135,7 @@ def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64
         findings: (n, n_findings), NaN where nothing is said.
     """
     mean = words.mean(axis=0, dtype=np.float64)
-    _, sizes, directions = np.linalg.svd(words - mean, full_matrices=False)
-    kept = (sizes > 1e-6 * max(float(sizes.max(initial=0.0)), 1e-12)) & (np.arange(len(sizes)) < DIRECTIONS)
-    used_directions = directions[kept]
-    if kept.any():  # the sign of a singular vector is arbitrary and may differ between machines
-        largest = np.abs(used_directions).argmax(axis=1)[:, None]
-        used_directions = used_directions * np.sign(np.take_along_axis(used_directions, largest, axis=1))
+    found = principal_directions(words - mean, DIRECTIONS)
     there = ~np.isnan(findings)
     known = np.where(there, findings, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     told = _with_known(findings, known)
@@ -148,13 +144,13 @@ def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64
     used = enough & (told.std(axis=0) > 1e-9)
     scaling = ReportScaling(
         mean=mean,
-        directions=np.asarray(used_directions.T, dtype=np.float64),
+        directions=found.rows.T,
         known=known,
         shift=told.mean(axis=0),
         scale=np.divide(used, told.std(axis=0), out=np.zeros(len(used)), where=used),
     )
-    columns, blocks = int(kept.sum()) + int(used.sum()), int(kept.any()) + int(used.any())
-    of_words = np.sqrt(columns / max(blocks, 1) / max(float(np.square(sizes[kept]).sum()) / len(words), 1e-12))
+    columns, blocks = len(found.sizes) + int(used.sum()), int(len(found.sizes) > 0) + int(used.any())
+    of_words = np.sqrt(columns / max(blocks, 1) / max(float(np.square(found.sizes).sum()) / len(words), 1e-12))
     of_findings = np.sqrt(columns / max(blocks, 1) / max(int(used.sum()), 1))
     return replace(scaling, directions=scaling.directions * of_words, scale=scaling.scale * of_findings)
 

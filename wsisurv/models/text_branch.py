@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsisurv.models.attention import drop_units
+from wsisurv.models.directions import principal_directions
 from wsisurv.survival.bags import PackedBags, attention_pool, pack
 
 TEXT_DROPOUT = 0.5
@@ -64,14 +65,11 @@ class TextScaling:
 def fit_text_scaling(vectors: NDArray[np.float32], n_dimensions: int) -> TextScaling:
     """Fit principal components to (n_statements, n_dimensions) vectors; as many as asked, or as there are."""
     mean = vectors.mean(0)
-    _, values, directions = np.linalg.svd(vectors - mean, full_matrices=False)
-    kept = (values > 1e-6 * max(values[0], 1e-12)) & (np.arange(len(values)) < n_dimensions)
-    if not kept.any():  # all statements are alike: one dimension that says nothing
+    found = principal_directions(vectors - mean, n_dimensions)
+    if not len(found.sizes):  # all statements are alike: one dimension that says nothing
         return TextScaling(mean, np.zeros((vectors.shape[1], 1), np.float32))
-    spread = np.sqrt(np.square(values[kept]).mean() / max(len(vectors) - 1, 1))
-    # the sign of a singular vector is arbitrary and may differ between machines
-    sign = np.sign(directions[kept][np.arange(int(kept.sum())), np.abs(directions[kept]).argmax(1)])
-    return TextScaling(mean, (directions[kept].T * sign / spread).astype(np.float32))
+    spread = np.sqrt(np.square(found.sizes).mean() / max(len(vectors) - 1, 1))
+    return TextScaling(mean, (found.rows.T / spread).astype(np.float32))
 
 
 @dataclass(frozen=True)
