@@ -46,7 +46,7 @@ anything is. There are two ways:
 
 - **A token.** Accept the licence at the model's page at the hub and set `HF_TOKEN` (or run `hf auth login`); `embed`
   then fetches the weights by itself. Where the compute node has no network, run `wsisurv encoders --fetch NAME…` on
-  one that has, copy the folder that it names, and set `HF_HOME` to the copy and `HF_HUB_OFFLINE=1`.
+  one that has, copy the folder that it names, and set `HF_HUB_CACHE` to the copy and `HF_HUB_OFFLINE=1`.
 - **A file.** Fetch the file that `--check` names by any means and give it with `embed --weights FILE`.
 
 Files are read without running code in them: `.safetensors`, or `.bin`, `.pt`, `.pth` with torch's `weights_only`.
@@ -73,7 +73,7 @@ density are left out, so pale eosin counts little. reinhard leaves glass as it i
 many stains as they are; whether a reference helps them is not known beforehand, so compare with `--stain none`.
 
 `--augment-stain` also writes how far features move when haematoxylin and eosin are each 15 % weaker or stronger, beside
-their spread between tiles ([keys](formats.md)): what a model can't be more robust than.
+their spread between tiles ([keys](formats.md)), so that it can be reported how robust an encoder is on your slides.
 """
 
 

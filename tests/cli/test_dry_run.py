@@ -74,7 +74,7 @@ def test_embed(run, place, slides):
     assert "B.tiff" in failing.err
     mismatch = run("embed", "--encoder", "prov-gigapath", "-w", place.root, "--dry-run")
     assert mismatch.code == 1
-    assert "--tile-px 256" in mismatch.err
+    assert "tile SLIDES… --for prov-gigapath`" in mismatch.err
 
 
 def test_space_is_about_right(run, place, slides):

@@ -16,7 +16,7 @@ from wsisurv.embedding.own import read_encoder_spec
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import SettingsError
 from wsisurv.formats.features import read_features
-from wsisurv.settings import fingerprint
+from wsisurv.settings import EmbedSettings, fingerprint, parse_settings
 from wsisurv.workspace import Workspace
 
 SPEC = """
@@ -89,6 +89,7 @@ def test_its_file_is_in_the_features_and_decides_their_fingerprint(
     assert features.encoder == header.settings["encoder"] == "mine"
     assert header.settings["own"]["arguments"]["reg_tokens"] == 4
     assert header.settings["own"]["licence"] == "ours"
+    assert parse_settings(EmbedSettings, header.settings) == settings  # as predict does with a model's
     other = resolve_settings(random_weights=True, own=read_encoder_spec(write("[0.7, 0.6, 0.7]", "[0.5, 0.6, 0.7]")))
     assert fingerprint(other, {}) != fingerprint(settings, {})
 

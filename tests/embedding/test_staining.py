@@ -17,7 +17,7 @@ from wsisurv.errors import DeviceError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings import EmbedSettings, TileSettings, parse_settings
 from wsisurv.workspace import Workspace
 
 AddSlide = Callable[..., Tiles]
@@ -39,6 +39,7 @@ def test_features_are_those_of_the_slide_in_the_colours_of_the_reference(
     assert settings.stain is not None
     mapped = make_map(method, tuple(features.making.stain["slide"]), settings.stain.reference)(sample_tiles(tiles))
     np.testing.assert_allclose(features.values, histomics(mapped, 0.5), atol=0.005)  # a pixel may be rounded otherwise
+    assert parse_settings(EmbedSettings, header.settings) == settings
     assert header.settings["stain"]["reference"] == list(settings.stain.reference)
     plain = histomics(sample_tiles(tiles), 0.5)
     assert np.abs(features.values - plain).max() > 0.05

@@ -22,8 +22,8 @@ def encoders(
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
 
     No network is asked for the list. --check asks the hub about what is not here, unless HF_HUB_OFFLINE is set, and
-    ends with code 1 if anything is missing. --fetch downloads into the hub's cache (HF_HOME says where); copy that
-    folder to a node without a network, set HF_HOME to it and HF_HUB_OFFLINE=1.
+    ends with code 1 if anything is missing. --fetch downloads into the hub's cache and says where that is; copy
+    the folder to a node without a network, set HF_HUB_CACHE to it and HF_HUB_OFFLINE=1.
 
     Any other model of timm is timm:NAME; one of your own is `embed --weights FILE --encoder-spec FILE.toml`.
     """
@@ -61,7 +61,7 @@ def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
             typer.secho(f"{each.encoder}: {each.message}", fg=None if each.ready else "red")
         if fetch and any(each.ready for each in checks):
             typer.echo(
-                f"in {cache_folder()}; where there is no network, set HF_HUB_OFFLINE=1 and HF_HOME to a copy of it"
+                f"in {cache_folder()}; where there is no network, set HF_HUB_OFFLINE=1 and HF_HUB_CACHE to a copy of it"
             )
     if not all(each.ready for each in checks):
         raise typer.Exit(1)

@@ -161,7 +161,7 @@ def fetch_encoder(encoder: str, fetch: Fetch = hf_hub_download) -> str:
 
 
 def cache_folder() -> Path:
-    """Where the hub's client keeps what it fetched (HF_HOME, HF_HUB_CACHE)."""
+    """Where the hub's client keeps what it fetched (HF_HUB_CACHE, or HF_HOME/hub)."""
     return Path(constants.HF_HUB_CACHE)
 
 
