@@ -1,13 +1,13 @@
 """What an external validation shows, in plain words and by fixed rules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from wsisurv.evaluation.external import ExternalFigures
 from wsisurv.evaluation.verdict import FEW_EVENTS, SIGNIFICANT
 
 _CHANCE, _NORMAL = 0.5, 1.96
+_SIGNS = 3
 
 
 def drift_verdict(figures: ExternalFigures, own: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -17,9 +17,8 @@ def drift_verdict(figures: ExternalFigures, own: Mapping[str, Any] | None) -> tu
         figures: of the other cohort.
         own: the student's row of its own cross-validation (``concordance``, ``low``, ``high``); None where unknown.
     """
-    spread, level = _spread(figures), _level(figures)
-    lines = [_order(figures, own), spread.words, level.words, *_horizons(figures), _groups(figures)]
-    lines.append(_together(figures, drifted=spread.off or level.off, judged=spread.judged and level.judged))
+    lines = [_order(figures, own), _spread(figures), _level(figures), *_horizons(figures), _groups(figures)]
+    lines.append(_together(figures))
     if figures.events < FEW_EVENTS:
         lines.append(f"Only {figures.events} events: treat every line here as a first impression.")
     return tuple(line for line in lines if line)
@@ -42,45 +41,32 @@ def _order(figures: ExternalFigures, own: Mapping[str, Any] | None) -> str:
     return f"{line}; that is not shown to differ from the {there}."
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """One side of calibration, in words; whether it is off, and whether that could be told."""
-
-    words: str
-    off: bool = False
-    judged: bool = True
-
-
-def _spread(figures: ExternalFigures) -> _Judged:
+def _spread(figures: ExternalFigures) -> str:
     slope = figures.calibrated_slope
     if slope is None:
-        return _Judged("Whether the spread of the risks is right can't be told here.", judged=False)
+        return "Whether the spread of the risks is right can't be told here."
     low, high = slope.value - _NORMAL * slope.se, slope.value + _NORMAL * slope.se
     said = f"calibration slope {slope.value:.2f}, 95 % interval {low:.2f} to {high:.2f}; 1 is right"
     if high < 1:
-        return _Judged(
-            f"Differences between cases are smaller here than predicted: risks are too extreme ({said}).", off=True
-        )
+        return f"Differences between cases are smaller here than predicted: risks are too extreme ({said})."
     if low > 1:
-        return _Judged(
-            f"Differences between cases are larger here than predicted: risks are too timid ({said}).", off=True
-        )
-    return _Judged(f"The spread of the risks is not shown to be wrong ({said}).")
+        return f"Differences between cases are larger here than predicted: risks are too timid ({said})."
+    return f"The spread of the risks is not shown to be wrong ({said})."
 
 
-def _level(figures: ExternalFigures) -> _Judged:
+def _level(figures: ExternalFigures) -> str:
     found = figures.observed_expected
     if found is None:
-        return _Judged("Whether the level of the risks is right can't be told here.", judged=False)
+        return "Whether the level of the risks is right can't be told here."
     said = (
         f"{found.observed} events, {found.expected:.1f} expected: ratio {found.ratio:.2f}, 95 % interval "
         f"{found.low:.2f} to {found.high:.2f}"
     )
     if found.low > 1:
-        return _Judged(f"More events happen here than predicted: survival is predicted too long ({said}).", off=True)
+        return f"More events happen here than predicted: survival is predicted too long ({said})."
     if found.high < 1:
-        return _Judged(f"Fewer events happen here than predicted: survival is predicted too short ({said}).", off=True)
-    return _Judged(f"The level of the risks is not shown to be wrong ({said}).")
+        return f"Fewer events happen here than predicted: survival is predicted too short ({said})."
+    return f"The level of the risks is not shown to be wrong ({said})."
 
 
 def _horizons(figures: ExternalFigures) -> list[str]:
@@ -104,14 +90,31 @@ def _groups(figures: ExternalFigures) -> str:
     return f"Risk groups by the cut-offs of training {told} in survival here (log-rank p {p})."
 
 
-def _together(figures: ExternalFigures, *, drifted: bool, judged: bool) -> str:
-    wrong = figures.d_calibration_p is not None and figures.d_calibration_p < SIGNIFICANT
-    if drifted or wrong:
-        how = "" if drifted else f" (D-calibration p {figures.d_calibration_p:.2g})"
-        return (
-            f"Calibration has drifted{how}: don't read the student's probabilities here before slope and baseline are "
-            "fitted anew on cases from here; the order of the cases is another matter."
-        )
-    if not judged:
+def drift_p(figures: ExternalFigures) -> float | None:
+    """Chance of calibration as wrong as this where there is no drift: least p of slope, level and D-calibration, × 3.
+
+    The student's predictions are taken as they are: that they are estimates from a training cohort is not allowed for,
+    so a very large cohort finds faults that were there from the beginning.
+    """
+    from scipy.stats import norm, poisson
+
+    found = [figures.d_calibration_p] if figures.d_calibration_p is not None else []
+    if (slope := figures.calibrated_slope) is not None:
+        found.append(2 * float(norm.sf(abs(slope.value - 1) / slope.se)))
+    if (level := figures.observed_expected) is not None:
+        tails = poisson.cdf(level.observed, level.expected), poisson.sf(level.observed - 1, level.expected)
+        found.append(2 * float(min(tails)))
+    return min(1.0, _SIGNS * min(found)) if found else None
+
+
+def _together(figures: ExternalFigures) -> str:
+    p = drift_p(figures)
+    if p is None:
         return "Calibration can't be judged here."
-    return f"No drift of calibration is shown by {figures.events} events; small ones would not be."
+    said = f"slope, level and D-calibration together p {'< .001' if p < 0.001 else f'{p:.3f}'}"
+    if p < SIGNIFICANT:
+        return (
+            f"Calibration has drifted ({said}): don't read the student's probabilities here before slope and baseline "
+            "are fitted anew on cases from here; the order of the cases is another matter."
+        )
+    return f"No drift of calibration is shown by {figures.events} events ({said}); small ones would not be."
