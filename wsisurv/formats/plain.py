@@ -108,8 +108,8 @@ def _ends(content: mmap.mmap, start: int) -> bool:
     while at + 16 <= end:
         number = int.from_bytes(content[at : at + 2], "little")
         size = int.from_bytes(content[at + 8 : at + 16], "little")
-        if number == 0:  # what is free, its own head included
-            return size == 0 and at + 16 > end or 16 <= size <= end - at
+        if number == 0:  # what is free, its own head included, up to the end
+            return size == end - at
         at += 16 + (size + 7) // 8 * 8
     return at <= end
 
