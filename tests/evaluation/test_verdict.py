@@ -113,10 +113,16 @@ def test_a_better_report_at_hand_is_recommended():
 @pytest.mark.parametrize(
     ("value", "se", "p", "full", "wanted"),
     [
-        (0.03, 0.01, 0.001, (0.03, 0.01), ("Reports add to age and stage here", "whole text of the reports tells more")),
+        (
+            0.03,
+            0.01,
+            0.001,
+            (0.03, 0.01),
+            ("Reports add to age and stage here", "whole text of the reports tells more"),
+        ),
         (0.01, 0.02, 0.001, (0.0, 0.005), ("Reports tell something beyond", "tells no more than their statements")),
-        (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that 200", "is not shown")),
-        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "statements tell more than")),
+        (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that", "is not shown")),
+        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "tell more than")),
     ],
 )
 def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
