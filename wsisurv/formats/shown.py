@@ -120,7 +120,8 @@ def _array(name: str, item: h5py.Dataset) -> Array:
         return Array(name, "text", shape, attributes=attributes)
     if not 0 < item.size <= _SMALL:
         return Array(name, str(item.dtype), shape, attributes=attributes)
-    values = np.asarray(item[()], dtype=np.float64)
+    with np.errstate(all="ignore"):  # damaged floats may be of no kind that numpy knows
+        values = np.asarray(item[()], dtype=np.float64)
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (None, None)
     return Array(name, str(item.dtype), shape, low, high, int(values.size - known.size), attributes)
