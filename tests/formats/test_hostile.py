@@ -270,5 +270,6 @@ def test_spoilt_at_random(files):
     assert done.returncode == 0, f"died at {(folder / 'at.txt').read_text()}: {done.stderr[-2000:]}"
     seen = json.loads(done.stdout)
     assert seen["leaked"] == []
+    assert seen["grown_mib"] < 100
     assert seen["read"] > 10
     assert seen["refused"] > 100
