@@ -60,10 +60,11 @@ def test_time_in_another_unit_gives_the_same(run, place, tmp_path):
         tmp_path / "clinical.csv" if word == place / "data" / "heldout/clinical.csv" else word for word in command
     ]
     command = [word for word in command if word not in {"--site", "hospital"}]
-    assert run(*words(place)).code == 0
+    cohorts = place / "workspace" / "cohorts"
+    if not (cohorts / "other" / "evaluation" / "external.json").exists():
+        assert run(*words(place)).code == 0
     ended = run(*command)
     assert ended.code == 0, ended.err
-    cohorts = place / "workspace" / "cohorts"
     one, other = (
         json.loads((cohorts / name / "evaluation" / "external.json").read_text())["external"]
         for name in ("other", "months")
