@@ -167,11 +167,13 @@ def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) ->
     Raises:
         FormatError: as ``require_plain``.
     """
-    for name in item.attrs:
-        attribute = item.attrs.get_id(name)
-        _require_plain_type(path, f"attribute {name}", attribute.dtype)
-        size = math.prod(attribute.shape) * attribute.dtype.itemsize if attribute.shape is not None else 0
-        budget.take(f"attribute {name}", size, attribute.shape)
+    attributes = item.attrs
+    for name in attributes:
+        attribute = attributes.get_id(name)
+        dtype, shape = attribute.dtype, attribute.shape  # each is asked of HDF5 anew: once is enough
+        _require_plain_type(path, f"attribute {name}", dtype)
+        size = math.prod(shape) * dtype.itemsize if shape is not None else 0
+        budget.take(f"attribute {name}", size, shape)
 
 
 def _require_plain_type(path: Path, name: str, dtype: np.dtype[np.generic]) -> bool:
