@@ -207,14 +207,14 @@ class TeacherSettings(Settings):
     """From tiles to a case, in the image branch."""
     hidden: int = Field(32, ge=2, le=2048)
     """Width of the image branch's hidden layer."""
-    epochs: int = Field(60, ge=1, le=10000)
+    epochs: int = Field(150, ge=1, le=10000)
     """Passes of the image branch over the whole cohort."""
-    learning_rate: float = Field(2e-2, gt=0)
+    learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
-    text_branch: Literal["attention", "ridge"] = "attention"
+    text_branch: Literal["attention", "ridge"] = "ridge"
     """How a report's statements become its risk: attention over them, or a ridge Cox regression on their mean."""
     text_hidden: int = Field(16, ge=2, le=2048)
     """Width of the hidden layer of the text branch with attention."""
@@ -254,18 +254,18 @@ class DistillSettings(Settings):
     adjust_for: tuple[str, ...] = ()
     """Covariates whose risk, fitted in training, is taken as given: the student learns what tiles add to it."""
     hidden: int = Field(32, ge=2, le=2048)
-    epochs: int = Field(60, ge=1, le=10000)
-    pretrain_epochs: int = Field(60, ge=0, le=10000)
+    epochs: int = Field(150, ge=1, le=10000)
+    pretrain_epochs: int = Field(20, ge=0, le=10000)
     """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
-    learning_rate: float = Field(2e-2, gt=0)
-    """Of both students: at half of it the one without reports is trained too little, which flatters the reports."""
+    learning_rate: float = Field(1e-2, gt=0)
+    """Of both students, as their epochs and dropout: one without reports that is trained too little flatters them."""
     weight_decay: float = Field(1e-3, ge=0)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
     tiles_per_bag: int = Field(64, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""
-    mixup: Literal["risk", "random", "none"] = "risk"
+    mixup: Literal["risk", "random", "none"] = "none"
     """Mix bags of cases of similar risk, of any two, or none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of matrix products in training; losses and sums over tiles are never in bf16."""

@@ -79,15 +79,15 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
     words = ["--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
     assert run("crossval", *words).code == 0
     stamp = (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns
-    ended = run("ablate", *words, "--switch", "mixup=none", "--switch", "teacher.text_epochs=3")
+    ended = run("ablate", *words, "--switch", "mixup=risk", "--switch", "teacher.text_epochs=3")
     assert ended.code == 0, ended.err
     assert "ablate: 2 switches" in ended.out
     record = json.loads((workspace.cohort("trial") / "evaluation" / "ablation.json").read_text())
-    assert [row["model"] for row in record["models"]] == ["default", "mixup=none", "teacher.text_epochs=3"]
+    assert [row["model"] for row in record["models"]] == ["default", "mixup=risk", "teacher.text_epochs=3"]
     assert [row["minus"] for row in record["differences"]] == ["default", "default"]
-    assert [row["model"] for row in record["gains"]] == ["default", "mixup=none", "teacher.text_epochs=3"]
-    assert record["gains"][1]["minus"] == "mixup=none, plain"
-    assert record["settings"]["mixup=none"]["student"]["mixup"] == "none"
+    assert [row["model"] for row in record["gains"]] == ["default", "mixup=risk", "teacher.text_epochs=3"]
+    assert record["gains"][1]["minus"] == "mixup=risk, plain"
+    assert record["settings"]["mixup=risk"]["student"]["mixup"] == "risk"
     assert record["settings"]["teacher.text_epochs=3"]["teacher"]["text_epochs"] == 3
     whole = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
     distilled = next(row for row in whole["models"] if row["model"] == "distilled")
@@ -95,7 +95,7 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
     assert (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns == stamp
 
     for switch, message in {
-        "mixup=risk": "that is how the default is already",
+        "mixup=none": "that is how the default is already",
         "mixup": "NAME=VALUE is needed",
         "nonsense=1": "nonsense",
         "mixup=often": "mixup",

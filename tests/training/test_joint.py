@@ -16,7 +16,9 @@ from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.teacher import train_teacher
 
-FAST = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3)
+FAST = TeacherSettings(
+    hidden=16, epochs=15, learning_rate=2e-2, dropout=0.5, text_branch="attention", text_epochs=30, repeats=2, folds=3
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,7 +23,7 @@ from wsisurv.training.students import Target, train_student
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace import Workspace
 
-BASE = DistillSettings(hidden=16, epochs=20, pretrain_epochs=6, tiles_per_bag=16)
+BASE = DistillSettings(hidden=16, epochs=20, learning_rate=2e-2, pretrain_epochs=6, tiles_per_bag=16)
 SWITCHES = [
     {},
     {"aggregator": "mean"},

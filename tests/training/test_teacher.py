@@ -18,7 +18,16 @@ from wsisurv.models.teacher import load_teacher
 from wsisurv.settings import EmbedSettings, TeacherSettings
 from wsisurv.training.teacher import train_teacher
 
-FAST = TeacherSettings(hidden=16, epochs=10, text_hidden=16, text_epochs=30, repeats=2, folds=3)
+FAST = TeacherSettings(
+    hidden=16,
+    epochs=10,
+    learning_rate=2e-2,
+    text_branch="attention",
+    text_hidden=16,
+    text_epochs=30,
+    repeats=2,
+    folds=3,
+)
 
 
 def test_reports_that_tell_the_risk_open_the_gate(make_trial):
