@@ -22,6 +22,11 @@ COMMANDS = [
     "import",
     "export",
     "evaluate-reports",
+    "encoders",
+    "evaluate",
+    "heatmap",
+    "report",
+    "show",
 ]
 
 

@@ -21,9 +21,9 @@ def encoders(
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
 
-    No network is asked for the list. --check asks the hub about what is not here, unless HF_HUB_OFFLINE is set, and
-    ends with code 1 if anything is missing. --fetch downloads into the hub's cache and says where that is; copy
-    the folder to a node without a network, set HF_HUB_CACHE to it and HF_HUB_OFFLINE=1.
+    Reads the hub's cache; no network is asked for the list. --check asks the hub about what is not here, unless
+    HF_HUB_OFFLINE is set, and ends with code 1 if anything is missing. --fetch downloads into the hub's cache and says
+    where that is; copy the folder to a node without a network, set HF_HUB_CACHE to it and HF_HUB_OFFLINE=1.
 
     Any other model of timm is timm:NAME; one of your own is `embed --weights FILE --encoder-spec FILE.toml`.
     """

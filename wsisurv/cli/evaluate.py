@@ -76,9 +76,9 @@ def evaluate(
 ) -> None:
     """External validation: a student on another cohort, with cut-offs and calibration as fixed in its training.
 
-    The other cohort is made from --clinical and slides (or features that are there), or was made before. Writes
-    external.json, the cases' risks, and figures into cohorts/NAME/evaluation/: order, calibration and risk groups
-    beside the student's own cross-validation, and whether calibration has drifted.
+    Reads the student, and the other cohort: made from --clinical and slides (or features that are there), or made
+    before. Writes external.json, the cases' risks, and figures into cohorts/NAME/evaluation/: order, calibration and
+    risk groups beside the student's own cross-validation, and whether calibration has drifted.
     """
     from wsisurv.evaluation.drift import drift_verdict
     from wsisurv.evaluation.external import external_figures

@@ -21,7 +21,8 @@ def show(
 ) -> None:
     """What a file says of itself: a student as a model card, any other file of ours by its settings and shapes.
 
-    Runs nothing that is in the file, follows no link out of it, and reads no more than it holds.
+    Reads one file. Runs nothing that is in it, follows no link out of it, and takes no more than it holds. Writes
+    nothing but the page that --html asks for.
     """
     from wsisurv.evaluation.file_card import file_card, write_page
 
