@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants  # by itself: it is there only once somebody asked for it
 import pytest
 
 from wsisurv.embedding.table import ENCODERS

@@ -5,7 +5,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants  # by itself: it is there only once somebody asked for it
+import huggingface_hub.errors
 import numpy as np
 import pytest
 import timm

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants  # by itself: it is there only once somebody asked for it
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
