@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--apart", type=float, default=0.35, help="how far phenotypes lie apart, SD of a feature")
+    parser.add_argument("--apart", type=float, default=0.25, help="how far phenotypes lie apart, SD of a feature")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument(
         "--teacher", type=json.loads, default={}, help='settings as JSON, e.g. {"text_branch": "ridge"}'
