@@ -26,6 +26,8 @@ A message says what was seen, in which file or row, and what to do next. Anythin
 escapes is a bug and keeps its traceback.
 """
 
+from collections.abc import Sequence
+
 
 class WsisurvError(Exception):
     """Root of the tree: one ``except`` at the command line catches what can be explained."""
@@ -109,3 +111,9 @@ class DeviceError(BackendError):
 
 class MetricError(WsisurvError):
     """The data can't give the figure asked for."""
+
+
+def some(items: Sequence[object], shown: int = 5) -> str:
+    """The first few of a list for a message, and how many more there are."""
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return ", ".join(map(str, items[:shown])) + more

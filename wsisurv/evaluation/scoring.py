@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import ArtifactError, CohortError, StaleError
+from wsisurv.errors import ArtifactError, CohortError, StaleError, some
 from wsisurv.evaluation.fold_job import Job, Scorer, do_job, finished, make_job
 from wsisurv.evaluation.fold_models import SCORING_VERSION, FoldRisks, Inputs
 from wsisurv.evaluation.folds import Folds, draw_folds, read_folds
@@ -159,7 +159,7 @@ def _plan(
     usable = training.case_ids if training.case_ids is not None else {slide.case_id for slide in slides}
     lacking = "no tile was found" if training.encoder is not None else "there is no report"
     empty = [str(case.case_id) for case in cohort.cases if case.case_id not in usable]
-    warnings = [f"left out, since {lacking}: {_some(empty)}"] if empty else []
+    warnings = [f"left out, since {lacking}: {some(empty, _SHOWN)}"] if empty else []
     chosen = replace(cohort, cases=tuple(case for case in cohort.cases if case.case_id in usable))
     if not chosen.cases:
         raise CohortError(f"cohort {cohort.name}: none of its {len(empty)} cases can be scored, since {lacking}")
@@ -171,11 +171,6 @@ def _plan(
     if any(slide.random_weights for slide in slides):
         warnings.append("the features come from random weights: these figures are for trying things out only")
     return _Plan(chosen, folds.folds, slides, (*warnings, *folds.notes))
-
-
-def _some(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return ", ".join(ids[:_SHOWN]) + more
 
 
 def _folds(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import NoSlidesError, WsisurvError
+from wsisurv.errors import NoSlidesError, WsisurvError, some
 from wsisurv.settings import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import ENDINGS, list_slides
@@ -154,9 +154,9 @@ def check_cases(report: CheckReport, case_of: Mapping[str, str], cases_without_s
     orphans = [slide.slide_id for slide in slides if slide.case_id is None]
     notes = list(report.notes)
     if orphans:
-        notes.append(f"{len(orphans)} slides without a case: {_some(orphans)}")
+        notes.append(f"{len(orphans)} slides without a case: {some(orphans)}")
     if cases_without_slide:
-        notes.append(f"{len(cases_without_slide)} cases without a slide: {_some(cases_without_slide)}")
+        notes.append(f"{len(cases_without_slide)} cases without a slide: {some(cases_without_slide)}")
     return CheckReport(slides, tuple(notes))
 
 
@@ -241,7 +241,7 @@ def _with_duplicates(slides: Sequence[SlideCheck]) -> Iterable[SlideCheck]:
     for slide in slides:
         others = [other.path for other in slides if other.slide_id == slide.slide_id and other.path != slide.path]
         if times[slide.slide_id] > 1:
-            problem = f"{slide.path}: {_some(others)} has the slide_id {slide.slide_id!r} too. Rename or leave out one."
+            problem = f"{slide.path}: {some(others)} has the slide_id {slide.slide_id!r} too. Rename or leave out one."
             slide = replace(slide, problems=(*slide.problems, problem))
         yield slide
 
@@ -249,7 +249,7 @@ def _with_duplicates(slides: Sequence[SlideCheck]) -> Iterable[SlideCheck]:
 def _together(slides: Sequence[SlideCheck], given: GivenMpp) -> Iterable[str]:
     unknown = sorted(set(given.by_slide) - {slide.slide_id for slide in slides})
     if unknown:
-        yield f"{len(unknown)} slides of the mpp table are not here: {_some(unknown)}"
+        yield f"{len(unknown)} slides of the mpp table are not here: {some(unknown)}"
     mpps = sorted(slide.mpp for slide in slides if slide.mpp is not None)
     groups = [(low, 1) for low in mpps[:1]]
     for mpp in mpps[1:]:
@@ -257,8 +257,3 @@ def _together(slides: Sequence[SlideCheck], given: GivenMpp) -> Iterable[str]:
         groups[-1:] = [(low, count + 1)] if mpp <= low * (1 + _ALIKE) else [(low, count), (mpp, 1)]
     if len(groups) > 1:
         yield "scanned at " + ", ".join(f"{low:.4g} µm/px ({count})" for low, count in groups)
-
-
-def _some(items: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(items[:shown]) + more

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Case, Cohort
-from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError
+from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError, some
 from wsisurv.formats.feature_rows import FeatureFile, describe_features
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
@@ -22,7 +22,6 @@ from wsisurv.workspace import Workspace
 NO_STATEMENTS = "none"
 FEW_EVENTS = 10
 _PER_SLIDE = {"slide_mpp", "measures"}  # a slide's own resolution and what is known besides: no feature depends on it
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def read_training_cases(
     for case in cohort.cases:
         n_tiles = sum(slides[slide_id].n_tiles for slide_id in case.slide_ids)
         (cases if n_tiles else empty).append(case)
-    warnings = [f"left out, since no tile was found: {_some([case.case_id for case in empty])}"] if empty else []
+    warnings = [f"left out, since no tile was found: {some([case.case_id for case in empty])}"] if empty else []
     events = sum(case.event for case in cases)
     if events < 2:
         raise CohortError(
@@ -137,11 +136,6 @@ def read_training_cases(
         warnings=tuple(warnings),
         clinical=tuple(cases),
     )
-
-
-def _some(items: list[Any]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(map(str, items[:_SHOWN])) + more
 
 
 def _read(workspace: Workspace, encoder: str, slide_id: str) -> FeatureFile:
