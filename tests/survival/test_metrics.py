@@ -15,7 +15,6 @@ from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.metrics import (
     bootstrap,
     concordance,
-    paired_bootstrap,
     resample,
     resample_concordance,
 )
@@ -106,10 +105,12 @@ def test_same_seed_same_interval(make_cases: Any) -> None:
 
 def test_pairing_cancels_what_two_models_share(make_cases: Any) -> None:
     data = make_cases(200, 7)
-    same = paired_bootstrap(**data, other=data["log_hazard"])
-    assert (same.value, same.low, same.high) == (0, 0, 0)
     near = data["log_hazard"] + np.random.default_rng(0).normal(scale=0.1, size=200)
-    paired, alone = paired_bootstrap(**data, other=near), bootstrap(**data)
+    models = np.stack([data["log_hazard"], near, data["log_hazard"]])
+    drawn = resample_concordance(**{**data, "log_hazard": models})
+    same = drawn.difference(0, 2)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    paired, alone = drawn.difference(0, 1), bootstrap(**data)
     assert paired.value == pytest.approx(concordance(**data) - concordance(**{**data, "log_hazard": near}))
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 

@@ -122,6 +122,30 @@ def test_the_likelihood_within_one_fold_is_lifelines():
     assert fit.coefficients[0] == pytest.approx(lifelines.params_["x"], rel=1e-3)
 
 
+def test_what_a_variable_adds_is_lifelines_likelihood_ratio_over_strata():
+    """Five folds, each with a baseline hazard of its own, tied times, and two covariates beside the risk."""
+    import pandas as pd
+    from lifelines import CoxPHFitter
+
+    rng = np.random.default_rng(4)
+    n, fold = 250, np.arange(250) % 5
+    variables = rng.normal(size=(n, 3))
+    variables[:, 1] = variables[:, 1] > 0
+    time = np.ceil(rng.exponential(np.exp(-variables @ [0.5, 0.4, 0.6])) * 20 * (1 + fold))
+    event = rng.random(n) < 0.6
+
+    def lifelines_likelihood(columns):
+        table = pd.DataFrame(variables[:, columns]).assign(fold=fold, time=time, event=event)
+        return CoxPHFitter().fit(table, "time", "event", strata=["fold"]).log_likelihood_
+
+    base, full = (
+        cox_within(variables=variables[:, columns], fold=fold, time=time, event=event).log_likelihood
+        for columns in ([0, 1], [0, 1, 2])
+    )
+    assert 2 * (full - base) == pytest.approx(2 * (lifelines_likelihood([0, 1, 2]) - lifelines_likelihood([0, 1])))
+    assert 2 * (full - base) > 10
+
+
 def test_uno_within_folds_is_harrells_without_censoring_and_leaves_out_empty_folds():
     risk, time, _ = follow_up(90)
     event = np.ones(90, dtype=bool)

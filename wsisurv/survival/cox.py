@@ -1,4 +1,7 @@
-"""Cox regressions: coefficients through lifelines, the calibration slope, and what one set of variables adds."""
+"""Cox regressions: coefficients through lifelines, and the calibration slope.
+
+What one set of variables adds to another, within folds, is ``stratified.cox_within``.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -179,83 +182,3 @@ class _Deaths:
 def _at(parts: Sequence[_Deaths], slope: float) -> _Point:
     points = [part.at(slope) for part in parts]
     return _Point(*(sum(getattr(point, name) for point in points) for name in ("value", "gradient", "information")))
-
-
-@dataclass(frozen=True)
-class LikelihoodRatio:
-    """What added variables explain beyond those that were there.
-
-    Attributes:
-        statistic: twice the gain in log likelihood, chi-squared if the added variables say nothing new.
-        degrees_of_freedom: dimensions that they add.
-        p: probability of such a gain or more by chance.
-        log_likelihood_base: partial log likelihood (Efron) without them.
-        log_likelihood_full: with them.
-    """
-
-    statistic: float
-    degrees_of_freedom: int
-    p: float
-    log_likelihood_base: float
-    log_likelihood_full: float
-
-
-def likelihood_ratio(
-    *, base: NDArray[np.float64], added: NDArray[np.float64], time: ArrayLike, event: ArrayLike
-) -> LikelihoodRatio:
-    """Likelihood-ratio test of two nested Cox models: ``base`` alone, and ``base`` with ``added``.
-
-    Both models are fitted without a penalty to the cases given. Columns that repeat others (a column for each of all
-    stages, say) do no harm: the test sees the space that columns span, not the columns.
-
-    Args:
-        base: (n, n_base); n_base may be 0.
-        added: (n, n_added).
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-
-    Raises:
-        MetricError: as ``fit_cox``; or ``added`` holds nothing that ``base`` does not.
-
-    Source: Cox DR, Hinkley DV. Theoretical Statistics, 1974, section 9.3.
-    """
-    from scipy.stats import chi2
-
-    first, second = np.asarray(base, dtype=np.float64), np.asarray(added, dtype=np.float64)
-    if first.ndim != 2 or second.ndim != 2 or len(first) != len(second):
-        raise MetricError(f"base of shape {first.shape}, added {second.shape}: a row a case in both")
-    data = checked(np.concatenate([first, second], axis=1).T, time, event)
-    within = _directions(first, np.zeros((len(first), 0)))
-    beyond = _directions(second, within)
-    if beyond.shape[1] == 0:
-        raise MetricError(f"the {second.shape[1]} added variables hold nothing that the {first.shape[1]} others do not")
-    without = _fitted_log_likelihood(within, data.times, data.events)
-    full = _fitted_log_likelihood(np.concatenate([within, beyond], axis=1), data.times, data.events)
-    statistic = max(2 * (full - without), 0.0)
-    degrees = beyond.shape[1]
-    return LikelihoodRatio(statistic, degrees, float(chi2.sf(statistic, degrees)), without, full)
-
-
-def _directions(columns: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal directions (n, rank) of the standardised columns beyond ``known`` (n, k), itself orthonormal."""
-    centred = columns - columns.mean(axis=0)
-    scale = np.linalg.norm(centred, axis=0)
-    varies = scale > 1e-12 * np.sqrt(len(columns)) * np.abs(columns).max(axis=0, initial=0.0)
-    unit = centred[:, varies] / scale[varies]
-    unit -= known @ (known.T @ unit)
-    left, size, _ = np.linalg.svd(unit, full_matrices=False)
-    return np.asarray(left[:, size > 1e-8], dtype=np.float64)
-
-
-def _fitted_log_likelihood(
-    variables: NDArray[np.float64], times: NDArray[np.float64], events: NDArray[np.bool_]
-) -> float:
-    import torch
-
-    from wsisurv.survival.losses import cox_log_likelihood
-
-    risk = variables @ fit_cox(variables=variables, time=times, event=events).coefficients
-    likelihood = cox_log_likelihood(
-        log_hazard=torch.from_numpy(risk), time=torch.from_numpy(times), event=torch.from_numpy(events)
-    )
-    return float(likelihood)

@@ -190,11 +190,6 @@ def discrete_loss(
     return ((w * each).sum(0) / torch.where(total > 0, total, 1.0)).reshape(logits.shape[1:-1])
 
 
-def discrete_survival(logits: Tensor) -> Tensor:
-    """Probability of outliving each bin, Π_{j≤k}(1 − sigmoid(logit_j)): (…, n_bins) → float64 of the same shape."""
-    return logsigmoid(-logits.double()).cumsum(-1).exp()
-
-
 def discrete_log_hazard(logits: Tensor) -> Tensor:
     """One number a case, higher is worse: log cumulative hazard log(−log S) at the end of the bins.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.follow_up import FollowUp, checked, require_pairs, require_same_length
+from wsisurv.survival.follow_up import FollowUp, checked, require_pairs
 
 _ROWS = 512
 """Cases with an event whose pairs are held at once; bounds memory at ``_ROWS · n`` numbers."""
@@ -123,37 +123,6 @@ def bootstrap(
         log_hazard=np.asarray(log_hazard)[None], time=time, event=event, resamples=resamples, seed=seed
     )
     return one.interval(0, level)
-
-
-def paired_bootstrap(
-    *,
-    log_hazard: ArrayLike,
-    other: ArrayLike,
-    time: ArrayLike,
-    event: ArrayLike,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Concordance of ``log_hazard`` minus that of ``other``, both on the same resamples.
-
-    Args:
-        log_hazard: (n,), of the model asked about, higher is worse.
-        other: (n,), of the model compared with.
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-        resamples: how many.
-        seed: of the draws.
-        level: coverage of the interval.
-
-    Raises:
-        MetricError: as ``bootstrap``.
-    """
-    require_same_length(log_hazard, other)
-    both = np.stack([np.asarray(log_hazard), np.asarray(other)])
-    return resample_concordance(log_hazard=both, time=time, event=event, resamples=resamples, seed=seed).difference(
-        0, 1, level
-    )
 
 
 def resample_concordance(
