@@ -1,13 +1,14 @@
 """`predict` from features to risk, beside the floor that nothing can beat: a plain read of the same features.
 
-Run: ``python tests/bench/predict.py [--cases 40] [--tiles 5000] [--features 1024] [--device cpu] [--threads N]``.
+Run: ``python tests/bench/predict.py [--cases 40] [--tiles 5000] [--features 1024] [--device cpu] [--threads 1 2]``.
 A stand-in for 1,000 cases: time is proportional to cases. Features of random numbers are written to a temporary folder
 (``--folder`` names another disk) and predicted by five students of random weights. Runs of reading and of predicting
-take turns. With ``--cold`` the files are dropped from the system's cache before each run, as they are where a cohort is
-larger than the memory. Prints seconds and ratios, and never fails on a time.
+take turns, once with the files in the system's cache and once dropped from it, as where a cohort is larger than
+the memory. Prints seconds and the median of the ratios of neighbouring runs, and never fails on a time.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import tempfile
@@ -81,11 +82,20 @@ def write_case(path: Path, n_tiles: int, n_features: int, seed: int) -> None:
 
 def forget(paths: list[Path]) -> None:
     """Drop files from the system's cache."""
-    os.sync()
+    if paths:
+        os.sync()
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
+
+
+def timed(cold: list[Path], way: Callable[[], object]) -> float:
+    """Seconds that ``way`` takes, these files being dropped from the cache first."""
+    forget(cold)
+    started = time.perf_counter()
+    way()
+    return time.perf_counter() - started
 
 
 def plain_read(paths: list[Path]) -> None:
@@ -102,13 +112,10 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=5000)
     parser.add_argument("--features", type=int, default=1024)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0 leaves them as they are")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of torch, one number after the other")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--cold", action="store_true")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         student, ensemble = Path(folder) / "student.h5", make_ensemble(options.features)
         write_student(student, ensemble)
@@ -116,38 +123,27 @@ def main() -> None:
         for number, path in enumerate(paths):
             write_case(path, options.tiles, options.features, number)
         bags = {path.stem: [path] for path in paths}
-        values = read_features(paths[0])[0].values
-        alone = ensemble.log_hazard(values)
-        [risk] = predict_cases(student, {"a": paths[:1]}, device=options.device).risks
-        print(f"log hazard of a case by members one by one {alone:.7f}, fused {risk.log_hazard:.7f}")
-
-        def members_one_by_one() -> None:
-            for path in paths:
-                ensemble.members_log_hazard(read_features(path)[0].values)
-
-        ways: dict[str, Callable[[], object]] = {
-            "plain read": lambda: plain_read(paths),
-            "predict": lambda: predict_cases(student, bags, device=options.device),
-            "members one by one (the way before)": members_one_by_one,
-        }
-        spent: dict[str, list[float]] = {name: [] for name in ways}
-        for run in range(options.runs):
-            for name, way in ways.items():
-                if name.startswith("members") and run >= 2:
-                    continue
-                if options.cold:
-                    forget(paths)
-                started = time.perf_counter()
-                way()
-                spent[name].append(time.perf_counter() - started)
-    where = (
-        f"{options.device}, {torch.get_num_threads()} threads of torch, {'cold' if options.cold else 'cached'} files"
-    )
-    print(f"{options.cases} cases of {options.tiles} tiles x {options.features}; {where}")
-    floor = statistics.median(spent["plain read"])
-    for name, seconds in spent.items():
-        typical = statistics.median(seconds)
-        print(f"{name:36s} {typical:7.2f} s  {typical / floor:5.2f} x  ({min(seconds):.2f} to {max(seconds):.2f})")
+        risks = predict_cases(student, bags, device=options.device).risks
+        alone = [ensemble.log_hazard(read_features(path)[0].values) for path in paths]
+        apart = max(abs((risk.log_hazard or 0.0) - one) for risk, one in zip(risks, alone, strict=True))
+        print(f"log hazards by members side by side and one by one: {apart:.1e} apart at most, in {len(paths)} cases")
+        print(f"{options.cases} cases of {options.tiles} tiles x {options.features}, {options.device}")
+        seconds: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        for _ in range(options.runs):
+            for files, threads in itertools.product(["cached", "cold"], options.threads):
+                torch.set_num_threads(threads)
+                cold = paths if files == "cold" else []
+                read = timed(cold, lambda: plain_read(paths))
+                predict = timed(cold, lambda: predict_cases(student, bags, device=options.device))
+                seconds.setdefault((files, threads), []).append((read, predict))
+    for (files, threads), pairs in seconds.items():
+        reads, predictions = zip(*pairs, strict=True)
+        ratios = sorted(predict / read for read, predict in pairs)
+        print(
+            f"{files} files, {threads} threads: plain read {statistics.median(reads):.2f} s, predict "
+            f"{statistics.median(predictions):.2f} s: {statistics.median(ratios):.2f} x a plain read "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
 
 
 if __name__ == "__main__":

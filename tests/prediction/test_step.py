@@ -48,6 +48,21 @@ def test_order_of_cases_and_slides_does_not_matter(save_student: SaveStudent, sl
     assert [risk.log_hazard for risk in back] == pytest.approx([risk.log_hazard for risk in forth], abs=1e-6)
 
 
+def test_cases_read_ahead_keep_their_own_features(
+    save_student: SaveStudent, slides: Slides, ensemble: Ensemble
+) -> None:
+    bags = {f"case{number}": [slides.make(f"case{number}-1", 3 + number)] for number in range(7)}
+    del bags["case4"]
+    bags["case3"][0].unlink()
+    steps: list[str] = []
+    result = predict_cases(save_student(), bags, progress=lambda _done, _total, name: steps.append(name))
+    assert [risk.case_id for risk in result.risks] == ["case0", "case1", "case2", "case5", "case6"]
+    for risk in result.risks:
+        assert risk.log_hazard == pytest.approx(ensemble.log_hazard(values(bags[risk.case_id][0])), abs=1e-6)
+    assert [failure.id for failure in result.failed] == ["case3"]
+    assert steps == [*sorted(bags), ""]
+
+
 def test_percentile_and_group_come_from_training(save_student: SaveStudent) -> None:
     card = read_card(save_student())
     assert [card.percentile(risk) for risk in (-1, -0.3, -0.2, 0.05, 0.2, 9)] == [0, 0, 25, 50, 75, 100]

@@ -5,6 +5,7 @@ scale the features before it, so one after the other they would each convert, sc
 scaling is folded into the weights and the members' weights lie side by side: one pass over the tiles, one product.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsisurv.errors import EncoderMismatchError, FormatError
+from wsisurv.models.abmil import Abmil
 from wsisurv.models.student import LIMIT, Ensemble
 from wsisurv.survival.bags import PackedBags
 
@@ -67,6 +69,9 @@ class FusedEnsemble:
             self._centre, self._per_reach = centre.float(), (1 / reach).float()
             self._weight = (torch.cat(weights) * reach).T.float().contiguous()
             self._bias = torch.cat(biases).float()
+            self._scaled = torch.empty(_BLOCK_TILES, n_features, device=self._centre.device)
+            pools = [member.attention for member in self._members if isinstance(member.attention, Abmil)]
+            self._attention = _GatedAttention(pools) if len(pools) == len(self._members) else None
 
     @property
     def n_members(self) -> int:
@@ -95,23 +100,23 @@ class FusedEnsemble:
         with torch.inference_mode():
             rows = torch.from_numpy(np.ascontiguousarray(features))  # pack would copy them
             bag = PackedBags(rows, torch.tensor([0, len(features)])).to(self._centre.device)
-            state = None if self._filtered else self._tiles(bag.rows)
-            risks, pooled = [], []
-            for number, member in enumerate(self._members):
-                if state is None:
-                    case = member.pooled(member.kept(bag))
-                else:
-                    case = member.attention.pool(state[:, number].contiguous(), bag)
-                risks.append(member.log_hazard(member.hazard(case)).double() - self._centres[number])
-                pooled.append(case)
-            return CaseStates(torch.cat(risks).cpu().numpy(), torch.cat(pooled).float().cpu().numpy())
+            if self._filtered:
+                pooled = torch.cat([member.pooled(member.kept(bag)) for member in self._members])
+            else:
+                pooled = self._pooled(self._tiles(bag.rows), bag)
+            risks = [
+                member.log_hazard(member.hazard(case)).double() - centre
+                for member, case, centre in zip(self._members, torch.split(pooled, 1), self._centres, strict=True)
+            ]
+            return CaseStates(torch.cat(risks).cpu().numpy(), pooled.float().cpu().numpy())
 
     def _tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of each tile by each member: (n_tiles, n_members, hidden)."""
         states = torch.empty(len(rows), len(self._bias), device=rows.device)
         for start in range(0, len(rows), _BLOCK_TILES):
             block = slice(start, min(start + _BLOCK_TILES, len(rows)))
-            scaled = torch.sub(rows[block], self._centre).mul_(self._per_reach)
+            # into one buffer: torch converts half precision ten times faster by copying than within a sum
+            scaled = self._scaled[: block.stop - start].copy_(rows[block]).sub_(self._centre).mul_(self._per_reach)
             torch.addmm(self._bias, scaled, self._weight, out=states[block])
             lowest, highest = scaled.aminmax()
             if max(-lowest, highest) > 1:  # rare: ink, folds
@@ -119,3 +124,28 @@ class FusedEnsemble:
                 states[block][far] = torch.cat([member.tiles(rows[block][far]) for member in self._members], 1)
         width = len(self._bias) // len(self._members)
         return states.relu_().view(len(rows), len(self._members), width)
+
+    def _pooled(self, state: Tensor, bag: PackedBags) -> Tensor:
+        """State of the case by each member: tiles (n_tiles, n_members, hidden) → (n_members, hidden)."""
+        if self._attention is None:
+            pools = [member.attention.pool for member in self._members]
+            return torch.cat([pool(state[:, number].contiguous(), bag) for number, pool in enumerate(pools)])
+        state = state.transpose(0, 1)
+        shares = torch.softmax(self._attention.scores(state), 1)
+        return torch.bmm(shares.transpose(1, 2), state).squeeze(1)
+
+
+class _GatedAttention:
+    """The members' gated attention side by side; scores as ``Abmil``, to within rounding."""
+
+    def __init__(self, members: Sequence[Abmil]) -> None:
+        # tanh x = 2 sigmoid 2x - 1, and torch's sigmoid takes a fifth of its tanh's time
+        layers = [(2 * member.tanh.weight, 2 * member.tanh.bias, member.gate, member.score) for member in members]
+        self._weight = torch.stack([torch.cat([tanh, gate.weight]).T for tanh, _, gate, _ in layers])
+        self._bias = torch.stack([torch.cat([tanh, gate.bias]) for _, tanh, gate, _ in layers]).unsqueeze(1)
+        self._score = torch.stack([score.weight.T for *_, score in layers])
+
+    def scores(self, state: Tensor) -> Tensor:
+        """Of tiles: (n_members, n_tiles, hidden) → (n_members, n_tiles, 1)."""
+        tanh, gate = torch.baddbmm(self._bias, state, self._weight).sigmoid_().chunk(2, 2)
+        return torch.bmm((2 * tanh - 1) * gate, self._score)

@@ -1,9 +1,10 @@
 """Step 6, predict: a student and the features of cases → risks."""
 
 import os
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.workspace import Failure, Progress, Workspace, make_failure, no_progress
 
 HORIZONS = (1.0, 3.0, 5.0)
+_AHEAD = 2
+"""Cases that are read while one is computed."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def predict_cases(
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Prediction:
-    """Predict the risk of each case from all tiles of all of its slides; one case in memory at a time.
+    """Predict the risk of each case from all tiles of all of its slides; a few cases in memory at a time.
 
     A case without a tile has no risk and is of group ``unknown``: nothing was seen, so nothing is said.
 
@@ -185,14 +188,16 @@ class _Unread:
 
 
 def _read_cases(student: Path, card: StudentCard, bags: Mapping[str, Sequence[Path]]) -> Iterator[CaseRead | _Unread]:
-    """Cases by name; while one is used, the system fetches the files of the next from the disk.
-
-    A thread that read them would be slower: it and the many small steps of the model take turns in Python.
-    """
-    order = sorted(bags)
-    for case_id, following in zip_longest(order, order[1:]):
-        _fetch(bags[following] if following is not None else ())
-        yield _read_case(student, card, case_id, bags[case_id])
+    """Cases by name; while one is used, a thread reads those that follow."""
+    coming: deque[Future[CaseRead | _Unread]] = deque()
+    with ThreadPoolExecutor(1, "read") as reader:
+        for case_id in sorted(bags):
+            coming.append(reader.submit(_read_case, student, card, case_id, bags[case_id]))
+            _fetch(bags[case_id])
+            if len(coming) > _AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _fetch(paths: Sequence[Path]) -> None:
