@@ -11,7 +11,8 @@ from wsisurv.formats.text_vectors import read_text_vectors, write_text_vectors
 from wsisurv.models.joint import KINDS, JointTeacher
 from wsisurv.models.teacher import load_teacher
 from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import PackedBags, pack
+from wsisurv.survival.bags import PackedBags, bags_of, in_parts, pack
+from wsisurv.survival.losses import cox_loss
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.teacher import train_teacher
@@ -56,6 +57,51 @@ def test_gradients_reach_every_weight(kind):
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
         assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_cross_attention_is_its_equations():
+    """u_s = Σ_t softmax_t(T_s Q · H_t K / √h) H_t, the case an attention pool of [u_s, T_s]."""
+    torch.manual_seed(0)
+    model = JointTeacher("cross-attention", 4, 8, 0.3, torch.full((5,), 0.2), torch.full((5,), 1.5), "abmil").eval()
+    rng = np.random.default_rng(0)
+    tiles, report = rng.normal(0, 1, (7, 5)).astype(np.float32), rng.normal(0, 1, (3, 4)).astype(np.float32)
+    with torch.inference_mode():
+        sight = model.look(pack([tiles]), pack([report]))
+        seen = torch.relu(model.tiles((torch.from_numpy(tiles) - 0.2) / 1.5))
+        said = torch.relu(model.statements(torch.from_numpy(report)))
+        share = torch.softmax(model.query(said) @ model.key(seen).T / 8**0.5, 1)
+        looked = share @ seen
+        importance = torch.softmax(model.score(torch.tanh(looked + said)), 0)
+        case = (importance * torch.cat([looked, said], 1)).sum(0)
+        torch.testing.assert_close(sight.log_hazard, model.hazard(case))
+        torch.testing.assert_close(sight.relevance, (importance * share).sum(0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cohort_part_by_part_gives_the_gradient_of_one_pass_and_memory_changes_no_bit(kind, monkeypatch):
+    rng = np.random.default_rng(0)
+    cohort = bags_of(pack([rng.normal(0, 1, (n, 5)).astype(np.float32) for n in (3, 60, 1, 40, 9, 30)]))
+    reports = pack([rng.normal(0, 1, (n, 4)).astype(np.float32) for n in (2, 1, 6, 3, 1, 4)])
+
+    def gradients(run, dropout):
+        torch.manual_seed(0)
+        model = JointTeacher(kind, 4, 8, dropout, torch.zeros(5), torch.ones(5), "abmil")
+        model.train() if dropout else model.eval()
+        torch.manual_seed(1)
+        cox_loss(log_hazard=run(model), time=torch.arange(6) + 1.0, event=torch.ones(6).bool()).backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    whole = gradients(lambda model: model(cohort.load(), reports), 0.0)
+    monkeypatch.setattr("wsisurv.survival.bags.PART_ROWS", 64)
+    assert len(list(cohort.parts())) > 2
+    for dropout in (0.0, 0.3):
+        little, much = (
+            gradients(lambda model, n=n: in_parts(model, replace(cohort, keep_bytes=n), reports), dropout)
+            for n in (0, 1 << 40)
+        )
+        assert all(torch.equal(one, other) for one, other in zip(little, much, strict=True))
+        if not dropout:
+            torch.testing.assert_close(little, whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)

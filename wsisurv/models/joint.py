@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from wsisurv.models.aggregators import make_aggregator
 from wsisurv.models.attention import drop_units
+from wsisurv.models.scaled_linear import scaled_linear
 from wsisurv.models.student import LIMIT
 from wsisurv.models.text_branch import TEXT_DROPOUT, TextScaling
-from wsisurv.survival.bags import PackedBags, attention_pool, offsets_of, pack, ranges, segment_softmax
+from wsisurv.survival.bags import PackedBags, attention_pool, pack, segment_softmax
 
 KINDS = ("concat", "cross-attention")
 
@@ -78,8 +79,8 @@ class JointTeacher(nn.Module):
 
     def look(self, tiles: PackedBags, statements: PackedBags, *, with_relevance: bool = True) -> JointSight:
         """Log hazard and, where asked, the relevance of each tile (else all 0)."""
-        scaled = ((tiles.rows.float() - self.mean) / self.sd).clamp(-LIMIT, LIMIT)
-        seen, said = torch.relu(self.tiles(scaled)), torch.relu(self.statements(statements.rows))
+        seen = torch.relu(scaled_linear(tiles.rows, mean=self.mean, sd=self.sd, limit=LIMIT, linear=self.tiles))
+        said = torch.relu(self.statements(statements.rows))
         if self.training:
             seen, said = drop_units(seen, tiles, self.dropout), drop_units(said, statements, TEXT_DROPOUT)
         if self.kind == "concat":
@@ -87,20 +88,30 @@ class JointTeacher(nn.Module):
             report = attention_pool(said, self.score(said).squeeze(1), statements)
             relevance = self.pool.parts(seen, tiles).share if with_relevance else seen[:, 0] * 0
             return JointSight(self.hazard(torch.cat([case, report], 1)).squeeze(1), relevance)
-        # a pair for each statement and each tile of its case, in the order of the statements
-        case_of = statements.bag_of_row
-        lengths = tiles.lengths[case_of]
-        pair_tile = ranges(tiles.offsets[:-1][case_of], lengths)
-        pairs = PackedBags(pair_tile, offsets_of(lengths), None if tiles.weight is None else tiles.weight[pair_tile])
-        scores = (self.query(said)[pairs.bag_of_row] * self.key(seen)[pair_tile]).sum(1) / seen.shape[1] ** 0.5
-        looked = attention_pool(seen[pair_tile], scores, pairs)
+        looks = self._looks(seen, said, tiles, statements)
+        with torch.autocast(seen.device.type, enabled=False):  # sums over tiles are never in half precision
+            of_case = torch.split(seen.float(), tiles.lengths.tolist())
+            looked = torch.cat([look @ rows for look, rows in zip(looks, of_case, strict=True)])
         importance = self.score(torch.tanh(looked + said)).squeeze(1)
         case = attention_pool(torch.cat([looked, said], 1), importance, statements)
         relevance = seen[:, 0] * 0
         if with_relevance:
-            share = segment_softmax(scores, pairs) * segment_softmax(importance, statements)[pairs.bag_of_row]
-            relevance = relevance.index_add(0, pair_tile, share)
+            shares = torch.split(segment_softmax(importance, statements), statements.lengths.tolist())
+            relevance = torch.cat([share @ look for share, look in zip(shares, looks, strict=True)])
         return JointSight(self.hazard(case).squeeze(1), relevance)
+
+    def _looks(self, seen: Tensor, said: Tensor, tiles: PackedBags, statements: PackedBags) -> list[Tensor]:
+        """How much each statement of a case looks at each of its tiles: float32 (n_statements, n_tiles) a case.
+
+        A matrix a case: all pairs of a statement and a tile hold one number each, not a hidden state.
+        """
+        queries = torch.split(self.query(said), statements.lengths.tolist())
+        keys = torch.split(self.key(seen), tiles.lengths.tolist())
+        scores = [query @ key.T / seen.shape[1] ** 0.5 for query, key in zip(queries, keys, strict=True)]
+        if tiles.weight is not None:
+            weights = torch.split(tiles.weight.log(), tiles.lengths.tolist())
+            scores = [score + weight for score, weight in zip(scores, weights, strict=True)]
+        return [torch.softmax(score.float(), 1) for score in scores]
 
 
 @dataclass(frozen=True)

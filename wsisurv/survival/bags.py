@@ -56,6 +56,12 @@ class PackedBags:
         weight = None if self.weight is None else self.weight.to(device)
         return PackedBags(self.rows.to(device), self.offsets.to(device), weight)
 
+    def run(self, first: int, end: int) -> "PackedBags":
+        """Bags ``first`` to ``end - 1``, views of these."""
+        offsets = self.offsets[first : end + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        return PackedBags(self.rows[rows], offsets - offsets[0], None if self.weight is None else self.weight[rows])
+
 
 class RowSource(Protocol):
     """A table of rows that need not be in memory."""
@@ -173,7 +179,7 @@ def bags_of(packed: PackedBags) -> Bags:
     return Bags(HeldRows(packed.rows), index, packed.offsets.cpu(), weight, packed.rows.device)
 
 
-def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
+def in_parts(function: Callable[..., Tensor], bags: Bags, *beside: PackedBags) -> Tensor:
     """``function`` of all bags, computed part by part: values and gradients are those of one pass over all.
 
     Once the parts so far keep more than ``bags.keep_bytes`` for the gradient, those that follow keep nothing: they are
@@ -185,6 +191,8 @@ def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
         function: of loaded bags, giving one entry (n_bags, …) a bag or (n_rows, …) a row; what it computes of one bag
             must not depend on the others, and random numbers must be torch's global ones.
         bags: any number, of any size.
+        beside: further packs of as many bags (a case's statements, say), on the same device; ``function`` is given the
+            same run of bags of each, after the loaded ones.
 
     Returns:
         What ``function`` gives of all bags.
@@ -199,17 +207,20 @@ def in_parts(function: Callable[[PackedBags], Tensor], bags: Bags) -> Tensor:
         kept += tensor.nbytes
         return tensor.detach()
 
-    def computed(part: Bags, _here: Tensor | None = None) -> Tensor:
-        return function(part.load())
+    def computed(part: Bags, others: Sequence[PackedBags], _here: Tensor | None = None) -> Tensor:
+        return function(part.load(), *others)
 
     here = torch.empty(0, device=bags.device)  # tells checkpoint whose random numbers to keep
     outputs = []
+    first = 0
     for part in bags.parts():
+        others = [pack.run(first, first + part.n_bags) for pack in beside]
+        first += part.n_bags
         if torch.is_grad_enabled() and kept > bags.keep_bytes:
-            outputs.append(checkpoint(computed, part, here, use_reentrant=False))
+            outputs.append(checkpoint(computed, part, others, here, use_reentrant=False))
         else:
             with saved_tensors_hooks(count, _as_it_is):
-                outputs.append(computed(part))
+                outputs.append(computed(part, others))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 

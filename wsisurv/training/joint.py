@@ -13,7 +13,7 @@ from wsisurv.errors import SettingsError
 from wsisurv.models.joint import JointEnsemble, JointMember, JointTeacher
 from wsisurv.models.text_branch import fit_text_scaling
 from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import pack, row_moments, sample_rows
+from wsisurv.survival.bags import in_parts, pack, row_moments, sample_rows
 from wsisurv.survival.losses import cox_loss
 from wsisurv.training.crossfit import TEXT_DIMENSIONS, Gate, can_cross_fit, fit_gate
 from wsisurv.training.inputs import TrainingCases
@@ -128,8 +128,8 @@ def _train(
         ).to(device)
 
         def loss() -> Tensor:
-            drawn = sample_rows(bags, settings.tiles_per_bag, generator).load()
-            return cox_loss(log_hazard=model(drawn, statements), time=time, event=event)
+            drawn = sample_rows(bags, settings.tiles_per_bag, generator)
+            return cox_loss(log_hazard=in_parts(model, drawn, statements), time=time, event=event)
 
         minimise(
             model,
