@@ -109,6 +109,21 @@ def test_its_own_cross_validation_stands_beside(run, place):
     assert external["own"]["concordance"] == 0.6543
 
 
+def test_what_the_student_adds_to_the_clinic_is_told_and_on_the_page(run, place):
+    ended = run(*words(place, "--covariates", "age,stage", cohort="clinic"))
+    assert ended.code == 0, ended.err
+    assert "age and stage as fitted in training" in " ".join(ended.out.split())
+    record = json.loads((place / "workspace" / "cohorts" / "clinic" / "evaluation" / "external.json").read_text())
+    assert record["clinic"]["covariates"] == ["age", "stage"]
+    assert record["clinic"]["difference"]["value"] == pytest.approx(
+        record["external"]["concordance"]["value"] - record["clinic"]["concordance"]["value"]
+    )
+    for cohort in ("clinic", "demo"):
+        assert run("report", "--cohort", cohort, "-w", place / "workspace").code == 0
+        page = (place / "workspace" / "cohorts" / cohort / "evaluation" / "index.html").read_text()
+        assert "clinic, by the student of demo" in page
+
+
 def test_a_student_alone_can_not_tell_whom_it_knows(run, place, tmp_path):
     alone = shutil.copy(place / "workspace" / "cohorts" / "demo" / "student.h5", tmp_path)
     command = words(place)

@@ -1,17 +1,22 @@
 """Another cohort: what is drawn from the student's own predictions shows no drift, what is drawn otherwise does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from wsisurv.errors import MetricError
+from wsisurv.cohort import Case
+from wsisurv.errors import FormatError, MetricError, MissingArtifactError
 from wsisurv.evaluation.drift import drift_p, drift_verdict
 from wsisurv.evaluation.external import ExternalCases, external_figures
-from wsisurv.evaluation.external_files import draw_calibration, draw_groups, write_record
+from wsisurv.evaluation.external_clinic import beside_clinic, clinic_verdict
+from wsisurv.evaluation.external_files import draw_calibration, draw_groups, read_record, write_record
 from wsisurv.evaluation.figures import RISK_GROUPS
 from wsisurv.survival.baseline import BaselineHazard
+from wsisurv.survival.metrics import concordance
 from wsisurv.survival.prognosis import Prognosis
+from wsisurv.units import CaseId
 
 END = 60.0
 TIMES = np.arange(1.0, END)
@@ -148,6 +153,79 @@ def test_few_cases_end_in_figures_or_an_error_that_says_why(n):
         except MetricError:
             continue
         assert drift_verdict(figures, None)
+
+
+def with_age(cases, *, follows, seed=9):
+    """The cases with an age that follows what the student says, or says nothing."""
+    rng = np.random.default_rng(seed)
+    age = 60 + 10 * (cases.log_hazard if follows else rng.normal(size=len(cases.time)))
+    return [
+        Case(CaseId(name), float(time), bool(event), site=None, covariates={"age": f"{value:.3f}"}, slide_ids=())
+        for name, time, event, value in zip(cases.case_ids, cases.time, cases.event, age, strict=True)
+    ]
+
+
+def test_a_student_beside_what_the_clinic_knows():
+    cases, home = drawn(400, spread=1.5), drawn(300, seed=1, spread=1.5)
+    alone = beside_clinic(cases, with_age(cases, follows=False), with_age(home, follows=False), ["age"], resamples=200)
+    assert alone.concordance.value == pytest.approx(0.5, abs=0.1)
+    assert alone.difference.low > 0
+    here = concordance(log_hazard=cases.log_hazard, time=cases.time, event=cases.event)
+    assert alone.difference.value == pytest.approx(here - alone.concordance.value)
+    assert alone.added.p < 1e-6
+    better, adds = clinic_verdict(alone)
+    assert "is better than age" in better
+    assert "adds to age" in adds
+    same = beside_clinic(cases, with_age(cases, follows=True), with_age(home, follows=True), ["age"], resamples=200)
+    assert same.difference.value == pytest.approx(0, abs=0.002)
+    assert same.added is None or same.added.p > 0.05
+
+
+def test_covariates_that_the_training_cohort_does_not_have_are_told():
+    cases = drawn(60)
+    known = with_age(cases, follows=False)
+    without = beside_clinic(cases, known, [], ["age"], resamples=50)
+    assert without.concordance is without.difference is None
+    assert without.added is not None
+    assert any("does not lie beside the student" in line for line in without.warnings)
+    none = beside_clinic(cases, known, known, ["grade"], resamples=50)
+    assert none.concordance is none.added is None
+    assert len(none.warnings) == 2
+    assert clinic_verdict(none) == ()
+
+
+def test_a_record_is_read_as_it_was_written_and_damage_is_told(tmp_path):
+    path = tmp_path / "other" / "evaluation" / "external.json"
+    with pytest.raises(MissingArtifactError, match="wsisurv evaluate --cohort other"):
+        read_record(path)
+    cases = drawn(60)
+    figures = figures_of(cases, resamples=50)
+    known = with_age(cases, follows=False)
+    clinic = beside_clinic(cases, known, known, ["age"], resamples=50)
+    write_record(
+        path, figures, cohort={"name": "other"}, student={"id": "s"}, own=None, clinic=clinic, verdict=["so"],
+        warnings=[], command="wsisurv evaluate",
+    )  # fmt: skip
+    record = read_record(path)
+    assert record.external == figures
+    assert record.clinic == clinic
+    assert record.verdict == ("so",)
+    whole = json.loads(path.read_text())
+    del whole["clinic"]  # as it was before there was one
+    path.write_text(json.dumps(whole))
+    assert read_record(path) == replace(record, clinic=None)
+    for damage in (
+        {"external": 3},
+        {"format": "x"},
+        {"verdict": None},
+        {"external": {**whole["external"], "uno": "a"}},
+    ):
+        path.write_text(json.dumps({**whole, **damage}))
+        with pytest.raises(FormatError, match="wsisurv evaluate --cohort other"):
+            read_record(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(FormatError, match="damaged"):
+        read_record(path)
 
 
 def test_record_and_pictures(tmp_path):

@@ -18,6 +18,10 @@ from PIL import Image
 
 from wsisurv.cohort import Audit, Case, Cohort, Dropped, write_cohort
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.evaluation.external import AtHorizon, ExternalFigures, ObservedExpected
+from wsisurv.evaluation.external_clinic import BesideClinic
+from wsisurv.evaluation.external_files import write_record
+from wsisurv.evaluation.figures import GroupRow
 from wsisurv.evaluation.gathering import gather, read_metrics, read_training
 from wsisurv.evaluation.report import PAGE, write_report
 from wsisurv.formats.commands import Command, append_command
@@ -27,6 +31,8 @@ from wsisurv.formats.models import ModelFile, model_format, write_model
 from wsisurv.formats.risks import Risk, write_risks
 from wsisurv.formats.splits import Fold, write_splits
 from wsisurv.settings import CohortSettings
+from wsisurv.survival.cox import Slope
+from wsisurv.survival.metrics import Interval
 from wsisurv.units import CaseId, SlideId
 from wsisurv.workspace import Workspace
 
@@ -146,6 +152,26 @@ def add_rest(place: Workspace) -> None:
         append_command(place.root, Command("2026-01-01T00:00:00+00:00", words, "/", exit_code, 2.5, "0"))
 
 
+def add_external(place: Workspace, on: str, student: str) -> Path:
+    """A validation of a student on a cohort of the workspace, as its record and pictures lie there."""
+    interval = Interval(0.612, 0.5, 0.7, 100, 0)
+    figures = ExternalFigures(
+        60, 30, interval, None, 0.65, (), (), 0.2, 0.25, 0.4, (), Slope(0.3, 0.1), Slope(1.1, 0.2),
+        ObservedExpected(30, 25.0, 1.2, 0.8, 1.7, 0),
+        (AtHorizon(1.0, 365.0, 0.2, 0.3, 0.2, 0.4, 25), AtHorizon(5.0, 1826.0, given=False, reason="<too long>")),
+        (GroupRow("low", 20, 3, None),), 0.03,
+    )  # fmt: skip
+    path = place.cohort(on) / "evaluation" / "external.json"
+    clinic = BesideClinic(("age",), interval, Interval(0.05, -0.1, 0.2, 100, 0), None, ())
+    write_record(
+        path, figures, cohort={"name": on, "time_unit": "days"}, student={"id": "s", "fingerprint": student},
+        own={"concordance": 0.777, "low": 0.6, "high": 0.9}, clinic=clinic, verdict=["Calibration has drifted."],
+        warnings=["odd <slides>"], command="wsisurv evaluate",
+    )  # fmt: skip
+    (path.parent / "external_groups.svg").write_text("<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>")
+    return path
+
+
 def read(place: Workspace) -> str:
     return (place.cohort(NAME) / "evaluation" / PAGE).read_text(encoding="utf-8")
 
@@ -194,6 +220,39 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(workspa
             assert link[1:] in targets
     write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
     assert read(workspace) == first
+
+
+def test_an_external_validation_stands_beside_the_training(workspace):
+    path = add_external(workspace, NAME, "another student")
+    rows = [Risk(str(case.case_id), ("S",), 9, case.time / -300, 50.0, "low", survival={1.0: 0.5}) for case in cases()]
+    write_risks(path.with_name("external_risk.csv"), rows, horizons=[1.0])
+    result = write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    for said in ("Calibration has drifted.", "odd <slides>", "<too long>", "0.777", "0.612", "1.20 (0.80 to 1.70)"):
+        assert said in page.text
+    assert "+0.050 (−0.100 to +0.200)" in page.text
+    assert page.text.index("Calibration has drifted.") < page.text.index("Audit")
+    assert "survival" in {figure.stem for figure in result.figures}
+    assert "by a student that was trained on another cohort" in page.text
+    assert "external_groups.svg" in page.all("a", "href")
+    path.write_text("{")
+    write_report(workspace, NAME)
+    assert "damaged" in Tags(read(workspace)).text
+
+
+def test_the_page_of_the_training_cohort_shows_how_its_student_did_elsewhere(workspace):
+    header = make_header(model_format("student"), {}, {})
+    write_model(workspace.cohort(NAME) / "student.h5", ModelFile({"a": np.zeros(1)}, {}), header)
+    write_report(workspace, NAME)
+    assert "wsisurv evaluate SLIDES" in Tags(read(workspace)).text
+    add_external(workspace, "theirs", "another student")
+    add_external(workspace, "ours", header.fingerprint)
+    write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    assert "ours, by the student of" in page.text
+    assert "theirs" not in page.text
+    assert "../../ours/evaluation/external_groups.svg" in page.all("a", "href")
+    assert page.text.index("Calibration has drifted.") > page.text.index("Audit")
 
 
 def test_nothing_comes_from_elsewhere_and_names_can_not_run(workspace):

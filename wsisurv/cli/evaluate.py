@@ -23,10 +23,11 @@ from wsisurv.cli.clinical import (
     print_audit,
 )
 from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
+from wsisurv.cli.fold_training import CovariatesOption, named_covariates
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
 from wsisurv.cli.predict import prepare, torch_device, years_of
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
-from wsisurv.cohort import Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
+from wsisurv.cohort import Case, Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
 from wsisurv.errors import CohortError, SettingsError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
@@ -35,6 +36,7 @@ from wsisurv.workspace import Summary, Workspace
 
 if TYPE_CHECKING:
     from wsisurv.evaluation.external import ExternalCases, ExternalFigures
+    from wsisurv.evaluation.external_clinic import BesideClinic
     from wsisurv.prediction.card import StudentCard
 
 _SHOWN = 5
@@ -55,6 +57,7 @@ def evaluate(
     event_values: EventValues = None,
     time_unit: TimeUnit = "days",
     site: SiteColumn = None,
+    covariates: CovariatesOption = None,
     slide_map: Annotated[
         Path | None,
         typer.Option(help="Table slide_id,case_id. Without it a slide is of the case whose id begins its name."),
@@ -78,10 +81,12 @@ def evaluate(
 
     Reads the student, and the other cohort: made from --clinical and slides (or features that are there), or made
     before. Writes external.json, the cases' risks, and figures into cohorts/NAME/evaluation/: order, calibration and
-    risk groups beside the student's own cross-validation, and whether calibration has drifted.
+    risk groups beside the student's own cross-validation, whether calibration has drifted, and what the student adds to
+    --covariates. `wsisurv report --cohort NAME` makes a page of it.
     """
     from wsisurv.evaluation.drift import drift_verdict
     from wsisurv.evaluation.external import external_figures
+    from wsisurv.evaluation.external_clinic import beside_clinic, clinic_verdict
     from wsisurv.evaluation.external_files import draw_calibration, draw_groups, write_record
     from wsisurv.evaluation.figures import RISK_GROUPS
     from wsisurv.evaluation.model_card import own_figures
@@ -103,7 +108,13 @@ def evaluate(
         if student.parent.resolve() == place.cohort(cohort).resolve():
             raise SettingsError(f"--cohort {cohort} is the cohort that the student was trained on; name the other one")
         columns = cohort_settings(
-            case=case, time=time, event=event, event_values=event_values, time_unit=time_unit, site=site, covariates=""
+            case=case,
+            time=time,
+            event=event,
+            event_values=event_values,
+            time_unit=time_unit,
+            site=site,
+            covariates=covariates,
         )
         chosen, audit = build_cohort(
             cohort,
@@ -142,17 +153,24 @@ def evaluate(
         group_names=RISK_GROUPS,
         resamples=resamples,
     )
+    named = named_covariates(chosen, covariates)
+    clinic = None
+    if named:
+        by_id = {str(one.case_id): one for one in tested.cases}
+        known = [by_id[case_id] for case_id in cases.case_ids]
+        clinic = beside_clinic(cases, known, _trained(student), named, resamples=resamples)
+        warnings += clinic.warnings
     warnings += _told(tested, prediction.risks, figures)
     model, header = read_model(student, "student")
     evaluation, source = own_figures(student, model.card, header)
     own = _own_row(evaluation)
     if own is None:
         warnings.append(f"nothing to hold these figures against: {source}")
-    verdict = drift_verdict(figures, own)
+    verdict = drift_verdict(figures, own) + (clinic_verdict(clinic) if clinic else ())
     folder = place.cohort(chosen.name) / "evaluation"
-    named = f"{chosen.name}, by the student of {card.cohort.get('name', '?')}"
-    draw_groups(folder / "external_groups.png", cases, time_unit=card.time_unit, title=named)
-    draw_calibration(folder / "external_calibration.png", cases, card.prognosis, time_unit=card.time_unit, title=named)
+    title = f"{chosen.name}, by the student of {card.cohort.get('name', '?')}"
+    draw_groups(folder / "external_groups.png", cases, time_unit=card.time_unit, title=title)
+    draw_calibration(folder / "external_calibration.png", cases, card.prognosis, time_unit=card.time_unit, title=title)
     write_risks(folder / "external_risk.csv", prediction.risks, horizons=years)
     write_record(
         folder / "external.json",
@@ -166,13 +184,14 @@ def evaluate(
         },
         student={"id": card.fingerprint[:12], "fingerprint": card.fingerprint, "cohort": dict(card.cohort)},
         own=own,
+        clinic=clinic,
         verdict=verdict,
         warnings=warnings,
         command=shlex.join(["wsisurv", *sys.argv[1:]]),
     )
     for line in warnings:
         warn(line)
-    _print(figures, own, card)
+    _print(figures, own, card, clinic)
     for line in verdict:
         out.print(line, markup=False)
     summary = Summary("evaluate", list(cases.case_ids), failed=list(prediction.failed))
@@ -220,6 +239,11 @@ def _without_known(chosen: Cohort, student: Path, drop: bool, warnings: list[str
     return Cohort(chosen.name, left, chosen.settings)
 
 
+def _trained(student: Path) -> tuple[Case, ...]:
+    """The student's training cases, where their cohort lies beside it."""
+    return read_cohort(student.parent)[0].cases if (student.parent / "cohort.csv").exists() else ()
+
+
 def _cases(chosen: Cohort, risks: tuple[Risk, ...], card: "StudentCard") -> "ExternalCases":
     """Follow-up and risks, times in the unit of the student's training cohort."""
     from wsisurv.evaluation.external import ExternalCases
@@ -259,7 +283,9 @@ def _own_row(evaluation: Any) -> dict[str, Any] | None:
     return dict(row) if row is not None and numbers else None
 
 
-def _print(figures: "ExternalFigures", own: Mapping[str, Any] | None, card: "StudentCard") -> None:
+def _print(
+    figures: "ExternalFigures", own: Mapping[str, Any] | None, card: "StudentCard", clinic: "BesideClinic | None"
+) -> None:
     table = Table(
         title=f"The student here ({figures.cases} cases, {figures.events} events) and at home",
         caption="at home: cross-validated, mean over folds. Calibrated slope: 1 where the spread of risks is right.",
@@ -276,9 +302,17 @@ def _print(figures: "ExternalFigures", own: Mapping[str, Any] | None, card: "Stu
         f"{number(here.low)} to {number(here.high)}",
         f"{number(home.get('low'))} to {number(home.get('high'))}" if own else "–",
     )
+    if clinic is not None and clinic.concordance is not None and clinic.difference is not None:
+        names, less = ", ".join(clinic.covariates), clinic.difference
+        table.add_row(f"  of {names}, fitted in training", number(clinic.concordance.value), "–")
+        table.add_row(
+            f"  student − {names}",
+            f"{number(less.value, '+')} ({number(less.low, '+')} to {number(less.high, '+')})",
+            "–",
+        )
     table.add_row("Uno's", number(figures.uno), number(home.get("uno")))
     table.add_row("AUC, mean over time", number(figures.auc), number(home.get("auc")))
-    table.add_row("calibration slope", _slope(figures.slope), number(home.get("calibration_slope")))
+    table.add_row("slope of the log hazard", _slope(figures.slope), number(home.get("calibration_slope")))
     table.add_row("calibrated slope", _slope(figures.calibrated_slope), "–")
     table.add_row("Brier, over time", number(figures.brier), number(home.get("brier")))
     table.add_row("  of the cohort's own curve", number(figures.brier_reference), number(home.get("brier_reference")))

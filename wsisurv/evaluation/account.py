@@ -203,7 +203,7 @@ def make_account(
     for name, who in ((image, "slides"), (TEXT, "reports")):
         if name in names and COVARIATES in names:
             try:
-                added[who] = _added(tested, names.index(name), name, covariates)
+                added[who] = added_to_covariates(tested, names.index(name), name, covariates)
             except MetricError as error:
                 warnings.append(f"no likelihood-ratio test of what the {who} add: {error}")
     by_fold = tuple(
@@ -329,7 +329,18 @@ def _slope(tested: Tested, model: int) -> float | None:
     return float(np.mean(slopes))
 
 
-def _added(tested: Tested, model: int, name: str, covariates: Sequence[str]) -> Added:
+def added_to_covariates(tested: Tested, model: int, name: str, covariates: Sequence[str]) -> Added:
+    """Test what a risk adds to covariates.
+
+    Args:
+        tested: cases that the risk was not fitted on.
+        model: number of the risk in its folds.
+        name: of it.
+        covariates: to add to.
+
+    Raises:
+        MetricError: a covariate that no case has, risks that are all alike, or a fit that fails.
+    """
     from scipy.stats import chi2
 
     numbers = encode_covariates(make_columns(tested.cases, covariates), tested.cases)

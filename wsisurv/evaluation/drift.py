@@ -46,7 +46,7 @@ def _spread(figures: ExternalFigures) -> str:
     if slope is None:
         return "Whether the spread of the risks is right can't be told here."
     low, high = slope.value - _NORMAL * slope.se, slope.value + _NORMAL * slope.se
-    said = f"calibration slope {slope.value:.2f}, 95 % interval {low:.2f} to {high:.2f}; 1 is right"
+    said = f"calibrated slope {slope.value:.2f}, 95 % interval {low:.2f} to {high:.2f}; 1 is right"
     if high < 1:
         return f"Differences between cases are smaller here than predicted: risks are too extreme ({said})."
     if low > 1:

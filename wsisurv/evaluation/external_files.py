@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.evaluation.crossval import versions
 from wsisurv.evaluation.external import ExternalCases, ExternalFigures
+from wsisurv.evaluation.external_clinic import BesideClinic
 from wsisurv.evaluation.figures import RISK_GROUPS, Group, kaplan_meier
 from wsisurv.evaluation.style import COLOURS, new_figure, save_figure, styled
 from wsisurv.formats.atomic import write_text
@@ -27,6 +30,7 @@ def write_record(
     cohort: Mapping[str, Any],
     student: Mapping[str, Any],
     own: Mapping[str, Any] | None,
+    clinic: BesideClinic | None = None,
     verdict: Sequence[str],
     warnings: Sequence[str],
     command: str,
@@ -43,11 +47,48 @@ def write_record(
         "student": dict(student),
         "external": asdict(figures),
         "own": dict(own) if own is not None else None,
+        "clinic": asdict(clinic) if clinic is not None else None,
         "verdict": list(verdict),
         "warnings": list(warnings),
         "versions": versions(),
     }
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class ExternalRecord:
+    """What a page takes from external.json; as ``write_record`` was given it."""
+
+    cohort: Mapping[str, Any]
+    student: Mapping[str, Any]
+    external: ExternalFigures
+    own: Mapping[str, Any] | None
+    verdict: tuple[str, ...]
+    warnings: tuple[str, ...]
+    clinic: BesideClinic | None = None
+
+
+def read_record(path: Path) -> ExternalRecord:
+    """Read external.json.
+
+    Raises:
+        MissingArtifactError: there is none.
+        FormatError: it is damaged.
+    """
+    name = path.parent.parent.name
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. Run `wsisurv evaluate --cohort {name} --student FILE` first.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ValueError(f"format is {record['format']!r}")
+        known = {field: record[field] for field in ExternalRecord.__dataclass_fields__ if field in record}
+        return TypeAdapter(ExternalRecord).validate_python(known)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).splitlines()[:3])
+        raise FormatError(
+            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv evaluate --cohort {name}` again."
+        ) from error
 
 
 def draw_groups(path: Path, cases: ExternalCases, *, time_unit: str, title: str) -> tuple[Path, Path]:

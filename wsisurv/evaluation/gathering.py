@@ -14,7 +14,14 @@ from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
 from wsisurv.evaluation.account import Added, Difference, ModelFigures
 from wsisurv.evaluation.crossval import versions
-from wsisurv.evaluation.predicted import Predicted, predicted_by_folds, predicted_by_table
+from wsisurv.evaluation.external_files import ExternalRecord, read_record
+from wsisurv.evaluation.predicted import (
+    ANOTHER_STUDENT,
+    OUT_OF_FOLD,
+    Predicted,
+    predicted_by_folds,
+    predicted_by_table,
+)
 from wsisurv.evaluation.report_figures import Fit
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.commands import Command, read_commands
@@ -63,6 +70,19 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class External:
+    """An external validation, and its pictures.
+
+    Attributes:
+        record: of ``wsisurv evaluate``.
+        svg: picture → its bytes; those that are there.
+    """
+
+    record: ExternalRecord
+    svg: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class Gathered:
     """Everything for the page; what is not there is None or empty, and ``missing`` tells why and which command helps.
 
@@ -72,6 +92,7 @@ class Gathered:
         metrics: of crossval.
         predicted: out-of-fold predictions.
         risks: rows of risk.csv, by case.
+        external: validations of another student on this cohort, and of this cohort's student on others.
         maps: heatmaps, by case.
         training: kind of fit → its latest fits.
         result: what was printed when the student was distilled.
@@ -87,6 +108,7 @@ class Gathered:
     metrics: Metrics | None
     predicted: Predicted | None
     risks: Mapping[str, Risk]
+    external: Sequence[External]
     maps: Mapping[str, CaseMap]
     training: Mapping[str, Sequence[Fit]]
     result: Mapping[str, Any]
@@ -123,13 +145,18 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         tested = metrics.folds
         predicted = attempt("folds", lambda: predicted_by_folds(folder, cohort, tested))
     if predicted is None:
-        predicted = predicted_by_table(cohort, list(risks.values()))
+        predicted = predicted_by_table(cohort, list(risks.values()), OUT_OF_FOLD)
+    if predicted is None and (other := folder / "evaluation" / "external_risk.csv").exists():
+        risks = attempt("external", lambda: {row.case_id: row for row in read_risks(other)}) or {}
+        predicted = predicted_by_table(cohort, list(risks.values()), ANOTHER_STUDENT)
+        missing.pop("risks", None)
     if predicted is None:
         missing["predicted"] = (
             "No predictions of the cohort's cases by models that have not seen them. `wsisurv crossval --cohort "
             f"{name}` gives them (best), or `wsisurv predict --cohort {name}`."
         )
-    student = attempt("student", lambda: read_model(folder / "student.h5", "student")[0].card)
+    model = attempt("student", lambda: read_model(folder / "student.h5", "student"))
+    student = model[0].card if model else None
     maps, problems = _maps(folder / "heatmaps", cohort)
     if problems:
         more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
@@ -140,6 +167,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         metrics=metrics,
         predicted=predicted,
         risks=risks,
+        external=_external(workspace, name, model[1].fingerprint if model else None, attempt),
         maps=maps,
         training=attempt("training", lambda: read_training(folder / "history.jsonl")) or {},
         result=result if isinstance(result := (student or {}).get("result"), Mapping) else {},
@@ -149,6 +177,19 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         warnings=_warnings(cohort, metrics),
         missing=missing,
     )
+
+
+def _external(
+    workspace: Workspace, name: str, student: str | None, attempt: Callable[[str, Callable[[], Any]], Any]
+) -> list[External]:
+    """Validations on this cohort, and those of this student on the others of the workspace, by name."""
+    found = []
+    for path in sorted((workspace.root / "cohorts").glob("*/evaluation/external.json")):
+        record = attempt("external", partial(read_record, path))
+        if record is not None and (path.parent.parent.name == name or record.student.get("fingerprint") == student):
+            pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
+            found.append(External(record, pictures))
+    return found
 
 
 def _warnings(cohort: Cohort, metrics: Metrics | None) -> list[str]:

@@ -12,6 +12,7 @@ from wsisurv.evaluation.figures import RISK_GROUPS, Group, risk_groups_table
 from wsisurv.evaluation.gathering import Gathered
 from wsisurv.evaluation.html import Cell, Section, link, number, pairs, paragraph, picture, table, text
 from wsisurv.evaluation.page_cases import cases_section, heatmaps_section
+from wsisurv.evaluation.page_external import external_section, external_verdicts
 from wsisurv.evaluation.predicted import STUDENT, Predicted, horizon_name
 from wsisurv.evaluation.subgroups import Subgroup
 from wsisurv.evaluation.wording import model_names
@@ -33,6 +34,9 @@ def top(seen: Gathered) -> str:
         lines = "".join(paragraph(line) for line in seen.metrics.verdict)
         parts.append(f'<div class="verdict">{lines}</div>')
         parts += [paragraph(f"Warning: {line}", "missing") for line in seen.metrics.warnings]
+    elsewhere = external_verdicts(seen)
+    if elsewhere:  # then it is here to judge a student of another cohort, and needs no cross-validation of its own
+        return "\n".join((*parts, elsewhere))
     parts += [_missing(seen.missing, part) for part in ("crossval", "folds") if part in seen.missing]
     return "\n".join(parts)
 
@@ -60,6 +64,7 @@ def sections(
         Section("concordance", "Concordance", _concordance(seen, svg, missing)),
         Section("survival", "Survival by risk group", _survival(seen, svg, missing)),
         Section("calibration", "Calibration", _calibration(seen, svg, missing)),
+        Section("external", "External validation", external_section(seen, missing)),
         Section("decision", "Decision curve", _decision(seen, svg, missing)),
         Section("covariates", "Risk and the clinic", _covariates(seen, svg, missing)),
         Section("subgroups", "Subgroups", _subgroups(seen, parts, missing)),

@@ -21,6 +21,8 @@ from wsisurv.survival.stratified import FoldScores
 STUDENT = "student"
 JUDGED = (STUDENT, COVARIATES, COMBINED)
 """Models whose probabilities of survival are judged."""
+OUT_OF_FOLD = "risk.csv of `wsisurv predict`, where each case is predicted by the members that did not see it"
+ANOTHER_STUDENT = "external_risk.csv of `wsisurv evaluate`, by a student that was trained on another cohort"
 _YEARS = (1, 3, 5)
 _UNITS_A_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 _FOLLOWED = 10
@@ -87,10 +89,13 @@ def horizon_name(horizon: float, time_unit: str) -> str:
     return f"{horizon:g} {time_unit}"
 
 
-def predicted_by_table(cohort: Cohort, risks: Sequence[Risk]) -> Predicted | None:
-    """Predictions from the cohort's risk table; None where it has none of its cases.
+def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Predicted | None:
+    """Predictions from a risk table of the cohort; None where it has none of its cases.
 
-    ``wsisurv predict`` gives each training case the word of the members that did not see it.
+    Args:
+        cohort: the cases.
+        risks: rows of the table, by members that did not see the case.
+        source: ``OUT_OF_FOLD`` or ``ANOTHER_STUDENT``.
     """
     by_id = {row.case_id: row for row in risks if row.log_hazard is not None and row.risk_percentile is not None}
     cases = tuple(case for case in cohort.cases if case.case_id in by_id)
@@ -107,7 +112,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk]) -> Predicted | Non
     survival = np.array(told, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
     known = bool(len(horizons)) and bool(np.isfinite(survival).all())
     return Predicted(
-        source="risk.csv of `wsisurv predict`, where each case is predicted by the members that did not see it",
+        source=source,
         cases=cases,
         log_hazard=log_hazard,
         percentile=np.array([row.risk_percentile for row in rows], dtype=np.float64),
@@ -116,7 +121,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk]) -> Predicted | Non
         folds=(everything,),
         horizons=horizons if known else usual,
         survival={STUDENT: survival} if known else {},
-        without="" if known else "risk.csv gives no probabilities at these times: run `wsisurv crossval`",
+        without="" if known else f"no probabilities at these times in {source}; `wsisurv crossval` gives some",
     )
 
 
