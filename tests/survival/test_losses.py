@@ -53,6 +53,45 @@ def test_efron_agrees_with_lifelines(reference):
     assert float(value) == pytest.approx(reference["efron"], rel=1e-7)
 
 
+# The two small data sets of the validation of R's survival package (Therneau and Grambsch 2000, appendix E), of one
+# covariate x, in closed form with r = exp(β): the second has weights, and deaths and censorings that share a time.
+PLAIN = {"time": [9, 1, 1, 6, 6, 8], "event": [1, 1, 0, 1, 1, 0]}
+WEIGHTED = {"time": [1, 1, 2, 2, 2, 2, 3, 4, 5], "event": [1, 0, 1, 1, 1, 0, 0, 1, 0]}
+CLOSED = {
+    ("plain", "breslow"): lambda b, r: 2 * b - (3 * r + 3).log() - 2 * (r + 3).log(),
+    ("plain", "efron"): lambda b, r: 2 * b - (3 * r + 3).log() - ((r + 5) / 2).log() - (r + 3).log(),
+    ("weighted", "breslow"): lambda b, r: (
+        11 * b - (r**2 + 11 * r + 7).log() - 10 * (11 * r + 5).log() - 2 * (2 * r + 1).log()
+    ),
+    ("weighted", "efron"): lambda b, r: (
+        11 * b
+        - (r**2 + 11 * r + 7).log()
+        - 10 / 3 * ((11 * r + 5).log() + (2 * (7 * r + 3) / 3 + 4 * r + 2).log() + ((7 * r + 3) / 3 + 4 * r + 2).log())
+        - 2 * (2 * r + 1).log()
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "ties"), CLOSED)
+def test_values_and_gradients_are_those_that_r_is_validated_by(data, ties):
+    cases = {name: torch.tensor(values) for name, values in (PLAIN if data == "plain" else WEIGHTED).items()}
+    x = torch.tensor([0.0, 1, 1, 1, 0, 0] if data == "plain" else [2.0, 0, 1, 1, 0, 1, 0, 1, 0], dtype=torch.float64)
+    if data == "weighted":
+        cases["weight"] = torch.tensor([1.0, 2, 3, 4, 3, 2, 1, 2, 1], dtype=torch.float64)
+    for slope in (-1.0, 0.0, 0.7, 3.0):
+        own, closed = (torch.tensor(slope, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        value = cox_log_likelihood(log_hazard=own * x, **cases, ties=ties)
+        expected = CLOSED[data, ties](closed, closed.exp())
+        (value + expected).backward()
+        assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+        assert own.grad.item() == pytest.approx(closed.grad.item(), abs=1e-12)
+    if data == "plain":  # R's own estimates
+        best = math.log((3 + math.sqrt(33)) / 2) if ties == "breslow" else 1.676857
+        own = torch.tensor(best, dtype=torch.float64, requires_grad=True)
+        cox_log_likelihood(log_hazard=own * x, **cases, ties=ties).backward()
+        assert own.grad.item() == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
 def test_values_and_gradients_are_torchsurvs_where_it_does_not_overflow(torchsurv_says, ties):
     cases = {name: torch.tensor(values) for name, values in torchsurv_says["cases"].items()}
