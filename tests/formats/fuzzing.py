@@ -19,6 +19,7 @@ import numpy as np
 from wsisurv.errors import WsisurvError
 from wsisurv.formats.feature_rows import describe_features, read_rows
 from wsisurv.formats.features import read_features
+from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.shown import describe
@@ -51,6 +52,14 @@ def _features(path: Path) -> None:
         _rows(path)
 
 
+def _foreign(path: Path) -> None:
+    """As `import` does."""
+    if holds_features(path):
+        read_foreign_features(path)
+    else:
+        read_foreign_tiles(path)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "tiles": read_tiles,
     "features": _features,
@@ -58,6 +67,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "vectors": read_text_vectors,
     "teacher": lambda path: read_model(path, "teacher"),
     "student": _student,
+    **dict.fromkeys(("stamp", "trident", "trident-tiles", "clam-tiles", "atlaspatch"), _foreign),
 }
 
 

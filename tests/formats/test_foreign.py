@@ -1,5 +1,8 @@
 """Files built key by key as STAMP, TRIDENT, CLAM and AtlasPatch write them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -227,3 +230,54 @@ def test_an_exported_file_has_every_key_of_the_tools_own(tmp_path, layout):
     for make in (trident_tiles, clam_tiles) if layout != "stamp" else ():
         export_tiles(tmp_path / "tiles.h5", our_tiles(), make.__name__.split("_")[0])
         assert _tree(make(tmp_path / "t.h5"))["coords"][2] <= _tree(tmp_path / "tiles.h5")["coords"][2]
+
+
+def test_what_comes_from_strangers_is_checked_before_it_is_read(tmp_path):
+    """As our own files are (test_hostile): no link, no other file, nothing larger than the file."""
+    (tmp_path / "secret").write_bytes(bytes(60))
+    spoil = {
+        "is a link to another place": lambda file: file.__setitem__("coords", h5py.ExternalLink("secret.h5", "/x")),
+        "lies in another file": lambda file: file.create_dataset(
+            "coords", shape=(3, 2), dtype="i8", external=[(str(tmp_path / "secret"), 0, 60)]
+        ),
+        "larger than the file": lambda file: file.create_dataset("coords", (3, 10**10), "i4", chunks=(3, 10)),
+        "no finite numbers": lambda file: file.create_dataset("coords", data=np.full((3, 2), np.nan)),
+    }
+    for words, change in spoil.items():
+        for make in (trident_features, stamp, trident_tiles, clam_tiles):
+            path = make(tmp_path / "S-1.h5")
+            with h5py.File(path, "a") as file:
+                attributes = dict(file["coords"].attrs)
+                del file["coords"]
+                change(file)
+                if words == "no finite numbers":
+                    file["coords"].attrs.update(attributes)
+            read = read_foreign_tiles if make in (trident_tiles, clam_tiles) else read_foreign_features
+            with pytest.raises(FormatError, match=words):
+                read(path)
+
+
+def test_a_text_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path):
+    path = trident_tiles(tmp_path / "S-1.h5")
+    content = bytearray(path.read_bytes())
+    store = content.index(b"GCOL\x01").to_bytes(8, "little")
+    place = content.index(store) - 4
+    content[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="larger than the file"):
+        read_foreign_tiles(path)
+
+
+def test_spoilt_at_random(tmp_path):
+    stamp(tmp_path / "stamp.h5")
+    trident_features(tmp_path / "trident.h5")
+    trident_tiles(tmp_path / "trident-tiles.h5")
+    clam_tiles(tmp_path / "clam-tiles.h5")
+    atlaspatch(tmp_path / "atlaspatch.h5", "uni_v2")
+    command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(tmp_path), "0", "25"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"died at {(tmp_path / 'at.txt').read_text()}: {done.stderr[-2000:]}"
+    seen = json.loads(done.stdout)
+    assert seen["leaked"] == []
+    assert seen["read"] > 10
+    assert seen["refused"] > 100

@@ -1,6 +1,7 @@
 """A file may be anybody's: opening it runs nothing, allocates nothing absurd, and ends in an error that says why."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.header import make_header, read_header
 from wsisurv.formats.models import ModelFile, read_model, write_model
 from wsisurv.formats.shown import describe
+from wsisurv.formats.text_lengths import lengths_in_attributes, lengths_in_dataset
 from wsisurv.formats.text_vectors import TextVectors, read_text_vectors, write_text_vectors
 from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
 from wsisurv.units import SlideId
@@ -194,6 +196,72 @@ def test_text_that_many_cells_share_is_counted_each_time(files):
         content[at + 16 * cell : at + 16 * (cell + 1)] = content[at : at + 16]
     files["vectors"].write_bytes(content)
     refused(files, "vectors", "text of statement_ids .* larger than the file")
+
+
+def named_texts(content: bytes) -> list[int]:
+    """Where texts of any length are named: length, the place of their store, number in it."""
+    places = []
+    for store in re.finditer(rb"GCOL\x01\0\0\0", content):
+        address = re.escape(store.start().to_bytes(8, "little"))
+        for found in re.finditer(rb"(?=(....)%s(....))" % address, content, re.DOTALL):
+            length, number = (int.from_bytes(found[part], "little") for part in (1, 2))
+            if 0 < length < len(content) and 0 < number < 1000:
+                places.append(found.start())
+    return places
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_that_claims_gigabytes_is_refused_before_it_is_read(files, kind):
+    """HDF5 would fill as much memory before it looks."""
+    content = files[kind].read_bytes()
+    places = named_texts(content)
+    assert len(places) >= 5  # the header's own
+    for place in places:
+        spoilt = bytearray(content)
+        spoilt[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+        files[kind].write_bytes(spoilt)
+        refused(files, kind, "larger than the file")
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("n_attributes", [3, 40])
+def test_texts_are_found_as_every_version_of_hdf5_writes_them(tmp_path, libver, n_attributes):
+    """Many attributes lie apart from their object where a new version writes them: those can't be judged."""
+    path = tmp_path / "any.h5"
+    long = "ö" * 100
+    with h5py.File(path, "w", libver=libver) as file:
+        group = file.create_group("g")
+        for number in range(n_attributes):
+            group.attrs[f"nämed {number}"] = long[: number + 1]
+            group.attrs[f"number {number}"] = number
+        group.attrs["list"] = ["a", "bc"]
+        file.create_dataset("texts", data=["abc", "", "defg"], dtype=h5py.string_dtype())
+        file.create_dataset("packed", data=["abc"], dtype=h5py.string_dtype(), compression="gzip", chunks=(1,))
+        file.create_dataset("apart", data=["abc"] * 5, dtype=h5py.string_dtype(), chunks=(2,))
+        file.create_dataset("never", shape=(3,), dtype=h5py.string_dtype())
+    with h5py.File(path) as file:
+        found = lengths_in_attributes(path, file["g"])
+        if libver == "latest" and n_attributes > 8:
+            assert found == {}
+        else:
+            assert found["list"] == 3
+            assert {name: found[name] for name in found if name.startswith("nämed")} == {
+                f"nämed {number}": 2 * (number + 1) for number in range(n_attributes)
+            }
+        assert lengths_in_dataset(path, "texts", file["texts"]) == 7
+        assert lengths_in_dataset(path, "apart", file["apart"]) == 15
+        for name in ("packed", "never"):
+            with pytest.raises(FormatError, match="not all there"):
+                lengths_in_dataset(path, name, file[name])
+
+
+def test_a_block_in_front_is_refused(tmp_path):
+    path = tmp_path / "front.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.attrs["format"] = "wsisurv/tiles"
+    for reader in (read_tiles, describe, lambda path: read_header(path, "wsisurv/tiles", "a step")):
+        with pytest.raises(FormatError, match="a block in front"):
+            reader(path)
 
 
 def test_nesting_without_end(files):

@@ -26,7 +26,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.errors import FormatError
+from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.header import DAMAGE
+from wsisurv.formats.plain import require_array, require_plain, require_sound_heaps
 
 Layout = Literal["STAMP", "TRIDENT", "CLAM", "AtlasPatch"]
 _SUFFIX = "_patches"  # of TRIDENT's tile files
@@ -84,7 +86,7 @@ def holds_features(path: Path) -> bool:
     """Whether a file that another tool made holds features, and not tiles alone.
 
     Raises:
-        FormatError: no HDF5.
+        FormatError: no HDF5, or one that holds more than numbers and text of its own (``plain``); also below.
     """
     with _opened(path) as file:
         return bool({"feats", "features"} & file.keys())
@@ -107,6 +109,8 @@ def read_foreign_features(path: Path, dataset: str | None = None) -> ForeignFeat
             f"{path}: features of shape {features.values.shape} and coords of shape {features.coords.shape} don't "
             "belong together; one row a tile is needed"
         )
+    require_array(path, "features", features.values, kinds="f", shape=(None, None))
+    _require_places(path, features.coords)
     return features
 
 
@@ -120,20 +124,27 @@ def read_foreign_tiles(path: Path) -> ForeignTiles:
         tiles = _tiles(path, file)
     if tiles.coords.ndim != 2 or tiles.coords.shape[1] != 2:
         raise FormatError(f"{path}: coords of shape {tiles.coords.shape}; x and y a tile are needed")
-    if tiles.tile_px <= 0 or tiles.tile_level0_px <= 0:
+    if tiles.tile_px <= 0 or not 0 < tiles.tile_level0_px < np.inf:
         raise FormatError(f"{path}: tiles of {tiles.tile_px} px, {tiles.tile_level0_px:g} level-0 px, can't be")
     return tiles
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file that holds nothing but numbers and text of its own, as our own files do."""
+    if not path.is_file():
+        raise MissingArtifactError(f"{path}: no such file")
+    require_sound_heaps(path)
     try:
         with h5py.File(path, "r") as file:
+            require_plain(path, file)
             yield file
     except OSError as error:
         raise FormatError(f"{path}: no readable HDF5 file ({error}); a copy cut short?") from error
     except KeyError as error:
-        raise FormatError(f"{path}: {error.args[0]}; not as the tool writes it") from error
+        raise FormatError(f"{path}: {error.args[0] if error.args else 'a part'}; not as the tool writes it") from error
+    except DAMAGE as error:
+        raise FormatError(f"{path}: not as the tool writes it ({type(error).__name__}: {error})") from error
 
 
 def _features(path: Path, file: h5py.File, dataset: str | None) -> ForeignFeatures:
@@ -209,7 +220,7 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
     return ForeignTiles(
         layout=layout,
         slide_id=_text(attrs, "name") or path.stem.removesuffix(_SUFFIX),
-        coords=np.asarray(_xy(file), np.int64),
+        coords=_require_places(path, _xy(file)).astype(np.int64),
         tile_px=round(side_px),
         tile_level0_px=side_level0,
         overlap_px=None if overlap is None else round(overlap),
@@ -229,6 +240,12 @@ def _layout(file: h5py.File) -> tuple[Layout, Mapping[str, Any]]:
 def _xy(file: h5py.File) -> NDArray[Any]:
     coords = file["coords"][()]
     return np.asarray(coords[:, :2] if coords.ndim == 2 and coords.shape[1] == 5 else coords)
+
+
+def _require_places(path: Path, coords: NDArray[Any]) -> NDArray[Any]:
+    if coords.dtype.kind not in "iuf" or not np.isfinite(coords).all():
+        raise FormatError(f"{path}: coords are no finite numbers")
+    return coords
 
 
 def _number(attrs: Mapping[str, Any], name: str) -> float | None:

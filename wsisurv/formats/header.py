@@ -14,9 +14,10 @@ from wsisurv import __version__
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
+from wsisurv.formats.text_lengths import require_usual_addresses
 from wsisurv.settings import canonical_json, fingerprint
 
-_DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
+DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
 """What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""
 
 
@@ -127,7 +128,7 @@ def _plain(path: Path, made_by: str, require: Callable[[Path, h5py.File], None])
         raise FormatError(f"{path}: {error.args[0] if error.args else 'a part is missing'}. {again}") from error
     except OSError as error:
         raise FormatError(f"{path}: no readable HDF5 file, or damaged ({error}); a copy cut short? {again}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise FormatError(f"{path}: damaged ({type(error).__name__}: {error}). {again}") from error
 
 
@@ -159,4 +160,5 @@ def read_header(path: Path, format: str, made_by: str) -> Header:
 
 
 def _require_plain_root(path: Path, file: h5py.File) -> None:
+    require_usual_addresses(path, file)
     require_plain_attributes(path, file, Budget(path, path.stat().st_size))

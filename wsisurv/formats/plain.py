@@ -1,4 +1,4 @@
-"""What an HDF5 file of ours may be made of, checked before anything in it is read: it may be anybody's, and hostile.
+"""What an HDF5 file may be made of, checked before anything in it is read: it may be anybody's, and hostile.
 
 HDF5 lets a file name other files to be read, declare arrays far larger than itself, and nest without end. None of our
 files does, so none of it is followed or allocated.
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.text_lengths import lengths_in_attributes, lengths_in_dataset, require_usual_addresses
 
 _DEPTH = 6
 _UNFOLDS = 16
 """Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-_TEXTS_AT_ONCE = 64
 _HEAP = rb"GCOL\x01\0\0\0"
 
 
@@ -69,6 +69,7 @@ def require_plain(path: Path, file: h5py.File) -> None:
     Raises:
         FormatError: a link, an array in another file, another type, a filter, a size that can't be, or endless nesting.
     """
+    require_usual_addresses(path, file)
     budget = Budget(path, path.stat().st_size)
     require_plain_attributes(path, file, budget)
     seen = {_address(file)}
@@ -77,7 +78,7 @@ def require_plain(path: Path, file: h5py.File) -> None:
         if isinstance(item, h5py.Dataset):
             _require_plain_dataset(path, name, item, budget)
         elif not isinstance(item, h5py.Group):
-            raise FormatError(f"{path}: {name} is a named type; no file of ours holds one")
+            raise FormatError(f"{path}: {name} is a named type, not an array")
 
 
 def require_sound_heaps(path: Path) -> None:
@@ -120,14 +121,14 @@ def _walk(path: Path, file: h5py.File, seen: set[int]) -> Iterator[tuple[str, h5
     while groups:
         prefix, group, depth = groups.pop()
         if depth > _DEPTH:
-            raise FormatError(f"{path}: groups nested deeper than {_DEPTH}: no file of ours")
+            raise FormatError(f"{path}: groups nested deeper than {_DEPTH}")
         for key in group:
             name = f"{prefix}{key}"
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise FormatError(f"{path}: {name} is a link to another place; a file of ours holds all that it says")
+                raise FormatError(f"{path}: {name} is a link to another place, which is not followed")
             item = group[key]
             if _address(item) in seen:
-                raise FormatError(f"{path}: {name} is the same object as another; no file of ours holds one twice")
+                raise FormatError(f"{path}: {name} is the same object as another")
             seen.add(_address(item))
             yield name, item
             if isinstance(item, h5py.Group):
@@ -140,7 +141,7 @@ def _address(item: h5py.HLObject) -> int:
 
 def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Budget) -> None:
     if item.is_virtual or item.external:
-        raise FormatError(f"{path}: {name} lies in another file; a file of ours holds its own numbers")
+        raise FormatError(f"{path}: {name} lies in another file, which is not opened")
     is_text = _require_plain_type(path, name, item.dtype)
     made = item.id.get_create_plist()
     filters = {made.get_filter(number)[0] for number in range(made.get_nfilters())}
@@ -155,10 +156,8 @@ def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Bu
         budget.fits(f"a block of {name}", size, item.chunks, folded=folded)
     if is_text:  # each text lies in the file once, but many cells may name the same
         if item.ndim != 1:
-            raise FormatError(f"{path}: {name} is text of shape {item.shape}; no file of ours holds more than a list")
-        for start in range(0, len(item), _TEXTS_AT_ONCE):
-            texts = item[start : start + _TEXTS_AT_ONCE]
-            budget.take(f"the text of {name}", sum(map(len, texts)), item.shape)
+            raise FormatError(f"{path}: {name} is text of shape {item.shape}, more than a list")
+        budget.take(f"the text of {name}", lengths_in_dataset(path, name, item), item.shape)
 
 
 def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) -> None:
@@ -167,12 +166,20 @@ def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) ->
     Raises:
         FormatError: as ``require_plain``.
     """
-    attributes = item.attrs
+    attributes, lengths = item.attrs, None
     for name in attributes:
         attribute = attributes.get_id(name)
         dtype, shape = attribute.dtype, attribute.shape  # each is asked of HDF5 anew: once is enough
-        _require_plain_type(path, f"attribute {name}", dtype)
+        is_text = _require_plain_type(path, f"attribute {name}", dtype)
         size = math.prod(shape) * dtype.itemsize if shape is not None else 0
+        if is_text:
+            lengths = lengths_in_attributes(path, item) if lengths is None else lengths
+            if name not in lengths:
+                raise FormatError(
+                    f"{path}: attribute {name} is text that does not lie with its object; a copy by h5py with "
+                    "libver='earliest' has it there"
+                )
+            size += lengths[name]
         budget.take(f"attribute {name}", size, shape)
 
 
