@@ -100,13 +100,13 @@ def test_neighbours_are_one_read(slide_path: Path, monkeypatch: pytest.MonkeyPat
     grid = [(x, y, 40, 40) for y in range(0, 4 * step, step) for x in range(0, 6 * step, step)]
     with Slide(slide_path) as slide:
         reads: list[tuple[int, ...]] = []
-        pixels = slide.pixels
+        raw_pixels = slide.raw_pixels
 
         def counted(level: int, *box: int) -> NDArray[np.uint8]:
             reads.append(box)
-            return pixels(level, *box)
+            return raw_pixels(level, *box)
 
-        monkeypatch.setattr(slide, "pixels", counted)
+        monkeypatch.setattr(slide, "raw_pixels", counted)
         Regions(slide, 0).fill(*empty(sorted(grid) if order == "down" else grid))
         assert reads == [(0, 0, 5 * step + 40, 3 * step + 40)]
         reads.clear()

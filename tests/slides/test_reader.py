@@ -1,14 +1,17 @@
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openslide
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from openslide import lowlevel
+from PIL import Image
 
 from wsisurv.errors import MissingMppError, SlideError
 from wsisurv.formats.tiles import Tiles
@@ -147,6 +150,36 @@ def test_pixels_that_are_not_square_are_refused(make_slide: Callable[..., Path],
         assert slide.mpp == pytest.approx(0.501)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    left=st.integers(-300, 900),
+    top=st.integers(-300, 700),
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
+    level=st.integers(0, 1),
+)
+def test_pixels_are_those_of_openslide_s_package_over_white(
+    open_slides: tuple[Slide, openslide.OpenSlide], left: int, top: int, width: int, height: int, level: int
+) -> None:
+    """One slide for all of them: nothing of the read before may show."""
+    ours, theirs = open_slides
+    downsample = theirs.level_downsamples[level]
+    image = theirs.read_region((round(left * downsample), round(top * downsample)), level, (width, height))
+    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    found = ours.pixels(level, left, top, width, height)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def open_slides(
+    make_slide: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, noise: NDArray[np.uint8]
+) -> Iterator[tuple[Slide, openslide.OpenSlide]]:
+    """An odd side, halved: OpenSlide's pixels at the end of that level are transparent in part."""
+    path = make_slide(tmp_path_factory.mktemp("odd") / "odd.tiff", noise[:599, :797], levels=2, compression="deflate")
+    with Slide(path) as ours, openslide.OpenSlide(path) as theirs:
+        yield ours, theirs
+
+
 @pytest.mark.parametrize("content", [b"", b"no slide at all"])
 def test_what_is_no_slide_is_a_slide_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.svs"
@@ -166,21 +199,22 @@ def test_damage_inside_is_told_at_reading_and_again_after(make_slide: Callable[.
                 slide.view(4.0)
 
 
-def test_a_slide_is_closed_only_after_a_read_in_another_thread(ramp_slide: Path) -> None:
+def test_a_slide_is_closed_only_after_a_read_in_another_thread(
+    ramp_slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """OpenSlide aborts the whole process otherwise; Ctrl-C beside a thread that reads ahead brings it about."""
     slide = Slide(ramp_slide)
     order: list[str] = []
     begun = threading.Event()
-    read_region = slide._handle.read_region
+    read_region = lowlevel._read_region
 
-    def slow_read_region(*args: Any) -> Any:
+    def slow_read_region(*args: Any) -> None:
         begun.set()
         time.sleep(0.2)
-        image = read_region(*args)
+        read_region(*args)
         order.append("read")
-        return image
 
-    slide._handle.read_region = slow_read_region  # type: ignore[method-assign]
+    monkeypatch.setattr(lowlevel, "_read_region", slow_read_region)
     reading = threading.Thread(target=lambda: slide.region(0, 0, 100, 100))
     reading.start()
     begun.wait()

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.slides.reader import Slide
+from wsisurv.slides.reader import Slide, copy_colours
 
 _REGION_PX = 2 << 20  # of what OpenSlide reads at once, some 30 MB
 _KEPT_BYTES = 48 << 20  # of blocks: a row of them across the tissue, so that the next row of tiles finds them
@@ -49,10 +49,10 @@ class Regions:
             boxes = _joined(boxes, axis)
         for box in boxes:
             (left, top), (right, bottom) = box.start, box.stop
-            region = self._slide.pixels(self._level, left, top, right - left, bottom - top)
+            region = self._slide.raw_pixels(self._level, left, top, right - left, bottom - top)
             for number in box.pictures:
                 picture, (x, y) = pictures[number], places[number] - box.start
-                picture[:] = region[y : y + picture.shape[0], x : x + picture.shape[1]]
+                copy_colours(region[y : y + picture.shape[0], x : x + picture.shape[1]], picture)
 
 
 @dataclass(frozen=True)

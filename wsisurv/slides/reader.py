@@ -1,8 +1,12 @@
 """Pixels of a slide at any exact resolution: the only module that opens slides.
 
+OpenSlide writes into an array of ours, by the call that its Python package wraps: the package makes an image of it with
+an alpha, which is thrown away again here, and holds up other threads while that is copied.
+
 Coordinates are always pixels of level 0, x to the right and y down; sizes are pixels of what is returned.
 """
 
+import ctypes
 import math
 import threading
 from collections.abc import Mapping
@@ -13,6 +17,7 @@ from typing import Self
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from openslide import lowlevel
 from PIL import Image
 
 from wsisurv.errors import SlideError
@@ -25,11 +30,12 @@ UPSAMPLING = 1.02
 
 _BLOCK_PX = 1024  # side of what is read at once, so a view needs some 15 MB beside itself, whatever the slide
 _VIEW_CACHE_BYTES = 8 << 20  # of decoded pixels at the blocks' borders; OpenSlide's own 32 MB serve a view no better
+_PIXELS = ctypes.POINTER(ctypes.c_uint32)
 _SLIVER = 1e-6  # of a pixel: rounding, not a place
 
 
 class Slide:
-    """An open slide; use it as a context manager.
+    """An open slide; use it as a context manager, and read it in one thread at a time.
 
     Args:
         path: the slide's file.
@@ -56,6 +62,7 @@ class Slide:
         self.path = path
         self._failed: str | None = None
         self._using = threading.Lock()
+        self._buffer = np.empty(0, np.uint32)
         try:
             self._handle = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -128,7 +135,7 @@ class Slide:
                 x0, x1 = _span(from_x, from_x + columns * ratio, stop_x)
                 offset_x, offset_y = from_x - x0, from_y - y0
                 right, bottom = offset_x + columns * ratio, offset_y + rows * ratio
-                block = _padded(self._read(level, x0, y0, x1 - x0, y1 - y0).convert("RGB"), right, bottom)
+                block = _padded(self._image(level, x0, y0, x1 - x0, y1 - y0), right, bottom)
                 box = (offset_x, offset_y, min(right, block.width), min(bottom, block.height))
                 part = block.resize((columns, rows), Image.Resampling.BOX, box=box)
                 view[top : top + rows, left : left + columns] = np.asarray(part)
@@ -156,8 +163,8 @@ class Slide:
         downsample = self.level_downsamples[level]
         left, top, side = x / downsample, y / downsample, side_level0_px / downsample
         x0, y0 = first_px(left), first_px(top)
-        image = self._read(level, x0, y0, last_px(left + side) - x0, last_px(top + side) - y0)
-        return resize(image.convert("RGB"), left - x0, top - y0, side, out_px)
+        image = self._image(level, x0, y0, last_px(left + side) - x0, last_px(top + side) - y0)
+        return resize(image, left - x0, top - y0, side, out_px)
 
     def best_level(self, scale: float) -> int:
         """The coarsest level that need not be enlarged to reach ``scale`` level-0 pixels a pixel."""
@@ -181,22 +188,42 @@ class Slide:
         Raises:
             SlideError: the file is damaged.
         """
-        image = self._read(level, x, y, width, height)
-        return np.frombuffer(image.tobytes("raw", "RGB"), np.uint8).reshape(height, width, 3)
+        found = np.empty((height, width, 3), np.uint8)
+        copy_colours(self.raw_pixels(level, x, y, width, height), found)
+        return found
 
-    def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        """Read pixels of a level, x and y counted in that level, over white: RGBA, all of it opaque."""
-        downsample = self.level_downsamples[level]
+    def raw_pixels(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """As ``pixels``, but as OpenSlide has them, and not copied: the next read overwrites them.
+
+        Returns:
+            uint8 (height, width, 4): blue, green, red, and one that means nothing; over white.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        downsample, n_pixels = self.level_downsamples[level], width * height
         with self._using:
             if self._failed is not None:
                 raise SlideError(self._failed)
+            if len(self._buffer) < n_pixels:
+                self._buffer = np.empty(n_pixels, np.uint32)
+            found = self._buffer[:n_pixels]
+            place = round(x * downsample), round(y * downsample)
             try:
-                image = self._handle.read_region((round(x * downsample), round(y * downsample)), level, (width, height))
+                lowlevel._read_region(
+                    self._handle._osr, found.ctypes.data_as(_PIXELS), *place, level, width, height
+                )  # fmt: skip
             except openslide.OpenSlideError as error:
                 raise self._error(error) from error
-        if np.frombuffer(image.tobytes("raw", "A"), np.uint8).min() == 255:  # several times as quick as getextrema
-            return image
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        raw = found.view(np.uint8).reshape(height, width, 4)
+        if np.bitwise_and.reduce(found) >> 24 != 255:  # the quickest way to see that all of it is opaque
+            _put_on_white(raw)
+        return raw
+
+    def _image(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
+        """As ``pixels``, as an image."""
+        raw = self.raw_pixels(level, x, y, width, height)
+        return Image.frombuffer("RGB", (width, height), raw, "raw", "BGRX", 0, 1)
 
     def _error(self, error: Exception) -> SlideError:
         """Remember a failure: OpenSlide refuses everything after one, in words that no longer tell why."""
@@ -223,6 +250,18 @@ def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray
     for index, (x, y) in enumerate(coords):
         pixels[index] = slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px)
     return pixels
+
+
+def copy_colours(raw: NDArray[np.uint8], to: NDArray[np.uint8]) -> None:
+    """Copy ``Slide.raw_pixels`` to RGB, uint8 (height, width, 3)."""
+    for channel in range(3):
+        to[..., channel] = raw[..., 2 - channel]
+
+
+def _put_on_white(raw: NDArray[np.uint8]) -> None:
+    """Show white where pixels are not opaque; what is there was multiplied by their alpha."""
+    colours, alpha = raw[..., :3], raw[..., 3:]
+    np.subtract(255, alpha - np.minimum(colours, alpha), out=colours)
 
 
 def _stated(path: Path, properties: Mapping[str, str]) -> Resolution:
