@@ -89,7 +89,7 @@ def test_read_back_as_written_and_refused_where_it_does_not_fit():
     again = load_familiarity(familiarity.arrays(), MEMBERS, WIDTH)
     np.testing.assert_array_equal(again.precision, familiarity.precision)
     assert again.threshold == familiarity.threshold
-    with pytest.raises(FormatError, match="Delete it"):
+    with pytest.raises(FormatError, match="familiarity is damaged"):
         load_familiarity(familiarity.arrays(), MEMBERS + 1, WIDTH)
     with pytest.raises(FormatError, match="familiarity/mean"):
         load_familiarity({}, MEMBERS, WIDTH)

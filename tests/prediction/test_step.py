@@ -11,7 +11,7 @@ from wsisurv.formats import features as features_format
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
-from wsisurv.formats.models import model_format, read_model, write_model
+from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
 from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.student import Ensemble
 from wsisurv.prediction.card import read_card
@@ -181,6 +181,17 @@ def test_a_card_that_lacks_something(
 ) -> None:
     with pytest.raises(FormatError, match=message):
         read_card(save_student(changes, training_risks))
+
+
+def test_a_student_of_an_older_wsisurv_says_how_it_is_made_anew(save_student: SaveStudent) -> None:
+    lacking = {"familiarity__mean": None}
+    with pytest.raises(FormatError, match="no familiarity/mean. It was made by an older wsisurv: .*distill --redo"):
+        read_card(save_student(**lacking))
+    path = save_student(**lacking)
+    model, _ = read_model(path, "student")
+    write_model(path, model, make_header(model_format("student"), {}, CARD_VERSION))
+    with pytest.raises(FormatError, match="no familiarity/mean. Delete it and run `wsisurv distill` again"):
+        read_card(path)
 
 
 def test_no_student_and_a_file_that_is_none(tmp_path: Path, slides: Slides) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
-from wsisurv.formats.models import read_model
+from wsisurv.formats.models import CARD_VERSION, read_model, write_model
 from wsisurv.models.student import load_student
 from wsisurv.settings import DistillSettings, EmbedSettings, TeacherSettings
 from wsisurv.training.distill import distill
@@ -23,7 +23,7 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     plain, _ = read_model(trial.path("student_plain.h5"), "student")
     assert result.difference == pytest.approx(result.distilled_concordance - result.plain_concordance)
     assert result.difference_low <= result.difference <= result.difference_high
-    assert set(header.inputs) == {"cohort", "features", "statements", "guidance"}
+    assert set(header.inputs) == {"cohort", "features", "statements", "guidance", *CARD_VERSION}
     assert student.card["encoder"] == "histomics"
     assert student.card["n_features"] == 12
     assert len(student.card["feature_names"]) == 12
@@ -124,6 +124,14 @@ def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
     distill(trial.workspace, trial.cohort, FAST)
     with pytest.raises(StaleError, match="dropout"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.1}))
+    path = trial.path("student.h5")
+    model, header = read_model(path, "student")
+    older = {name: value for name, value in header.inputs.items() if name not in CARD_VERSION}
+    write_model(path, model, replace(header, inputs=older))
+    with pytest.raises(StaleError, match="wsisurv's version of the student's card is not the one"):
+        distill(trial.workspace, trial.cohort, FAST)
+    assert not distill(trial.workspace, trial.cohort, FAST, redo=True).kept
+    assert read_model(path, "student")[1].inputs == header.inputs
 
 
 def test_guidance_is_read_back_as_written(tmp_path, make_trial):

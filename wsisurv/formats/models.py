@@ -16,6 +16,8 @@ from wsisurv.formats.plain import require_sound_heaps
 from wsisurv.settings import canonical_json
 
 Kind = Literal["teacher", "student"]
+CARD_VERSION = {"wsisurv's version of the student's card": "2"}
+"""Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
 _FIGURES = ("cohort", "splits", "models", "differences", "added_by_slides", "verdict", "warnings", "versions")
 """What a student's card takes of metrics.json: not the single folds."""
 _MADE_BY: dict[Kind, str] = {"teacher": "wsisurv train-teacher", "student": "wsisurv distill"}
@@ -88,6 +90,13 @@ def _require_plain(path: Path, name: str, item: h5py.Dataset, *, fits: bool) -> 
         raise FormatError(f"{path}: {name} lies in another file; a model holds its own numbers")
     if not fits:
         raise FormatError(f"{path}: {name} of shape {item.shape} is larger than the file that it is in")
+
+
+def made_anew(header: Header) -> str:
+    """How a student whose card lacks something is made anew, for messages."""
+    if CARD_VERSION.items() <= header.inputs.items():
+        return "Delete it and run `wsisurv distill` again."
+    return "It was made by an older wsisurv: run `wsisurv distill --redo`."
 
 
 def add_figures(student: Path, metrics: Path) -> bool:

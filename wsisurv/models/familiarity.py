@@ -124,12 +124,11 @@ def load_familiarity(arrays: Mapping[str, NDArray[Any]], n_members: int, hidden:
             np.asarray(arrays[_PREFIX + name], dtype=np.float64) for name in ("mean", "precision", "left_out")
         )
     except KeyError as error:
-        raise FormatError(f"the model has no {error.args[0]}. Delete it and run `wsisurv distill`.") from error
+        raise FormatError(f"the model has no {error.args[0]}.") from error
     fits = mean.shape == (n_members, hidden) and precision.shape == (n_members, hidden, hidden) and left_out.ndim == 1
     if not fits or not len(left_out) or not all(np.isfinite(value).all() for value in (mean, precision, left_out)):
         raise FormatError(
             f"the model's familiarity is damaged: shapes {mean.shape}, {precision.shape} and {left_out.shape} of "
-            f"{n_members} members of width {hidden}, or a number that is not finite. Delete it and run `wsisurv "
-            "distill`."
+            f"{n_members} members of width {hidden}, or a number that is not finite."
         )
     return Familiarity(mean, precision, np.sort(left_out))

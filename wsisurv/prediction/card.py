@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
-from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.header import Header
+from wsisurv.formats.models import ModelFile, made_anew, read_model
 from wsisurv.models.familiarity import Familiarity, load_familiarity
 from wsisurv.models.fused import FusedEnsemble
 from wsisurv.models.student import load_student
@@ -83,7 +84,7 @@ def read_card(student: Path) -> StudentCard:
         FormatError: it is no student, or its card lacks something.
     """
     model, header = read_model(student, "student")
-    return _card(student, model, header.fingerprint)
+    return _card(student, model, header)
 
 
 def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
@@ -94,7 +95,7 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
         FormatError: it is no student, or something in it is missing, damaged, or does not fit the rest.
     """
     model, header = read_model(student, "student")
-    card = _card(student, model, header.fingerprint)
+    card = _card(student, model, header)
     try:
         members = FusedEnsemble(load_student(model, device=device))
     except FormatError as error:
@@ -107,8 +108,8 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
     return OpenStudent(card, members)
 
 
-def _card(path: Path, model: ModelFile, fingerprint: str) -> StudentCard:
-    again = "Delete it and run `wsisurv distill` again."
+def _card(path: Path, model: ModelFile, header: Header) -> StudentCard:
+    again = made_anew(header)
     try:
         cohort = dict(model.card["cohort"])
         hidden = int(model.arrays["members/0/embed.weight"].shape[0])
@@ -122,7 +123,7 @@ def _card(path: Path, model: ModelFile, fingerprint: str) -> StudentCard:
             low=float(model.card["cut_offs"]["low"]),
             high=float(model.card["cut_offs"]["high"]),
             training_risks=np.sort(np.asarray(model.arrays["training_risks"], dtype=np.float64).ravel()),
-            fingerprint=fingerprint,
+            fingerprint=header.fingerprint,
             few_tiles=int(cohort["tiles_a_case"]["few"]),
             time_unit=str(cohort["time_unit"]),
             cohort=cohort,
@@ -130,7 +131,7 @@ def _card(path: Path, model: ModelFile, fingerprint: str) -> StudentCard:
             familiarity=load_familiarity(model.arrays, len(member_folds), hidden),
         )
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+        raise FormatError(f"{path}: {error} {again}") from error
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(f"{path}: the student's card has no usable {error}. {again}") from error
     if card.time_unit not in PER_YEAR:

@@ -135,15 +135,15 @@ def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
     try:
         found = {name: np.asarray(arrays[_PREFIX + name], dtype=np.float64) for name in _ARRAYS}
     except KeyError as error:
-        raise FormatError(f"the model has no {error.args[0]}. Delete it and run `wsisurv distill`.") from error
+        raise FormatError(f"the model has no {error.args[0]}.") from error
     times, heights = found["times"], found["log_cumulative"]
     whole = times.ndim == 1 and len(times) and times.shape == heights.shape and found["followed"].shape == (101,)
     whole = whole and all(found[name].shape == (1,) for name in ("followed_until", "slope", "slope_of_one"))
     if not whole or not all(np.isfinite(value).all() for value in found.values()):
-        raise FormatError("the model's baseline hazard is damaged. Delete it and run `wsisurv distill`.")
+        raise FormatError("the model's baseline hazard is damaged.")
     until, slope, of_one = (float(found[name][0]) for name in ("followed_until", "slope", "slope_of_one"))
     if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any() or times[-1] > until or times[0] <= 0:
-        raise FormatError("the model's baseline hazard does not rise with time. Delete it and run `wsisurv distill`.")
+        raise FormatError("the model's baseline hazard does not rise with time.")
     if slope < 0 or of_one < 0:
-        raise FormatError(f"the model's slopes are {slope} and {of_one}, below 0. Delete it and run `wsisurv distill`.")
+        raise FormatError(f"the model's slopes are {slope} and {of_one}, below 0.")
     return Prognosis(slope, of_one, BaselineHazard(times, heights, until), found["followed"].astype(np.int64))

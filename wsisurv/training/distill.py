@@ -13,7 +13,7 @@ from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, FormatError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.models import model_format, read_model, write_model
+from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
 from wsisurv.models.student import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
@@ -124,7 +124,7 @@ def distill(
             f"--members {settings.members} is fewer than the teacher's {n_folds} folds: some cases would have no "
             f"member that did not see them. Give --members {n_folds} or more, or train the teacher with fewer --folds."
         )
-    inputs = {**cases.inputs, "guidance": made.fingerprint}
+    inputs = {**cases.inputs, "guidance": made.fingerprint, **CARD_VERSION}
     asked = settings.model_dump(mode="json")
     wanted = {
         folder / name: make_header(model_format("student"), {**asked, **more}, inputs)
