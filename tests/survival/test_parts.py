@@ -1,6 +1,6 @@
 """A whole cohort part by part: values and gradients of one pass, whatever the memory."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,20 @@ LENGTHS = [3, 40, 1, 17, 90, 8, 8, 25, 60, 5, 33, 2]
 def bags():
     rng = np.random.default_rng(0)
     return bags_of(pack([rng.normal(0, 1, (n, 7)) for n in LENGTHS]))
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A table that gives copies."""
+
+    rows: torch.Tensor
+
+    @property
+    def shape(self):
+        return tuple(self.rows.shape)
+
+    def take(self, rows):
+        return self.rows[rows]
 
 
 @pytest.fixture
@@ -76,6 +90,23 @@ def test_memory_changes_no_bit(bags):
     one, other = whole_cohort_gradient(net, bags, two_passes), whole_cohort_gradient(net, bags, kept)
     assert torch.equal(one[0], other[0])
     assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_kept_are_states_and_rows_that_no_table_holds(bags, on_disk):
+    """Parts are kept up to the bound and the rest is computed again; views of a table in memory are free."""
+    computed = []
+
+    def function(part):
+        computed.append(len(part.rows))
+        return (part.rows.requires_grad_() ** 2).sum(1)[: part.n_bags]  # keeps the rows alone
+
+    source = OnDisk(bags.source.rows) if on_disk else bags.source
+    bags = replace(bags, source=source, keep_bytes=100 * 7 * 8)
+    in_parts(function, bags).sum().backward()
+    first = [61, 90, 41, 60, 40]
+    assert computed == ([*first, 40, 60, 41] if on_disk else first)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -201,10 +201,12 @@ def in_parts(function: Callable[..., Tensor], bags: Bags, *beside: PackedBags) -
     a loss over all rows).
     """
     kept = 0
+    held = bags.source.rows.untyped_storage().data_ptr() if isinstance(bags.source, HeldRows) else None
 
     def count(tensor: Tensor) -> Tensor:
         nonlocal kept
-        kept += tensor.nbytes
+        if tensor.untyped_storage().data_ptr() != held:  # a view of the table takes no room of its own
+            kept += tensor.nbytes
         return tensor.detach()
 
     def computed(part: Bags, others: Sequence[PackedBags], _here: Tensor | None = None) -> Tensor:
