@@ -53,7 +53,8 @@ def test_a_setting_that_cannot_be_is_named(values):
 
 
 def test_changed_settings_say_what_was_and_what_is():
-    assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 2 → 3", "c: None → 4"]
+    assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b: 2 → 3", "c: its default → 4"]
+    assert changed_settings({"a": None, "b": 2}, {"a": 1, "b": None}) == ["a: none → 1", "b: 2 → none"]
 
 
 def test_random_weights_have_a_folder_of_their_own():

@@ -328,4 +328,11 @@ def file_sha256(path: Path) -> str:
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """``name: old → new`` for each top-level key that differs between two JSON objects."""
     keys = sorted(old.keys() | new.keys())
-    return [f"{key}: {old.get(key)} → {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+    return [f"{key}: {_told(old, key)} → {_told(new, key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    """A setting for a message; what stands at a default that came later is left out of files."""
+    if key not in values:
+        return "its default"
+    return "none" if values[key] is None else str(values[key])

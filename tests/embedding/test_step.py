@@ -214,7 +214,7 @@ def test_float32_holds_it(workspace: Workspace, add_slide: AddSlide, use_encoder
     features, _ = read_features(workspace.features(settings.folder, "a"))
     assert features.values.dtype == np.float32
     assert (features.values == 1e6 + 1).all()
-    with pytest.raises(StaleError, match="dtype: float32 → None"):
+    with pytest.raises(StaleError, match="dtype: float32 → its default"):
         embed(workspace, resolve_settings())
 
 

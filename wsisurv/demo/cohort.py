@@ -5,10 +5,9 @@ import io
 import json
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from wsisurv.demo.reports import write_report
 from wsisurv.demo.slides import make_slide
 from wsisurv.errors import BackendError, InputError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_text
+from wsisurv.processes import interrupts_held
 from wsisurv.workspace import Progress, no_progress
 
 DEMO_VERSION = 2
@@ -180,7 +180,7 @@ def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress
     context = multiprocessing.get_context("spawn")  # safe beside threads, and the same on every system
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
     try:
-        with _interrupts_held():
+        with interrupts_held():
             futures = [pool.submit(_draw, job) for job in missing]
         for done, future in enumerate(as_completed(futures), start=kept + 1):
             progress(done, len(jobs), future.result())
@@ -191,19 +191,6 @@ def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C the slides in hand are finished, about a second
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back in the block, and for good in the processes started in it: they would each print a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_parent() -> None:

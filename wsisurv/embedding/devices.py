@@ -2,13 +2,10 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -17,6 +14,7 @@ from wsisurv.embedding import task as one_device
 from wsisurv.embedding.table import HISTOMICS
 from wsisurv.embedding.task import STEP, Task
 from wsisurv.errors import DeviceError, WsisurvError
+from wsisurv.processes import interrupts_held
 from wsisurv.workspace import (
     Job,
     JobRun,
@@ -89,7 +87,7 @@ def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Sum
     spawning = multiprocessing.get_context("spawn")  # a forked process can't use CUDA
     children: list[_Child] = []
     try:
-        with _interrupts_held():
+        with interrupts_held():
             for device in devices:
                 here, there = spawning.Pipe()
                 share = _share(task, device, len(devices))
@@ -108,17 +106,6 @@ def _share(task: Task, device: str, n_devices: int) -> Task:
     if device == "cpu" or task.settings.encoder == HISTOMICS:
         return replace(task, workers=max(1, task.workers // n_devices))
     return task
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start. They inherit that, and never hear it: the parent tells them to stop."""
-    resource_tracker.ensure_running()  # which would let Ctrl-C through again if it were started in between
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _serve(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:

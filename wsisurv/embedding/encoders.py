@@ -15,9 +15,10 @@ from timm.layers.mlp import SwiGLUPacked
 from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
+from wsisurv.devices import choose_device
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
 from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
-from wsisurv.embedding.network import ModelEncoder, Transform, choose_device, pool
+from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
 from wsisurv.embedding.weights import load_strictly, read_weights
 from wsisurv.errors import SettingsError, WeightsError

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from wsisurv.embedding.encoder import Pending
 from wsisurv.embedding.table import Colour, Pooling
-from wsisurv.errors import DeviceError, SettingsError
+from wsisurv.errors import DeviceError
 from wsisurv.formats.features import Making
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -85,23 +85,6 @@ def pool(tokens: torch.Tensor, pooling: Pooling, n_prefix: int) -> torch.Tensor:
     """
     first = tokens[:, 0]
     return first if pooling == "class" else torch.cat([first, tokens[:, n_prefix:].mean(dim=1)], dim=-1)
-
-
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else Apple's, else the CPU.
-
-    Raises:
-        SettingsError: torch knows no such device, or there is none here.
-    """
-    if wanted == "auto":
-        here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        wanted = next((name for name, there in here.items() if there), "cpu")
-    try:
-        return torch.empty(0, device=torch.device(wanted)).device  # with its number
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SettingsError(
-            f"--device {wanted}: {str(error).splitlines()[0]}. Use auto, cpu, cuda, cuda:1 or mps, several with commas."
-        ) from error
 
 
 class ModelEncoder:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
+from wsisurv.devices import choose_device
 from wsisurv.errors import ArtifactError, FormatError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
@@ -22,7 +23,7 @@ from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
 from wsisurv.training.inputs import TrainingCases, read_training_cases
-from wsisurv.training.loop import Log, choose_device, threads_for
+from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
@@ -144,7 +145,7 @@ def distill(
             raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
         recipe = recipe_of(settings)
         told_by = read_teacher(folder / "teacher.h5", made) if recipe.needs_relevance else None
-        place = choose_device(device)
+        place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         students = _train(cases, guidance, told_by, settings, place, log)

@@ -20,22 +20,6 @@ Precision = Literal["fp32", "bf16"]
 _LINES_A_FIT = 5
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a CUDA GPU where there is one, else the CPU.
-
-    Raises:
-        SettingsError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise SettingsError(f"--device {name}: not usable here ({error}). --device cpu always is.") from error
-    return device
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
     """Seed all random numbers inside the block, leaving the caller's as they were; gives a CPU generator."""

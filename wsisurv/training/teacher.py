@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
+from wsisurv.devices import choose_device
 from wsisurv.errors import ArtifactError, FormatError, MetricError
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
@@ -23,7 +24,7 @@ from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
-from wsisurv.training.loop import Log, choose_device
+from wsisurv.training.loop import Log
 from wsisurv.training.students import Recipe, TrainedStudent, train_student
 from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
 
@@ -139,7 +140,7 @@ def train_teacher(
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
             raise ArtifactError(f"{folder}: another process is training this teacher. Wait for it to end.")
-        place = choose_device(device)
+        place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "teacher.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         teacher, guidance, result = _train(cases, settings, place, log)
