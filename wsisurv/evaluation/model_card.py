@@ -310,6 +310,13 @@ def _meaning(card: Mapping[str, Any], prognosis: Prognosis | None) -> Part:
     )
     head = ("survival of a case", "log hazard", *(f"to {years:g} y" for years in _YEARS)) if rows else ()
     words = ("A dash: nobody in the training cohort was followed so long.",) if rows else ()
+    slope = _number(_get(card, "calibration", "slope"))
+    if slope is not None:
+        words = (
+            f"Log hazards order the cases as they are. For survival they are taken times {slope:.2g}, the calibration "
+            "slope found out of fold: below 1 they are too extreme by themselves.",
+            *words,
+        )
     return Part("What its number means", words, facts, head, rows)
 
 

@@ -170,7 +170,8 @@ def _concordance(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str,
             f"{one.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {one.p:.3g}."
         )
     notes = (
-        "Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme. Brier score: lower is "
+        "Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme, which the order does not "
+        "mind and probabilities of survival are corrected for (see Calibration). Brier score: lower is "
         "better, the reference knows no case from another. AUC: cumulative/dynamic, mean over time. D-calibration: a "
         "small p speaks against the probabilities."
     )
@@ -227,7 +228,12 @@ def _calibration(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str,
         )
         for place, horizon in enumerate(predicted.horizons.tolist())
     ]
-    return "\n".join((_source(seen), _pair(figures), *(paragraph(line) for line in _right(predicted, unit))))
+    note = paragraph(
+        "Judged here are probabilities of survival, not log hazards, which by themselves may be too extreme (a slope "
+        f"below 1): {predicted.calibrated}.",
+        "note",
+    )
+    return "\n".join((_source(seen), note, _pair(figures), *(paragraph(line) for line in _right(predicted, unit))))
 
 
 def _right(predicted: Predicted, unit: str) -> list[str]:

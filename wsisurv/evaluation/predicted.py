@@ -60,6 +60,15 @@ class Predicted:
     without: str = ""
 
     @property
+    def calibrated(self) -> str:
+        """By what log hazards became probabilities, in words."""
+        if self.source in {OUT_OF_FOLD, ANOTHER_STUDENT}:
+            return (
+                "they are taken times the student's slope, on its baseline hazard, both fitted out of fold in training"
+            )
+        return "each fold's are taken times a slope, on a baseline hazard, both fitted on the other folds' tested cases"
+
+    @property
     def time(self) -> NDArray[np.float64]:
         """Follow-up, float64 (n,)."""
         return np.array([case.time for case in self.cases], dtype=np.float64)

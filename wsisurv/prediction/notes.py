@@ -17,7 +17,8 @@ from wsisurv.settings import file_sha256
 
 _FEW_FOLLOWED = 10
 _COLUMNS = {
-    "log_hazard": "mean of the members, relative to the training cohort's mean; higher is worse",
+    "log_hazard": "mean of the members, relative to the training cohort's mean; higher is worse. It orders the cases; "
+    "times calibration.slope it is a log hazard ratio",
     "risk_percentile": "share of training cases with a lower log hazard, by members that had not seen them",
     "risk_group": "by the cut-offs, fixed in training",
     "survival_…y": "probability of outliving so many years, calibrated on training cases out of fold",
@@ -62,6 +63,8 @@ def make_notes(
             "slope": card.prognosis.slope,
             "slope_of_one": card.prognosis.slope_of_one,
             "fitted_on": "training cases, out of fold",
+            "meaning": "below 1 log hazards are too extreme by themselves; survival and median_survival are computed "
+            "from log_hazard times this slope (a training case, which one member alone speaks of: slope_of_one)",
         },
         "familiarity": {"threshold": card.familiarity.threshold, "few_tiles": card.few_tiles},
         "horizons": [_horizon(card, years) for years in horizons],
