@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.header import DAMAGE
-from wsisurv.formats.plain import require_array, require_plain, require_sound_heaps
+from wsisurv.formats.plain import require_array, require_plain
 
 Layout = Literal["STAMP", "TRIDENT", "CLAM", "AtlasPatch"]
 _SUFFIX = "_patches"  # of TRIDENT's tile files
@@ -134,7 +134,6 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     """Open a file that holds nothing but numbers and text of its own, as our own files do."""
     if not path.is_file():
         raise MissingArtifactError(f"{path}: no such file")
-    require_sound_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             require_plain(path, file)

@@ -13,8 +13,8 @@ import h5py
 from wsisurv import __version__
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import replacing
+from wsisurv.formats.named_texts import require_usual_addresses
 from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
-from wsisurv.formats.text_lengths import require_usual_addresses
 from wsisurv.settings import canonical_json, fingerprint
 
 DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.formats.plain import require_sound_heaps
 from wsisurv.settings import canonical_json
 
 Kind = Literal["teacher", "student"]
@@ -59,8 +58,6 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile, Header]:
     Raises:
         MissingArtifactError, FormatError: as ``header.opened``; also for a card that is no JSON object.
     """
-    if path.is_file():
-        require_sound_heaps(path)
     with opened(path, model_format(kind), _MADE_BY[kind]) as (file, header):
         size = path.stat().st_size
         arrays: dict[str, NDArray[Any]] = {}

@@ -5,9 +5,6 @@ files does, so none of it is followed or allocated.
 """
 
 import math
-import mmap
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
-from wsisurv.formats.text_lengths import lengths_in_attributes, lengths_in_dataset, require_usual_addresses
+from wsisurv.formats.named_texts import (
+    named_in_attributes,
+    named_in_dataset,
+    require_sound_stores,
+    require_usual_addresses,
+)
 
 _DEPTH = 6
 _UNFOLDS = 16
 """Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
-_HEAP = rb"GCOL\x01\0\0\0"
 
 
 class Budget:
@@ -37,6 +38,7 @@ class Budget:
     def __init__(self, path: Path, n_bytes: int) -> None:
         self._path, self._n_bytes = path, n_bytes
         self._left, self._left_folded = n_bytes, _UNFOLDS * n_bytes
+        self._left_stores, self._sound = n_bytes, set[int]()
 
     def take(self, what: str, n_bytes: int, shape: tuple[int, ...] | None, *, folded: bool = False) -> None:
         """Count bytes that ``what`` would take in memory.
@@ -49,6 +51,22 @@ class Budget:
             self._left -= n_bytes
         if self._left < 0 or self._left_folded < 0:
             raise self._too_large(what, shape)
+
+    def take_texts(self, what: str, named: NDArray[Any], shape: tuple[int, ...] | None) -> None:
+        """Count the lengths of texts, which many may name at once, and look at the stores that they lie in.
+
+        Args:
+            what: for the message.
+            named: of them (``named_texts``).
+            shape: for the message.
+
+        Raises:
+            FormatError: as ``take``, or a store without an end.
+        """
+        self.take(what, int(named["length"].sum(dtype=np.uint64)), shape)
+        stores = set(named["heap"][named["length"] > 0].tolist()) - self._sound
+        self._left_stores -= require_sound_stores(self._path, sorted(stores), self._left_stores)
+        self._sound |= stores
 
     def fits(self, what: str, n_bytes: int, shape: tuple[int, ...], *, folded: bool) -> None:
         """Refuse what would be larger than all of the file, without counting it.
@@ -79,40 +97,6 @@ def require_plain(path: Path, file: h5py.File) -> None:
             _require_plain_dataset(path, name, item, budget)
         elif not isinstance(item, h5py.Group):
             raise FormatError(f"{path}: {name} is a named type, not an array")
-
-
-def require_sound_heaps(path: Path) -> None:
-    """Refuse text stores that HDF5 (2.0 too) would walk round in for ever; for files that come from strangers.
-
-    All of the file is read once, which is why files that wsisurv itself made a moment ago are not asked.
-
-    Raises:
-        FormatError: a text in it has a length that can't be.
-
-    Source: HDF5 File Format Specification 3.0, III.E, Global Heap.
-    """
-    with path.open("rb") as file:
-        if not file.seek(0, os.SEEK_END):
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for found in re.finditer(_HEAP, content):
-                if not _ends(content, found.start()):
-                    raise FormatError(f"{path}: damaged: a store of text without an end at byte {found.start()}")
-
-
-def _ends(content: mmap.mmap, start: int) -> bool:
-    """Whether the objects of a heap lead from its beginning to its end."""
-    end = start + int.from_bytes(content[start + 8 : start + 16], "little")
-    at = start + 16
-    if end > len(content):
-        return False
-    while at + 16 <= end:
-        number = int.from_bytes(content[at : at + 2], "little")
-        size = int.from_bytes(content[at + 8 : at + 16], "little")
-        if number == 0:  # what is free, its own head included, up to the end
-            return size == end - at
-        at += 16 + (size + 7) // 8 * 8
-    return at <= end
 
 
 def _walk(path: Path, file: h5py.File, seen: set[int]) -> Iterator[tuple[str, h5py.HLObject]]:
@@ -157,7 +141,7 @@ def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Bu
     if is_text:  # each text lies in the file once, but many cells may name the same
         if item.ndim != 1:
             raise FormatError(f"{path}: {name} is text of shape {item.shape}, more than a list")
-        budget.take(f"the text of {name}", lengths_in_dataset(path, name, item), item.shape)
+        budget.take_texts(f"the text of {name}", named_in_dataset(path, name, item), item.shape)
 
 
 def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) -> None:
@@ -166,20 +150,20 @@ def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) ->
     Raises:
         FormatError: as ``require_plain``.
     """
-    attributes, lengths = item.attrs, None
+    attributes, named = item.attrs, None
     for name in attributes:
         attribute = attributes.get_id(name)
         dtype, shape = attribute.dtype, attribute.shape  # each is asked of HDF5 anew: once is enough
         is_text = _require_plain_type(path, f"attribute {name}", dtype)
         size = math.prod(shape) * dtype.itemsize if shape is not None else 0
         if is_text:
-            lengths = lengths_in_attributes(path, item) if lengths is None else lengths
-            if name not in lengths:
+            named = named_in_attributes(path, item) if named is None else named
+            if name not in named:
                 raise FormatError(
                     f"{path}: attribute {name} is text that does not lie with its object; a copy by h5py with "
                     "libver='earliest' has it there"
                 )
-            size += lengths[name]
+            budget.take_texts(f"attribute {name}", named[name], shape)
         budget.take(f"attribute {name}", size, shape)
 
 

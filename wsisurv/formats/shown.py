@@ -13,7 +13,6 @@ import numpy as np
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.header import Header, opened_any
-from wsisurv.formats.plain import require_sound_heaps
 
 _SMALL = 1 << 20
 """Numbers of an array of which range and gaps are told; larger ones are not read."""
@@ -103,7 +102,6 @@ def describe(path: Path) -> Shown:
 
 
 def _hdf5(path: Path) -> Shown:
-    require_sound_heaps(path)
     with opened_any(path) as (file, header):
         arrays: list[Array] = []
         file.visititems(

@@ -1,17 +1,19 @@
-"""How long the texts of an HDF5 file claim to be, from its bytes, before HDF5 reads one.
+"""How long the texts of an HDF5 file claim to be and where they lie, from its bytes, before HDF5 reads one.
 
 HDF5 takes a text's length from the place that names it, gives as much memory, fills it, and only then looks whether the
-text is there: a spoilt length costs 4 GiB. So lengths are read here, and counted before they are believed.
+text is there: a spoilt length costs 4 GiB. And in a store of texts that does not end it goes round for ever. So what
+names a text is read here, and what it names is looked at, before HDF5 is asked for it.
 
-Source: HDF5 File Format Specification 3.0, IV.A (object headers) and IV.A.2.m (attribute message).
+Source: HDF5 File Format Specification 3.0, III.E (global heap), IV.A (object headers), IV.A.2.m (attribute message).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 
@@ -32,15 +34,15 @@ def require_usual_addresses(path: Path, file: h5py.File) -> None:
         raise FormatError(f"{path}: an HDF5 file with a block in front, or with addresses that are not 8 bytes wide")
 
 
-def lengths_in_attributes(path: Path, item: h5py.HLObject) -> dict[str, int]:
-    """Sum of the lengths that each attribute would give if all of it were texts of any length, by its name.
+def named_in_attributes(path: Path, item: h5py.HLObject) -> dict[str, NDArray[Any]]:
+    """What each attribute would name if all of it were texts of any length: name → (n,) of length, store and number.
 
     An attribute that lies in the object's own header is in it; one that lies elsewhere is not.
 
     Raises:
         FormatError: an attribute is shared with another object, or the header goes on without end.
     """
-    found: dict[str, int] = {}
+    found: dict[str, NDArray[Any]] = {}
     with path.open("rb") as raw:
         for kind, flags, body in _messages(path, raw, int(h5py.h5o.get_info(item.id).addr)):
             if kind == _ATTRIBUTE_INFO and _number(body, 4 if body[1:2] and body[1] & 1 else 2, 8) != _NOWHERE:
@@ -51,12 +53,12 @@ def lengths_in_attributes(path: Path, item: h5py.HLObject) -> dict[str, int]:
                 raise FormatError(f"{path}: an attribute that lies in another object")
             name, data = _attribute(body)
             # the same name twice: HDF5 takes one of them
-            found[name] = max(found.get(name, 0), _sum(data))
+            found[name] = np.concatenate([found.get(name, np.zeros(0, _NAMED)), _named(data)])
     return found
 
 
-def lengths_in_dataset(path: Path, name: str, item: h5py.Dataset) -> int:
-    """Sum of the lengths of the texts of a dataset.
+def named_in_dataset(path: Path, name: str, item: h5py.Dataset) -> NDArray[Any]:
+    """What the texts of a dataset are named by: (n,) of length, store and number.
 
     Raises:
         FormatError: they are packed, or not written as a whole.
@@ -72,19 +74,56 @@ def lengths_in_dataset(path: Path, name: str, item: h5py.Dataset) -> int:
         wanted = item.size * width
     if item.id.get_create_plist().get_nfilters() or sum(size for _, size in places) != wanted:
         raise FormatError(f"{path}: {name} is text that is packed or not all there; `h5repack -f NONE` unpacks it")
-    total = 0
+    parts = [np.zeros(0, _NAMED)]
     with path.open("rb") as raw:
         for offset, size in places:
             if offset is None:
                 raise FormatError(f"{path}: {name} is text that is not all there")
             raw.seek(offset)
-            total += _sum(raw.read(size))
-    return total
+            parts.append(_named(raw.read(size)))
+    return np.concatenate(parts)
 
 
-def _sum(data: bytes) -> int:
-    named = np.frombuffer(data[: len(data) // _NAMED.itemsize * _NAMED.itemsize], _NAMED)
-    return int(named["length"].sum(dtype=np.uint64))
+def require_sound_stores(path: Path, addresses: Iterable[int], most: int) -> int:
+    """Refuse stores of text that HDF5 (2.0 too) would walk round in for ever.
+
+    Args:
+        path: the file.
+        addresses: of the stores that something names.
+        most: bytes that they may have together.
+
+    Returns:
+        The bytes that they have.
+
+    Raises:
+        FormatError: a text in a store has a length that can't be, or the stores are larger than that.
+    """
+    taken = 0
+    with path.open("rb") as raw:
+        for address in addresses:
+            raw.seek(min(address, path.stat().st_size))
+            head = raw.read(16)
+            size = _number(head, 8, 8)
+            taken += size
+            # HDF5 looks at these five bytes, and not at the next three
+            if head[:5] != b"GCOL\x01" or size < len(head) or taken > most or not _ends(raw.read(size - len(head))):
+                raise FormatError(f"{path}: damaged: a store of text without an end at byte {address}")
+    return taken
+
+
+def _ends(content: bytes) -> bool:
+    """Whether the texts of a store lead from its beginning to its end."""
+    at = 0
+    while at + 16 <= len(content):
+        size = _number(content, at + 8, 8)
+        if _number(content, at, 2) == 0:  # what is free, its own head included, up to the end
+            return size == len(content) - at
+        at += 16 + (size + 7) // 8 * 8
+    return at <= len(content)
+
+
+def _named(data: bytes) -> NDArray[Any]:
+    return np.frombuffer(data[: len(data) // _NAMED.itemsize * _NAMED.itemsize], _NAMED)
 
 
 def _number(data: bytes, start: int, width: int) -> int:
