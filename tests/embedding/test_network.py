@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.embedding.encoders import build_encoder
 from wsisurv.embedding.network import ModelEncoder, Transform
 from wsisurv.embedding.step import embed, resolve_settings
-from wsisurv.errors import DeviceError
+from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles
 from wsisurv.settings import EmbedSettings
@@ -64,6 +64,8 @@ def test_bytes_become_features(tiles: NDArray[np.uint8]) -> None:
         (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB"),
         (RuntimeError, "MPS backend out of memory (MPS allocated: 17 GB)"),
         (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_memory_that_runs_out_is_told_as_such(tiles: NDArray[np.uint8], error: type[RuntimeError], words: str) -> None:
@@ -93,7 +95,7 @@ def test_a_network_out_of_memory_loses_no_slide(
 
 def test_compiled_batches_are_filled_up_to_one_size(tiles: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     """What compiles is replaced: a real compiler takes half a minute, and is tried by hand."""
-    monkeypatch.setattr(torch, "compile", lambda model: model)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     model = Sum(4)
     encoder = make_encoder(model)
     encoder.compile()
@@ -106,6 +108,18 @@ def test_compiled_batches_are_filled_up_to_one_size(tiles: NDArray[np.uint8], mo
         encoder.encode(tiles, 0.5)
     encoder.encode(tiles[:2], 0.5)
     assert model.sizes[-1] == 2, "what did not fit is not filled up to any more"
+
+
+def test_a_network_that_cannot_be_compiled_here_is_told_as_such(
+    tiles: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch says it without a C++ compiler, tried by hand."""
+    failing = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})
+    monkeypatch.setattr(torch, "compile", lambda _, **__: Sum(0, failing, "InvalidCxxCompiler: none found"))
+    encoder = make_encoder(Sum(5))
+    encoder.compile()
+    with pytest.raises(SettingsError, match=r"sum: --compile can't be done here \(InvalidCxxCompiler.* Leave it out"):
+        encoder.submit(tiles, 0.5)
 
 
 def close(seen: NDArray[Any], wanted: NDArray[Any]) -> bool:

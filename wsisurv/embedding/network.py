@@ -12,11 +12,13 @@ from torch.nn.functional import interpolate
 
 from wsisurv.embedding.encoder import Pending
 from wsisurv.embedding.table import Colour, Pooling
-from wsisurv.errors import DeviceError
+from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.features import Making
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_NO_ROOM = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_ROOM = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What torch, cuBLAS (which can't make a handle then) and cuDNN say."""
+_COMPILERS = ("torch._dynamo", "torch._inductor")
 _CPU_BATCH = 8
 """For each thread of a processor; more are slower, since they don't fit its cache."""
 _MPS_BATCH = 64
@@ -118,7 +120,8 @@ class ModelEncoder:
         weights: str = "",
     ) -> None:
         self.name, self.n_features = name, n_features
-        self._model: Callable[[torch.Tensor], torch.Tensor] = _on_device(model, device)
+        self._plain = _on_device(model, device)
+        self._model: Callable[[torch.Tensor], torch.Tensor] = self._plain
         self._normalise, self._pooled, self._device = Normalise(transform, device), pooled, device
         # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
         self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
@@ -134,7 +137,7 @@ class ModelEncoder:
 
     def compile(self) -> None:
         """Compile the network; batches are filled up to one size from now on, since each size is compiled anew."""
-        self._model = torch.compile(self._model)
+        self._model = torch.compile(self._plain, dynamic=False)
         self._whole = 0
         self.making = replace(self.making, precision=f"{self.making.precision} compiled")
 
@@ -143,12 +146,18 @@ class ModelEncoder:
         shape = (n_tiles, side, side, 3)
         if self._copies is None:
             return np.empty(shape, np.uint8)
-        with torch.cuda.device(self._device):
-            pinned: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        try:
+            with torch.cuda.device(self._device):
+                pinned: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        except RuntimeError:  # a machine may allow little of it; the copy is then waited for
+            return np.empty(shape, np.uint8)
         return pinned
 
     def find_batch_size(self, side: int) -> int:
-        """Tiles at once: what fills the device's free memory in part, by the peak use of two small batches."""
+        """Tiles at once: what fills the device's free memory in part, by the peak use of two small batches.
+
+        They go through the network as it is: compiled, each would be compiled for itself.
+        """
         if self._device.type == "cpu":
             return min(_MOST, _CPU_BATCH * torch.get_num_threads())
         if self._device.type != "cuda":
@@ -156,10 +165,14 @@ class ModelEncoder:
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(self._device)
         free, _ = torch.cuda.mem_get_info(self._device)
+        as_used = self._model, self._whole
+        self._model, self._whole = self._plain, None
         try:
             few, more = (self._peak(n_tiles, side) for n_tiles in _PROBES)
         except DeviceError:
             return 1
+        finally:
+            self._model, self._whole = as_used
         a_tile = max(1.0, (more - few) / (_PROBES[1] - _PROBES[0]))
         fitting = max(1, int((_SHARE * free - max(0, few - before)) / a_tile))
         return min(_MOST, 1 << fitting.bit_length() - 1)
@@ -178,6 +191,7 @@ class ModelEncoder:
 
         Raises:
             DeviceError: no room on the device; also what is returned may raise it.
+            SettingsError: the network can't be compiled here.
         """
         del tile_mpp  # checked before; a network sees pixels
         n_tiles = len(tiles)
@@ -209,7 +223,7 @@ class ModelEncoder:
             features = self._forward(there)
             back = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
             back.copy_(features, non_blocking=True)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # leaves the processor to readers
             done.record(computing)
 
         def wait() -> NDArray[np.float32]:
@@ -226,7 +240,11 @@ class ModelEncoder:
             yield
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_ROOM)):
-                raise
+                if self._whole is None or not type(error).__module__.startswith(_COMPILERS):
+                    raise
+                raise SettingsError(
+                    f"{self.name}: --compile can't be done here ({str(error).splitlines()[0]}). Leave it out."
+                ) from error
             self._whole = None if self._whole is None else 0
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
