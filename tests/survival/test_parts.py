@@ -10,6 +10,7 @@ from wsisurv.models.student import Student
 from wsisurv.survival.bags import bags_of, in_parts, pack, row_moments
 from wsisurv.survival.losses import cox_loss
 
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
 LENGTHS = [3, 40, 1, 17, 90, 8, 8, 25, 60, 5, 33, 2]
 
 
@@ -123,27 +124,47 @@ def test_values_a_row_are_put_together_in_order(bags):
     torch.testing.assert_close(in_parts(lambda part: part.rows.sum(1), bags), bags.load().rows.sum(1))
 
 
-@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
-def test_bf16_scores_are_those_of_fp32_within_a_hundredth_of_their_spread(aggregator):
-    """The stated tolerance: 1 % of the standard deviation of scores, and a gradient that points the same way."""
+def shifted_cohort():
+    """Sixty bags that differ in their mean, so that there is a spread of scores."""
     rng = np.random.default_rng(0)
     shift = rng.normal(0, 0.5, (60, 1, 32))
-    cohort = bags_of(pack([rng.normal(0, 1, (rng.integers(50, 400), 32)) + shift[i] for i in range(60)]))
+    return bags_of(pack([rng.normal(0, 1, (rng.integers(50, 400), 32)) + shift[i] for i in range(60)]))
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+def test_bf16_scores_are_those_of_fp32_within_a_hundredth_of_their_spread(aggregator, device):
+    """The stated tolerance: 1 % of the standard deviation of scores, and a gradient that points the same way."""
+    cohort = shifted_cohort().on(torch.device(device))
     torch.manual_seed(0)
-    net = Student(32, 16, 0.0, torch.zeros(32), torch.ones(32), aggregator).train()
+    net = Student(32, 16, 0.0, torch.zeros(32), torch.ones(32), aggregator).to(device).train()
+    follow_up = {"time": torch.arange(60.0, device=device) + 1, "event": torch.ones(60, device=device).bool()}
 
     def run(enabled):
         net.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        with torch.autocast(device, torch.bfloat16, enabled=enabled):
             risk = in_parts(net, cohort)
-        loss = cox_loss(log_hazard=risk, time=torch.arange(60.0) + 1, event=torch.ones(60).bool())
-        loss.backward()
+        cox_loss(log_hazard=risk, **follow_up).backward()
         return risk.detach().double(), torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
 
     (exact, exact_gradient), (rounded, gradient) = run(False), run(True)
     error = float((rounded - exact).square().mean().sqrt() / exact.std())
     assert 0 < error < 0.01
     assert float(torch.cosine_similarity(gradient, exact_gradient, dim=0)) > 0.999
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.01)])
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+def test_a_bag_scores_in_a_pack_as_alone_in_either_precision(aggregator, bf16, tolerance, device):
+    """The stated tolerance: that share of the standard deviation of scores."""
+    cohort = shifted_cohort().on(torch.device(device))
+    torch.manual_seed(0)
+    net = Student(32, 16, 0.0, torch.zeros(32), torch.ones(32), aggregator).to(device).eval()
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+        together = in_parts(net, cohort)
+        alone = torch.cat([net(cohort.select(torch.tensor([bag])).load()) for bag in range(cohort.n_bags)])
+    assert float((together - alone).abs().max() / together.std()) < tolerance
 
 
 def test_moments_are_those_of_numpy_and_count_weights(bags):
