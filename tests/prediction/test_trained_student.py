@@ -11,6 +11,7 @@ from wsisurv.cohort import Case, Cohort
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.prediction.card import read_card
+from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.step import find_bags, predict_cases
 from wsisurv.settings import CohortSettings, DistillSettings, EmbedSettings, TeacherSettings, TileSettings
 from wsisurv.survival.metrics import concordance
@@ -78,3 +79,6 @@ def test_from_training_to_the_risk_of_new_cases(tmp_path: Path) -> None:
     assert value > 0.7
     assert result.risks[0].n_tiles == 40
     assert np.corrcoef(np.array(risks, float), [risk.risk_percentile or 0 for risk in result.risks])[0, 1] > 0.8
+    explainer = open_explainer(student, student.with_name("guidance.h5"))
+    assert len(explainer.fold_of) == 30
+    assert explainer.relevance == {}  # there were no reports: it listened to no teacher

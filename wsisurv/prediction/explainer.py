@@ -24,7 +24,7 @@ class Explainer:
         ensemble: its members.
         feature_names: of the columns; empty where they have none.
         fold_of: fold of each case that it was trained on.
-        relevance: the teacher's, of each of these cases.
+        relevance: the teacher's, of each of these cases; none where the student did not listen to the teacher.
         guidance: fingerprint of where the relevance is from, or empty.
     """
 
@@ -55,4 +55,5 @@ def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
     if guidance is None or not folds:
         return explainer
     told, made = read_guidance(guidance)
-    return Explainer(student, card, explainer.ensemble, names, folds, told.relevance, made.fingerprint)
+    relevance = told.relevance if model.card.get("guided") else {}  # a student that was not told of it owes it nothing
+    return Explainer(student, card, explainer.ensemble, names, folds, relevance, made.fingerprint)
