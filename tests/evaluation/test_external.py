@@ -114,6 +114,10 @@ def test_held_against_its_own_cross_validation():
     same = drift_verdict(figures, {"concordance": figures.concordance.value, "low": 0.4, "high": 0.6})
     assert "not shown to differ" in same[0]
     assert "never cross-validated" in drift_verdict(figures, None)[0]
+    few = figures_of(drawn(25, spread=2.0))  # that its own account is an estimate too is allowed for
+    own = {"concordance": few.concordance.low - 0.01, "low": 0.2, "high": 0.9}
+    assert "not shown to differ" in drift_verdict(few, own)[0]
+    assert "better than" in drift_verdict(few, {**own, "low": own["concordance"], "high": own["concordance"]})[0]
 
 
 def all_alike(cases):

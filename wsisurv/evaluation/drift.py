@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from wsisurv.evaluation.external import ExternalFigures
 from wsisurv.evaluation.verdict import FEW_EVENTS, SIGNIFICANT
 
@@ -34,11 +36,12 @@ def _order(figures: ExternalFigures, own: Mapping[str, Any] | None) -> str:
     if own is None:
         return line + "; it was never cross-validated, so there is nothing to hold that against."
     there = f"{own['concordance']:.3f} in its own cross-validation"
-    if here.high < own["concordance"]:
-        return f"{line}, less well than the {there}."
-    if here.low > own["concordance"]:
-        return f"{line}, better than the {there}."
-    return f"{line}; that is not shown to differ from the {there}."
+    difference = here.value - own["concordance"]
+    # both are estimates, on other cases: half widths of 95 % intervals add as standard errors do
+    reach = float(np.hypot(here.high - here.low, own["high"] - own["low"])) / 2
+    if abs(difference) <= reach:
+        return f"{line}; that is not shown to differ from the {there}."
+    return f"{line}, {'better' if difference > 0 else 'less well'} than the {there}."
 
 
 def _spread(figures: ExternalFigures) -> str:
