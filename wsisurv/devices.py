@@ -26,6 +26,7 @@ def choose_device(wanted: str, accelerators: Sequence[str] = ("cuda", "mps")) ->
     try:
         return torch.empty(0, device=torch.device(wanted)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch asserts that it was built with CUDA
+        why = str(error).splitlines()[0].partition(". ")[0]
         raise SettingsError(
-            f"--device {wanted}: {str(error).splitlines()[0]}. Use auto, cpu, or one that is here (cuda, cuda:1, mps)."
+            f"--device {wanted}: {why}. Use auto, cpu, or one that is here (cuda, cuda:1, mps)."
         ) from error

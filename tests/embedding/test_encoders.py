@@ -170,8 +170,9 @@ def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(
         path.write_bytes(path.read_bytes()[:500])
     else:
         path.write_bytes(b"" if kind == "empty.pt" else b"these are no weights, whatever the name says")
-    with pytest.raises(WeightsError, match=kind):
+    with pytest.raises(WeightsError, match=kind) as told:
         build_encoder(resolve_settings(TINY, path), path, "cpu")
+    assert "weights_only" not in str(told.value), "torch's advice to run what is in it"
     assert capsys.readouterr().out == ""
 
 

@@ -175,7 +175,7 @@ def embed(
     settings = _with_version(settings)
     sources, unreadable = find_sources(workspace, slide_ids)
     mismatches = check_tiles(settings, sources, allow_mismatch)
-    devices = device.split(",")
+    devices = [name.strip() for name in device.split(",")]
     task = Task(
         workspace,
         settings,

@@ -1,6 +1,7 @@
 """Weights of encoders from a file, without running code that is in it."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from wsisurv.errors import WeightsError
 State = dict[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model")
+_BEFORE_REASON = "WeightsUnpickler error:"
 # torch's safe unpickler stumbles over bytes that are no pickle in as many ways as there are opcodes.
 _UNREADABLE = (
     SafetensorError,
@@ -39,11 +41,13 @@ def read_weights(path: Path) -> State:
         raise WeightsError(f"{path}: no such file. --weights wants a .safetensors, .bin, .pt or .pth file.")
     try:
         is_safe = path.suffix == ".safetensors"
-        state: Any = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle's version, which it then reads or does not
+            state: Any = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise WeightsError(
             f"{path}: no file of weights that can be read without running code in it "
-            f"({_first_line(error)}). Is it whole? A file of another kind can be saved anew as .safetensors."
+            f"({_reason(error)}). Is it whole? A file of another kind can be saved anew as .safetensors."
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -80,5 +84,10 @@ def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
     model.load_state_dict(state)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """What is wrong; of torch's words only that, and not its advice to read the file without being safe."""
+    if isinstance(error, LookupError | TypeError | AttributeError | EOFError):
+        return "its bytes are those of something else"
+    words = str(error)
+    lines = words.rpartition(_BEFORE_REASON)[2].strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
