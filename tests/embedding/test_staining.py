@@ -1,5 +1,6 @@
 """Stains in the step: what is written of them, a slide without any, and robustness."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.embedding.colours import find_stain_settings, make_map
+from wsisurv.embedding.colours import Pixels, find_stain_settings, make_map
 from wsisurv.embedding.histomics import COLUMNS, histomics
 from wsisurv.embedding.staining import sample_tiles
 from wsisurv.embedding.step import embed, resolve_settings
@@ -117,6 +118,22 @@ def test_shifted_tiles_are_encoded_in_smaller_batches_where_the_device_has_no_ro
     seen = read_features(workspace.features("histomics", "a"))[0]
     assert seen.stain_spread is not None
     assert (seen.stain_spread > 0).all()
+
+
+def test_shifted_tiles_are_read_ahead_by_the_threads_that_read(
+    workspace: Workspace, add_slide: AddSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide("a", 3)
+    add_slide("b", 30)
+    seen = []
+
+    def told(tiles: Tiles, most: int) -> Pixels:
+        seen.append((tiles.slide_id, threading.current_thread().name.partition("_")[0]))
+        return sample_tiles(tiles, most)
+
+    monkeypatch.setattr("wsisurv.embedding.task.sample_tiles", told)
+    assert embed(workspace, resolve_settings(augment_stain=True), batch_size=7, workers=2).done == ["a", "b"]
+    assert sorted(seen) == [("a", "reader"), ("b", "reader")]
 
 
 def test_units_and_definitions_are_in_the_file(workspace: Workspace, add_slide: AddSlide) -> None:

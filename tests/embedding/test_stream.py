@@ -305,6 +305,7 @@ class FakeSlide:
 
     n_tiles: int
     given_up: bool = False
+    more: None = None
     read_rows: list[slice] = field(default_factory=list)
 
     @property

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,26 @@ Prepare = Callable[[Pixels, Tiles], Pixels]
 """Done to pixels of tiles before the encoder, uint8 (n, side, side, 3) to the same; runs in a reading thread."""
 
 
+class MoreTiles(Protocol):
+    """Tiles of a slide that are made, not cut from it, and encoded behind its own.
+
+    Attributes:
+        n_tiles: how many.
+        piece: how many of them are made at once.
+    """
+
+    n_tiles: int
+    piece: int
+
+    def read(self, rows: slice) -> Pixels:
+        """Pixels of ``piece`` tiles, uint8 (n, side, side, 3); called in a reading thread.
+
+        Raises:
+            SlideError: the slide can't be read.
+        """
+        ...
+
+
 def tile_bytes(tiles: Tiles) -> int:
     """Bytes of one tile's pixels."""
     return 3 * tiles.tile_px**2
@@ -39,14 +59,24 @@ class SlideInHand:
         job: where it is and where its features go.
         tiles: where its tiles are.
         values: (n_tiles, n_features), filled as batches come back.
+        more: tiles behind its own, or None.
+        more_values: float32 (more.n_tiles, n_features), likewise; None where there are no more.
         n_left: tiles without features yet.
         given_up: True where it failed: nothing more is read or kept of it.
         decoder: what reads its pixels; empty before the first was read.
     """
 
-    def __init__(self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: Decoder) -> None:
-        self.job, self.tiles, self.values = job, tiles, values
-        self.n_left = len(tiles.coords)
+    def __init__(
+        self,
+        job: Job,
+        tiles: Tiles,
+        values: NDArray[np.floating[Any]],
+        decoder: Decoder,
+        more: MoreTiles | None = None,
+    ) -> None:
+        self.job, self.tiles, self.values, self.more = job, tiles, values, more
+        self.more_values = None if more is None else np.empty((more.n_tiles, values.shape[1]), np.float32)
+        self.n_left = len(tiles.coords) + (0 if more is None else more.n_tiles)
         self.given_up = False
         self.decoder = ""
         self._asked, self._unread = decoder, len(tiles.coords)
@@ -55,9 +85,11 @@ class SlideInHand:
         self._idle: dict[TileReader, int] = {}
 
     def read(self, rows: slice) -> Pixels | None:
-        """Read tiles; None where the slide was given up."""
+        """Read tiles, those behind its own too; None where the slide was given up."""
         if self.given_up:
             return None
+        if self.more is not None and rows.start >= (n_own := len(self.tiles.coords)):
+            return self.more.read(slice(rows.start - n_own, rows.stop - n_own))
         reader = self._take(rows.start)
         try:
             return reader.read(rows)
@@ -120,7 +152,7 @@ class ReadAhead:
 
     Args:
         threads: how many.
-        prepare: done to the pixels, or None.
+        prepare: done to the pixels of slides' own tiles, or None.
     """
 
     def __init__(self, threads: int, prepare: Prepare | None = None) -> None:
@@ -150,7 +182,9 @@ class ReadAhead:
 
     def _read(self, slide: SlideInHand, rows: slice) -> Pixels | None:
         pixels = slide.read(rows)
-        return pixels if pixels is None or self._prepare is None else self._prepare(pixels, slide.tiles)
+        if pixels is None or self._prepare is None or rows.start >= len(slide.tiles.coords):
+            return pixels
+        return self._prepare(pixels, slide.tiles)
 
     def close(self) -> None:
         """End the threads once what they are reading is read; what waits is not read."""
@@ -167,3 +201,7 @@ def _rows(slides: Iterable[SlideInHand]) -> Iterator[tuple[SlideInHand, slice]]:
             n_tiles = min(2 * n_tiles, most)
             yield slide, slice(start, stop)
             start = stop
+        if slide.more is None or slide.given_up:
+            continue
+        for start in range(end, end + slide.more.n_tiles, slide.more.piece):
+            yield slide, slice(start, start + slide.more.piece)

@@ -1,5 +1,6 @@
 """How far a slide's features move when its stains are stronger or weaker than they are."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -50,20 +51,48 @@ def _shift(haematoxylin: float, eosin: float) -> Callable[[NDArray[Any]], NDArra
     return map
 
 
-def measure_spread(
-    tiles: Pixels, shifts: list[ColourMap], features: Callable[[Pixels], NDArray[np.floating[Any]]]
-) -> StainSpread:
-    """Shift tiles and see what becomes of their features.
+class ShiftedTiles:
+    """Some tiles of a slide under every shift, as ``reading.MoreTiles``: one shift at a time.
 
     Args:
-        tiles: uint8 (n_tiles, side, side, 3), one or more.
+        n_sampled: how many tiles are shifted.
+        sample: reads them, uint8 (n_sampled, side, side, 3); called once.
         shifts: as ``stain_shifts``.
-        features: of tiles, (n, n_features); called once a shift.
+        restain: done to the shifted sample, as if it were a slide of its own; or None.
     """
-    shifted = np.stack([features(shift(tiles)) for shift in shifts]).astype(np.float64)
-    middle = shifted[len(shifts) // 2]
+
+    def __init__(
+        self,
+        n_sampled: int,
+        sample: Callable[[], Pixels],
+        shifts: list[ColourMap],
+        restain: Callable[[Pixels], Pixels] | None,
+    ) -> None:
+        self.n_tiles, self.piece = n_sampled * len(shifts), n_sampled
+        self._sample, self._shifts, self._restain = sample, shifts, restain
+        self._lock = threading.Lock()
+        self._sampled: Pixels | None = None
+
+    def read(self, rows: slice) -> Pixels:
+        """The sample under one shift."""
+        with self._lock:
+            if self._sampled is None:
+                self._sampled = self._sample()
+        shifted = self._shifts[rows.start // self.piece](self._sampled)
+        return shifted if self._restain is None else self._restain(shifted)
+
+
+def measure_spread(features: NDArray[np.floating[Any]], n_tiles: int) -> StainSpread:
+    """What shifts make of the features of tiles.
+
+    Args:
+        features: (n_shifts · n_tiles, n_features), shift by shift, in the order of ``stain_shifts``.
+        n_tiles: how many were shifted.
+    """
+    shifted = features.reshape(-1, n_tiles, features.shape[1]).astype(np.float64)
+    middle = shifted[len(shifted) // 2]
     return StainSpread(
         np.sqrt(shifted.var(axis=0).mean(axis=0)).astype(np.float32),
         middle.std(axis=0).astype(np.float32),
-        len(tiles),
+        n_tiles,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsisurv.embedding.colours import ColourMap, Fit, Pixels, estimate, make_map
 from wsisurv.formats.tiles import Tiles
@@ -15,13 +16,18 @@ _SAMPLED_TILES = 32
 _SAMPLED_PX = 1 << 18
 
 
+def sampled_rows(tiles: Tiles, most: int = _SAMPLED_TILES) -> NDArray[np.int64]:
+    """Some tiles, spread evenly over the slide and the same every time: rows of ``tiles.coords``."""
+    return np.unique(np.linspace(0, len(tiles.coords) - 1, most).astype(np.int64))
+
+
 def sample_tiles(tiles: Tiles, most: int = _SAMPLED_TILES) -> Pixels:
-    """Pixels of some tiles, spread evenly over the slide and the same every time: uint8 (n, side, side, 3).
+    """Pixels of ``sampled_rows``: uint8 (n, side, side, 3).
 
     Raises:
         SlideError: the slide can't be opened or read.
     """
-    rows = np.unique(np.linspace(0, len(tiles.coords) - 1, most).astype(int))
+    rows = sampled_rows(tiles, most)
     with Slide(tiles.slide_path, tiles.mpp) as slide:
         regions = [slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px) for x, y in tiles.coords[rows]]
     return np.stack(regions)

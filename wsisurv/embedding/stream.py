@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, Pending
-from wsisurv.embedding.reading import Decoder, Piece, Pixels, Prepare, ReadAhead, SlideInHand, tile_bytes
+from wsisurv.embedding.reading import Decoder, MoreTiles, Piece, Pixels, Prepare, ReadAhead, SlideInHand, tile_bytes
 from wsisurv.errors import DeviceError, SlideError, StorageError, WsisurvError
 from wsisurv.formats.tiles import Tiles
 from wsisurv.workspace import Job
@@ -31,7 +31,18 @@ class Work(Protocol):
         """Claim a slide whose turn has come; None where there is nothing to do, or it can't be done."""
         ...
 
-    def save(self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: str) -> None:
+    def more(self, job: Job, tiles: Tiles) -> MoreTiles | None:
+        """What is encoded behind a slide's own tiles; not asked for a slide without any."""
+        ...
+
+    def save(
+        self,
+        job: Job,
+        tiles: Tiles,
+        values: NDArray[np.floating[Any]],
+        more_values: NDArray[np.float32] | None,
+        decoder: str,
+    ) -> None:
         """Write the features of a slide; called in the writer's thread."""
         ...
 
@@ -143,7 +154,8 @@ class Stream:
             if tiles is None:
                 continue
             values = np.empty((len(tiles.coords), self._encoder.n_features), self._dtype)
-            slide = self._open[job.id] = SlideInHand(job, tiles, values, self._decoder)
+            more = self._work.more(job, tiles) if len(tiles.coords) else None
+            slide = self._open[job.id] = SlideInHand(job, tiles, values, self._decoder, more)
             if not slide.n_left:
                 self._write(slide)
             yield slide
@@ -202,7 +214,8 @@ class Stream:
             self._spare.append(batch.pixels)
             self._collect(_WRITES_WAITING)
             slide = batch.parts[-1].slide
-            n_tiles = len(slide.tiles.coords)
+            n_own = len(slide.tiles.coords)
+            n_tiles = n_own if slide.more is None else n_own + slide.more.n_tiles
             self._told(f"{slide.job.id} ({n_tiles - slide.n_left}/{n_tiles} tiles)")
 
     def _result(self, batch: _Batch) -> NDArray[np.float32]:
@@ -239,27 +252,18 @@ class Stream:
         slide = part.slide
         if slide.given_up:
             return
+        start = part.start - len(slide.values)
         try:
-            slide.values[part.start : part.start + part.n_tiles] = self._narrowed(values, part)
+            if start < 0:
+                slide.values[part.start : part.start + part.n_tiles] = _narrowed(values, slide.values.dtype, part)
+            elif slide.more_values is not None:
+                slide.more_values[start : start + part.n_tiles] = _narrowed(values, np.dtype(np.float32), part)
         except SlideError as error:
             self._give_up(slide, error)
             return
         slide.n_left -= part.n_tiles
         if not slide.n_left:
             self._write(slide)
-
-    def _narrowed(self, values: NDArray[np.float32], part: _Part) -> NDArray[np.floating[Any]]:
-        """In the type of the file; SlideError where that can't hold them."""
-        with np.errstate(over="ignore"):
-            narrow = values.astype(self._dtype)
-        if not np.isfinite(narrow).all():
-            row, column = np.argwhere(~np.isfinite(narrow))[0]
-            value = values[row, column]
-            seen = f"{part.slide.job.source}: feature {column} of tile {part.start + row} is {value:g}"
-            if np.isfinite(value):
-                raise SlideError(f"{seen}, which a {self._dtype} can't hold. Use --dtype float32.")
-            raise SlideError(f"{seen}, no finite number. Are these weights right for the encoder?")
-        return narrow
 
     def _give_up(self, slide: SlideInHand, error: Exception) -> None:
         if not slide.given_up:
@@ -273,7 +277,7 @@ class Stream:
 
     def _save(self, slide: SlideInHand) -> None:
         try:
-            self._work.save(slide.job, slide.tiles, slide.values, slide.decoder)
+            self._work.save(slide.job, slide.tiles, slide.values, slide.more_values, slide.decoder)
         except StorageError:
             raise
         except (WsisurvError, OSError) as error:
@@ -283,3 +287,17 @@ class Stream:
         """Learn how writes ended, and wait until at most ``n_waiting`` are left."""
         while self._writes and (self._writes[0].done() or len(self._writes) > n_waiting):
             self._writes.popleft().result()
+
+
+def _narrowed(values: NDArray[np.float32], dtype: np.dtype[Any], part: _Part) -> NDArray[np.floating[Any]]:
+    """In the type of the file; SlideError where that can't hold them."""
+    with np.errstate(over="ignore"):
+        narrow: NDArray[np.floating[Any]] = values.astype(dtype)
+    if not np.isfinite(narrow).all():
+        row, column = np.argwhere(~np.isfinite(narrow))[0]
+        value = values[row, column]
+        seen = f"{part.slide.job.source}: feature {column} of tile {part.start + row} is {value:g}"
+        if np.isfinite(value):
+            raise SlideError(f"{seen}, which a {dtype} can't hold. Use --dtype float32.")
+        raise SlideError(f"{seen}, no finite number. Are these weights right for the encoder?")
+    return narrow

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
-from wsisurv.embedding.reading import Decoder
-from wsisurv.embedding.stain_shifts import StainSpread, measure_spread, stain_shifts
-from wsisurv.embedding.staining import Staining, sample_tiles
+from wsisurv.embedding.reading import Decoder, MoreTiles
+from wsisurv.embedding.stain_shifts import ShiftedTiles, measure_spread, stain_shifts
+from wsisurv.embedding.staining import Staining, sample_tiles, sampled_rows
 from wsisurv.embedding.stream import Stream
 from wsisurv.embedding.table import HISTOMICS
-from wsisurv.errors import DeviceError, SlideError, WsisurvError
+from wsisurv.errors import SlideError, WsisurvError
 from wsisurv.formats.features import Features, Making, write_features
 from wsisurv.formats.header import Header
 from wsisurv.formats.tiles import Tiles, read_tiles
@@ -104,21 +104,6 @@ def build(task: Task, device: str) -> Encoder:
     return build_encoder(task.settings, task.weights_file, device, compiled=task.compiled)
 
 
-def encode_with_room(encoder: Encoder, pixels: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
-    """Features of tiles at once, or of their halves where the device has no room for all.
-
-    Raises:
-        DeviceError: no room for a single tile.
-    """
-    try:
-        return encoder.submit(pixels, tile_mpp)()
-    except DeviceError:
-        if len(pixels) == 1:
-            raise
-    half = len(pixels) // 2
-    return np.concatenate([encode_with_room(encoder, part, tile_mpp) for part in (pixels[:half], pixels[half:])])
-
-
 def find_versions(encoder: str) -> dict[str, str]:
     """Versions of the libraries that decide the features of an encoder, as far as they are installed as packages."""
     versions = {}
@@ -136,7 +121,7 @@ class _Work:
     def __init__(self, task: Task, run: JobRun, encoder: Encoder, staining: Staining | None) -> None:
         self._task, self._run, self._encoder, self._staining = task, run, encoder, staining
         self._shifts = stain_shifts() if task.settings.augment_stain else []
-        self._spreads: dict[str, StainSpread] = {}
+        self._sampled: dict[str, int] = {}
         self._making = replace(encoder.making, versions=find_versions(encoder.name))
         self._tile_headers: dict[str, Header] = {}
         self._moved: list[float] = []
@@ -152,28 +137,32 @@ class _Work:
                     f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
                     "then this again."
                 )
-            if self._shifts and len(tiles.coords):
-                self._spreads[job.id] = measure_spread(
-                    sample_tiles(tiles, _SHIFTED_TILES), self._shifts, lambda pixels: self._encode(pixels, tiles)
-                )
         except (WsisurvError, OSError) as error:
             self._run.fail(job, error)
             return None
         return tiles
 
-    def _encode(self, sample: NDArray[np.uint8], tiles: Tiles) -> NDArray[np.float32]:
-        """Features of a few tiles, one batch of the run at most; with stains, as if they were a slide of their own."""
-        pixels = sample if self._staining is None else self._staining.restain(sample)
-        size = self._task.batch_size or _SHIFTED_TILES
-        parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        return np.concatenate([encode_with_room(self._encoder, part, tiles.tile_mpp) for part in parts])
+    def more(self, job: Job, tiles: Tiles) -> MoreTiles | None:
+        """A few tiles under stain shifts, where they are asked for."""
+        if not self._shifts:
+            return None
+        n_sampled = self._sampled[job.id] = len(sampled_rows(tiles, _SHIFTED_TILES))
+        restain = None if self._staining is None else self._staining.restain
+        return ShiftedTiles(n_sampled, lambda: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
 
-    def save(self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: str) -> None:
+    def save(
+        self,
+        job: Job,
+        tiles: Tiles,
+        values: NDArray[np.floating[Any]],
+        more_values: NDArray[np.float32] | None,
+        decoder: str,
+    ) -> None:
         header = self._tile_headers.pop(job.id)
         stain = {} if self._staining is None else self._staining.end(job.id)
         if why := stain.get("left_as_it_is"):
             self.notes.append(f"{job.id}: its stains were left as they are: {why}")
-        spread = self._spreads.pop(job.id, None)
+        spread = None if more_values is None else measure_spread(more_values, self._sampled.pop(job.id))
         if spread is not None and (told := spread.by_tile > 0).any():
             self._moved.append(float(np.median(spread.by_stain[told] / spread.by_tile[told])))
         making: Making = replace(
@@ -211,7 +200,7 @@ class _Work:
 
     def fail(self, job: Job, error: Exception) -> None:
         self._tile_headers.pop(job.id, None)
-        self._spreads.pop(job.id, None)
+        self._sampled.pop(job.id, None)
         if self._staining is not None:
             self._staining.end(job.id)
         self._run.fail(job, error)
