@@ -8,34 +8,45 @@ learned. With a GPU, the ways on it come after. Never fails on a time.
 
 import argparse
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is there, as the command line does
+
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wsisurv.formats.feature_rows import describe_features
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.models.student import Student
+from wsisurv.settings import DistillSettings
 from wsisurv.survival.bags import Bags, bags_of, in_parts, offsets_of, pack, row_moments, sample_rows
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.memory import Memory, rows_of
 from wsisurv.units import SlideId
 
+FloatArray = NDArray[np.float64]
 FEATURES, TILES = 512, (2000, 8001)
 ADDED_UP = 32  # bags whose gradients the plain way adds up
 LEARNING_RATE = 2e-2
+RATES, EPOCHS = (1e-3, 3e-3, 1e-2), (40, 80, 150, 300, 600)
+PLAIN_EPOCHS = (10, 20, 40, 80, 150)  # of seven updates each
 
 
 @dataclass(frozen=True)
@@ -194,78 +205,132 @@ def equal_scores(data: Data, hidden: int) -> float:
     return float((packed - alone).abs().max())
 
 
-def learned(seed: int, epochs: int) -> dict[str, float]:
-    """Concordance on 400 fresh cases of a student trained on 200, each way equally long."""
+@dataclass(frozen=True)
+class Course:
+    """One way to train on the simulated cohorts.
+
+    Attributes:
+        tiles: random tiles a bag a step; 0 for all.
+        plain: 32 bags an update, a risk set of these alone, instead of the whole cohort at once.
+        bf16: matrix products in half precision.
+        epochs: passes over the cohort.
+        rate: learning rate at the start.
+    """
+
+    tiles: int
+    plain: bool
+    bf16: bool
+    epochs: int
+    rate: float
+
+    @property
+    def name(self) -> str:
+        tiles = f"{self.tiles} tiles a bag" if self.tiles else "all tiles"
+        return f"{tiles}, {'32 bags an update' if self.plain else 'whole cohort'}{', bf16' if self.bf16 else ''}"
+
+
+def learned(seed: int, course: Course) -> float:
+    """Concordance on 400 fresh cases of a student trained on 200, in the world of tests/bench/method.py."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
     import simulation
 
-    world = simulation.make_world(seed)
-    train = simulation.simulate(world, 200, 2 * seed, tiles=(200, 600))
-    test = simulation.simulate(world, 400, 2 * seed + 1, tiles=(200, 600))
+    torch.set_num_threads(1)
+    settings = DistillSettings()
+    world = simulation.make_world(1000 + seed, apart=0.25)
+    train = simulation.simulate(world, 200, 2 * seed, tiles=(200, 1500))
+    test = simulation.simulate(world, 400, 2 * seed + 1, tiles=(200, 1500))
     time_, event = torch.from_numpy(train.time), torch.from_numpy(train.event)
     bags = bags_of(pack(train.bags))
     moments = row_moments(bags)
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    student = Student(bags.n_features, settings.hidden, settings.dropout, moments.mean, moments.sd).train()
+    optimiser = torch.optim.AdamW(student.parameters(), lr=course.rate, weight_decay=settings.weight_decay)
 
-    def trained(step: Callable[[Student, torch.optim.Optimizer, torch.Generator], None], epochs: int = epochs) -> float:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        student = Student(bags.n_features, 32, 0.5, moments.mean, moments.sd).train()
-        optimiser = optimiser_of(student)
-        for epoch in range(epochs):
-            for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
-            step(student, optimiser, generator)
-        with torch.inference_mode():
-            risk = in_parts(student.eval(), bags_of(pack(test.bags))).double().numpy()
-        return concordance(log_hazard=risk, time=test.time, event=test.event)
+    def step(chosen: Tensor) -> None:
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=course.bf16):
+            risk = in_parts(student, sample_rows(bags.select(chosen), course.tiles, generator))
+        cox_loss(log_hazard=risk, time=time_[chosen], event=event[chosen]).backward()
+        optimiser.step()
 
-    def whole(tiles: int, bf16: bool = False) -> Callable[[Student, torch.optim.Optimizer, torch.Generator], None]:
-        def step(student: Student, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> None:
-            optimiser.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                risk = in_parts(student, sample_rows(bags, tiles, generator))
-            cox_loss(log_hazard=risk, time=time_, event=event).backward()
-            optimiser.step()
-
-        return step
-
-    def plain(student: Student, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> None:
-        order = torch.randperm(200, generator=generator)
-        for start in range(0, 200, ADDED_UP):
-            chosen = order[start : start + ADDED_UP]
-            optimiser.zero_grad()
-            risk = in_parts(student, bags.select(chosen))
-            cox_loss(log_hazard=risk, time=time_[chosen], event=event[chosen]).backward()
-            optimiser.step()
-
-    return {
-        "plain (7 updates an epoch)": trained(plain),
-        "all tiles, exact": trained(whole(0)),
-        "all tiles, exact, bf16": trained(whole(0, bf16=True)),
-        "64 random tiles a bag": trained(whole(64)),
-        "64 random tiles a bag, four times as long": trained(whole(64), 4 * epochs),
-    }
+    for epoch in range(course.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = course.rate * 0.5 * (1 + np.cos(np.pi * epoch / course.epochs))
+        if course.plain:
+            for chosen in torch.split(torch.randperm(200, generator=generator), ADDED_UP):
+                step(chosen)
+        else:
+            step(torch.arange(200))
+    with torch.inference_mode():
+        risk = in_parts(student.eval(), bags_of(pack(test.bags))).double().numpy()
+    return concordance(log_hazard=risk, time=test.time, event=test.event)
 
 
-def print_learned(seeds: int, epochs: int) -> None:
-    rows = [learned(seed, epochs) for seed in range(seeds)]
-    print(f"\nconcordance on 400 fresh cases, 200 trained on, {epochs} epochs, {seeds} seeds")
-    names = list(rows[0])
-    for name in names:
-        values = np.array([row[name] for row in rows])
-        behind = values - np.array([row[names[0]] for row in rows])
-        error = behind.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else float("nan")
-        print(f"{name:44s} {values.mean():.3f}   minus plain {behind.mean():+.3f} ± {error:.3f}")
+def kinds_of(tiles: list[int]) -> list[dict[str, Any]]:
+    """The plain way first, then the whole cohort at once: all tiles, the same in bf16, and so many random tiles."""
+    whole = [{"tiles": n, "plain": False, "bf16": bf16} for n, bf16 in ((0, False), (0, True))]
+    return [{"tiles": 0, "plain": True, "bf16": False}, *whole, *({**whole[0], "tiles": n} for n in tiles)]
+
+
+def learned_all(seeds: range, courses: list[Course], jobs: int) -> dict[Course, FloatArray]:
+    """Concordance of each course on each cohort, (n_seeds,)."""
+    work = [(seed, course) for course in courses for seed in seeds]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        values = list(pool.map(learned, *zip(*work, strict=True)))
+    return dict(zip(courses, np.reshape(values, (len(courses), len(seeds))), strict=True))
+
+
+def best_of_each(found: dict[Course, FloatArray]) -> list[Course]:
+    """For each way its length and rate of highest mean concordance."""
+    best: dict[str, Course] = {}
+    for course, values in found.items():
+        if course.name not in best or values.mean() > found[best[course.name]].mean():
+            best[course.name] = course
+    return list(best.values())
+
+
+def print_learned(found: dict[Course, FloatArray], beside: Course) -> None:
+    print(f"{'':36s} {'epochs':>6} {'rate':>6}  concordance, minus plain")
+    for course, values in found.items():
+        behind = values - found[beside]
+        error = behind.std(ddof=1) / len(behind) ** 0.5 if len(behind) > 1 else float("nan")
+        how = f"{course.name:36s} {course.epochs:6} {course.rate:6g}"
+        print(f"{how}  {values.mean():.3f} {behind.mean():+.3f} ± {error:.3f}")
+
+
+def compare_learned(seeds: int, tuned: int, tiles: list[int], jobs: int) -> None:
+    """All ways at the product's length and rate, then each at what suits it best on cohorts drawn for that alone."""
+    settings = DistillSettings()
+    kinds, own = kinds_of(tiles), {"epochs": settings.epochs, "rate": settings.learning_rate}
+    courses = [Course(**kind, **own) for kind in kinds]
+    print(f"\nconcordance on 400 fresh cases, 200 trained on, {seeds} seeds, mean ± SE of paired differences")
+    print_learned(learned_all(range(seeds), courses, jobs), courses[0])
+    if tuned:
+        courses = [
+            Course(**kind, epochs=epochs, rate=rate)
+            for kind in kinds
+            if kind["plain"] or kind["tiles"]
+            for epochs, rate in product(PLAIN_EPOCHS if kind["plain"] else EPOCHS, RATES)
+        ]
+        tried = learned_all(range(100, 100 + tuned), courses, jobs)
+        best = best_of_each(tried)
+        print(f"\nlengths and rates, on {tuned} other cohorts")
+        print_learned(tried, best[0])
+        print("\neach way at what was best there, on the first cohorts")
+        print_learned(learned_all(range(seeds), best, jobs), best[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--concordance", type=int, default=0, metavar="SEEDS")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--tiles-per-bag", type=int, nargs="+", default=[DistillSettings().tiles_per_bag])
+    parser.add_argument("--tuned", type=int, default=0, metavar="SEEDS", help="choose length and rate on so many more")
+    parser.add_argument("--jobs", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.cases:
@@ -290,7 +355,7 @@ def main() -> None:
                 spent = time_ways(ways, chosen.rounds, torch.cuda.synchronize)
                 print_ratios(torch.cuda.get_device_name(), spent)
     if chosen.concordance:
-        print_learned(chosen.concordance, chosen.epochs)
+        compare_learned(chosen.concordance, chosen.tuned, chosen.tiles_per_bag, chosen.jobs)
 
 
 if __name__ == "__main__":
