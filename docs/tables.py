@@ -68,9 +68,14 @@ one stain only, is left as it is; the run and its file say so. What was estimate
 `--stain-reference FILE` takes a picture of H&E tissue as reference. Built in are the references that the field's
 libraries carry: for macenko that of the method's published code, for reinhard TCGA-A2-A3XS-DX1 (Amgad et al. 2019).
 
-macenko follows the published code (and gives the numbers of torchstain): pixels below 0.15 in any colour's optical
-density are left out, so pale eosin counts little. reinhard leaves glass as it is. Foundation models were trained on
-many stains as they are; whether a reference helps them is not known beforehand, so compare with `--stain none`.
+macenko follows the published code: pixels below 0.15 in any colour's optical density are left out, so pale eosin
+counts little. The directions of the stains are those that torchstain finds; so are their strengths where it is given
+stained pixels only. The published code counts all pixels there, and with them how much lumen and fat a slide has.
+reinhard leaves glass as it is. Foundation models were trained on many stains as they are; whether a reference helps
+them is not known beforehand, so compare with `--stain none`.
+
+torchstain itself is not used: it can't apply what it found in a slide to one of its tiles (each call estimates anew),
+stops with an error of linear algebra on a blank tile, and makes something of a picture of one colour.
 
 `--augment-stain` also writes how far features move when haematoxylin and eosin are each 15 % weaker or stronger, beside
 their spread between tiles ([keys](formats.md)), so that it can be reported how robust an encoder is on your slides.
