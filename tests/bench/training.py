@@ -191,7 +191,10 @@ def ways_on(data: Data, hidden: int, device: str, keep: Data) -> dict[str, Calla
         "all tiles, exact, bf16": whole(keep, bf16=True),
         "all tiles, exact, memory of one part": whole(data),
         "all tiles, exact, memory of one part, bf16": whole(data, bf16=True),
-        "64 random tiles a bag (the default)": whole(data, tiles=64),
+        f"{DistillSettings().tiles_per_bag} random tiles a bag (the default)": whole(
+            data, tiles=DistillSettings().tiles_per_bag
+        ),
+        "64 random tiles a bag": whole(data, tiles=64),
         "512 random tiles a bag": whole(data, tiles=512),
     }
 
