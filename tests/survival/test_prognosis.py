@@ -111,6 +111,7 @@ def test_read_back_as_written_and_refused_where_damaged(prognosis):
         "followed_until": np.array([0.1]),
         "slope": np.array([1.0, 2.0]),
         "slope_of_one": np.zeros(0),
+        "slope_se": np.array([np.nan]),
     }.items():
         with pytest.raises(FormatError, match="baseline hazard"):
             load_prognosis({**arrays, f"prognosis/{name}": value})

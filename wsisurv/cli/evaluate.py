@@ -166,7 +166,7 @@ def evaluate(
     own = _own_row(evaluation)
     if own is None:
         warnings.append(f"nothing to hold these figures against: {source}")
-    verdict = drift_verdict(figures, own) + (clinic_verdict(clinic) if clinic else ())
+    verdict = drift_verdict(figures, card.prognosis, own) + (clinic_verdict(clinic) if clinic else ())
     folder = place.cohort(chosen.name) / "evaluation"
     title = f"{chosen.name}, by the student of {card.cohort.get('name', '?')}"
     draw_groups(folder / "external_groups.png", cases, time_unit=card.time_unit, title=title)

@@ -15,7 +15,7 @@ from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings import canonical_json
 
 Kind = Literal["teacher", "student"]
-CARD_VERSION = {"wsisurv's version of the student's card": "2"}
+CARD_VERSION = {"wsisurv's version of the student's card": "3"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
 _FIGURES = ("cohort", "splits", "models", "differences", "added_by_slides", "verdict", "warnings", "versions")
 """What a student's card takes of metrics.json: not the single folds."""

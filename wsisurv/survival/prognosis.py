@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.survival.baseline import BaselineHazard, baseline_hazard
+from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.follow_up import checked
 from wsisurv.survival.stratified import cox_within
 
@@ -17,7 +18,8 @@ PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 """How many of each time unit make a year."""
 
 _PREFIX = "prognosis/"
-_ARRAYS = ("times", "log_cumulative", "followed", "followed_until", "slope", "slope_of_one")
+_NUMBERS = ("followed_until", "slope", "slope_of_one", "slope_se", "events")
+_ARRAYS = ("times", "log_cumulative", "followed", *_NUMBERS)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Prognosis:
         slope_of_one: b of a member alone, for a training case that only this one had not seen.
         baseline: H₀, Breslow's.
         followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
+        slope_se: standard error of ``slope``.
+        events: that the baseline rests on.
     """
 
     slope: float
     slope_of_one: float
     baseline: BaselineHazard
     followed: NDArray[np.int64]
+    slope_se: float
+    events: int
 
     def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike, out_of_fold: bool = False) -> NDArray[np.float64]:
         """Survival of each case to each horizon.
@@ -82,6 +88,8 @@ class Prognosis:
             np.array([self.baseline.followed_until]),
             np.array([self.slope]),
             np.array([self.slope_of_one]),
+            np.array([self.slope_se]),
+            np.array([self.events]),
         )
         return {_PREFIX + name: value for name, value in zip(_ARRAYS, values, strict=True)}
 
@@ -116,14 +124,16 @@ def fit_prognosis(
     try:
         fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events)
         slope = max(0.0, float(fit.coefficients[0]))
+        se = cox_slope(log_hazard=risks, time=data.times, event=data.events, stratum=folds).se
     except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
-        slope = 0.0 if np.ptp(risks) == 0 else 1.0
+        slope = se = 0.0 if np.ptp(risks) == 0 else 1.0
     # new cases spread somewhat more than these, who have one member each: the baseline must suit both
     spread = slope * math.sqrt(averaging) * risks
     baseline = baseline_hazard(log_hazard=spread, time=data.times, event=data.events)
     grid = np.linspace(0, baseline.followed_until, 101)
     followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
-    return Prognosis(slope * averaging, slope, baseline, followed.astype(np.int64))
+    events = int(data.events.sum())
+    return Prognosis(slope * averaging, slope, baseline, followed.astype(np.int64), se * averaging, events)
 
 
 def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
@@ -138,12 +148,13 @@ def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
         raise FormatError(f"the model has no {error.args[0]}.") from error
     times, heights = found["times"], found["log_cumulative"]
     whole = times.ndim == 1 and len(times) and times.shape == heights.shape and found["followed"].shape == (101,)
-    whole = whole and all(found[name].shape == (1,) for name in ("followed_until", "slope", "slope_of_one"))
+    whole = whole and all(found[name].shape == (1,) for name in _NUMBERS)
     if not whole or not all(np.isfinite(value).all() for value in found.values()):
         raise FormatError("the model's baseline hazard is damaged.")
-    until, slope, of_one = (float(found[name][0]) for name in ("followed_until", "slope", "slope_of_one"))
+    until, slope, of_one, se, events = (float(found[name][0]) for name in _NUMBERS)
     if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any() or times[-1] > until or times[0] <= 0:
         raise FormatError("the model's baseline hazard does not rise with time.")
-    if slope < 0 or of_one < 0:
-        raise FormatError(f"the model's slopes are {slope} and {of_one}, below 0.")
-    return Prognosis(slope, of_one, BaselineHazard(times, heights, until), found["followed"].astype(np.int64))
+    if slope < 0 or of_one < 0 or se < 0 or not 1 <= events < 2**53:
+        raise FormatError(f"the model's slopes are {slope} ± {se} and {of_one}, from {events:g} events: that can't be.")
+    baseline = BaselineHazard(times, heights, until)
+    return Prognosis(slope, of_one, baseline, found["followed"].astype(np.int64), se, int(events))
