@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+
+# No example fails for being slow: on a machine that does other work any may be.
+settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no-clock")
 
 Image = NDArray[np.uint8]
 MakeSlide = Callable[..., Path]
