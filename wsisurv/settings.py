@@ -212,7 +212,7 @@ class TeacherSettings(Settings):
     learning_rate: float = Field(1e-2, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
-    tiles_per_bag: int = Field(64, ge=0)
+    tiles_per_bag: int = Field(128, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     text_branch: Literal["attention", "ridge"] = "ridge"
     """How a report's statements become its risk: attention over them, or a ridge Cox regression on their mean."""
@@ -222,7 +222,9 @@ class TeacherSettings(Settings):
     text_learning_rate: float = Field(1e-2, gt=0)
     text_weight_decay: float = Field(1e-3, ge=0)
     folds: int = Field(5, ge=2, le=20)
-    """Folds of the cross-fitting, and outer folds whose outcomes a student's guidance must not have seen."""
+    """Outer folds, whose outcomes a student's guidance must not have seen."""
+    text_folds: int = Field(10, ge=2, le=50)
+    """Folds of the cross-fitting of the text branch: with more, each of its models learns from more of the events."""
     repeats: int = Field(3, ge=1, le=50)
     """Repeats of the cross-fitting."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -241,6 +243,8 @@ class DistillSettings(Settings):
     """Time bins of the discrete loss and of ``hazard-kl``."""
     distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = "correlation"
     """What of the teacher's word the student is to agree with."""
+    guidance_weight: float = Field(2.0, gt=0)
+    """Of that agreement beside the outcome, where the gate is open: α is this times the gate."""
     filter: Literal["none", "soft", "hard"] = "none"
     """Turn down (soft) or leave out (hard) the tiles that the teacher found irrelevant."""
     keep_share: float = Field(0.5, gt=0, le=1)
@@ -255,13 +259,13 @@ class DistillSettings(Settings):
     """Covariates whose risk, fitted in training, is taken as given: the student learns what tiles add to it."""
     hidden: int = Field(32, ge=2, le=2048)
     epochs: int = Field(150, ge=1, le=10000)
-    pretrain_epochs: int = Field(20, ge=0, le=10000)
+    pretrain_epochs: int = Field(0, ge=0, le=10000)
     """Epochs of learning to predict the report's vector before the outcome is seen; 0 for none."""
     learning_rate: float = Field(1e-2, gt=0)
     """Of both students, as their epochs and dropout: one without reports that is trained too little flatters them."""
     weight_decay: float = Field(1e-3, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
-    tiles_per_bag: int = Field(64, ge=0)
+    tiles_per_bag: int = Field(128, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)
     """Students in the ensemble, each trained without one of the teacher's folds in turn, whose mean is the risk."""

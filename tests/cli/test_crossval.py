@@ -14,7 +14,7 @@ from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace import Workspace
 
-TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2)
+TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
 
 

@@ -16,7 +16,7 @@ from wsisurv.evaluation.fold_job import Training
 from wsisurv.settings import CohortSettings, DistillSettings, TeacherSettings
 from wsisurv.workspace import Progress, Workspace
 
-TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2)
+TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2)
 
 

@@ -14,7 +14,7 @@ from wsisurv.cohort import Cohort
 from wsisurv.settings import DistillSettings, TeacherSettings
 from wsisurv.workspace import Workspace
 
-TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3)
+TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3, text_folds=3)
 DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
 
 

@@ -53,9 +53,28 @@ def make_world(seed: int, n_features: int = 64, n_words: int = 48, n_sites: int 
 
 
 def simulate(
-    world: World, n: int, seed: int, *, tiles: tuple[int, int] = (80, 200), effect: float = 1.0, reported: float = 1.0
+    world: World,
+    n: int,
+    seed: int,
+    *,
+    tiles: tuple[int, int] = (80, 200),
+    effect: float = 1.0,
+    reported: float = 1.0,
+    named: float = 0.8,
+    error: float = 0.4,
 ) -> Simulated:
-    """Draw ``n`` cases; 70 % are censored, a share ``reported`` has a report."""
+    """Draw ``n`` cases; 70 % are censored.
+
+    Args:
+        world: theirs.
+        n: cases.
+        seed: of the draw.
+        tiles: fewest and most of a case.
+        effect: multiplies ``EFFECTS``.
+        reported: share of the cases that have a report.
+        named: share of the phenotypes that a report names.
+        error: standard deviation of what it says of a phenotype's degree, in standard deviations of the truth.
+    """
     rng = np.random.default_rng(seed)
     base = np.log(np.r_[np.full(9, 0.1), 0.05, 0.035, 0.025])
     spread = rng.normal(0, 1, (n, N_PHENOTYPES))
@@ -68,8 +87,8 @@ def simulate(
         kinds = rng.choice(N_PHENOTYPES, rng.integers(*tiles), p=shares[i])
         tile = world.looks[kinds] + world.stains[site[i]] + rng.normal(0, 1, (len(kinds), world.looks.shape[1]))
         bags.append(tile.astype(np.float16))
-        told = rng.random(N_PHENOTYPES) < 0.8  # a report leaves things out
-        degree = np.clip(np.rint(spread[i] + rng.normal(0, 0.4, N_PHENOTYPES)), -2, 2)  # and is wrong at times
+        told = rng.random(N_PHENOTYPES) < named  # a report leaves things out
+        degree = np.clip(np.rint(spread[i] + rng.normal(0, error, N_PHENOTYPES)), -2, 2)  # and is wrong at times
         said = (world.words + degree[:, None] * world.degrees)[told]
         report = (said + rng.normal(0, 0.5, said.shape)).astype(np.float32)
         reports.append(report if len(said) and rng.random() < reported else None)

@@ -26,7 +26,7 @@ def reports(n: int, seed: int) -> Reports:
 
 
 def fitted(data: Reports, tmp_path: Path, **changes: object):
-    settings = TeacherSettings(text_epochs=20, repeats=1, folds=3, **changes)
+    settings = TeacherSettings(text_epochs=20, repeats=1, text_folds=3, **changes)
     log = Log(tmp_path / "history.jsonl", "train-teacher", no_progress)
     return cross_fit_text(data, settings, seed=0, part="text", log=log)
 

@@ -11,7 +11,7 @@ from wsisurv.settings import DistillSettings, EmbedSettings, TeacherSettings
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 
-TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3)
+TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3, text_folds=3)
 FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3)
 
 

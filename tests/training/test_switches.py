@@ -105,7 +105,9 @@ def lesson(tmp_path_factory):
     ages = np.random.default_rng(0).normal(60, 9, len(cohort.cases))
     cases = tuple(replace(c, covariates={"age": f"{a:.0f}"}) for c, a in zip(cohort.cases, ages, strict=True))
     cohort = replace(cohort, cases=cases)
-    train_teacher(workspace, cohort, TeacherSettings(hidden=16, epochs=8, text_epochs=20, repeats=1, folds=3))
+    train_teacher(
+        workspace, cohort, TeacherSettings(hidden=16, epochs=8, text_epochs=20, repeats=1, folds=3, text_folds=3)
+    )
     return Lesson(workspace, cohort, simulation.simulate(world, 200, 2, tiles=(40, 50), effect=3.0))
 
 

@@ -27,6 +27,7 @@ FAST = TeacherSettings(
     text_epochs=30,
     repeats=2,
     folds=3,
+    text_folds=3,
 )
 
 

@@ -54,6 +54,9 @@ def distill(
             help="Passes of learning to predict the report before the outcome is seen.",
         ),
     ] = _DEFAULTS.pretrain_epochs,
+    guidance_weight: Annotated[
+        float, typer.Option(rich_help_panel=_TOLD, help="Weight of that beside the outcome, times the gate.")
+    ] = _DEFAULTS.guidance_weight,
     mixup: Annotated[
         Literal["risk", "random", "none"],
         typer.Option(rich_help_panel=_TOLD, help="Mix bags of cases of similar risk, of any two, or none."),
@@ -118,6 +121,7 @@ def distill(
             "bins": bins,
             "distill": distill,
             "pretrain_epochs": pretrain_epochs,
+            "guidance_weight": guidance_weight,
             "mixup": mixup,
             "filter": filter,
             "keep_share": keep_share,

@@ -85,7 +85,12 @@ def train_teacher(
         Aggregator, typer.Option(help="From tiles to a case: their mean, gated attention, or a transformer.")
     ] = _DEFAULTS.aggregator,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = _DEFAULTS.folds,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Outer folds: each of a student's members is trained, and told, without one.")
+    ] = _DEFAULTS.folds,
+    text_folds: Annotated[
+        int, typer.Option(min=2, help="Folds of the cross-fitting of the text branch.")
+    ] = _DEFAULTS.text_folds,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats of the cross-fitting.")] = _DEFAULTS.repeats,
     seed: SeedOption = _DEFAULTS.seed,
     precision: PrecisionOption = _DEFAULTS.precision,
@@ -142,6 +147,7 @@ def train_teacher(
             "text_branch": text_branch,
             "epochs": epochs,
             "folds": folds,
+            "text_folds": text_folds,
             "repeats": repeats,
             "precision": precision,
             "seed": seed,

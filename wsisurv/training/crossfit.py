@@ -56,7 +56,7 @@ def can_cross_fit(event: NDArray[np.bool_]) -> bool:
 
 
 def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, part: str, log: Log) -> CrossFit:
-    """Cross-fit the text branch: ``folds`` models × ``repeats``, each centred by its own training mean.
+    """Cross-fit the text branch: ``text_folds`` models × ``repeats``, each centred by its own training mean.
 
     With attention, all models are trained side by side; a case has weight 0 in the Cox loss of the models that must
     not see it. With a ridge, it is chosen anew in each of them.
@@ -72,7 +72,7 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
     """
     if settings.text_branch == "ridge":
         return _cross_fit_ridge(reports, settings, seed, part, log)
-    n_folds = min(settings.folds, int(reports.event.sum()))
+    n_folds = min(settings.text_folds, int(reports.event.sum()))
     folds = np.stack(
         [
             make_folds(event=reports.event, n_folds=n_folds, seed=seed * 1000 + repeat, site=reports.site)
@@ -123,7 +123,7 @@ def _cross_fit_ridge(reports: Reports, settings: TeacherSettings, seed: int, par
             time=reports.time,
             event=reports.event,
             site=reports.site,
-            folds=settings.folds,
+            folds=settings.text_folds,
             repeats=settings.repeats,
             seed=seed,
         )

@@ -116,14 +116,14 @@ class Told:
         risk: τ, float64 (n_told,), on the CPU.
         slope: b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards.
         log_steps: (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins.
-        gate: α.
+        weight: α, the gate times ``--guidance-weight``.
     """
 
     rows: Tensor
     risk: Tensor
     slope: float
     log_steps: Tensor | None
-    gate: float
+    weight: float
 
 
 def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp, recipe: Recipe) -> Told | None:
@@ -135,9 +135,9 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp
         return None
     risk = target.risk[train][rows]
     time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
-    slope, log_steps = 1.0, None
+    slope, log_steps, alpha = 1.0, None, recipe.guidance_weight * target.gate
     if recipe.distill not in _CALIBRATED:
-        return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, target.gate)
+        return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
     try:
         slope = max(cox_slope(log_hazard=risk, time=time, event=event).value, 0.0)
         if follow_up.edges is not None:
@@ -147,7 +147,7 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp
             log_steps = torch.from_numpy(np.log(np.maximum(np.diff(by_edge), _LEAST_STEP)))
     except MetricError:
         log_steps = None  # no event among them: nothing to calibrate by
-    return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, target.gate)
+    return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
 
 
 def agreement_loss(

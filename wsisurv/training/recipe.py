@@ -26,6 +26,7 @@ class Recipe:
     loss: Literal["cox", "discrete", "ranking"] = "cox"
     bins: int = 4
     distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = "correlation"
+    guidance_weight: float = 2.0
     filter: Literal["none", "soft", "hard"] = "none"
     keep_share: float = 0.5
     ema: bool = False
@@ -44,7 +45,7 @@ class Target:
 
     Attributes:
         risk: τ, float64 (n_cases,) of the whole cohort, NaN where there is none.
-        gate: α, its weight, above 0.
+        gate: g, above 0.
         relevance: float32 (n_tiles,), the teacher's relevance of each tile of the whole cohort in the order of
             ``TrainingCases.bags``, summing to 1 over each bag; for recipes that need it, else None.
     """

@@ -179,7 +179,7 @@ def _learn_outcome(student: Student, course: _Course) -> None:
         log_hazard = student.log_hazard(output)
         value = outcome_loss(recipe, output, course.follow_up)
         if told is not None:
-            value = value + told.gate * _agreement(student, course, told, bags, output, log_hazard)
+            value = value + told.weight * _agreement(student, course, told, bags, output, log_hazard)
             if recipe.mixup != "none":
                 value = (value + _mixed_loss(student, course, told, bags)) / 2
         if average is not None:
@@ -223,7 +223,7 @@ def _mixed_loss(student: Student, course: _Course, told: Told, bags: Bags) -> Te
         course.recipe, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
     )
     risk = mixed.share * told.risk + (1 - mixed.share) * told.risk[partners]
-    return outcome + told.gate * agreement_loss(course.recipe, told, output, student.log_hazard(output), risk, None)
+    return outcome + told.weight * agreement_loss(course.recipe, told, output, student.log_hazard(output), risk, None)
 
 
 class _Average(nn.Module):
