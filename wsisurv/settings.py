@@ -244,7 +244,7 @@ class DistillSettings(Settings):
     distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = "correlation"
     """What of the teacher's word the student is to agree with."""
     guidance_weight: float = Field(2.0, gt=0)
-    """Of that agreement beside the outcome, where the gate is open: α is this times the gate."""
+    """Of that agreement beside the outcome: α is this times the gate times the share of cases with a report."""
     filter: Literal["none", "soft", "hard"] = "none"
     """Turn down (soft) or leave out (hard) the tiles that the teacher found irrelevant."""
     keep_share: float = Field(0.5, gt=0, le=1)

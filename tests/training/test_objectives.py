@@ -85,3 +85,13 @@ def test_a_teacher_with_a_word_on_fewer_than_two_cases_has_none(known):
     risk[:known] = 1.0
     assert told_by(Target(risk, 1.0), np.arange(60), cohort(), recipe()) is None
     assert told_by(None, np.arange(60), cohort(), recipe()) is None
+
+
+@pytest.mark.parametrize(("n_told", "weight"), [(60, 1.5), (15, 0.375)])
+def test_a_few_reports_weigh_little_beside_the_outcome_of_all_cases(n_told, weight):
+    risk = np.full(80, np.nan)
+    train = np.arange(10, 70)
+    risk[train[:n_told]] = np.linspace(-1, 1, n_told)
+    told = told_by(Target(risk, gate=0.5), train, cohort(), recipe(guidance_weight=3.0))
+    assert told.rows.tolist() == list(range(n_told))
+    assert told.weight == pytest.approx(weight)

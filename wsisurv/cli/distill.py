@@ -55,7 +55,11 @@ def distill(
         ),
     ] = _DEFAULTS.pretrain_epochs,
     guidance_weight: Annotated[
-        float, typer.Option(rich_help_panel=_TOLD, help="Weight of that beside the outcome, times the gate.")
+        float,
+        typer.Option(
+            rich_help_panel=_TOLD,
+            help="Weight of that beside the outcome, times the gate and the share of cases with a report.",
+        ),
     ] = _DEFAULTS.guidance_weight,
     mixup: Annotated[
         Literal["risk", "random", "none"],

@@ -116,7 +116,7 @@ class Told:
         risk: τ, float64 (n_told,), on the CPU.
         slope: b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards.
         log_steps: (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins.
-        weight: α, the gate times ``--guidance-weight``.
+        weight: α, the gate times ``--guidance-weight`` times the share of the cases that are told of.
     """
 
     rows: Tensor
@@ -135,7 +135,9 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp
         return None
     risk = target.risk[train][rows]
     time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
-    slope, log_steps, alpha = 1.0, None, recipe.guidance_weight * target.gate
+    slope, log_steps = 1.0, None
+    # few reports are a few words beside the outcome of all cases
+    alpha = recipe.guidance_weight * target.gate * len(rows) / len(train)
     if recipe.distill not in _CALIBRATED:
         return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
     try:
