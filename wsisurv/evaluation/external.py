@@ -169,29 +169,24 @@ def external_figures(
     order = bootstrap(log_hazard=risk, time=time, event=event, resamples=resamples, seed=seed)
     warnings: list[str] = []
 
-    def attempt(what: str, make: Callable[[], T]) -> T | None:
-        try:
-            return make()
-        except MetricError as error:
-            warnings.append(f"no {what}: {error}")
-            return None
-
-    horizons = attempt("AUC and Brier score", lambda: make_horizons(time=time, event=event))
+    horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event))
     auc = scores = None
     if horizons is not None:
         at = horizons
-        auc = attempt("AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, horizons=at))
+        auc = attempted(warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, horizons=at))
         known = np.minimum(at, prognosis.baseline.followed_until)
         survival = prognosis.survival(log_hazard=risk, horizons=known)
-        scores = attempt("Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event))
+        scores = attempted(
+            warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event)
+        )
     label = np.array(cases.group)
-    tested = attempt("log-rank test", lambda: logrank(group=label, time=time, event=event))
-    d = attempt("D-calibration", lambda: _d_calibration(cases, prognosis))
+    tested = attempted(warnings, "log-rank test", lambda: logrank(group=label, time=time, event=event))
+    d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
     return ExternalFigures(
         cases=len(time),
         events=int(event.sum()),
         concordance=order,
-        uno=attempt("Uno's concordance", lambda: _uno(cases)),
+        uno=attempted(warnings, "Uno's concordance", lambda: _uno(cases)),
         auc=auc.mean if auc else None,
         auc_at=tuple(auc.auc.tolist()) if auc else (),
         horizons=tuple(horizons.tolist()) if horizons is not None else (),
@@ -199,12 +194,15 @@ def external_figures(
         brier_reference=scores.integrated_reference if scores else None,
         d_calibration_p=d.p if d else None,
         d_calibration_share=tuple(d.share.tolist()) if d else (),
-        slope=attempt("slope", lambda: cox_slope(log_hazard=risk, time=time, event=event)),
-        calibrated_slope=attempt(
+        slope=attempted(warnings, "slope", lambda: cox_slope(log_hazard=risk, time=time, event=event)),
+        calibrated_slope=attempted(
+            warnings,
             "slope of the calibrated risk",
             lambda: cox_slope(log_hazard=prognosis.slope * risk, time=time, event=event),
         ),
-        observed_expected=attempt("observed over expected events", lambda: observed_expected(cases, prognosis)),
+        observed_expected=attempted(
+            warnings, "observed over expected events", lambda: observed_expected(cases, prognosis)
+        ),
         at_years=tuple(_at(cases, prognosis, number, at) for number, at in years.items()),
         groups=risk_groups_table(cases.groups(group_names)),
         logrank_p=tested.p if tested else None,
@@ -274,3 +272,12 @@ def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> 
     elif survival == 1:
         low = float(1 - 3 / at_risk)  # rule of three
     return AtHorizon(years, at, predicted, 1 - survival, 1 - high, 1 - low, at_risk)
+
+
+def attempted(warnings: list[str], what: str, make: Callable[[], T]) -> T | None:
+    """What ``make`` gives; None with a line more in ``warnings`` where the data can't give it."""
+    try:
+        return make()
+    except MetricError as error:
+        warnings.append(f"no {what}: {error}")
+        return None

@@ -1,23 +1,20 @@
 """What the clinic knows of the other cohort without slides, and what the student adds to it there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.evaluation.account import Added, added_to_covariates
-from wsisurv.evaluation.external import ExternalCases
+from wsisurv.evaluation.external import ExternalCases, attempted
 from wsisurv.evaluation.fold_models import DISTILLED
 from wsisurv.evaluation.tested import Tested
 from wsisurv.evaluation.verdict import SIGNIFICANT
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.metrics import Interval, resample_concordance
 from wsisurv.survival.stratified import FoldScores
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,6 @@ def beside_clinic(
     """
     warnings: list[str] = []
 
-    def attempt(what: str, make: Callable[[], T]) -> T | None:
-        try:
-            return make()
-        except MetricError as error:
-            warnings.append(f"no {what}: {error}")
-            return None
-
     def against() -> tuple[Interval, Interval]:
         if not trained:
             raise MetricError("cohort.csv of the training cohort does not lie beside the student")
@@ -86,12 +76,12 @@ def beside_clinic(
         return added_to_covariates(Tested(list(known), cases.time, cases.event, [fold]), 0, DISTILLED, covariates)
 
     names = ", ".join(covariates)
-    found = attempt(f"concordance of {names} as fitted in training", against)
+    found = attempted(warnings, f"concordance of {names} as fitted in training", against)
     return BesideClinic(
         covariates=tuple(covariates),
         concordance=found[0] if found else None,
         difference=found[1] if found else None,
-        added=attempt(f"test of what the student adds to {names}", added),
+        added=attempted(warnings, f"test of what the student adds to {names}", added),
         warnings=tuple(warnings),
     )
 
