@@ -61,6 +61,7 @@ class SlideInHand:
         values: (n_tiles, n_features), filled as batches come back.
         more: tiles behind its own, or None.
         more_values: float32 (more.n_tiles, n_features), likewise; None where there are no more.
+        n_tiles: tiles in all, those behind its own too.
         n_left: tiles without features yet.
         given_up: True where it failed: nothing more is read or kept of it.
         decoder: what reads its pixels; empty before the first was read.
@@ -76,7 +77,7 @@ class SlideInHand:
     ) -> None:
         self.job, self.tiles, self.values, self.more = job, tiles, values, more
         self.more_values = None if more is None else np.empty((more.n_tiles, values.shape[1]), np.float32)
-        self.n_left = len(tiles.coords) + (0 if more is None else more.n_tiles)
+        self.n_left = self.n_tiles = len(tiles.coords) + (0 if more is None else more.n_tiles)
         self.given_up = False
         self.decoder = ""
         self._asked, self._unread = decoder, len(tiles.coords)

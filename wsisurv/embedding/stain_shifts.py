@@ -82,17 +82,17 @@ class ShiftedTiles:
         return shifted if self._restain is None else self._restain(shifted)
 
 
-def measure_spread(features: NDArray[np.floating[Any]], n_tiles: int) -> StainSpread:
+def measure_spread(features: NDArray[np.floating[Any]], n_shifts: int) -> StainSpread:
     """What shifts make of the features of tiles.
 
     Args:
         features: (n_shifts · n_tiles, n_features), shift by shift, in the order of ``stain_shifts``.
-        n_tiles: how many were shifted.
+        n_shifts: how many there are.
     """
-    shifted = features.reshape(-1, n_tiles, features.shape[1]).astype(np.float64)
-    middle = shifted[len(shifted) // 2]
+    shifted = features.reshape(n_shifts, -1, features.shape[1]).astype(np.float64)
+    middle = shifted[n_shifts // 2]
     return StainSpread(
         np.sqrt(shifted.var(axis=0).mean(axis=0)).astype(np.float32),
         middle.std(axis=0).astype(np.float32),
-        n_tiles,
+        len(middle),
     )

@@ -31,7 +31,7 @@ class Work(Protocol):
         """Claim a slide whose turn has come; None where there is nothing to do, or it can't be done."""
         ...
 
-    def more(self, job: Job, tiles: Tiles) -> MoreTiles | None:
+    def more(self, tiles: Tiles) -> MoreTiles | None:
         """What is encoded behind a slide's own tiles; not asked for a slide without any."""
         ...
 
@@ -154,7 +154,7 @@ class Stream:
             if tiles is None:
                 continue
             values = np.empty((len(tiles.coords), self._encoder.n_features), self._dtype)
-            more = self._work.more(job, tiles) if len(tiles.coords) else None
+            more = self._work.more(tiles) if len(tiles.coords) else None
             slide = self._open[job.id] = SlideInHand(job, tiles, values, self._decoder, more)
             if not slide.n_left:
                 self._write(slide)
@@ -214,9 +214,7 @@ class Stream:
             self._spare.append(batch.pixels)
             self._collect(_WRITES_WAITING)
             slide = batch.parts[-1].slide
-            n_own = len(slide.tiles.coords)
-            n_tiles = n_own if slide.more is None else n_own + slide.more.n_tiles
-            self._told(f"{slide.job.id} ({n_tiles - slide.n_left}/{n_tiles} tiles)")
+            self._told(f"{slide.job.id} ({slide.n_tiles - slide.n_left}/{slide.n_tiles} tiles)")
 
     def _result(self, batch: _Batch) -> NDArray[np.float32]:
         if batch.pending is not None:

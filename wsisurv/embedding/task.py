@@ -121,7 +121,6 @@ class _Work:
     def __init__(self, task: Task, run: JobRun, encoder: Encoder, staining: Staining | None) -> None:
         self._task, self._run, self._encoder, self._staining = task, run, encoder, staining
         self._shifts = stain_shifts() if task.settings.augment_stain else []
-        self._sampled: dict[str, int] = {}
         self._making = replace(encoder.making, versions=find_versions(encoder.name))
         self._tile_headers: dict[str, Header] = {}
         self._moved: list[float] = []
@@ -142,11 +141,11 @@ class _Work:
             return None
         return tiles
 
-    def more(self, job: Job, tiles: Tiles) -> MoreTiles | None:
+    def more(self, tiles: Tiles) -> MoreTiles | None:
         """A few tiles under stain shifts, where they are asked for."""
         if not self._shifts:
             return None
-        n_sampled = self._sampled[job.id] = len(sampled_rows(tiles, _SHIFTED_TILES))
+        n_sampled = len(sampled_rows(tiles, _SHIFTED_TILES))
         restain = None if self._staining is None else self._staining.restain
         return ShiftedTiles(n_sampled, lambda: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
 
@@ -162,7 +161,7 @@ class _Work:
         stain = {} if self._staining is None else self._staining.end(job.id)
         if why := stain.get("left_as_it_is"):
             self.notes.append(f"{job.id}: its stains were left as they are: {why}")
-        spread = None if more_values is None else measure_spread(more_values, self._sampled.pop(job.id))
+        spread = None if more_values is None else measure_spread(more_values, len(self._shifts))
         if spread is not None and (told := spread.by_tile > 0).any():
             self._moved.append(float(np.median(spread.by_stain[told] / spread.by_tile[told])))
         making: Making = replace(
@@ -200,7 +199,6 @@ class _Work:
 
     def fail(self, job: Job, error: Exception) -> None:
         self._tile_headers.pop(job.id, None)
-        self._sampled.pop(job.id, None)
         if self._staining is not None:
             self._staining.end(job.id)
         self._run.fail(job, error)

@@ -137,6 +137,11 @@ def paragraph(words: str, css: str = "") -> str:
     return f'<p class="{css}">{inner}</p>' if css else f"<p>{inner}</p>"
 
 
+def verdict(lines: Iterable[str]) -> str:
+    """A box of plain words, a paragraph a line."""
+    return f'<div class="verdict">{"".join(map(paragraph, lines))}</div>'
+
+
 def picture(data: bytes, kind: str, alt: str, caption: str = "") -> str:
     """A picture inside the page.
 

@@ -10,7 +10,7 @@ import numpy as np
 from wsisurv.errors import MetricError
 from wsisurv.evaluation.figures import RISK_GROUPS, Group, risk_groups_table
 from wsisurv.evaluation.gathering import Gathered
-from wsisurv.evaluation.html import Cell, Section, link, number, pairs, paragraph, picture, table, text
+from wsisurv.evaluation.html import Cell, Section, link, number, pairs, paragraph, picture, table, text, verdict
 from wsisurv.evaluation.page_cases import cases_section, heatmaps_section
 from wsisurv.evaluation.page_external import external_section, external_verdicts
 from wsisurv.evaluation.predicted import STUDENT, Predicted, horizon_name
@@ -31,8 +31,7 @@ def top(seen: Gathered) -> str:
         counts += f" Median follow-up {audit.median_time:g} {unit}."
     parts = [paragraph(counts), *(paragraph(f"Warning: {line}.", "missing") for line in seen.warnings)]
     if seen.metrics is not None:
-        lines = "".join(paragraph(line) for line in seen.metrics.verdict)
-        parts.append(f'<div class="verdict">{lines}</div>')
+        parts.append(verdict(seen.metrics.verdict))
         parts += [paragraph(f"Warning: {line}", "missing") for line in seen.metrics.warnings]
     elsewhere = external_verdicts(seen)
     if elsewhere:  # then it is here to judge a student of another cohort, and needs no cross-validation of its own

@@ -7,7 +7,7 @@ from typing import Any
 from wsisurv.evaluation.external import AtHorizon, ExternalFigures
 from wsisurv.evaluation.external_files import ExternalRecord
 from wsisurv.evaluation.gathering import External, Gathered
-from wsisurv.evaluation.html import Cell, link, number, paragraph, picture, table, text
+from wsisurv.evaluation.html import Cell, link, number, paragraph, picture, table, text, verdict
 from wsisurv.survival.cox import Slope
 
 _PICTURES = {
@@ -40,7 +40,7 @@ def external_section(seen: Gathered, missing: Mapping[str, str]) -> str:
 def external_verdicts(seen: Gathered) -> str:
     """The verdict on the cohort itself, where it is the other one, for the top of its page."""
     own = [one.record for one in seen.external if one.record.cohort.get("name") == seen.cohort.name]
-    return "\n".join(f'<div class="verdict">{"".join(map(paragraph, one.verdict))}</div>' for one in own)
+    return "\n".join(verdict(one.verdict) for one in own)
 
 
 def _one(one: External, page_of: str) -> str:
@@ -48,7 +48,6 @@ def _one(one: External, page_of: str) -> str:
     here, trained = str(record.cohort.get("name", "?")), record.student.get("cohort")
     home = str(trained.get("name", "?")) if isinstance(trained, Mapping) else "?"
     unit = str(record.cohort.get("time_unit", ""))
-    verdict = f'<div class="verdict">{"".join(map(paragraph, record.verdict))}</div>'
     notes = (
         "At home: cross-validated on its training cohort. Calibrated slope: of the log hazard as calibrated in "
         "training, 1 where the spread of risks is right. Cut-offs, slope and baseline hazard are those of training; "
@@ -68,7 +67,7 @@ def _one(one: External, page_of: str) -> str:
     return "\n".join(
         (
             f"<h3>{escape(here)}, by the student of {escape(home)} ({escape(str(record.student.get('id', '?')))})</h3>",
-            verdict,
+            verdict(record.verdict),
             *(paragraph(f"Warning: {line}", "missing") for line in record.warnings),
             table(("figure", "here", "at home"), _figures(record)),
             paragraph(notes, "note"),
