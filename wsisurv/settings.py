@@ -223,6 +223,9 @@ class TeacherSettings(Settings):
     text_weight_decay: float = Field(1e-3, ge=0)
     folds: int = Field(5, ge=2, le=20)
     """Outer folds, whose outcomes a student's guidance must not have seen."""
+    keep_sites: bool = False
+    """Keep hospitals whole in the outer folds: figures are then of hospitals never seen, but each member of a student
+    has never seen some of them either."""
     text_folds: int = Field(10, ge=2, le=50)
     """Folds of the cross-fitting of the text branch: with more, each of its models learns from more of the events."""
     repeats: int = Field(3, ge=1, le=50)
@@ -245,6 +248,8 @@ class DistillSettings(Settings):
     """What of the teacher's word the student is to agree with."""
     guidance_weight: float = Field(2.0, gt=0)
     """Of that agreement beside the outcome: α is this times the gate times the share of cases with a report."""
+    tile_directions: Literal["reports", "all"] = "reports"
+    """What of the tiles' features a guided student sees: directions along which they tell what reports say, or all."""
     filter: Literal["none", "soft", "hard"] = "none"
     """Turn down (soft) or leave out (hard) the tiles that the teacher found irrelevant."""
     keep_share: float = Field(0.5, gt=0, le=1)
@@ -264,7 +269,7 @@ class DistillSettings(Settings):
     learning_rate: float = Field(1e-2, gt=0)
     """Of both students, as their epochs and dropout: one without reports that is trained too little flatters them."""
     weight_decay: float = Field(1e-3, ge=0)
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     tiles_per_bag: int = Field(128, ge=0)
     """Random tiles a bag a step; 0 takes all."""
     members: int = Field(5, ge=1, le=50)

@@ -1,5 +1,6 @@
 """Every switch of the student: it trains, it learns what is there, and it does what it says."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -36,6 +37,7 @@ SWITCHES = [
     {"distill": "hazard-kl", "loss": "discrete"},
     {"distill": "attention-kl"},
     {"distill": "none"},
+    {"tile_directions": "all"},
     {"filter": "soft"},
     {"filter": "hard", "keep_share": 0.7},
     {"mixup": "none"},
@@ -101,7 +103,7 @@ def lesson(tmp_path_factory):
     world = simulation.make_world(1, n_features=24, n_words=24)
     world = replace(world, looks=3 * world.looks, stains=world.stains / 4)  # phenotypes that can't be mistaken
     workspace = Workspace(tmp_path_factory.mktemp("lesson"))
-    cohort = simulation.save(workspace, simulation.simulate(world, 150, 1, tiles=(40, 50), effect=3.0))
+    cohort = simulation.save(workspace, simulation.simulate(world, 150, 1, tiles=(90, 100), effect=3.0, named=1.0, error=0.2))
     ages = np.random.default_rng(0).normal(60, 9, len(cohort.cases))
     cases = tuple(replace(c, covariates={"age": f"{a:.0f}"}) for c, a in zip(cohort.cases, ages, strict=True))
     cohort = replace(cohort, cases=cases)
@@ -183,3 +185,44 @@ def test_the_teacher_must_be_the_one_that_wrote_the_guidance(lesson):
 def test_covariates_that_the_cohort_does_not_have_are_refused(lesson, tmp_path):
     with pytest.raises(MetricError, match="the cohort has age"):
         lesson.learn(tmp_path, {"adjust_for": ("stage",)})
+
+
+def rank(student):
+    """Of the first layer of the only member."""
+    return np.linalg.matrix_rank(student.members[0].embed.weight.detach().numpy(), rtol=1e-4)
+
+
+def directions_told(tmp_path):
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    return [line for line in lines if "told" in line]
+
+
+def test_a_guided_student_looks_along_what_tiles_tell_of_the_reports(lesson, tmp_path):
+    guided = lesson.learn(tmp_path, {})
+    (told,) = directions_told(tmp_path)
+    assert told["part"] == "student, directions"
+    assert told["told"] > 0.25
+    assert rank(guided) == told["directions"] < guided.n_features
+    assert guided.members[0].embed.out_features == 2 * BASE.hidden
+    for other in (lesson.learn(tmp_path, {"tile_directions": "all"}), lesson.learn(tmp_path, {}, guided=False)):
+        assert rank(other) == BASE.hidden == other.members[0].embed.out_features
+    assert len(directions_told(tmp_path)) == 1
+
+
+def test_reports_of_the_wrong_cases_or_of_few_give_no_directions(lesson, tmp_path, monkeypatch):
+    statements = lesson.cases.statements
+    order = np.random.default_rng(0).permutation(len(statements))
+    few = [said if number < 9 else None for number, said in enumerate(statements)]
+    for reports in ([statements[i] for i in order], few):
+        monkeypatch.setattr(lesson, "cases", replace(lesson.cases, statements=tuple(reports)))
+        assert rank(lesson.learn(tmp_path, {})) == BASE.hidden
+    (told,) = directions_told(tmp_path)  # nine are not even tried
+    assert told["told"] < 0.1
+
+
+def test_directions_owe_nothing_to_cases_that_are_not_trained_on(lesson, tmp_path, monkeypatch):
+    whole = lesson.learn(tmp_path, {})
+    unseen = lesson.guidance.fold == 0
+    statements = [None if hidden else said for said, hidden in zip(lesson.cases.statements, unseen, strict=True)]
+    monkeypatch.setattr(lesson, "cases", replace(lesson.cases, statements=tuple(statements)))
+    assert lesson.learn(tmp_path, {}).log_hazard(lesson.new.bags[0]) == whole.log_hazard(lesson.new.bags[0])

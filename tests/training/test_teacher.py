@@ -79,6 +79,16 @@ def test_guidance_without_a_fold_knows_no_outcome_of_it(make_trial):
     assert (before.risk_without[0][before.fold == 2] != after.risk_without[0][before.fold == 2]).any()
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_hospitals_are_kept_whole_where_asked(make_trial, keep):
+    trial = make_trial(60)  # six hospitals
+    train_teacher(trial.workspace, trial.cohort, FAST.model_copy(update={"keep_sites": keep}))
+    guidance, _ = read_guidance(trial.path("guidance.h5"))
+    sites = np.array([case.site for case in trial.cohort.cases])
+    folds_of = [set(guidance.fold[sites == site].tolist()) for site in np.unique(sites)]
+    assert all(len(folds) == 1 for folds in folds_of) is keep
+
+
 def test_a_case_has_no_say_in_its_own_risk(make_trial):
     """A case that is held out of a text model must not move that model: its report may say anything."""
     trial = make_trial(60)

@@ -53,6 +53,7 @@ _SWITCHES = (
     "distill=none",
     "pretrain_epochs=60",
     "guidance_weight=1",
+    "tile_directions=all",
     "filter=soft",
     "filter=hard",
     "merge_duplicates=true",

@@ -88,6 +88,14 @@ def train_teacher(
     folds: Annotated[
         int, typer.Option(min=2, help="Outer folds: each of a student's members is trained, and told, without one.")
     ] = _DEFAULTS.folds,
+    keep_sites: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sites",
+            help="Keep hospitals whole in these folds: figures are then of hospitals never seen, but no member of a "
+            "student has seen all of them. `wsisurv crossval` keeps them whole in any case.",
+        ),
+    ] = _DEFAULTS.keep_sites,
     text_folds: Annotated[
         int, typer.Option(min=2, help="Folds of the cross-fitting of the text branch.")
     ] = _DEFAULTS.text_folds,
@@ -147,6 +155,7 @@ def train_teacher(
             "text_branch": text_branch,
             "epochs": epochs,
             "folds": folds,
+            "keep_sites": keep_sites,
             "text_folds": text_folds,
             "repeats": repeats,
             "precision": precision,

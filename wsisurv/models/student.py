@@ -20,7 +20,7 @@ from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slo
 
 LIMIT = 8.0
 """Standard deviations at which a scaled feature is clamped: a smear of ink or a fold must not outweigh a slide."""
-_WIDEST = 2048
+WIDEST = 2048
 """Hidden layer that the settings allow at most."""
 
 
@@ -280,7 +280,7 @@ def load_ensemble(arrays: Mapping[str, NDArray[Any]], prefix: str = "", *, devic
             state = {name[len(start) :]: torch.tensor(a) for name, a in arrays.items() if name.startswith(start)}
             hidden, n_features = state["embed.weight"].shape
             n_bins, width = state["hazard.weight"].shape
-            if hidden > _WIDEST or width != hidden:  # before anything is allocated: the file may be anybody's
+            if hidden > WIDEST or width != hidden:  # before anything is allocated: the file may be anybody's
                 raise ValueError(f"hidden layers of {hidden} and {width}")
             student = Student(n_features, hidden, 0.0, state["mean"], state["sd"], aggregator, n_bins)
             if "filter.hard" in state:

@@ -27,6 +27,7 @@ class Recipe:
     bins: int = 4
     distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = "correlation"
     guidance_weight: float = 2.0
+    tile_directions: Literal["reports", "all"] = "reports"
     filter: Literal["none", "soft", "hard"] = "none"
     keep_share: float = 0.5
     ema: bool = False

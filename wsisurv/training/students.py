@@ -1,19 +1,24 @@
 """Steps 2 to 4 of the method: one student, with or without the teacher's guidance."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from wsisurv.models.student import Student
+from wsisurv.models.mean import MeanPool
+from wsisurv.models.report_directions import fit_report_directions
+from wsisurv.models.scaled_linear import scaled
+from wsisurv.models.student import LIMIT, WIDEST, Student
 from wsisurv.models.text_branch import fit_text_scaling
-from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sample_rows
+from wsisurv.survival.bags import Bags, Moments, PackedBags, in_parts, row_moments, sample_rows
 from wsisurv.survival.distillation import attention_kl
 from wsisurv.survival.losses import correlation_loss
 from wsisurv.survival.mixup import mix, similar_partners
+from wsisurv.survival.splits import make_folds
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
@@ -34,6 +39,13 @@ __all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
 _PARTNER_RANKS = 10
 _SCALING_TILES = 512
 """Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
+_DIRECTION_FOLDS = 10
+_LEAST_TOLD = 0.25
+"""Share of the reports' variance that tiles must tell out of fold before a student looks along the reports' directions
+only: where they tell less, what the reports leave unsaid is worth more than what they single out."""
+_RICHER = 2
+"""Times ``--hidden`` and ``--tiles-per-bag``, where a student looks along directions: with few weights a unit it can
+learn more units from more tiles. The plain student is the worse for either (docs/method.md)."""
 _MOMENTUM = 0.9
 """Of the moving average that a student agrees with under ``--ema``; less in the first steps, which it must forget."""
 _OWN_WEIGHT = 0.1
@@ -114,8 +126,12 @@ def train_student(
     told = told_by(target, train, follow_up, recipe)
     relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
     with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
-        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
-        moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
+        sample = sample_rows(bags, _SCALING_TILES, generator)
+        moments = row_moments(sample)
+        along = None if target is None else _report_directions(cases, train, sample, moments, recipe, part, log)
+        if along is not None:
+            width = min(_RICHER * recipe.hidden, WIDEST)
+            recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
         student = Student(
             bags.n_features,
             recipe.hidden,
@@ -127,28 +143,102 @@ def train_student(
         ).to(device)
         if recipe.loss == "discrete" and student.hazard.bias is not None:
             student.hazard.bias.data.copy_(common_logits(follow_up))
+        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
+        if along is not None:
+            parametrize.register_parametrization(student.embed, "weight", _Along(along.to(device)))
         if target is not None and relevance is not None and recipe.filter != "none":
             learn_filter(student, bags, relevance, recipe, generator, f"{part}, filter", log)
             course = _Course(filter_bags(student, bags), follow_up, told, relevance, recipe, generator, part, log)
         if target is not None and recipe.pretrain_epochs:
             _learn_reports(student, cases, train, course)
         _learn_outcome(student, course)
+        if along is not None:
+            parametrize.remove_parametrizations(student.embed, "weight")
     with torch.inference_mode(), threads_for(whole):
         centre = float(in_parts(student, whole).double().mean())
     return TrainedStudent(student.cpu(), centre)
 
 
-def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
-    """Step 2: predict the mean of the report's statements from the tiles; no outcome is used."""
-    recipe = course.recipe
-    reports = {row: cases.statements[case] for row, case in enumerate(train) if cases.statements[case] is not None}
-    statements = [vectors for vectors in reports.values() if vectors is not None]
+@dataclass(frozen=True)
+class _Reports:
+    """Reports of training cases.
+
+    Attributes:
+        rows: int64 (n_reports,), which training cases.
+        means: float64 (n_reports, k), mean of each one's statements, less the mean of all, in one unit.
+    """
+
+    rows: NDArray[np.int64]
+    means: NDArray[np.float64]
+
+
+def _reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> _Reports:
+    """What the reports of the training cases say, in few dimensions."""
+    rows = np.flatnonzero(cases.has_report[train])
+    statements = [vectors for case in train[rows] if (vectors := cases.statements[case]) is not None]
     scaling = fit_text_scaling(np.concatenate(statements), TEXT_DIMENSIONS)
-    means = np.stack([scaling(vectors).mean(0) for vectors in statements])
-    means = means - means.mean(0)
+    means = np.stack([scaling(vectors).mean(0, dtype=np.float64) for vectors in statements])
+    means -= means.mean(0)
     spread = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
-    wanted = torch.from_numpy(means / (spread if spread > 1e-6 else 1.0)).float().to(course.device)
-    bags = course.bags.select(torch.tensor(list(reports)))
+    return _Reports(rows, means / (spread if spread > 1e-6 else 1.0))
+
+
+class _Along(nn.Module):
+    """First layer's weights that look along some directions of the features only; (hidden, r) → (hidden, n_features).
+
+    Args:
+        columns: (n_features, r), orthonormal.
+    """
+
+    columns: Tensor
+
+    def __init__(self, columns: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("columns", columns)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        along: Tensor = weight @ self.columns.T
+        return along
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Where training begins: as large as the weights of a layer of r inputs."""
+        n_features, n_directions = self.columns.shape
+        start: Tensor = weight @ self.columns * (n_features / n_directions) ** 0.5
+        return start
+
+
+def _report_directions(
+    cases: TrainingCases, train: NDArray[np.int64], sample: Bags, moments: Moments, recipe: Recipe, part: str, log: Log
+) -> Tensor | None:
+    """Step 2: directions of the features along which tiles tell what reports say, float32 (n_features, r).
+
+    No outcome is used. None where all features are to be seen: asked for, or since tiles tell too little of it.
+    """
+    if recipe.tile_directions == "all" or cases.has_report[train].sum() < _DIRECTION_FOLDS:
+        return None
+    reports = _reports_of(cases, train)
+    told_of = train[reports.rows]
+    mean, sd = (value.to(sample.device) for value in (moments.mean, moments.sd))
+    tiles = in_parts(
+        lambda packed: MeanPool().pool(scaled(packed.rows, mean, sd, LIMIT), packed),
+        sample.select(torch.from_numpy(reports.rows)),
+    )
+    folds = make_folds(
+        event=cases.event[told_of], n_folds=_DIRECTION_FOLDS, seed=0, site=[cases.site[case] for case in told_of]
+    )
+    found = fit_report_directions(tiles.cpu().numpy(), reports.means, folds)
+    log.line(part=f"{part}, directions", directions=found.columns.shape[1], told=found.told)
+    if found.told < _LEAST_TOLD or not found.columns.shape[1]:
+        return None
+    return torch.from_numpy(found.columns).float()
+
+
+def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
+    """Step 2, ``--pretrain-epochs``: predict the mean of the report's statements from the tiles; no outcome is used."""
+    recipe = course.recipe
+    reports = _reports_of(cases, train)
+    wanted = torch.from_numpy(reports.means).float().to(course.device)
+    bags = course.bags.select(torch.from_numpy(reports.rows))
     head = nn.Linear(recipe.hidden, wanted.shape[1]).to(course.device)
 
     def loss() -> Tensor:

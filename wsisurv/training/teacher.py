@@ -168,7 +168,8 @@ def _train(
     cases: TrainingCases, settings: TeacherSettings, device: torch.device, log: Log
 ) -> tuple[ReportTimeTeacher, Guidance, TeacherResult]:
     n_folds = min(settings.folds, int(cases.event.sum()))
-    fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=cases.site)
+    site = cases.site if settings.keep_sites else None
+    fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=site)
     joint_models = n_trainings(n_folds) if settings.teacher != "late" else 0
     text_epochs = settings.text_epochs if settings.text_branch == "attention" else 0
     log.total = text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
