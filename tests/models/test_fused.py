@@ -79,6 +79,59 @@ def test_tiles_in_another_order_and_features_of_double_width_are_the_same():
     np.testing.assert_allclose(fused(values.astype(np.float32)).log_hazard, fused(values).log_hazard, atol=1e-6)
 
 
+def low_rank(ranks, n_features=64, hidden=16, hard=None) -> Ensemble:
+    """Members whose first layer is of these ranks, folded in single precision, its directions 100 times apart."""
+    g = torch.Generator().manual_seed(0)
+    made = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for number, rank in enumerate(ranks):
+            mean, sd = torch.randn(n_features, generator=g) + 3, torch.rand(n_features, generator=g) + 0.5
+            student = Student(n_features, hidden, 0.0, mean, sd)
+            along = torch.randn(rank, n_features, generator=g) * torch.logspace(0, -2, rank).unsqueeze(1)
+            student.embed.weight.data = torch.randn(hidden, rank, generator=g) @ along / n_features**0.5
+            if hard is not None:
+                student.filter = TileFilter(n_features, hard=hard, keep_share=0.4)
+            made.append((student, 0.1 * number))
+    return ensemble_of(made)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "n_features", "hidden", "columns"),
+    [
+        ((3, 3, 3), 64, 16, 16),  # 9, and zeros up to a full 16
+        ((2, 3, 1, 5, 5), 101, 16, 16),  # 16 as they are
+        ((2, 16, 1), 300, 16, 32),  # one full, and yet 19 of 48
+        ((1,), 40, 16, 16),
+        ((0, 2), 64, 16, 16),
+        ((7, 7, 7), 64, 16, 48),  # 21 of 48 directions, but the second product takes back what the first saves
+        ((16, 16, 2), 64, 16, 48),
+        ((3, 3), 3, 64, 128),  # of low rank, but there are no more features
+    ],
+)
+@pytest.mark.parametrize("hard", [None, True, False])
+def test_members_of_low_rank_say_what_each_says_alone_by_fewer_columns(ranks, n_features, hidden, columns, hard):
+    ensemble = low_rank(ranks, n_features, hidden, hard)
+    fused = FusedEnsemble(ensemble)
+    assert fused.n_columns == columns
+    rng = np.random.default_rng(2)
+    for n in (1, 60, 1100):
+        values = rng.normal(3, 1, (n, n_features)).astype(np.float16)
+        for first in (values[0], 5000):  # which each clamps as it would
+            values[0] = first
+            got, bag = fused(values), pack([values])
+            np.testing.assert_allclose(got.log_hazard, ensemble.members_log_hazard(values), atol=1e-5)
+            with torch.inference_mode():
+                alone = [member.pooled(member.kept(bag))[0].numpy() for member in ensemble.members]
+            np.testing.assert_allclose(got.pooled, alone, atol=1e-5)
+
+
+def test_weights_that_are_no_numbers_give_no_number_and_no_traceback():
+    ensemble = low_rank((2, 2))
+    ensemble.members[1].embed.weight.data[3, 4] = np.nan
+    assert np.isfinite(FusedEnsemble(ensemble)(np.ones((2, 64), np.float16)).log_hazard).tolist() == [True, False]
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(EncoderMismatchError, match="10 columns"):
         FusedEnsemble(make())(np.zeros((3, 9), np.float16))
