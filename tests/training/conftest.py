@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -66,11 +66,15 @@ def distill_settings() -> DistillSettings:
 
 @pytest.fixture
 def make_trial(tmp_path: Path) -> Callable[..., Trial]:
-    """``make_trial(n=60, seed=0, **options of simulate)``."""
+    """``make_trial(n=60, seed=0, **options of simulate)``; ``clear``: reports of what tiles show clearly."""
 
-    def make(n: int = 60, seed: int = 0, folder: str = "workspace", **options: object) -> Trial:
-        options = {"tiles": (10, 30), "effect": 1.5, **options}
+    def make(n: int = 60, seed: int = 0, folder: str = "workspace", clear: bool = False, **options: object) -> Trial:
         world = simulation.make_world(0, n_features=12, n_words=24)
+        if clear:
+            world = simulation.make_world(1, n_features=24, n_words=24)
+            world = replace(world, looks=3 * world.looks, stains=world.stains / 4)
+            options = {"tiles": (90, 100), "named": 1.0, "error": 0.1, **options}
+        options = {"tiles": (10, 30), "effect": 1.5, **options}
         workspace = Workspace(tmp_path / folder)
         return Trial(workspace, simulation.save(workspace, simulation.simulate(world, n, seed, **options)), simulation)
 

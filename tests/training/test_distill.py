@@ -42,6 +42,21 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     assert np.isfinite(ensemble.log_hazard(np.ones((4, 12), np.float16)))
 
 
+def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_directions_they_are_seen(make_trial):
+    trial = make_trial(150, clear=True)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    result = distill(trial.workspace, trial.cohort, FAST)
+    ensemble = load_student(read_model(trial.path("student_distilled.h5"), "student")[0])
+    ranks = [np.linalg.matrix_rank(one.embed.weight.detach().numpy(), rtol=1e-4) for one in ensemble.members]
+    assert result.reports_told > 0.25
+    assert result.directions == tuple(ranks)
+    assert 0 < max(ranks) < 16
+    assert distill(trial.workspace, trial.cohort, FAST) == replace(result, kept=True)
+    all_features = distill(trial.workspace, trial.cohort, FAST.model_copy(update={"tile_directions": "all"}), redo=True)
+    assert all_features.reports_told is None
+    assert all_features.directions == (0, 0, 0)
+
+
 def test_a_closed_gate_makes_the_student_the_plain_one(make_trial):
     trial = make_trial(40, reported=0.0)
     train_teacher(trial.workspace, trial.cohort, TEACHER)
@@ -123,7 +138,7 @@ def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"members": 2}))
     distill(trial.workspace, trial.cohort, FAST)
     with pytest.raises(StaleError, match="dropout"):
-        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.1}))
+        distill(trial.workspace, trial.cohort, FAST.model_copy(update={"dropout": 0.3}))
     path = trial.path("student.h5")
     model, header = read_model(path, "student")
     older = {name: value for name, value in header.inputs.items() if name not in CARD_VERSION}

@@ -103,7 +103,9 @@ def lesson(tmp_path_factory):
     world = simulation.make_world(1, n_features=24, n_words=24)
     world = replace(world, looks=3 * world.looks, stains=world.stains / 4)  # phenotypes that can't be mistaken
     workspace = Workspace(tmp_path_factory.mktemp("lesson"))
-    cohort = simulation.save(workspace, simulation.simulate(world, 150, 1, tiles=(90, 100), effect=3.0, named=1.0, error=0.2))
+    cohort = simulation.save(
+        workspace, simulation.simulate(world, 150, 1, tiles=(90, 100), effect=3.0, named=1.0, error=0.2)
+    )
     ages = np.random.default_rng(0).normal(60, 9, len(cohort.cases))
     cases = tuple(replace(c, covariates={"age": f"{a:.0f}"}) for c, a in zip(cohort.cases, ages, strict=True))
     cohort = replace(cohort, cases=cases)

@@ -1,5 +1,6 @@
 """``wsisurv distill``."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -162,6 +163,10 @@ def distill(
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
     table.add_row("cases whose report guided it", f"{result.n_reports} (gate {result.gate:.2f})")
+    if result.reports_told is not None:
+        table.add_row(
+            "of what reports say, tiles tell", f"{max(result.reports_told, 0):.0%} ({_seen(result.directions)})"
+        )
     table.add_row("concordance out of fold, within folds", number(result.distilled_concordance))
     table.add_row("… without the teacher", number(result.plain_concordance))
     interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
@@ -170,3 +175,13 @@ def distill(
     table.add_row("handed on as student.h5", without[result.winner])
     out.print(table)
     out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}", markup=False)
+
+
+def _seen(directions: Sequence[int]) -> str:
+    """What the members see of the features, in words."""
+    least, most = min(directions), max(directions)
+    if not most:
+        return "too little to look along it: all features are seen"
+    if least == most:
+        return f"all features are seen along {most} directions of it"
+    return f"features are seen along {least or 'all'} to {most} directions of it"

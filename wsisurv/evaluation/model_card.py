@@ -185,6 +185,12 @@ def _what(path: Path, card: Mapping[str, Any], header: Header, model: ModelFile)
         if guided
         else "It was trained on slides and follow-up alone; no report was listened to.",
     ]
+    directions = _get(card, "result", "directions")
+    if guided and isinstance(directions, list) and any(directions):
+        words.append(
+            "It looks at tiles along the directions of their features that tell what reports say, "
+            f"{said(', '.join(str(count) for count in directions))} of them, member by member (0: all features)."
+        )
     facts = {
         "file": said(str(path)),
         "id": header.fingerprint[:12],

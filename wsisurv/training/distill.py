@@ -1,6 +1,5 @@
 """Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,9 @@ class DistillResult:
         n_events: events among them.
         n_reports: cases whose report guided the student.
         gate: 0 to 1, how far the distilled student listened to the reports.
+        reports_told: share of the variance of reports that tiles tell out of fold, mean over the guided members; None
+            where that wasn't asked.
+        directions: of the features that each distilled member looks along; 0 where it sees all of them.
         winner: the student that is handed on as student.h5: ``distilled`` or ``plain``.
         concordance: of the winner.
         distilled_concordance: of the student with the teacher.
@@ -58,6 +60,8 @@ class DistillResult:
     n_events: int
     n_reports: int
     gate: float
+    reports_told: float | None
+    directions: tuple[int, ...]
     winner: Winner
     concordance: float | None
     distilled_concordance: float | None
@@ -148,9 +152,10 @@ def distill(
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
-        students = _train(cases, guidance, told_by, settings, place, log)
+        trained = _train(cases, guidance, told_by, settings, place, log)
+        students = trained.students
         choice = choose_student(**students, time=cases.time, event=cases.event)
-        result = _result(cases, guidance, students, choice)
+        result = _result(cases, guidance, trained, choice)
         log.line(**{name: value for name, value in asdict(result).items() if name not in ("kept", "warnings")})
         of_file: dict[str, Winner] = {
             "student_distilled.h5": "distilled",
@@ -178,9 +183,19 @@ def _kept(path: Path) -> DistillResult:
     model, _ = read_model(path, "student")
     try:
         saved: dict[str, Any] = dict(model.card["result"])
-        return DistillResult(**{**saved, "kept": True, "warnings": tuple(saved["warnings"])})
+        tuples = {name: tuple(saved[name]) for name in ("directions", "warnings")}
+        return DistillResult(**{**saved, **tuples, "kept": True})
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path}: its card is damaged ({error}). Run distill with --redo.") from error
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Plain and distilled students, and what the distilled ones' tiles tell of reports, as in ``DistillResult``."""
+
+    students: dict[Winner, CrossFitted]
+    reports_told: float | None
+    directions: tuple[int, ...]
 
 
 def _train(
@@ -190,7 +205,7 @@ def _train(
     settings: DistillSettings,
     device: torch.device,
     log: Log,
-) -> dict[Winner, CrossFitted]:
+) -> _Trained:
     """Plain and distilled students; member j is trained without fold j mod n_folds in both."""
     recipe = recipe_of(settings)
     if settings.merge_duplicates:
@@ -220,10 +235,12 @@ def _train(
     guided = [
         plain[member] if target is None else train(member, target, "distilled") for member, target in enumerate(targets)
     ]
-    return {
+    students: dict[Winner, CrossFitted] = {
         "distilled": _ensemble(guided, folds, cases, guidance.fold),
         "plain": _ensemble(plain, folds, cases, guidance.fold),
     }
+    told = [one.reports_told for one in guided if one.reports_told is not None]
+    return _Trained(students, float(np.mean(told)) if told else None, tuple(one.n_directions for one in guided))
 
 
 def recipe_of(settings: DistillSettings) -> Recipe:
@@ -253,9 +270,7 @@ def _ensemble(
     return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds), fold)
 
 
-def _result(
-    cases: TrainingCases, guidance: Guidance, students: Mapping[Winner, CrossFitted], choice: Choice
-) -> DistillResult:
+def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice: Choice) -> DistillResult:
     told = np.isfinite(guidance.risk)
     between = choice.difference
     warnings = list(cases.warnings)
@@ -284,6 +299,8 @@ def _result(
         n_events=int(cases.event.sum()),
         n_reports=int(told.sum()) if _listens(guidance) else 0,
         gate=guidance.gate,
+        reports_told=trained.reports_told,
+        directions=trained.directions,
         winner=choice.winner,
         concordance=choice.distilled if choice.winner == "distilled" else choice.plain,
         distilled_concordance=choice.distilled,
@@ -292,5 +309,5 @@ def _result(
         difference_low=between.low if between else None,
         difference_high=between.high if between else None,
         warnings=tuple(warnings),
-        **students[choice.winner].cut_offs,
+        **trained.students[choice.winner].cut_offs,
     )

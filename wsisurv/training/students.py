@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from wsisurv.models.mean import MeanPool
-from wsisurv.models.report_directions import fit_report_directions
+from wsisurv.models.report_directions import ReportDirections, fit_report_directions
 from wsisurv.models.scaled_linear import scaled
 from wsisurv.models.student import LIMIT, WIDEST, Student
 from wsisurv.models.text_branch import fit_text_scaling
@@ -54,10 +54,19 @@ _OWN_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """A student and its mean log hazard over the cases it was trained on."""
+    """A student and its mean log hazard over the cases it was trained on.
+
+    Attributes:
+        student: itself.
+        centre: that mean.
+        reports_told: share of the variance of reports that tiles told out of fold; None where that wasn't asked.
+        n_directions: of the features that it looks along; 0 where it sees all of them.
+    """
 
     student: Student
     centre: float
+    reports_told: float | None = None
+    n_directions: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,8 @@ def train_student(
     with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
         sample = sample_rows(bags, _SCALING_TILES, generator)
         moments = row_moments(sample)
-        along = None if target is None else _report_directions(cases, train, sample, moments, recipe, part, log)
+        found = None if target is None else _report_directions(cases, train, sample, moments, recipe, part, log)
+        along = _taken(found)
         if along is not None:
             width = min(_RICHER * recipe.hidden, WIDEST)
             recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
@@ -156,7 +166,9 @@ def train_student(
             parametrize.remove_parametrizations(student.embed, "weight")
     with torch.inference_mode(), threads_for(whole):
         centre = float(in_parts(student, whole).double().mean())
-    return TrainedStudent(student.cpu(), centre)
+    return TrainedStudent(
+        student.cpu(), centre, None if found is None else found.told, 0 if along is None else along.shape[1]
+    )
 
 
 @dataclass(frozen=True)
@@ -209,10 +221,10 @@ class _Along(nn.Module):
 
 def _report_directions(
     cases: TrainingCases, train: NDArray[np.int64], sample: Bags, moments: Moments, recipe: Recipe, part: str, log: Log
-) -> Tensor | None:
-    """Step 2: directions of the features along which tiles tell what reports say, float32 (n_features, r).
+) -> ReportDirections | None:
+    """Step 2: directions of the features along which tiles tell what reports say; no outcome is used.
 
-    No outcome is used. None where all features are to be seen: asked for, or since tiles tell too little of it.
+    None where they are not asked for, or reports are too few to ask.
     """
     if recipe.tile_directions == "all" or cases.has_report[train].sum() < _DIRECTION_FOLDS:
         return None
@@ -228,7 +240,12 @@ def _report_directions(
     )
     found = fit_report_directions(tiles.cpu().numpy(), reports.means, folds)
     log.line(part=f"{part}, directions", directions=found.columns.shape[1], told=found.told)
-    if found.told < _LEAST_TOLD or not found.columns.shape[1]:
+    return found
+
+
+def _taken(found: ReportDirections | None) -> Tensor | None:
+    """Directions to look along, float32 (n_features, r); None for all features, where tiles tell too little."""
+    if found is None or found.told < _LEAST_TOLD or not found.columns.shape[1]:
         return None
     return torch.from_numpy(found.columns).float()
 
