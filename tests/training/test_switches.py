@@ -38,6 +38,7 @@ SWITCHES = [
     {"distill": "attention-kl"},
     {"distill": "none"},
     {"tile_directions": "all"},
+    {"precision": "bf16"},
     {"filter": "soft"},
     {"filter": "hard", "keep_share": 0.7},
     {"mixup": "none"},

@@ -209,7 +209,8 @@ class _Along(nn.Module):
         self.register_buffer("columns", columns)
 
     def forward(self, weight: Tensor) -> Tensor:
-        along: Tensor = weight @ self.columns.T
+        with torch.autocast(weight.device.type, enabled=False):  # a rounded weight would have a rounded gradient
+            along: Tensor = weight @ self.columns.T
         return along
 
     def right_inverse(self, weight: Tensor) -> Tensor:
