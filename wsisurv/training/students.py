@@ -9,17 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from wsisurv.models.mean import MeanPool
-from wsisurv.models.report_directions import ReportDirections, fit_report_directions
-from wsisurv.models.scaled_linear import scaled
-from wsisurv.models.student import LIMIT, WIDEST, Student
-from wsisurv.models.text_branch import fit_text_scaling
-from wsisurv.survival.bags import Bags, Moments, PackedBags, in_parts, row_moments, sample_rows
+from wsisurv.models.student import WIDEST, Student
+from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sample_rows
 from wsisurv.survival.distillation import attention_kl
 from wsisurv.survival.losses import correlation_loss
 from wsisurv.survival.mixup import mix, similar_partners
-from wsisurv.survival.splits import make_folds
-from wsisurv.training.crossfit import TEXT_DIMENSIONS
+from wsisurv.training.directions import Along, report_directions, reports_of, taken
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
@@ -39,10 +34,6 @@ __all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
 _PARTNER_RANKS = 10
 _SCALING_TILES = 512
 """Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
-_DIRECTION_FOLDS = 10
-_LEAST_TOLD = 0.25
-"""Share of the reports' variance that tiles must tell out of fold before a student looks along the reports' directions
-only: where they tell less, what the reports leave unsaid is worth more than what they single out."""
 _RICHER = 2
 """Times ``--hidden`` and ``--tiles-per-bag``, where a student looks along directions: with few weights a unit it can
 learn more units from more tiles. The plain student is the worse for either (docs/method.md)."""
@@ -137,8 +128,9 @@ def train_student(
     with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
         sample = sample_rows(bags, _SCALING_TILES, generator)
         moments = row_moments(sample)
-        found = None if target is None else _report_directions(cases, train, sample, moments, recipe, part, log)
-        along = _taken(found)
+        asked = target is not None and recipe.tile_directions == "reports"
+        found = report_directions(cases, train, sample, moments, part, log) if asked else None
+        along = taken(found)
         if along is not None:
             width = min(_RICHER * recipe.hidden, WIDEST)
             recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
@@ -155,7 +147,7 @@ def train_student(
             student.hazard.bias.data.copy_(common_logits(follow_up))
         course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
         if along is not None:
-            parametrize.register_parametrization(student.embed, "weight", _Along(along.to(device)))
+            parametrize.register_parametrization(student.embed, "weight", Along(along.to(device)))
         if target is not None and relevance is not None and recipe.filter != "none":
             learn_filter(student, bags, relevance, recipe, generator, f"{part}, filter", log)
             course = _Course(filter_bags(student, bags), follow_up, told, relevance, recipe, generator, part, log)
@@ -171,90 +163,10 @@ def train_student(
     )
 
 
-@dataclass(frozen=True)
-class _Reports:
-    """Reports of training cases.
-
-    Attributes:
-        rows: int64 (n_reports,), which training cases.
-        means: float64 (n_reports, k), mean of each one's statements, less the mean of all, in one unit.
-    """
-
-    rows: NDArray[np.int64]
-    means: NDArray[np.float64]
-
-
-def _reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> _Reports:
-    """What the reports of the training cases say, in few dimensions."""
-    rows = np.flatnonzero(cases.has_report[train])
-    statements = [vectors for case in train[rows] if (vectors := cases.statements[case]) is not None]
-    scaling = fit_text_scaling(np.concatenate(statements), TEXT_DIMENSIONS)
-    means = np.stack([scaling(vectors).mean(0, dtype=np.float64) for vectors in statements])
-    means -= means.mean(0)
-    spread = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
-    return _Reports(rows, means / (spread if spread > 1e-6 else 1.0))
-
-
-class _Along(nn.Module):
-    """First layer's weights that look along some directions of the features only; (hidden, r) → (hidden, n_features).
-
-    Args:
-        columns: (n_features, r), orthonormal.
-    """
-
-    columns: Tensor
-
-    def __init__(self, columns: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("columns", columns)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):  # a rounded weight would have a rounded gradient
-            along: Tensor = weight @ self.columns.T
-        return along
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Where training begins: as large as the weights of a layer of r inputs."""
-        n_features, n_directions = self.columns.shape
-        start: Tensor = weight @ self.columns * (n_features / n_directions) ** 0.5
-        return start
-
-
-def _report_directions(
-    cases: TrainingCases, train: NDArray[np.int64], sample: Bags, moments: Moments, recipe: Recipe, part: str, log: Log
-) -> ReportDirections | None:
-    """Step 2: directions of the features along which tiles tell what reports say; no outcome is used.
-
-    None where they are not asked for, or reports are too few to ask.
-    """
-    if recipe.tile_directions == "all" or cases.has_report[train].sum() < _DIRECTION_FOLDS:
-        return None
-    reports = _reports_of(cases, train)
-    told_of = train[reports.rows]
-    mean, sd = (value.to(sample.device) for value in (moments.mean, moments.sd))
-    tiles = in_parts(
-        lambda packed: MeanPool().pool(scaled(packed.rows, mean, sd, LIMIT), packed),
-        sample.select(torch.from_numpy(reports.rows)),
-    )
-    folds = make_folds(
-        event=cases.event[told_of], n_folds=_DIRECTION_FOLDS, seed=0, site=[cases.site[case] for case in told_of]
-    )
-    found = fit_report_directions(tiles.cpu().numpy(), reports.means, folds)
-    log.line(part=f"{part}, directions", directions=found.columns.shape[1], told=found.told)
-    return found
-
-
-def _taken(found: ReportDirections | None) -> Tensor | None:
-    """Directions to look along, float32 (n_features, r); None for all features, where tiles tell too little."""
-    if found is None or found.told < _LEAST_TOLD or not found.columns.shape[1]:
-        return None
-    return torch.from_numpy(found.columns).float()
-
-
 def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
     """Step 2, ``--pretrain-epochs``: predict the mean of the report's statements from the tiles; no outcome is used."""
     recipe = course.recipe
-    reports = _reports_of(cases, train)
+    reports = reports_of(cases, train)
     wanted = torch.from_numpy(reports.means).float().to(course.device)
     bags = course.bags.select(torch.from_numpy(reports.rows))
     head = nn.Linear(recipe.hidden, wanted.shape[1]).to(course.device)
