@@ -54,7 +54,23 @@ def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_direction
     assert distill(trial.workspace, trial.cohort, FAST) == replace(result, kept=True)
     all_features = distill(trial.workspace, trial.cohort, FAST.model_copy(update={"tile_directions": "all"}), redo=True)
     assert all_features.reports_told is None
-    assert all_features.directions == (0, 0, 0)
+    assert all_features.directions == ()
+
+
+def test_members_look_along_directions_all_or_none_so_that_they_have_one_width(make_trial):
+    """A fold whose gate is shut has a plain member, which sees all features."""
+    trial = make_trial(150, clear=True)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    path = trial.path("guidance.h5")
+    guidance, header = read_guidance(path)
+    gates = guidance.gate_without.copy()
+    gates[1] = 0
+    write_guidance(path, replace(guidance, gate_without=gates), header)
+    result = distill(trial.workspace, trial.cohort, FAST)
+    ensemble = load_student(read_model(trial.path("student_distilled.h5"), "student")[0])
+    assert result.n_reports == 150
+    assert (result.reports_told, result.directions) == (None, ())
+    assert {one.embed.out_features for one in ensemble.members} == {16}
 
 
 def test_a_closed_gate_makes_the_student_the_plain_one(make_trial):

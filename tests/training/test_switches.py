@@ -16,6 +16,7 @@ from wsisurv.settings import DistillSettings, TeacherSettings
 from wsisurv.survival.bags import bags_of, pack
 from wsisurv.survival.duplicates import merge_duplicates
 from wsisurv.survival.metrics import concordance
+from wsisurv.training.directions import look_along_reports
 from wsisurv.training.distill import recipe_of
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
@@ -68,16 +69,13 @@ class Lesson:
             cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
             assert len(cases.merged.index) < len(cases.bags.index)
         relevance = relevance_without(self.teacher, cases, 0) if recipe.needs_relevance else None
-        trained = train_student(
-            cases,
-            np.flatnonzero(self.guidance.fold != 0),
-            recipe,
-            target=Target(self.guidance.risk_without[0], 1.0, relevance) if guided else None,
-            seed=3,
-            device=torch.device("cpu"),
-            part="student",
-            log=Log(path=tmp_path / "history.jsonl", step="distill", progress=lambda *_: None),
-        )
+        train, device = np.flatnonzero(self.guidance.fold != 0), torch.device("cpu")
+        log = Log(path=tmp_path / "history.jsonl", step="distill", progress=lambda *_: None)
+        target = Target(self.guidance.risk_without[0], 1.0, relevance) if guided else None
+        if target is not None and recipe.tile_directions == "reports":
+            columns = look_along_reports(cases, [train], [3], device, log).columns
+            target = replace(target, directions=None if columns is None else columns[0])
+        trained = train_student(cases, train, recipe, target=target, seed=3, device=device, part="student", log=log)
         return ensemble_of([(trained.student, trained.centre)])
 
     def concordance(self, ensemble):
@@ -203,7 +201,7 @@ def directions_told(tmp_path):
 def test_a_guided_student_looks_along_what_tiles_tell_of_the_reports(lesson, tmp_path):
     guided = lesson.learn(tmp_path, {})
     (told,) = directions_told(tmp_path)
-    assert told["part"] == "student, directions"
+    assert told["part"] == "directions of member 1"
     assert told["told"] > 0.25
     assert rank(guided) == told["directions"] < guided.n_features
     assert guided.members[0].embed.out_features == 2 * BASE.hidden

@@ -164,9 +164,8 @@ def distill(
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
     table.add_row("cases whose report guided it", f"{result.n_reports} (gate {result.gate:.2f})")
     if result.reports_told is not None:
-        table.add_row(
-            "of what reports say, tiles tell", f"{max(result.reports_told, 0):.0%} ({_seen(result.directions)})"
-        )
+        table.add_row("share of the reports that tiles tell", f"{max(result.reports_told, 0):.0%}")
+        table.add_row("so what it sees of the features", _seen(result.directions))
     table.add_row("concordance out of fold, within folds", number(result.distilled_concordance))
     table.add_row("… without the teacher", number(result.plain_concordance))
     interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
@@ -178,10 +177,8 @@ def distill(
 
 
 def _seen(directions: Sequence[int]) -> str:
-    """What the members see of the features, in words."""
+    """What members see of the features, in words."""
+    if not directions:
+        return "all of them: that is too little to look for alone"
     least, most = min(directions), max(directions)
-    if not most:
-        return "too little to look along it: all features are seen"
-    if least == most:
-        return f"all features are seen along {most} directions of it"
-    return f"features are seen along {least or 'all'} to {most} directions of it"
+    return f"what tells the reports: {least if least == most else f'{least} to {most}'} directions"

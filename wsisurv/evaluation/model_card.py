@@ -185,11 +185,11 @@ def _what(path: Path, card: Mapping[str, Any], header: Header, model: ModelFile)
         if guided
         else "It was trained on slides and follow-up alone; no report was listened to.",
     ]
-    directions = _get(card, "result", "directions")
-    if guided and isinstance(directions, list) and any(directions):
+    directions, told = _get(card, "result", "directions"), _number(_get(card, "result", "reports_told"))
+    if guided and isinstance(directions, list) and directions:
         words.append(
-            "It looks at tiles along the directions of their features that tell what reports say, "
-            f"{said(', '.join(str(count) for count in directions))} of them, member by member (0: all features)."
+            f"It sees of the features what tells the reports ({said(told)} of their variance, out of fold): "
+            f"{said(', '.join(str(count) for count in directions))} directions, member by member."
         )
     facts = {
         "file": said(str(path)),

@@ -1,5 +1,6 @@
 """Step 2 of the method: what of the tiles' features tells what reports say, and a first layer that looks along it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,17 @@ from wsisurv.models.report_directions import ReportDirections, fit_report_direct
 from wsisurv.models.scaled_linear import scaled
 from wsisurv.models.student import LIMIT
 from wsisurv.models.text_branch import fit_text_scaling
-from wsisurv.survival.bags import Bags, Moments, in_parts
+from wsisurv.survival.bags import in_parts, row_moments, sample_rows
 from wsisurv.survival.splits import make_folds
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log
 
+SCALING_TILES = 512
+"""Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
 _DIRECTION_FOLDS = 10
 _LEAST_TOLD = 0.25
-"""Share of the reports' variance that tiles must tell out of fold before a student looks along the reports' directions
+"""Share of the reports' variance that tiles must tell out of fold before students look along the reports' directions
 only: where they tell less, what the reports leave unsaid is worth more than what they single out."""
 
 
@@ -74,38 +77,58 @@ class Along(nn.Module):
         return start
 
 
-def report_directions(
-    cases: TrainingCases, train: NDArray[np.int64], sample: Bags, moments: Moments, part: str, log: Log
-) -> ReportDirections | None:
-    """Find directions of the features along which tiles tell what reports say; None where reports are too few to ask.
+@dataclass(frozen=True)
+class Looking:
+    """What the members of one ensemble look along; all of them or none, since one width is that of all.
+
+    Attributes:
+        told: share of the variance of reports that tiles tell out of fold, mean over members; None where not asked.
+        columns: float32 (n_features, r) of each member; None where each sees all features.
+    """
+
+    told: float | None = None
+    columns: tuple[Tensor, ...] | None = None
+
+
+def look_along_reports(
+    cases: TrainingCases, splits: Sequence[NDArray[np.int64]], seeds: Sequence[int], device: torch.device, log: Log
+) -> Looking:
+    """Find directions of the features along which tiles tell what reports say, for each member of an ensemble.
 
     Args:
         cases: the whole cohort.
-        train: numbers of the training cases; nothing of the others is looked at, and no outcome but to balance folds.
-        sample: tiles of the training cases.
-        moments: of them.
-        part: what is trained, for the history.
+        splits: numbers of each member's training cases; nothing of the others is looked at, and no outcome but to
+            balance folds.
+        seeds: of each member's training.
+        device: where.
         log: history.
+
+    Source: docs/method.md, step 2.
     """
-    if cases.has_report[train].sum() < _DIRECTION_FOLDS:
-        return None
+    if min(int(cases.has_report[train].sum()) for train in splits) < _DIRECTION_FOLDS:
+        return Looking()
+    found = [_directions(cases, train, seed, device) for train, seed in zip(splits, seeds, strict=True)]
+    for number, one in enumerate(found):
+        log.line(part=f"directions of member {number + 1}", directions=one.columns.shape[1], told=one.told)
+    told = float(np.mean([one.told for one in found]))
+    if told < _LEAST_TOLD or not all(one.columns.shape[1] for one in found):
+        return Looking(told)
+    return Looking(told, tuple(torch.from_numpy(one.columns).float() for one in found))
+
+
+def _directions(cases: TrainingCases, train: NDArray[np.int64], seed: int, device: torch.device) -> ReportDirections:
+    whole = cases.bags if cases.merged is None else cases.merged
+    bags = whole.on(device).select(torch.from_numpy(train))
+    sample = sample_rows(bags, SCALING_TILES, torch.Generator().manual_seed(seed))
+    moments = row_moments(sample)
+    mean, sd = moments.mean.to(device), moments.sd.to(device)
     reports = reports_of(cases, train)
-    told_of = train[reports.rows]
-    mean, sd = (value.to(sample.device) for value in (moments.mean, moments.sd))
     tiles = in_parts(
         lambda packed: MeanPool().pool(scaled(packed.rows, mean, sd, LIMIT), packed),
         sample.select(torch.from_numpy(reports.rows)),
     )
+    told_of = train[reports.rows]
     folds = make_folds(
         event=cases.event[told_of], n_folds=_DIRECTION_FOLDS, seed=0, site=[cases.site[case] for case in told_of]
     )
-    found = fit_report_directions(tiles.cpu().numpy(), reports.means, folds)
-    log.line(part=f"{part}, directions", directions=found.columns.shape[1], told=found.told)
-    return found
-
-
-def taken(found: ReportDirections | None) -> Tensor | None:
-    """Directions to look along, float32 (n_features, r); None for all features, where tiles tell too little."""
-    if found is None or found.told < _LEAST_TOLD or not found.columns.shape[1]:
-        return None
-    return torch.from_numpy(found.columns).float()
+    return fit_report_directions(tiles.cpu().numpy(), reports.means, folds)

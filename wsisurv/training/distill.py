@@ -21,6 +21,7 @@ from wsisurv.survival.duplicates import merge_duplicates
 from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
+from wsisurv.training.directions import Looking, look_along_reports
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
@@ -40,9 +41,9 @@ class DistillResult:
         n_events: events among them.
         n_reports: cases whose report guided the student.
         gate: 0 to 1, how far the distilled student listened to the reports.
-        reports_told: share of the variance of reports that tiles tell out of fold, mean over the guided members; None
-            where that wasn't asked.
-        directions: of the features that each distilled member looks along; 0 where it sees all of them.
+        reports_told: share of the variance of reports that tiles tell out of fold, mean over members; None where that
+            wasn't asked.
+        directions: of the features that each distilled member looks along; empty where they see all of them.
         winner: the student that is handed on as student.h5: ``distilled`` or ``plain``.
         concordance: of the winner.
         distilled_concordance: of the student with the teacher.
@@ -191,11 +192,10 @@ def _kept(path: Path) -> DistillResult:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Plain and distilled students, and what the distilled ones' tiles tell of reports, as in ``DistillResult``."""
+    """Plain and distilled students, and what the distilled ones look along."""
 
     students: dict[Winner, CrossFitted]
-    reports_told: float | None
-    directions: tuple[int, ...]
+    looking: Looking
 
 
 def _train(
@@ -213,6 +213,11 @@ def _train(
     n_folds = len(guidance.gate_without)
     folds = [member % n_folds for member in range(settings.members)]
     targets = [_target(guidance, fold) for fold in folds]
+    splits = [np.flatnonzero(guidance.fold != fold) for fold in folds]
+    seeds = [settings.seed * 1000 + member for member in range(settings.members)]
+    looking = Looking()
+    if recipe.tile_directions == "reports" and None not in targets:
+        looking = look_along_reports(cases, splits, seeds, device, log)
     filter_epochs = recipe.epochs if recipe.filter != "none" else 0
     guided_epochs = (recipe.epochs + recipe.pretrain_epochs + filter_epochs) * sum(one is not None for one in targets)
     log.total = settings.members * recipe.epochs + guided_epochs
@@ -220,12 +225,14 @@ def _train(
     def train(member: int, target: Target | None, name: str) -> TrainedStudent:
         if target is not None and teacher is not None:
             target = replace(target, relevance=relevance_without(teacher, cases, folds[member]))
+        if target is not None and looking.columns is not None:
+            target = replace(target, directions=looking.columns[member])
         return train_student(
             cases,
-            np.flatnonzero(guidance.fold != folds[member]),
+            splits[member],
             recipe,
             target=target,
-            seed=settings.seed * 1000 + member,
+            seed=seeds[member],
             device=device,
             part=f"{name} student {member + 1} of {settings.members}",
             log=log,
@@ -239,8 +246,7 @@ def _train(
         "distilled": _ensemble(guided, folds, cases, guidance.fold),
         "plain": _ensemble(plain, folds, cases, guidance.fold),
     }
-    told = [one.reports_told for one in guided if one.reports_told is not None]
-    return _Trained(students, float(np.mean(told)) if told else None, tuple(one.n_directions for one in guided))
+    return _Trained(students, looking)
 
 
 def recipe_of(settings: DistillSettings) -> Recipe:
@@ -299,8 +305,8 @@ def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice:
         n_events=int(cases.event.sum()),
         n_reports=int(told.sum()) if _listens(guidance) else 0,
         gate=guidance.gate,
-        reports_told=trained.reports_told,
-        directions=trained.directions,
+        reports_told=trained.looking.told,
+        directions=tuple(columns.shape[1] for columns in trained.looking.columns or ()),
         winner=choice.winner,
         concordance=choice.distilled if choice.winner == "distilled" else choice.plain,
         distilled_concordance=choice.distilled,

@@ -49,8 +49,11 @@ class Target:
         gate: g, above 0.
         relevance: float32 (n_tiles,), the teacher's relevance of each tile of the whole cohort in the order of
             ``TrainingCases.bags``, summing to 1 over each bag; for recipes that need it, else None.
+        directions: float32 (n_features, r), orthonormal, of the scaled features that the student looks along; None
+            for all features.
     """
 
     risk: NDArray[np.float64]
     gate: float
     relevance: torch.Tensor | None = None
+    directions: torch.Tensor | None = None

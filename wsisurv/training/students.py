@@ -14,7 +14,7 @@ from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sampl
 from wsisurv.survival.distillation import attention_kl
 from wsisurv.survival.losses import correlation_loss
 from wsisurv.survival.mixup import mix, similar_partners
-from wsisurv.training.directions import Along, report_directions, reports_of, taken
+from wsisurv.training.directions import SCALING_TILES, Along, reports_of
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
@@ -32,8 +32,6 @@ from wsisurv.training.recipe import Recipe, Target
 __all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
 
 _PARTNER_RANKS = 10
-_SCALING_TILES = 512
-"""Tiles a bag that mean and standard deviation are taken from; bags of any length then count alike."""
 _RICHER = 2
 """Times ``--hidden`` and ``--tiles-per-bag``, where a student looks along directions: with few weights a unit it can
 learn more units from more tiles. The plain student is the worse for either (docs/method.md)."""
@@ -45,19 +43,10 @@ _OWN_WEIGHT = 0.1
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """A student and its mean log hazard over the cases it was trained on.
-
-    Attributes:
-        student: itself.
-        centre: that mean.
-        reports_told: share of the variance of reports that tiles told out of fold; None where that wasn't asked.
-        n_directions: of the features that it looks along; 0 where it sees all of them.
-    """
+    """A student and its mean log hazard over the cases it was trained on."""
 
     student: Student
     centre: float
-    reports_told: float | None = None
-    n_directions: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,15 +114,12 @@ def train_student(
     follow_up = follow_up_of(cases, train, recipe, device)
     told = told_by(target, train, follow_up, recipe)
     relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
+    along = None if target is None else target.directions
+    if along is not None:
+        width = min(_RICHER * recipe.hidden, WIDEST)
+        recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
     with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
-        sample = sample_rows(bags, _SCALING_TILES, generator)
-        moments = row_moments(sample)
-        asked = target is not None and recipe.tile_directions == "reports"
-        found = report_directions(cases, train, sample, moments, part, log) if asked else None
-        along = taken(found)
-        if along is not None:
-            width = min(_RICHER * recipe.hidden, WIDEST)
-            recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
+        moments = row_moments(sample_rows(bags, SCALING_TILES, generator))
         student = Student(
             bags.n_features,
             recipe.hidden,
@@ -158,9 +144,7 @@ def train_student(
             parametrize.remove_parametrizations(student.embed, "weight")
     with torch.inference_mode(), threads_for(whole):
         centre = float(in_parts(student, whole).double().mean())
-    return TrainedStudent(
-        student.cpu(), centre, None if found is None else found.told, 0 if along is None else along.shape[1]
-    )
+    return TrainedStudent(student.cpu(), centre)
 
 
 def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
