@@ -89,6 +89,13 @@ def test_hospitals_are_kept_whole_where_asked(make_trial, keep):
     assert all(len(folds) == 1 for folds in folds_of) is keep
 
 
+def test_hospitals_that_can_t_be_kept_whole_are_a_warning(make_trial):
+    trial = make_trial(30)
+    unknown = replace(trial.cohort, cases=tuple(replace(case, site=None) for case in trial.cohort.cases))
+    result = train_teacher(trial.workspace, unknown, FAST.model_copy(update={"keep_sites": True}))
+    assert any("hospitals could not be kept whole" in line for line in result.warnings)
+
+
 def test_a_case_has_no_say_in_its_own_risk(make_trial):
     """A case that is held out of a text model must not move that model: its report may say anything."""
     trial = make_trial(60)

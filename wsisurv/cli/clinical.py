@@ -31,7 +31,9 @@ EventValues = Annotated[
 TimeUnit = Annotated[
     Literal["days", "weeks", "months", "years"], typer.Option("--time-unit", help="Unit of the follow-up time.")
 ]
-SiteColumn = Annotated[str | None, typer.Option("--site", help="Column of the hospital; folds keep hospitals whole.")]
+SiteColumn = Annotated[
+    str | None, typer.Option("--site", help="Column of the hospital; `crossval` keeps hospitals whole.")
+]
 DropIncomplete = Annotated[
     bool, typer.Option("--drop-incomplete", help="Leave out, and list, rows without a usable time or event.")
 ]

@@ -102,9 +102,11 @@ def distill(
     learning_rate: Annotated[float, typer.Option(help="Step of the optimiser.")] = _DEFAULTS.learning_rate,
     weight_decay: Annotated[float, typer.Option(help="Pull of the weights towards zero.")] = _DEFAULTS.weight_decay,
     dropout: Annotated[float, typer.Option(help="Share of hidden units left out a step.")] = _DEFAULTS.dropout,
-    hidden: Annotated[int, typer.Option(help="Width of the hidden layer.")] = _DEFAULTS.hidden,
+    hidden: Annotated[
+        int, typer.Option(help="Width of the hidden layer; twice that along directions.")
+    ] = _DEFAULTS.hidden,
     tiles_per_bag: Annotated[
-        int, typer.Option(min=0, help="Random tiles of a case a step; 0 takes all.")
+        int, typer.Option(min=0, help="Random tiles of a case a step, twice as many along directions; 0 takes all.")
     ] = _DEFAULTS.tiles_per_bag,
     members: Annotated[
         int, typer.Option(min=1, help="Students whose mean is the risk, each trained without one fold.")

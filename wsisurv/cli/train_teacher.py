@@ -93,7 +93,7 @@ def train_teacher(
         typer.Option(
             "--keep-sites",
             help="Keep hospitals whole in these folds: figures are then of hospitals never seen, but no member of a "
-            "student has seen all of them. `wsisurv crossval` keeps them whole in any case.",
+            "student has seen all of them. `wsisurv crossval` keeps them whole without being asked.",
         ),
     ] = _DEFAULTS.keep_sites,
     text_folds: Annotated[

@@ -9,6 +9,8 @@ from wsisurv.models.directions import principal_directions
 
 _RIDGES = np.geomspace(1e-6, 1.0, 13)
 """That are tried, as shares of the largest squared singular value of the cases' mean tiles."""
+_NOTHING = 1e-12
+"""Variance of reports in one unit: below, they differ by rounding."""
 _LEAST_CORRELATION = 3.0
 """Of a direction out of fold, in standard errors of none (1 / √n): chance gives the first of many more than two."""
 
@@ -52,7 +54,9 @@ def fit_report_directions(
     errors = np.square(reports - predicted).sum((1, 2))
     best = int(errors.argmin())
     spread = float(np.square(centred).sum())
-    told = float(1 - errors[best] / spread) if spread > 0 else 0.0
+    if spread <= _NOTHING * reports.size:
+        return ReportDirections(np.zeros((tiles.shape[1], 0)), 0.0)
+    told = float(1 - errors[best] / spread)
 
     fit = _ridge_path(tiles - tiles.mean(0), centred)[best]
     ranked = principal_directions((tiles - tiles.mean(0)) @ fit, min(reports.shape)).rows.T

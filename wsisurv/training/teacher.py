@@ -199,7 +199,7 @@ def _train(
         gate=gate.value,
         gate_slope=gate.slope if np.isfinite(gate.slope) else None,
         gate_se=gate.se if np.isfinite(gate.se) else None,
-        warnings=(*cases.warnings, *_warnings(cases, text)),
+        warnings=(*cases.warnings, *_warnings(cases, text), *_sites_not_kept(cases, fold, settings)),
     )
     shown = asdict(result)
     log.line(**{name: shown[name] for name in shown if name not in ("kept", "warnings")})
@@ -220,6 +220,19 @@ def _train(
         guidance = _told_by_both(guidance, joint)
         teacher = replace(teacher, joint=joint.ensemble, joint_sd=_spread(joint.risk))
     return teacher, guidance, result
+
+
+def _sites_not_kept(cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings) -> tuple[str, ...]:
+    """Why --keep-sites did nothing, where it did nothing."""
+    folds_of: dict[str | None, set[int]] = {}
+    for site, number in zip(cases.site, fold.tolist(), strict=True):
+        folds_of.setdefault(site, set()).add(number)
+    if not settings.keep_sites or (None not in folds_of and all(len(folds) == 1 for folds in folds_of.values())):
+        return ()
+    return (
+        "hospitals could not be kept whole: there is no --site, it is not known of each case, or they are too few or "
+        "too unequal for these folds",
+    )
 
 
 def _told_by_both(guidance: Guidance, joint: JointGuidance) -> Guidance:
