@@ -121,3 +121,16 @@ def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
         assert not list(stopped.path("").rglob("*.training*/*/*"))
     for name in ("teacher.h5", "guidance.h5", "student.h5", "student_distilled.h5", "student_plain.h5"):
         assert whole.path(name).read_bytes() == stopped.path(name).read_bytes(), name
+
+
+def test_a_student_along_directions_goes_on_to_the_same_file(make_trial, teacher_settings, distill_settings):
+    whole, stopped = make_trial(150, folder="whole", clear=True), make_trial(150, folder="stopped", clear=True)
+    for trial in (whole, stopped):
+        train_teacher(trial.workspace, trial.cohort, teacher_settings)
+    assert distill(whole.workspace, whole.cohort, distill_settings).directions
+    progress, before = stop_at(20)  # 12 epochs of plain students, then of one along directions and another
+    with pytest.raises(Stopped):
+        distill(stopped.workspace, stopped.cohort, distill_settings, progress=progress, checkpoint_s=0)
+    assert "distilled student 2 of 3" in before[-1]
+    distill(stopped.workspace, stopped.cohort, distill_settings)
+    assert whole.path("student_distilled.h5").read_bytes() == stopped.path("student_distilled.h5").read_bytes()
