@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort, match_case, read_table
 from wsisurv.errors import CohortError
 from wsisurv.formats.splits import Fold, read_splits
-from wsisurv.survival.splits import make_folds
+from wsisurv.survival.splits import kept_whole, make_folds
 
 _SHOWN = 5
 _REPORTED = ("test", "val")
@@ -65,14 +64,14 @@ def draw_folds(
             if len(set(groups)) < n_folds:
                 continue
             fold_of = make_folds(event=event, n_folds=n_folds, seed=seed * 1000 + repeat, site=groups)
-            if _whole(groups, fold_of):
+            if kept_whole(groups, fold_of):
                 break
         else:
             raise CohortError(
                 f"cohort {cohort.name}: {len(set(by_case))} groups of cases that belong together can't be dealt out to "
                 f"{n_folds} folds. Ask for fewer --folds."
             )
-        split_sites = split_sites or (all(sites) and not _whole(sites, fold_of))
+        split_sites = split_sites or (all(sites) and not kept_whole(sites, fold_of))
         for k in range(n_folds):
             train, test = (tuple(sorted(np.array(ids)[rows].tolist())) for rows in (fold_of != k, fold_of == k))
             folds.append(Fold(repeat=repeat, fold=k, train=train, test=test))
@@ -94,11 +93,6 @@ def _joined(ids: Sequence[str], labels: Sequence[str], pairs: Iterable[tuple[str
         kept, joined = label[one], label[other]
         label = {case_id: kept if name == joined else name for case_id, name in label.items()}
     return [label[case_id] for case_id in ids]
-
-
-def _whole(groups: Sequence[str], fold_of: NDArray[np.int64]) -> bool:
-    """Whether no group is in two folds."""
-    return len(set(zip(groups, fold_of.tolist(), strict=True))) == len(set(groups))
 
 
 def read_folds(path: Path, cohort: Cohort) -> Folds:

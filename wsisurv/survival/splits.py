@@ -39,6 +39,11 @@ def make_folds(
     return _deal([np.array([case]) for case in range(n)], event, n_folds, random)
 
 
+def kept_whole(groups: Sequence[str | None], fold: NDArray[np.int64]) -> bool:
+    """Whether no group, one entry a case, is in two folds."""
+    return len(set(zip(groups, fold.tolist(), strict=True))) == len(set(groups))
+
+
 def _deal(
     groups: list[NDArray[np.int64]], event: NDArray[np.bool_], n_folds: int, random: np.random.Generator
 ) -> NDArray[np.int64]:

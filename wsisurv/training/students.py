@@ -119,6 +119,7 @@ def train_student(
         width = min(_RICHER * recipe.hidden, WIDEST)
         recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
     with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
+        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
         moments = row_moments(sample_rows(bags, SCALING_TILES, generator))
         student = Student(
             bags.n_features,
@@ -131,7 +132,6 @@ def train_student(
         ).to(device)
         if recipe.loss == "discrete" and student.hazard.bias is not None:
             student.hazard.bias.data.copy_(common_logits(follow_up))
-        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
         if along is not None:
             parametrize.register_parametrization(student.embed, "weight", Along(along.to(device)))
         if target is not None and relevance is not None and recipe.filter != "none":

@@ -19,7 +19,7 @@ from wsisurv.models.student import Ensemble, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings import TeacherSettings
 from wsisurv.survival.metrics import concordance
-from wsisurv.survival.splits import make_folds
+from wsisurv.survival.splits import kept_whole, make_folds
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
@@ -224,10 +224,7 @@ def _train(
 
 def _sites_not_kept(cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings) -> tuple[str, ...]:
     """Why --keep-sites did nothing, where it did nothing."""
-    folds_of: dict[str | None, set[int]] = {}
-    for site, number in zip(cases.site, fold.tolist(), strict=True):
-        folds_of.setdefault(site, set()).add(number)
-    if not settings.keep_sites or (None not in folds_of and all(len(folds) == 1 for folds in folds_of.values())):
+    if not settings.keep_sites or (None not in cases.site and kept_whole(cases.site, fold)):
         return ()
     return (
         "hospitals could not be kept whole: there is no --site, it is not known of each case, or they are too few or "
