@@ -11,7 +11,7 @@ from wsisurv.cohort import (
     write_cohort,
 )
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
-from wsisurv.settings import CohortSettings
+from wsisurv.settings.cohort import CohortSettings
 
 SETTINGS = CohortSettings(site="hospital", covariates=("age", "stage"))
 # Rows out of order, tied times, a missing covariate, a case of two slides (B-2).

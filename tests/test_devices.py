@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wsisurv.devices import choose_device
+from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from wsisurv.processes import interrupts_held
+from wsisurv.engine.processes import interrupts_held
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks here")
 _ASK = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"

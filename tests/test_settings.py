@@ -3,14 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsisurv.errors import SettingsError
-from wsisurv.settings import (
-    EmbedSettings,
-    TileSettings,
-    canonical_json,
-    changed_settings,
-    fingerprint,
-    parse_settings,
-)
+from wsisurv.settings.base import canonical_json, changed_settings, fingerprint, parse_settings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

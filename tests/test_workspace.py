@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsisurv.engine.jobs import Job, JobRun, run_jobs
 from wsisurv.errors import InputError, SlideError, StaleError, StorageError
 from wsisurv.formats.header import create, make_header, read_header
-from wsisurv.workspace import Job, JobRun, Workspace, read_failures, run_jobs
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 
 def make_jobs(workspace: Workspace, names: str, **settings: int) -> list[Job]:

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter
 
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
 from wsisurv.formats.atomic import write_text
-from wsisurv.settings import CohortSettings, canonical_json, changed_settings, fingerprint
+from wsisurv.settings.base import canonical_json, changed_settings, fingerprint
+from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import CaseId, SlideId
 
 _SHOWN = 5

@@ -29,10 +29,11 @@ from wsisurv.embedding.histomics import histomics
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.tiles import TileReader
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 TILE_PX, TILE_MPP = 224, 0.5
 SIDE = 8192  # of a slide, level-0 pixels
@@ -121,7 +122,7 @@ def step_of(workspace: Workspace, settings: EmbedSettings, encoder: Any, **optio
     encoder.close = lambda: None
 
     def run() -> None:
-        with patch("wsisurv.embedding.task.build", lambda *_: encoder):
+        with patch("wsisurv.embedding.one_device.build", lambda *_: encoder):
             assert not embed(workspace, settings, **options).failed
         for path in (workspace.root / "features").rglob("*.h5"):
             path.unlink()

@@ -32,8 +32,8 @@ def simulation() -> Any:
 
 def write_linked(root: Path, cases: int, tiles: int, columns: int) -> None:
     """One features file, under the names of all cases' slides."""
-    from wsisurv.settings import EmbedSettings
-    from wsisurv.workspace import Workspace
+    from wsisurv.settings.embedding import EmbedSettings
+    from wsisurv.workspace.paths import Workspace
 
     noise = np.random.default_rng(0).standard_normal((tiles, columns), dtype=np.float32).astype(np.float16)
     first = simulation().write_slide_features(Workspace(root), "case00000-0", noise, EmbedSettings())
@@ -51,10 +51,11 @@ def train(root: Path, cases: int, memory_gib: float) -> None:
     import torch
 
     from wsisurv.cohort import Case, Cohort
-    from wsisurv.settings import CohortSettings, DistillSettings, TeacherSettings
+    from wsisurv.settings.cohort import CohortSettings
+    from wsisurv.settings.training import DistillSettings, TeacherSettings
     from wsisurv.training.distill import distill
     from wsisurv.training.teacher import train_teacher
-    from wsisurv.workspace import Workspace
+    from wsisurv.workspace.paths import Workspace
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     times = np.random.default_rng(0).exponential(900, cases) + 1

@@ -50,15 +50,15 @@ def run(
     """Concordances on the test set of one simulated cohort, and the gate."""
     import torch
 
+    from wsisurv.bags.packed import bags_of, pack
     from wsisurv.formats.models import read_model
     from wsisurv.models.student import load_student
     from wsisurv.models.teacher import load_teacher
-    from wsisurv.settings import DistillSettings, TeacherSettings
-    from wsisurv.survival.bags import bags_of, pack
+    from wsisurv.settings.training import DistillSettings, TeacherSettings
     from wsisurv.survival.metrics import concordance
     from wsisurv.training.distill import distill
     from wsisurv.training.teacher import train_teacher
-    from wsisurv.workspace import Workspace
+    from wsisurv.workspace.paths import Workspace
 
     torch.set_num_threads(1)
     world_of = simulation()

@@ -28,7 +28,8 @@ from wsisurv.formats.models import ModelFile, model_format, write_model
 from wsisurv.models.familiarity import Familiarity
 from wsisurv.models.student import Ensemble, Student, ensemble_of
 from wsisurv.prediction.step import predict_cases
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.units import SlideId
 

@@ -30,15 +30,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsisurv.formats.feature_rows import describe_features
+from wsisurv.bags.feature_rows import describe_features
+from wsisurv.bags.memory import Memory, rows_of
+from wsisurv.bags.packed import Bags, bags_of, in_parts, offsets_of, pack, row_moments, sample_rows
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.models.student import Student
-from wsisurv.settings import DistillSettings
-from wsisurv.survival.bags import Bags, bags_of, in_parts, offsets_of, pack, row_moments, sample_rows
+from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.metrics import concordance
-from wsisurv.training.memory import Memory, rows_of
 from wsisurv.units import SlideId
 
 FloatArray = NDArray[np.float64]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 CLINICAL = "case_id,time,event\nA,10,1\nB,20,0\nC,30,1\nD,40,0\n"
 

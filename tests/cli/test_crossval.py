@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from wsisurv.cohort import Audit, Cohort, write_cohort
-from wsisurv.settings import CohortSettings, DistillSettings, TeacherSettings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)

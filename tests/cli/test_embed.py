@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from wsisurv.formats.features import read_features
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 SIGNALLED = """
 import os, signal, sys

@@ -6,7 +6,7 @@ import pytest
 
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 @pytest.fixture

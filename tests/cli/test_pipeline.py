@@ -13,7 +13,7 @@ import pytest
 from wsisurv.formats.features import read_features
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.statements import read_statements
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 CASES = 30  # as conftest.py draws them
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -7,7 +7,7 @@ import pytest
 from wsisurv.formats.commands import read_commands
 from wsisurv.formats.heatmaps import read_case_map
 from wsisurv.formats.risks import read_risks
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 @pytest.fixture

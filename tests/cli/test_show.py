@@ -10,7 +10,7 @@ import pytest
 
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, write_model
-from wsisurv.settings import DistillSettings
+from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.prognosis import fit_prognosis
 
 CARD = {

@@ -8,7 +8,7 @@ from typer.main import get_command
 from wsisurv.cli.ablate import _SWITCHES, _switched
 from wsisurv.cli.app import app
 from wsisurv.errors import SettingsError
-from wsisurv.settings import DistillSettings, TeacherSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 
 TEACHER, STUDENT = TeacherSettings(), DistillSettings()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from wsisurv.demo import cohort as cohort_module
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.demo.population import MORPHOLOGIES
 from wsisurv.errors import BackendError, InputError, SettingsError, StaleError, StorageError
-from wsisurv.settings import CohortSettings
+from wsisurv.settings.cohort import CohortSettings
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.embedding import task
+from wsisurv.embedding import one_device
 from wsisurv.formats.features import Making
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 
@@ -86,7 +86,7 @@ def use_encoder(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeEncoder]:
 
     def use(features: Callable[[NDArray[np.uint8], float], Any], in_flight: int = 2) -> FakeEncoder:
         encoder = FakeEncoder(features, in_flight)
-        monkeypatch.setattr(task, "build", lambda *_: encoder)
+        monkeypatch.setattr(one_device, "build", lambda *_: encoder)
         return encoder
 
     return use

@@ -12,8 +12,9 @@ import pytest
 from wsisurv.embedding.step import embed
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles
-from wsisurv.settings import EmbedSettings
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 HISTOMICS = EmbedSettings()

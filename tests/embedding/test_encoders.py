@@ -20,7 +20,7 @@ from wsisurv.embedding.network import Transform, pool
 from wsisurv.embedding.step import resolve_settings
 from wsisurv.embedding.table import ENCODERS, EncoderSpec
 from wsisurv.errors import SettingsError, WeightsError
-from wsisurv.settings import EmbedSettings
+from wsisurv.settings.embedding import EmbedSettings
 
 TINY = "timm:test_vit"
 

@@ -14,8 +14,8 @@ from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles
-from wsisurv.settings import EmbedSettings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 CPU = torch.device("cpu")

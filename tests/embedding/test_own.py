@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from wsisurv.embedding.encoder_spec import read_encoder_spec
 from wsisurv.embedding.encoders import build_encoder
 from wsisurv.embedding.network import Transform
-from wsisurv.embedding.own import read_encoder_spec
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import SettingsError
 from wsisurv.formats.features import read_features
-from wsisurv.settings import EmbedSettings, fingerprint, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import fingerprint, parse_settings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.workspace.paths import Workspace
 
 SPEC = """
 name = "mine"

@@ -18,8 +18,10 @@ from wsisurv.errors import DeviceError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import EmbedSettings, TileSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 
@@ -131,7 +133,7 @@ def test_shifted_tiles_are_read_ahead_by_the_threads_that_read(
         seen.append((tiles.slide_id, threading.current_thread().name.partition("_")[0]))
         return sample_tiles(tiles, most)
 
-    monkeypatch.setattr("wsisurv.embedding.task.sample_tiles", told)
+    monkeypatch.setattr("wsisurv.embedding.one_device.sample_tiles", told)
     assert embed(workspace, resolve_settings(augment_stain=True), batch_size=7, workers=2).done == ["a", "b"]
     assert sorted(seen) == [("a", "reader"), ("b", "reader")]
 

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.embedding import task
+from wsisurv.embedding import one_device
 from wsisurv.embedding.histomics import COLUMNS, histomics
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import InputError, SettingsError, StaleError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.header import make_header, read_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.reader import read_tiles as read_pixels
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 UseEncoder = Callable[..., Any]
@@ -91,7 +93,7 @@ def test_other_settings_make_features_stale_before_weights_are_sought(
 ) -> None:
     add_slide("a")
     embed(workspace, TINY, device="cpu")
-    monkeypatch.setattr(task, "build", lambda *_: pytest.fail("built the encoder"))
+    monkeypatch.setattr(one_device, "build", lambda *_: pytest.fail("built the encoder"))
     with pytest.raises(StaleError, match="precision: fp32 → fp16"):
         embed(workspace, TINY.model_copy(update={"precision": "fp16"}), device="cpu")
     assert embed(workspace, TINY, device="cpu").kept == ["a"]

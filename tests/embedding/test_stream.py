@@ -14,17 +14,19 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from wsisurv.embedding import reading, stream
-from wsisurv.embedding.reading import PIECE_BYTES, ReadAhead, SlideInHand
+from wsisurv.embedding import read_ahead, stream
+from wsisurv.embedding.read_ahead import PIECE_BYTES, ReadAhead, SlideInHand
 from wsisurv.embedding.step import embed
+from wsisurv.engine.jobs import Job
 from wsisurv.errors import DeviceError, SlideError, StorageError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import Tiles
-from wsisurv.settings import EmbedSettings
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.slides.tiles import TileReader
 from wsisurv.units import SlideId
-from wsisurv.workspace import Job, Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 AddSlide = Callable[..., Tiles]
 UseEncoder = Callable[..., Any]
@@ -79,7 +81,7 @@ def test_tiles_of_another_size_or_resolution_are_in_batches_of_their_own(
 def test_threads_and_batches_in_flight_change_neither_batches_nor_features(
     workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, monkeypatch: pytest.MonkeyPatch, in_flight: int
 ) -> None:
-    monkeypatch.setattr(reading, "PIECE_BYTES", 2 * 3 * 64**2)
+    monkeypatch.setattr(read_ahead, "PIECE_BYTES", 2 * 3 * 64**2)
     tiles = {slide_id: add_slide(slide_id, 6) for slide_id in IDS}
     for workers in (1, 16):
         encoder = use_encoder(mean_and_first, in_flight)
@@ -93,7 +95,7 @@ def test_threads_and_batches_in_flight_change_neither_batches_nor_features(
 def test_a_region_that_cannot_be_read_in_the_middle_fails_that_slide_only(
     workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PIECE_BYTES", 2 * 3 * 64**2)
+    monkeypatch.setattr(read_ahead, "PIECE_BYTES", 2 * 3 * 64**2)
     tiles = {slide_id: add_slide(slide_id, 6) for slide_id in IDS}
     read = TileReader.read
 
@@ -137,7 +139,7 @@ def test_a_tile_of_the_file_that_is_damaged_fails_that_slide_only(
 def test_every_reader_is_closed_whatever_happens(
     workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PIECE_BYTES", 1)
+    monkeypatch.setattr(read_ahead, "PIECE_BYTES", 1)
     for slide_id in IDS:
         add_slide(slide_id, 6)
     opened: set[int] = set()
@@ -230,7 +232,7 @@ def test_a_full_disk_stops_the_run_and_the_same_command_goes_on(
         raise StorageError("no room to write")
 
     with monkeypatch.context() as patch:
-        patch.setattr("wsisurv.embedding.task.write_features", full)
+        patch.setattr("wsisurv.embedding.one_device.write_features", full)
         with pytest.raises(StorageError, match="no room to write"):
             embed(workspace, HISTOMICS)
     assert embed(workspace, HISTOMICS).done == ["a", "b", "c"]

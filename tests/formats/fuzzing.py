@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wsisurv.bags.feature_rows import describe_features, read_rows
 from wsisurv.errors import WsisurvError
-from wsisurv.formats.feature_rows import describe_features, read_rows
 from wsisurv.formats.features import read_features
 from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
 from wsisurv.formats.guidance import read_guidance

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from wsisurv.bags.feature_rows import describe_features, read_rows
 from wsisurv.errors import ArtifactError, FormatError
-from wsisurv.formats.feature_rows import describe_features, read_rows
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import create_bare, make_header
 from wsisurv.units import SlideId

@@ -9,7 +9,7 @@ import pytest
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, add_figures, read_model, write_model
-from wsisurv.settings import DistillSettings
+from wsisurv.settings.training import DistillSettings
 
 HEADER = make_header("wsisurv/student", DistillSettings(), {"cohort": "c" * 64})
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import PackedBags, bags_of, pack
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.aggregators import make_aggregator
-from wsisurv.models.fused import FusedEnsemble
+from wsisurv.models.aggregators.registry import make_aggregator
+from wsisurv.models.fast_ensemble import FusedEnsemble
 from wsisurv.models.student import Student, ensemble_of, load_student
-from wsisurv.survival.bags import PackedBags, bags_of, pack
 from wsisurv.survival.losses import discrete_log_hazard
 
 KINDS = ["mean", "abmil", "transmil"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsisurv.models.directions import principal_directions
+from wsisurv.models.principal import principal_directions
 
 
 @pytest.mark.parametrize("shape", [(200, 12), (12, 200), (30, 30)])

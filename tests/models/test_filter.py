@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
+from wsisurv.bags.packed import pack
+from wsisurv.models.fast_ensemble import FusedEnsemble
 from wsisurv.models.filter import TileFilter, top_share
-from wsisurv.models.fused import FusedEnsemble
 from wsisurv.models.student import Student, ensemble_of
-from wsisurv.survival.bags import pack
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 1.0])

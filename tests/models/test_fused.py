@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import pack
 from wsisurv.errors import EncoderMismatchError, FormatError
+from wsisurv.models.fast_ensemble import FusedEnsemble
 from wsisurv.models.filter import TileFilter
-from wsisurv.models.fused import FusedEnsemble
 from wsisurv.models.student import Ensemble, Student, ensemble_of
-from wsisurv.survival.bags import pack
 
 N_FEATURES = 10
 
@@ -65,7 +65,7 @@ def test_members_that_disagree_on_a_feature_entirely():
 
 
 def test_more_tiles_than_one_block(monkeypatch):
-    monkeypatch.setattr("wsisurv.models.fused._BLOCK_TILES", 16)
+    monkeypatch.setattr("wsisurv.models.fast_ensemble._BLOCK_TILES", 16)
     ensemble = make()
     values = tiles(50)
     values[40, 0] = 5000

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsisurv.models.report_directions import fit_report_directions
+from wsisurv.models.report_subspace import fit_report_directions
 
 N_TOLD = 3
 """Things that reports tell of, each with a direction of its own in the tiles."""

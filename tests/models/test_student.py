@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import bags_of, pack
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import Student, ensemble_of, load_student
-from wsisurv.survival.bags import bags_of, pack
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import pack
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import Student, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, fit_text_scaling
-from wsisurv.survival.bags import pack
 
 
 def vectors(n, seed=0):

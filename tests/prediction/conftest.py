@@ -15,10 +15,11 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, write_model
 from wsisurv.models.familiarity import Familiarity
 from wsisurv.models.student import Ensemble, Student, ensemble_of
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 N_FEATURES, HIDDEN, MEMBERS = 6, 8, 2
 YEARS_FOLLOWED = 4.0

@@ -21,9 +21,11 @@ from wsisurv.prediction.card import StudentCard
 from wsisurv.prediction.contributions import Meaning
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
-from wsisurv.settings import EmbedSettings, TileSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 NAMES = ("redness", "blueness", "spread")
 TILES = TileSettings(tile_px=100, tile_mpp=0.5, overlap_px=50).model_dump(mode="json")

@@ -10,10 +10,10 @@ import pytest
 from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
 from wsisurv.prediction.stain import colours_of, look_at, measured_warnings
 from wsisurv.prediction.step import look_at_slides
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.step import tile
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 # optical densities of red, green and blue of haematoxylin, eosin and diaminobenzidine (Ruifrok and Johnston 2001)
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])

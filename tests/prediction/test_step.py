@@ -16,7 +16,7 @@ from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.student import Ensemble
 from wsisurv.prediction.card import read_card
 from wsisurv.prediction.step import find_bags, group_slides, predict_cases, training_folds
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 SaveStudent = Any
 Slides = Any

@@ -13,12 +13,15 @@ from wsisurv.formats.header import make_header
 from wsisurv.prediction.card import read_card
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.step import find_bags, predict_cases
-from wsisurv.settings import CohortSettings, DistillSettings, EmbedSettings, TeacherSettings, TileSettings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 from wsisurv.units import CaseId, SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 def embedded_case(workspace: Workspace, number: int) -> Case:

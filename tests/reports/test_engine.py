@@ -15,8 +15,8 @@ import pytest
 from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.reports.prompt import MAX_EVIDENCE, MAX_STATEMENTS, MAX_TEXT, answer_schema, messages, parse_answer
 from wsisurv.reports.step import extract
-from wsisurv.settings import ReportSettings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.reports import ReportSettings
+from wsisurv.workspace.paths import Workspace
 
 gguf = pytest.importorskip("gguf", reason="the engine tests need gguf to write their model")
 xllamacpp = pytest.importorskip("xllamacpp", reason="the engine tests need xllamacpp, a real llama.cpp")

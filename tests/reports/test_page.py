@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from wsisurv.errors import ReportError
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, Statement
+from wsisurv.pages.statements_page import render_page, write_page
 from wsisurv.reports.evaluation import evaluate_reports
 from wsisurv.reports.grounding import ground
-from wsisurv.reports.page import render_page, write_page
 from wsisurv.reports.rules import extract_rules
 
 REPORTS = {

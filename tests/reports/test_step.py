@@ -24,8 +24,9 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports import step
 from wsisurv.reports.asking import Patience
 from wsisurv.reports.step import extract
-from wsisurv.settings import ReportSettings
-from wsisurv.workspace import Summary, Workspace, read_failures
+from wsisurv.settings.reports import ReportSettings
+from wsisurv.workspace.ledger import Summary, read_failures
+from wsisurv.workspace.paths import Workspace
 
 RULES = ReportSettings(backend="rules")
 OLLAMA = ReportSettings(model="tiny")

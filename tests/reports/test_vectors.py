@@ -12,7 +12,7 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports.grounding import ground
 from wsisurv.reports.rules import extract_rules
 from wsisurv.reports.vectors import write_vectors
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 REPORTS = {
     "c-2": "Microscopy. Moderately differentiated adenocarcinoma. No necrosis is seen.",

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsisurv.survival.bags import PackedBags, attention_pool, bags_of, pack, sample_rows, segment_softmax, segment_sum
+from wsisurv.bags.packed import PackedBags, attention_pool, bags_of, pack, sample_rows, segment_softmax, segment_sum
 
 
 def some_bags(lengths, d=3, seed=0):

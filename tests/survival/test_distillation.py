@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from wsisurv.survival.bags import PackedBags
-from wsisurv.survival.distillation import (
+from wsisurv.bags.packed import PackedBags
+from wsisurv.survival.losses import correlation_loss
+from wsisurv.training.agreement import (
     attention_kl,
     calibrated_error,
     hazard_kl,
@@ -12,7 +13,6 @@ from wsisurv.survival.distillation import (
     logistic_hazards,
     proportional_hazards,
 )
-from wsisurv.survival.losses import correlation_loss
 
 
 def cohort(n=40, n_times=12, seed=0):

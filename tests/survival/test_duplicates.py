@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from wsisurv.survival import duplicates
-from wsisurv.survival.bags import PackedBags, bags_of, pack
-from wsisurv.survival.duplicates import merge_duplicates, representatives
+from wsisurv.bags.packed import PackedBags, bags_of, pack
+from wsisurv.training import duplicates
+from wsisurv.training.duplicates import merge_duplicates, representatives
 
 
 def tiles(n, seed=0, width=6):

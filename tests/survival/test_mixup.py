@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from wsisurv.survival.bags import PackedBags, bags_of, offsets_of
-from wsisurv.survival.mixup import mix, similar_partners
+from wsisurv.bags.packed import PackedBags, bags_of, offsets_of
+from wsisurv.training.mixup import mix, similar_partners
 
 
 def test_partners_are_others_of_similar_rank():

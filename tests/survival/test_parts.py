@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import bags_of, in_parts, pack, row_moments
 from wsisurv.models.student import Student
-from wsisurv.survival.bags import bags_of, in_parts, pack, row_moments
 from wsisurv.survival.losses import cox_loss
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
@@ -36,7 +36,7 @@ class OnDisk:
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr("wsisurv.survival.bags.PART_ROWS", 64)
+    monkeypatch.setattr("wsisurv.bags.packed.PART_ROWS", 64)
 
 
 def student(dtype, aggregator="abmil", dropout=0.5):

@@ -11,12 +11,12 @@ from wsisurv.errors import InputError, NoSlidesError
 from wsisurv.formats.export import export_tiles
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles, read_tiles
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.find import find_slides
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.foreign import import_tiles
 from wsisurv.tiling.step import tile
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 MPP = 0.25
 

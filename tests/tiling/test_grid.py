@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.grid import Grid, make_grid, place_tissue, tissue_shares
 
 MPPS = st.one_of(st.sampled_from([0.25, 0.2527, 0.499, 0.5, 0.5022]), st.floats(0.1, 0.5))

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from wsisurv.errors import SettingsError
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.grid import Grid, make_grid
 from wsisurv.tiling.step import Shard, parse_shard, tile
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 MakeSlide = Callable[..., Path]
 SLIDES = 12
@@ -184,7 +185,7 @@ def test_ctrl_c_in_threads_finishes_what_is_in_hand_and_starts_nothing_new(
             raise KeyboardInterrupt
 
     first = threading.Semaphore(1)  # one slide may be done before
-    monkeypatch.setattr("wsisurv.workspace.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("wsisurv.engine.jobs.ThreadPoolExecutor", Pool)
     monkeypatch.setattr("wsisurv.tiling.step.make_grid", held_up)
     with pytest.raises(KeyboardInterrupt):
         tile(Workspace(tmp_path), [slides], TileSettings(), workers=2, progress=press_ctrl_c)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import StaleError
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.step import tile
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 MakeSlide = Callable[..., Path]
 

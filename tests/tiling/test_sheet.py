@@ -13,7 +13,7 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.tiling.sheet import Entry, render_sheet, write_sheet
 from wsisurv.units import SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 NAMES = ["S 2", "S 10", "a#b"]
 

@@ -12,13 +12,14 @@ from PIL import Image
 
 from wsisurv.errors import DuplicateSlideError, InputError, NoSlidesError, SettingsError, StaleError
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides import find
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.step import tile
-from wsisurv.workspace import Workspace, read_failures
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
 
 MakeSlide = Callable[..., Path]
 SETTINGS = TileSettings()

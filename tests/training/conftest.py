@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from wsisurv.cohort import Cohort
-from wsisurv.settings import DistillSettings, TeacherSettings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3, text_folds=3)
 DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)

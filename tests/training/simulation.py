@@ -11,9 +11,10 @@ from wsisurv.formats.features import Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.text_vectors import FORMAT as VECTORS
 from wsisurv.formats.text_vectors import TextVectors, write_text_vectors
-from wsisurv.settings import CohortSettings, EmbedSettings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.units import CaseId, SlideId
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 N_PHENOTYPES = 12
 EFFECTS = {9: 1.0, 10: 0.8, 11: -0.8}

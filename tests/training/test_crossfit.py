@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsisurv.settings import TeacherSettings
+from wsisurv.engine.progress import no_progress
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.crossfit import Reports, cross_fit_text, fit_gate
 from wsisurv.training.loop import Log
-from wsisurv.workspace import no_progress
 
 
 def reports(n: int, seed: int) -> Reports:

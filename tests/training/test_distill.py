@@ -7,7 +7,8 @@ from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.models import CARD_VERSION, read_model, write_model
 from wsisurv.models.student import load_student
-from wsisurv.settings import DistillSettings, EmbedSettings, TeacherSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 

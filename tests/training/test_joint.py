@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import PackedBags, bags_of, in_parts, pack
 from wsisurv.errors import SettingsError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.text_vectors import read_text_vectors, write_text_vectors
 from wsisurv.models.joint import KINDS, JointTeacher
 from wsisurv.models.teacher import load_teacher
-from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import PackedBags, bags_of, in_parts, pack
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.losses import cox_loss
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.relevance import read_teacher, relevance_without
@@ -92,7 +92,7 @@ def test_a_cohort_part_by_part_gives_the_gradient_of_one_pass_and_memory_changes
         return [parameter.grad for parameter in model.parameters()]
 
     whole = gradients(lambda model: model(cohort.load(), reports), 0.0)
-    monkeypatch.setattr("wsisurv.survival.bags.PART_ROWS", 64)
+    monkeypatch.setattr("wsisurv.bags.packed.PART_ROWS", 64)
     assert len(list(cohort.parts())) > 2
     for dropout in (0.0, 0.3):
         little, much = (

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wsisurv.survival.bags import Bags, HeldRows, offsets_of
+from wsisurv.bags.packed import Bags, HeldRows, offsets_of
 from wsisurv.training.loop import seeded, threads_for
 
 

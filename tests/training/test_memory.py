@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.memory import FileRows, memory_of
+from wsisurv.bags.packed import HeldRows
 from wsisurv.formats.header import make_header
 from wsisurv.formats.text_vectors import FORMAT as VECTORS
 from wsisurv.formats.text_vectors import TextVectors, write_text_vectors
-from wsisurv.settings import EmbedSettings
-from wsisurv.survival.bags import HeldRows
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.training.distill import distill
 from wsisurv.training.inputs import read_training_cases
-from wsisurv.training.memory import FileRows, memory_of
 from wsisurv.training.teacher import train_teacher
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 TINY_GIB = 1e-6
 
@@ -44,7 +44,7 @@ def test_features_left_on_disk_are_those_held_in_memory(make_trial):
 
 
 def test_memory_changes_no_bit_of_a_result(make_trial, teacher_settings, distill_settings, monkeypatch):
-    monkeypatch.setattr("wsisurv.survival.bags.PART_ROWS", 64)  # several parts in so small a cohort
+    monkeypatch.setattr("wsisurv.bags.packed.PART_ROWS", 64)  # several parts in so small a cohort
     teacher_settings = teacher_settings.model_copy(update={"teacher": "cross-attention"})  # image branch and all
     files = []
     for folder, gib in (("much", 4.0), ("little", TINY_GIB)):

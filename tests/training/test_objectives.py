@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from wsisurv.settings import DistillSettings
+from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import cox_loss, discrete_loss, ranking_loss, time_bins
 from wsisurv.training.distill import recipe_of
-from wsisurv.training.objectives import FollowUp, agreement_loss, common_logits, outcome_loss, told_by
 from wsisurv.training.recipe import Target
+from wsisurv.training.student_loss import FollowUp, agreement_loss, common_logits, outcome_loss, told_by
 
 
 def cohort(n=60, seed=0):

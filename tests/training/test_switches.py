@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.packed import bags_of, pack
 from wsisurv.errors import MetricError, StaleError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import ensemble_of, load_student
-from wsisurv.settings import DistillSettings, TeacherSettings
-from wsisurv.survival.bags import bags_of, pack
-from wsisurv.survival.duplicates import merge_duplicates
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
-from wsisurv.training.directions import look_along_reports
 from wsisurv.training.distill import recipe_of
+from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Target, train_student
+from wsisurv.training.subspace import look_along_reports
 from wsisurv.training.teacher import train_teacher
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 BASE = DistillSettings(hidden=16, epochs=20, learning_rate=2e-2, pretrain_epochs=6, tiles_per_bag=16)
 SWITCHES = [

@@ -15,7 +15,8 @@ from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.models.teacher import load_teacher
-from wsisurv.settings import EmbedSettings, TeacherSettings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.training.teacher import train_teacher
 
 FAST = TeacherSettings(

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import number, out, progress_bar, warn
-from wsisurv.cli.fold_training import (
+from wsisurv.cli.fold_options import (
     CovariatesOption,
     EncoderOption,
     EpochsOption,
@@ -17,10 +17,6 @@ from wsisurv.cli.fold_training import (
     SplitsOption,
     TextEncoderOption,
     TogetherOption,
-    fold_training,
-    named_covariates,
-    trained_settings,
-    with_changes,
 )
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -33,11 +29,14 @@ from wsisurv.cli.options import (
 )
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
-from wsisurv.settings import CrossvalSettings, DistillSettings, TeacherSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.experiments.fold_training import fold_training, named_covariates, trained_settings, with_changes
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.evaluation.account import Difference
+    from wsisurv.experiments.results import Difference
 
 _DEFAULTS = CrossvalSettings()
 _SWITCHES = (
@@ -95,7 +94,7 @@ def ablate(
     Reads what crossval reads, and its finished folds. Writes crossval/, ablation/ and evaluation/ablation.json into
     cohorts/NAME/.
     """
-    from wsisurv.evaluation.ablation import ablate as run
+    from wsisurv.experiments.ablation import ablate as run
 
     place = Workspace(workspace)
     name = place.the_cohort(cohort)

@@ -8,7 +8,7 @@ from rich.table import Table
 from wsisurv.cli.console import number, out
 
 if TYPE_CHECKING:
-    from wsisurv.evaluation.account import Account, Added
+    from wsisurv.experiments.results import Account, Added
 
 
 def print_account(account: "Account", covariates: tuple[str, ...]) -> None:

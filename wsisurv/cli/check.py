@@ -13,7 +13,8 @@ from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, Slide
 from wsisurv.cohort import match_case, read_slide_map, read_table
 from wsisurv.errors import CohortError
 from wsisurv.formats.atomic import write_jsonl
-from wsisurv.settings import TileSettings, parse_settings
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.tiles import TileSettings
 
 if TYPE_CHECKING:
     from wsisurv.tiling.check import CheckReport

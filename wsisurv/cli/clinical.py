@@ -9,7 +9,8 @@ from rich.table import Table
 from wsisurv.cli.console import out
 from wsisurv.cohort import Audit, Cohort
 from wsisurv.errors import SettingsError
-from wsisurv.settings import CohortSettings, parse_settings
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.cohort import CohortSettings
 
 _LISTED = 8
 

@@ -20,7 +20,8 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from wsisurv.cli.interrupts import stop_if_pressed
-from wsisurv.workspace import Progress, Summary
+from wsisurv.engine.progress import Progress
+from wsisurv.workspace.ledger import Summary
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from wsisurv.cli.clinical import (
     print_audit,
 )
 from wsisurv.cli.console import out, progress_bar, warn
-from wsisurv.cli.fold_training import (
+from wsisurv.cli.fold_options import (
     CovariatesOption,
     EncoderOption,
     EpochsOption,
@@ -28,10 +28,6 @@ from wsisurv.cli.fold_training import (
     SplitsOption,
     TextEncoderOption,
     TogetherOption,
-    fold_training,
-    named_covariates,
-    trained_settings,
-    with_changes,
 )
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -42,16 +38,19 @@ from wsisurv.cli.options import (
     SeedOption,
     WorkspaceOption,
 )
-from wsisurv.cli.report_training import report_training
 from wsisurv.cohort import Cohort, build_cohort, read_clinical, read_cohort, save_cohort
 from wsisurv.errors import SettingsError
+from wsisurv.experiments.fold_training import fold_training, named_covariates, trained_settings, with_changes
+from wsisurv.experiments.report_training import report_training
 from wsisurv.formats.models import add_figures
 from wsisurv.formats.statements import read_statements
-from wsisurv.settings import CohortSettings, CrossvalSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.evaluation.fold_job import Scorer
+    from wsisurv.experiments.fold_job import Scorer
 
 _DEFAULTS = CrossvalSettings()
 
@@ -102,7 +101,7 @@ def crossval(
     slide is needed: --clinical and its columns make the cohort, and reports-only/ and
     evaluation/metrics-reports-only.json are written.
     """
-    from wsisurv.evaluation.crossval import crossval as run
+    from wsisurv.experiments.crossval import crossval as run
 
     place = Workspace(workspace)
     if clinical is not None:

@@ -19,8 +19,9 @@ from wsisurv.cli.options import (
 )
 from wsisurv.cohort import read_cohort
 from wsisurv.formats.models import add_figures
-from wsisurv.settings import Aggregator, DistillSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.training import Aggregator, DistillSettings
+from wsisurv.workspace.paths import Workspace
 
 _DEFAULTS = DistillSettings()
 _TOLD = "What the teacher says (nothing of it where the gate is 0)"

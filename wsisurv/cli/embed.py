@@ -8,7 +8,7 @@ import typer
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 def embed(
@@ -82,7 +82,7 @@ def embed(
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
     from wsisurv.embedding.colours import find_stain_settings
-    from wsisurv.embedding.own import read_encoder_spec
+    from wsisurv.embedding.encoder_spec import read_encoder_spec
     from wsisurv.embedding.step import embed as run
     from wsisurv.embedding.step import resolve_settings
 

@@ -23,20 +23,22 @@ from wsisurv.cli.clinical import (
     print_audit,
 )
 from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
-from wsisurv.cli.fold_training import CovariatesOption, named_covariates
+from wsisurv.cli.fold_options import CovariatesOption
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
 from wsisurv.cli.predict import prepare, torch_device, years_of
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.cohort import Case, Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
 from wsisurv.errors import CohortError, SettingsError
+from wsisurv.experiments.fold_training import named_covariates
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk, write_risks
-from wsisurv.workspace import Summary, Workspace
+from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.evaluation.external import ExternalCases, ExternalFigures
-    from wsisurv.evaluation.external_clinic import BesideClinic
+    from wsisurv.experiments.external import ExternalCases, ExternalFigures
+    from wsisurv.experiments.external_clinic import BesideClinic
     from wsisurv.prediction.card import StudentCard
 
 _SHOWN = 5
@@ -84,12 +86,13 @@ def evaluate(
     risk groups beside the student's own cross-validation, whether calibration has drifted, and what the student adds to
     --covariates. `wsisurv report --cohort NAME` makes a page of it.
     """
-    from wsisurv.evaluation.drift import drift_verdict
-    from wsisurv.evaluation.external import external_figures
-    from wsisurv.evaluation.external_clinic import beside_clinic, clinic_verdict
-    from wsisurv.evaluation.external_files import draw_calibration, draw_groups, write_record
-    from wsisurv.evaluation.figures import RISK_GROUPS
-    from wsisurv.evaluation.model_card import own_figures
+    from wsisurv.experiments.drift import drift_verdict
+    from wsisurv.experiments.external import external_figures
+    from wsisurv.experiments.external_clinic import beside_clinic, clinic_verdict
+    from wsisurv.experiments.external_record import write_record
+    from wsisurv.experiments.risk_groups import RISK_GROUPS
+    from wsisurv.pages.external_figures import draw_calibration, draw_groups
+    from wsisurv.pages.model_card import own_figures
     from wsisurv.prediction.card import read_card
     from wsisurv.prediction.step import find_bags, look_at_slides, predict_cases
     from wsisurv.slides.resolution import GivenMpp
@@ -246,7 +249,7 @@ def _trained(student: Path) -> tuple[Case, ...]:
 
 def _cases(chosen: Cohort, risks: tuple[Risk, ...], card: "StudentCard") -> "ExternalCases":
     """Follow-up and risks, times in the unit of the student's training cohort."""
-    from wsisurv.evaluation.external import ExternalCases
+    from wsisurv.experiments.external import ExternalCases
     from wsisurv.survival.prognosis import PER_YEAR
 
     scale = PER_YEAR[card.time_unit] / PER_YEAR[chosen.settings.time_unit]

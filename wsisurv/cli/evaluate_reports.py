@@ -12,7 +12,7 @@ from wsisurv.cli.console import number, out
 from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.statements import read_rejected, read_statements
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.reports.evaluation import ReportScores
@@ -39,9 +39,9 @@ def evaluate_reports(
     Reads the reports and reports/statements.jsonl. Writes reports/evaluation/metrics.json and index.html into the
     workspace. The page holds the reports' whole text: keep it where they are kept.
     """
+    from wsisurv.pages.statements_page import write_page
     from wsisurv.reports.evaluation import evaluate_reports as score
     from wsisurv.reports.evaluation import read_gold
-    from wsisurv.reports.page import write_page
     from wsisurv.reports.sources import read_reports
 
     place = Workspace(workspace)

@@ -7,7 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 def export(

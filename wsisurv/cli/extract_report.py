@@ -7,8 +7,9 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.settings import ReportSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.reports import ReportSettings
+from wsisurv.workspace.paths import Workspace
 
 
 def extract_report(

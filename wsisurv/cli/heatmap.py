@@ -10,7 +10,7 @@ from wsisurv.cli.console import finish, out, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, WorkspaceOption
 from wsisurv.cohort import read_cohort, read_slide_map
 from wsisurv.errors import InputError
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.prediction.contributions import Meaning

@@ -9,7 +9,7 @@ from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import InputError, NoSlidesError
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 def import_features(

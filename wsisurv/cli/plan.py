@@ -10,7 +10,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import err, out, size
 from wsisurv.formats.atomic import write_jsonl
-from wsisurv.workspace import Planned, State
+from wsisurv.workspace.freshness import Planned, State
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and what would fail, and write nothing.")

@@ -14,8 +14,11 @@ from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, Slide
 from wsisurv.cohort import read_cohort, read_slide_map
 from wsisurv.errors import EncoderMismatchError, InputError, SettingsError
 from wsisurv.formats.risks import write_notes, write_risks, write_risks_jsonl
-from wsisurv.settings import EmbedSettings, TileSettings, fingerprint, parse_settings
-from wsisurv.workspace import Summary, Workspace, forget_failures, record_failure
+from wsisurv.settings.base import fingerprint, parse_settings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
+from wsisurv.workspace.ledger import Summary, forget_failures, record_failure
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.prediction.card import StudentCard

@@ -7,7 +7,7 @@ import typer
 
 from wsisurv.cli.console import out
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, WorkspaceOption
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 
 def report(
@@ -22,7 +22,7 @@ def report(
     Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html and each
     figure as SVG and PNG into cohorts/NAME/. What has not been run yet is told on the page, with the command.
     """
-    from wsisurv.evaluation.report import write_report
+    from wsisurv.pages.report import write_report
 
     place = Workspace(workspace)
     name = place.the_cohort(cohort)

@@ -24,7 +24,7 @@ def show(
     Reads one file. Runs nothing that is in it, follows no link out of it, and takes no more than it holds. Writes
     nothing but the page that --html asks for.
     """
-    from wsisurv.evaluation.file_card import file_card, write_page
+    from wsisurv.pages.file_card import file_card, write_page
 
     card = file_card(file)
     if html is not None:

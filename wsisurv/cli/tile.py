@@ -10,8 +10,9 @@ from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import SettingsError
-from wsisurv.settings import TileSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.tiles import TileSettings
+from wsisurv.workspace.paths import Workspace
 
 _DEFAULTS = TileSettings()
 

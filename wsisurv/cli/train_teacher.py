@@ -39,8 +39,9 @@ from wsisurv.cohort import (
 )
 from wsisurv.errors import SettingsError
 from wsisurv.formats.statements import read_statements
-from wsisurv.settings import Aggregator, TeacherSettings, parse_settings
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.training import Aggregator, TeacherSettings
+from wsisurv.workspace.paths import Workspace
 
 _DEFAULTS = TeacherSettings()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from wsisurv.demo.population import MORPHOLOGIES, DemoCase, simulate_population
 from wsisurv.demo.reports import write_report
 from wsisurv.demo.slides import make_slide
+from wsisurv.engine.processes import interrupts_held
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError, InputError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_text
-from wsisurv.processes import interrupts_held
-from wsisurv.workspace import Progress, no_progress
 
 DEMO_VERSION = 2
 """Raised when the same seed gives another cohort."""

@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike
 
 from wsisurv.cohort import Case, read_clinical, read_cohort, read_table
 from wsisurv.demo.cohort import DemoCohort, make_cohort
+from wsisurv.engine.progress import Progress
 from wsisurv.errors import BackendError
-from wsisurv.evaluation.comparison import Row, compare
-from wsisurv.evaluation.figures import kaplan_meier, risk_groups
+from wsisurv.experiments.comparison import Row, compare
+from wsisurv.experiments.risk_groups import risk_groups
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.risks import Risk, read_risks
-from wsisurv.settings import CohortSettings
+from wsisurv.pages.survival_figure import kaplan_meier
+from wsisurv.settings.cohort import CohortSettings
 from wsisurv.survival.covariates import fit_covariates
-from wsisurv.workspace import Progress, Workspace
+from wsisurv.workspace.paths import Workspace
 
 COHORT = "demo"
 _COLUMNS = CohortSettings(time="days", event="event", site="hospital", covariates=("age", "stage"))

@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter, UnidentifiedImageError
 
 from wsisurv.embedding.stains import separate_stains
 from wsisurv.errors import InputError, SettingsError
-from wsisurv.settings import StainSettings, file_sha256
+from wsisurv.settings.base import file_sha256
+from wsisurv.settings.embedding import StainSettings
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]

@@ -10,21 +10,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from wsisurv.embedding import task as one_device
+from wsisurv.embedding import one_device
+from wsisurv.embedding.one_device import STEP, Task
 from wsisurv.embedding.table import HISTOMICS
-from wsisurv.embedding.task import STEP, Task
+from wsisurv.engine.jobs import Job, JobRun
+from wsisurv.engine.processes import interrupts_held
+from wsisurv.engine.progress import Progress
 from wsisurv.errors import DeviceError, WsisurvError
-from wsisurv.processes import interrupts_held
-from wsisurv.workspace import (
-    Job,
-    JobRun,
-    Progress,
-    State,
-    Summary,
-    check,
-    make_failure,
-    record_failure,
-)
+from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 
 _PATIENCE_S = 60.0
 """A child that was told to stop and has not after this long is ended; it stops after a batch, or a slide's writing."""

@@ -15,14 +15,15 @@ from timm.layers.mlp import SwiGLUPacked
 from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from wsisurv.devices import choose_device
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
 from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
 from wsisurv.embedding.weights import load_strictly, read_weights
+from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError, WeightsError
-from wsisurv.settings import EmbedSettings, OwnEncoder, file_sha256
+from wsisurv.settings.base import file_sha256
+from wsisurv.settings.embedding import EmbedSettings, OwnEncoder
 
 _RANDOM_SEED = 0
 _SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, WsisurvError
 from wsisurv.formats.export import ExportLayout, export_features, export_tiles
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.workspace import Progress, Summary, Workspace, make_failure, no_progress
+from wsisurv.workspace.ledger import Summary, make_failure
+from wsisurv.workspace.paths import Workspace
 
 STEP = "export"
 

@@ -7,16 +7,20 @@ from types import MappingProxyType
 
 import numpy as np
 
+from wsisurv.engine.jobs import Job, run_jobs
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, NoSlidesError
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features
 from wsisurv.formats.header import make_header
-from wsisurv.settings import EmbedSettings, file_sha256
+from wsisurv.settings.base import file_sha256
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.slides.facts import read_facts
 from wsisurv.slides.find import slide_fingerprint
 from wsisurv.slides.resolution import find_mpp
 from wsisurv.units import SlideId
-from wsisurv.workspace import Job, Progress, Summary, Workspace, no_progress, run_jobs
+from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.paths import Workspace
 
 STEP = "import"
 _TOLERANCE = 0.02

@@ -11,8 +11,9 @@ from wsisurv.errors import ArtifactError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.settings import EmbedSettings
-from wsisurv.workspace import Planned, State, Workspace, check
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.workspace.freshness import Planned, State, check
+from wsisurv.workspace.paths import Workspace
 
 _FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes
 _TILE_BYTES = 16  # the coordinates of a tile

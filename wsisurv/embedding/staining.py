@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.embedding.colours import ColourMap, Fit, Pixels, estimate, make_map
 from wsisurv.formats.tiles import Tiles
-from wsisurv.settings import StainSettings
+from wsisurv.settings.embedding import StainSettings
 from wsisurv.slides.reader import Slide
 
 _SAMPLED_TILES = 32

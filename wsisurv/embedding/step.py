@@ -8,25 +8,19 @@ from typing import Literal
 
 from wsisurv.embedding.devices import do_on_devices
 from wsisurv.embedding.histomics import VERSION
-from wsisurv.embedding.reading import Decoder
+from wsisurv.embedding.one_device import STEP, Task, do
+from wsisurv.embedding.read_ahead import Decoder
 from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
-from wsisurv.embedding.task import STEP, Task, do
+from wsisurv.engine.jobs import Job, JobRun
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.settings import EmbedSettings, OwnEncoder, StainSettings, file_sha256
-from wsisurv.workspace import (
-    Failure,
-    Job,
-    JobRun,
-    Progress,
-    Summary,
-    Workspace,
-    make_failure,
-    no_progress,
-    record_failure,
-)
+from wsisurv.settings.base import file_sha256
+from wsisurv.settings.embedding import EmbedSettings, OwnEncoder, StainSettings
+from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
+from wsisurv.workspace.paths import Workspace
 
 _MPP_TOLERANCE = 0.02
 """Relative: 0.499 µm per pixel is 0.5."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, Pending
-from wsisurv.embedding.reading import Decoder, MoreTiles, Piece, Pixels, Prepare, ReadAhead, SlideInHand, tile_bytes
+from wsisurv.embedding.read_ahead import Decoder, MoreTiles, Piece, Pixels, Prepare, ReadAhead, SlideInHand, tile_bytes
+from wsisurv.engine.jobs import Job
 from wsisurv.errors import DeviceError, SlideError, StorageError, WsisurvError
 from wsisurv.formats.tiles import Tiles
-from wsisurv.workspace import Job
 
 MAX_BATCH_BYTES = 256 << 20
 """Bound of a batch's pixels, whatever the size of a tile."""

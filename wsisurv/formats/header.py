@@ -15,7 +15,7 @@ from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.named_texts import require_usual_addresses
 from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
-from wsisurv.settings import canonical_json, fingerprint
+from wsisurv.settings.base import canonical_json, fingerprint
 
 DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
 """What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""

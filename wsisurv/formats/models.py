@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.settings import canonical_json
+from wsisurv.settings.base import canonical_json
 
 Kind = Literal["teacher", "student"]
 CARD_VERSION = {"wsisurv's version of the student's card": "3"}

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsisurv.models.aggregators import make_aggregator
-from wsisurv.models.attention import drop_units
+from wsisurv.bags.packed import PackedBags, attention_pool, pack, segment_softmax
+from wsisurv.models.aggregators.attention import drop_units
+from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.scaled_linear import scaled_linear
 from wsisurv.models.student import LIMIT
 from wsisurv.models.text_branch import TEXT_DROPOUT, TextScaling
-from wsisurv.survival.bags import PackedBags, attention_pool, pack, segment_softmax
 
 KINDS = ("concat", "cross-attention")
 

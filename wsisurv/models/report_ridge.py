@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wsisurv.models.directions import principal_directions
+from wsisurv.models.principal import principal_directions
 from wsisurv.survival.ridge import RidgeFit, choose_ridge, cross_fit_ridge
 
 DIRECTIONS = 64

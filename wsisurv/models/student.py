@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsisurv.bags.packed import Bags, PackedBags, bags_of, in_parts, offsets_of, pack, segment_sum
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.aggregators import make_aggregator
-from wsisurv.models.attention import drop_units
+from wsisurv.models.aggregators.attention import drop_units
+from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.filter import TileFilter, n_kept, top_share
 from wsisurv.models.scaled_linear import scaled, scaled_linear
-from wsisurv.survival.bags import Bags, PackedBags, bags_of, in_parts, offsets_of, pack, segment_sum
 from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slope
 
 LIMIT = 8.0

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsisurv.models.attention import drop_units
-from wsisurv.models.directions import principal_directions
-from wsisurv.survival.bags import PackedBags, attention_pool, pack
+from wsisurv.bags.packed import PackedBags, attention_pool, pack
+from wsisurv.models.aggregators.attention import drop_units
+from wsisurv.models.principal import principal_directions
 
 TEXT_DROPOUT = 0.5
 

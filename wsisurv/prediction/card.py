@@ -12,7 +12,7 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, made_anew, read_model
 from wsisurv.models.familiarity import Familiarity, load_familiarity
-from wsisurv.models.fused import FusedEnsemble
+from wsisurv.models.fast_ensemble import FusedEnsemble
 from wsisurv.models.student import load_student
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 

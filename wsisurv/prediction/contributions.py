@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.bags.packed import bags_of, pack
 from wsisurv.formats.features import Features
 from wsisurv.formats.heatmaps import FeatureShift
 from wsisurv.models.student import Ensemble, TileScores
-from wsisurv.survival.bags import bags_of, pack
 
 TENTH = 0.1
 """Share of a case's tiles that count as its highest, and as its lowest."""

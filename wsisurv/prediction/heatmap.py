@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, MissingArtifactError, SlideError
 from wsisurv.formats import geojson
 from wsisurv.formats.atomic import replacing, write_text
@@ -29,9 +30,10 @@ from wsisurv.prediction.contributions import (
 )
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
-from wsisurv.settings import fingerprint
+from wsisurv.settings.base import fingerprint
 from wsisurv.slides.reader import Slide
-from wsisurv.workspace import Progress, Summary, Workspace, forget_failures, make_failure, no_progress, record_failure
+from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
+from wsisurv.workspace.paths import Workspace
 
 STEP = "heatmap"
 _VERSION = 2

@@ -13,7 +13,7 @@ from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import survival_column
 from wsisurv.prediction.card import StudentCard, read_card
 from wsisurv.prediction.step import Prediction
-from wsisurv.settings import file_sha256
+from wsisurv.settings.base import file_sha256
 
 _FEW_FOLLOWED = 10
 _COLUMNS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.risks import Risk
-from wsisurv.models.fused import CaseStates
+from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.prediction.card import StudentCard, unseen_members
 from wsisurv.prediction.checks import SlideRead, join_warnings
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from wsisurv.cohort import match_case
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import (
     EncoderMismatchError,
     FormatError,
@@ -22,12 +23,13 @@ from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.models.fused import CaseStates
+from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.prediction.card import OpenStudent, StudentCard, open_student
 from wsisurv.prediction.checks import SlideRead, read_slide
 from wsisurv.prediction.rows import CaseRead, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
-from wsisurv.workspace import Failure, Progress, Workspace, make_failure, no_progress
+from wsisurv.workspace.ledger import Failure, make_failure
+from wsisurv.workspace.paths import Workspace
 
 HORIZONS = (1.0, 3.0, 5.0)
 _AHEAD = 2

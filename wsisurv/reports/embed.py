@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import OllamaUnavailableError, SettingsError, WeightsError
 from wsisurv.reports.ollama import Server
-from wsisurv.settings import file_sha256
-from wsisurv.workspace import Progress, no_progress
+from wsisurv.settings.base import file_sha256
 
 EMBEDDED = ("hashing", "tfidf")
 """Text encoders that need nothing but this package."""

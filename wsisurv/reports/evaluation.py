@@ -24,8 +24,8 @@ from wsisurv.errors import FormatError, MetricError, ReportError
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.statements import Category, Polarity, ReportRecord, Statement
 from wsisurv.reports.grounding import Claim, Proof, prove
-from wsisurv.reports.reading import read
 from wsisurv.reports.sections import Sentence, find_sections, find_sentences
+from wsisurv.reports.tokens import read
 from wsisurv.reports.words import stated
 
 _ENOUGH = 0.5

@@ -13,7 +13,7 @@ from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
 from wsisurv.reports.polarity import off_topic, wrong_polarity
-from wsisurv.reports.reading import Reading, read
+from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]

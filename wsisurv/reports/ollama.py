@@ -22,9 +22,9 @@ from typing import Any, Literal
 import httpx
 import ollama
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError, ModelNotPulledError, OllamaUnavailableError, SettingsError
 from wsisurv.reports.host import is_this_machine, server_url
-from wsisurv.workspace import Progress, no_progress
 
 _OLDEST = (0, 12, 6)
 """The first release whose /api/chat knows ``truncate`` and ``shift``; an older one passes over them in silence."""

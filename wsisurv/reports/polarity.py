@@ -3,7 +3,7 @@
 import re
 
 from wsisurv.formats.statements import Category, Polarity
-from wsisurv.reports.reading import Reading
+from wsisurv.reports.tokens import Reading
 from wsisurv.reports.words import AFFIRMATIONS, Word, joined
 
 _TOPICS: dict[Category, str] = {

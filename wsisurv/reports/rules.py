@@ -14,8 +14,8 @@ from typing import Literal
 from wsisurv.formats.statements import Category, Polarity
 from wsisurv.reports.grounding import Claim, Extraction
 from wsisurv.reports.lexicon import FINDINGS, alternatives
-from wsisurv.reports.reading import Reading, read
 from wsisurv.reports.sections import LEFT_OUT_KINDS, Sentence, find_sentences
+from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import AFFIRMATIONS
 
 RULES_VERSION = 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wsisurv.reports.lexicon import HEADINGS, OWN_WORDS, Kind, alternatives
-from wsisurv.reports.reading import Reading, read
+from wsisurv.reports.tokens import Reading, read
 
 LEFT_OUT_KINDS: tuple[Kind, ...] = ("gross", "immunohistochemistry", "history", "handling", "identifiers")
 

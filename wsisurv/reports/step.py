@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import (
     BackendError,
     OllamaUnavailableError,
@@ -24,18 +25,11 @@ from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
 from wsisurv.reports.sources import Reports, read_reports
 from wsisurv.reports.vectors import write_vectors
-from wsisurv.settings import ReportSettings, changed_settings, fingerprint
-from wsisurv.workspace import (
-    Failure,
-    Progress,
-    Summary,
-    Workspace,
-    forget_failures,
-    make_failure,
-    no_progress,
-    record_failure,
-    refuse_stale,
-)
+from wsisurv.settings.base import changed_settings, fingerprint
+from wsisurv.settings.reports import ReportSettings
+from wsisurv.workspace.freshness import refuse_stale
+from wsisurv.workspace.ledger import Failure, Summary, forget_failures, make_failure, record_failure
+from wsisurv.workspace.paths import Workspace
 
 STEP = "extract-report"
 _IN_A_ROW = 5

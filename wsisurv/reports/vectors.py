@@ -12,8 +12,9 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.statements import Statement, iterate_statements, read_statements
 from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
 from wsisurv.models.text import HASHING_DIMENSIONS, hashing_vectors, statement_terms
-from wsisurv.settings import canonical_json
-from wsisurv.workspace import State, Workspace, check
+from wsisurv.settings.base import canonical_json
+from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.paths import Workspace
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to float32 (n_texts, n_dimensions); a row of NaN for a text that the encoder refuses."""

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import NoSlidesError, WsisurvError, some
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import ENDINGS, list_slides
 from wsisurv.slides.resolution import GivenMpp, find_mpp
 from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
-from wsisurv.workspace import Progress, no_progress
 
 _READERS = 8  # headers are waited for, not computed
 _FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes

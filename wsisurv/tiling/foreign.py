@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
+from wsisurv.engine.jobs import Job, run_jobs
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import InputError, NoSlidesError
 from wsisurv.formats.foreign import ForeignTiles, read_foreign_tiles
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings import TileSettings, file_sha256, parse_settings
+from wsisurv.settings.base import file_sha256, parse_settings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import slide_fingerprint
 from wsisurv.slides.resolution import GivenMpp, find_mpp
 from wsisurv.tiling.check import resolve_mpps
 from wsisurv.units import SlideId
-from wsisurv.workspace import Job, Progress, Summary, Workspace, no_progress, run_jobs
+from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.paths import Workspace
 
 STEP = "import"
 _TOLERANCE = 0.02  # other tools know magnifications; a wrong resolution is off by far more

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from wsisurv.errors import SettingsError, SlideError
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.reader import UPSAMPLING
 
 _PIECE_GAP_UM = 100.0  # cells of this size that touch, if only at a corner, are one piece

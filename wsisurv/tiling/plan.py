@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsisurv.settings import TileSettings
+from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.find import find_slides
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.check import check_slides
 from wsisurv.tiling.step import Options, Shard, plan_jobs
-from wsisurv.workspace import Planned, Progress, Workspace, check, no_progress
+from wsisurv.workspace.freshness import Planned, check
+from wsisurv.workspace.paths import Workspace
 
 _READERS = 8
 

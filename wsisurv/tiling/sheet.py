@@ -17,7 +17,8 @@ import numpy as np
 from wsisurv.errors import ArtifactError
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.tiles import Tiles, read_tiles
-from wsisurv.workspace import Workspace, exclusive
+from wsisurv.workspace.ledger import exclusive
+from wsisurv.workspace.paths import Workspace
 
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsisurv.engine.jobs import Job, run_jobs
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
-from wsisurv.settings import TileSettings, file_sha256
+from wsisurv.settings.base import file_sha256
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.bounds import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
@@ -25,19 +28,9 @@ from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
 from wsisurv.tiling.sheet import sheet_is_behind, write_sheet
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
-from wsisurv.workspace import (
-    Failure,
-    Job,
-    Progress,
-    State,
-    Summary,
-    Workspace,
-    check,
-    make_failure,
-    no_progress,
-    record_failure,
-    run_jobs,
-)
+from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
+from wsisurv.workspace.paths import Workspace
 
 STEP = "tile"
 _ROUNDING = 1e-6  # a tile full of tissue is full though its float32 share may say 0.9999999

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.familiarity import fit_familiarity
-from wsisurv.models.fused import CaseStates, FusedEnsemble
+from wsisurv.models.fast_ensemble import CaseStates, FusedEnsemble
 from wsisurv.models.student import Ensemble
 from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.prognosis import fit_prognosis

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsisurv.bags.packed import bags_of, pack
 from wsisurv.errors import MetricError
 from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
 from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, TextModel, fit_text_scaling
-from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import bags_of, pack
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.splits import make_folds

@@ -9,24 +9,27 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
-from wsisurv.devices import choose_device
+from wsisurv.engine.devices import choose_device
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import ArtifactError, FormatError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
 from wsisurv.models.student import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
-from wsisurv.settings import DistillSettings, TeacherSettings, parse_settings
-from wsisurv.survival.duplicates import merge_duplicates
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
-from wsisurv.training.directions import Looking, look_along_reports
+from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
-from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
+from wsisurv.training.subspace import Looking, look_along_reports
+from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.paths import Workspace
 
 STEP = "distill"
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from wsisurv.bags.packed import Bags, PackedBags, in_parts, offsets_of, sample_rows, segment_softmax
 from wsisurv.models.filter import TileFilter, n_kept, top_share
 from wsisurv.models.student import Student
-from wsisurv.survival.bags import Bags, PackedBags, in_parts, offsets_of, sample_rows, segment_softmax
-from wsisurv.survival.distillation import attention_kl
+from wsisurv.training.agreement import attention_kl
 from wsisurv.training.loop import Log, minimise
 from wsisurv.training.recipe import Recipe
 

@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsisurv.bags.feature_rows import FeatureFile, describe_features
+from wsisurv.bags.memory import memory_of, rows_of
+from wsisurv.bags.packed import Bags, offsets_of
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError, some
-from wsisurv.formats.feature_rows import FeatureFile, describe_features
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.text import Tfidf, fit_tfidf, statement_terms, tfidf_vectors
-from wsisurv.settings import fingerprint
-from wsisurv.survival.bags import Bags, offsets_of
-from wsisurv.training.memory import memory_of, rows_of
-from wsisurv.workspace import Workspace
+from wsisurv.settings.base import fingerprint
+from wsisurv.workspace.paths import Workspace
 
 NO_STATEMENTS = "none"
 FEW_EVENTS = 10

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsisurv.bags.packed import in_parts, pack, row_moments, sample_rows
 from wsisurv.errors import SettingsError
 from wsisurv.models.joint import JointEnsemble, JointMember, JointTeacher
 from wsisurv.models.text_branch import fit_text_scaling
-from wsisurv.settings import TeacherSettings
-from wsisurv.survival.bags import in_parts, pack, row_moments, sample_rows
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.losses import cox_loss
 from wsisurv.training.crossfit import TEXT_DIMENSIONS, Gate, can_cross_fit, fit_gate
 from wsisurv.training.inputs import TrainingCases

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from wsisurv.bags.packed import Bags
+from wsisurv.engine.progress import Progress
 from wsisurv.errors import SettingsError
 from wsisurv.formats.atomic import append_jsonl
-from wsisurv.survival.bags import Bags
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
-from wsisurv.workspace import Progress
 
 Precision = Literal["fp32", "bf16"]
 _LINES_A_FIT = 5

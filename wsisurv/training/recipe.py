@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsisurv.settings import Aggregator
+from wsisurv.settings.training import Aggregator
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsisurv.bags.packed import in_parts
 from wsisurv.errors import StaleError
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import read_model
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
-from wsisurv.survival.bags import in_parts
 from wsisurv.training.inputs import TrainingCases
 
 

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from wsisurv.bags.packed import Bags, PackedBags, in_parts, row_moments, sample_rows
 from wsisurv.models.student import WIDEST, Student
-from wsisurv.survival.bags import Bags, PackedBags, in_parts, row_moments, sample_rows
-from wsisurv.survival.distillation import attention_kl
 from wsisurv.survival.losses import correlation_loss
-from wsisurv.survival.mixup import mix, similar_partners
-from wsisurv.training.directions import SCALING_TILES, Along, reports_of
+from wsisurv.training.agreement import attention_kl
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
-from wsisurv.training.objectives import (
+from wsisurv.training.mixup import mix, similar_partners
+from wsisurv.training.recipe import Recipe, Target
+from wsisurv.training.student_loss import (
     FollowUp,
     Told,
     agreement_loss,
@@ -27,7 +27,7 @@ from wsisurv.training.objectives import (
     outcome_loss,
     told_by,
 )
-from wsisurv.training.recipe import Recipe, Target
+from wsisurv.training.subspace import SCALING_TILES, Along, reports_of
 
 __all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
-from wsisurv.devices import choose_device
+from wsisurv.engine.devices import choose_device
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import ArtifactError, FormatError, MetricError
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
@@ -17,7 +18,7 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
 from wsisurv.models.student import Ensemble, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
-from wsisurv.settings import TeacherSettings
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import kept_whole, make_folds
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
@@ -26,7 +27,8 @@ from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
 from wsisurv.training.loop import Log
 from wsisurv.training.students import Recipe, TrainedStudent, train_student
-from wsisurv.workspace import Progress, State, Workspace, check, no_progress, refuse_stale
+from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.paths import Workspace
 
 STEP = "train-teacher"
 

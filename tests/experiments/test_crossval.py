@@ -1,0 +1,237 @@
+"""Cross-validation from folds to metrics.json: who is trained on, what is kept, and what is left out and said."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wsisurv.cohort import Cohort
+from wsisurv.errors import ArtifactError, CohortError, FormatError, StaleError
+from wsisurv.experiments.crossval import crossval
+from wsisurv.experiments.folds import draw_folds
+from wsisurv.formats.atomic import write_jsonl
+from wsisurv.formats.models import read_model
+from wsisurv.formats.splits import read_splits
+from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.survival.metrics import concordance
+
+SETTINGS = CrossvalSettings(folds=2, repeats=2, covariates=("age", "stage"), resamples=100)
+ALL = [
+    "covariates",
+    "mean_pool",
+    "text",
+    "plain",
+    "distilled",
+    "teacher",
+    "student_and_covariates",
+    "text_and_covariates",
+]
+
+
+def run(study, settings=SETTINGS, **options):
+    return crossval(study.workspace, study.cohort, settings, study.training(), **options)
+
+
+def risks_of(study, name):
+    return json.loads(study.path(f"crossval/{name}/risks.json").read_text())
+
+
+def test_all_models_over_the_same_folds_in_one_account(make_study):
+    study = make_study(70, reported=0.8)
+    result = run(study)
+    record = json.loads(result.metrics.read_text())
+    assert [row["model"] for row in record["models"]] == ALL
+    for row in record["models"]:
+        assert row["low"] <= row["concordance"] <= row["high"]
+        assert 0 < row["auc"] < 1
+        assert len(row["auc_at"]) == len(record["horizons"])
+        assert 0 < row["brier"] < 0.5
+        assert row["brier_reference"] == record["models"][0]["brier_reference"]
+        assert 0 <= row["d_calibration_p"] <= 1
+        assert sum(row["d_calibration_share"]) == pytest.approx(1)
+    folds = read_splits(study.path("splits.jsonl"))
+    assert len(folds) == result.n_folds == len(record["folds"]) == 4
+    assert record["verdict"] == list(result.verdict)
+    assert record["settings"]["crossval"]["seed"] == 0
+    assert record["versions"]["torch"]
+    assert 0 <= record["added_by_slides"]["p"] <= 1
+    assert len(record["added_by_slides"]["p_values"]) == 2
+    assert {(row["model"], row["minus"]) for row in record["differences"]} >= {
+        ("distilled", "plain"),
+        ("student_and_covariates", "covariates"),
+    }
+    # each fold was trained on its training cases, and on them alone
+    assert [[case.case_id for case in cohort.cases] for cohort in study.trained] == [list(f.train) for f in folds]
+    # the written risks give the written figures
+    case_of = {case.case_id: case for case in study.cohort.cases}
+    for fold, row in zip(folds, record["folds"], strict=True):
+        saved = risks_of(study, fold.name)
+        assert saved["case_ids"] == list(fold.test)
+        tested = [case_of[case_id] for case_id in fold.test]
+        for model in ALL:
+            wanted = concordance(
+                log_hazard=saved["risks"][model],
+                time=[case.time for case in tested],
+                event=[case.event for case in tested],
+            )
+            assert row["concordance"][model] == pytest.approx(wanted)
+    assert study.workspace.cohorts() == []  # folds are no cohorts of the user's
+
+
+def test_a_tested_outcome_changes_no_risk_of_its_fold(make_study):
+    """The outcomes of the tested cases are turned round: what was fitted without them must stay as it was."""
+    study = make_study(50)
+    one = replace_settings(repeats=1)
+    run(study, one)
+    first = read_splits(study.path("splits.jsonl"))[0]
+    before = risks_of(study, "1-1")
+    turned = {case_id: number for number, case_id in enumerate(first.test)}
+    cases = [
+        replace(case, time=1000.0 + turned[case.case_id]) if case.case_id in turned else case
+        for case in study.cohort.cases
+    ]
+    study.cohort = Cohort("trial", tuple(cases), study.cohort.settings)
+    splits = study.path("mine.jsonl")
+    splits.write_bytes(study.path("splits.jsonl").read_bytes())
+    run(study, one, splits=splits, redo=True)
+    after = risks_of(study, "1-1")
+    assert before["fingerprint"] != after["fingerprint"]
+    assert before["risks"] == after["risks"]
+    assert before["case_ids"] == after["case_ids"]
+
+
+def replace_settings(**changes):
+    return SETTINGS.model_copy(update=changes)
+
+
+def test_finished_folds_are_kept_after_an_interruption(make_study):
+    study = make_study(40)
+    quick = replace_settings(repeats=1, covariates=())
+
+    def interrupt(done, total, _what):
+        if done > 0.7 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, quick, progress=interrupt)
+    assert not study.path("evaluation/metrics.json").exists()
+    assert [cohort.name for cohort in study.trained] == ["trial/crossval/1-1", "trial/crossval/1-2"]
+    study.trained.clear()
+    result = run(study, quick)
+    assert result.kept == 1
+    assert [cohort.name for cohort in study.trained] == ["trial/crossval/1-2"]
+    study.trained.clear()
+    again = run(study, quick)
+    assert study.trained == []
+    assert again == replace(result, kept=2)
+
+
+def test_other_settings_splits_or_data_are_stale(make_study):
+    study = make_study(40)
+    one = replace_settings(repeats=1, covariates=())
+    run(study, one)
+    study.settings = {"teacher": {"epochs": 7}}
+    with pytest.raises(StaleError, match=r"1-1: .*teacher.epochs: 6 → 7.*--redo"):
+        run(study, one)
+    study.settings = {"teacher": {"epochs": 6}}
+    with pytest.raises(StaleError, match=r"splits.jsonl: other folds"):
+        run(study, replace_settings(repeats=1, covariates=(), seed=1))
+    with pytest.raises(StaleError, match="covariates"):
+        run(study, replace_settings(repeats=1, covariates=("age",)))
+    study.path("crossval/1-2/risks.json").write_text("{")
+    with pytest.raises(FormatError, match=r"1-2.*damaged.*Delete it"):
+        run(study, one)
+
+
+def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(make_study):
+    study = make_study(50, reported=0.0)
+    result = run(study, replace_settings(repeats=1, covariates=()))
+    assert [row.model for row in result.account.models] == ["mean_pool", "plain"]
+    assert any("no case has statements" in line for line in result.warnings)
+    assert any("no covariates named" in line for line in result.warnings)
+    assert result.account.added is None
+    assert any("name --covariates" in line for line in result.verdict)
+
+
+def test_a_leak_stops_before_any_training_and_can_be_kept_together(make_study):
+    study = make_study(40)
+    quick = replace_settings(repeats=1, covariates=())
+    first = draw_folds(study.cohort, n_folds=2, repeats=1, seed=0).folds[0]
+    one, other = first.train[0], first.test[0]
+    slides_of = {case.case_id: case.slide_ids for case in study.cohort.cases}
+    cases = tuple(
+        replace(case, slide_ids=(*case.slide_ids, *slides_of[other])) if case.case_id == one else case
+        for case in study.cohort.cases
+    )
+    study.cohort = Cohort("trial", cases, study.cohort.settings)
+    with pytest.raises(CohortError, match=rf"{one}.*{other}|{other}.*{one}"):
+        run(study, quick)
+    assert study.trained == []
+    result = run(study, quick, keep_together=True)
+    assert result.n_folds == 2
+    assert any("on one side" in line for line in result.warnings)
+
+
+def test_cases_without_a_tile_and_unknown_covariates(make_study):
+    study = make_study(50)
+    with pytest.raises(CohortError, match=r"no covariate grade; it has age, stage"):
+        run(study, replace_settings(covariates=("grade",)))
+    from wsisurv.formats.features import read_features, write_features
+
+    path = study.workspace.features("histomics", "case0005-0")
+    features, header = read_features(path)
+    empty = replace(features, values=np.zeros((0, 10), np.float16), coords=np.zeros((0, 2), np.int64))
+    write_features(path, empty, header)
+    result = run(study, replace_settings(repeats=1, covariates=()))
+    assert any("no tile was found: case0005" in line for line in result.warnings)
+    assert result.account.cases == 49
+
+
+def test_two_runs_at_once_are_refused(make_study):
+    study = make_study(40)
+    with study.workspace.claim("crossval", "trial"), pytest.raises(ArtifactError, match="another process"):
+        run(study)
+
+
+def test_words_are_learned_in_each_fold_anew(make_study):
+    """With tf-idf a word of the tested reports alone must be unknown, and reports must still be read."""
+    study = make_study(50)
+    random = np.random.default_rng(0)
+    words = "gland stroma necrosis mucin grade lymphocytes margin budding".split()
+    records = []
+    for case in study.cohort.cases:
+        said = [f"{words[i]} and {words[j]} {case.case_id}" for i, j in random.integers(8, size=(3, 2))]
+        statements = [
+            {
+                "statement_id": f"{case.case_id}/{number}",
+                "category": "other_morphology",
+                "polarity": "present",
+                "text": text,
+                "evidence": text,
+                "start": 0,
+                "end": len(text),
+                "match": "exact",
+            }
+            for number, text in enumerate(said)
+        ]
+        records.append(
+            {
+                "case_id": case.case_id,
+                "fingerprint": case.case_id,
+                "report_sha256": case.case_id,
+                "statements": statements,
+            }
+        )
+    write_jsonl(study.workspace.statements, records)
+    study.text_encoder = "tfidf"
+    result = run(study, replace_settings(repeats=1, covariates=()))
+    assert result.account.model("text") is not None
+    risks = risks_of(study, "1-1")["risks"]["text"]
+    assert np.std(risks) > 0
+    teacher, _ = read_model(study.path("crossval/1-1/teacher.h5"), "teacher")
+    known = set(" ".join(teacher.card["tfidf"]["terms"]).split())
+    first = read_splits(study.path("splits.jsonl"))[0]
+    assert {"gland", "stroma"} <= known
+    assert known & set(first.train)  # each case's own id is a word here, said in three statements
+    assert not known & set(first.test)

@@ -1,0 +1,479 @@
+"""The report page in a browser and by its text: whole with everything there, and honest with nothing there."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsisurv.cohort import Audit, Case, Cohort, Dropped, write_cohort
+from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.external import AtHorizon, ExternalFigures, ObservedExpected
+from wsisurv.experiments.external_clinic import BesideClinic
+from wsisurv.experiments.external_record import write_record
+from wsisurv.experiments.risk_groups import GroupRow
+from wsisurv.formats.commands import Command, append_command
+from wsisurv.formats.header import make_header
+from wsisurv.formats.heatmaps import CaseMap, Extreme, FeatureShift, SlideMap, write_case_map
+from wsisurv.formats.models import ModelFile, model_format, write_model
+from wsisurv.formats.risks import Risk, write_risks
+from wsisurv.formats.splits import Fold, write_splits
+from wsisurv.pages.gathering import gather, read_metrics, read_training
+from wsisurv.pages.report import PAGE, write_report
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.survival.cox import Slope
+from wsisurv.survival.metrics import Interval
+from wsisurv.units import CaseId, SlideId
+from wsisurv.workspace.paths import Workspace
+
+NAME = "trial"
+NASTY = 'C<script>x()</script> "&'
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Tags(HTMLParser):
+    """All tags of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str, name: str) -> list[str]:
+        return [attrs.get(name) or "" for seen, attrs in self.tags if seen == tag]
+
+
+def cases(n: int = 60) -> tuple[Case, ...]:
+    rng = np.random.default_rng(0)
+    ids = [NASTY, *(f"C{number:03d}" for number in range(1, n))]
+    return tuple(
+        Case(
+            CaseId(case_id),
+            float(rng.integers(20, 900)),
+            bool(rng.random() < 0.6),
+            site="H1" if number % 2 else "H2",
+            covariates={"age": "" if number % 9 == 0 else str(40 + number), "stage": "I II III".split()[number % 3]},
+            slide_ids=(SlideId(f"S{number}"),),
+        )
+        for number, case_id in enumerate(sorted(ids))
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A cohort and nothing else."""
+    place = Workspace(tmp_path / "w & w")
+    chosen = cases()
+    settings = CohortSettings(site="site", covariates=("age", "stage"))
+    audit = Audit(
+        70, 65, 40, 50, len(chosen), sum(case.event for case in chosen), 60, 48, 0, "days", 300.0, {"H1": 30, "H2": 30},
+        (Dropped(3, "X", "time is missing"),), ("N1",), ("S<99",), (),
+    )  # fmt: skip
+    write_cohort(place.cohort(NAME), Cohort(NAME, chosen, settings), audit)
+    return place
+
+
+def add_crossval(place: Workspace) -> None:
+    """Three folds with risks that follow the outcome a little, and metrics.json."""
+    folder, chosen, rng = place.cohort(NAME), cases(), np.random.default_rng(1)
+    ids = [str(case.case_id) for case in chosen]
+    folds, records = [], []
+    for number in range(3):
+        test = ids[number::3]
+        fold = Fold(repeat=0, fold=number, train=tuple(sorted(set(ids) - set(test))), test=tuple(test))
+        folds.append(fold)
+        time = np.array([case.time for case in chosen])[number::3]
+        risks = {
+            model: (-(time / 300) + noise * rng.normal(size=len(test))).tolist()
+            for model, noise in (("distilled", 1.0), ("covariates", 2.0), ("student_and_covariates", 1.0))
+        }
+        records.append({"name": fold.name, "fingerprint": f"f{number}"})
+        saved = {"fingerprint": f"f{number}", "case_ids": test, "risks": risks}
+        at = folder / "crossval" / fold.name
+        at.mkdir(parents=True)
+        (at / "risks.json").write_text(json.dumps(saved))
+        arrays = {"training_risks": np.linspace(-3, 1, 40)}
+        header = make_header(model_format("student"), {}, {})
+        write_model(at / "student_distilled.h5", ModelFile(arrays, {"cut_offs": {"low": -1.5, "high": -0.5}}), header)
+    write_splits(folder / "splits.jsonl", folds)
+    row = {"low": 0.5, "high": 0.7, "fold_mean": 0.6, "fold_sd": 0.1, "uno": 0.6, "calibration_slope": None}
+    pair = {"se": 0.05, "bootstrap_se": 0.05, "fold_se": None, "low": -0.1, "high": 0.1}
+    metrics = {
+        "format": "wsisurv/metrics",
+        "models": [{"model": name, "concordance": 0.6, **row} for name in ("covariates", "distilled")],
+        "differences": [{"model": "distilled", "minus": "covariates", "value": 0.02, **pair}],
+        "added_by_slides": None,
+        "folds": records,
+        "verdict": ["Nothing is shown."],
+        "warnings": ["few events"],
+        "cohort": {"tested": 60, "tested_events": 30},
+        "settings": {"crossval": {"covariates": ["age", "stage"], "folds": 3}},
+        "versions": {"wsisurv": "0"},
+    }
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+
+
+def add_heatmaps(place: Workspace, *case_ids: str) -> None:
+    for number, case_id in enumerate(case_ids):
+        folder = place.cohort(NAME) / "heatmaps" / case_id
+        folder.mkdir(parents=True)
+        Image.new("RGB", (1400, 900), (200, 100 + number, 120)).save(folder / "S.png")
+        shift = FeatureShift("redness<b>", "OD", "how red", 2.0, 1.0, 1.5, 0.1)
+        end = Extreme(3, 0.2, (), (shift,))
+        slide = SlideMap("S", 30, 0.4, "S.png", "S.geojson")
+        write_case_map(
+            folder, CaseMap(case_id, 0.1 * number, 2, True, 30, None, True, 0.5, (slide,), end, end, "tiles.jpg", "f")
+        )
+
+
+def add_rest(place: Workspace) -> None:
+    history = [{"step": "x", "part": "plain student 1 of 2", "epoch": n, "loss": 3.0 - n} for n in (1, 2, 1, 2)]
+    (place.cohort(NAME) / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    words = ("wsisurv", "tile", "my slides/<b>", "--cohort", NAME)
+    for exit_code in (1, 0):
+        append_command(place.root, Command("2026-01-01T00:00:00+00:00", words, "/", exit_code, 2.5, "0"))
+
+
+def add_external(place: Workspace, on: str, student: str) -> Path:
+    """A validation of a student on a cohort of the workspace, as its record and pictures lie there."""
+    interval = Interval(0.612, 0.5, 0.7, 100, 0)
+    figures = ExternalFigures(
+        60, 30, interval, None, 0.65, (), (), 0.2, 0.25, 0.4, (), Slope(0.3, 0.1), Slope(1.1, 0.2),
+        ObservedExpected(30, 25.0, 1.2, 0.8, 1.7, 0),
+        (AtHorizon(1.0, 365.0, 0.2, 0.3, 0.2, 0.4, 25), AtHorizon(5.0, 1826.0, given=False, reason="<too long>")),
+        (GroupRow("low", 20, 3, None),), 0.03,
+    )  # fmt: skip
+    path = place.cohort(on) / "evaluation" / "external.json"
+    clinic = BesideClinic(("age",), interval, Interval(0.05, -0.1, 0.2, 100, 0), None, ())
+    write_record(
+        path, figures, cohort={"name": on, "time_unit": "days"}, student={"id": "s", "fingerprint": student},
+        own={"concordance": 0.777, "low": 0.6, "high": 0.9}, clinic=clinic, verdict=["Calibration has drifted."],
+        warnings=["odd <slides>"], command="wsisurv evaluate",
+    )  # fmt: skip
+    (path.parent / "external_groups.svg").write_text("<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>")
+    return path
+
+
+def read(place: Workspace) -> str:
+    return (place.cohort(NAME) / "evaluation" / PAGE).read_text(encoding="utf-8")
+
+
+def test_with_nothing_but_a_cohort_every_section_names_the_command_that_makes_it(workspace):
+    result = write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    for command in ("crossval", "predict", "train-teacher", "heatmap"):
+        assert f"wsisurv {command}" in page.text
+    for said in ("70", "row 3 (X): time is missing", "N1", "S<99"):
+        assert said in page.text
+    assert result.figures == ()
+    assert {"crossval", "predicted", "risks", "training", "student"} <= result.missing.keys()
+
+
+def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(workspace):
+    add_crossval(workspace)
+    add_heatmaps(workspace, NASTY, "C001", "C002")
+    add_rest(workspace)
+    result = write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
+    first = read(workspace)
+    page = Tags(first)
+    names = {path.stem for path in result.figures}
+    assert {"concordance", "differences", "survival", "calibration-1", "decision-1", "training"} <= names
+    assert "risk-against-covariates" in names
+    assert {path.suffix for path in result.figures} == {".png", ".svg"}
+    assert all(path.exists() for path in result.figures)
+    sources = page.all("img", "src")
+    assert len(sources) == len(names) + 2
+    for source in sources:
+        kind, _, data = source.partition(";base64,")
+        content = base64.b64decode(data)
+        if kind == "data:image/jpeg":
+            with Image.open(io.BytesIO(content)) as picture:
+                assert max(picture.size) == 900
+        else:
+            assert content.lstrip().startswith(b"<?xml")
+    for said in ("Nothing is shown.", "few events", "Log-rank test", "below", "$ wsisurv report", "redness<b>", NASTY):
+        assert said in page.text
+    assert page.text.count("wsisurv tile 'my slides/<b>'") == 1
+    assert "ended with" not in page.text
+    assert result.pictures == 2  # of highest and of lowest risk
+    targets = set(page.all("section", "id")) | set(page.all("h2", "id")) | set(page.all("h3", "id"))
+    for link in page.all("a", "href"):
+        if link.startswith("#"):
+            assert link[1:] in targets
+    write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
+    assert read(workspace) == first
+
+
+def test_an_external_validation_stands_beside_the_training(workspace):
+    path = add_external(workspace, NAME, "another student")
+    rows = [Risk(str(case.case_id), ("S",), 9, case.time / -300, 50.0, "low", survival={1.0: 0.5}) for case in cases()]
+    write_risks(path.with_name("external_risk.csv"), rows, horizons=[1.0])
+    result = write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    for said in ("Calibration has drifted.", "odd <slides>", "<too long>", "0.777", "0.612", "1.20 (0.80 to 1.70)"):
+        assert said in page.text
+    assert "+0.050 (−0.100 to +0.200)" in page.text
+    assert page.text.index("Calibration has drifted.") < page.text.index("Audit")
+    assert "survival" in {figure.stem for figure in result.figures}
+    assert "by a student that was trained on another cohort" in page.text
+    assert "external_groups.svg" in page.all("a", "href")
+    path.write_text("{")
+    write_report(workspace, NAME)
+    assert "damaged" in Tags(read(workspace)).text
+
+
+def test_the_page_of_the_training_cohort_shows_how_its_student_did_elsewhere(workspace):
+    header = make_header(model_format("student"), {}, {})
+    write_model(workspace.cohort(NAME) / "student.h5", ModelFile({"a": np.zeros(1)}, {}), header)
+    write_report(workspace, NAME)
+    assert "wsisurv evaluate SLIDES" in Tags(read(workspace)).text
+    add_external(workspace, "theirs", "another student")
+    add_external(workspace, "ours", header.fingerprint)
+    write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    assert "ours, by the student of" in page.text
+    assert "theirs" not in page.text
+    assert "../../ours/evaluation/external_groups.svg" in page.all("a", "href")
+    assert page.text.index("Calibration has drifted.") > page.text.index("Audit")
+
+
+def test_nothing_comes_from_elsewhere_and_names_can_not_run(workspace):
+    add_crossval(workspace)
+    add_heatmaps(workspace, NASTY)
+    write_report(workspace, NAME)
+    page = read(workspace)
+    seen = Tags(page)
+    assert [tag for tag, _ in seen.tags].count("script") == 1
+    assert "default-src 'none'" in page
+    without_data = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.search(r"https?://|@import|url\(|<link|javascript:", without_data)
+
+
+def test_predictions_of_the_risk_table_stand_in_and_say_so(workspace):
+    rows = [
+        Risk(str(case.case_id), ("S",), 10, float(number), number % 100, "low", {1.0: 0.9})
+        for number, case in enumerate(cases())
+    ]
+    write_risks(workspace.cohort(NAME) / "risk.csv", rows, horizons=[1.0])
+    seen = gather(workspace, NAME)
+    assert seen.predicted is not None
+    assert "risk.csv" in seen.predicted.source
+    result = write_report(workspace, NAME)
+    assert {"survival", "calibration-1", "decision-1"} <= {path.stem for path in result.figures}
+    assert "predicted by the members that did not see it" in Tags(read(workspace)).text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "damaged"), ("[]", "damaged"), ('{"format": "wsisurv/metrics"}', "KeyError"), ('{"format": "x"}', "format")],
+)
+def test_damaged_figures_are_told_on_the_page_and_leave_the_rest(workspace, content, said):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(FormatError, match=said):
+        read_metrics(path)
+    result = write_report(workspace, NAME)
+    assert "metrics.json" in result.missing["crossval"]
+    assert "metrics.json" in Tags(read(workspace)).text
+
+
+def test_figures_of_a_wrong_type_are_refused_in_one_line(workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    record["models"][0]["concordance"] = "high"
+    path.write_text(json.dumps(record))
+    with pytest.raises(FormatError) as refused:
+        read_metrics(path)
+    assert "concordance" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_folds_that_are_others_than_the_figures_are_not_mixed(workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "crossval" / "1-2" / "risks.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({**saved, "fingerprint": "other"}))
+    assert "not the fold" in gather(workspace, NAME).missing["folds"]
+    path.unlink()
+    seen = gather(workspace, NAME)
+    assert "1-2" in seen.missing["folds"]
+    assert seen.predicted is None
+    assert seen.metrics is not None
+    write_report(workspace, NAME)
+    assert "1-2" in Tags(read(workspace)).text
+
+
+def test_groups_and_percentiles_are_those_fixed_in_each_folds_training(workspace):
+    add_crossval(workspace)
+    predicted = gather(workspace, NAME).predicted
+    assert predicted is not None
+    for risk, group, percentile in zip(predicted.log_hazard, predicted.group, predicted.percentile, strict=True):
+        assert group == ("low" if risk < -1.5 else "high" if risk >= -0.5 else "intermediate")
+        assert percentile == pytest.approx(100 * np.mean(np.linspace(-3, 1, 40) < risk))
+    assert {model: values.shape for model, values in predicted.survival.items()} == dict.fromkeys(
+        ("student", "covariates", "student_and_covariates"), (60, len(predicted.horizons))
+    )
+
+
+def test_one_folds_outcomes_have_no_part_in_its_own_probabilities(workspace):
+    add_crossval(workspace)
+    before = gather(workspace, NAME).predicted
+    folder = workspace.cohort(NAME)
+    fold = json.loads((folder / "crossval" / "1-1" / "risks.json").read_text())["case_ids"]
+    changed = tuple(replace(case, event=not case.event) if case.case_id in fold else case for case in cases())
+    audit = gather(workspace, NAME).audit
+    write_cohort(folder, Cohort(NAME, changed, CohortSettings(site="site", covariates=("age", "stage"))), audit)
+    after = gather(workspace, NAME).predicted
+    assert before is not None
+    assert after is not None
+    rows = [number for number, case in enumerate(before.cases) if case.case_id in fold]
+    others = [number for number in range(60) if number not in rows]
+    assert after.survival["student"][rows] == pytest.approx(before.survival["student"][rows])
+    assert after.survival["student"][others] != pytest.approx(before.survival["student"][others])
+
+
+def test_figures_of_another_cohort_are_told(workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    for made_from, warned in ((gather(workspace, NAME).cohort.fingerprint, 0), ("other", 1)):
+        path.write_text(json.dumps({**record, "cohort": {**record["cohort"], "fingerprint": made_from}}))
+        seen = gather(workspace, NAME)
+        assert len(seen.warnings) == warned
+    write_report(workspace, NAME)
+    assert "wsisurv crossval --redo" in Tags(read(workspace)).text
+
+
+def test_warnings_of_the_risk_table_stand_beside_the_cases(workspace):
+    rows = [
+        Risk("C001", ("S",), 1, 0.1, 50, "low", warning="very few <tiles>"),
+        Risk("C002", ("S",), 9, 0.1, 50, "low"),
+    ]
+    write_risks(workspace.cohort(NAME) / "risk.csv", rows)
+    write_report(workspace, NAME)
+    assert "very few <tiles>" in Tags(read(workspace)).text
+
+
+def test_of_a_fit_trained_anew_the_latest_counts(workspace):
+    add_rest(workspace)
+    fits = read_training(workspace.cohort(NAME) / "history.jsonl")
+    assert list(fits) == ["plain student"]
+    assert fits["plain student"][0].epoch.tolist() == [1, 2]
+    with pytest.raises(MissingArtifactError, match="distill"):
+        read_training(workspace.root / "none.jsonl")
+
+
+def test_damaged_history_heatmap_and_commands_are_told(workspace):
+    add_heatmaps(workspace, "C001", "C002")
+    (workspace.cohort(NAME) / "heatmaps" / "C001" / "heatmap.json").write_text("{")
+    (workspace.cohort(NAME) / "heatmaps" / "C002" / "S.png").write_bytes(b"no picture")
+    (workspace.cohort(NAME) / "history.jsonl").write_text("7\n")
+    (workspace.root / "commands.jsonl").write_text("{}\n")
+    result = write_report(workspace, NAME)
+    assert "heatmap.json" in result.missing["heatmaps"]
+    assert "line 1" in result.missing["training"]
+    assert "line 1" in result.missing["commands"]
+
+
+Look = Callable[[Path, int], dict[str, Any]]
+
+_MEASURE = """<!doctype html><iframe id="page" style="width:%dpx;height:800px;border:0" src="%s"></iframe>
+<pre id="seen"></pre><script>
+const page = document.getElementById("page");
+page.addEventListener("load", () => {
+  const inside = page.contentDocument, images = Array.from(inside.images), root = inside.documentElement;
+  const cells = (column) => Array.from(inside.querySelectorAll("#case-table tbody tr"))
+    .filter((row) => !row.hidden).map((row) => row.cells[column].textContent);
+  const heads = Array.from(inside.querySelectorAll("#case-table th button"));
+  const press = (name) => heads.filter((head) => head.textContent === name).forEach((head) => head.click());
+  const shown = inside.getElementById("shown")?.textContent ?? "";
+  press("log hazard");
+  const sorted = cells(3).map((text) => Number(text.replace("−", "-")));
+  press("case");
+  const names = cells(0);
+  if (heads.length) {
+    const search = inside.getElementById("search");
+    search.value = "c00";
+    search.dispatchEvent(new page.contentWindow.Event("input"));
+  }
+  document.getElementById("seen").textContent = JSON.stringify({
+    shown, sorted, names, found: cells(0), overflow: root.scrollWidth - root.clientWidth, images: images.length,
+    broken: images.filter((image) => !(image.complete && image.naturalWidth > 0)).length,
+  });
+});
+</script>"""
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    """``look(page, width)``: what a browser of that width makes of a page, and what it says on its console."""
+    if _CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'chromium'}"]
+    options += ["--allow-file-access-from-files", "--enable-logging=stderr", "--virtual-time-budget=4000", "--dump-dom"]
+
+    def seen(page: Path, width: int) -> dict[str, Any]:
+        frame = page.with_name("frame.html")
+        frame.write_text(_MEASURE % (width, page.name))
+        done = subprocess.run(
+            [str(_CHROMIUM), *options, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        )
+        found = re.search(r'id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert found is not None
+        said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        return {**json.loads(found[1]), "console": said}
+
+    return seen
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(workspace, look, width):
+    add_crossval(workspace)
+    add_heatmaps(workspace, "C001", "C002")
+    add_rest(workspace)
+    result = write_report(workspace, NAME)
+    seen = look(result.page, width)
+    hazards, names, found = (seen.pop(name) for name in ("sorted", "names", "found"))
+    assert hazards == sorted(hazards)
+    assert len(names) == 60
+    assert names[1:4] == ["C001", "C002", "C003"]  # after the one of odd letters
+    assert found == [f"C00{number}" for number in range(1, 10)]
+    assert seen == {
+        "overflow": 0,
+        "images": len(result.figures) // 2 + 2,
+        "broken": 0,
+        "shown": "60 of 60 cases",  # written by the page's own script
+        "console": [],
+    }
+
+
+def test_the_look_itself_sees_what_is_wrong(tmp_path, look):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<!doctype html><div style="width:900px">x</div><img src="data:image/png;base64,AAAA">'
+        "<script>console.error('trouble')</script>"
+    )
+    seen = look(page, 390)
+    assert seen["overflow"] > 0
+    assert seen["broken"] == 1
+    assert "trouble" in seen["console"][0]

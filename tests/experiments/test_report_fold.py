@@ -1,0 +1,175 @@
+"""Cross-validation without slides: reports beside covariates, each fold by what its own training cases say."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from wsisurv.cohort import Case, Cohort
+from wsisurv.errors import CohortError, MissingArtifactError
+from wsisurv.experiments.crossval import crossval
+from wsisurv.experiments.report_fold import read_report_training
+from wsisurv.formats.atomic import write_jsonl
+from wsisurv.formats.splits import read_splits
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.survival.metrics import concordance
+from wsisurv.units import CaseId
+from wsisurv.workspace.paths import Workspace
+
+SETTINGS = CrossvalSettings(folds=3, repeats=1, covariates=("age",), resamples=100)
+
+
+def statement(case_id, number, category, text):
+    return {
+        "statement_id": f"{case_id}/{number}",
+        "category": category,
+        "polarity": "present",
+        "text": text,
+        "evidence": text,
+        "start": 0,
+        "end": len(text),
+        "match": "exact",
+    }
+
+
+@pytest.fixture
+def study(tmp_path):
+    """150 cases without a slide; nodes and the word "brisk" drive the hazard, every tenth report says nothing."""
+    random = np.random.default_rng(0)
+    workspace = Workspace(tmp_path / "workspace")
+    cases, records, texts = [], [], {}
+    for number in range(150):
+        case_id = f"c{number:03d}"
+        nodes, brisk, age = random.integers(0, 3), random.integers(0, 2), random.normal()
+        death, end = random.exponential(np.exp(1.0 - nodes + 0.7 * brisk - 0.4 * age)), random.exponential(3.0)
+        said = [f"pN{nodes}", "brisk inflammation" if brisk else "sparse inflammation", f"adenocarcinoma {case_id}"]
+        texts[case_id] = ". ".join([*said, "Received in formalin"])
+        silent = number % 10 == 0
+        kinds = ("node", "inflammation", "histological_type")
+        lines = [statement(case_id, n, kind, text) for n, (kind, text) in enumerate(zip(kinds, said, strict=True))]
+        record = {"case_id": case_id, "fingerprint": case_id, "report_sha256": case_id}
+        records.append(record | {"statements": [] if silent else lines})
+        cases.append(
+            Case(CaseId(case_id), min(death, end) + 0.01, bool(death <= end), f"s{number % 9}", {"age": f"{age:.2f}"})
+        )
+    write_jsonl(workspace.statements, records)
+    settings = CohortSettings(site="site", covariates=("age",))
+    return workspace, Cohort("trial", tuple(cases), settings), texts
+
+
+def test_reports_tell_what_they_say_and_the_whole_text_too(study):
+    workspace, cohort, texts = study
+    training = read_report_training(workspace, "tfidf", "ridge", settings={}, full_text=texts)
+    result = crossval(workspace, cohort, SETTINGS, training)
+    named = [row.model for row in result.account.models]
+    assert named == ["covariates", "text", "full_text", "text_and_covariates", "full_text_and_covariates"]
+    assert result.account.model("text").concordance > 0.65
+    assert result.account.model("full_text").concordance > 0.65
+    assert result.account.difference("text_and_covariates", "covariates").value > 0.03
+    assert result.account.added is None
+    assert result.account.added_by_report.p < 0.001
+    assert result.verdict[0].startswith("Reports ")
+    record = json.loads(result.metrics.read_text())
+    assert result.metrics.name == "metrics-reports-only.json"
+    assert record["settings"]["text"]["branch"] == "ridge"
+    assert record["folds"][0]["gate"] is None
+    folder = workspace.cohort("trial")
+    assert not (folder / "splits.jsonl").exists()  # those of a cross-validation with slides are others
+    first = read_splits(folder / "reports-only" / "splits.jsonl")[0]
+    silent = [number for number, case_id in enumerate(first.test) if int(case_id[1:]) % 10 == 0]
+    saved = json.loads((folder / "reports-only" / "1-1" / "risks.json").read_text())
+    assert not np.array(saved["risks"]["text"])[silent].any()  # a report that says nothing counts as average
+    assert np.array(saved["risks"]["full_text"])[silent].all()
+    assert crossval(workspace, cohort, SETTINGS, training).kept == 3
+
+
+def test_a_tested_outcome_changes_no_risk_of_its_fold(study):
+    workspace, cohort, _ = study
+    training = read_report_training(workspace, "tfidf", "ridge", settings={})
+    crossval(workspace, cohort, SETTINGS, training)
+    folder = workspace.cohort("trial") / "reports-only"
+    splits = folder / "mine.jsonl"
+    splits.write_bytes((folder / "splits.jsonl").read_bytes())
+    first = read_splits(splits)[0]
+    before = json.loads((folder / "1-1" / "risks.json").read_text())["risks"]
+    turned = tuple(
+        replace(case, time=100.0 + number, event=not case.event) if case.case_id in first.test else case
+        for number, case in enumerate(cohort.cases)
+    )
+    crossval(workspace, replace(cohort, cases=turned), SETTINGS, training, splits=splits, redo=True)
+    assert json.loads((folder / "1-1" / "risks.json").read_text())["risks"] == before
+
+
+def test_the_teachers_attention_is_fitted_by_what_is_given(study):
+    """Another text branch is told the training cases' statements alone, and asked for the tested ones."""
+    workspace, cohort, _ = study
+    asked = []
+
+    class Fitted:
+        def __init__(self, cases):
+            self.risk = np.arange(len(cases), dtype=np.float64)
+
+        def log_hazard(self, statements):
+            return float(len(statements))
+
+    def fit(statements, cases, seed):
+        asked.append(({case.case_id for case in cases}, [len(rows) for rows in statements], seed))
+        return Fitted(cases)
+
+    training = read_report_training(workspace, "tfidf", "attention", settings={}, attention=fit)
+    crossval(workspace, cohort, SETTINGS, training)
+    for fold, (seen, lengths, seed) in zip(
+        read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl"), asked, strict=True
+    ):
+        assert seen == {case_id for case_id in fold.train if int(case_id[1:]) % 10}
+        assert set(lengths) == {3}
+        assert seed == 0
+
+
+def test_an_identical_report_of_two_cases_stops_it_and_cases_without_a_report_are_left_out(study):
+    workspace, cohort, _ = study
+    records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
+    records[3]["report_sha256"] = records[77]["report_sha256"]
+    write_jsonl(workspace.statements, records[:120])
+    training = read_report_training(workspace, "tfidf", "ridge", settings={})
+    with pytest.raises(CohortError, match=r"cases c003 and c077: identical report"):
+        crossval(workspace, cohort, SETTINGS, training)
+    result = crossval(workspace, cohort, SETTINGS, training, keep_together=True)
+    assert result.account.cases == 120
+    assert any("there is no report: c120" in line and "22 more" in line for line in result.warnings)
+    write_jsonl(workspace.statements, [{**records[0], "case_id": "stranger"}])
+    with pytest.raises(CohortError, match="none of its 150 cases can be scored, since there is no report"):
+        crossval(workspace, cohort, SETTINGS, read_report_training(workspace, "tfidf", "ridge", settings={}))
+
+
+def test_vectors_that_are_not_there_and_reports_without_events(study):
+    workspace, cohort, _ = study
+    with pytest.raises(MissingArtifactError, match="Name vectors that are"):
+        read_report_training(workspace, "hashing", "ridge", settings={})
+    records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
+    quiet = {case.case_id for case in cohort.cases if not case.event}
+    mute = [record if record["case_id"] in quiet else {**record, "statements": []} for record in records]
+    write_jsonl(workspace.statements, mute)
+    result = crossval(workspace, cohort, SETTINGS, read_report_training(workspace, "tfidf", "ridge", settings={}))
+    assert result.account.model("text").concordance == 0.5
+    assert any("reports count as unknown" in line for line in result.warnings)
+
+
+def test_risks_are_out_of_fold_and_relative_to_each_folds_own_training(study):
+    workspace, cohort, _ = study
+    training = read_report_training(workspace, "tfidf", "ridge", settings={})
+    result = crossval(workspace, cohort, SETTINGS, training)
+    case_of = {case.case_id: case for case in cohort.cases}
+    for fold, row in zip(
+        read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl"), result.account.by_fold, strict=True
+    ):
+        saved = json.loads((workspace.cohort("trial") / "reports-only" / fold.name / "risks.json").read_text())
+        tested = [case_of[case_id] for case_id in fold.test]
+        wanted = concordance(
+            log_hazard=saved["risks"]["text"],
+            time=[case.time for case in tested],
+            event=[case.event for case in tested],
+        )
+        assert row["text"] == pytest.approx(wanted)

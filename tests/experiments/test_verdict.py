@@ -1,0 +1,138 @@
+"""The verdict says what the figures say: each rule with figures made up for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from wsisurv.experiments.results import Account, Added, Difference, ModelFigures
+from wsisurv.experiments.verdict import Finding, finding, verdict
+
+
+def difference(model, minus, value, se):
+    return Difference(model, minus, value, se, se, se, value - 1.96 * se, value + 1.96 * se)
+
+
+def model(name, concordance, low):
+    return ModelFigures(name, concordance, low, 2 * concordance - low, concordance, 0.05, concordance, 1.0)
+
+
+def account(models=(), differences=(), p=None, ratio=0.5, events=200):
+    added = None if p is None else Added("distilled", (1.0,), (p,), p, ratio)
+    return Account(tuple(models), tuple(differences), added, (), 500, events, ())
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "wanted"),
+    [
+        (0.03, 0.01, Finding.BETTER),
+        (-0.03, 0.01, Finding.WORSE),
+        (0.001, 0.005, Finding.NOTHING),
+        (-0.01, 0.01, Finding.NOTHING),
+        (0.01, 0.01, Finding.UNDECIDED),
+        (0.03, 0.03, Finding.UNDECIDED),
+    ],
+)
+def test_two_standard_errors_decide(value, se, wanted):
+    assert finding(difference("a", "b", value, se)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "p", "ratio", "wanted"),
+    [
+        (0.03, 0.01, 0.001, 0.5, "Slides add to age and stage here (+0.030 ± 0.010"),
+        (0.03, 0.01, 0.4, 0.1, "Slides may add to age and stage"),
+        (0.01, 0.01, 0.001, 0.5, "Slides tell something beyond age and stage"),
+        (0.001, 0.005, 0.6, 0.1, "Slides add nothing to age and stage here ("),
+        (0.01, 0.03, 0.6, 0.1, "Slides add nothing to age and stage here that 200 events could show"),
+        (-0.03, 0.01, 0.6, 0.1, "Slides make age and stage worse"),
+    ],
+)
+def test_slides_beside_the_clinic(value, se, p, ratio, wanted):
+    gain = difference("student_and_covariates", "covariates", value, se)
+    assert verdict(account(differences=[gain], p=p, ratio=ratio), ("age", "stage"))[0].startswith(wanted)
+
+
+def test_a_gain_without_a_test_still_counts():
+    gain = difference("student_and_covariates", "covariates", 0.05, 0.01)
+    assert verdict(account(differences=[gain]), ("age",))[0].startswith("Slides add to age here")
+
+
+def test_what_is_left_out_is_said_to_be():
+    lines = verdict(account([model("plain", 0.6, 0.55)]), ())
+    assert lines[0].startswith("No covariates were named")
+    assert lines[1] == "Slides alone tell who does worse (concordance 0.600, 95 % interval 0.550 to 0.650)."
+    assert lines[2].startswith("No case has statements")
+    assert len(lines) == 3
+
+
+def test_chance_is_called_chance_and_few_events_are_named():
+    lines = verdict(account([model("distilled", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
+    assert "Slides alone do not tell who does worse better than chance" in lines[1]
+    assert any("reports by themselves do not tell" in line for line in lines)
+    assert lines[-1].startswith("Only 20 events")
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "wanted"),
+    [
+        (0.05, 0.01, "make a better student"),
+        (-0.05, 0.01, "use the plain one"),
+        (0.0, 0.0, "gate 0"),
+        (0.0, 0.005, "add nothing to the student here ("),
+        (0.0, 0.05, "a gain up to +0.100 can't be ruled out"),
+    ],
+)
+def test_reports_in_training(value, se, wanted):
+    lines = verdict(account(differences=[difference("distilled", "plain", value, se)]), ())
+    assert sum(wanted in line for line in lines) == 1
+
+
+def test_the_mean_tile_is_not_passed_over():
+    def lines(value):
+        return " ".join(verdict(account(differences=[difference("distilled", "mean_pool", value, 0.01)]), ()))
+
+    assert "does better than the student" in lines(-0.05)
+    assert "not shown to do better" in lines(0.0)
+    assert "mean tile" not in lines(0.05)
+
+
+def test_a_better_report_at_hand_is_recommended():
+    rows = [model("text", 0.7, 0.65)]
+    pairs = [difference("text", "covariates", 0.05, 0.01), difference("teacher", "distilled", 0.08, 0.01)]
+    line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
+    assert "better than age and stage" in line
+    assert "add" not in line
+    assert "read it" in line
+    for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
+        pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
+        rows = [model("text", 0.7, 0.65), model("plain", 0.6, 0.55)]
+        line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "p", "full", "wanted"),
+    [
+        (
+            0.03,
+            0.01,
+            0.001,
+            (0.03, 0.01),
+            ("Reports add to age and stage here", "whole text of the reports tells more"),
+        ),
+        (0.01, 0.02, 0.001, (0.0, 0.005), ("Reports tell something beyond", "tells no more than their statements")),
+        (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that", "is not shown")),
+        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "tell more than")),
+    ],
+)
+def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
+    rows = [model("covariates", 0.7, 0.65), model("text", 0.7, 0.65)]
+    pairs = [difference("text_and_covariates", "covariates", value, se), difference("full_text", "text", *full)]
+    test = Added("text", (1.0,), (p,), p, 0.5)
+    lines = verdict(replace(account(rows, pairs), added_by_report=test), ("age", "stage"))
+    assert lines[0].startswith(wanted[0])
+    assert "concordance 0.700" in lines[1]
+    assert wanted[1] in lines[2]
+    assert lines[-1].startswith("No slide was read")
+    assert not any("lides" in line for line in lines[:-1])
+    assert verdict(account(rows), ())[0].startswith("No covariates were named")

@@ -1,0 +1,205 @@
+"""What is to be embedded and how, and the doing of it on one device."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
+from wsisurv.embedding.read_ahead import Decoder, MoreTiles
+from wsisurv.embedding.stain_shifts import ShiftedTiles, measure_spread, stain_shifts
+from wsisurv.embedding.staining import Staining, sample_tiles, sampled_rows
+from wsisurv.embedding.stream import Stream
+from wsisurv.embedding.table import HISTOMICS
+from wsisurv.engine.jobs import Job, JobRun
+from wsisurv.errors import SlideError, WsisurvError
+from wsisurv.formats.features import Features, Making, write_features
+from wsisurv.formats.header import Header
+from wsisurv.formats.tiles import Tiles, read_tiles
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.workspace.paths import Workspace
+
+STEP = "embed"
+_LIBRARIES = ("wsisurv", "numpy", "scipy", "openslide-python", "openslide-bin", "imagecodecs", "simplejpeg")
+_NETWORK_LIBRARIES = ("torch", "timm")
+_SHIFTED_TILES = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be embedded and how; the same for every process that takes part.
+
+    Attributes:
+        workspace: reads ``tiles/``, writes ``features/<encoder>/``.
+        settings: what decides the features.
+        jobs: the slides.
+        weights_file: the file of weights, where the settings name one.
+        mismatches: slide_id → how its tiles differ from what the encoder was trained on, where that is allowed.
+        batch_size: tiles at once; None to find it.
+        workers: threads that read slides, or compute histomics.
+        decoder: what reads pixels.
+        compiled: compile the network.
+    """
+
+    workspace: Workspace
+    settings: EmbedSettings
+    jobs: tuple[Job, ...]
+    weights_file: Path | None = None
+    mismatches: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int | None = None
+    workers: int = 1
+    decoder: Decoder = "auto"
+    compiled: bool = False
+
+
+def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callable[[str], None]) -> list[str]:
+    """Embed slides on one device.
+
+    Args:
+        task: what and how.
+        run: where slides are claimed and noted.
+        turns: the slides that fall to this device, as their turn comes.
+        device: where a network computes.
+        told: called after each batch with the slide and tiles at hand; may raise to stop the run.
+
+    Returns:
+        What a person should know of the run.
+
+    Raises:
+        SettingsError: no such device.
+        WeightsError: weights that can't be had, or that don't fit.
+        DeviceError: the device has no room for a single tile.
+        StorageError: no room to write.
+    """
+    encoder = build(task, device)
+    histomics = task.settings.encoder == HISTOMICS
+    staining = None if task.settings.stain is None else Staining(task.settings.stain)
+    work = _Work(task, run, encoder, staining)
+    try:
+        stream = Stream(
+            encoder,
+            work,
+            readers=max(1, task.workers // 4) if histomics else task.workers,
+            batch_size=task.batch_size,
+            dtype=task.settings.dtype,
+            decoder=task.decoder,
+            prepare=staining,
+            told=told,
+        )
+        stream.run(turns)
+    finally:
+        encoder.close()
+    return [*stream.notes, *work.notes, *work.robustness()]
+
+
+def build(task: Task, device: str) -> Encoder:
+    """Build the encoder; torch and timm, which take seconds to import, only where it is a network."""
+    if task.settings.encoder == HISTOMICS:
+        return HistomicsEncoder(task.workers)
+    from wsisurv.embedding.encoders import build_encoder
+
+    return build_encoder(task.settings, task.weights_file, device, compiled=task.compiled)
+
+
+def find_versions(encoder: str) -> dict[str, str]:
+    """Versions of the libraries that decide the features of an encoder, as far as they are installed as packages."""
+    versions = {}
+    for name in _LIBRARIES if encoder == HISTOMICS else (*_LIBRARIES, *_NETWORK_LIBRARIES):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # built by hand, or by another packager
+            continue
+    return versions
+
+
+class _Work:
+    """Where the stream takes slides from and puts features."""
+
+    def __init__(self, task: Task, run: JobRun, encoder: Encoder, staining: Staining | None) -> None:
+        self._task, self._run, self._encoder, self._staining = task, run, encoder, staining
+        self._shifts = stain_shifts() if task.settings.augment_stain else []
+        self._making = replace(encoder.making, versions=find_versions(encoder.name))
+        self._tile_headers: dict[str, Header] = {}
+        self._moved: list[float] = []
+        self.notes: list[str] = []
+
+    def begin(self, job: Job) -> Tiles | None:
+        if not self._run.claim(job):
+            return None
+        try:
+            tiles, self._tile_headers[job.id] = read_tiles(self._task.workspace.tiles(job.id))
+            if len(tiles.coords) and not tiles.slide_path.exists():
+                raise SlideError(
+                    f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
+                    "then this again."
+                )
+        except (WsisurvError, OSError) as error:
+            self._run.fail(job, error)
+            return None
+        return tiles
+
+    def more(self, tiles: Tiles) -> MoreTiles | None:
+        """A few tiles under stain shifts, where they are asked for."""
+        if not self._shifts:
+            return None
+        n_sampled = len(sampled_rows(tiles, _SHIFTED_TILES))
+        restain = None if self._staining is None else self._staining.restain
+        return ShiftedTiles(n_sampled, lambda: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
+
+    def save(
+        self,
+        job: Job,
+        tiles: Tiles,
+        values: NDArray[np.floating[Any]],
+        more_values: NDArray[np.float32] | None,
+        decoder: str,
+    ) -> None:
+        header = self._tile_headers.pop(job.id)
+        stain = {} if self._staining is None else self._staining.end(job.id)
+        if why := stain.get("left_as_it_is"):
+            self.notes.append(f"{job.id}: its stains were left as they are: {why}")
+        spread = None if more_values is None else measure_spread(more_values, len(self._shifts))
+        if spread is not None and (told := spread.by_tile > 0).any():
+            self._moved.append(float(np.median(spread.by_stain[told] / spread.by_tile[told])))
+        making: Making = replace(
+            self._making,
+            decoder=decoder,
+            tiles_fingerprint=header.fingerprint,
+            mismatch=self._task.mismatches.get(job.id, ""),
+            stain=stain,
+        )
+        features = Features(
+            slide_id=tiles.slide_id,
+            values=values,
+            coords=tiles.coords,
+            encoder=self._encoder.name,
+            names=self._encoder.names,
+            tile_settings=dict(header.settings),
+            mpp=tiles.mpp,
+            making=making,
+            units=self._encoder.units,
+            definitions=self._encoder.definitions,
+            stain_spread=None if spread is None else spread.by_stain,
+            tile_spread=None if spread is None else spread.by_tile,
+        )
+        write_features(job.output, features, job.header)
+        self._run.finish(job, None if len(tiles.coords) else f"{job.id}: no tiles, so no features")
+
+    def robustness(self) -> list[str]:
+        """What stain shifts did, in words; nothing where they were not asked for."""
+        if not self._moved:
+            return []
+        return [
+            "haematoxylin and eosin 15 % weaker or stronger move a feature by "
+            f"{np.median(self._moved):.2f} of its spread between tiles (median of features and slides)"
+        ]
+
+    def fail(self, job: Job, error: Exception) -> None:
+        self._tile_headers.pop(job.id, None)
+        if self._staining is not None:
+            self._staining.end(job.id)
+        self._run.fail(job, error)

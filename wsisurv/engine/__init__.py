@@ -1,0 +1,1 @@
+"""How many items of work are run."""

@@ -1,0 +1,180 @@
+"""One run over the items of a step: each is claimed, then finished or failed, alone or on several threads."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.errors import (
+    StorageError,
+    WsisurvError,
+)
+from wsisurv.formats.header import Header
+from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
+from wsisurv.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item of a step: from ``source`` to ``output``."""
+
+    id: str
+    source: Path
+    output: Path
+    header: Header
+
+
+class JobRun:
+    """One run over the jobs of a step: each is claimed, and then finished or failed. Use it as a context manager.
+
+    For a step that has several jobs in hand at once; the methods may be called from different threads. On leaving,
+    claims that are still held are let go, and the ledger forgets what is done.
+
+    Args:
+        workspace: where the ledger and the claims live.
+        step: name of the step, e.g. ``tile``.
+        jobs: the items, each with the header that its output must have.
+        redo: make stale outputs anew; what is done is kept, so that an interrupted redo goes on.
+
+    Raises:
+        StaleError: an output was made otherwise.
+    """
+
+    def __init__(self, workspace: Workspace, step: str, jobs: Sequence[Job], *, redo: bool = False) -> None:
+        self._workspace, self._step, self._jobs = workspace, step, jobs
+        self._checks = {job.id: check(job.output, job.header) for job in jobs}
+        if not redo:
+            stale = {job.output: self._checks[job.id] for job in jobs if self._checks[job.id].state is State.STALE}
+            refuse_stale({path: seen.changes for path, seen in stale.items()})
+        self._claims: dict[str, ExitStack] = {}
+        self._outcomes: dict[str, Summary] = {}
+
+    @property
+    def all_done(self) -> bool:
+        """True where nothing was to be done when the run began."""
+        return all(seen.state is State.DONE for seen in self._checks.values())
+
+    def claim(self, job: Job) -> bool:
+        """Claim a job; False where it is done or another process is at it, which is noted in the summary.
+
+        Raises:
+            StorageError: the workspace can't be written.
+        """
+        if self._checks[job.id].state is State.DONE:
+            self._outcomes[job.id] = Summary(self._step, kept=[job.id])
+            return False
+        with ExitStack() as stack:
+            if not stack.enter_context(self._workspace.claim(self._step, job.id)):
+                self._outcomes[job.id] = Summary(self._step, elsewhere=[job.id])
+                return False
+            if check(job.output, job.header).state is State.DONE:  # another process was quicker
+                self._outcomes[job.id] = Summary(self._step, kept=[job.id])
+                return False
+            self._claims[job.id] = stack.pop_all()
+        return True
+
+    def finish(self, job: Job, note: str | None = None) -> None:
+        """Note that a claimed job's output is written."""
+        self._end(job, Summary(self._step, done=[job.id], notes=[note] if note else []))
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """Write a claimed job's failure to the ledger."""
+        failure = make_failure(job.id, job.source, error, job.header.fingerprint)
+        record_failure(self._workspace, self._step, failure)
+        self._end(job, Summary(self._step, failed=[failure]))
+
+    def _end(self, job: Job, outcome: Summary) -> None:
+        if self._checks[job.id].state is State.DAMAGED:
+            outcome.notes.insert(0, f"{job.output}: was damaged, made anew")
+        self._outcomes[job.id] = outcome
+        self._claims.pop(job.id).close()
+
+    @property
+    def n_ended(self) -> int:
+        """How many jobs need nothing more from this run."""
+        return len(self._outcomes)
+
+    def summary(self) -> Summary:
+        """What became of the jobs, in their order."""
+        summary = Summary(self._step)
+        for job in self._jobs:
+            if job.id in self._outcomes:
+                summary.add(self._outcomes[job.id])
+        return summary
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._claims:
+            self._claims.popitem()[1].close()
+        summary = self.summary()
+        forget_failures(self._workspace, self._step, [*summary.done, *summary.kept])
+
+
+def run_jobs(
+    workspace: Workspace,
+    step: str,
+    jobs: Sequence[Job],
+    do: Callable[[Job], str | None],
+    *,
+    redo: bool = False,
+    progress: Progress = no_progress,
+    workers: int = 1,
+) -> Summary:
+    """Do every job that is not done; one that fails is written to the ledger and the others go on.
+
+    Args:
+        workspace: where the ledger and the claims live.
+        step: name of the step, e.g. ``tile``.
+        jobs: the items, each with the header that its output must have.
+        do: does one job, writes its output, and may return a note for the summary.
+        redo: make stale outputs anew; what is done is kept, so that an interrupted redo goes on.
+        progress: told as jobs are done.
+        workers: threads, each on a job of its own. On an error or Ctrl-C those in hand are finished.
+
+    Raises:
+        StaleError: an output was made otherwise; raised before any work.
+        StorageError: there is no room; the other jobs would fail as well, so the run stops.
+    """
+
+    def one(job: Job) -> None:
+        if not run.claim(job):
+            return
+        try:
+            note = do(job)
+        except StorageError:
+            raise
+        except (WsisurvError, OSError) as error:
+            run.fail(job, error)
+        else:
+            run.finish(job, note)
+
+    with JobRun(workspace, step, jobs, redo=redo) as run:
+        if workers > 1:
+            _run_threads(one, jobs, workers, progress)
+        else:
+            for number, job in enumerate(jobs):
+                progress(number, len(jobs), job.id)
+                one(job)
+            progress(len(jobs), len(jobs), "")
+    return run.summary()
+
+
+def _run_threads(run: Callable[[Job], None], jobs: Sequence[Job], workers: int, progress: Progress) -> None:
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="job")
+    try:
+        progress(0, len(jobs), "")
+        futures = {threads.submit(run, job): job for job in jobs}
+        for number, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress(number, len(jobs), futures[future].id)
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,11 @@
+"""How work tells how far it is."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int, str], None]
+"""Called with (items done, items in all, what is being done now)."""
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """Progress that nobody watches."""
+    del done, total, what

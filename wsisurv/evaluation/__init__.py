@@ -1,1 +1,0 @@
-"""Honest comparison: intervals, controls, figures."""

@@ -1,0 +1,1 @@
+"""Experiments: crossval, ablate and external validation run the steps and say what they show."""

@@ -1,0 +1,283 @@
+"""External validation: a student on cases of another cohort, with cut-offs and calibration as fixed in its training.
+
+Nothing is fitted on the other cohort that the student's numbers pass through. What is estimated there only judges.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.experiments.over_time import make_horizons
+from wsisurv.experiments.risk_groups import Group, GroupRow, risk_groups_table
+from wsisurv.survival.calibration import DCalibration, brier, d_calibration
+from wsisurv.survival.cox import Slope, cox_slope
+from wsisurv.survival.dynamic import dynamic_auc, followed_until, uno_concordance
+from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
+from wsisurv.survival.metrics import Interval, bootstrap
+from wsisurv.survival.prognosis import Prognosis
+
+_NORMAL = 1.96
+_BINS = 10
+_FEW_AT_RISK = 10
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ExternalCases:
+    """Cases of the other cohort, in one order.
+
+    Attributes:
+        case_ids: of each.
+        log_hazard: float64 (n,), as the student gives it.
+        group: of each, by the student's cut-offs.
+        time: float64 (n,), positive, in the unit of the student's training cohort.
+        event: bool (n,).
+    """
+
+    case_ids: tuple[str, ...]
+    log_hazard: NDArray[np.float64]
+    group: tuple[str, ...]
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+
+    def groups(self, names: Sequence[str]) -> dict[str, Group]:
+        """Follow-up by group, empty ones too."""
+        label = np.array(self.group)
+        return {name: Group(self.time[label == name], self.event[label == name]) for name in names}
+
+
+@dataclass(frozen=True)
+class AtHorizon:
+    """Predicted and observed at one time.
+
+    Attributes:
+        years: the horizon.
+        time: the same in the unit of the training cohort.
+        predicted: mean predicted probability of the event by then.
+        observed: share with the event by then (Kaplan-Meier).
+        low: lower end of its 95 % interval.
+        high: upper end.
+        at_risk: cases followed to then at least.
+        given: whether it can be judged; where not, ``reason`` tells why and the figures are None.
+        reason: as said.
+    """
+
+    years: float
+    time: float
+    predicted: float | None = None
+    observed: float | None = None
+    low: float | None = None
+    high: float | None = None
+    at_risk: int = 0
+    given: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ObservedExpected:
+    """Events that happened over events expected by the student from each case's own follow-up.
+
+    Attributes:
+        observed: events.
+        expected: sum of predicted cumulative hazards to each case's own time.
+        ratio: observed / expected; above 1 survival was predicted too long.
+        low: lower end of the exact 95 % interval, the expected number being given.
+        high: upper end.
+        beyond: cases followed longer than the training cohort; hazard and events beyond are not counted.
+    """
+
+    observed: int
+    expected: float
+    ratio: float
+    low: float
+    high: float
+    beyond: int
+
+
+@dataclass(frozen=True)
+class ExternalFigures:
+    """All figures of the other cohort; None where it can't give one, for the reason in ``warnings``.
+
+    Attributes:
+        cases: how many.
+        events: among them.
+        concordance: Harrell's, with its bootstrap interval.
+        uno: Uno's concordance.
+        auc: cumulative/dynamic AUC, mean over ``horizons``.
+        auc_at: at each.
+        horizons: times of AUC and Brier score.
+        brier: integrated Brier score of survival as the student predicts it.
+        brier_reference: of the other cohort's own Kaplan-Meier curve, which the student could not know.
+        d_calibration_p: small where predicted probabilities are wrong.
+        d_calibration_share: of the cases in each part of predicted survival.
+        slope: of a Cox regression on the log hazard, what crossval calls calibration slope.
+        calibrated_slope: on the log hazard as calibrated in training: 1 if its spread is right here.
+        observed_expected: of events; None where nothing is expected.
+        at_years: predicted and observed at horizons.
+        groups: cases, events and median of each risk group.
+        logrank_p: of the groups.
+        warnings: what could not be given, and why.
+    """
+
+    cases: int
+    events: int
+    concordance: Interval
+    uno: float | None
+    auc: float | None
+    auc_at: tuple[float, ...]
+    horizons: tuple[float, ...]
+    brier: float | None
+    brier_reference: float | None
+    d_calibration_p: float | None
+    d_calibration_share: tuple[float, ...]
+    slope: Slope | None
+    calibrated_slope: Slope | None
+    observed_expected: ObservedExpected | None
+    at_years: tuple[AtHorizon, ...]
+    groups: tuple[GroupRow, ...]
+    logrank_p: float | None
+    warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+def external_figures(
+    cases: ExternalCases,
+    prognosis: Prognosis,
+    *,
+    years: Mapping[float, float],
+    group_names: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ExternalFigures:
+    """Figures of a student on another cohort.
+
+    Args:
+        cases: the other cohort's, as the student predicts them.
+        prognosis: the student's, log hazard → survival.
+        years: horizons in years → in the unit of the student's training cohort.
+        group_names: risk groups, in order.
+        resamples: bootstrap draws of cases.
+        seed: of the draws.
+
+    Raises:
+        MetricError: no comparable pair, so that there is no concordance; a value that can't be.
+    """
+    time, event, risk = cases.time, cases.event, cases.log_hazard
+    order = bootstrap(log_hazard=risk, time=time, event=event, resamples=resamples, seed=seed)
+    warnings: list[str] = []
+
+    horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event))
+    auc = scores = None
+    if horizons is not None:
+        at = horizons
+        auc = attempted(warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, horizons=at))
+        known = np.minimum(at, prognosis.baseline.followed_until)
+        survival = prognosis.survival(log_hazard=risk, horizons=known)
+        scores = attempted(
+            warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event)
+        )
+    label = np.array(cases.group)
+    tested = attempted(warnings, "log-rank test", lambda: logrank(group=label, time=time, event=event))
+    d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
+    return ExternalFigures(
+        cases=len(time),
+        events=int(event.sum()),
+        concordance=order,
+        uno=attempted(warnings, "Uno's concordance", lambda: _uno(cases)),
+        auc=auc.mean if auc else None,
+        auc_at=tuple(auc.auc.tolist()) if auc else (),
+        horizons=tuple(horizons.tolist()) if horizons is not None else (),
+        brier=scores.integrated if scores else None,
+        brier_reference=scores.integrated_reference if scores else None,
+        d_calibration_p=d.p if d else None,
+        d_calibration_share=tuple(d.share.tolist()) if d else (),
+        slope=attempted(warnings, "slope", lambda: cox_slope(log_hazard=risk, time=time, event=event)),
+        calibrated_slope=attempted(
+            warnings,
+            "slope of the calibrated risk",
+            lambda: cox_slope(log_hazard=prognosis.slope * risk, time=time, event=event),
+        ),
+        observed_expected=attempted(
+            warnings, "observed over expected events", lambda: observed_expected(cases, prognosis)
+        ),
+        at_years=tuple(_at(cases, prognosis, number, at) for number, at in years.items()),
+        groups=risk_groups_table(cases.groups(group_names)),
+        logrank_p=tested.p if tested else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _uno(cases: ExternalCases) -> float:
+    until = followed_until(time=cases.time, event=cases.event)
+    return uno_concordance(log_hazard=cases.log_hazard, time=cases.time, event=cases.event, until=until)
+
+
+def _d_calibration(cases: ExternalCases, prognosis: Prognosis) -> DCalibration:
+    """Cases followed beyond the training cohort count as censored where that ends: nothing is predicted beyond."""
+    end = prognosis.baseline.followed_until
+    own = prognosis.baseline.survival_of(
+        log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
+    )
+    return d_calibration(
+        survival=own, event=cases.event & (cases.time <= end), n_bins=max(2, min(_BINS, len(own) // 5))
+    )
+
+
+def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExpected:
+    """Events that happened over events expected, within the training cohort's follow-up.
+
+    Raises:
+        MetricError: nothing is expected.
+
+    Source: Crowson CS, Atkinson EJ, Therneau TM. Statistical Methods in Medical Research 2016;25:1692-1706; interval of
+    a Poisson count, Garwood F. Biometrika 1936;28:437-442.
+    """
+    from scipy.stats import chi2
+
+    end = prognosis.baseline.followed_until
+    own = prognosis.baseline.survival_of(
+        log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
+    )
+    expected = float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
+    observed = int((cases.event & (cases.time <= end)).sum())
+    if expected <= 0:
+        raise MetricError("no event is expected in so short a follow-up")
+    low = float(chi2.ppf(0.025, 2 * observed) / 2) if observed else 0.0
+    high = float(chi2.ppf(0.975, 2 * observed + 2) / 2)
+    ratio = observed / expected
+    return ObservedExpected(observed, expected, ratio, low / expected, high / expected, int((cases.time > end).sum()))
+
+
+def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> AtHorizon:
+    """Kaplan-Meier with Greenwood's variance on the log-log scale."""
+    at_risk = int((cases.time >= at).sum())
+    if at > prognosis.baseline.followed_until:
+        reason = f"the training cohort was followed to {prognosis.baseline.followed_until:g} at most"
+        return AtHorizon(years, at, at_risk=at_risk, given=False, reason=reason)
+    if at_risk < _FEW_AT_RISK:
+        return AtHorizon(years, at, at_risk=at_risk, given=False, reason=f"{at_risk} cases were followed so long")
+    predicted = 1 - float(prognosis.survival(log_hazard=cases.log_hazard, horizons=[at]).mean())
+    curve = kaplan_meier(time=cases.time, event=cases.event)
+    survival = float(curve.at(at))
+    low, high = survival, survival
+    if 0 < survival < 1:
+        until = curve.times <= at
+        n, fell = curve.at_risk[until], curve.fell[until]
+        variance = float((fell / (n * (n - fell))).sum())
+        width = _NORMAL * np.sqrt(variance) / abs(np.log(survival))
+        low, high = float(survival ** np.exp(width)), float(survival ** np.exp(-width))
+    elif survival == 1:
+        low = float(1 - 3 / at_risk)  # rule of three
+    return AtHorizon(years, at, predicted, 1 - survival, 1 - high, 1 - low, at_risk)
+
+
+def attempted(warnings: list[str], what: str, make: Callable[[], T]) -> T | None:
+    """What ``make`` gives; None with a line more in ``warnings`` where the data can't give it."""
+    try:
+        return make()
+    except MetricError as error:
+        warnings.append(f"no {what}: {error}")
+        return None

@@ -1,0 +1,105 @@
+"""What the clinic knows of the other cohort without slides, and what the student adds to it there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsisurv.cohort import Case
+from wsisurv.errors import MetricError
+from wsisurv.experiments.external import ExternalCases, attempted
+from wsisurv.experiments.model_names import DISTILLED
+from wsisurv.experiments.results import Added, added_to_covariates
+from wsisurv.experiments.tested import Tested
+from wsisurv.experiments.verdict import SIGNIFICANT
+from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.metrics import Interval, resample_concordance
+from wsisurv.survival.stratified import FoldScores
+
+
+@dataclass(frozen=True)
+class BesideClinic:
+    """The student beside covariates of the other cohort; None where that can't be given, as ``warnings`` tells.
+
+    Attributes:
+        covariates: columns of the clinical table.
+        concordance: of a Cox model of them, fitted on the student's training cohort.
+        difference: concordance of the student minus that, on the same bootstrap draws of cases.
+        added: likelihood-ratio test of the student's risk beside the covariates, both fitted on these cases, as in
+            crossval: that favours the covariates.
+        warnings: what could not be given, and why.
+    """
+
+    covariates: tuple[str, ...]
+    concordance: Interval | None
+    difference: Interval | None
+    added: Added | None
+    warnings: tuple[str, ...]
+
+
+def beside_clinic(
+    cases: ExternalCases,
+    known: Sequence[Case],
+    trained: Sequence[Case],
+    covariates: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> BesideClinic:
+    """Hold the student against covariates.
+
+    Args:
+        cases: as the student predicts them.
+        known: the same cases, in the same order, with their covariates.
+        trained: the student's training cases; none where they are not known.
+        covariates: names of them.
+        resamples: bootstrap draws of cases.
+        seed: of the draws.
+    """
+    warnings: list[str] = []
+
+    def against() -> tuple[Interval, Interval]:
+        if not trained:
+            raise MetricError("cohort.csv of the training cohort does not lie beside the student")
+        clinic = fit_covariates(trained, covariates).log_hazard(known)
+        drawn = resample_concordance(
+            log_hazard=np.stack([cases.log_hazard, clinic]),
+            time=cases.time,
+            event=cases.event,
+            resamples=resamples,
+            seed=seed,
+        )
+        return drawn.interval(1), drawn.difference(0, 1)
+
+    def added() -> Added:
+        fold = FoldScores(0, np.arange(len(known)), cases.log_hazard[None], len(trained))
+        return added_to_covariates(Tested(list(known), cases.time, cases.event, [fold]), 0, DISTILLED, covariates)
+
+    names = ", ".join(covariates)
+    found = attempted(warnings, f"concordance of {names} as fitted in training", against)
+    return BesideClinic(
+        covariates=tuple(covariates),
+        concordance=found[0] if found else None,
+        difference=found[1] if found else None,
+        added=attempted(warnings, f"test of what the student adds to {names}", added),
+        warnings=tuple(warnings),
+    )
+
+
+def clinic_verdict(clinic: BesideClinic) -> tuple[str, ...]:
+    """What that shows, in plain words and by fixed rules."""
+    names, lines = " and ".join(clinic.covariates), []
+    if (found := clinic.difference) is not None and clinic.concordance is not None:
+        said = (
+            f"{found.value:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}; {names} as fitted in training "
+            f"have {clinic.concordance.value:.3f}"
+        )
+        told = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not shown to differ from"
+        lines.append(f"In telling who does worse, the student is {told} {names} (concordance {said}).")
+    if (added := clinic.added) is not None:
+        told = "adds to" if added.p < SIGNIFICANT else "is not shown to add to"
+        lines.append(
+            f"The student {told} {names} here (log hazard ratio {added.log_hazard_ratio:+.2f} per standard deviation, "
+            f"likelihood-ratio p {added.p:.3g})."
+        )
+    return tuple(lines)

@@ -1,0 +1,227 @@
+"""Log hazards of one fold's cases, by every model of the table, each fitted on the fold's training cases alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wsisurv.cohort import Case, Cohort
+from wsisurv.errors import FormatError
+from wsisurv.experiments.model_names import (
+    COMBINED,
+    COVARIATES,
+    DISTILLED,
+    MEAN_POOL,
+    PLAIN,
+    TEACHER,
+    TEXT,
+    TEXT_COMBINED,
+)
+from wsisurv.formats.features import read_features
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.statements import read_statements
+from wsisurv.formats.text_vectors import read_text_vectors
+from wsisurv.models.student import Ensemble, load_student
+from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
+from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
+from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.ridge import choose_ridge
+from wsisurv.workspace.paths import Workspace
+
+SCORING_VERSION = 2
+"""Raised when the models of the table change, so that folds scored before are not taken for the same."""
+_RISK = "(out-of-fold risk)"
+_POOLED_DIRECTIONS = 16
+
+
+@dataclass(frozen=True)
+class FoldRisks:
+    """Log hazards of the tested cases of one fold.
+
+    Attributes:
+        case_ids: the tested cases.
+        risks: model → float64 (n_test,).
+        gate: of the teacher trained on this fold's training cases; None where none was.
+        warnings: what went another way than asked.
+    """
+
+    case_ids: tuple[str, ...]
+    risks: Mapping[str, NDArray[np.float64]]
+    gate: float | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all folds share.
+
+    Attributes:
+        workspace: features and statements are read from it.
+        cases: case_id → case; all with a tile, where slides are read.
+        mean_tiles: case_id → mean tile, float64 (n_features,); empty where no slide is read.
+        covariates: columns of the clinical model; none leaves it out.
+        with_reports: whether any case has statements; without, the models that read reports are left out.
+    """
+
+    workspace: Workspace
+    cases: Mapping[str, Case]
+    mean_tiles: Mapping[str, NDArray[np.float64]]
+    covariates: tuple[str, ...]
+    with_reports: bool
+
+
+def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder: str, text_encoder: str) -> FoldRisks:
+    """Score the tested cases of a fold by all models.
+
+    Args:
+        inputs: what all folds share.
+        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5 and student_plain.h5 lie in
+            its folder.
+        test: ids of the tested cases.
+        encoder: folder of the features.
+        text_encoder: of the statements' vectors.
+
+    Raises:
+        MissingArtifactError, FormatError: a file is missing or damaged.
+        MetricError: the training cases can't give a clinical model (no comparable pair).
+    """
+    folder = inputs.workspace.cohort(trained.name)
+    cases = [inputs.cases[case_id] for case_id in test]
+    bags = _Bags(inputs.workspace, encoder)
+    warnings: list[str] = []
+    students = {PLAIN: _student(folder / "student_plain.h5")}
+    if inputs.with_reports:
+        students[DISTILLED] = _student(folder / "student_distilled.h5")
+    risks: dict[str, NDArray[np.float64]] = {
+        MEAN_POOL: _mean_pool(trained.cases, cases, inputs.mean_tiles),
+        **{name: np.zeros(len(cases)) for name in students},
+    }
+    teacher_file, _ = read_model(folder / "teacher.h5", "teacher")
+    reader = _ReportReader(inputs, load_teacher(teacher_file), teacher_file, text_encoder)
+    if inputs.with_reports:
+        risks |= {TEXT: np.zeros(len(cases)), TEACHER: np.zeros(len(cases))}
+        if reader.teacher.text is None:
+            warnings.append("too few training cases with both a report and an event: reports count as unknown here")
+    told = np.full(len(cases), np.nan)  # of reports, unknown where there is none
+    for number, case in enumerate(cases):
+        tiles = bags.read(case)
+        for name, (student, _) in students.items():
+            risks[name][number] = student.log_hazard(tiles)
+        if inputs.with_reports:
+            statements = reader.statements(str(case.case_id))
+            risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
+            if reader.teacher.text is not None and statements is not None:
+                told[number] = reader.teacher.text.log_hazard(statements)
+                risks[TEXT][number] = told[number]
+    guidance, _ = read_guidance(folder / "guidance.h5")
+    if inputs.covariates:
+        risks[COVARIATES] = fit_covariates(trained.cases, inputs.covariates).log_hazard(cases)
+        best = DISTILLED if inputs.with_reports else PLAIN
+        fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
+        seen = [
+            _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold) for case_id, fold in fold_of.items()
+        ]
+        known = [inputs.cases[case_id] for case_id in fold_of]
+        risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[best])
+        if inputs.with_reports:
+            risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
+    return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Bags:
+    workspace: Workspace
+    encoder: str
+
+    def read(self, case: Case) -> NDArray[np.float16]:
+        """Tiles of a case, its slides one after the other."""
+        slides = [read_features(self.workspace.features(self.encoder, slide))[0].values for slide in case.slide_ids]
+        return np.concatenate([values for values in slides if len(values)])
+
+
+def _student(path: Path) -> tuple[Ensemble, NDArray[np.int64]]:
+    """A student and the training fold that each of its members did not see."""
+    model, _ = read_model(path, "student")
+    try:
+        member_folds = np.array(model.card["member_folds"], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: its card has no usable {error}. Run crossval with --redo.") from error
+    return load_student(model), member_folds
+
+
+def _unseen_risk(student: tuple[Ensemble, NDArray[np.int64]], tiles: NDArray[np.float16], fold: int) -> float:
+    """Log hazard of a training case by the members that did not see it: its own would be too good to be true."""
+    ensemble, member_folds = student
+    return float(ensemble.members_log_hazard(tiles)[member_folds == fold].mean())
+
+
+def beside_covariates(
+    covariates: Sequence[str], known: Sequence[Case], seen: ArrayLike, new: Sequence[Case], risk: ArrayLike
+) -> NDArray[np.float64]:
+    """Log hazard of new cases by a Cox model of covariates and one risk, out of fold in training; NaN is unknown."""
+
+    def with_risk(cases: Sequence[Case], values: ArrayLike) -> list[Case]:
+        texts = ["" if np.isnan(value) else repr(float(value)) for value in np.asarray(values, dtype=np.float64)]
+        pairs = zip(cases, texts, strict=True)
+        return [replace(case, covariates={**case.covariates, _RISK: text}) for case, text in pairs]
+
+    trained = with_risk(known, seen)
+    if not any(case.covariates[_RISK] for case in trained):
+        return fit_covariates(known, covariates).log_hazard(new)
+    return fit_covariates(trained, [*covariates, _RISK]).log_hazard(with_risk(new, risk))
+
+
+class _ReportReader:
+    """Statements' vectors of tested cases, by what the teacher of the fold was trained on."""
+
+    def __init__(self, inputs: Inputs, teacher: ReportTimeTeacher, model: ModelFile, text_encoder: str) -> None:
+        self.teacher = teacher
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        if not inputs.with_reports:
+            return
+        if text_encoder != "tfidf":
+            self._vectors = read_text_vectors(inputs.workspace.vectors(text_encoder))[0].by_case()
+        elif (tfidf := _tfidf(model.card)) is not None:
+            records = read_statements(inputs.workspace.statements)
+            self._vectors = {
+                case_id: tfidf_vectors(tfidf, [statement_terms(said) for said in records[case_id].statements])
+                for case_id in inputs.cases
+                if case_id in records and records[case_id].statements
+            }
+
+    def statements(self, case_id: str) -> NDArray[np.float32] | None:
+        """float32 (n_statements, n_dimensions), or None without a report."""
+        return self._vectors.get(case_id)
+
+
+def _tfidf(card: Mapping[str, Any]) -> Tfidf | None:
+    fitted = card.get("tfidf")
+    return None if fitted is None else Tfidf(tuple(fitted["terms"]), np.array(fitted["idf"], dtype=np.float32))
+
+
+def _mean_pool(
+    trained: Sequence[Case], test: Sequence[Case], mean_tiles: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The plainest image model: mean tile → principal directions → ridge Cox; all of it fitted on ``trained``.
+
+    A baseline must be tuned as the student is, or the comparison flatters the student: so the ridge is chosen inside.
+    """
+    known = [case for case in trained if str(case.case_id) in mean_tiles]
+    tiles = np.stack([mean_tiles[str(case.case_id)] for case in known])
+    mean, sd = tiles.mean(0), tiles.std(0)
+    sd[sd < 1e-9] = np.inf  # a column that is the same in all of training says nothing
+    _, sizes, directions = np.linalg.svd((tiles - mean) / sd, full_matrices=False)
+    kept = (sizes > 1e-6 * max(float(sizes[0]), 1e-12))[:_POOLED_DIRECTIONS]
+    whitened = directions[: len(kept)][kept].T / sizes[: len(kept)][kept] * np.sqrt(len(known))
+    fit = choose_ridge(
+        variables=(tiles - mean) / sd @ whitened,
+        time=[case.time for case in known],
+        event=[case.event for case in known],
+        site=[case.site for case in known],
+    )
+    new = np.stack([mean_tiles[str(case.case_id)] for case in test])
+    return fit.log_hazard((new - mean) / sd @ whitened)

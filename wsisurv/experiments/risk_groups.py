@@ -1,0 +1,96 @@
+"""Follow-up by risk group, and its table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.formats.risks import Risk
+
+if TYPE_CHECKING:
+    pass
+
+
+RISK_GROUPS = ("low", "intermediate", "high")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Follow-up of the cases of one group.
+
+    Attributes:
+        time: float64 (n,), positive.
+        event: bool (n,).
+
+    Raises:
+        MetricError: lengths differ, or a time is not a positive number.
+    """
+
+    time: NDArray[np.float64]
+    event: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.time.shape != self.event.shape:
+            raise MetricError(f"lengths differ: time {self.time.shape} and event {self.event.shape}")
+        if (bad := np.flatnonzero(~np.isfinite(self.time) | (self.time <= 0))).size:
+            raise MetricError(f"time of case {bad[0]} is {self.time[bad[0]]}, not a positive number")
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group in numbers.
+
+    Attributes:
+        name: the group.
+        cases: how many.
+        events: how many had the event.
+        median: time by which half had the event (Kaplan-Meier); None where that is not reached.
+    """
+
+    name: str
+    cases: int
+    events: int
+    median: float | None
+
+
+def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool]]) -> dict[str, Group]:
+    """Follow-up by risk group, from the rows of a risk table.
+
+    Args:
+        risks: rows of the risk table; cases without a risk or without follow-up are left out.
+        follow_up: case_id → (time, event).
+
+    Returns:
+        ``low``, ``intermediate`` and ``high``, empty ones too.
+    """
+    rows: dict[str, list[tuple[float, bool]]] = {name: [] for name in RISK_GROUPS}
+    for risk in risks:
+        if risk.log_hazard is not None and risk.case_id in follow_up:
+            rows[risk.risk_group].append(follow_up[risk.case_id])
+    return {
+        name: Group(np.array([time for time, _ in group], float), np.array([event for _, event in group], bool))
+        for name, group in rows.items()
+    }
+
+
+def risk_groups_table(groups: Mapping[str, Group]) -> tuple[GroupRow, ...]:
+    """Cases, events and median survival of each group, in order."""
+    return tuple(
+        GroupRow(name, len(group.time), int(group.event.sum()), _median(group)) for name, group in groups.items()
+    )
+
+
+def _median(group: Group) -> float | None:
+    if not len(group.time):
+        return None
+    median = float(_fitted(group).median_survival_time_)
+    return median if np.isfinite(median) else None
+
+
+def _fitted(group: Group) -> Any:
+    from lifelines import KaplanMeierFitter
+
+    return KaplanMeierFitter().fit(group.time, group.event)

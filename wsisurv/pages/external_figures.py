@@ -1,0 +1,62 @@
+"""Figures of an external validation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsisurv.experiments.external import ExternalCases
+from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
+from wsisurv.pages.style import COLOURS, new_figure, save_figure, styled
+from wsisurv.pages.survival_figure import kaplan_meier
+from wsisurv.survival import kaplan_meier as curves
+from wsisurv.survival.prognosis import Prognosis
+
+_POINTS = 200
+
+
+def draw_groups(path: Path, cases: ExternalCases, *, time_unit: str, title: str) -> tuple[Path, Path]:
+    """Kaplan-Meier curves of the risk groups, PNG and SVG; as ``figures.kaplan_meier``."""
+    return kaplan_meier(path, cases.groups(RISK_GROUPS), time_unit=time_unit, title=title)
+
+
+def draw_calibration(
+    path: Path, cases: ExternalCases, prognosis: Prognosis, *, time_unit: str, title: str
+) -> tuple[Path, Path]:
+    """Predicted and observed survival of each risk group, PNG and SVG.
+
+    Args:
+        path: the PNG; an SVG of the same name is written beside it.
+        cases: of the other cohort.
+        prognosis: of the student.
+        time_unit: of the training cohort.
+        title: above the picture.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    end = min(float(cases.time.max()), prognosis.baseline.followed_until)
+    at = np.linspace(0, end, _POINTS)
+    label = np.array(cases.group)
+    with styled():
+        figure = new_figure(5.8, 4.4)
+        axes = figure.subplots()
+        for number, name in enumerate(RISK_GROUPS):
+            rows = label == name
+            if not rows.any():
+                continue
+            predicted = prognosis.survival(log_hazard=cases.log_hazard[rows], horizons=at).mean(axis=0)
+            axes.plot(at, predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
+            seen = _seen(cases.groups([name])[name], at)
+            axes.step(at, seen, where="post", color=COLOURS[number], label=f"{name} ({int(rows.sum())} cases)")
+        axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), label="predicted")
+        axes.plot([], [], color="0.3", label="observed (Kaplan-Meier)")
+        axes.set(xlim=(0, end), ylim=(0, 1.02), xlabel=f"Time ({time_unit})", ylabel="Survival", title=title)
+        axes.legend(frameon=False, fontsize=9, loc="lower left")
+        return save_figure(figure, path)
+
+
+def _seen(group: Group, at: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Observed survival; nothing where nobody of the group was followed so long."""
+    survival = curves.kaplan_meier(time=group.time, event=group.event).at(at)
+    return np.where(at <= group.time.max(), survival, np.nan)

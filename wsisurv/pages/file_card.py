@@ -1,0 +1,106 @@
+"""Any file of ours described for a person, and every description as a page."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from wsisurv.formats.atomic import write_text
+from wsisurv.formats.shown import Array, Shown, describe
+from wsisurv.pages.html import Section, pairs, paragraph, render, table, text
+from wsisurv.pages.model_card import FileCard, Part, model_card, said
+
+_LISTED = 60
+
+
+def file_card(path: Path) -> FileCard:
+    """Describe a file: a student as a model card, any other by its settings, shapes and what else it says.
+
+    Raises:
+        MissingArtifactError, FormatError: there is no such file, it is none of ours, or damaged.
+    """
+    shown = describe(path)
+    return model_card(path) if shown.what == "wsisurv/student" else _plain_card(shown)
+
+
+def _plain_card(shown: Shown) -> FileCard:
+    facts = {"file": said(str(shown.path)), "what it is": said(shown.what), "bytes": f"{shown.n_bytes:,}"}
+    if shown.rows is not None:
+        facts["rows"] = f"{shown.rows:,}"
+    if shown.header is not None:
+        facts["made by"] = f"wsisurv {said(shown.header.wsisurv_version)} (format {shown.header.format_version})"
+        facts["fingerprint"] = shown.header.fingerprint
+    parts = [Part("File", facts=facts)]
+    if shown.header is not None:
+        parts.append(Part("Settings that made it", facts=_facts(shown.header.settings)))
+        parts.append(Part("Made from", facts=_facts(shown.header.inputs)))
+    parts.append(Part("What it says", facts=_facts(shown.attributes)))
+    if shown.arrays:
+        arrays = shown.arrays[:_LISTED]
+        left = len(shown.arrays) - len(arrays)
+        words = (f"And {left:,} more; --json lists all.",) if left else ()
+        parts.append(Part("Arrays", words, {}, ("array", "type", "shape", "from", "to", "not finite"), _rows(arrays)))
+        attributes = {f"{array.name}: {name}": value for array in arrays for name, value in array.attributes.items()}
+        parts.append(Part("Attributes of arrays", facts=_facts(attributes)))
+    record: dict[str, Any] = {
+        "format": shown.what,
+        "file": str(shown.path),
+        "bytes": shown.n_bytes,
+        "rows": shown.rows,
+        "attributes": shown.attributes,
+        "arrays": [asdict(array) for array in shown.arrays],
+    }
+    if shown.header is not None:
+        record |= {
+            "format_version": shown.header.format_version,
+            "wsisurv_version": shown.header.wsisurv_version,
+            "fingerprint": shown.header.fingerprint,
+            "settings": shown.header.settings,
+            "inputs": shown.header.inputs,
+        }
+    return FileCard(said(shown.what), tuple(part for part in parts if part.facts or part.rows), _odd(shown), record)
+
+
+def _facts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {said(name): said(value) for name, value in values.items()}
+
+
+def _rows(arrays: tuple[Array, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            said(array.name),
+            array.dtype,
+            " × ".join(map(str, array.shape)) or "one number",
+            said(array.low),
+            said(array.high),
+            said(array.not_finite),
+        )
+        for array in arrays
+    )
+
+
+def _odd(shown: Shown) -> tuple[str, ...]:
+    nan_is_said = shown.what == "wsisurv/guidance"  # cases without a report have no number there
+    odd = [array.name for array in shown.arrays if array.not_finite and not nan_is_said]
+    return (f"not all numbers are finite in {said(', '.join(odd))}",) if odd else ()
+
+
+def write_page(path: Path, card: FileCard) -> None:
+    """Write a description as a page that stands alone.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    top = "".join(f'<p class="missing">{escape(line)}</p>' for line in card.warnings)
+    sections = [Section(f"part-{number}", part.title, _html(part)) for number, part in enumerate(card.parts)]
+    write_text(path, render(card.title, top, sections))
+
+
+def _html(part: Part) -> str:
+    pieces = [paragraph(line) for line in part.words]
+    if part.facts:
+        pieces.append(pairs(part.facts))
+    if part.head:
+        pieces.append(table(part.head, [[text(cell) for cell in row] for row in part.rows]))
+    return "\n".join(pieces)

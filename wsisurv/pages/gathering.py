@@ -1,0 +1,297 @@
+"""All that the report page of a cohort is made from, read from the workspace; what is not there yet says so."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from wsisurv.cohort import Audit, Cohort, read_cohort
+from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
+from wsisurv.experiments.crossval import versions
+from wsisurv.experiments.external_record import ExternalRecord, read_record
+from wsisurv.experiments.results import Added, Difference, ModelFigures
+from wsisurv.formats.atomic import read_jsonl
+from wsisurv.formats.commands import Command, read_commands
+from wsisurv.formats.guidance import FORMAT as GUIDANCE
+from wsisurv.formats.header import read_header
+from wsisurv.formats.heatmaps import CaseMap, read_case_map
+from wsisurv.formats.models import model_format, read_model
+from wsisurv.formats.risks import Risk, read_risks
+from wsisurv.formats.statements import read_statements
+from wsisurv.pages.predicted import ANOTHER_STUDENT, OUT_OF_FOLD, Predicted, predicted_by_folds, predicted_by_table
+from wsisurv.pages.report_figures import Fit
+from wsisurv.workspace.paths import Workspace
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the page takes from metrics.json.
+
+    Attributes:
+        models: a row a model.
+        differences: paired.
+        added: what the slides add to the covariates; None where it was not tested.
+        folds: as crossval recorded them.
+        verdict: in words.
+        warnings: what should be known.
+        cohort: what was tested.
+        settings: of crossval and its trainings, by part.
+        versions: that the figures depend on.
+    """
+
+    models: tuple[ModelFigures, ...]
+    differences: tuple[Difference, ...]
+    added: Added | None
+    folds: tuple[Mapping[str, Any], ...]
+    verdict: tuple[str, ...]
+    warnings: tuple[str, ...]
+    cohort: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Columns of the clinical model."""
+        crossval = self.settings.get("crossval")
+        return tuple(map(str, crossval.get("covariates", ()))) if isinstance(crossval, Mapping) else ()
+
+
+@dataclass(frozen=True)
+class External:
+    """An external validation, and its pictures.
+
+    Attributes:
+        record: of ``wsisurv evaluate``.
+        svg: picture → its bytes; those that are there.
+    """
+
+    record: ExternalRecord
+    svg: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything for the page; what is not there is None or empty, and ``missing`` tells why and which command helps.
+
+    Attributes:
+        cohort: the cases.
+        audit: what was matched and left out.
+        metrics: of crossval.
+        predicted: out-of-fold predictions.
+        risks: rows of risk.csv, by case.
+        external: validations of another student on this cohort, and of this cohort's student on others.
+        maps: heatmaps, by case.
+        training: kind of fit → its latest fits.
+        result: what was printed when the student was distilled.
+        settings: of each step, by its name.
+        versions: of software, now.
+        commands: that were run in the workspace.
+        warnings: what does not fit together, one line each.
+        missing: part of the page → why it is not there.
+    """
+
+    cohort: Cohort
+    audit: Audit
+    metrics: Metrics | None
+    predicted: Predicted | None
+    risks: Mapping[str, Risk]
+    external: Sequence[External]
+    maps: Mapping[str, CaseMap]
+    training: Mapping[str, Sequence[Fit]]
+    result: Mapping[str, Any]
+    settings: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    commands: Sequence[Command]
+    warnings: Sequence[str]
+    missing: Mapping[str, str]
+
+
+def gather(workspace: Workspace, name: str) -> Gathered:
+    """Read all that is known of a cohort.
+
+    A damaged file of one part leaves out that part and is told on the page; the cohort itself must be whole.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``read_cohort``.
+    """
+    folder = workspace.cohort(name)
+    cohort, audit = read_cohort(folder)
+    missing: dict[str, str] = {}
+
+    def attempt(part: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except ArtifactError as error:
+            missing[part] = str(error)
+            return None
+
+    metrics = attempt("crossval", lambda: read_metrics(folder / "evaluation" / "metrics.json"))
+    risks = attempt("risks", lambda: {row.case_id: row for row in read_risks(folder / "risk.csv")}) or {}
+    predicted = None
+    if metrics is not None:
+        tested = metrics.folds
+        predicted = attempt("folds", lambda: predicted_by_folds(folder, cohort, tested))
+    if predicted is None:
+        predicted = predicted_by_table(cohort, list(risks.values()), OUT_OF_FOLD)
+    if predicted is None and (other := folder / "evaluation" / "external_risk.csv").exists():
+        risks = attempt("external", lambda: {row.case_id: row for row in read_risks(other)}) or {}
+        predicted = predicted_by_table(cohort, list(risks.values()), ANOTHER_STUDENT)
+        missing.pop("risks", None)
+    if predicted is None:
+        missing["predicted"] = (
+            "No predictions of the cohort's cases by models that have not seen them. `wsisurv crossval --cohort "
+            f"{name}` gives them (best), or `wsisurv predict --cohort {name}`."
+        )
+    model = attempt("student", lambda: read_model(folder / "student.h5", "student"))
+    student = model[0].card if model else None
+    maps, problems = _maps(folder / "heatmaps", cohort)
+    if problems:
+        more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
+        missing["heatmaps"] = problems[0] + more
+    return Gathered(
+        cohort=cohort,
+        audit=audit,
+        metrics=metrics,
+        predicted=predicted,
+        risks=risks,
+        external=_external(workspace, name, model[1].fingerprint if model else None, attempt),
+        maps=maps,
+        training=attempt("training", lambda: read_training(folder / "history.jsonl")) or {},
+        result=result if isinstance(result := (student or {}).get("result"), Mapping) else {},
+        settings=_settings(workspace, folder, student or {}, metrics, attempt),
+        versions=versions(),
+        commands=attempt("commands", lambda: read_commands(workspace.root)) or [],
+        warnings=_warnings(cohort, metrics),
+        missing=missing,
+    )
+
+
+def _external(
+    workspace: Workspace, name: str, student: str | None, attempt: Callable[[str, Callable[[], Any]], Any]
+) -> list[External]:
+    """Validations on this cohort, and those of this student on the others of the workspace, by name."""
+    found = []
+    for path in sorted((workspace.root / "cohorts").glob("*/evaluation/external.json")):
+        record = attempt("external", partial(read_record, path))
+        if record is not None and (path.parent.parent.name == name or record.student.get("fingerprint") == student):
+            pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
+            found.append(External(record, pictures))
+    return found
+
+
+def _warnings(cohort: Cohort, metrics: Metrics | None) -> list[str]:
+    if metrics is not None and metrics.cohort.get("fingerprint") not in {None, cohort.fingerprint}:
+        return [
+            "the figures of the cross-validation are of other cases, or of other follow-up, than the cohort has now: "
+            f"run `wsisurv crossval --redo --cohort {cohort.name}`"
+        ]
+    return []
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read the figures of crossval.
+
+    Raises:
+        MissingArtifactError: there are none.
+        FormatError: the file is damaged.
+    """
+    name = path.parent.parent.name
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval --cohort {name}` first.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != "wsisurv/metrics":
+            raise ValueError(f"format is {record['format']!r}")
+        record["added"] = record["added_by_slides"]
+        return TypeAdapter(Metrics).validate_python({field: record[field] for field in Metrics.__dataclass_fields__})
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        lines = str(error).splitlines()
+        reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
+        raise FormatError(
+            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
+            "that are done are kept."
+        ) from error
+
+
+def read_training(path: Path) -> dict[str, list[Fit]]:
+    """Losses of the latest fit of each part, by kind of fit; an empty history gives none.
+
+    Raises:
+        MissingArtifactError: there is no history.
+        FormatError: a line of it is damaged.
+    """
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. `wsisurv train-teacher` and `wsisurv distill` write it.")
+    points: dict[str, list[tuple[float, float]]] = {}
+    for number, line in enumerate(read_jsonl(path), start=1):
+        if not isinstance(line, dict):
+            raise FormatError(f"{path}, line {number}: no JSON object. Delete the line.")
+        part, epoch, loss = line.get("part"), line.get("epoch"), line.get("loss")
+        if not isinstance(part, str) or not isinstance(epoch, int | float) or not isinstance(loss, int | float):
+            continue  # the gate, and what was printed at the end
+        known = points.setdefault(part, [])
+        if known and epoch <= known[-1][0]:
+            known.clear()  # trained anew
+        known.append((float(epoch), float(loss)))
+    fits: dict[str, list[Fit]] = {}
+    for part, known in points.items():
+        numbers = np.array(known)
+        fits.setdefault(_kind(part), []).append(Fit(part, numbers[:, 0], numbers[:, 1]))
+    return fits
+
+
+def _kind(part: str) -> str:
+    """What all fits of a kind share: ``plain student`` of ``plain student 3 of 5``."""
+    first, comma, rest = part.partition(",")
+    words = first.split()
+    cut = next((place for place, word in enumerate(words) if word.isdigit() or word == "without"), len(words))
+    return " ".join(words[:cut]) + (comma + rest)
+
+
+def _maps(folder: Path, cohort: Cohort) -> tuple[dict[str, CaseMap], list[str]]:
+    maps, problems = {}, []
+    for case in cohort.cases:
+        try:
+            maps[str(case.case_id)] = read_case_map(folder / case.case_id)
+        except MissingArtifactError:
+            continue
+        except FormatError as error:
+            problems.append(str(error))
+    return maps, problems
+
+
+def _settings(
+    workspace: Workspace,
+    folder: Path,
+    card: Mapping[str, Any],
+    metrics: Metrics | None,
+    attempt: Callable[[str, Callable[[], Any]], Any],
+) -> dict[str, Mapping[str, Any]]:
+    """Settings of each step, as its files have them."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for step, key in (("tile", "tile_settings"), ("embed", "embed_settings")):
+        if isinstance(card.get(key), Mapping):
+            found[step] = card[key]
+    records = attempt(
+        "statements", lambda: read_statements(workspace.statements) if workspace.statements.exists() else {}
+    )
+    reports = [record.settings for record in (records or {}).values() if record.settings]
+    if reports:
+        found["extract-report"] = reports[0]
+    made = (
+        ("train-teacher", partial(read_header, folder / "guidance.h5", GUIDANCE, "wsisurv train-teacher")),
+        ("distill", partial(read_header, folder / "student.h5", model_format("student"), "wsisurv distill")),
+    )
+    for step, read in made:
+        if (header := attempt(step, read)) is not None:
+            found[step] = {**header.settings, "wsisurv version": header.wsisurv_version}
+    if metrics is not None and isinstance(metrics.settings.get("crossval"), Mapping):
+        found["crossval"] = metrics.settings["crossval"]
+    return found

@@ -1,0 +1,107 @@
+"""Pictures and tables of survival by risk group. The same data give the same bytes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.experiments.risk_groups import Group, _fitted
+from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
+from wsisurv.survival.kaplan_meier import logrank
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, title: str = "") -> tuple[Path, Path]:
+    """Draw survival by group with 95 % bands, censoring marks, numbers at risk and the log-rank p-value.
+
+    Args:
+        path: the PNG; an SVG of the same name is written beside it.
+        groups: name → follow-up, in the order of the legend; an empty group keeps its colour and is listed with none at
+            risk.
+        time_unit: of the times, for the axis.
+        title: above the picture.
+
+    Returns:
+        The PNG and the SVG.
+
+    Raises:
+        MetricError: no case in any group.
+        StorageError: no room or no permission.
+
+    Source: Morris TP et al. BMJ Open 2019;9:e030215 (numbers at risk below the curves, bands, extent).
+    """
+    if not sum(len(group.time) for group in groups.values()):
+        raise MetricError(f"no case in any group ({', '.join(groups) or 'no groups'}): there is no curve to draw")
+    with styled():
+        return save_figure(_draw(groups, time_unit, title), path)
+
+
+def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
+    figure = new_figure(5.8, 4.2 + 0.25 * len(groups))
+    curves, table = figure.subplots(2, 1, sharex=True, height_ratios=[10, 0.6 + 0.7 * len(groups)])
+    for number, (name, group) in enumerate(groups.items()):
+        _curve(curves, number, name, group)
+    end = max(group.time.max() for group in groups.values() if len(group.time))
+    curves.set(xlim=(0, end * 1.02), ylim=(0, 1.02), ylabel="Survival")
+    curves.text(0.02, 0.04, _verdict(groups), transform=curves.transAxes)
+    if title:
+        figure.suptitle(title)
+    curves.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1),
+        ncols=3 if len(groups) <= 3 else 2,
+        frameon=False,
+        title="events / cases",
+        alignment="left",
+        fontsize=9,
+        columnspacing=1.0,
+        handlelength=2.4,
+    )
+    _at_risk(table, groups, curves.get_xticks())
+    table.set_xlabel(f"Time ({time_unit})")
+    return figure
+
+
+def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
+    colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+    label = f"{name}: {int(group.event.sum())} / {len(group.time)}"
+    if not len(group.time):
+        axes.plot([], [], color=colour, linestyle=line, label=label)
+        return
+    fit = _fitted(group)
+    survival, band = fit.survival_function_.iloc[:, 0], fit.confidence_interval_
+    axes.step(survival.index, survival, where="post", color=colour, linestyle=line, label=label)
+    axes.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15, linewidth=0)
+    censored = np.unique(group.time[~group.event])
+    if len(censored):
+        axes.plot(censored, fit.predict(censored), "|", color=colour, markersize=6)
+
+
+def _at_risk(axes: "Axes", groups: Mapping[str, Group], ticks: NDArray[np.float64]) -> None:
+    """Numbers at risk, a row a group, below the curves' own ticks (lifelines' table needs pyplot)."""
+    for row, group in enumerate(groups.values()):
+        for tick in ticks[(ticks >= 0) & (ticks <= axes.get_xlim()[1])]:
+            axes.text(tick, row, str(int((group.time >= tick).sum())), ha="center", va="center_baseline")
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.tick_params("y", left=False, pad=16)
+    axes.spines["left"].set_visible(False)
+    axes.set_title("Number at risk", loc="left", fontsize=10)
+
+
+def _verdict(groups: Mapping[str, Group]) -> str:
+    """The log-rank p-value, or why there is none."""
+    label = np.concatenate([np.full(len(group.time), number) for number, group in enumerate(groups.values())])
+    time = np.concatenate([group.time for group in groups.values()])
+    event = np.concatenate([group.event for group in groups.values()])
+    try:
+        p = logrank(group=label, time=time, event=event).p
+    except MetricError:
+        return "log-rank: needs two groups and an event"
+    return "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}"

@@ -1,0 +1,1 @@
+"""What made a file: one module a step."""

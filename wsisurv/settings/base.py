@@ -1,0 +1,75 @@
+"""Base of all settings: frozen, unknown keys refused, with fingerprints and what changed between two.
+
+Only what can change a result is a setting. Workers, devices and progress are arguments of the step.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+)
+
+from wsisurv.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(model: type[S], values: Mapping[str, Any]) -> S:
+    """Validate ``values`` as ``model``.
+
+    Raises:
+        SettingsError: an unknown key or a value out of range, each named.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (seen: {problem['input']!r})"
+            for problem in error.errors()
+        )
+        raise SettingsError(problems) from error
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: keys sorted, no spaces, floats by repr, NaN refused."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(settings: Any, inputs: Mapping[str, str]) -> str:
+    """sha256 of the settings and of the inputs' fingerprints, as 64 hex digits."""
+    text = canonical_json({"settings": json.loads(canonical_json(settings)), "inputs": dict(inputs)})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``name: old → new`` for each top-level key that differs between two JSON objects."""
+    keys = sorted(old.keys() | new.keys())
+    return [f"{key}: {_told(old, key)} → {_told(new, key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    """A setting for a message; what stands at a default that came later is left out of files."""
+    if key not in values:
+        return "its default"
+    return "none" if values[key] is None else str(values[key])

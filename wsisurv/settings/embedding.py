@@ -1,0 +1,118 @@
+"""Settings of embedding, of stains and of a user's own encoder."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from wsisurv.settings.base import Settings
+
+_LATER: dict[str, Any] = {
+    "dtype": "float16",
+    "half_scale": False,
+    "own": None,
+    "stain": None,
+    "augment_stain": False,
+}
+"""Settings of embedding that the first files don't name, and what they were then."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+Spread = Annotated[float, Field(gt=0, le=1)]
+
+
+class OwnEncoder(Settings):
+    """A model of the user's own: what a file of ``embed --encoder-spec`` says."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    """As it is called from now on: in the files, and as the folder of its features."""
+    architecture: str
+    """timm's name of the architecture."""
+    arguments: dict[str, bool | int | float | str | list[int | float]] = Field(default_factory=dict)
+    """Of the architecture, e.g. ``img_size``, ``init_values``, ``reg_tokens``."""
+    swiglu: bool = False
+    """SwiGLU blocks (packed, with SiLU) instead of plain ones."""
+    pooling: Literal["class", "class+mean", "own"]
+    """The class token; the class token and the mean of the patch tokens; or what the architecture gives by itself."""
+    mean: tuple[Share, Share, Share]
+    """Of the normalisation, red, green, blue, 0 to 1."""
+    std: tuple[Spread, Spread, Spread]
+    """Of the normalisation."""
+    tile_px: int = Field(ge=16, le=4096)
+    """Side of the tiles that it was trained on."""
+    tile_mpp: float = Field(gt=0.05, le=32)
+    """Their resolution, µm per pixel."""
+    resize_px: int | None = Field(None, ge=16, le=4096)
+    """Side that a tile is resampled to; None for ``tile_px``: as it is."""
+    input_px: int = Field(ge=16, le=4096)
+    """Side of the centre that the model sees."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Of the resampling, antialiased."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Arithmetic on an accelerator."""
+    licence: str = "not said"
+    """Goes into the files."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.input_px > (self.resize_px or self.tile_px):
+            raise ValueError("input_px is the centre of the tile: it can't be larger than resize_px, or tile_px")
+        return self
+
+
+class StainSettings(Settings):
+    """To which colours the tiles of a slide are brought before they are encoded."""
+
+    method: Literal["macenko", "reinhard"]
+    source: str
+    """Where the reference comes from: words for the one built in, ``sha256:…`` of a picture."""
+    reference: tuple[float, ...]
+    """macenko: haematoxylin's and eosin's optical density in red, green, blue, and the most of each (8 numbers);
+    reinhard: mean and standard deviation of l, α, β (6 numbers)."""
+
+
+class EmbedSettings(Settings):
+    """How tiles become features."""
+
+    encoder: str = "histomics"
+    """``histomics``, a name of the encoder table, ``timm:NAME``, or the name of the user's own."""
+    weights: str | None = None
+    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID``, ``random``, or None (none needed)."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Arithmetic of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the rounding."""
+    version: int | None = None
+    """Version of the columns of ``histomics``; None for a model, or for the present one."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """In which the features are stored."""
+    half_scale: bool = False
+    """Pixels halved by the JPEG decoder itself, where a slide's format allows it: faster, and not quite the same."""
+    own: OwnEncoder | None = None
+    """A model of the user's own; then ``encoder`` is its name."""
+    stain: StainSettings | None = None
+    """Colours brought to a reference; None leaves them as they are."""
+    augment_stain: bool = False
+    """Also write how far stain shifts move the features."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came later and stands at its default, so that older files are not stale."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+
+    @property
+    def random_weights(self) -> bool:
+        """True when the weights were never trained: for trying things out, not for results."""
+        return self.weights == "random"
+
+    @property
+    def folder(self) -> str:
+        """Folder name of this encoder's features in a workspace; random weights and stains have their own."""
+        name = self.encoder.replace(":", "-").replace("/", "-")
+        name = name + "-random" if self.random_weights else name
+        return f"{name}-{self.stain.method}" if self.stain else name

@@ -1,0 +1,176 @@
+"""Step 3 of the method, term by term: the loss of the outcome, and what a student is told by its teacher."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.baseline import baseline_hazard
+from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.cox import cox_slope
+from wsisurv.survival.losses import correlation_loss, cox_loss, discrete_loss, ranking_loss, time_bins
+from wsisurv.training.agreement import calibrated_error, hazard_kl, listwise_kl, logistic_hazards, proportional_hazards
+from wsisurv.training.inputs import TrainingCases
+from wsisurv.training.recipe import Recipe, Target
+
+_CALIBRATED = ("mse", "listwise-kl", "hazard-kl")
+"""Objectives that need τ on the scale of log hazards; correlation has no scale."""
+_LEAST_STEP = 1e-9
+"""Cumulative hazard of a bin in which no case with a report had the event."""
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Follow-up of the training cases, on the device.
+
+    Attributes:
+        time: (n,).
+        event: bool (n,).
+        edges: (n_bins + 1,), of ``time_bins``; None where nothing asks for bins.
+        offset: (n,), log hazard that is taken as given; None for none.
+    """
+
+    time: Tensor
+    event: Tensor
+    edges: Tensor | None = None
+    offset: Tensor | None = None
+
+    @property
+    def n_bins(self) -> int:
+        """Time bins; 1 where nothing asks for them."""
+        return 1 if self.edges is None else len(self.edges) - 1
+
+    def take(self, rows: Tensor) -> "FollowUp":
+        """Of these cases, int64 (n_taken,); one may be taken more than once."""
+        offset = None if self.offset is None else self.offset[rows]
+        return FollowUp(self.time[rows], self.event[rows], self.edges, offset)
+
+
+def follow_up_of(cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe, device: torch.device) -> FollowUp:
+    """Follow-up of the training cases; bins and the covariates' risk are made of these cases alone.
+
+    Raises:
+        MetricError: covariates that can't be fitted.
+    """
+    time, event = torch.from_numpy(cases.time[train]), torch.from_numpy(cases.event[train])
+    edges = offset = None
+    if recipe.loss == "discrete" or recipe.distill == "hazard-kl":
+        edges = time_bins(time=time, event=event, n_bins=recipe.bins).to(device)
+    if recipe.adjust_for:
+        known = [cases.clinical[case] for case in train]
+        offset = torch.from_numpy(fit_covariates(known, recipe.adjust_for).log_hazard(known)).to(device)
+    return FollowUp(time.to(device), event.to(device), edges, offset)
+
+
+def common_logits(follow_up: FollowUp) -> Tensor:
+    """Logit of each bin's hazard as it is in all training cases together, float32 (n_bins,); where training begins.
+
+    Cases count in a bin as in ``discrete_loss``: events in theirs, the censored in bins they were half through.
+    """
+    if follow_up.edges is None:
+        raise ValueError("no bins")
+    edges, time, event = follow_up.edges, follow_up.time.double(), follow_up.event.bool()
+    own = torch.searchsorted(edges[1:-1].contiguous(), time, right=True)
+    survived = torch.searchsorted((edges[1:] + edges[:-1]) / 2, time, right=True)
+    survived = torch.where(event, own, survived)
+    bins = torch.arange(follow_up.n_bins, device=time.device)
+    fell = ((own.unsqueeze(1) == bins) & event.unsqueeze(1)).double().sum(0)
+    outlived = (bins < survived.unsqueeze(1)).double().sum(0)
+    return ((fell + 0.5) / (outlived + 0.5)).log().float()
+
+
+def outcome_loss(recipe: Recipe, output: Tensor, follow_up: FollowUp, weight: Tensor | None = None) -> Tensor:
+    """``--loss`` of a student's outputs (n, n_bins), with a given log hazard added where there is one.
+
+    Args:
+        recipe: which loss.
+        output: (n, n_bins): the log hazard alone, or the logit of each bin's hazard.
+        follow_up: of the same cases.
+        weight: (n,), at least 0; None for 1.
+    """
+    time, event = follow_up.time, follow_up.event
+    if follow_up.offset is not None:
+        output = output + follow_up.offset.unsqueeze(1)
+    if follow_up.edges is not None and recipe.loss == "discrete":
+        return discrete_loss(logits=output, time=time, event=event, edges=follow_up.edges, weight=weight)
+    if recipe.loss == "ranking":
+        return ranking_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
+    return cox_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one student is told of its training cases, on the device.
+
+    Attributes:
+        rows: int64 (n_told,), which training cases; on the CPU.
+        risk: τ, float64 (n_told,), on the CPU.
+        slope: b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards.
+        log_steps: (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins.
+        weight: α, the gate times ``--guidance-weight`` times the share of the cases that are told of.
+    """
+
+    rows: Tensor
+    risk: Tensor
+    slope: float
+    log_steps: Tensor | None
+    weight: float
+
+
+def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp, recipe: Recipe) -> Told | None:
+    """The teacher's word on the training cases; None where it has none on two at least."""
+    if target is None:
+        return None
+    rows = np.flatnonzero(np.isfinite(target.risk[train]))
+    if len(rows) < 2:
+        return None
+    risk = target.risk[train][rows]
+    time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
+    slope, log_steps = 1.0, None
+    # few reports are a few words beside the outcome of all cases
+    alpha = recipe.guidance_weight * target.gate * len(rows) / len(train)
+    if recipe.distill not in _CALIBRATED:
+        return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
+    try:
+        slope = max(cox_slope(log_hazard=risk, time=time, event=event).value, 0.0)
+        if follow_up.edges is not None:
+            baseline = baseline_hazard(log_hazard=slope * (risk - risk.mean()), time=time, event=event)
+            cumulative = np.r_[0.0, np.exp(baseline.log_cumulative)]
+            by_edge = cumulative[np.searchsorted(baseline.times, follow_up.edges.cpu().numpy(), side="right")]
+            log_steps = torch.from_numpy(np.log(np.maximum(np.diff(by_edge), _LEAST_STEP)))
+    except MetricError:
+        log_steps = None  # no event among them: nothing to calibrate by
+    return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
+
+
+def agreement_loss(
+    recipe: Recipe, told: Told, output: Tensor, log_hazard: Tensor, risk: Tensor, follow_up: FollowUp | None
+) -> Tensor:
+    """``--distill``: how far a student is from what it was told; 0 for objectives that are not about risk.
+
+    Args:
+        recipe: which objective.
+        told: the teacher's word.
+        output: of the student, (n, n_bins).
+        log_hazard: of the student, (n,).
+        risk: of the teacher, τ (n,).
+        follow_up: of the same cases; None for mixed cases, which have no risk set.
+    """
+    nothing = (log_hazard * 0).sum()
+    risk = risk.to(log_hazard.device)
+    if recipe.distill == "correlation":
+        return correlation_loss(log_hazard, risk)
+    calibrated = told.slope * (risk - risk.mean())
+    if recipe.distill == "mse":
+        return calibrated_error(log_hazard, calibrated)
+    if recipe.distill == "listwise-kl" and follow_up is not None:
+        return listwise_kl(log_hazard=log_hazard, target=calibrated, time=follow_up.time, event=follow_up.event)
+    if recipe.distill == "hazard-kl" and told.log_steps is not None:
+        steps = told.log_steps.to(log_hazard.device)
+        centred = log_hazard - log_hazard.mean()
+        student = logistic_hazards(output) if output.shape[1] > 1 else proportional_hazards(centred, steps)
+        return hazard_kl(teacher=proportional_hazards(calibrated, steps), student=student)
+    return nothing

@@ -1,0 +1,1 @@
+"""Paths, freshness, and the ledger of failures of a workspace."""
