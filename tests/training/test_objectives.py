@@ -6,14 +6,14 @@ from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import cox_loss, discrete_loss, ranking_loss, time_bins
 from wsisurv.training.distill import recipe_of
 from wsisurv.training.recipe import Target
-from wsisurv.training.student_loss import FollowUp, agreement_loss, common_logits, outcome_loss, told_by
+from wsisurv.training.student_loss import OutcomeTensors, agreement_loss, common_logits, outcome_loss, told_by
 
 
 def cohort(n=60, seed=0):
     g = torch.Generator().manual_seed(seed)
     time, event = torch.randint(1, 40, (n,), generator=g).double(), torch.rand(n, generator=g) < 0.5
     offset = torch.randn(n, generator=g, dtype=torch.float64)
-    return FollowUp(time, event, time_bins(time=time, event=event, n_bins=4), offset)
+    return OutcomeTensors(time, event, time_bins(time=time, event=event, n_bins=4), offset)
 
 
 def recipe(**changes):
@@ -36,7 +36,7 @@ def test_a_given_risk_is_added_and_each_loss_is_the_one_of_its_name():
 
 
 def test_common_logits_are_the_best_for_all_cases_together():
-    follow_up = FollowUp(cohort(3000).time, cohort(3000).event, cohort(3000).edges)
+    follow_up = OutcomeTensors(cohort(3000).time, cohort(3000).event, cohort(3000).edges)
     start = common_logits(follow_up).double()
 
     def loss(logits):
@@ -54,7 +54,9 @@ def test_the_teachers_word_is_put_on_the_scale_of_log_hazards():
     g = torch.Generator().manual_seed(3)
     truth = torch.randn(300, generator=g, dtype=torch.float64).numpy()
     time = torch.from_numpy(np.random.default_rng(0).exponential(np.exp(-truth))) + 0.01
-    follow_up = FollowUp(time, torch.ones(300, dtype=torch.bool), time_bins(time=time, event=torch.ones(300).bool()))
+    follow_up = OutcomeTensors(
+        time, torch.ones(300, dtype=torch.bool), time_bins(time=time, event=torch.ones(300).bool())
+    )
     risk = np.where(np.arange(300) % 5 == 0, np.nan, 4 * truth)
     told = told_by(Target(risk, 0.5), np.arange(300), follow_up, recipe(distill="mse"))
     assert told is not None

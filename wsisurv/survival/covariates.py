@@ -39,7 +39,7 @@ Kind = Literal["number", "scale", "words"]
 
 
 @dataclass(frozen=True)
-class Column:
+class CovariateColumn:
     """How one covariate becomes numbers.
 
     Attributes:
@@ -83,7 +83,7 @@ class CovariateModel:
         ridge: the one chosen inside the training cases.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[CovariateColumn, ...]
     mean: NDArray[np.float64]
     coefficients: NDArray[np.float64]
     ridge: float
@@ -124,7 +124,7 @@ def fit_covariates(cases: Sequence[Case], names: Sequence[str] | None = None) ->
     return CovariateModel(columns, mean, fit.coefficients, chosen.ridge)
 
 
-def make_columns(cases: Sequence[Case], names: Sequence[str] | None = None) -> tuple[Column, ...]:
+def make_columns(cases: Sequence[Case], names: Sequence[str] | None = None) -> tuple[CovariateColumn, ...]:
     """How each covariate becomes numbers, learned from the values (not the outcomes) of the training cases.
 
     A covariate of which four fifths of the known values are numbers is a number; of which so many name a step of a
@@ -144,12 +144,12 @@ def make_columns(cases: Sequence[Case], names: Sequence[str] | None = None) -> t
     return tuple(_column(name, [case.covariates.get(name, "") for case in cases]) for name in wanted)
 
 
-def encode_covariates(columns: Sequence[Column], cases: Sequence[Case]) -> NDArray[np.float64]:
+def encode_covariates(columns: Sequence[CovariateColumn], cases: Sequence[Case]) -> NDArray[np.float64]:
     """All numbers of the cases, (n_cases, n_numbers); NaN where unknown."""
     return np.concatenate([column.encode(cases) for column in columns], axis=1)
 
 
-def _column(name: str, values: Sequence[str]) -> Column:
+def _column(name: str, values: Sequence[str]) -> CovariateColumn:
     there = [value for value in values if value]
     readings: tuple[tuple[Kind, Callable[[str], float]], ...] = (("number", _number), ("scale", _place))
     for kind, read in readings:
@@ -157,11 +157,11 @@ def _column(name: str, values: Sequence[str]) -> Column:
         known = ~np.isnan(places)
         if there and known.mean() >= _MOST:
             unknown = len(values) - int(known.sum()) >= _FEW
-            return Column(name, kind, unknown=unknown)
+            return CovariateColumn(name, kind, unknown=unknown)
     counts = Counter(there)
     levels = tuple(sorted(value for value, count in counts.items() if count >= _FEW))
     others = len(values) - sum(counts[level] for level in levels)
-    return Column(name, "words", levels, unknown=others >= _FEW)
+    return CovariateColumn(name, "words", levels, unknown=others >= _FEW)
 
 
 def _place(value: str) -> float:

@@ -200,14 +200,14 @@ def resample(
 
 
 @dataclass(frozen=True)
-class _Count:
+class _PairCount:
     """Weighted comparable pairs (n_resamples,) and their scores (n_models, n_resamples)."""
 
     pairs: NDArray[np.float64]
     score: NDArray[np.float64]
 
 
-def _count(weights: NDArray[np.float32], data: FollowUp) -> _Count:
+def _count(weights: NDArray[np.float32], data: FollowUp) -> _PairCount:
     """Count pairs with cases weighted by each row of ``weights`` (n_resamples, n).
 
     Row sums are whole numbers below 2^24 (twice the scores, so that a tie is 1), exact in float32.
@@ -225,7 +225,7 @@ def _count(weights: NDArray[np.float32], data: FollowUp) -> _Count:
             twice = (risk[first, None] > risk).astype(np.float32) + (risk[first, None] >= risk)
             twice *= comparable
             score[model] += np.einsum("bi,bi->b", own, weights @ twice.T, dtype=np.float64) / 2
-    return _Count(pairs, score)
+    return _PairCount(pairs, score)
 
 
 def _draws(n_cases: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:

@@ -138,7 +138,7 @@ def concordance_within(
 
 
 @dataclass(frozen=True)
-class _Count:
+class _FoldPairs:
     """Weighted comparable pairs (n_draws,) of a fold and how many of them each model has right (n_models, n_draws)."""
 
     pairs: NDArray[np.float64]
@@ -163,12 +163,12 @@ def _over_repeats(
 
 def _count(
     fold: FoldScores, weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]
-) -> _Count:
+) -> _FoldPairs:
     """Count pairs of one fold with cases weighted by each row of ``weights`` (n_draws, n_cases)."""
     own, times, events = weights[:, fold.rows], time[fold.rows], event[fold.rows]
     first = np.flatnonzero(events)
     if not len(first):
-        return _Count(np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights))))
+        return _FoldPairs(np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights))))
     comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
 
     def total(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -178,7 +178,7 @@ def _count(
         total(comparable * ((risk[first, None] > risk) + 0.5 * (risk[first, None] == risk)).astype(np.float32))
         for risk in fold.log_hazard
     ]
-    return _Count(total(comparable.astype(np.float32)), np.stack(score))
+    return _FoldPairs(total(comparable.astype(np.float32)), np.stack(score))
 
 
 def uno_within(

@@ -23,7 +23,7 @@ _LEAST_STEP = 1e-9
 
 
 @dataclass(frozen=True)
-class FollowUp:
+class OutcomeTensors:
     """Follow-up of the training cases, on the device.
 
     Attributes:
@@ -43,13 +43,15 @@ class FollowUp:
         """Time bins; 1 where nothing asks for them."""
         return 1 if self.edges is None else len(self.edges) - 1
 
-    def take(self, rows: Tensor) -> "FollowUp":
+    def take(self, rows: Tensor) -> "OutcomeTensors":
         """Of these cases, int64 (n_taken,); one may be taken more than once."""
         offset = None if self.offset is None else self.offset[rows]
-        return FollowUp(self.time[rows], self.event[rows], self.edges, offset)
+        return OutcomeTensors(self.time[rows], self.event[rows], self.edges, offset)
 
 
-def follow_up_of(cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe, device: torch.device) -> FollowUp:
+def follow_up_of(
+    cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe, device: torch.device
+) -> OutcomeTensors:
     """Follow-up of the training cases; bins and the covariates' risk are made of these cases alone.
 
     Raises:
@@ -62,10 +64,10 @@ def follow_up_of(cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe,
     if recipe.adjust_for:
         known = [cases.clinical[case] for case in train]
         offset = torch.from_numpy(fit_covariates(known, recipe.adjust_for).log_hazard(known)).to(device)
-    return FollowUp(time.to(device), event.to(device), edges, offset)
+    return OutcomeTensors(time.to(device), event.to(device), edges, offset)
 
 
-def common_logits(follow_up: FollowUp) -> Tensor:
+def common_logits(follow_up: OutcomeTensors) -> Tensor:
     """Logit of each bin's hazard as it is in all training cases together, float32 (n_bins,); where training begins.
 
     Cases count in a bin as in ``discrete_loss``: events in theirs, the censored in bins they were half through.
@@ -82,7 +84,7 @@ def common_logits(follow_up: FollowUp) -> Tensor:
     return ((fell + 0.5) / (outlived + 0.5)).log().float()
 
 
-def outcome_loss(recipe: Recipe, output: Tensor, follow_up: FollowUp, weight: Tensor | None = None) -> Tensor:
+def outcome_loss(recipe: Recipe, output: Tensor, follow_up: OutcomeTensors, weight: Tensor | None = None) -> Tensor:
     """``--loss`` of a student's outputs (n, n_bins), with a given log hazard added where there is one.
 
     Args:
@@ -120,7 +122,7 @@ class Told:
     weight: float
 
 
-def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp, recipe: Recipe) -> Told | None:
+def told_by(target: Target | None, train: NDArray[np.int64], follow_up: OutcomeTensors, recipe: Recipe) -> Told | None:
     """The teacher's word on the training cases; None where it has none on two at least."""
     if target is None:
         return None
@@ -147,7 +149,7 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: FollowUp
 
 
 def agreement_loss(
-    recipe: Recipe, told: Told, output: Tensor, log_hazard: Tensor, risk: Tensor, follow_up: FollowUp | None
+    recipe: Recipe, told: Told, output: Tensor, log_hazard: Tensor, risk: Tensor, follow_up: OutcomeTensors | None
 ) -> Tensor:
     """``--distill``: how far a student is from what it was told; 0 for objectives that are not about risk.
 

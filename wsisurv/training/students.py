@@ -19,7 +19,7 @@ from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.mixup import mix, similar_partners
 from wsisurv.training.recipe import Recipe, Target
 from wsisurv.training.student_loss import (
-    FollowUp,
+    OutcomeTensors,
     Told,
     agreement_loss,
     common_logits,
@@ -65,7 +65,7 @@ class _Course:
     """
 
     bags: Bags
-    follow_up: FollowUp
+    follow_up: OutcomeTensors
     told: Told | None
     relevance: Tensor | None
     recipe: Recipe
