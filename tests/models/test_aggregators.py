@@ -3,14 +3,17 @@ import pytest
 import torch
 
 from wsisurv.bags.packed import PackedBags, bags_of, pack
-from wsisurv.errors import FormatError
+from wsisurv.errors import FormatError, SettingsError
 from wsisurv.formats.models import ModelFile
+from wsisurv.models.aggregators.registry import KINDS as KINDS_BY_NAME
 from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.fast_ensemble import FusedEnsemble
 from wsisurv.models.student import Student, ensemble_of, load_student
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.training import AGGREGATORS, DistillSettings
 from wsisurv.survival.losses import discrete_log_hazard
 
-KINDS = ["mean", "abmil", "transmil"]
+KINDS = ["mean", "abmil", "selfattention"]
 BINS = [1, 4]
 
 
@@ -51,7 +54,7 @@ def test_attention_sums_to_one_and_contributions_to_the_log_hazard(kind, n_bins)
     assert scores.attention.sum() == pytest.approx(1)
     assert scores.attention.min() >= 0
     assert scores.contribution.sum() == pytest.approx(model.log_hazard(tiles), abs=1e-5)
-    assert scores.exact is (kind != "transmil" and n_bins == 1)
+    assert scores.exact is (kind != "selfattention" and n_bins == 1)
     assert scores.contribution.std() > 1e-4
     turned = model.tile_scores(tiles[::-1])
     np.testing.assert_allclose(turned.contribution[::-1], scores.contribution, atol=1e-5)
@@ -104,7 +107,7 @@ def test_a_file_of_before_aggregators_had_names_is_abmil():
 
 
 def test_an_unknown_aggregator_is_refused():
-    with pytest.raises(FormatError, match="known are mean, abmil, transmil"):
+    with pytest.raises(FormatError, match="known are mean, abmil, selfattention"):
         make_aggregator("median", 8)
     arrays = ensemble("abmil", 1).arrays() | {"aggregator": np.frombuffer(b"median", np.uint8)}
     with pytest.raises(FormatError, match="median"):
@@ -128,3 +131,11 @@ def test_the_tangent_of_discrete_hazards_is_their_gradient():
     told = member.parts(bags).log_hazard
     expected = discrete_log_hazard(output) + ((each - output) * output.grad).sum(1)
     torch.testing.assert_close(told, expected)
+
+
+def test_the_settings_name_the_aggregators_of_the_registry_and_no_others():
+    assert set(AGGREGATORS) == set(KINDS_BY_NAME)
+    for name in AGGREGATORS:
+        assert DistillSettings(aggregator=name).aggregator == name
+    with pytest.raises(SettingsError, match="aggregator: .*known are mean, abmil, selfattention, transmil;.*'avg'"):
+        parse_settings(DistillSettings, {"aggregator": "avg"})

@@ -83,7 +83,8 @@ class FusedEnsemble:
             self._spread = None if low_rank is None else low_rank[1]
             self._bias = torch.cat(biases).float()
             self._scaled = torch.empty(_BLOCK_TILES, n_features, device=self._centre.device)
-            pools = [member.attention for member in self._members if isinstance(member.attention, Abmil)]
+            attentions = [member.attention for member in self._members]
+            pools = [one for one in attentions if type(one) is Abmil]  # and no class derived from it
             self._attention = _GatedAttention(pools) if len(pools) == len(self._members) else None
 
     @property

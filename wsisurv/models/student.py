@@ -36,7 +36,7 @@ class Student(nn.Module):
         dropout: share of H dropped in training, drawn once a bag.
         mean: (n_features,), the training tiles' mean.
         sd: (n_features,), their standard deviation, positive.
-        aggregator: ``mean``, ``abmil`` or ``transmil``.
+        aggregator: a name of ``models.aggregators.registry``.
         n_bins: time bins of the discrete loss; 1 for the others.
     """
 
@@ -156,8 +156,8 @@ class TileScores:
         contribution: float64 (n_tiles,), share of the log hazard; sums to the bag's log hazard.
         kept: float64 (n_tiles,), 0 to 1, what the students' filters kept of each tile: left out or not, or how far
             turned down, mean over members; None for students without a filter.
-        exact: whether a contribution is the tile's own. With ``transmil`` or discrete hazards it is a stand-in: what
-            the model's last layers took from the tile, which depends on the tiles beside it.
+        exact: whether a contribution is the tile's own. With ``selfattention`` or discrete hazards it is a stand-in:
+            what the model's last layers took from the tile, which depends on the tiles beside it.
     """
 
     attention: NDArray[np.float64]

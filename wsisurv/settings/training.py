@@ -1,14 +1,38 @@
 """Settings of the teacher and of the student."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import AfterValidator, Field
 
+from wsisurv.errors import SettingsError
+from wsisurv.extensions import AGGREGATORS as GROUP
+from wsisurv.extensions import added_names
 from wsisurv.settings.base import Settings
 
-Aggregator = Literal["mean", "abmil", "transmil"]
+AGGREGATORS = ("mean", "abmil", "selfattention", "transmil")
+"""From tiles to a case: their mean, gated attention, or a transformer, which was called transmil before."""
+
+
+def aggregator_names() -> tuple[str, ...]:
+    """Aggregators of wsisurv and of installed packages.
+
+    Raises:
+        SettingsError: a package takes a name that there is already.
+    """
+    return AGGREGATORS + added_names(GROUP, AGGREGATORS)
+
+
+def _known_aggregator(name: str) -> str:
+    try:
+        known = aggregator_names()
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    if name not in known:
+        raise ValueError(f"known are {', '.join(known)}; a package adds one by an entry point of {GROUP}")
+    return name
+
+
+Aggregator = Annotated[str, AfterValidator(_known_aggregator)]
 
 
 class TeacherSettings(Settings):

@@ -12,7 +12,7 @@ from wsisurv.bags.packed import PackedBags, ranges
 from wsisurv.models.aggregators.pooling import Aggregator, Parts
 
 
-class _SelfAttention(nn.Module):
+class _SelfAttentionLayer(nn.Module):
     """x + attention(layer norm x) among the rows of each bag, in several heads."""
 
     def __init__(self, width: int, n_heads: int) -> None:
@@ -54,7 +54,7 @@ class _Group:
     log_weight: Tensor | None
 
 
-class Transmil(Aggregator):
+class SelfAttention(Aggregator):
     """A class token and two layers of self-attention; the case's state is the token's, after a layer norm.
 
     TransMIL approximates attention by landmarks (Nyström) and lays the tiles, in the order of the file, in a square
@@ -71,8 +71,8 @@ class Transmil(Aggregator):
         super().__init__()
         n_heads = next(n for n in (4, 2, 1) if width % n == 0)
         self.token = nn.Parameter(torch.randn(width) * 0.02)
-        self.first = _SelfAttention(width, n_heads)
-        self.last = _SelfAttention(width, n_heads)
+        self.first = _SelfAttentionLayer(width, n_heads)
+        self.last = _SelfAttentionLayer(width, n_heads)
         self.norm = nn.LayerNorm(width)
 
     def pool(self, state: Tensor, bags: PackedBags) -> Tensor:
