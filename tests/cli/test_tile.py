@@ -77,9 +77,11 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
     assert run("tile", slides, "--shard", "2/2", "--no-preview", "-w", place.root).code == 0
     assert place.tiled_slides() == ["B", "D"]
     assert not place.preview("B").exists()
+    assert not place.contact_sheet.exists()
     ended = run("tile", slides, "--workers", 3, "-w", place.root)
     assert ended.code == 0
     assert "5 done" in ended.out  # two of them got their preview alone
+    assert place.contact_sheet.read_text().count("<figure") == 5
     ended = run("tile", slides, "--shard", "3/2", "-w", place.root)
     assert ended.code == 1
     assert "3/2" in ended.err

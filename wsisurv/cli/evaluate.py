@@ -91,6 +91,7 @@ def evaluate(
     from wsisurv.experiments.external_clinic import beside_clinic, clinic_verdict
     from wsisurv.experiments.external_record import write_record
     from wsisurv.experiments.risk_groups import RISK_GROUPS
+    from wsisurv.pages.contact_sheet import update_contact_sheet
     from wsisurv.pages.external_figures import draw_calibration, draw_groups
     from wsisurv.pages.model_card import own_figures
     from wsisurv.prediction.card import read_card
@@ -105,6 +106,7 @@ def evaluate(
     if slides:
         given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
         home, slide_ids, made = prepare(place, slides, card, given, False, weights, device, redo)
+        update_contact_sheet(home)
     if clinical is not None:
         if cohort is None:
             raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")

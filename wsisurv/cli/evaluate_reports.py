@@ -39,7 +39,7 @@ def evaluate_reports(
     Reads the reports and reports/statements.jsonl. Writes reports/evaluation/metrics.json and index.html into the
     workspace. The page holds the reports' whole text: keep it where they are kept.
     """
-    from wsisurv.pages.statements_page import write_page
+    from wsisurv.pages.statements_page import write_statements_page
     from wsisurv.reports.evaluation import evaluate_reports as score
     from wsisurv.reports.evaluation import read_gold
     from wsisurv.reports.sources import read_reports
@@ -49,7 +49,9 @@ def evaluate_reports(
     ours = read_statements(place.statements) if statements is None else read_gold(statements, texts)
     scores = score(ours, texts, read_gold(gold, texts) if gold else None)
     folder = place.statements.parent / "evaluation"
-    write_page(folder / "index.html", ours, texts, [] if statements else read_rejected(place.rejected), scores)
+    write_statements_page(
+        folder / "index.html", ours, texts, [] if statements else read_rejected(place.rejected), scores
+    )
     write_text(folder / "metrics.json", json.dumps(asdict(scores), indent=1, ensure_ascii=False) + "\n")
     out.print(_table(scores))
     out.print(f"the reports with their statements in place: {folder / 'index.html'}", markup=False)

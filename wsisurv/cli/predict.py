@@ -73,6 +73,7 @@ def predict(
     hazard (higher is worse), its percentile and group among the training cases, survival, the spread of the members,
     how familiar the case is, and a warning where it may be wrong; and a .json beside it with what made the table.
     """
+    from wsisurv.pages.contact_sheet import update_contact_sheet
     from wsisurv.prediction.card import read_card
     from wsisurv.prediction.notes import make_notes
     from wsisurv.prediction.step import find_bags, group_slides, look_at_slides, predict_cases, training_folds
@@ -93,6 +94,7 @@ def predict(
     if slides:
         given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
         place, slide_ids, made = prepare(place, slides, card, given, allow_upsampling, weights, device, redo)
+        update_contact_sheet(place)
         of_case = group_slides(slide_ids, slide_map=of_slide)
         with progress_bar("look at the stain") as progress:
             looks = look_at_slides(place, slide_ids, progress=progress)

@@ -98,6 +98,7 @@ def tile(
     Reads the slides. Writes tiles/SLIDE.h5 (coordinates in level-0 pixels) and preview/SLIDE.jpg into the workspace.
     A slide that fails is listed and the others go on; the same command again does only what is missing.
     """
+    from wsisurv.pages.contact_sheet import update_contact_sheet
     from wsisurv.slides.resolution import GivenMpp
     from wsisurv.tiling.step import parse_shard
     from wsisurv.tiling.step import tile as run
@@ -147,6 +148,8 @@ def tile(
             redo=redo,
             progress=progress,
         )
+    if preview:
+        update_contact_sheet(Workspace(workspace))
     report(summary, f"tiles in {workspace / 'tiles'}" + (f", previews in {workspace / 'preview'}" if preview else ""))
     finish(summary)
 

@@ -25,7 +25,6 @@ from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
-from wsisurv.tiling.sheet import sheet_is_behind, write_sheet
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
 from wsisurv.workspace.freshness import State, check
@@ -132,8 +131,6 @@ def tile(
     summary.failed.extend(unread)
     for slide_id in (*summary.kept, *summary.done):
         _follow_moved(workspace, slide_id, slides[SlideId(slide_id)])
-    if preview and sheet_is_behind(workspace):
-        write_sheet(workspace)
     return summary
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import Tiles, write_tiles
-from wsisurv.tiling.sheet import Entry, render_sheet, write_sheet
+from wsisurv.pages.contact_sheet import SlideEntry, write_contact_sheet
+from wsisurv.pages.rendering import render
 from wsisurv.units import SlideId
 from wsisurv.workspace.paths import Workspace
 
@@ -43,7 +44,7 @@ def workspace(tmp_path: Path) -> Workspace:
         write_tiles(place.tiles(name), tiles(name, n_tiles, flags), header)
         place.preview(name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 20), "pink").save(place.preview(name))
-    write_sheet(place)
+    write_contact_sheet(place)
     return place
 
 
@@ -76,7 +77,7 @@ def test_overlap_is_counted_once_and_unknown_tissue_is_not_invented(workspace: W
     nan = np.full(20, np.nan, np.float32)
     write_tiles(workspace.tiles("S 10"), replace(tiles("S 10", 20), tissue=nan), header)
     workspace.tiles("a#b").write_bytes(b"damaged")
-    write_sheet(workspace)
+    write_contact_sheet(workspace)
     page = workspace.contact_sheet.read_text()
     figures = {figure["data-slide"]: figure for figure in Figures(page).figures}
     assert float(figures["S 2"]["data-share"] or 0) == pytest.approx(20 * 0.5 * 100**2 / 2e6)
@@ -86,7 +87,7 @@ def test_overlap_is_counted_once_and_unknown_tissue_is_not_invented(workspace: W
 
 def test_nothing_comes_from_elsewhere_and_names_can_not_run() -> None:
     name = '"><script>x()</script>'
-    page = render_sheet([Entry(name, 1, 0.5, 0.25, (name,), True)])
+    page = render("contact_sheet.html", slides=[SlideEntry(name, 1, 0.5, 0.25, (name,), f"{name}.jpg")])
     seen = Figures(page)
     assert [tag for tag, _ in seen.tags].count("script") == 1
     assert seen.figures[0]["data-slide"] == name
@@ -96,14 +97,14 @@ def test_nothing_comes_from_elsewhere_and_names_can_not_run() -> None:
 
 def test_the_same_tiles_give_the_same_bytes(workspace: Workspace) -> None:
     before = workspace.contact_sheet.read_bytes()
-    write_sheet(workspace)
+    write_contact_sheet(workspace)
     assert workspace.contact_sheet.read_bytes() == before
 
 
 def test_runs_that_end_at_the_same_moment_all_write_it(workspace: Workspace) -> None:
     before = workspace.contact_sheet.read_bytes()
     with ThreadPoolExecutor(4) as threads:
-        for written in [threads.submit(write_sheet, workspace) for _ in range(40)]:
+        for written in [threads.submit(write_contact_sheet, workspace) for _ in range(40)]:
             written.result()
     assert workspace.contact_sheet.read_bytes() == before
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wsisurv.errors import ReportError
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, Statement
-from wsisurv.pages.statements_page import render_page, write_page
+from wsisurv.pages.statements_page import render_statements, write_statements_page
 from wsisurv.reports.evaluation import evaluate_reports
 from wsisurv.reports.grounding import ground
 from wsisurv.reports.rules import extract_rules
@@ -71,7 +71,7 @@ class Reader(HTMLParser):
 
 def test_every_report_is_whole_with_its_statements_marked() -> None:
     made = records()
-    page = Reader(render_page(made, REPORTS, REJECTED, evaluate_reports(made, REPORTS)))
+    page = Reader(render_statements(made, REPORTS, REJECTED, evaluate_reports(made, REPORTS)))
     assert page.texts == [REPORTS[case] for case in sorted(REPORTS)]
     assert "No necrosis is seen" in page.marked
     assert "Moderately differentiated adenocarcinoma" in page.marked
@@ -81,13 +81,13 @@ def test_every_report_is_whole_with_its_statements_marked() -> None:
 
 
 def test_rejected_findings_are_listed_with_the_reason() -> None:
-    page = render_page(records(), REPORTS, REJECTED)
+    page = render_statements(records(), REPORTS, REJECTED)
     assert "not there" in page
     assert "&lt;b&gt;mucin&lt;/b&gt;" in page
 
 
 def test_nothing_comes_from_elsewhere_and_one_script_may_run() -> None:
-    page = render_page(records(), REPORTS, REJECTED)
+    page = render_statements(records(), REPORTS, REJECTED)
     reader = Reader(page)
     assert [tag for tag, _ in reader.tags].count("script") == 1
     assert not [attrs for _, attrs in reader.tags if {"src", "href", "onclick", "onload"} & attrs.keys()]
@@ -113,19 +113,19 @@ def test_any_text_and_any_places_come_back_as_they_were(text: str, places: list[
         for number, place in enumerate(places, start=1)
     )
     record = ReportRecord(case_id="c", fingerprint="", report_sha256="", statements=statements)
-    page = Reader(render_page({"c": record}, {"c": text}))
+    page = Reader(render_statements({"c": record}, {"c": text}))
     assert page.texts == [text]
     assert {tag for tag, _ in page.tags} >= {"details", "main"}
 
 
 def test_a_record_without_its_report_is_named() -> None:
     with pytest.raises(ReportError, match="case-10"):
-        render_page(records(), {"case-2": REPORTS["case-2"]})
+        render_statements(records(), {"case-2": REPORTS["case-2"]})
 
 
 def test_a_browser_opens_it_from_a_folder_and_its_script_runs(tmp_path: Path, browse: Callable[[str], str]) -> None:
     made = records()
-    write_page(tmp_path / "index.html", made, REPORTS, REJECTED, evaluate_reports(made, REPORTS))
+    write_statements_page(tmp_path / "index.html", made, REPORTS, REJECTED, evaluate_reports(made, REPORTS))
     shown = browse((tmp_path / "index.html").as_uri())
     assert "2 of 2 reports" in shown  # written by the page's own script
     assert "<title>Statements in 2 reports</title>" in shown  # and not by the report's

@@ -1,0 +1,28 @@
+"""How numbers are written on pages and in figures: a true minus sign, one style of p, a dash where there is none."""
+
+import math
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number in a format of Python's, with −; a dash where it is None or NaN."""
+    return "–" if value is None or math.isnan(value) else format(value, form).replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, ``< 0.001`` below that; a dash where there is none."""
+    return "< 0.001" if p is not None and p < 0.001 else number(p)
+
+
+def p_equals(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``."""
+    return f"p {'' if p < 0.001 else '= '}{p_value(p)}"
+
+
+def share(value: float | None, decimals: int = 0) -> str:
+    """A share from 0 to 1 in per cent."""
+    return "–" if value is None else f"{number(100 * value, f'.{decimals}f')} %"
+
+
+def interval(low: float | None, high: float | None, form: str = ".3f") -> str:
+    """``0.500 to 0.700``; a dash where an end is not known."""
+    return "–" if low is None or high is None else f"{number(low, form)} to {number(high, form)}"
