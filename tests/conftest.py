@@ -2,7 +2,8 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+
+from wsisurv import extensions
 
 # No example fails for being slow: on a machine that does other work any may be.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -102,3 +105,31 @@ def browse(tmp_path: Path) -> Callable[[str], str]:
         return subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True).stdout
 
     return shown
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Installs a package as an installer leaves it: a module and a ``.dist-info`` folder on the search path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def put(name: str, code: str, points: dict[str, dict[str, str]], version: str = "1.2") -> Path:
+        module = tmp_path / f"{name}.py"
+        module.write_text(code)
+        info = tmp_path / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = [line for group, names in points.items() for line in (f"[{group}]", *map(" = ".join, names.items()))]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        _forget()
+        return module
+
+    yield put
+    _forget()
+    for name in [name for name in sys.modules if name.startswith("their_")]:
+        del sys.modules[name]
+
+
+def _forget() -> None:
+    extensions._entry_points.cache_clear()
+    if registry := sys.modules.get("wsisurv.models.aggregators.registry"):  # else torch would be loaded for every test
+        registry._added.cache_clear()

@@ -69,13 +69,18 @@ def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
 
 def _rows(names: list[str] | None) -> list[dict[str, Any]]:
     from wsisurv.embedding.encoder import HistomicsEncoder
-    from wsisurv.embedding.table import ENCODERS, HISTOMICS, find_spec
+    from wsisurv.embedding.packaged import packaged_weights, tile_size
+    from wsisurv.embedding.table import ENCODERS, HISTOMICS, find_spec, packaged_names
 
     rows: list[dict[str, Any]] = []
-    for name in names or [HISTOMICS, *ENCODERS]:
+    for name in names or [HISTOMICS, *ENCODERS, *packaged_names()]:
         spec = find_spec(name)
         if spec is not None:
             rows.append(_row(spec))
+        elif name in packaged_names():
+            px, mpp = tile_size(name) or (None, None)
+            kept = {"name": name, "needs": "nothing", "weights_here": True, "features": None, "tile_px": px}
+            rows.append({**kept, "tile_mpp": mpp, "access": packaged_weights(name), "licence": "see its package"})
         elif name == HISTOMICS:
             rows.append(
                 {
@@ -123,7 +128,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         size = f"{row['tile_px']} px {row['tile_mpp']:g} µm/px" if row["tile_px"] else "any"
         here = "here" if row["weights_here"] else "not here"
-        lines.append((row["name"], str(row["features"]), size, here, row["needs"], row["licence"]))
+        lines.append((row["name"], str(row["features"] or "its own"), size, here, row["needs"], row["licence"]))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         typer.echo("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())

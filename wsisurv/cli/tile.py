@@ -163,11 +163,11 @@ def _size(tile_px: int | None, tile_mpp: float | None, encoder: str | None) -> d
     if encoder is None:
         given = {"tile_px": tile_px, "tile_mpp": tile_mpp}
         return {name: value for name, value in given.items() if value is not None}
-    from wsisurv.embedding.table import find_spec
+    from wsisurv.embedding.packaged import tile_size
 
     if tile_px is not None or tile_mpp is not None:
         raise SettingsError(f"--for {encoder} says the size of a tile; leave out --tile-px and --tile-mpp, or --for.")
-    spec = find_spec(encoder)
-    if spec is None:
+    size = tile_size(encoder)
+    if size is None:
         raise SettingsError(f"--for {encoder}: it takes tiles of any size; give --tile-px and --tile-mpp instead.")
-    return {"tile_px": spec.tile_px, "tile_mpp": spec.tile_mpp}
+    return {"tile_px": size[0], "tile_mpp": size[1]}

@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from wsisurv.embedding.table import ENCODERS, HISTOMICS
+from wsisurv.embedding.table import ENCODERS, HISTOMICS, packaged_names
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.embedding import OwnEncoder
@@ -26,6 +26,6 @@ def read_encoder_spec(path: Path) -> OwnEncoder:
         own = parse_settings(OwnEncoder, values)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}. docs/encoders.md explains every field.") from error
-    if own.name in {HISTOMICS, *ENCODERS}:
+    if own.name in {HISTOMICS, *ENCODERS, *packaged_names()}:
         raise SettingsError(f"{path}: name {own.name!r} is that of another encoder. Give yours a name of its own.")
     return own

@@ -1,9 +1,5 @@
-"""Encoders built: a model of the table, any of timm's, or histomics.
+"""Encoders built: a model of the table, any of timm's, or histomics."""
 
-The only module that imports timm.
-"""
-
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,13 +8,14 @@ import timm
 import torch
 from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
-from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
 from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
-from wsisurv.embedding.table import HISTOMICS, TIMM_PREFIX, EncoderSpec, find_spec
+from wsisurv.embedding.packaged import build_packaged, find_packaged
+from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
+from wsisurv.embedding.timm_names import timm_name
 from wsisurv.embedding.weights import load_strictly, read_weights
 from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError, WeightsError
@@ -28,42 +25,6 @@ from wsisurv.settings.embedding import EmbedSettings, OwnEncoder
 _RANDOM_SEED = 0
 _SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 M = TypeVar("M", bound=torch.nn.Module)
-
-
-def hub_id_of(encoder: str) -> str:
-    """Hub repository of an encoder of the table or of ``timm:NAME``.
-
-    Raises:
-        SettingsError: no such encoder.
-        WeightsError: timm has no weights for this architecture.
-    """
-    spec = find_spec(encoder)
-    if spec is not None:
-        return spec.hub_id
-    config = get_pretrained_cfg(timm_name(encoder))
-    if config is None or not config.hf_hub_id:
-        raise WeightsError(
-            f"{encoder}: timm has no weights for it. Give some with --weights FILE, or --random-weights."
-        )
-    return str(config.hf_hub_id)
-
-
-def timm_name(encoder: str) -> str:
-    """NAME of ``timm:NAME``.
-
-    Raises:
-        SettingsError: timm has no such architecture or weights; near names are listed.
-    """
-    name = encoder.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(name) or ("." in name and not timm.is_model_pretrained(name)):
-        known = [*timm.list_models(), *timm.list_pretrained()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise SettingsError(
-            f"timm has no model {name!r}"
-            + (f"; there is {', '.join(near)}" if near else "")
-            + '. `python -c "import timm; print(timm.list_models())"` lists all.'
-        )
-    return name
 
 
 def build_encoder(
@@ -89,6 +50,8 @@ def build_encoder(
     """
     if settings.encoder == HISTOMICS:
         return HistomicsEncoder(workers)
+    if (packaged := find_packaged(settings.encoder)) is not None:
+        return build_packaged(packaged, settings, device)
     target = choose_device(device)
     check_weights_file(settings, weights_file)
     if settings.own is not None:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     HTTPError,
 )
 
-from wsisurv.embedding.table import HISTOMICS, find_spec
+from wsisurv.embedding.table import HISTOMICS, find_spec, packaged_names
 from wsisurv.errors import WeightsError
 
 _COMMIT_DIGITS = 40
@@ -82,17 +82,17 @@ class Check:
 
 
 def find_needs(encoder: str) -> Needs | None:
-    """What an encoder needs of the hub; None for ``histomics``, which needs nothing.
+    """What an encoder needs of the hub; None for ``histomics`` and a package's encoder, which need nothing.
 
     Raises:
         SettingsError: no such encoder.
         WeightsError: timm has no weights for this architecture.
     """
     spec = find_spec(encoder)
-    if encoder == HISTOMICS:
+    if encoder == HISTOMICS or encoder in packaged_names():
         return None
     if spec is None:
-        from wsisurv.embedding.encoders import hub_id_of  # torch and timm take seconds
+        from wsisurv.embedding.timm_names import hub_id_of  # torch and timm take seconds
 
         return Needs(encoder, hub_id_of(encoder), _HUB_FILES, " or ".join(_HUB_FILES), config=False, gated=False)
     weights = (spec.weights_file,) if spec.hub_file else _HUB_FILES

@@ -9,6 +9,7 @@ from typing import Literal
 from wsisurv.embedding.devices import do_on_devices
 from wsisurv.embedding.histomics import VERSION
 from wsisurv.embedding.one_device import STEP, Task, do
+from wsisurv.embedding.packaged import find_packaged, packaged_weights, tile_size
 from wsisurv.embedding.read_ahead import Decoder
 from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
 from wsisurv.engine.jobs import Job, JobRun
@@ -43,7 +44,7 @@ def resolve_settings(
     """Settings of an encoder, with where its weights come from and its precision filled in.
 
     Args:
-        encoder: ``histomics``, a name of the table, or ``timm:NAME``.
+        encoder: ``histomics``, a name of the table, ``timm:NAME``, or an encoder that a package adds.
         weights_file: weights from a file; its sha256 goes into the settings.
         random_weights: weights that were never trained.
         dtype: in which features are stored.
@@ -63,6 +64,10 @@ def resolve_settings(
         if weights_file is not None or random_weights:
             raise SettingsError(f"{HISTOMICS} has no weights: leave out --weights and --random-weights.")
         return _with_version(base)
+    if own is None and find_packaged(encoder) is not None:
+        if weights_file is not None or random_weights:
+            raise SettingsError(f"{encoder} has its package's weights: leave out --weights and --random-weights.")
+        return base.model_copy(update={"encoder": encoder, "weights": packaged_weights(encoder)})
     if random_weights and weights_file is not None:
         raise SettingsError("--weights and --random-weights exclude each other.")
     if own is not None and weights_file is None and not random_weights:
@@ -86,13 +91,13 @@ def resolve_settings(
 def _hub_id(encoder: str, spec: EncoderSpec | None) -> str:
     if spec is not None:
         return spec.hub_id
-    from wsisurv.embedding.encoders import hub_id_of  # torch and timm take seconds
+    from wsisurv.embedding.timm_names import hub_id_of  # torch and timm take seconds
 
     return hub_id_of(encoder)
 
 
 def _check_timm(encoder: str) -> None:
-    from wsisurv.embedding.encoders import timm_name
+    from wsisurv.embedding.timm_names import timm_name
 
     timm_name(encoder)
 
@@ -291,5 +296,7 @@ def _wanted(settings: EmbedSettings) -> _Wanted | None:
     if settings.own is not None:
         mpp = settings.own.tile_mpp
         return _Wanted(settings.own.tile_px, mpp, (mpp, mpp))
-    spec = find_spec(settings.encoder)
-    return None if spec is None else _Wanted(spec.tile_px, spec.tile_mpp, spec.mpp_range)
+    if (spec := find_spec(settings.encoder)) is not None:
+        return _Wanted(spec.tile_px, spec.tile_mpp, spec.mpp_range)
+    size = tile_size(settings.encoder)
+    return None if size is None else _Wanted(*size, (size[1], size[1]))

@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from wsisurv.errors import SettingsError
+from wsisurv.extensions import ENCODERS as GROUP
+from wsisurv.extensions import added_names
 
 Pooling = Literal["class", "class+mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -327,17 +329,29 @@ HISTOMICS = "histomics"
 TIMM_PREFIX = "timm:"
 
 
+def packaged_names() -> tuple[str, ...]:
+    """Names of the encoders that installed packages add.
+
+    Raises:
+        SettingsError: a package takes a name that there is already.
+    """
+    return added_names(GROUP, (HISTOMICS, *ENCODERS))
+
+
 def find_spec(name: str) -> EncoderSpec | None:
-    """The row of a published encoder; None for ``histomics`` and ``timm:NAME``, which have none.
+    """The row of a published encoder; None for ``histomics``, ``timm:NAME`` and a package's, which have none.
 
     Raises:
         SettingsError: no such encoder; lists those there are.
     """
     if name == HISTOMICS or (name.startswith(TIMM_PREFIX) and name != TIMM_PREFIX):
         return None
+    added = packaged_names()
+    if name in added:
+        return None
     if name not in ENCODERS:
         raise SettingsError(
-            f"no encoder {name!r}. There are {HISTOMICS}, {', '.join(ENCODERS)}, and {TIMM_PREFIX}NAME for any "
-            "architecture of timm."
+            f"no encoder {name!r}. There are {', '.join((HISTOMICS, *ENCODERS, *added))}, and {TIMM_PREFIX}NAME for "
+            "any architecture of timm."
         )
     return ENCODERS[name]

@@ -81,9 +81,10 @@ class EmbedSettings(Settings):
     """How tiles become features."""
 
     encoder: str = "histomics"
-    """``histomics``, a name of the encoder table, ``timm:NAME``, or the name of the user's own."""
+    """``histomics``, a name of the encoder table, ``timm:NAME``, a package's, or the name of the user's own."""
     weights: str | None = None
-    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID``, ``random``, or None (none needed)."""
+    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID``, ``package:NAME VERSION``, ``random``, or None
+    (none needed)."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Arithmetic of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the rounding."""
     version: int | None = None

@@ -1,13 +1,11 @@
-"""Packages of a user's own: an encoder, an aggregator and a reader each, installed beside wsisurv."""
+"""Aggregators that a package of the user's own adds."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from wsisurv import extensions
 from wsisurv.bags.packed import pack
 from wsisurv.errors import FormatError, SettingsError
 from wsisurv.models.aggregators.registry import make_aggregator
@@ -61,35 +59,6 @@ def broken(width):
 
 not_one = torch.nn.Linear
 '''
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Installs a package as an installer leaves it: a module and a ``.dist-info`` folder on the search path."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def put(name: str, code: str, points: dict[str, dict[str, str]], version: str = "1.2") -> Path:
-        module = tmp_path / f"{name}.py"
-        module.write_text(code)
-        info = tmp_path / f"{name}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        lines = [line for group, names in points.items() for line in (f"[{group}]", *map(" = ".join, names.items()))]
-        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-        _forget()
-        return module
-
-    yield put
-    _forget()
-    for name in [name for name in sys.modules if name.startswith("their_")]:
-        del sys.modules[name]
-
-
-def _forget():
-    extensions._entry_points.cache_clear()
-    from wsisurv.models.aggregators import registry
-
-    registry._added.cache_clear()
 
 
 def aggregators(**names):
