@@ -3,9 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsisurv.errors import SettingsError
+from wsisurv.formats.header import Header, make_header
+from wsisurv.formats.models import ModelFile, write_model
 from wsisurv.settings.base import canonical_json, changed_settings, fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
+from wsisurv.settings.training import DistillSettings
+from wsisurv.workspace.freshness import State, check
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -57,3 +61,16 @@ def test_random_weights_have_a_folder_of_their_own():
     assert trained.folder == "timm-resnet18"
     assert random.folder != trained.folder
     assert random.random_weights
+
+
+def test_a_file_that_says_former_names_is_as_good_as_new(tmp_path):
+    """``tile_directions`` and ``transmil`` are what files of earlier versions say."""
+    old = {**DistillSettings().model_dump(mode="json"), "tile_directions": "all", "aggregator": "transmil"}
+    del old["feature_subspace"]
+    path = tmp_path / "student.h5"
+    write_model(path, ModelFile({}, {}), Header("wsisurv/student", old, {"cohort": "a"}))
+    present = DistillSettings(feature_subspace="all", aggregator="selfattention")
+    assert parse_settings(DistillSettings, old) == present
+    assert check(path, make_header("wsisurv/student", present, {"cohort": "a"})).state is State.DONE
+    other = check(path, make_header("wsisurv/student", DistillSettings(), {"cohort": "a"}))
+    assert other.changes == ("aggregator: selfattention → abmil", "feature_subspace: all → reports")

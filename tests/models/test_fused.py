@@ -32,7 +32,7 @@ def tiles(n=50, seed=1):
     return np.random.default_rng(seed).normal(3, 2, (n, N_FEATURES)).astype(np.float16)
 
 
-@pytest.mark.parametrize("aggregator", ["abmil", "mean", "transmil"])
+@pytest.mark.parametrize("aggregator", ["abmil", "mean", "selfattention"])
 @pytest.mark.parametrize("n_bins", [1, 4])
 @pytest.mark.parametrize("hard", [None, True, False])
 def test_fused_members_say_what_each_says_alone(aggregator, n_bins, hard):

@@ -53,7 +53,7 @@ def test_contributions_of_all_slides_add_up_to_the_log_hazard_of_the_members_tha
 def test_a_model_that_looks_at_tiles_together_says_that_its_parts_are_stand_ins():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        student = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES), "transmil")
+        student = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES), "selfattention")
     together = ensemble_of([(student, 0.1)])
     one = slide("A", 9)
     tiles = score_tiles(together, [one])

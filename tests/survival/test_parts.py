@@ -71,7 +71,7 @@ def kept(net, bags):
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "selfattention"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 def test_two_passes_give_the_gradient_of_one(bags, aggregator, dtype, tolerance):
     """Dropout is on: both passes draw the same masks, and the second leaves the random numbers where they were."""
@@ -132,7 +132,7 @@ def shifted_cohort():
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "selfattention"])
 def test_bf16_scores_are_those_of_fp32_within_a_hundredth_of_their_spread(aggregator, device):
     """The stated tolerance: 1 % of the standard deviation of scores, and a gradient that points the same way."""
     cohort = shifted_cohort().on(torch.device(device))
@@ -155,7 +155,7 @@ def test_bf16_scores_are_those_of_fp32_within_a_hundredth_of_their_spread(aggreg
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.01)])
-@pytest.mark.parametrize("aggregator", ["mean", "abmil", "transmil"])
+@pytest.mark.parametrize("aggregator", ["mean", "abmil", "selfattention"])
 def test_a_bag_scores_in_a_pack_as_alone_in_either_precision(aggregator, bf16, tolerance, device):
     """The stated tolerance: that share of the standard deviation of scores."""
     cohort = shifted_cohort().on(torch.device(device))

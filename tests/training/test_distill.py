@@ -53,7 +53,9 @@ def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_direction
     assert result.directions == tuple(ranks)
     assert 0 < max(ranks) < 16
     assert distill(trial.workspace, trial.cohort, FAST) == replace(result, kept=True)
-    all_features = distill(trial.workspace, trial.cohort, FAST.model_copy(update={"tile_directions": "all"}), redo=True)
+    all_features = distill(
+        trial.workspace, trial.cohort, FAST.model_copy(update={"feature_subspace": "all"}), redo=True
+    )
     assert all_features.reports_told is None
     assert all_features.directions == ()
 

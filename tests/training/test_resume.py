@@ -95,7 +95,7 @@ def test_finished_fits_wait_until_it_is_time_to_write(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoints").exists()
 
 
-MANY = {"aggregator": "transmil", "loss": "discrete", "filter": "soft", "ema": True, "merge_duplicates": True}
+MANY = {"aggregator": "selfattention", "loss": "discrete", "filter": "soft", "ema": True, "merge_duplicates": True}
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from wsisurv.formats.models import ModelFile
 from wsisurv.models.student import ensemble_of, load_student
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
-from wsisurv.training.distill import recipe_of
 from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
 from wsisurv.training.relevance import read_teacher, relevance_without
-from wsisurv.training.students import Target, train_student
+from wsisurv.training.students import train_student
 from wsisurv.training.subspace import look_along_reports
+from wsisurv.training.target import Target
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
@@ -29,7 +29,7 @@ BASE = DistillSettings(hidden=16, epochs=20, learning_rate=2e-2, pretrain_epochs
 SWITCHES = [
     {},
     {"aggregator": "mean"},
-    {"aggregator": "transmil"},
+    {"aggregator": "selfattention"},
     {"loss": "discrete"},
     {"loss": "ranking"},
     {"distill": "mse"},
@@ -38,7 +38,7 @@ SWITCHES = [
     {"distill": "hazard-kl", "loss": "discrete"},
     {"distill": "attention-kl"},
     {"distill": "none"},
-    {"tile_directions": "all"},
+    {"feature_subspace": "all"},
     {"precision": "bf16"},
     {"filter": "soft"},
     {"filter": "hard", "keep_share": 0.7},
@@ -64,18 +64,18 @@ class Lesson:
 
     def learn(self, tmp_path, changes, *, guided=True):
         settings = BASE.model_copy(update=changes)
-        recipe, cases = recipe_of(settings), self.cases
+        cases = self.cases
         if settings.merge_duplicates:
             cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
             assert len(cases.merged.index) < len(cases.bags.index)
-        relevance = relevance_without(self.teacher, cases, 0) if recipe.needs_relevance else None
+        relevance = relevance_without(self.teacher, cases, 0) if settings.needs_relevance else None
         train, device = np.flatnonzero(self.guidance.fold != 0), torch.device("cpu")
         log = Log(path=tmp_path / "history.jsonl", step="distill", progress=lambda *_: None)
         target = Target(self.guidance.risk_without[0], 1.0, relevance) if guided else None
-        if target is not None and recipe.tile_directions == "reports":
+        if target is not None and settings.feature_subspace == "reports":
             columns = look_along_reports(cases, [train], [3], device, log).columns
             target = replace(target, directions=None if columns is None else columns[0])
-        trained = train_student(cases, train, recipe, target=target, seed=3, device=device, part="student", log=log)
+        trained = train_student(cases, train, settings, target=target, seed=3, device=device, part="student", log=log)
         return ensemble_of([(trained.student, trained.centre)])
 
     def concordance(self, ensemble):
@@ -125,7 +125,7 @@ def test_what_needs_no_report_is_done_to_the_plain_student_too_and_the_rest_is_n
 
 def test_switches_go_together_and_one_seed_gives_one_student_bit_by_bit(lesson, tmp_path):
     changes = {
-        "aggregator": "transmil",
+        "aggregator": "selfattention",
         "loss": "discrete",
         "distill": "attention-kl",
         "filter": "soft",
@@ -205,7 +205,7 @@ def test_a_guided_student_looks_along_what_tiles_tell_of_the_reports(lesson, tmp
     assert told["told"] > 0.25
     assert rank(guided) == told["directions"] < guided.n_features
     assert guided.members[0].embed.out_features == 2 * BASE.hidden
-    for other in (lesson.learn(tmp_path, {"tile_directions": "all"}), lesson.learn(tmp_path, {}, guided=False)):
+    for other in (lesson.learn(tmp_path, {"feature_subspace": "all"}), lesson.learn(tmp_path, {}, guided=False)):
         assert rank(other) == BASE.hidden == other.members[0].embed.out_features
     assert len(directions_told(tmp_path)) == 1
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _DEFAULTS = CrossvalSettings()
 _SWITCHES = (
     "aggregator=mean",
-    "aggregator=transmil",
+    "aggregator=selfattention",
     "text_branch=attention",
     "loss=discrete",
     "loss=ranking",
@@ -52,7 +52,7 @@ _SWITCHES = (
     "distill=none",
     "pretrain_epochs=60",
     "guidance_weight=1",
-    "tile_directions=all",
+    "feature_subspace=all",
     "filter=soft",
     "filter=hard",
     "merge_duplicates=true",

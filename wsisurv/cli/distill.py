@@ -63,14 +63,16 @@ def distill(
             help="Weight of that beside the outcome, times the gate and the share of cases with a report.",
         ),
     ] = _DEFAULTS.guidance_weight,
-    tile_directions: Annotated[
+    feature_subspace: Annotated[
         Literal["reports", "all"],
         typer.Option(
+            "--feature-subspace",
+            "--tile-directions",
             rich_help_panel=_TOLD,
             help="What is seen of the tiles' features: directions along which they tell what reports say (all, where "
             "they tell too little of it), or all.",
         ),
-    ] = _DEFAULTS.tile_directions,
+    ] = _DEFAULTS.feature_subspace,
     mixup: Annotated[
         Literal["risk", "random", "none"],
         typer.Option(rich_help_panel=_TOLD, help="Mix bags of cases of similar risk, of any two, or none."),
@@ -138,7 +140,7 @@ def distill(
             "distill": distill,
             "pretrain_epochs": pretrain_epochs,
             "guidance_weight": guidance_weight,
-            "tile_directions": tile_directions,
+            "feature_subspace": feature_subspace,
             "mixup": mixup,
             "filter": filter,
             "keep_share": keep_share,

@@ -16,6 +16,7 @@ from wsisurv.formats.atomic import replacing
 from wsisurv.formats.named_texts import require_usual_addresses
 from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
 from wsisurv.settings.base import canonical_json, fingerprint
+from wsisurv.settings.renamed import present_names
 
 DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
 """What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""
@@ -146,7 +147,7 @@ def _parse(attrs: Mapping[str, Any], path: Path, format: str) -> Header:
         raise FormatError(f"{path}: settings are not JSON ({error}).") from error
     if not isinstance(settings, dict) or not isinstance(inputs, dict):
         raise FormatError(f"{path}: settings or inputs are not JSON objects.")
-    return Header(format, settings, inputs, version, str(attrs["wsisurv_version"]))
+    return Header(format, present_names(settings), inputs, version, str(attrs["wsisurv_version"]))
 
 
 def read_header(path: Path, format: str, made_by: str) -> Header:

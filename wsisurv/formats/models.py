@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import FormatError
 from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings.base import canonical_json
+from wsisurv.settings.renamed import present_names
 
 Kind = Literal["teacher", "student"]
 CARD_VERSION = {"wsisurv's version of the student's card": "3"}
@@ -119,7 +120,7 @@ def add_figures(student: Path, metrics: Path) -> bool:
     try:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         same = found["cohort"]["fingerprint"] == header.inputs.get("cohort")
-        same = same and found["settings"].get("student") == header.settings
+        same = same and present_names(found["settings"].get("student") or {}) == header.settings
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({error}). Run it again.") from error
     if same:

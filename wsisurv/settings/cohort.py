@@ -2,17 +2,20 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from wsisurv.settings.base import Settings
 
 
 class CohortSettings(Settings):
     """Which columns of the clinical table mean what."""
 
-    time: str = "time"
-    event: str = "event"
-    time_unit: Literal["days", "weeks", "months", "years"] = "days"
-    event_values: tuple[str, str] | None = None
-    """The table's words for (did not happen, happened), e.g. ``("Alive", "Dead")``; None takes 0/1/true/false."""
-    case: str = "case_id"
-    site: str | None = None
-    covariates: tuple[str, ...] = ()
+    case: str = Field("case_id", description="Column of the case.")
+    time: str = Field("time", description="Column of the follow-up time.")
+    event: str = Field("event", description="Column of the event: 0/1/true/false, or see --event-values.")
+    event_values: tuple[str, str] | None = Field(
+        None, description="Words of the table for (did not happen, happened), e.g. Alive,Dead."
+    )
+    time_unit: Literal["days", "weeks", "months", "years"] = Field("days", description="Unit of the follow-up time.")
+    site: str | None = Field(None, description="Column of the hospital; `crossval` keeps hospitals whole.")
+    covariates: tuple[str, ...] = Field((), description="Columns to compare with, e.g. age,stage.")

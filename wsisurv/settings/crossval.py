@@ -1,22 +1,26 @@
 """Settings of cross-validation."""
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from wsisurv.settings.base import Settings
 
 
 class CrossvalSettings(Settings):
-    """How a cohort is cross-validated; how each fold is trained is in the other two."""
+    """How a cohort is cross-validated; how each fold is trained is in the teacher's and the student's settings."""
 
-    folds: int = Field(5, ge=2, le=50)
-    """Outer folds, in each of which all is trained anew; not used with the user's own splits."""
-    repeats: int = Field(3, ge=1, le=100)
-    """Divisions of the cohort into folds; not used with the user's own splits."""
-    covariates: tuple[str, ...] = ()
-    """Columns of the clinical model that the slides are compared with; none leaves it out."""
-    seed: int = 0
-    """Of the folds and of the bootstrap; repeat r is trained with the training's own seed plus r."""
-    resamples: int = Field(1000, ge=100, le=100000)
-    """Bootstrap draws of cases."""
+    folds: int = Field(
+        5,
+        ge=2,
+        le=50,
+        description="Folds of the cohort, in each of which all is trained anew; hospitals are kept whole. Not used "
+        "with --splits.",
+    )
+    repeats: int = Field(
+        3, ge=1, le=100, description="Repeats: divisions of the cohort into folds. Not used with --splits."
+    )
+    covariates: tuple[str, ...] = Field(
+        (), description="Columns of the clinical model that slides are compared with, e.g. age,stage."
+    )
+    # repeat r is trained with the training's own seed plus r
+    seed: int = Field(0, description="Seed of the folds and of the bootstrap: same seed and device, same result.")
+    resamples: int = Field(1000, ge=100, le=100000, description="Resamples: bootstrap draws of cases.")

@@ -30,34 +30,32 @@ Spread = Annotated[float, Field(gt=0, le=1)]
 class OwnEncoder(Settings):
     """A model of the user's own: what a file of ``embed --encoder-spec`` says."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
-    """As it is called from now on: in the files, and as the folder of its features."""
-    architecture: str
-    """timm's name of the architecture."""
-    arguments: dict[str, bool | int | float | str | list[int | float]] = Field(default_factory=dict)
-    """Of the architecture, e.g. ``img_size``, ``init_values``, ``reg_tokens``."""
-    swiglu: bool = False
-    """SwiGLU blocks (packed, with SiLU) instead of plain ones."""
-    pooling: Literal["class", "class+mean", "own"]
-    """The class token; the class token and the mean of the patch tokens; or what the architecture gives by itself."""
-    mean: tuple[Share, Share, Share]
-    """Of the normalisation, red, green, blue, 0 to 1."""
-    std: tuple[Spread, Spread, Spread]
-    """Of the normalisation."""
-    tile_px: int = Field(ge=16, le=4096)
-    """Side of the tiles that it was trained on."""
-    tile_mpp: float = Field(gt=0.05, le=32)
-    """Their resolution, µm per pixel."""
-    resize_px: int | None = Field(None, ge=16, le=4096)
-    """Side that a tile is resampled to; None for ``tile_px``: as it is."""
-    input_px: int = Field(ge=16, le=4096)
-    """Side of the centre that the model sees."""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Of the resampling, antialiased."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Arithmetic on an accelerator."""
-    licence: str = "not said"
-    """Goes into the files."""
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        max_length=64,
+        description="Name from now on: in the files, and of the folder of its features.",
+    )
+    architecture: str = Field(description="Architecture, by timm's name.")
+    arguments: dict[str, bool | int | float | str | list[int | float]] = Field(
+        default_factory=dict, description="Arguments of the architecture, e.g. img_size, init_values, reg_tokens."
+    )
+    swiglu: bool = Field(False, description="SwiGLU blocks (packed, with SiLU) instead of plain ones.")
+    pooling: Literal["class", "class+mean", "own"] = Field(
+        description="Pooling: the class token; that and the mean of the patch tokens; or the architecture's own."
+    )
+    mean: tuple[Share, Share, Share] = Field(description="Mean of the normalisation, red, green, blue, 0 to 1.")
+    std: tuple[Spread, Spread, Spread] = Field(description="Standard deviation of the normalisation.")
+    tile_px: int = Field(ge=16, le=4096, description="Side of the tiles that it was trained on, pixels.")
+    tile_mpp: float = Field(gt=0.05, le=32, description="Resolution of those tiles, µm per pixel.")
+    resize_px: int | None = Field(
+        None, ge=16, le=4096, description="Side that a tile is resampled to; None for tile_px: as it is."
+    )
+    input_px: int = Field(ge=16, le=4096, description="Side of the centre that the model sees.")
+    interpolation: Literal["bicubic", "bilinear"] = Field(
+        "bicubic", description="Interpolation of the resampling, antialiased."
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Precision of arithmetic on an accelerator.")
+    licence: str = Field("not said", description="Licence, which goes into the files.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -69,36 +67,43 @@ class OwnEncoder(Settings):
 class StainSettings(Settings):
     """To which colours the tiles of a slide are brought before they are encoded."""
 
-    method: Literal["macenko", "reinhard"]
-    source: str
-    """Where the reference comes from: words for the one built in, ``sha256:…`` of a picture."""
-    reference: tuple[float, ...]
-    """macenko: haematoxylin's and eosin's optical density in red, green, blue, and the most of each (8 numbers);
-    reinhard: mean and standard deviation of l, α, β (6 numbers)."""
+    method: Literal["macenko", "reinhard"] = Field(description="Method of normalisation.")
+    source: str = Field(description="Source of the reference: words for the one built in, sha256:… of a picture.")
+    reference: tuple[float, ...] = Field(
+        description="Reference. macenko: haematoxylin's and eosin's optical density in red, green, blue, and the most "
+        "of each (8 numbers); reinhard: mean and standard deviation of l, α, β (6 numbers)."
+    )
 
 
 class EmbedSettings(Settings):
     """How tiles become features."""
 
-    encoder: str = "histomics"
-    """``histomics``, a name of the encoder table, ``timm:NAME``, a package's, or the name of the user's own."""
-    weights: str | None = None
-    """Where the weights came from: ``sha256:…`` of a file, ``hub:ID``, ``package:NAME VERSION``, ``random``, or None
-    (none needed)."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Arithmetic of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the rounding."""
-    version: int | None = None
-    """Version of the columns of ``histomics``; None for a model, or for the present one."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """In which the features are stored."""
-    half_scale: bool = False
-    """Pixels halved by the JPEG decoder itself, where a slide's format allows it: faster, and not quite the same."""
-    own: OwnEncoder | None = None
-    """A model of the user's own; then ``encoder`` is its name."""
-    stain: StainSettings | None = None
-    """Colours brought to a reference; None leaves them as they are."""
-    augment_stain: bool = False
-    """Also write how far stain shifts move the features."""
+    encoder: str = Field(
+        "histomics",
+        description="Encoder: histomics (embedded), a published model (uni, virchow2 …), timm:NAME, or a package's.",
+    )
+    weights: str | None = Field(
+        None, description="Weights: sha256:… of a file, hub:ID, package:NAME VERSION, random, or None (none needed)."
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32",
+        description="Precision of the forward pass on an accelerator; a CPU computes in fp32, which agrees within the "
+        "rounding.",
+    )
+    version: int | None = Field(
+        None, description="Version of the columns of histomics; None for a model, or for the present one."
+    )
+    dtype: Literal["float16", "float32"] = Field(
+        "float16", description="Type of number in which features are stored; float16 is checked."
+    )
+    half_scale: bool = Field(
+        False,
+        description="Pixels halved by the JPEG decoder itself, where a slide's format allows it: faster, and not "
+        "quite the same.",
+    )
+    own: OwnEncoder | None = Field(None, description="Model of the user's own; then encoder is its name.")
+    stain: StainSettings | None = Field(None, description="Stain normalisation; None leaves colours as they are.")
+    augment_stain: bool = Field(False, description="Stain shifts: also write how far they move the features.")
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -2,28 +2,26 @@
 
 from typing import Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from wsisurv.settings.base import Settings
 
 
 class ReportSettings(Settings):
-    """How reports become statements."""
+    """How reports become statements; digests and versions are filled in by the step."""
 
-    backend: Literal["ollama", "rules"] = "ollama"
-    model: str | None = None
-    """Model name at the Ollama server; None for ``rules``."""
-    model_digest: str | None = None
-    """Digest of that model, as the server tells it."""
-    prompt: str | None = None
-    """sha256 of prompt and schema; None for ``rules``."""
-    rules_version: int | None = None
-    """Version of the embedded rules; None for ``ollama``."""
-    proof_version: int | None = None
-    """Version of the proof that every statement has passed."""
-    keep: Literal["morphology", "all"] = "morphology"
-    """Keep what H&E morphology can show, or every finding."""
-    options: dict[str, int | float | bool] = Field(default_factory=dict)
-    """Options of the model (temperature, seed, num_ctx …)."""
+    backend: Literal["ollama", "rules"] = Field(
+        "ollama",
+        description="Backend: a local language model through Ollama, or the embedded rules (a baseline).",
+    )
+    model: str | None = Field(None, description="Model of the Ollama server, e.g. qwen3:8b. Needed for ollama.")
+    keep: Literal["morphology", "all"] = Field(
+        "morphology", description="Findings to keep: what H&E morphology can show, or all."
+    )
+    model_digest: str | None = Field(None, description="Digest of the model, as the server tells it.")
+    prompt: str | None = Field(None, description="sha256 of prompt and schema; None for rules.")
+    rules_version: int | None = Field(None, description="Version of the embedded rules; None for ollama.")
+    proof_version: int | None = Field(None, description="Version of the proof that every statement has passed.")
+    options: dict[str, int | float | bool] = Field(
+        default_factory=dict, description="Options of the model (temperature, seed, num_ctx …)."
+    )

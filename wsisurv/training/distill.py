@@ -26,8 +26,9 @@ from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
-from wsisurv.training.students import Recipe, Target, TrainedStudent, train_student
+from wsisurv.training.students import TrainedStudent, train_student
 from wsisurv.training.subspace import Looking, look_along_reports
+from wsisurv.training.target import Target
 from wsisurv.workspace.freshness import State, check, refuse_stale
 from wsisurv.workspace.paths import Workspace
 
@@ -151,8 +152,7 @@ def distill(
     with workspace.claim(STEP, cohort.name) as claimed:
         if not claimed:
             raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
-        recipe = recipe_of(settings)
-        told_by = read_teacher(folder / "teacher.h5", made) if recipe.needs_relevance else None
+        told_by = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
@@ -210,7 +210,6 @@ def _train(
     log: Log,
 ) -> _Trained:
     """Plain and distilled students; member j is trained without fold j mod n_folds in both."""
-    recipe = recipe_of(settings)
     if settings.merge_duplicates:
         cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
     n_folds = len(guidance.gate_without)
@@ -219,11 +218,13 @@ def _train(
     splits = [np.flatnonzero(guidance.fold != fold) for fold in folds]
     seeds = [settings.seed * 1000 + member for member in range(settings.members)]
     looking = Looking()
-    if recipe.tile_directions == "reports" and None not in targets:
+    if settings.feature_subspace == "reports" and None not in targets:
         looking = look_along_reports(cases, splits, seeds, device, log)
-    filter_epochs = recipe.epochs if recipe.filter != "none" else 0
-    guided_epochs = (recipe.epochs + recipe.pretrain_epochs + filter_epochs) * sum(one is not None for one in targets)
-    log.total = settings.members * recipe.epochs + guided_epochs
+    filter_epochs = settings.epochs if settings.filter != "none" else 0
+    guided_epochs = (settings.epochs + settings.pretrain_epochs + filter_epochs) * sum(
+        one is not None for one in targets
+    )
+    log.total = settings.members * settings.epochs + guided_epochs
 
     def train(member: int, target: Target | None, name: str) -> TrainedStudent:
         if target is not None and teacher is not None:
@@ -233,7 +234,7 @@ def _train(
         return train_student(
             cases,
             splits[member],
-            recipe,
+            settings,
             target=target,
             seed=seeds[member],
             device=device,
@@ -250,12 +251,6 @@ def _train(
         "plain": _ensemble(plain, folds, cases, guidance.fold),
     }
     return _Trained(students, looking)
-
-
-def recipe_of(settings: DistillSettings) -> Recipe:
-    """What of the settings one student is trained by; the rest is of the ensemble and of the tiles."""
-    others = {"members", "seed", "merge_duplicates", "duplicate_similarity"}
-    return Recipe(**settings.model_dump(exclude=others))
 
 
 def _target(guidance: Guidance, fold: int) -> Target | None:

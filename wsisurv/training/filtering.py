@@ -6,9 +6,9 @@ from torch import Tensor
 from wsisurv.bags.packed import Bags, PackedBags, in_parts, offsets_of, sample_rows, segment_softmax
 from wsisurv.models.filter import TileFilter, n_kept, top_share
 from wsisurv.models.student import Student
+from wsisurv.settings.training import DistillSettings
 from wsisurv.training.agreement import attention_kl
 from wsisurv.training.loop import Log, minimise
-from wsisurv.training.recipe import Recipe
 
 
 def by_source_row(bags: Bags, relevance: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def learn_filter(
     student: Student,
     bags: Bags,
     relevance: Tensor,
-    recipe: Recipe,
+    settings: DistillSettings,
     generator: torch.Generator,
     part: str,
     log: Log,
@@ -38,20 +38,20 @@ def learn_filter(
         student: whose scaling of the features is used.
         bags: of the training cases.
         relevance: ``by_source_row``.
-        recipe: which filter, and how it is trained.
+        settings: which filter, and how it is trained.
         generator: of tiles drawn.
         part: what is trained, for the history.
         log: history and progress.
     """
     device = student.mean.device
-    chosen = TileFilter(bags.n_features, hard=recipe.filter == "hard", keep_share=recipe.keep_share).to(device)
+    chosen = TileFilter(bags.n_features, hard=settings.filter == "hard", keep_share=settings.keep_share).to(device)
 
     def score(packed: PackedBags) -> Tensor:
         scores: Tensor = chosen(student.scaled(packed.rows))
         return scores
 
     def loss() -> Tensor:
-        drawn = sample_rows(bags, recipe.tiles_per_bag, generator)
+        drawn = sample_rows(bags, settings.tiles_per_bag, generator)
         said = in_parts(score, drawn)
         segments = PackedBags(said, drawn.offsets.to(device))
         told = relevance[drawn.index].to(device)
@@ -60,13 +60,13 @@ def learn_filter(
     minimise(
         chosen,
         loss,
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
         part=part,
         log=log,
         generator=generator,
-        precision=recipe.precision,
+        precision=settings.precision,
     )
     with torch.no_grad():
         chosen.set_threshold(in_parts(score, bags))

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsisurv.errors import MetricError
+from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import correlation_loss, cox_loss, discrete_loss, ranking_loss, time_bins
 from wsisurv.training.agreement import calibrated_error, hazard_kl, listwise_kl, logistic_hazards, proportional_hazards
 from wsisurv.training.inputs import TrainingCases
-from wsisurv.training.recipe import Recipe, Target
+from wsisurv.training.target import Target
 
 _CALIBRATED = ("mse", "listwise-kl", "hazard-kl")
 """Objectives that need τ on the scale of log hazards; correlation has no scale."""
@@ -50,7 +51,7 @@ class OutcomeTensors:
 
 
 def follow_up_of(
-    cases: TrainingCases, train: NDArray[np.int64], recipe: Recipe, device: torch.device
+    cases: TrainingCases, train: NDArray[np.int64], settings: DistillSettings, device: torch.device
 ) -> OutcomeTensors:
     """Follow-up of the training cases; bins and the covariates' risk are made of these cases alone.
 
@@ -59,11 +60,11 @@ def follow_up_of(
     """
     time, event = torch.from_numpy(cases.time[train]), torch.from_numpy(cases.event[train])
     edges = offset = None
-    if recipe.loss == "discrete" or recipe.distill == "hazard-kl":
-        edges = time_bins(time=time, event=event, n_bins=recipe.bins).to(device)
-    if recipe.adjust_for:
+    if settings.loss == "discrete" or settings.distill == "hazard-kl":
+        edges = time_bins(time=time, event=event, n_bins=settings.bins).to(device)
+    if settings.adjust_for:
         known = [cases.clinical[case] for case in train]
-        offset = torch.from_numpy(fit_covariates(known, recipe.adjust_for).log_hazard(known)).to(device)
+        offset = torch.from_numpy(fit_covariates(known, settings.adjust_for).log_hazard(known)).to(device)
     return OutcomeTensors(time.to(device), event.to(device), edges, offset)
 
 
@@ -84,11 +85,13 @@ def common_logits(follow_up: OutcomeTensors) -> Tensor:
     return ((fell + 0.5) / (outlived + 0.5)).log().float()
 
 
-def outcome_loss(recipe: Recipe, output: Tensor, follow_up: OutcomeTensors, weight: Tensor | None = None) -> Tensor:
+def outcome_loss(
+    settings: DistillSettings, output: Tensor, follow_up: OutcomeTensors, weight: Tensor | None = None
+) -> Tensor:
     """``--loss`` of a student's outputs (n, n_bins), with a given log hazard added where there is one.
 
     Args:
-        recipe: which loss.
+        settings: which loss.
         output: (n, n_bins): the log hazard alone, or the logit of each bin's hazard.
         follow_up: of the same cases.
         weight: (n,), at least 0; None for 1.
@@ -96,9 +99,9 @@ def outcome_loss(recipe: Recipe, output: Tensor, follow_up: OutcomeTensors, weig
     time, event = follow_up.time, follow_up.event
     if follow_up.offset is not None:
         output = output + follow_up.offset.unsqueeze(1)
-    if follow_up.edges is not None and recipe.loss == "discrete":
+    if follow_up.edges is not None and settings.loss == "discrete":
         return discrete_loss(logits=output, time=time, event=event, edges=follow_up.edges, weight=weight)
-    if recipe.loss == "ranking":
+    if settings.loss == "ranking":
         return ranking_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
     return cox_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
 
@@ -122,7 +125,9 @@ class Told:
     weight: float
 
 
-def told_by(target: Target | None, train: NDArray[np.int64], follow_up: OutcomeTensors, recipe: Recipe) -> Told | None:
+def told_by(
+    target: Target | None, train: NDArray[np.int64], follow_up: OutcomeTensors, settings: DistillSettings
+) -> Told | None:
     """The teacher's word on the training cases; None where it has none on two at least."""
     if target is None:
         return None
@@ -133,8 +138,8 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: OutcomeT
     time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
     slope, log_steps = 1.0, None
     # few reports are a few words beside the outcome of all cases
-    alpha = recipe.guidance_weight * target.gate * len(rows) / len(train)
-    if recipe.distill not in _CALIBRATED:
+    alpha = settings.guidance_weight * target.gate * len(rows) / len(train)
+    if settings.distill not in _CALIBRATED:
         return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
     try:
         slope = max(cox_slope(log_hazard=risk, time=time, event=event).value, 0.0)
@@ -149,12 +154,17 @@ def told_by(target: Target | None, train: NDArray[np.int64], follow_up: OutcomeT
 
 
 def agreement_loss(
-    recipe: Recipe, told: Told, output: Tensor, log_hazard: Tensor, risk: Tensor, follow_up: OutcomeTensors | None
+    settings: DistillSettings,
+    told: Told,
+    output: Tensor,
+    log_hazard: Tensor,
+    risk: Tensor,
+    follow_up: OutcomeTensors | None,
 ) -> Tensor:
     """``--distill``: how far a student is from what it was told; 0 for objectives that are not about risk.
 
     Args:
-        recipe: which objective.
+        settings: which objective.
         told: the teacher's word.
         output: of the student, (n, n_bins).
         log_hazard: of the student, (n,).
@@ -163,14 +173,14 @@ def agreement_loss(
     """
     nothing = (log_hazard * 0).sum()
     risk = risk.to(log_hazard.device)
-    if recipe.distill == "correlation":
+    if settings.distill == "correlation":
         return correlation_loss(log_hazard, risk)
     calibrated = told.slope * (risk - risk.mean())
-    if recipe.distill == "mse":
+    if settings.distill == "mse":
         return calibrated_error(log_hazard, calibrated)
-    if recipe.distill == "listwise-kl" and follow_up is not None:
+    if settings.distill == "listwise-kl" and follow_up is not None:
         return listwise_kl(log_hazard=log_hazard, target=calibrated, time=follow_up.time, event=follow_up.event)
-    if recipe.distill == "hazard-kl" and told.log_steps is not None:
+    if settings.distill == "hazard-kl" and told.log_steps is not None:
         steps = told.log_steps.to(log_hazard.device)
         centred = log_hazard - log_hazard.mean()
         student = logistic_hazards(output) if output.shape[1] > 1 else proportional_hazards(centred, steps)

@@ -1,7 +1,7 @@
 """Steps 2 to 4 of the method: one student, with or without the teacher's guidance."""
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from torch.nn.utils import parametrize
 
 from wsisurv.bags.packed import Bags, PackedBags, in_parts, row_moments, sample_rows
 from wsisurv.models.student import WIDEST, Student
+from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import correlation_loss
 from wsisurv.training.agreement import attention_kl
 from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.mixup import mix, similar_partners
-from wsisurv.training.recipe import Recipe, Target
 from wsisurv.training.student_loss import (
     OutcomeTensors,
     Told,
@@ -28,8 +28,7 @@ from wsisurv.training.student_loss import (
     told_by,
 )
 from wsisurv.training.subspace import SCALING_TILES, Along, reports_of
-
-__all__ = ["Recipe", "Target", "TrainedStudent", "train_student"]
+from wsisurv.training.target import Target
 
 _PARTNER_RANKS = 10
 _RICHER = 2
@@ -58,7 +57,7 @@ class _Course:
         follow_up: of the same cases, on the device.
         told: the teacher's word; None trains the plain student.
         relevance: the teacher's relevance by row of the features' table, float32 on the CPU; None where not needed.
-        recipe: how.
+        settings: how.
         generator: of tiles and partners drawn.
         part: what is trained, for the history.
         log: history and progress.
@@ -68,7 +67,7 @@ class _Course:
     follow_up: OutcomeTensors
     told: Told | None
     relevance: Tensor | None
-    recipe: Recipe
+    settings: DistillSettings
     generator: torch.Generator
     part: str
     log: Log
@@ -80,13 +79,13 @@ class _Course:
 
     def draw(self) -> Bags:
         """Random tiles of each case, as many as a step asks for."""
-        return sample_rows(self.bags, self.recipe.tiles_per_bag, self.generator)
+        return sample_rows(self.bags, self.settings.tiles_per_bag, self.generator)
 
 
 def train_student(
     cases: TrainingCases,
     train: NDArray[np.int64],
-    recipe: Recipe,
+    settings: DistillSettings,
     *,
     target: Target | None,
     seed: int,
@@ -99,7 +98,7 @@ def train_student(
     Args:
         cases: the whole cohort.
         train: numbers of the training cases.
-        recipe: how.
+        settings: how.
         target: the teacher's word; None trains the plain student.
         seed: of weights, dropout and tiles drawn.
         device: where.
@@ -111,33 +110,33 @@ def train_student(
     chosen = torch.from_numpy(train)
     whole = cases.bags.on(device).select(chosen)
     bags = whole if cases.merged is None else cases.merged.on(device).select(chosen)
-    follow_up = follow_up_of(cases, train, recipe, device)
-    told = told_by(target, train, follow_up, recipe)
+    follow_up = follow_up_of(cases, train, settings, device)
+    told = told_by(target, train, follow_up, settings)
     relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
     along = None if target is None else target.directions
     if along is not None:
-        width = min(_RICHER * recipe.hidden, WIDEST)
-        recipe = replace(recipe, hidden=width, tiles_per_bag=_RICHER * recipe.tiles_per_bag)
-    with seeded(seed, device) as generator, threads_for(bags, recipe.tiles_per_bag):
-        course = _Course(bags, follow_up, told, relevance, recipe, generator, part, log)
+        width = min(_RICHER * settings.hidden, WIDEST)
+        settings = settings.model_copy(update={"hidden": width, "tiles_per_bag": _RICHER * settings.tiles_per_bag})
+    with seeded(seed, device) as generator, threads_for(bags, settings.tiles_per_bag):
+        course = _Course(bags, follow_up, told, relevance, settings, generator, part, log)
         moments = row_moments(sample_rows(bags, SCALING_TILES, generator))
         student = Student(
             bags.n_features,
-            recipe.hidden,
-            recipe.dropout,
+            settings.hidden,
+            settings.dropout,
             moments.mean,
             moments.sd,
-            recipe.aggregator,
-            follow_up.n_bins if recipe.loss == "discrete" else 1,
+            settings.aggregator,
+            follow_up.n_bins if settings.loss == "discrete" else 1,
         ).to(device)
-        if recipe.loss == "discrete" and student.hazard.bias is not None:
+        if settings.loss == "discrete" and student.hazard.bias is not None:
             student.hazard.bias.data.copy_(common_logits(follow_up))
         if along is not None:
             parametrize.register_parametrization(student.embed, "weight", Along(along.to(device)))
-        if target is not None and relevance is not None and recipe.filter != "none":
-            learn_filter(student, bags, relevance, recipe, generator, f"{part}, filter", log)
-            course = _Course(filter_bags(student, bags), follow_up, told, relevance, recipe, generator, part, log)
-        if target is not None and recipe.pretrain_epochs:
+        if target is not None and relevance is not None and settings.filter != "none":
+            learn_filter(student, bags, relevance, settings, generator, f"{part}, filter", log)
+            course = _Course(filter_bags(student, bags), follow_up, told, relevance, settings, generator, part, log)
+        if target is not None and settings.pretrain_epochs:
             _learn_reports(student, cases, train, course)
         _learn_outcome(student, course)
         if along is not None:
@@ -149,42 +148,42 @@ def train_student(
 
 def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
     """Step 2, ``--pretrain-epochs``: predict the mean of the report's statements from the tiles; no outcome is used."""
-    recipe = course.recipe
+    settings = course.settings
     reports = reports_of(cases, train)
     wanted = torch.from_numpy(reports.means).float().to(course.device)
     bags = course.bags.select(torch.from_numpy(reports.rows))
-    head = nn.Linear(recipe.hidden, wanted.shape[1]).to(course.device)
+    head = nn.Linear(settings.hidden, wanted.shape[1]).to(course.device)
 
     def loss() -> Tensor:
-        predicted = head(in_parts(student.pooled, sample_rows(bags, recipe.tiles_per_bag, course.generator)))
+        predicted = head(in_parts(student.pooled, sample_rows(bags, settings.tiles_per_bag, course.generator)))
         return torch.nn.functional.mse_loss(predicted, wanted)
 
     minimise(
         [student, head],
         loss,
-        epochs=recipe.pretrain_epochs,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
+        epochs=settings.pretrain_epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
         part=f"{course.part}, reports",
         log=course.log,
         generator=course.generator,
-        precision=recipe.precision,
+        precision=settings.precision,
     )
 
 
 def _learn_outcome(student: Student, course: _Course) -> None:
     """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked."""
-    recipe, told = course.recipe, course.told
-    average = _Average(student) if recipe.ema else None
+    settings, told = course.settings, course.told
+    average = _Average(student) if settings.ema else None
 
     def loss() -> Tensor:
         bags = course.draw()
         output = in_parts(student.output, bags)
         log_hazard = student.log_hazard(output)
-        value = outcome_loss(recipe, output, course.follow_up)
+        value = outcome_loss(settings, output, course.follow_up)
         if told is not None:
             value = value + told.weight * _agreement(student, course, told, bags, output, log_hazard)
-            if recipe.mixup != "none":
+            if settings.mixup != "none":
                 value = (value + _mixed_loss(student, course, told, bags)) / 2
         if average is not None:
             value = value + _OWN_WEIGHT * _own_agreement(student, average, course, log_hazard)
@@ -193,41 +192,41 @@ def _learn_outcome(student: Student, course: _Course) -> None:
     minimise(
         student if average is None else [student, average],
         loss,
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
         part=course.part,
         log=course.log,
         generator=course.generator,
-        precision=recipe.precision,
+        precision=settings.precision,
     )
 
 
 def _agreement(student: Student, course: _Course, told: Told, bags: Bags, output: Tensor, log_hazard: Tensor) -> Tensor:
     """``--distill``: of risk over cases with a report, or of attention over the tiles of all cases."""
-    if course.recipe.distill == "attention-kl" and course.relevance is not None:
+    if course.settings.distill == "attention-kl" and course.relevance is not None:
         share = in_parts(lambda packed: student.parts(packed).share, bags)
         relevance = course.relevance[bags.index].to(course.device)
         if bags.weight is not None:
             relevance = relevance * bags.weight.to(course.device)
         return attention_kl(teacher=relevance, student=share, bags=_segments(share, bags))
     rows = told.rows.to(course.device)
-    return agreement_loss(course.recipe, told, output[rows], log_hazard[rows], told.risk, course.follow_up.take(rows))
+    return agreement_loss(course.settings, told, output[rows], log_hazard[rows], told.risk, course.follow_up.take(rows))
 
 
 def _mixed_loss(student: Student, course: _Course, told: Told, bags: Bags) -> Tensor:
     """Step 4, ``--mixup``: outcome and agreement over bags mixed of two cases with reports."""
-    near = _PARTNER_RANKS if course.recipe.mixup == "risk" else len(told.rows)
+    near = _PARTNER_RANKS if course.settings.mixup == "risk" else len(told.rows)
     partners = similar_partners(told.risk, near, course.generator)
     mixed = mix(bags, told.rows, told.rows[partners], course.generator)
     both = torch.cat([mixed.first, mixed.second]).to(course.device)
     share = mixed.share.to(course.device)
     output = in_parts(student.output, mixed.bags)
     outcome = outcome_loss(
-        course.recipe, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
+        course.settings, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
     )
     risk = mixed.share * told.risk + (1 - mixed.share) * told.risk[partners]
-    return outcome + told.weight * agreement_loss(course.recipe, told, output, student.log_hazard(output), risk, None)
+    return outcome + told.weight * agreement_loss(course.settings, told, output, student.log_hazard(output), risk, None)
 
 
 class _Average(nn.Module):

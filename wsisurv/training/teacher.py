@@ -18,7 +18,7 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
 from wsisurv.models.student import Ensemble, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
-from wsisurv.settings.training import TeacherSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import kept_whole, make_folds
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
@@ -26,7 +26,7 @@ from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
 from wsisurv.training.loop import Log
-from wsisurv.training.students import Recipe, TrainedStudent, train_student
+from wsisurv.training.students import TrainedStudent, train_student
 from wsisurv.workspace.freshness import State, check, refuse_stale
 from wsisurv.workspace.paths import Workspace
 
@@ -278,15 +278,13 @@ def _image_branch(
     cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: torch.device, log: Log
 ) -> _ImageBranch:
     """The teacher's own look at the tiles: one student a fold, and what each says of the cases it did not see."""
-    recipe = Recipe(
+    without_teacher = DistillSettings(
         hidden=settings.hidden,
         epochs=settings.epochs,
-        pretrain_epochs=0,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         dropout=settings.dropout,
         tiles_per_bag=settings.tiles_per_bag,
-        mixup="none",
         aggregator=settings.aggregator,
         precision=settings.precision,
     )
@@ -298,7 +296,7 @@ def _image_branch(
             train_student(
                 cases,
                 np.flatnonzero(fold != k),
-                recipe,
+                without_teacher,
                 target=None,
                 seed=settings.seed * 1000 + k,
                 device=device,
