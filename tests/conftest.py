@@ -1,5 +1,6 @@
-"""Fixtures for every room: slides that OpenSlide opens."""
+"""Fixtures for every room: slides that OpenSlide opens, and cards of students."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from wsisurv import extensions
+from wsisurv.formats.cards import StudentCard, TeacherCard, TeacherResult
 
 # No example fails for being slow: on a machine that does other work any may be.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -133,3 +136,84 @@ def _forget() -> None:
     extensions._entry_points.cache_clear()
     if registry := sys.modules.get("wsisurv.models.aggregators.registry"):  # else torch would be loaded for every test
         registry._added.cache_clear()
+
+
+RESULT: dict[str, Any] = {
+    "n_cases": 80,
+    "n_events": 40,
+    "n_reports": 60,
+    "gate": 0.5,
+    "reports_told": None,
+    "directions": [],
+    "winner": "distilled",
+    "concordance": 0.66,
+    "distilled_concordance": 0.66,
+    "plain_concordance": 0.6,
+    "difference": 0.06,
+    "difference_low": -0.1,
+    "difference_high": 0.2,
+    "low": -0.2,
+    "high": 0.3,
+    "warnings": [],
+}
+CARD: dict[str, Any] = {
+    "encoder": "histomics",
+    "n_features": 6,
+    "feature_names": [],
+    "embed_settings": {"encoder": "histomics", "version": 1},
+    "encoder_weights": "",
+    "tile_settings": {"tile_px": 224, "tile_mpp": 0.5},
+    "cut_offs": {"low": -0.2, "high": 0.3},
+    "risk_mean": 0.0,
+    "guided": True,
+    "member_folds": [0, 1],
+    "calibration": {"slope": 0.9, "slope_of_one": 0.8},
+    "familiarity": {"threshold": 3.0},
+    "cohort": {
+        "name": "trial",
+        "cases": 80,
+        "events": 40,
+        "slides": 90,
+        "sites": 3,
+        "time_unit": "months",
+        "median_time": 12.0,
+        "median_follow_up": None,
+        "longest_follow_up": 48.0,
+        "tiles_a_case": {"least": 1, "few": 3, "median": 40.0, "most": 90},
+    },
+    "result": RESULT,
+}
+
+
+def _changed(value: Any, changes: Any) -> Any:
+    """Keys of nested objects replaced one by one."""
+    if not isinstance(value, dict) or not isinstance(changes, dict):
+        return changes
+    return {**value, **{name: _changed(value.get(name), one) for name, one in changes.items()}}
+
+
+@pytest.fixture(scope="session")
+def student_card() -> Callable[..., StudentCard]:
+    """``student_card(**changes)`` → a card; objects in ``changes`` replace what they name and leave the rest."""
+    return lambda **changes: StudentCard.model_validate_json(json.dumps(_changed(CARD, changes)))
+
+
+@pytest.fixture(scope="session")
+def teacher_card() -> TeacherCard:
+    """A teacher's card."""
+    counts = {"n_cases": 80, "n_events": 40, "n_slides": 90, "n_reports": 60}
+    figures = dict.fromkeys(("text_concordance", "image_concordance", "fused_concordance", "gate_slope", "gate_se"))
+    result = TeacherResult(**counts, **figures, gate=0.5, warnings=())
+    return TeacherCard(encoder="histomics", text_encoder="hashing", result=result)
+
+
+@pytest.fixture(scope="session")
+def spoil_card() -> Callable[..., None]:
+    """``spoil_card(path, **changes)`` writes a card that the model may not allow; a field of None is left out."""
+
+    def spoil(path: Path, **changes: Any) -> None:
+        with h5py.File(path, "a") as file:
+            card = {**json.loads(file.attrs["card"]), **changes}
+            file.attrs["card"] = json.dumps({name: value for name, value in card.items() if value is not None})
+
+    return spoil

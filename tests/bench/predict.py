@@ -22,6 +22,15 @@ import h5py
 import numpy as np
 import torch
 
+from wsisurv.formats.cards import (
+    CalibrationSlopes,
+    CutOffs,
+    DistillResult,
+    FamiliarityLimit,
+    StudentCard,
+    TilesACase,
+    TrainingCohort,
+)
 from wsisurv.formats.features import FORMAT, Features, read_features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, write_model
@@ -55,15 +64,38 @@ def write_student(path: Path, ensemble: Ensemble) -> None:
     familiarity = Familiarity(
         np.zeros((MEMBERS, HIDDEN)), np.stack([np.eye(HIDDEN)] * MEMBERS), np.linspace(0.1, 9, 200)
     )
-    card = {
-        "encoder": "bench",
-        "n_features": ensemble.n_features,
-        "tile_settings": TileSettings().model_dump(mode="json"),
-        "embed_settings": EmbedSettings(encoder="bench").model_dump(mode="json"),
-        "cut_offs": {"low": -0.1, "high": 0.1},
-        "member_folds": list(range(MEMBERS)),
-        "cohort": {"time_unit": "years", "tiles_a_case": {"few": 3}},
-    }
+    card = StudentCard(
+        encoder="bench",
+        n_features=ensemble.n_features,
+        feature_names=(),
+        embed_settings=EmbedSettings(encoder="bench").model_dump(mode="json"),
+        encoder_weights="",
+        tile_settings=TileSettings().model_dump(mode="json"),
+        cut_offs=CutOffs(low=-0.1, high=0.1),
+        risk_mean=0.0,
+        guided=False,
+        member_folds=tuple(range(MEMBERS)),
+        calibration=CalibrationSlopes(slope=prognosis.slope, slope_of_one=prognosis.slope_of_one),
+        familiarity=FamiliarityLimit(threshold=familiarity.threshold),
+        cohort=TrainingCohort(
+            name="bench",
+            cases=200,
+            events=200,
+            slides=200,
+            sites=0,
+            time_unit="years",
+            median_time=1.0,
+            median_follow_up=None,
+            longest_follow_up=9.0,
+            tiles_a_case=TilesACase(least=1, few=3, median=1000, most=9000),
+        ),
+        result=DistillResult.model_validate(
+            {
+                **dict.fromkeys(DistillResult.model_fields, 0),
+                **{"kept": False, "directions": (), "winner": "plain", "warnings": ()},
+            }
+        ),
+    )
     arrays = ensemble.arrays() | prognosis.arrays() | familiarity.arrays() | {"training_risks": np.sort(risk)}
     write_model(path, ModelFile(arrays, card), make_header(model_format("student"), {}, {}))
 

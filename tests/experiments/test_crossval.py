@@ -230,7 +230,7 @@ def test_words_are_learned_in_each_fold_anew(make_study):
     risks = risks_of(study, "1-1")["risks"]["text"]
     assert np.std(risks) > 0
     teacher, _ = read_model(study.path("crossval/1-1/teacher.h5"), "teacher")
-    known = set(" ".join(teacher.card["tfidf"]["terms"]).split())
+    known = set(" ".join(teacher.card.tfidf.terms).split())
     first = read_splits(study.path("splits.jsonl"))[0]
     assert {"gland", "stroma"} <= known
     assert known & set(first.train)  # each case's own id is a word here, said in three statements

@@ -84,7 +84,7 @@ def test_features_that_overflow_float16_are_refused(tmp_path):
     assert not (tmp_path / "f.h5").exists()
 
 
-def test_text_vectors_guidance_and_models_round_trip(tmp_path):
+def test_text_vectors_guidance_and_models_round_trip(tmp_path, student_card):
     header = make_header("wsisurv/text-vectors", {}, {})
     vectors = TextVectors(np.eye(3, dtype=np.float32), ("a", "a", "ü"), ("a/1", "a/2", "ü/1"), "hashing")
     write_text_vectors(tmp_path / "v.h5", vectors, header)
@@ -112,7 +112,7 @@ def test_text_vectors_guidance_and_models_round_trip(tmp_path):
     np.testing.assert_array_equal(again.relevance["a"], relevance["a"])
     assert (again.gate, again.case_ids) == (0.7, ("a", "b"))
 
-    model = ModelFile({"members/0/weight": np.ones((2, 3), np.float32)}, {"encoder": "histomics"})
+    model = ModelFile({"members/0/weight": np.ones((2, 3), np.float32)}, student_card())
     write_model(tmp_path / "s.h5", model, make_header("wsisurv/student", {}, {}))
     student, _ = read_model(tmp_path / "s.h5", "student")
     np.testing.assert_array_equal(student.arrays["members/0/weight"], model.arrays["members/0/weight"])
@@ -150,8 +150,8 @@ def test_a_missing_key_is_named(tmp_path):
         read_tiles(path)
 
 
-def test_a_model_that_holds_something_other_than_numbers_is_refused(tmp_path):
-    write_model(tmp_path / "s.h5", ModelFile({}, {}), make_header("wsisurv/student", {}, {}))
+def test_a_model_that_holds_something_other_than_numbers_is_refused(tmp_path, student_card):
+    write_model(tmp_path / "s.h5", ModelFile({}, student_card()), make_header("wsisurv/student", {}, {}))
     with h5py.File(tmp_path / "s.h5", "a") as file:
         file["members/0/weight"] = "text"
     with pytest.raises(FormatError, match="members/0/weight"):

@@ -33,7 +33,7 @@ def head(format, settings):
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory) -> dict[str, Path]:
+def originals(tmp_path_factory, student_card, teacher_card) -> dict[str, Path]:
     """One of each kind."""
     tmp_path = tmp_path_factory.mktemp("originals")
     rng = np.random.default_rng(0)
@@ -57,8 +57,8 @@ def originals(tmp_path_factory) -> dict[str, Path]:
     write_guidance(paths["guidance"], guidance, head("wsisurv/guidance", {}))
     vectors = TextVectors(rng.normal(size=(4, 3)).astype(np.float32), ("A", "A", "B", "C"), ("1", "2", "3", "4"), "t")
     write_text_vectors(paths["vectors"], vectors, head("wsisurv/text-vectors", {}))
-    for kind in ("teacher", "student"):
-        model = ModelFile({"members/0/weight": rng.normal(size=(8, 3)), "centres": np.zeros(1)}, {"encoder": "e"})
+    for kind, card in (("teacher", teacher_card), ("student", student_card())):
+        model = ModelFile({"members/0/weight": rng.normal(size=(8, 3)), "centres": np.zeros(1)}, card)
         write_model(paths[kind], model, head(f"wsisurv/{kind}", {"seed": 0}))
     return paths
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.cards import FigureRow
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, add_figures, read_model, write_model
 from wsisurv.settings.training import DistillSettings
@@ -15,9 +16,9 @@ HEADER = make_header("wsisurv/student", DistillSettings(), {"cohort": "c" * 64})
 
 
 @pytest.fixture
-def student(tmp_path):
+def student(tmp_path, student_card):
     path = tmp_path / "student.h5"
-    write_model(path, ModelFile({"centres": np.zeros(2)}, {"encoder": "histomics"}), HEADER)
+    write_model(path, ModelFile({"centres": np.zeros(2)}, student_card()), HEADER)
     return path
 
 
@@ -57,7 +58,7 @@ def test_links_are_not_followed(student, tmp_path):
 def test_a_card_that_is_none(student, card):
     with h5py.File(student, "a") as file:
         file.attrs["card"] = card
-    with pytest.raises(FormatError, match="card is not"):
+    with pytest.raises(FormatError, match="student.h5: the student's card is not usable: .*distill"):
         read_model(student, "student")
 
 
@@ -74,13 +75,12 @@ def metrics(tmp_path, **changes):
     return path
 
 
-def test_figures_of_the_same_cohort_and_settings_join_the_card(student, tmp_path):
+def test_figures_of_the_same_cohort_and_settings_join_the_card(student, tmp_path, student_card):
     before = read_model(student, "student")[1].fingerprint
     assert add_figures(student, metrics(tmp_path))
     model, header = read_model(student, "student")
-    assert model.card["evaluation"]["models"] == [{"model": "distilled", "concordance": 0.7}]
-    assert "folds" not in model.card["evaluation"]
-    assert model.card["encoder"] == "histomics"
+    assert model.card.evaluation.models == (FigureRow(model="distilled", concordance=0.7),)
+    assert model.card.model_copy(update={"evaluation": None}) == student_card()
     assert header.fingerprint == before
 
 
@@ -90,6 +90,11 @@ def test_figures_of_something_else_do_not(student, tmp_path):
     assert not add_figures(student, metrics(tmp_path, cohort={"fingerprint": "d" * 64}))
     other = DistillSettings(epochs=3).model_dump(mode="json")
     assert not add_figures(student, metrics(tmp_path, settings={"student": other}))
-    assert "evaluation" not in read_model(student, "student")[0].card
+    assert read_model(student, "student")[0].card.evaluation is None
     with pytest.raises(FormatError, match="wsisurv crossval"):
         add_figures(student, metrics(tmp_path, cohort=3))
+
+
+def test_figures_of_another_type_are_refused_by_file_and_name(student, tmp_path):
+    with pytest.raises(FormatError, match=r"metrics.json: not the figures .*models.0.concordance"):
+        add_figures(student, metrics(tmp_path, models=[{"model": "distilled", "concordance": "good"}]))

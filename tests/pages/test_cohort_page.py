@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from wsisurv.experiments.external import AtHorizon, ExternalFigures, ObservedExp
 from wsisurv.experiments.external_clinic import BesideClinic
 from wsisurv.experiments.external_record import write_record
 from wsisurv.experiments.risk_groups import GroupRow
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.commands import Command, append_command
 from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, FeatureShift, SlideMap, write_case_map
@@ -90,7 +92,13 @@ def workspace(tmp_path: Path) -> Workspace:
     return place
 
 
-def add_crossval(place: Workspace) -> None:
+@pytest.fixture
+def add_crossval(student_card) -> Callable[[Workspace], None]:
+    """``add_crossval(place)``: three folds with risks that follow the outcome a little, and metrics.json."""
+    return partial(write_crossval, card=student_card(cut_offs={"low": -1.5, "high": -0.5}))
+
+
+def write_crossval(place: Workspace, card: StudentCard) -> None:
     """Three folds with risks that follow the outcome a little, and metrics.json."""
     folder, chosen, rng = place.cohort(NAME), cases(), np.random.default_rng(1)
     ids = [str(case.case_id) for case in chosen]
@@ -111,7 +119,7 @@ def add_crossval(place: Workspace) -> None:
         (at / "risks.json").write_text(json.dumps(saved))
         arrays = {"training_risks": np.linspace(-3, 1, 40)}
         header = make_header(model_format("student"), {}, {})
-        write_model(at / "student_distilled.h5", ModelFile(arrays, {"cut_offs": {"low": -1.5, "high": -0.5}}), header)
+        write_model(at / "student_distilled.h5", ModelFile(arrays, card), header)
     write_splits(folder / "splits.jsonl", folds)
     row = {"low": 0.5, "high": 0.7, "fold_mean": 0.6, "fold_sd": 0.1, "uno": 0.6, "calibration_slope": None}
     pair = {"se": 0.05, "bootstrap_se": 0.05, "fold_se": None, "low": -0.1, "high": 0.1}
@@ -187,7 +195,7 @@ def test_with_nothing_but_a_cohort_every_section_names_the_command_that_makes_it
     assert {"crossval", "predicted", "risks", "training", "student"} <= result.missing.keys()
 
 
-def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(workspace):
+def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_crossval, workspace):
     add_crossval(workspace)
     add_heatmaps(workspace, NASTY, "C001", "C002")
     add_rest(workspace)
@@ -240,9 +248,9 @@ def test_an_external_validation_stands_beside_the_training(workspace):
     assert "damaged" in Tags(read(workspace)).text
 
 
-def test_the_page_of_the_training_cohort_shows_how_its_student_did_elsewhere(workspace):
+def test_the_page_of_the_training_cohort_shows_how_its_student_did_elsewhere(workspace, student_card):
     header = make_header(model_format("student"), {}, {})
-    write_model(workspace.cohort(NAME) / "student.h5", ModelFile({"a": np.zeros(1)}, {}), header)
+    write_model(workspace.cohort(NAME) / "student.h5", ModelFile({"a": np.zeros(1)}, student_card()), header)
     write_report(workspace, NAME)
     assert "wsisurv evaluate SLIDES" in Tags(read(workspace)).text
     add_external(workspace, "theirs", "another student")
@@ -255,7 +263,7 @@ def test_the_page_of_the_training_cohort_shows_how_its_student_did_elsewhere(wor
     assert page.text.index("Calibration has drifted.") > page.text.index("Audit")
 
 
-def test_nothing_comes_from_elsewhere_and_names_can_not_run(workspace):
+def test_nothing_comes_from_elsewhere_and_names_can_not_run(add_crossval, workspace):
     add_crossval(workspace)
     add_heatmaps(workspace, NASTY)
     write_report(workspace, NAME)
@@ -285,7 +293,7 @@ def test_predictions_of_the_risk_table_stand_in_and_say_so(workspace):
     ("content", "said"),
     [("{", "damaged"), ("[]", "damaged"), ('{"format": "wsisurv/metrics"}', "KeyError"), ('{"format": "x"}', "format")],
 )
-def test_damaged_figures_are_told_on_the_page_and_leave_the_rest(workspace, content, said):
+def test_damaged_figures_are_told_on_the_page_and_leave_the_rest(add_crossval, workspace, content, said):
     add_crossval(workspace)
     path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
     path.write_text(content)
@@ -296,7 +304,7 @@ def test_damaged_figures_are_told_on_the_page_and_leave_the_rest(workspace, cont
     assert "metrics.json" in Tags(read(workspace)).text
 
 
-def test_figures_of_a_wrong_type_are_refused_in_one_line(workspace):
+def test_figures_of_a_wrong_type_are_refused_in_one_line(add_crossval, workspace):
     add_crossval(workspace)
     path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
     record = json.loads(path.read_text())
@@ -308,7 +316,7 @@ def test_figures_of_a_wrong_type_are_refused_in_one_line(workspace):
     assert "\n" not in str(refused.value)
 
 
-def test_folds_that_are_others_than_the_figures_are_not_mixed(workspace):
+def test_folds_that_are_others_than_the_figures_are_not_mixed(add_crossval, workspace):
     add_crossval(workspace)
     path = workspace.cohort(NAME) / "crossval" / "1-2" / "risks.json"
     saved = json.loads(path.read_text())
@@ -323,7 +331,7 @@ def test_folds_that_are_others_than_the_figures_are_not_mixed(workspace):
     assert "1-2" in Tags(read(workspace)).text
 
 
-def test_groups_and_percentiles_are_those_fixed_in_each_folds_training(workspace):
+def test_groups_and_percentiles_are_those_fixed_in_each_folds_training(add_crossval, workspace):
     add_crossval(workspace)
     predicted = gather(workspace, NAME).predicted
     assert predicted is not None
@@ -335,7 +343,7 @@ def test_groups_and_percentiles_are_those_fixed_in_each_folds_training(workspace
     )
 
 
-def test_one_folds_outcomes_have_no_part_in_its_own_probabilities(workspace):
+def test_one_folds_outcomes_have_no_part_in_its_own_probabilities(add_crossval, workspace):
     add_crossval(workspace)
     before = gather(workspace, NAME).predicted
     folder = workspace.cohort(NAME)
@@ -352,7 +360,7 @@ def test_one_folds_outcomes_have_no_part_in_its_own_probabilities(workspace):
     assert after.survival["student"][others] != pytest.approx(before.survival["student"][others])
 
 
-def test_figures_of_another_cohort_are_told(workspace):
+def test_figures_of_another_cohort_are_told(add_crossval, workspace):
     add_crossval(workspace)
     path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
     record = json.loads(path.read_text())
@@ -447,7 +455,7 @@ def look(tmp_path: Path) -> Look:
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(workspace, look, width):
+def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(add_crossval, workspace, look, width):
     add_crossval(workspace)
     add_heatmaps(workspace, "C001", "C002")
     add_rest(workspace)

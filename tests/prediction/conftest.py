@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wsisurv.formats import features as features_format
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.features import Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, write_model
@@ -26,14 +27,11 @@ YEARS_FOLLOWED = 4.0
 TILES = TileSettings().model_dump(mode="json")
 EMBED = EmbedSettings().model_dump(mode="json")
 CARD: dict[str, Any] = {
-    "encoder": "histomics",
     "n_features": N_FEATURES,
-    "feature_names": [],
     "tile_settings": TILES,
     "embed_settings": EMBED,
     "cut_offs": {"low": -0.1, "high": 0.1},
-    "member_folds": [0, 1],
-    "cohort": {"name": "trial", "cases": 200, "time_unit": "months", "tiles_a_case": {"few": 3}},
+    "cohort": {"cases": 200},
 }
 
 
@@ -68,16 +66,17 @@ SaveStudent = Callable[..., Path]
 
 
 @pytest.fixture
-def save_student(tmp_path: Path, ensemble: Ensemble, fitted: dict[str, Any]) -> SaveStudent:
-    """``save_student(card_changes, training_risks, **arrays)`` → its file; an array of None is left out."""
+def save_student(
+    tmp_path: Path, ensemble: Ensemble, fitted: dict[str, Any], student_card: Callable[..., StudentCard]
+) -> SaveStudent:
+    """``save_student(training_risks, **arrays)`` → its file; an array of None is left out."""
 
-    def save(changes: dict[str, Any] | None = None, training_risks: Any = (0.3, -0.3, 0.0, 0.1), **other: Any) -> Path:
+    def save(training_risks: Any = (0.3, -0.3, 0.0, 0.1), **other: Any) -> Path:
         arrays = {**ensemble.arrays(), **fitted, "training_risks": np.array(training_risks, dtype=np.float64)}
         arrays |= {name.replace("__", "/"): value for name, value in other.items()}
-        card = {name: value for name, value in {**CARD, **(changes or {})}.items() if value is not None}
         path = tmp_path / "student.h5"
         kept = {name: value for name, value in arrays.items() if value is not None}
-        write_model(path, ModelFile(kept, card), make_header(model_format("student"), {}, {}))
+        write_model(path, ModelFile(kept, student_card(**CARD)), make_header(model_format("student"), {}, {}))
         return path
 
     return save

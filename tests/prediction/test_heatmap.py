@@ -17,7 +17,7 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import FILE, read_case_map
 from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.models.student import Student, ensemble_of
-from wsisurv.prediction.card import StudentCard
+from wsisurv.prediction.card import RiskScale
 from wsisurv.prediction.contributions import Meaning
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
@@ -30,30 +30,16 @@ from wsisurv.workspace.paths import Workspace
 NAMES = ("redness", "blueness", "spread")
 TILES = TileSettings(tile_px=100, tile_mpp=0.5, overlap_px=50).model_dump(mode="json")
 EMBED = EmbedSettings().model_dump(mode="json")
-CARD = StudentCard(
-    encoder="histomics",
-    n_features=len(NAMES),
-    tile_settings=TILES,
-    embed_settings=EMBED,
-    member_folds=(0, 1),
-    low=-0.1,
-    high=0.1,
-    training_risks=np.array([0.0]),
-    fingerprint="student",
-    few_tiles=1,
-    time_unit="days",
-    cohort={},
-    prognosis=None,  # type: ignore[arg-type]
-    familiarity=None,  # type: ignore[arg-type]
-)
 
 
 @pytest.fixture
-def explainer() -> Explainer:
+def explainer(student_card) -> Explainer:
+    card = student_card(n_features=len(NAMES), tile_settings=TILES, embed_settings=EMBED, member_folds=[0, 1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         members = [Student(len(NAMES), 6, 0.0, torch.zeros(3), torch.ones(3)) for _ in range(2)]
-    return Explainer(Path("student.h5"), CARD, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
+    scale = RiskScale(card, "student", np.array([0.0]), None, None)  # type: ignore[arg-type]
+    return Explainer(Path("student.h5"), scale, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
 
 
 class Place:
@@ -132,7 +118,7 @@ def test_the_same_is_kept_and_anything_else_is_drawn_anew(place, explainer):
     assert place.draw(explainer, case).kept == ["case"]
     assert place.draw(explainer, case, redo=True).done == ["case"]
     assert place.draw(explainer, case, n_shown=2).done == ["case"]
-    other = replace(explainer, card=replace(CARD, fingerprint="another student"))
+    other = replace(explainer, scale=replace(explainer.scale, fingerprint="another student"))
     assert place.draw(other, case, n_shown=2).done == ["case"]
     (place.folder / "case" / FILE).write_text("{")
     assert place.draw(other, case, n_shown=2).done == ["case"]
@@ -201,7 +187,8 @@ def test_another_slide_of_the_same_name_is_not_painted_on(place, explainer, make
 
 def test_features_of_another_encoder_are_refused(place, explainer):
     place.add("A", 4)
-    other = replace(explainer, card=replace(CARD, embed_settings={**EMBED, "version": 99}))
+    card = explainer.scale.card.model_copy(update={"embed_settings": {**EMBED, "version": 99}})
+    other = replace(explainer, scale=replace(explainer.scale, card=card))
     with pytest.raises(EncoderMismatchError, match="version"):
         place.draw(other, place.case("case", "A"))
 

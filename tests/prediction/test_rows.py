@@ -7,7 +7,7 @@ import pytest
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.features import read_features
-from wsisurv.prediction.card import open_student, read_card
+from wsisurv.prediction.card import open_student, read_scale
 from wsisurv.prediction.notes import make_notes
 from wsisurv.prediction.step import predict_cases
 
@@ -49,7 +49,7 @@ def test_a_horizon_beyond_the_training_cohorts_follow_up_is_empty_and_the_notes_
     assert "rests on" in notes["horizons"][1]["reason"]
     assert notes["cases"]["of_the_training_cohort"] == 1
     assert sum(notes["cases"]["by_group"].values()) == 30
-    assert notes["student"]["id"] == read_card(student).fingerprint[:12]
+    assert notes["student"]["id"] == read_scale(student).fingerprint[:12]
     assert notes["encoder"]["name"] == "histomics"
     assert notes["mpp"] == 0.5
     json.dumps(notes, allow_nan=False)
@@ -63,8 +63,8 @@ def test_one_member_that_may_speak_has_no_spread_but_its_own_familiarity(save_st
         [risk] = predict_cases(student, {"a": [path]}, fold_of={"a": fold}).risks
         assert risk.log_hazard == pytest.approx(states.log_hazard[fold], abs=1e-6)
         assert (risk.risk_low, risk.risk_high) == (None, None)
-        distance = opened.card.familiarity.distances(states.pooled)[fold]
-        assert risk.familiarity == opened.card.familiarity.share(distance)
+        distance = opened.scale.familiarity.distances(states.pooled)[fold]
+        assert risk.familiarity == opened.scale.familiarity.share(distance)
 
 
 def test_a_fold_that_no_member_left_out_gives_no_risk(save_student, slides):

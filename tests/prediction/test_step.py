@@ -1,5 +1,6 @@
 """Predict: the ensemble's own number for each case, and a refusal where it can't be right."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
 from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.student import Ensemble
-from wsisurv.prediction.card import read_card
+from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.step import find_bags, group_slides, predict_cases, training_folds
 from wsisurv.workspace.paths import Workspace
 
@@ -64,9 +65,9 @@ def test_cases_read_ahead_keep_their_own_features(
 
 
 def test_percentile_and_group_come_from_training(save_student: SaveStudent) -> None:
-    card = read_card(save_student())
-    assert [card.percentile(risk) for risk in (-1, -0.3, -0.2, 0.05, 0.2, 9)] == [0, 0, 25, 50, 75, 100]
-    assert [card.group(risk) for risk in (-0.2, -0.1, 0, 0.1)] == ["low", "intermediate", "intermediate", "high"]
+    scale = read_scale(save_student())
+    assert [scale.percentile(risk) for risk in (-1, -0.3, -0.2, 0.05, 0.2, 9)] == [0, 0, 25, 50, 75, 100]
+    assert [scale.group(risk) for risk in (-0.2, -0.1, 0, 0.1)] == ["low", "intermediate", "intermediate", "high"]
 
 
 def test_blank_glass_has_no_risk(save_student: SaveStudent, slides: Slides, ensemble: Ensemble) -> None:
@@ -162,36 +163,55 @@ def test_a_horizon_that_is_no_time(save_student: SaveStudent) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "training_risks", "message"),
+    ("changes", "message"),
     [
-        ({"cut_offs": None}, [0.0], "no usable 'cut_offs'"),
-        ({"tile_settings": 3}, [0.0], "card has no usable"),
-        ({"cohort": {"time_unit": "days"}}, [0.0], "no usable 'tiles_a_case'"),
-        ({"cohort": {"time_unit": "fortnights", "tiles_a_case": {"few": 1}}}, [0.0], "time unit 'fortnights'"),
-        ({"member_folds": [0]}, [0.0], "familiarity is damaged"),
-        ({"member_folds": [0, 1, 2]}, [0.0], "familiarity is damaged"),
-        ({"n_features": "many"}, [0.0], "card has no usable"),
-        ({}, [], r"training risks \(0\)"),
-        ({}, [np.nan], "unusable"),
-        ({"cut_offs": {"low": 1, "high": -1}}, [0.0], r"cut-offs \(1.0, -1.0\)"),
+        ({"cut_offs": None}, "cut_offs: Field required"),
+        ({"tile_settings": 3}, "tile_settings: Input should be"),
+        ({"cohort": {"time_unit": "days"}}, "cohort.name: Field required"),
+        ({"familiarity": {"threshold": "far"}}, "familiarity.threshold: Input should be a valid number"),
+        ({"member_folds": [0]}, "familiarity is damaged"),
+        ({"member_folds": [0, 1, 2]}, "familiarity is damaged"),
+        ({"n_features": "many"}, "n_features: Input should be a valid integer"),
+        ({"n_features": "6"}, "n_features: Input should be a valid integer"),
+        ({"cut_offs": {"low": 1, "high": -1}}, "cut_offs: .*low 1.0 is above high -1.0"),
+        ({"risk_mean": float("nan")}, "risk_mean: "),
+        ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
     ],
 )
 def test_a_card_that_lacks_something(
-    save_student: SaveStudent, changes: dict[str, Any], training_risks: list[float], message: str
+    save_student: SaveStudent, spoil_card: Callable[..., None], changes: dict[str, Any], message: str
 ) -> None:
+    path = save_student()
+    spoil_card(path, **changes)
+    with pytest.raises(FormatError, match=message) as caught:
+        read_scale(path)
+    assert str(path) in str(caught.value)
+    assert "distill --redo" in str(caught.value)
+
+
+@pytest.mark.parametrize(("risks", "message"), [([], r"training risks \(0\)"), ([np.nan], "unusable")])
+def test_training_risks_that_are_none(save_student: SaveStudent, risks: list[float], message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        read_card(save_student(changes, training_risks))
+        read_scale(save_student(risks))
+
+
+def test_a_time_unit_of_no_cohort(save_student: SaveStudent, spoil_card: Callable[..., None]) -> None:
+    path = save_student()
+    cohort = read_scale(path).card.cohort.model_dump(mode="json")
+    spoil_card(path, cohort={**cohort, "time_unit": "fortnights"})
+    with pytest.raises(FormatError, match="cohort.time_unit: Input should be 'days', 'weeks', 'months' or 'years'"):
+        read_scale(path)
 
 
 def test_a_student_of_an_older_wsisurv_says_how_it_is_made_anew(save_student: SaveStudent) -> None:
     lacking = {"familiarity__mean": None}
     with pytest.raises(FormatError, match="no familiarity/mean. It was made by an older wsisurv: .*distill --redo"):
-        read_card(save_student(**lacking))
+        read_scale(save_student(**lacking))
     path = save_student(**lacking)
     model, _ = read_model(path, "student")
     write_model(path, model, make_header(model_format("student"), {}, CARD_VERSION))
     with pytest.raises(FormatError, match="no familiarity/mean. Delete it and run `wsisurv distill` again"):
-        read_card(path)
+        read_scale(path)
 
 
 def test_no_student_and_a_file_that_is_none(tmp_path: Path, slides: Slides) -> None:

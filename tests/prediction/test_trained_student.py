@@ -10,7 +10,7 @@ import torch
 from wsisurv.cohort import Case, Cohort
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
-from wsisurv.prediction.card import read_card
+from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.step import find_bags, predict_cases
 from wsisurv.settings.cohort import CohortSettings
@@ -69,9 +69,9 @@ def test_from_training_to_the_risk_of_new_cases(tmp_path: Path) -> None:
     new = cases[30:]
     result = predict_cases(student, find_bags(workspace, "histomics", {case.case_id: case.slide_ids for case in new}))
 
-    card = read_card(student)
-    assert card.encoder == "histomics"
-    assert len(card.training_risks) == 30
+    scale = read_scale(student)
+    assert scale.card.encoder == "histomics"
+    assert len(scale.training_risks) == 30
     assert not result.failed
     risks = [risk.log_hazard for risk in result.risks]
     assert {risk.risk_group for risk in result.risks} == {"low", "intermediate", "high"}

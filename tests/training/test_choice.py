@@ -71,7 +71,7 @@ def test_the_file_of_the_winner_is_handed_on_and_both_are_kept(
     assert result.difference == ahead
     assert result.concordance == max(result.distilled_concordance, result.plain_concordance)
     assert handed.card == best.card
-    assert handed.card["guided"] is (winner == "distilled")
+    assert handed.card.guided is (winner == "distilled")
     for name, array in handed.arrays.items():
         np.testing.assert_array_equal(array, best.arrays[name])
     assert not np.array_equal(handed.arrays["training_risks"], other.arrays["training_risks"])

@@ -25,14 +25,14 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     assert result.difference == pytest.approx(result.distilled_concordance - result.plain_concordance)
     assert result.difference_low <= result.difference <= result.difference_high
     assert set(header.inputs) == {"cohort", "features", "statements", "guidance", *CARD_VERSION}
-    assert student.card["encoder"] == "histomics"
-    assert student.card["n_features"] == 12
-    assert len(student.card["feature_names"]) == 12
-    assert student.card["tile_settings"] == {"tile_px": 224, "tile_mpp": 0.5}
-    assert student.card["embed_settings"]["encoder"] == "histomics"
-    assert student.card["cut_offs"]["low"] < student.card["cut_offs"]["high"]
-    assert student.card["guided"] is True
-    assert plain.card["guided"] is False
+    assert student.card.encoder == "histomics"
+    assert student.card.n_features == 12
+    assert len(student.card.feature_names) == 12
+    assert student.card.tile_settings == {"tile_px": 224, "tile_mpp": 0.5}
+    assert student.card.embed_settings["encoder"] == "histomics"
+    assert student.card.cut_offs.low < student.card.cut_offs.high
+    assert student.card.guided is True
+    assert plain.card.guided is False
     assert "case00" not in str(student.card)
     risks = student.arrays["training_risks"]
     assert risks.shape == (80,)

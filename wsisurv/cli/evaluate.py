@@ -39,7 +39,7 @@ from wsisurv.workspace.paths import Workspace
 if TYPE_CHECKING:
     from wsisurv.experiments.external import ExternalCases, ExternalFigures
     from wsisurv.experiments.external_clinic import BesideClinic
-    from wsisurv.prediction.card import StudentCard
+    from wsisurv.formats.cards import FigureRow
 
 _SHOWN = 5
 
@@ -94,13 +94,14 @@ def evaluate(
     from wsisurv.pages.contact_sheet import update_contact_sheet
     from wsisurv.pages.external_figures import draw_calibration, draw_groups
     from wsisurv.pages.model_card import own_figures
-    from wsisurv.prediction.card import read_card
+    from wsisurv.prediction.card import read_scale
     from wsisurv.prediction.step import find_bags, look_at_slides, predict_cases
     from wsisurv.slides.resolution import GivenMpp
 
     years = years_of(horizons)
     place = Workspace(workspace)
-    card = read_card(student)
+    scale = read_scale(student)
+    card = scale.card
     warnings: list[str] = []
     home, made, slide_ids = place, list[Summary](), list[str]()
     if slides:
@@ -150,11 +151,11 @@ def evaluate(
             device=torch_device(device),
             progress=progress,
         )
-    cases = _cases(tested, prediction.risks, card)
+    cases = _cases(tested, prediction.risks, card.cohort.time_unit)
     figures = external_figures(
         cases,
-        card.prognosis,
-        years={one: card.in_unit(one) for one in years},
+        scale.prognosis,
+        years={one: scale.in_unit(one) for one in years},
         group_names=RISK_GROUPS,
         resamples=resamples,
     )
@@ -168,14 +169,16 @@ def evaluate(
     warnings += _told(tested, prediction.risks, figures)
     model, header = read_model(student, "student")
     evaluation, source = own_figures(student, model.card, header)
-    own = _own_row(evaluation)
+    own = _own_row(evaluation.models if evaluation else ())
     if own is None:
         warnings.append(f"nothing to hold these figures against: {source}")
-    verdict = drift_verdict(figures, card.prognosis, own) + (clinic_verdict(clinic) if clinic else ())
+    verdict = drift_verdict(figures, scale.prognosis, own) + (clinic_verdict(clinic) if clinic else ())
     folder = place.cohort(chosen.name) / "evaluation"
-    title = f"{chosen.name}, by the student of {card.cohort.get('name', '?')}"
-    draw_groups(folder / "external_groups.png", cases, time_unit=card.time_unit, title=title)
-    draw_calibration(folder / "external_calibration.png", cases, card.prognosis, time_unit=card.time_unit, title=title)
+    title = f"{chosen.name}, by the student of {card.cohort.name}"
+    draw_groups(folder / "external_groups.png", cases, time_unit=card.cohort.time_unit, title=title)
+    draw_calibration(
+        folder / "external_calibration.png", cases, scale.prognosis, time_unit=card.cohort.time_unit, title=title
+    )
     write_risks(folder / "external_risk.csv", prediction.risks, horizons=years)
     write_record(
         folder / "external.json",
@@ -185,9 +188,9 @@ def evaluate(
             "fingerprint": chosen.fingerprint,
             "cases": len(chosen.cases),
             "evaluated": len(cases.case_ids),
-            "time_unit": card.time_unit,
+            "time_unit": card.cohort.time_unit,
         },
-        student={"id": card.fingerprint[:12], "fingerprint": card.fingerprint, "cohort": dict(card.cohort)},
+        student={"id": scale.fingerprint[:12], "fingerprint": scale.fingerprint, "cohort": card.cohort.model_dump()},
         own=own,
         clinic=clinic,
         verdict=verdict,
@@ -196,7 +199,7 @@ def evaluate(
     )
     for line in warnings:
         warn(line)
-    _print(figures, own, card, clinic)
+    _print(figures, own, card.cohort.time_unit, clinic)
     for line in verdict:
         out.print(line, markup=False)
     summary = Summary("evaluate", list(cases.case_ids), failed=list(prediction.failed))
@@ -249,12 +252,12 @@ def _trained(student: Path) -> tuple[Case, ...]:
     return read_cohort(student.parent)[0].cases if (student.parent / "cohort.csv").exists() else ()
 
 
-def _cases(chosen: Cohort, risks: tuple[Risk, ...], card: "StudentCard") -> "ExternalCases":
+def _cases(chosen: Cohort, risks: tuple[Risk, ...], time_unit: str) -> "ExternalCases":
     """Follow-up and risks, times in the unit of the student's training cohort."""
     from wsisurv.experiments.external import ExternalCases
     from wsisurv.survival.prognosis import PER_YEAR
 
-    scale = PER_YEAR[card.time_unit] / PER_YEAR[chosen.settings.time_unit]
+    scale = PER_YEAR[time_unit] / PER_YEAR[chosen.settings.time_unit]
     follow_up = {str(one.case_id): one for one in chosen.cases}
     known = [(risk, follow_up[risk.case_id]) for risk in risks if risk.log_hazard is not None]
     if not known:
@@ -279,17 +282,15 @@ def _told(chosen: Cohort, risks: tuple[Risk, ...], figures: "ExternalFigures") -
     return lines
 
 
-def _own_row(evaluation: Any) -> dict[str, Any] | None:
+def _own_row(rows: "tuple[FigureRow, ...]") -> dict[str, Any] | None:
     """The student's row of its own cross-validation: distilled where reports were listened to, else plain."""
-    rows = evaluation.get("models") if isinstance(evaluation, Mapping) else None
-    named = {row.get("model"): row for row in rows or () if isinstance(row, Mapping)}
+    named = {row.model: row for row in rows}
     row = named.get("distilled") or named.get("plain")
-    numbers = row is not None and all(isinstance(row.get(name), float) for name in ("concordance", "low", "high"))
-    return dict(row) if row is not None and numbers else None
+    return None if row is None or None in (row.concordance, row.low, row.high) else row.model_dump()
 
 
 def _print(
-    figures: "ExternalFigures", own: Mapping[str, Any] | None, card: "StudentCard", clinic: "BesideClinic | None"
+    figures: "ExternalFigures", own: Mapping[str, Any] | None, time_unit: str, clinic: "BesideClinic | None"
 ) -> None:
     table = Table(
         title=f"The student here ({figures.cases} cases, {figures.events} events) and at home",
@@ -336,7 +337,7 @@ def _print(
             interval = f"{number(one.low)} to {number(one.high)}"
             table.add_row(f"{one.years:g}", number(one.predicted), number(one.observed), interval, f"{one.at_risk}")
     out.print(table)
-    table = Table(title=f"Risk groups by the cut-offs of training (time in {card.time_unit})", title_justify="left")
+    table = Table(title=f"Risk groups by the cut-offs of training (time in {time_unit})", title_justify="left")
     for heading in ("group", "cases", "events", "median survival"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for row in figures.groups:

@@ -50,7 +50,7 @@ def heatmap(
     explainer = open_explainer(
         student or place.cohort(str(name)) / "student.h5", home / "guidance.h5" if home is not None else None
     )
-    chosen, predicted = _choose(place, name, explainer.card.encoder, cases or [], all_cases, slide_map)
+    chosen, predicted = _choose(place, name, explainer.scale.card.encoder, cases or [], all_cases, slide_map)
     found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
     meanings = _meanings() if explainer.feature_names else {}
     made = []

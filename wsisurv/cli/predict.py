@@ -21,7 +21,7 @@ from wsisurv.workspace.ledger import Summary, forget_failures, record_failure
 from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.prediction.card import StudentCard
+    from wsisurv.formats.cards import StudentCard
     from wsisurv.slides.resolution import GivenMpp
 
 _SHOWN = 5
@@ -74,7 +74,7 @@ def predict(
     how familiar the case is, and a warning where it may be wrong; and a .json beside it with what made the table.
     """
     from wsisurv.pages.contact_sheet import update_contact_sheet
-    from wsisurv.prediction.card import read_card
+    from wsisurv.prediction.card import read_scale
     from wsisurv.prediction.notes import make_notes
     from wsisurv.prediction.step import find_bags, group_slides, look_at_slides, predict_cases, training_folds
     from wsisurv.slides.resolution import GivenMpp
@@ -86,7 +86,7 @@ def predict(
     table = output or (place.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
-    card = read_card(model)
+    card = read_scale(model).card
     of_slide = read_slide_map(slide_map) if slide_map else None
     made: list[Summary] = []
     folds: dict[str, int] = {}

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.cohort import Case, Cohort
-from wsisurv.errors import FormatError
 from wsisurv.experiments.model_names import (
     COMBINED,
     COVARIATES,
@@ -20,6 +18,7 @@ from wsisurv.experiments.model_names import (
     TEXT,
     TEXT_COMBINED,
 )
+from wsisurv.formats.cards import TeacherCard
 from wsisurv.formats.features import read_features
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
@@ -146,11 +145,7 @@ class _Bags:
 def _student(path: Path) -> tuple[Ensemble, NDArray[np.int64]]:
     """A student and the training fold that each of its members did not see."""
     model, _ = read_model(path, "student")
-    try:
-        member_folds = np.array(model.card["member_folds"], dtype=np.int64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: its card has no usable {error}. Run crossval with --redo.") from error
-    return load_student(model), member_folds
+    return load_student(model), np.array(model.card.member_folds, dtype=np.int64)
 
 
 def _unseen_risk(student: tuple[Ensemble, NDArray[np.int64]], tiles: NDArray[np.float16], fold: int) -> float:
@@ -178,14 +173,17 @@ def beside_covariates(
 class _ReportReader:
     """Statements' vectors of tested cases, by what the teacher of the fold was trained on."""
 
-    def __init__(self, inputs: Inputs, teacher: ReportTimeTeacher, model: ModelFile, text_encoder: str) -> None:
+    def __init__(
+        self, inputs: Inputs, teacher: ReportTimeTeacher, model: ModelFile[TeacherCard], text_encoder: str
+    ) -> None:
         self.teacher = teacher
         self._vectors: dict[str, NDArray[np.float32]] = {}
         if not inputs.with_reports:
             return
         if text_encoder != "tfidf":
             self._vectors = read_text_vectors(inputs.workspace.vectors(text_encoder))[0].by_case()
-        elif (tfidf := _tfidf(model.card)) is not None:
+        elif (words := model.card.tfidf) is not None:
+            tfidf = Tfidf(words.terms, np.array(words.idf, dtype=np.float32))
             records = read_statements(inputs.workspace.statements)
             self._vectors = {
                 case_id: tfidf_vectors(tfidf, [statement_terms(said) for said in records[case_id].statements])
@@ -196,11 +194,6 @@ class _ReportReader:
     def statements(self, case_id: str) -> NDArray[np.float32] | None:
         """float32 (n_statements, n_dimensions), or None without a report."""
         return self._vectors.get(case_id)
-
-
-def _tfidf(card: Mapping[str, Any]) -> Tfidf | None:
-    fitted = card.get("tfidf")
-    return None if fitted is None else Tfidf(tuple(fitted["terms"]), np.array(fitted["idf"], dtype=np.float32))
 
 
 def _mean_pool(

@@ -1,16 +1,18 @@
-"""``teacher.h5``, ``student.h5``: named arrays and a JSON card. Nothing is pickled, so opening one runs no code."""
+"""``teacher.h5``, ``student.h5``: named arrays and a card. Nothing is pickled, so opening one runs no code."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.cards import Evaluation, StudentCard, TeacherCard, first_problem
 from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings.base import canonical_json
 from wsisurv.settings.renamed import present_names
@@ -18,22 +20,23 @@ from wsisurv.settings.renamed import present_names
 Kind = Literal["teacher", "student"]
 CARD_VERSION = {"wsisurv's version of the student's card": "3"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
-_FIGURES = ("cohort", "splits", "models", "differences", "added_by_slides", "verdict", "warnings", "versions")
-"""What a student's card takes of metrics.json: not the single folds."""
 _MADE_BY: dict[Kind, str] = {"teacher": "wsisurv train-teacher", "student": "wsisurv distill"}
 
 
+C = TypeVar("C", StudentCard, TeacherCard)
+
+
 @dataclass(frozen=True)
-class ModelFile:
+class ModelFile(Generic[C]):
     """A trained model on disk.
 
     Attributes:
         arrays: named arrays: weights (``members/0/…``), quantiles, scaling.
-        card: what the model must be told to be used: encoder, sizes, tile and embed settings, cut-offs, counts.
+        card: what the model must be told to be used, and what came out of its training.
     """
 
     arrays: Mapping[str, NDArray[Any]]
-    card: Mapping[str, Any]
+    card: C
 
 
 def model_format(kind: Kind) -> str:
@@ -41,23 +44,32 @@ def model_format(kind: Kind) -> str:
     return f"wsisurv/{kind}"
 
 
-def write_model(path: Path, model: ModelFile, header: Header) -> None:
+def write_model(path: Path, model: ModelFile[C], header: Header) -> None:
     """Write ``model`` whole or not at all.
 
     Raises:
         StorageError: no room or no permission.
     """
     with create(path, header) as file:
-        file.attrs["card"] = canonical_json(dict(model.card))
+        file.attrs["card"] = canonical_json(model.card)
         for name, array in sorted(model.arrays.items()):
             file.create_dataset(name, data=array)
 
 
-def read_model(path: Path, kind: Kind) -> tuple[ModelFile, Header]:
+@overload
+def read_model(path: Path, kind: Literal["student"]) -> tuple[ModelFile[StudentCard], Header]: ...
+
+
+@overload
+def read_model(path: Path, kind: Literal["teacher"]) -> tuple[ModelFile[TeacherCard], Header]: ...
+
+
+def read_model(path: Path, kind: Kind) -> tuple[ModelFile[Any], Header]:
     """Read a model and what made it.
 
     Raises:
-        MissingArtifactError, FormatError: as ``header.opened``; also for a card that is no JSON object.
+        MissingArtifactError, FormatError: as ``header.opened``; also for a card with a field missing, too many, or of
+            another type, which is named.
     """
     with opened(path, model_format(kind), _MADE_BY[kind]) as (file, header):
         size = path.stat().st_size
@@ -71,12 +83,12 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile, Header]:
                 arrays[name] = np.asarray(item[()])
 
         file.visititems(collect)
+        model = StudentCard if kind == "student" else TeacherCard
+        again = made_anew(header) if kind == "student" else "Run `wsisurv train-teacher --redo`."
         try:
-            card = json.loads(str(file.attrs["card"]).encode())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise FormatError(f"{path}: card is not JSON ({error})") from error
-        if not isinstance(card, dict):
-            raise FormatError(f"{path}: card is not a JSON object")
+            card = model.model_validate_json(str(file.attrs["card"]).encode(), strict=True)
+        except ValidationError as error:
+            raise FormatError(f"{path}: the {kind}'s card is not usable: {first_problem(error)}. {again}") from error
         return ModelFile(arrays, card), header
 
 
@@ -121,9 +133,11 @@ def add_figures(student: Path, metrics: Path) -> bool:
         found = json.loads(metrics.read_text(encoding="utf-8"))
         same = found["cohort"]["fingerprint"] == header.inputs.get("cohort")
         same = same and present_names(found["settings"].get("student") or {}) == header.settings
+        if not same:
+            return False
+        card = model.card.model_copy(update={"evaluation": Evaluation.of_metrics(found)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({error}). Run it again.") from error
-    if same:
-        figures = {name: found[name] for name in _FIGURES if name in found}
-        write_model(student, ModelFile(model.arrays, {**model.card, "evaluation": figures}), header)
-    return bool(same)
+        problem = first_problem(error) if isinstance(error, ValidationError) else error
+        raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({problem}). Run it again.") from error
+    write_model(student, ModelFile(model.arrays, card), header)
+    return True

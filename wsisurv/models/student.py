@@ -260,7 +260,7 @@ def ensemble_of(members: Sequence[tuple[Student, float]]) -> Ensemble:
     return Ensemble(tuple(student.eval() for student, _ in members), tuple(centre for _, centre in members))
 
 
-def load_student(model: ModelFile, *, device: str = "cpu") -> Ensemble:
+def load_student(model: ModelFile[Any], *, device: str = "cpu") -> Ensemble:
     """Rebuild the ensemble from a model file.
 
     Raises:

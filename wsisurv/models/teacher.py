@@ -54,7 +54,7 @@ class ReportTimeTeacher:
         return named
 
 
-def load_teacher(model: ModelFile) -> ReportTimeTeacher:
+def load_teacher(model: ModelFile[Any]) -> ReportTimeTeacher:
     """Rebuild the teacher from a model file.
 
     Raises:

@@ -16,6 +16,7 @@ from wsisurv.experiments.crossval import versions
 from wsisurv.experiments.external_record import ExternalRecord, read_record
 from wsisurv.experiments.results import Added, Difference, ModelFigures
 from wsisurv.formats.atomic import read_jsonl
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.commands import Command, read_commands
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.header import read_header
@@ -164,8 +165,8 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         external=_external(workspace, name, model[1].fingerprint if model else None, attempt),
         maps=maps,
         training=attempt("training", lambda: read_training(folder / "history.jsonl")) or {},
-        result=result if isinstance(result := (student or {}).get("result"), Mapping) else {},
-        settings=_settings(workspace, folder, student or {}, metrics, attempt),
+        result=student.result.model_dump() if student else {},
+        settings=_settings(workspace, folder, student, metrics, attempt),
         versions=versions(),
         commands=attempt("commands", lambda: read_commands(workspace.root)) or [],
         warnings=_warnings(cohort, metrics),
@@ -270,15 +271,14 @@ def _maps(folder: Path, cohort: Cohort) -> tuple[dict[str, CaseMap], list[str]]:
 def _settings(
     workspace: Workspace,
     folder: Path,
-    card: Mapping[str, Any],
+    card: StudentCard | None,
     metrics: Metrics | None,
     attempt: Callable[[str, Callable[[], Any]], Any],
 ) -> dict[str, Mapping[str, Any]]:
     """Settings of each step, as its files have them."""
     found: dict[str, Mapping[str, Any]] = {}
-    for step, key in (("tile", "tile_settings"), ("embed", "embed_settings")):
-        if isinstance(card.get(key), Mapping):
-            found[step] = card[key]
+    if card is not None:
+        found |= {"tile": card.tile_settings, "embed": card.embed_settings}
     records = attempt(
         "statements", lambda: read_statements(workspace.statements) if workspace.statements.exists() else {}
     )

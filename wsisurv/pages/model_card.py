@@ -4,7 +4,7 @@ What is printed comes from a file that may be anybody's, so each value is looked
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.shown import plain_value
@@ -97,14 +98,14 @@ def model_card(path: Path) -> FileCard:
         MissingArtifactError, FormatError: there is no such file, it is no student, or it is damaged.
     """
     model, header = read_model(path, "student")
-    card: Mapping[str, Any] = plain_value(dict(model.card))
+    card = model.card
     prognosis, damage = _prognosis(model)
     evaluation, source = own_figures(path, card, header)
     warnings = [*damage, *_warnings(card, evaluation)]
     parts = (
         _what(path, card, header, model),
         _input(card),
-        _cohort(card),
+        _cohort(card.cohort),
         _quality(card, evaluation, source),
         _meaning(card, prognosis),
         Part("Use and limits", words=_USE),
@@ -119,8 +120,8 @@ def model_card(path: Path) -> FileCard:
         "sha256": file_sha256(path),
         "settings": plain_value(header.settings),
         "inputs": plain_value(header.inputs),
-        "card": card,
-        "evaluation": plain_value(evaluation),
+        "card": plain_value(card.model_dump()),
+        "evaluation": plain_value(evaluation.model_dump()) if evaluation else None,
         "survival": _survival(card, prognosis),
         "arrays": {
             name: {"dtype": str(array.dtype), "shape": list(array.shape)} for name, array in model.arrays.items()
@@ -131,26 +132,14 @@ def model_card(path: Path) -> FileCard:
     return FileCard(f"Student {header.fingerprint[:12]}", parts, tuple(warnings), record)
 
 
-def _get(card: Any, *names: str) -> Any:
-    """The value at the end of a path of names, None where it is not there."""
-    for name in names:
-        card = card.get(name) if isinstance(card, Mapping) else None
-    return card
-
-
-def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known and abs(value) < 1e300 else None
-
-
-def _prognosis(model: ModelFile) -> tuple[Prognosis | None, list[str]]:
+def _prognosis(model: ModelFile[StudentCard]) -> tuple[Prognosis | None, list[str]]:
     try:
         return load_prognosis(model.arrays), []
     except (FormatError, ValueError, TypeError) as error:
         return None, [f"survival can't be told: {said(str(error))}"]
 
 
-def own_figures(path: Path, card: Mapping[str, Any], header: Header) -> tuple[Any, str]:
+def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluation | None, str]:
     """Figures that crossval gave of a student, and where they are from; None, and why there are none.
 
     Args:
@@ -158,108 +147,91 @@ def own_figures(path: Path, card: Mapping[str, Any], header: Header) -> tuple[An
         card: its card; figures that are in it come first.
         header: its header.
     """
-    if isinstance(found := card.get("evaluation"), Mapping):
-        return found, "in its file"
+    if card.evaluation is not None:
+        return card.evaluation, "in its file"
     beside = path.parent / "evaluation" / "metrics.json"
     if not beside.is_file() or beside.stat().st_size > 1 << 26:
         return None, "not cross-validated: run `wsisurv crossval`"
     try:
         record = json.loads(beside.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
+            return None, f"{beside} is of another cohort than the student"
+        if record["settings"].get("student") != header.settings:
+            return None, f"{beside} is of a student with other settings"
+        return Evaluation.of_metrics(record), f"in {beside}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{beside} is damaged: run `wsisurv crossval`"
-    if _get(record, "cohort", "fingerprint") != header.inputs.get("cohort"):
-        return None, f"{beside} is of another cohort than the student"
-    if _get(record, "settings", "student") != header.settings:
-        return None, f"{beside} is of a student with other settings"
-    return record, f"in {beside}"
 
 
-def _what(path: Path, card: Mapping[str, Any], header: Header, model: ModelFile) -> Part:
-    guided = card.get("guided")
-    members = card.get("member_folds")
-    n_members = len(members) if isinstance(members, Sequence) else None
+def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[StudentCard]) -> Part:
     weights = sum(array.size for name, array in model.arrays.items() if name.startswith("members/"))
     words = [
         "Reads the tiles of a case's H&E slides, all of them at once, and gives one log hazard: higher is worse.",
         "In training it listened to a teacher that had read the pathology reports; it needs no report itself."
-        if guided
+        if card.guided
         else "It was trained on slides and follow-up alone; no report was listened to.",
     ]
-    directions, told = _get(card, "result", "directions"), _number(_get(card, "result", "reports_told"))
-    if guided and isinstance(directions, list) and directions:
+    if card.guided and card.result.directions:
         words.append(
-            f"It sees of the features what tells the reports ({said(told)} of their variance, out of fold): "
-            f"{said(', '.join(str(count) for count in directions))} directions, member by member."
+            f"It sees of the features what tells the reports ({said(card.result.reports_told)} of their variance, out "
+            f"of fold): {said(', '.join(map(str, card.result.directions)))} directions, member by member."
         )
     facts = {
         "file": said(str(path)),
         "id": header.fingerprint[:12],
         "made by": f"wsisurv {said(header.wsisurv_version)} (format {header.format_version})",
-        "members of the ensemble": said(n_members),
+        "members of the ensemble": said(len(card.member_folds)),
         "aggregator": said(header.settings.get("aggregator")),
         "numbers in its weights": f"{weights:,}",
     }
     return Part("What it is", tuple(words), facts)
 
 
-def _input(card: Mapping[str, Any]) -> Part:
-    embed, tiles = card.get("embed_settings"), card.get("tile_settings")
+def _input(card: StudentCard) -> Part:
+    embed, tiles = card.embed_settings, card.tile_settings
     facts = {
-        "encoder": said(_get(embed, "encoder") or card.get("encoder")),
-        "weights and revision": said(card.get("encoder_weights") or _get(embed, "weights") or "none are needed"),
-        "folder of the features": said(card.get("encoder")),
-        "features a tile": said(card.get("n_features")),
-        "tile": f"{said(_get(tiles, 'tile_px'))} px at {said(_get(tiles, 'tile_mpp'))} µm/px, "
-        f"overlap {said(_get(tiles, 'overlap_px'))} px",
-        "tissue": f"{said(_get(tiles, 'tissue'))}, at least {said(_get(tiles, 'min_tissue'))} of a tile",
+        "encoder": said(embed.get("encoder") or card.encoder),
+        "weights and revision": said(card.encoder_weights or embed.get("weights") or "none are needed"),
+        "folder of the features": said(card.encoder),
+        "features a tile": said(card.n_features),
+        "tile": f"{said(tiles.get('tile_px'))} px at {said(tiles.get('tile_mpp'))} µm/px, "
+        f"overlap {said(tiles.get('overlap_px'))} px",
+        "tissue": f"{said(tiles.get('tissue'))}, at least {said(tiles.get('min_tissue'))} of a tile",
     }
-    for name, value in (embed if isinstance(embed, Mapping) else {}).items():
-        if name not in {"encoder", "weights"}:
-            facts[f"encoder: {said(name)}"] = said(value)
-    return Part("What it takes in", facts=facts)
+    others = {name: value for name, value in embed.items() if name not in {"encoder", "weights"}}
+    return Part("What it takes in", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
 
 
-def _cohort(card: Mapping[str, Any]) -> Part:
-    unit = said(_get(card, "cohort", "time_unit"))
-
-    def time(name: str) -> str:
-        value = _get(card, "cohort", name)
-        return "not reached" if value is None else f"{said(value)} {unit}"
-
-    tiles = _get(card, "cohort", "tiles_a_case")
+def _cohort(cohort: TrainingCohort) -> Part:
+    unit, follow_up, tiles = cohort.time_unit, cohort.median_follow_up, cohort.tiles_a_case
     facts = {
-        "cohort": said(_get(card, "cohort", "name")),
-        "cases, events": f"{said(_get(card, 'cohort', 'cases'))}, {said(_get(card, 'cohort', 'events'))}",
-        "slides": said(_get(card, "cohort", "slides")),
-        "hospitals": said(_get(card, "cohort", "sites") or "not told"),
-        "median time": time("median_time"),
-        "median follow-up": time("median_follow_up"),
-        "longest follow-up": time("longest_follow_up"),
-        "tiles a case": f"{said(_get(tiles, 'least'))} to {said(_get(tiles, 'most'))}, "
-        f"median {said(_get(tiles, 'median'))}",
+        "cohort": said(cohort.name),
+        "cases, events": f"{cohort.cases}, {cohort.events}",
+        "slides": said(cohort.slides),
+        "hospitals": said(cohort.sites or "not told"),
+        "median time": f"{said(cohort.median_time)} {unit}",
+        "median follow-up": "not reached" if follow_up is None else f"{said(follow_up)} {unit}",
+        "longest follow-up": f"{said(cohort.longest_follow_up)} {unit}",
+        "tiles a case": f"{tiles.least} to {tiles.most}, median {said(tiles.median)}",
     }
     return Part("What it was trained on", ("A summary; no row of any patient is in the file.",), facts)
 
 
-def _quality(card: Mapping[str, Any], evaluation: Any, source: str) -> Part:
+def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> Part:
     if evaluation is None:
         facts = {
-            "out-of-fold concordance in training": said(_get(card, "result", "concordance")),
-            "of a student without reports": said(_get(card, "result", "plain_concordance")),
+            "out-of-fold concordance in training": said(card.result.concordance),
+            "of a student without reports": said(card.result.plain_concordance),
         }
         return Part("How good it is", (f"No honest account: {source}.",), facts)
-    cohort = _get(evaluation, "cohort")
     rows = []
-    models = evaluation.get("models")
-    for row in models if isinstance(models, list) else []:
-        figures = [said(_number(_get(row, name))) for name in _FIGURES]
-        interval = f"{said(_number(_get(row, 'low')))} to {said(_number(_get(row, 'high')))}"
-        rows.append((said(_get(row, "model")), figures[0], interval, *figures[1:]))
-    verdict = evaluation.get("verdict")
+    for row in evaluation.models:
+        figures = [said(getattr(row, name)) for name in _FIGURES]
+        rows.append((said(row.model), figures[0], f"{said(row.low)} to {said(row.high)}", *figures[1:]))
     words = [
-        f"Cross-validation ({source}): {said(_get(cohort, 'tested'))} cases, {said(_get(cohort, 'tested_events'))} "
+        f"Cross-validation ({source}): {said(evaluation.cohort.tested)} cases, {said(evaluation.cohort.tested_events)} "
         "events, each tested by models that were trained without it.",
-        *(said(line) for line in (verdict if isinstance(verdict, list) else [])),
+        *(said(line) for line in evaluation.verdict),
     ]
     return Part(
         "How good it is",
@@ -269,24 +241,20 @@ def _quality(card: Mapping[str, Any], evaluation: Any, source: str) -> Part:
     )
 
 
-def _survival(card: Mapping[str, Any], prognosis: Prognosis | None) -> list[dict[str, Any]]:
+def _survival(card: StudentCard, prognosis: Prognosis | None) -> list[dict[str, Any]]:
     """Calibrated survival of a case at each cut-off and at the mean, a row each."""
-    unit = _get(card, "cohort", "time_unit")
-    if prognosis is None or unit not in PER_YEAR:
+    if prognosis is None:
         return []
     at = {
-        "at the lower cut-off": _number(_get(card, "cut_offs", "low")),
-        "at the mean of the training cases": _number(card.get("risk_mean")),
-        "at the upper cut-off": _number(_get(card, "cut_offs", "high")),
+        "at the lower cut-off": card.cut_offs.low,
+        "at the mean of the training cases": card.risk_mean,
+        "at the upper cut-off": card.cut_offs.high,
     }
+    horizons = [years * PER_YEAR[card.cohort.time_unit] for years in _YEARS]
     rows = []
     for name, log_hazard in at.items():
-        if log_hazard is None:
-            continue
         with np.errstate(over="ignore"):
-            known = prognosis.survival(log_hazard=[log_hazard], horizons=[years * PER_YEAR[unit] for years in _YEARS])[
-                0
-            ]
+            known = prognosis.survival(log_hazard=[log_hazard], horizons=horizons)[0]
         survival = {
             f"{years:g}y": None if np.isnan(value) else float(value) for years, value in zip(_YEARS, known, strict=True)
         }
@@ -294,18 +262,18 @@ def _survival(card: Mapping[str, Any], prognosis: Prognosis | None) -> list[dict
     return rows
 
 
-def _meaning(card: Mapping[str, Any], prognosis: Prognosis | None) -> Part:
+def _meaning(card: StudentCard, prognosis: Prognosis | None) -> Part:
     facts = {
-        "low risk below": said(_get(card, "cut_offs", "low")),
-        "high risk from": said(_get(card, "cut_offs", "high")),
-        "calibration slope, out of fold": said(_get(card, "calibration", "slope")),
-        "familiar within a distance of": said(_get(card, "familiarity", "threshold")),
-        "few tiles below": said(_get(card, "cohort", "tiles_a_case", "few")),
+        "low risk below": said(card.cut_offs.low),
+        "high risk from": said(card.cut_offs.high),
+        "calibration slope, out of fold": said(card.calibration.slope),
+        "familiar within a distance of": said(card.familiarity.threshold),
+        "few tiles below": said(card.cohort.tiles_a_case.few),
     }
-    unit = _get(card, "cohort", "time_unit")
-    if prognosis is not None and unit in PER_YEAR:
+    if prognosis is not None:
         for years in _YEARS:
-            facts[f"training cases followed to {years:g} y"] = str(prognosis.followed_to(years * PER_YEAR[unit]))
+            followed = prognosis.followed_to(years * PER_YEAR[card.cohort.time_unit])
+            facts[f"training cases followed to {years:g} y"] = str(followed)
     rows = tuple(
         (
             row["case"],
@@ -315,31 +283,26 @@ def _meaning(card: Mapping[str, Any], prognosis: Prognosis | None) -> Part:
         for row in _survival(card, prognosis)
     )
     head = ("survival of a case", "log hazard", *(f"to {years:g} y" for years in _YEARS)) if rows else ()
-    words = ("A dash: nobody in the training cohort was followed so long.",) if rows else ()
-    slope = _number(_get(card, "calibration", "slope"))
-    if slope is not None:
-        words = (
-            f"Log hazards order the cases as they are. For survival they are taken times {slope:.2g}, the calibration "
-            "slope found out of fold: below 1 they are too extreme by themselves.",
-            *words,
-        )
+    words = (
+        f"Log hazards order the cases as they are. For survival they are taken times {card.calibration.slope:.2g}, the "
+        "calibration slope found out of fold: below 1 they are too extreme by themselves.",
+        *(("A dash: nobody in the training cohort was followed so long.",) if rows else ()),
+    )
     return Part("What its number means", words, facts, head, rows)
 
 
-def _warnings(card: Mapping[str, Any], evaluation: Any) -> list[str]:
+def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
     found = []
-    if "random" in str(card.get("encoder_weights")) or _get(card, "embed_settings", "weights") == "random":
+    if "random" in card.encoder_weights or card.embed_settings.get("weights") == "random":
         found.append("the encoder's weights are random: this student is for trying things out only")
-    events, sites = _number(_get(card, "cohort", "events")), _number(_get(card, "cohort", "sites"))
-    if events is not None and events < _FEW_EVENTS:
-        found.append(f"trained on {events:g} events: take every figure as a first impression")
-    if sites is not None and sites <= 1:
+    if card.cohort.events < _FEW_EVENTS:
+        found.append(f"trained on {card.cohort.events} events: take every figure as a first impression")
+    if card.cohort.sites <= 1:
         found.append("hospitals are one or not told: whether it holds elsewhere was not asked")
-    if _number(_get(card, "calibration", "slope")) == 0:
+    if card.calibration.slope == 0:
         found.append(
             "out of fold it ordered the training cases no better than chance: every case gets the same survival"
         )
     if evaluation is None:
         found.append("never cross-validated: how good it is, is not known")
-    told = _get(evaluation, "warnings")
-    return [*found, *(said(line) for line in (told if isinstance(told, list) else []))]
+    return [*found, *(said(line) for line in (evaluation.warnings if evaluation else ()))]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, DISTILLED, PLAIN
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.splits import Fold, read_splits
@@ -141,7 +142,7 @@ class _Tested:
     fold: Fold
     case_ids: tuple[str, ...]
     risks: Mapping[str, NDArray[np.float64]]
-    student: ModelFile
+    student: ModelFile[StudentCard]
 
 
 def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str, Any]]) -> Predicted:
@@ -176,7 +177,7 @@ def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str
         log_hazard[rows], fold_of[rows] = risks, number
         trained = np.sort(np.asarray(one.student.arrays["training_risks"], dtype=np.float64))
         percentile[rows] = 100 * np.searchsorted(trained, risks) / len(trained)
-        low, high = (float(one.student.card["cut_offs"][end]) for end in ("low", "high"))
+        low, high = one.student.card.cut_offs.low, one.student.card.cut_offs.high
         for row, risk in zip(rows.tolist(), risks.tolist(), strict=True):
             group[row] = "low" if risk < low else "high" if risk >= high else "intermediate"
     repeats = len({one.fold.repeat for one in tested})
@@ -220,8 +221,8 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _Tested:
         if any(one.shape != (len(case_ids),) or not np.isfinite(one).all() for one in risks.values()):
             raise FormatError(f"{path}: not one finite risk for each of {len(case_ids)} cases. {again}")
         student, _ = read_model(path.parent / f"student_{name}.h5", "student")
-        if not np.size(student.arrays["training_risks"]) or not {"low", "high"} <= set(student.card["cut_offs"]):
-            raise FormatError(f"{path.parent}: its student lacks training risks or cut-offs. {again}")
+        if not np.size(student.arrays["training_risks"]):
+            raise FormatError(f"{path.parent}: its student lacks training risks. {again}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: damaged or gone ({type(error).__name__}: {error}). {again}") from error
     return _Tested(fold, case_ids, risks, student)

@@ -1,14 +1,13 @@
 """A student's file, opened to predict: what it must be told, and what turns its log hazard into something to say."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, made_anew, read_model
 from wsisurv.models.familiarity import Familiarity, load_familiarity
@@ -18,38 +17,20 @@ from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 
 @dataclass(frozen=True)
-class StudentCard:
-    """What a student must be told of its input, and what its log hazard means.
+class RiskScale:
+    """What a student's log hazard means.
 
     Attributes:
-        encoder: folder of the features it was trained on (``EmbedSettings.folder``).
-        n_features: columns of its features.
-        tile_settings: tile settings it was trained on (JSON object, as in the features files).
-        embed_settings: settings in the header of the features that it was trained on (JSON object).
-        member_folds: the fold of training cases that each member did not see.
-        low: log hazard below which a case is of low risk.
-        high: log hazard from which a case is of high risk.
-        training_risks: float64 (n,), sorted out-of-fold log hazards of the training cases.
+        card: what the student must be told of its input, and what is known of its training.
         fingerprint: of the student's file.
-        few_tiles: tiles that 99 % of the training cases have at least.
-        time_unit: of the training cohort.
-        cohort: summary of the training cohort (JSON object).
+        training_risks: float64 (n,), sorted out-of-fold log hazards of the training cases.
         prognosis: log hazard → survival, calibrated out of fold.
         familiarity: how like the training cases a case is.
     """
 
-    encoder: str
-    n_features: int
-    tile_settings: Mapping[str, Any]
-    embed_settings: Mapping[str, Any]
-    member_folds: tuple[int, ...]
-    low: float
-    high: float
-    training_risks: NDArray[np.float64]
+    card: StudentCard
     fingerprint: str
-    few_tiles: int
-    time_unit: str
-    cohort: Mapping[str, Any]
+    training_risks: NDArray[np.float64]
     prognosis: Prognosis
     familiarity: Familiarity
 
@@ -59,32 +40,32 @@ class StudentCard:
 
     def group(self, risk: float) -> str:
         """``low``, ``intermediate`` or ``high``, by the cut-offs fixed in training."""
-        if risk < self.low:
+        if risk < self.card.cut_offs.low:
             return "low"
-        return "high" if risk >= self.high else "intermediate"
+        return "high" if risk >= self.card.cut_offs.high else "intermediate"
 
     def in_unit(self, years: float) -> float:
         """A number of years in the time unit of the training cohort."""
-        return years * PER_YEAR[self.time_unit]
+        return years * PER_YEAR[self.card.cohort.time_unit]
 
 
 @dataclass(frozen=True)
 class OpenStudent:
     """A student, ready to predict."""
 
-    card: StudentCard
+    scale: RiskScale
     members: FusedEnsemble
 
 
-def read_card(student: Path) -> StudentCard:
-    """What a student must be told, from its file.
+def read_scale(student: Path) -> RiskScale:
+    """What a student must be told and what its log hazard means, from its file.
 
     Raises:
         MissingArtifactError: there is no such file.
-        FormatError: it is no student, or its card lacks something.
+        FormatError: it is no student, or its card or an array lacks something.
     """
     model, header = read_model(student, "student")
-    return _card(student, model, header)
+    return _scale(student, model, header)
 
 
 def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
@@ -95,54 +76,34 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
         FormatError: it is no student, or something in it is missing, damaged, or does not fit the rest.
     """
     model, header = read_model(student, "student")
-    card = _card(student, model, header)
+    scale = _scale(student, model, header)
     try:
         members = FusedEnsemble(load_student(model, device=device))
     except FormatError as error:
         raise FormatError(f"{student}: {error}") from error
+    card = scale.card
     if members.n_features != card.n_features or members.n_members != len(card.member_folds):
         raise FormatError(
             f"{student}: the card speaks of {len(card.member_folds)} members and {card.n_features} features, the "
             f"weights of {members.n_members} and {members.n_features}. Delete it and run `wsisurv distill`."
         )
-    return OpenStudent(card, members)
+    return OpenStudent(scale, members)
 
 
-def _card(path: Path, model: ModelFile, header: Header) -> StudentCard:
+def _scale(path: Path, model: ModelFile[StudentCard], header: Header) -> RiskScale:
     again = made_anew(header)
     try:
-        cohort = dict(model.card["cohort"])
         hidden = int(model.arrays["members/0/embed.weight"].shape[0])
-        member_folds = tuple(int(fold) for fold in model.card["member_folds"])
-        card = StudentCard(
-            encoder=str(model.card["encoder"]),
-            n_features=int(model.card["n_features"]),
-            tile_settings=dict(model.card["tile_settings"]),
-            embed_settings=dict(model.card["embed_settings"]),
-            member_folds=member_folds,
-            low=float(model.card["cut_offs"]["low"]),
-            high=float(model.card["cut_offs"]["high"]),
-            training_risks=np.sort(np.asarray(model.arrays["training_risks"], dtype=np.float64).ravel()),
-            fingerprint=header.fingerprint,
-            few_tiles=int(cohort["tiles_a_case"]["few"]),
-            time_unit=str(cohort["time_unit"]),
-            cohort=cohort,
-            prognosis=load_prognosis(model.arrays),
-            familiarity=load_familiarity(model.arrays, len(member_folds), hidden),
-        )
+        risks = np.sort(np.asarray(model.arrays["training_risks"], dtype=np.float64).ravel())
+        prognosis = load_prognosis(model.arrays)
+        familiarity = load_familiarity(model.arrays, len(model.card.member_folds), hidden)
     except FormatError as error:
         raise FormatError(f"{path}: {error} {again}") from error
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise FormatError(f"{path}: the student's card has no usable {error}. {again}") from error
-    if card.time_unit not in PER_YEAR:
-        raise FormatError(f"{path}: time unit {card.time_unit!r} is none of {', '.join(PER_YEAR)}. {again}")
-    numbers = [*card.training_risks, card.low, card.high]
-    if not len(card.training_risks) or not np.isfinite(numbers).all() or card.low > card.high:
-        raise FormatError(
-            f"{path}: training risks ({len(card.training_risks)}) or cut-offs ({card.low}, {card.high}) are unusable. "
-            f"{again}"
-        )
-    return card
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"{path}: the student has no usable {error}. {again}") from error
+    if not len(risks) or not np.isfinite(risks).all():
+        raise FormatError(f"{path}: training risks ({len(risks)}) are unusable. {again}")
+    return RiskScale(model.card, header.fingerprint, risks, prognosis, familiarity)
 
 
 def unseen_members(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import EncoderMismatchError
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.features import Features, read_features
-from wsisurv.prediction.card import StudentCard
 
 _PER_SLIDE = {"slide_mpp", "measures"}
 """Tile settings that tell how one slide was read or what is known of it besides, not what its tiles are."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.models.student import Ensemble, load_student
-from wsisurv.prediction.card import StudentCard, read_card
+from wsisurv.prediction.card import RiskScale, read_scale
 from wsisurv.prediction.step import training_folds
 
 
@@ -20,7 +20,7 @@ class Explainer:
 
     Attributes:
         path: the student's file.
-        card: what it must be told.
+        scale: what it must be told, and what its log hazard means.
         ensemble: its members.
         feature_names: of the columns; empty where they have none.
         fold_of: fold of each case that it was trained on.
@@ -29,7 +29,7 @@ class Explainer:
     """
 
     path: Path
-    card: StudentCard
+    scale: RiskScale
     ensemble: Ensemble
     feature_names: tuple[str, ...]
     fold_of: Mapping[str, int] = field(default_factory=dict)
@@ -47,13 +47,13 @@ def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
     Raises:
         MissingArtifactError, FormatError, StaleError: as ``training_folds``.
     """
-    card = read_card(student)
+    scale = read_scale(student)
     model, _ = read_model(student, "student")
-    names = tuple(map(str, model.card.get("feature_names", ())))
-    explainer = Explainer(student, card, load_student(model), names)
+    names = model.card.feature_names
+    explainer = Explainer(student, scale, load_student(model), names)
     folds = training_folds(student, guidance) if guidance is not None and guidance.exists() else {}
     if guidance is None or not folds:
         return explainer
     told, made = read_guidance(guidance)
-    relevance = told.relevance if model.card.get("guided") else {}  # a student that was not told of it owes it nothing
-    return Explainer(student, card, explainer.ensemble, names, folds, relevance, made.fingerprint)
+    relevance = told.relevance if model.card.guided else {}  # a student that was not told of it owes it nothing
+    return Explainer(student, scale, explainer.ensemble, names, folds, relevance, made.fingerprint)

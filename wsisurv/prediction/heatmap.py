@@ -101,7 +101,7 @@ def heatmaps(
                 continue
             record = drawn.draw()
         except (MissingArtifactError, FormatError, SlideError) as error:
-            failure = make_failure(case.case_id, explainer.path, error, explainer.card.fingerprint)
+            failure = make_failure(case.case_id, explainer.path, error, explainer.scale.fingerprint)
             record_failure(ledger, STEP, failure)
             summary.failed.append(failure)
             continue
@@ -169,9 +169,9 @@ class _Drawing:
     ) -> None:
         self._explainer, self._case, self._folder = explainer, case, folder
         self._slides, self._meanings, self._n_shown = slides, meanings, n_shown
-        inputs = {"student": explainer.card.fingerprint, "guidance": explainer.guidance}
+        inputs = {"student": explainer.scale.fingerprint, "guidance": explainer.guidance}
         for slide_id in case.slide_ids:
-            path = case.workspace.features(explainer.card.encoder, slide_id)
+            path = case.workspace.features(explainer.scale.card.encoder, slide_id)
             inputs[f"features/{slide_id}"] = read_header(path, FEATURES, "wsisurv embed").fingerprint
         settings = {"version": _VERSION, "shown": n_shown, "case": case.case_id}
         self._fingerprint = fingerprint(settings, inputs)
@@ -189,7 +189,7 @@ class _Drawing:
         explainer, case_id = self._explainer, self._case.case_id
         places = [self._place(slide_id) for slide_id in self._case.slide_ids]
         fold = explainer.fold_of.get(case_id)
-        wanted = unseen_members(explainer.card, fold)
+        wanted = unseen_members(explainer.scale.card, fold)
         ensemble = members_only(explainer.ensemble, wanted)
         tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
         limit = float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0
@@ -235,7 +235,7 @@ class _Drawing:
         return record
 
     def _place(self, slide_id: str) -> _Place:
-        workspace, card = self._case.workspace, self._explainer.card
+        workspace, card = self._case.workspace, self._explainer.scale.card
         source = workspace.features(card.encoder, slide_id)
         features = read_features_for(source, card, self._explainer.path)
         try:

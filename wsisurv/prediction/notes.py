@@ -11,7 +11,7 @@ from wsisurv import __version__
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import survival_column
-from wsisurv.prediction.card import StudentCard, read_card
+from wsisurv.prediction.card import RiskScale, read_scale
 from wsisurv.prediction.step import Prediction
 from wsisurv.settings.base import file_sha256
 
@@ -47,27 +47,28 @@ def make_notes(
         command: what was typed.
 
     Raises:
-        MissingArtifactError, FormatError: as ``read_card``.
+        MissingArtifactError, FormatError: as ``read_scale``.
     """
-    card, (_, header) = read_card(student), read_model(student, "student")
+    scale, (_, header) = read_scale(student), read_model(student, "student")
+    card = scale.card
     risks = prediction.risks
     return {
         "command": command,
-        "student": _student(student, card, header),
+        "student": _student(student, scale, header),
         "encoder": {"name": card.embed_settings.get("encoder", card.encoder), **card.embed_settings},
         "tiles": dict(card.tile_settings),
         "mpp": card.tile_settings.get("tile_mpp"),
-        "time_unit": card.time_unit,
-        "cut_offs": {"low": card.low, "high": card.high},
+        "time_unit": card.cohort.time_unit,
+        "cut_offs": card.cut_offs.model_dump(),
         "calibration": {
-            "slope": card.prognosis.slope,
-            "slope_of_one": card.prognosis.slope_of_one,
+            "slope": scale.prognosis.slope,
+            "slope_of_one": scale.prognosis.slope_of_one,
             "fitted_on": "training cases, out of fold",
             "meaning": "below 1 log hazards are too extreme by themselves; survival and median_survival are computed "
             "from log_hazard times this slope (a training case, which one member alone speaks of: slope_of_one)",
         },
-        "familiarity": {"threshold": card.familiarity.threshold, "few_tiles": card.few_tiles},
-        "horizons": [_horizon(card, years) for years in horizons],
+        "familiarity": {"threshold": scale.familiarity.threshold, "few_tiles": card.cohort.tiles_a_case.few},
+        "horizons": [_horizon(scale, years) for years in horizons],
         "columns": _COLUMNS,
         "cases": {
             "predicted": len(risks),
@@ -84,22 +85,22 @@ def make_notes(
     }
 
 
-def _student(path: Path, card: StudentCard, header: Header) -> dict[str, Any]:
+def _student(path: Path, scale: RiskScale, header: Header) -> dict[str, Any]:
     return {
-        "id": card.fingerprint[:12],
+        "id": scale.fingerprint[:12],
         "file": str(path),
-        "fingerprint": card.fingerprint,
+        "fingerprint": scale.fingerprint,
         "sha256": file_sha256(path),
         "wsisurv_version": header.wsisurv_version,
-        "members": len(card.member_folds),
-        "cohort": dict(card.cohort),
+        "members": len(scale.card.member_folds),
+        "cohort": scale.card.cohort.model_dump(),
     }
 
 
-def _horizon(card: StudentCard, years: float) -> dict[str, Any]:
+def _horizon(scale: RiskScale, years: float) -> dict[str, Any]:
     """What survival to a horizon rests on, and why it is not given where it is not."""
-    time = card.in_unit(years)
-    followed, until = card.prognosis.followed_to(time), card.prognosis.baseline.followed_until
+    time = scale.in_unit(years)
+    followed, until = scale.prognosis.followed_to(time), scale.prognosis.baseline.followed_until
     found = {
         "years": years,
         "column": survival_column(years),
@@ -109,7 +110,7 @@ def _horizon(card: StudentCard, years: float) -> dict[str, Any]:
         "reason": "",
     }
     if time > until:
-        found["reason"] = f"the training cohort was followed for {until:g} {card.time_unit} at most"
+        found["reason"] = f"the training cohort was followed for {until:g} {scale.card.cohort.time_unit} at most"
     elif followed < _FEW_FOLLOWED:
         found["reason"] = f"rests on {followed} training cases followed so long"
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wsisurv.errors import FormatError
 from wsisurv.formats.risks import Risk
 from wsisurv.models.fast_ensemble import CaseStates
-from wsisurv.prediction.card import StudentCard, unseen_members
+from wsisurv.prediction.card import RiskScale, unseen_members
 from wsisurv.prediction.checks import SlideRead, join_warnings
 
 UNKNOWN = "unknown"
@@ -32,7 +32,7 @@ class CaseRead:
 
 
 def make_row(
-    card: StudentCard,
+    scale: RiskScale,
     case: CaseRead,
     states: CaseStates | None,
     odd: Sequence[tuple[str, Sequence[str]]],
@@ -43,7 +43,7 @@ def make_row(
     """Row of a case.
 
     Args:
-        card: of the student.
+        scale: of the student.
         case: what was read.
         states: what the members make of it; None where it has no tile.
         odd: slide_id and what is odd about it, of each slide.
@@ -57,7 +57,7 @@ def make_row(
         nothing = dict.fromkeys(horizons)
         warning = join_warnings(odd, ["no tile: nothing was seen"])
         return Risk(case.case_id, case.slide_ids, 0, None, None, UNKNOWN, survival=nothing, warning=warning)
-    may_speak = unseen_members(card, fold)
+    may_speak = unseen_members(scale.card, fold)
     by_member = states.log_hazard[may_speak]
     log_hazard = float(by_member.mean()) if len(by_member) else math.nan
     if not math.isfinite(log_hazard):
@@ -65,36 +65,37 @@ def make_row(
             f"case {case.case_id}: the student gives {log_hazard}; its weights or the features of "
             f"{', '.join(case.slide_ids)} are damaged. Make the features anew with `wsisurv embed --redo`."
         )
-    distance = float(card.familiarity.distances(states.pooled)[may_speak].mean())
-    at = [card.in_unit(years) for years in horizons]
-    known = card.prognosis.survival(log_hazard=log_hazard, horizons=at, out_of_fold=fold is not None)[0]
-    median = card.prognosis.median(log_hazard=log_hazard, out_of_fold=fold is not None)[0]
+    distance = float(scale.familiarity.distances(states.pooled)[may_speak].mean())
+    at = [scale.in_unit(years) for years in horizons]
+    known = scale.prognosis.survival(log_hazard=log_hazard, horizons=at, out_of_fold=fold is not None)[0]
+    median = scale.prognosis.median(log_hazard=log_hazard, out_of_fold=fold is not None)[0]
     several = len(by_member) > 1
     return Risk(
         case_id=case.case_id,
         slides=case.slide_ids,
         n_tiles=case.n_tiles,
         log_hazard=log_hazard,
-        risk_percentile=card.percentile(log_hazard),
-        risk_group=card.group(log_hazard),
+        risk_percentile=scale.percentile(log_hazard),
+        risk_group=scale.group(log_hazard),
         survival=dict(zip(horizons, map(_known, known.tolist()), strict=True)),
         median_survival=_known(float(median)),
         risk_low=float(by_member.min()) if several else None,
         risk_high=float(by_member.max()) if several else None,
-        familiarity=card.familiarity.share(distance),
-        warning=join_warnings(odd, _of_case(card, case.n_tiles, distance)),
+        familiarity=scale.familiarity.share(distance),
+        warning=join_warnings(odd, _of_case(scale, case.n_tiles, distance)),
     )
 
 
-def _of_case(card: StudentCard, n_tiles: int, distance: float) -> list[str]:
+def _of_case(scale: RiskScale, n_tiles: int, distance: float) -> list[str]:
     said = []
-    if distance > card.familiarity.threshold:
+    if distance > scale.familiarity.threshold:
         said.append(
             f"unlike the training cases (distance {distance:.1f}; 95 % of them are within "
-            f"{card.familiarity.threshold:.1f})"
+            f"{scale.familiarity.threshold:.1f})"
         )
-    if n_tiles < card.few_tiles:
-        said.append(f"few tiles ({n_tiles}; 99 % of the training cases have {card.few_tiles} or more)")
+    few = scale.card.cohort.tiles_a_case.few
+    if n_tiles < few:
+        said.append(f"few tiles ({n_tiles}; 99 % of the training cases have {few} or more)")
     return said
 
 

@@ -19,12 +19,13 @@ from wsisurv.errors import (
     SlideError,
     StaleError,
 )
+from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.fast_ensemble import CaseStates
-from wsisurv.prediction.card import OpenStudent, StudentCard, open_student
+from wsisurv.prediction.card import OpenStudent, open_student
 from wsisurv.prediction.checks import SlideRead, read_slide
 from wsisurv.prediction.rows import CaseRead, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
@@ -160,19 +161,19 @@ def predict_cases(
     risks: list[Risk] = []
     failed: list[Failure] = []
     refused: EncoderMismatchError | FormatError | None = None
-    for number, case in enumerate(_read_cases(student, opened.card, bags)):
+    for number, case in enumerate(_read_cases(student, opened.scale.card, bags)):
         progress(number, len(bags), case.case_id)
         if isinstance(case, _Unread):
-            failed.append(make_failure(case.case_id, case.path, case.error, opened.card.fingerprint))
+            failed.append(make_failure(case.case_id, case.path, case.error, opened.scale.fingerprint))
             refused = case.error if isinstance(case.error, EncoderMismatchError) else refused
             continue
         states = _states(opened, case)
         odd = [(str(slide.features.slide_id), _odd(slide, looks or {}, tiles)) for slide in case.slides]
         fold = (fold_of or {}).get(case.case_id)
         try:
-            risks.append(make_row(opened.card, case, states, odd, fold=fold, horizons=horizons))
+            risks.append(make_row(opened.scale, case, states, odd, fold=fold, horizons=horizons))
         except FormatError as error:
-            failed.append(make_failure(case.case_id, student, error, opened.card.fingerprint))
+            failed.append(make_failure(case.case_id, student, error, opened.scale.fingerprint))
             refused = error
     if refused is not None and not risks:
         raise refused  # it is the student that is wrong here, and not one of many cases

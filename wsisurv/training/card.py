@@ -1,14 +1,21 @@
 """What a student's file holds beside its weights: all that use needs and a reader may ask, and no row of a patient."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
+from wsisurv.formats.cards import (
+    CalibrationSlopes,
+    CutOffs,
+    DistillResult,
+    FamiliarityLimit,
+    StudentCard,
+    TilesACase,
+    TrainingCohort,
+)
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.familiarity import fit_familiarity
 from wsisurv.models.fast_ensemble import CaseStates, FusedEnsemble
@@ -37,10 +44,10 @@ class CrossFitted:
     fold: NDArray[np.int64]
 
     @property
-    def cut_offs(self) -> dict[str, float]:
+    def cut_offs(self) -> CutOffs:
         """Tertiles of the out-of-fold risk."""
         low, high = np.quantile(self.out_of_fold, [1 / 3, 2 / 3])
-        return {"low": float(low), "high": float(high)}
+        return CutOffs(low=float(low), high=float(high))
 
 
 def student_model(
@@ -50,8 +57,8 @@ def student_model(
     students: CrossFitted,
     *,
     guided: bool,
-    result: Mapping[str, Any],
-) -> ModelFile:
+    result: DistillResult,
+) -> ModelFile[StudentCard]:
     """A student's file, from what it was trained on and what came out.
 
     Args:
@@ -60,7 +67,7 @@ def student_model(
         encoder: folder of the features.
         students: the ensemble.
         guided: whether any member listened to reports.
-        result: the figures printed in training (JSON object).
+        result: the figures printed in training.
 
     Raises:
         MetricError: no event among the cases.
@@ -77,38 +84,38 @@ def student_model(
         averaging=_averaging(risks),
     )
     tiles = cases.bags.lengths.numpy()
-    card = {
-        "encoder": encoder,
-        "n_features": students.ensemble.n_features,
-        "feature_names": list(cases.names),
-        "embed_settings": dict(cases.embed_settings),
-        "encoder_weights": cases.encoder_weights,
-        "tile_settings": dict(cases.tile_settings),
-        "cut_offs": students.cut_offs,
-        "risk_mean": float(students.out_of_fold.mean()),
-        "guided": guided,
-        "member_folds": students.member_folds,
-        "calibration": {"slope": prognosis.slope, "slope_of_one": prognosis.slope_of_one},
-        "familiarity": {"threshold": familiarity.threshold},
-        "cohort": {
-            "name": cohort.name,
-            "cases": len(cases.case_ids),
-            "events": int(cases.event.sum()),
-            "slides": cases.n_slides,
-            "sites": len({site for site in cases.site if site}),
-            "time_unit": cohort.settings.time_unit,
-            "median_time": float(np.median(cases.time)),
-            "median_follow_up": censoring_curve(time=cases.time, event=cases.event).median,
-            "longest_follow_up": float(cases.time.max()),
-            "tiles_a_case": {
-                "least": int(tiles.min()),
-                "few": int(np.quantile(tiles, _FEW)),
-                "median": float(np.median(tiles)),
-                "most": int(tiles.max()),
-            },
-        },
-        "result": dict(result),
-    }
+    card = StudentCard(
+        encoder=encoder,
+        n_features=students.ensemble.n_features,
+        feature_names=cases.names,
+        embed_settings=dict(cases.embed_settings),
+        encoder_weights=cases.encoder_weights,
+        tile_settings=dict(cases.tile_settings),
+        cut_offs=students.cut_offs,
+        risk_mean=float(students.out_of_fold.mean()),
+        guided=guided,
+        member_folds=students.member_folds,
+        calibration=CalibrationSlopes(slope=prognosis.slope, slope_of_one=prognosis.slope_of_one),
+        familiarity=FamiliarityLimit(threshold=familiarity.threshold),
+        cohort=TrainingCohort(
+            name=cohort.name,
+            cases=len(cases.case_ids),
+            events=int(cases.event.sum()),
+            slides=cases.n_slides,
+            sites=len({site for site in cases.site if site}),
+            time_unit=cohort.settings.time_unit,
+            median_time=float(np.median(cases.time)),
+            median_follow_up=censoring_curve(time=cases.time, event=cases.event).median,
+            longest_follow_up=float(cases.time.max()),
+            tiles_a_case=TilesACase(
+                least=int(tiles.min()),
+                few=int(np.quantile(tiles, _FEW)),
+                median=float(np.median(tiles)),
+                most=int(tiles.max()),
+            ),
+        ),
+        result=result,
+    )
     arrays = {"training_risks": np.sort(students.out_of_fold), **prognosis.arrays(), **familiarity.arrays()}
     return ModelFile(students.ensemble.arrays() | arrays, card)
 

@@ -1,8 +1,7 @@
 """Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ArtifactError, FormatError, SettingsError, StaleError
+from wsisurv.errors import ArtifactError, SettingsError, StaleError
+from wsisurv.formats.cards import DistillResult
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
@@ -33,50 +33,6 @@ from wsisurv.workspace.freshness import State, check, refuse_stale
 from wsisurv.workspace.paths import Workspace
 
 STEP = "distill"
-
-
-@dataclass(frozen=True)
-class DistillResult:
-    """What distilling gave; concordances are out of fold and of pairs within folds, None where undefined.
-
-    Attributes:
-        kept: True when the files were there already, made by the same settings from the same inputs.
-        n_cases: cases trained on.
-        n_events: events among them.
-        n_reports: cases whose report guided the student.
-        gate: 0 to 1, how far the distilled student listened to the reports.
-        reports_told: share of the variance of reports that tiles tell out of fold, mean over members; None where that
-            wasn't asked.
-        directions: of the features that each distilled member looks along; empty where they see all of them.
-        winner: the student that is handed on as student.h5: ``distilled`` or ``plain``.
-        concordance: of the winner.
-        distilled_concordance: of the student with the teacher.
-        plain_concordance: of the same student without the teacher.
-        difference: the distilled one's minus the plain one's.
-        difference_low: lower end of its 95 % bootstrap interval, by case.
-        difference_high: upper end.
-        low: log hazard below which a case is of low risk.
-        high: log hazard from which a case is of high risk.
-        warnings: what a person should know, one line each.
-    """
-
-    kept: bool
-    n_cases: int
-    n_events: int
-    n_reports: int
-    gate: float
-    reports_told: float | None
-    directions: tuple[int, ...]
-    winner: Winner
-    concordance: float | None
-    distilled_concordance: float | None
-    plain_concordance: float | None
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
-    low: float
-    high: float
-    warnings: tuple[str, ...]
 
 
 def distill(
@@ -146,7 +102,7 @@ def distill(
     }
     checks = {path: check(path, header) for path, header in wanted.items()}
     if all(seen.state is State.DONE for seen in checks.values()):
-        return _kept(folder / "student.h5")
+        return read_model(folder / "student.h5", "student")[0].card.result.model_copy(update={"kept": True})
     if not redo:
         refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
     with workspace.claim(STEP, cohort.name) as claimed:
@@ -160,7 +116,7 @@ def distill(
         students = trained.students
         choice = choose_student(**students, time=cases.time, event=cases.event)
         result = _result(cases, guidance, trained, choice)
-        log.line(**{name: value for name, value in asdict(result).items() if name not in ("kept", "warnings")})
+        log.line(**result.model_dump(exclude={"kept", "warnings"}))
         of_file: dict[str, Winner] = {
             "student_distilled.h5": "distilled",
             "student_plain.h5": "plain",
@@ -168,7 +124,7 @@ def distill(
         }
         for name, which in of_file.items():  # the winner last: where it is, all is
             guided = which == "distilled" and _listens(guidance)
-            model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=asdict(result))
+            model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=result)
             write_model(folder / name, model, wanted[folder / name])
         checkpoints.remove()
     return result
@@ -181,16 +137,6 @@ def _require_fresh(path: Path, made: Header, guidance: Guidance, cases: Training
             f"{path}: made from another {' and other '.join(changed) or 'list of cases'} than the workspace holds now. "
             "Run `wsisurv train-teacher --redo` first."
         )
-
-
-def _kept(path: Path) -> DistillResult:
-    model, _ = read_model(path, "student")
-    try:
-        saved: dict[str, Any] = dict(model.card["result"])
-        tuples = {name: tuple(saved[name]) for name in ("directions", "warnings")}
-        return DistillResult(**{**saved, **tuples, "kept": True})
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: its card is damaged ({error}). Run distill with --redo.") from error
 
 
 @dataclass(frozen=True)
@@ -297,8 +243,8 @@ def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice:
         )
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
+    cut_offs = trained.students[choice.winner].cut_offs
     return DistillResult(
-        kept=False,
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
         n_reports=int(told.sum()) if _listens(guidance) else 0,
@@ -313,5 +259,6 @@ def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice:
         difference_low=between.low if between else None,
         difference_high=between.high if between else None,
         warnings=tuple(warnings),
-        **trained.students[choice.winner].cut_offs,
+        low=cut_offs.low,
+        high=cut_offs.high,
     )

@@ -1,8 +1,6 @@
 """Step 4 of the pipeline: train the teacher, and write down what it can tell a student without peeking."""
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +9,8 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ArtifactError, FormatError, MetricError
+from wsisurv.errors import ArtifactError, MetricError
+from wsisurv.formats.cards import TeacherCard, TeacherResult, TfidfTerms
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
@@ -31,39 +30,6 @@ from wsisurv.workspace.freshness import State, check, refuse_stale
 from wsisurv.workspace.paths import Workspace
 
 STEP = "train-teacher"
-
-
-@dataclass(frozen=True)
-class TeacherResult:
-    """What training the teacher gave.
-
-    Attributes:
-        kept: True when the files were there already, made by the same settings from the same inputs.
-        n_cases: cases trained on.
-        n_events: events among them.
-        n_slides: their slides.
-        n_reports: cases with statements.
-        text_concordance: of the report's out-of-fold risk, over cases with statements; None where undefined.
-        image_concordance: of the image branch out of fold, over all cases; None where undefined.
-        fused_concordance: of both out of fold (image alone where there is no report); None where undefined.
-        gate: 0 to 1, how far a student will listen to the reports.
-        gate_slope: b of the Cox model of follow-up on the report's risk; None where it can't be fitted.
-        gate_se: its standard error.
-        warnings: what a person should know, one line each.
-    """
-
-    kept: bool
-    n_cases: int
-    n_events: int
-    n_slides: int
-    n_reports: int
-    text_concordance: float | None
-    image_concordance: float | None
-    fused_concordance: float | None
-    gate: float
-    gate_slope: float | None
-    gate_se: float | None
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +102,7 @@ def train_teacher(
     }
     checks = {path: check(path, header) for path, header in wanted.items()}
     if all(seen.state is State.DONE for seen in checks.values()):
-        return _kept(folder / "teacher.h5")
+        return read_model(folder / "teacher.h5", "teacher")[0].card.result.model_copy(update={"kept": True})
     if not redo:
         refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
     with workspace.claim(STEP, cohort.name) as claimed:
@@ -146,24 +112,19 @@ def train_teacher(
         checkpoints = make_checkpoints(folder, wanted[folder / "teacher.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         teacher, guidance, result = _train(cases, settings, place, log)
-        card = {"result": asdict(result), "encoder": settings.encoder, "text_encoder": settings.text_encoder}
-        if cases.tfidf is not None:
-            card["tfidf"] = {"terms": cases.tfidf.vocabulary, "idf": cases.tfidf.idf.tolist()}
+        words = cases.tfidf
+        card = TeacherCard(
+            encoder=settings.encoder,
+            text_encoder=settings.text_encoder,
+            result=result,
+            tfidf=None if words is None else TfidfTerms(terms=words.vocabulary, idf=tuple(words.idf.tolist())),
+        )
         write_guidance(folder / "guidance.h5", guidance, wanted[folder / "guidance.h5"])
         write_model(
             folder / "teacher.h5", ModelFile(teacher.arrays(), card), wanted[folder / "teacher.h5"]
         )  # last: where it is, all is
         checkpoints.remove()
     return result
-
-
-def _kept(path: Path) -> TeacherResult:
-    model, _ = read_model(path, "teacher")
-    try:
-        saved: dict[str, Any] = dict(model.card["result"])
-        return TeacherResult(**{**saved, "kept": True, "warnings": tuple(saved["warnings"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: its card is damaged ({error}). Run train-teacher with --redo.") from error
 
 
 def _train(
@@ -190,7 +151,6 @@ def _train(
     told = np.isfinite(text.risk)
     gate = text.gate
     result = TeacherResult(
-        kept=False,
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
         n_slides=cases.n_slides,
@@ -203,8 +163,7 @@ def _train(
         gate_se=gate.se if np.isfinite(gate.se) else None,
         warnings=(*cases.warnings, *_warnings(cases, text), *_sites_not_kept(cases, fold, settings)),
     )
-    shown = asdict(result)
-    log.line(**{name: shown[name] for name in shown if name not in ("kept", "warnings")})
+    log.line(**result.model_dump(exclude={"kept", "warnings"}))
     guidance = Guidance(
         case_ids=cases.case_ids,
         risk=text.risk,
