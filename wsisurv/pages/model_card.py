@@ -17,6 +17,7 @@ from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.shown import plain_value
 from wsisurv.settings.base import file_sha256
+from wsisurv.settings.renamed import present_names
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 _YEARS = (1.0, 3.0, 5.0)
@@ -156,7 +157,7 @@ def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluati
         record = json.loads(beside.read_bytes())
         if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
             return None, f"{beside} is of another cohort than the student"
-        if record["settings"].get("student") != header.settings:
+        if present_names(record["settings"].get("student") or {}) != header.settings:
             return None, f"{beside} is of a student with other settings"
         return Evaluation.of_metrics(record), f"in {beside}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
