@@ -33,7 +33,7 @@ from wsisurv.training.target import Target
 _PARTNER_RANKS = 10
 _RICHER = 2
 """Times ``--hidden`` and ``--tiles-per-bag``, where a student looks along directions: with few weights a unit it can
-learn more units from more tiles. The plain student is the worse for either (docs/method.md)."""
+learn more units from more tiles. The plain student is the worse for either (docs/log.md)."""
 _MOMENTUM = 0.9
 """Of the moving average that a student agrees with under ``--ema``; less in the first steps, which it must forget."""
 _OWN_WEIGHT = 0.1
