@@ -101,7 +101,7 @@ def test_a_bug_keeps_its_traceback(workspace):
 HOLD = """
 import sys, time
 from pathlib import Path
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 with Workspace(Path(sys.argv[1])).claim("test", "a") as claimed:
     print(claimed, flush=True)
     time.sleep(60)
@@ -124,7 +124,8 @@ SHARE = """
 import sys, time
 from pathlib import Path
 from wsisurv.formats.header import create, make_header
-from wsisurv.workspace import Job, Workspace, run_jobs
+from wsisurv.engine.jobs import Job, run_jobs
+from wsisurv.workspace.paths import Workspace
 workspace = Workspace(Path(sys.argv[1]))
 header = make_header("wsisurv/test", {}, {})
 def do(job):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError
 from wsisurv.formats.atomic import write_text
-from wsisurv.settings.base import canonical_json, changed_settings, fingerprint
+from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import CaseId, SlideId
+from wsisurv.workspace.freshness import Origin, compare, require_fresh
 
 _SHOWN = 5
 _FALSE, _TRUE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
@@ -378,21 +379,25 @@ def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = Fals
         )
     if (folder / "cohort.csv").exists() and not redo:
         saved, _ = read_cohort(folder)
-        if saved.fingerprint != cohort.fingerprint:
-            raise StaleError(
-                f"{folder}: {_difference(saved, cohort)}. Use --redo to make the cohort anew, another --cohort name, "
-                "or leave out --clinical to go on with the saved one."
-            )
+        require_fresh(
+            {folder: compare(_origin(saved), _origin(cohort), also=_changed_cases(saved, cohort))},
+            remedy="Use --redo to make the cohort anew, another --cohort name, or leave out --clinical to go on with "
+            "the saved one.",
+        )
     write_cohort(folder, cohort, audit)
 
 
-def _difference(old: Cohort, new: Cohort) -> str:
-    """What changed between two cohorts, in words."""
-    changes = changed_settings(old.settings.model_dump(mode="json"), new.settings.model_dump(mode="json"))
+def _origin(cohort: Cohort) -> Origin:
+    return Origin(cohort.fingerprint, cohort.settings.model_dump(mode="json"))
+
+
+def _changed_cases(old: Cohort, new: Cohort) -> list[str]:
+    """Cases that changed between two cohorts, in words."""
+    changes = []
     before, after = ({case.case_id: case for case in cohort.cases} for cohort in (old, new))
     gone, come = before.keys() - after.keys(), after.keys() - before.keys()
     other = [case_id for case_id in before.keys() & after.keys() if before[case_id] != after[case_id]]
     for word, ids in (("gone", gone), ("new", come), ("changed", other)):
         if ids:
             changes.append(f"{len(ids)} cases {word} ({_some(sorted(ids))})")
-    return "the cohort was made otherwise: " + "; ".join(changes)
+    return changes

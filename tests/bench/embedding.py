@@ -43,7 +43,7 @@ MEMORY = """
 import json, os, sys
 from pathlib import Path
 from wsisurv.embedding.step import embed, resolve_settings
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 words = json.loads(sys.argv[1])
 seen = {}
 def told(done, total, what):

@@ -39,10 +39,10 @@ with Slide(Path(sys.argv[1])) as slide:
 PARTS = """
 import sys, time
 from pathlib import Path
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.step import tile
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 path, root = Path(sys.argv[1]), Path(sys.argv[2])
 def seconds(what):
     start = time.perf_counter()

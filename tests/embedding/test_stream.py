@@ -270,7 +270,7 @@ from pathlib import Path
 import numpy as np
 from wsisurv.embedding.encoder import HistomicsEncoder
 from wsisurv.embedding.step import embed, resolve_settings
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
 submit = HistomicsEncoder.submit

@@ -132,10 +132,10 @@ def test_other_settings_splits_or_data_are_stale(make_study):
     one = replace_settings(repeats=1, covariates=())
     run(study, one)
     study.settings = {"teacher": {"epochs": 7}}
-    with pytest.raises(StaleError, match=r"1-1: .*teacher.epochs: 6 → 7.*--redo"):
+    with pytest.raises(StaleError, match=r"1-1 and 1 more: .*teacher.epochs: 6 → 7.*--redo"):
         run(study, one)
     study.settings = {"teacher": {"epochs": 6}}
-    with pytest.raises(StaleError, match=r"splits.jsonl: other folds"):
+    with pytest.raises(StaleError, match=r"splits.jsonl: .*other folds"):
         run(study, replace_settings(repeats=1, covariates=(), seed=1))
     with pytest.raises(StaleError, match="covariates"):
         run(study, replace_settings(repeats=1, covariates=("age",)))

@@ -56,7 +56,8 @@ def test_no_pyplot_and_no_date(tmp_path: Path) -> None:
     code = f"""
 import sys, numpy as np
 from pathlib import Path
-from wsisurv.evaluation.figures import Group, kaplan_meier
+from wsisurv.experiments.risk_groups import Group
+from wsisurv.pages.survival_figure import kaplan_meier
 kaplan_meier(Path({str(tmp_path / "km.png")!r}), {{"low": Group(np.array([1.0, 2.0]), np.array([True, False]))}},
              time_unit="days")
 sys.exit("matplotlib.pyplot" in sys.modules)

@@ -228,7 +228,7 @@ class TestOneWorkspace:
             assert claimed
             code = (
                 "import sys; from pathlib import Path; from wsisurv.reports.step import extract;"
-                "from wsisurv.settings import ReportSettings; from wsisurv.workspace import Workspace;"
+                "from wsisurv.settings.reports import ReportSettings; from wsisurv.workspace.paths import Workspace;"
                 "s = extract(Workspace(Path(sys.argv[1])), Path(sys.argv[2]), ReportSettings(backend='rules'));"
                 "print(len(s.elsewhere), len(s.done))"
             )
@@ -247,7 +247,7 @@ class TestOneWorkspace:
         ollama_server.script.extend([lambda wire: wire.fake.released.wait(30)] * 4)
         code = (
             "import sys; from pathlib import Path; from wsisurv.reports.step import extract;"
-            "from wsisurv.settings import ReportSettings; from wsisurv.workspace import Workspace;"
+            "from wsisurv.settings.reports import ReportSettings; from wsisurv.workspace.paths import Workspace;"
             "extract(Workspace(Path(sys.argv[1])), Path(sys.argv[2]), ReportSettings(model='tiny'), host=sys.argv[3],"
             "concurrency=int(sys.argv[4]))"
         )

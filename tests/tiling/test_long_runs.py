@@ -28,9 +28,9 @@ SLIDES = 12
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from wsisurv.settings import TileSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.step import tile
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 left = int(sys.argv[4])
 def die_in_time(event, args):
     global left

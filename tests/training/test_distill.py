@@ -138,7 +138,7 @@ def test_distilling_needs_guidance_of_this_cohort(make_trial):
         distill(trial.workspace, trial.cohort, FAST)
     train_teacher(trial.workspace, trial.cohort, TEACHER)
     other = replace(trial.cohort, cases=trial.cohort.cases[:-1])
-    with pytest.raises(StaleError, match="another cohort"):
+    with pytest.raises(StaleError, match="cohort is not the one it was made from"):
         distill(trial.workspace, other, FAST)
 
 
@@ -146,7 +146,7 @@ def test_new_features_make_guidance_stale(make_trial):
     trial = make_trial(40)
     train_teacher(trial.workspace, trial.cohort, TEACHER)
     trial.simulation.write_slide_features(trial.workspace, "case0005-0", np.ones((9, 12), np.float16), EmbedSettings())
-    with pytest.raises(StaleError, match="another features"):
+    with pytest.raises(StaleError, match="features is not the one it was made from"):
         distill(trial.workspace, trial.cohort, FAST)
 
 

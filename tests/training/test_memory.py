@@ -67,9 +67,10 @@ import numpy as np
 import torch
 from pathlib import Path
 from wsisurv.cohort import Case, Cohort
-from wsisurv.settings import CohortSettings, TeacherSettings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.training.teacher import train_teacher
-from wsisurv.workspace import Workspace
+from wsisurv.workspace.paths import Workspace
 torch.set_num_threads(1)
 def status(name):
     with open("/proc/self/status") as lines:

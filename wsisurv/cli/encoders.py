@@ -42,7 +42,7 @@ def encoders(
 
 
 def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
-    from wsisurv.embedding.hub import Check, cache_folder, check_encoder, fetch_encoder
+    from wsisurv.embedding.hub import EncoderCheck, cache_folder, check_encoder, fetch_encoder
     from wsisurv.embedding.table import find_spec
     from wsisurv.errors import WeightsError
 
@@ -51,9 +51,9 @@ def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
     checks = []
     for name in names:
         try:
-            checks.append(Check(name, True, fetch_encoder(name)) if fetch else check_encoder(name))
+            checks.append(EncoderCheck(name, True, fetch_encoder(name)) if fetch else check_encoder(name))
         except WeightsError as error:
-            checks.append(Check(name, False, str(error).removeprefix(f"{name}: ")))
+            checks.append(EncoderCheck(name, False, str(error).removeprefix(f"{name}: ")))
     if as_json:
         typer.echo(json.dumps([vars(each) for each in checks], indent=2, ensure_ascii=False))
     else:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import err, out, size
 from wsisurv.formats.atomic import write_jsonl
-from wsisurv.workspace.freshness import Planned, State
+from wsisurv.workspace.freshness import Condition, Planned
 
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done and what would fail, and write nothing.")
@@ -18,7 +18,12 @@ DryRunOption = Annotated[
 PlanOption = Annotated[
     Path | None, typer.Option("--plan", help="The same into this file, as JSONL, a line a slide.", dir_okay=False)
 ]
-_WORDS = {State.MISSING: "to do", State.DONE: "done", State.STALE: "stale", State.DAMAGED: "damaged, to do"}
+_WORDS = {
+    Condition.MISSING: "to do",
+    Condition.DONE: "done",
+    Condition.STALE: "stale",
+    Condition.DAMAGED: "damaged, to do",
+}
 _WIDTH = 160  # of the table in a log file
 
 
@@ -44,7 +49,7 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
     for item in plan:
         table.add_row(
             item.id,
-            "would fail" if item.problem else _WORDS[item.state] if item.state else "–",
+            "would fail" if item.problem else _WORDS[item.condition] if item.condition else "–",
             "–" if item.tiles is None else str(item.tiles),
             "–" if item.bytes is None else size(item.bytes),
             style="red" if item.problem else None,
@@ -53,14 +58,17 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
     for item in plan:
         if item.problem:
             err.print(f"would fail: {item.id}: {item.problem}", markup=False, style="red")
-    stale = [item for item in plan if item.state is State.STALE]
+    stale = [item for item in plan if item.condition is Condition.STALE]
     if stale and not redo:
         changes = "; ".join(sorted({change for item in stale for change in item.changes}))
-        err.print(f"would stop: {len(stale)} made otherwise than asked now ({changes}). See --redo.", markup=False)
-    ahead = [item for item in plan if not item.problem and item.state is not State.DONE]
+        err.print(
+            f"would stop: {len(stale)} made from other settings or inputs than now ({changes}). See --redo.",
+            markup=False,
+        )
+    ahead = [item for item in plan if not item.problem and item.condition is not Condition.DONE]
     most = "at most " if bound else ""
     out.print(
-        f"{step} --dry-run: {len(ahead)} to do, {sum(item.state is State.DONE for item in plan)} done, "
+        f"{step} --dry-run: {len(ahead)} to do, {sum(item.condition is Condition.DONE for item in plan)} done, "
         f"{sum(bool(item.problem) for item in plan)} would fail · {most}{sum(item.tiles or 0 for item in ahead)} "
         f"tiles, {most}{size(sum(item.bytes or 0 for item in ahead))}; nothing was written",
         markup=False,
@@ -70,5 +78,5 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
 
 
 def _as_json(item: Planned) -> dict[str, Any]:
-    known = {"slide_id": item.id, "path": str(item.source), "state": item.state.value if item.state else None}
+    known = {"slide_id": item.id, "path": str(item.source), "state": item.condition.value if item.condition else None}
     return known | {name: getattr(item, name) for name in ("changes", "tiles", "bytes", "problem")}

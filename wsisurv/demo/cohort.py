@@ -16,8 +16,9 @@ from wsisurv.demo.reports import write_report
 from wsisurv.demo.slides import make_slide
 from wsisurv.engine.processes import interrupts_held
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import BackendError, InputError, SettingsError, StaleError
+from wsisurv.errors import BackendError, InputError, SettingsError
 from wsisurv.formats.atomic import write_text
+from wsisurv.workspace.freshness import Origin, compare, require_fresh
 
 DEMO_VERSION = 2
 """Raised when the same seed gives another cohort."""
@@ -138,11 +139,10 @@ def _claim_folder(folder: Path, made: dict[str, object]) -> None:
     text = json.dumps(made, indent=1) + "\n"
     if not record.exists():
         write_text(record, text)
-    elif (found := record.read_text(encoding="utf-8", errors="replace")) != text:
-        raise StaleError(
-            f"{record}: another cohort is there ({' '.join(found.split())}), not {' '.join(text.split())}. "
-            "Choose another folder, or delete this one."
-        )
+        return
+    found, wanted = (" ".join(words.split()) for words in (record.read_text(encoding="utf-8", errors="replace"), text))
+    seen = compare(Origin(found), Origin(wanted), also=[f"the cohort there is {found}, not {wanted}"])
+    require_fresh({record: seen}, remedy="Choose another folder, or delete this one.")
 
 
 def _write_if_missing(path: Path, text: str) -> None:

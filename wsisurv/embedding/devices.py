@@ -17,7 +17,7 @@ from wsisurv.engine.jobs import Job, JobRun
 from wsisurv.engine.processes import interrupts_held
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import DeviceError, WsisurvError
-from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 
 _PATIENCE_S = 60.0
@@ -159,7 +159,7 @@ def _put_together(task: Task, children: Sequence[_Child]) -> Summary:
             summary.kept.append(job.id)
         elif job.id in elsewhere:
             summary.elsewhere.append(job.id)
-        elif check(job.output, job.header).state is State.DONE:
+        elif check(job.output, job.header).done:
             summary.done.append(job.id)
         else:
             which = f"the process on {held[job.id]} that had this slide" if job.id in held else "every process"

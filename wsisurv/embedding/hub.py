@@ -67,7 +67,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Check:
+class EncoderCheck:
     """Whether an encoder is ready.
 
     Attributes:
@@ -106,7 +106,7 @@ def find_needs(encoder: str) -> Needs | None:
     )
 
 
-def check_encoder(encoder: str) -> Check:
+def check_encoder(encoder: str) -> EncoderCheck:
     """Say whether an encoder's weights are here, and if not what to do; the hub is asked unless HF_HUB_OFFLINE is set.
 
     Raises:
@@ -114,17 +114,17 @@ def check_encoder(encoder: str) -> Check:
     """
     needs = find_needs(encoder)
     if needs is None:
-        return Check(encoder, True, "ready: it needs no weights")
+        return EncoderCheck(encoder, True, "ready: it needs no weights")
     if needs.here:
         revision = hub_revision(needs.hub_id, needs.weights[0])
-        return Check(
+        return EncoderCheck(
             encoder, True, f"ready: {needs.hub_id} is in the hub's cache" + f", commit {revision}" * bool(revision)
         )
     try:
         _ask(needs)
     except WeightsError as error:
-        return Check(encoder, False, str(error).removeprefix(f"{encoder}: "))
-    return Check(
+        return EncoderCheck(encoder, False, str(error).removeprefix(f"{encoder}: "))
+    return EncoderCheck(
         encoder,
         False,
         f"the weights of {needs.hub_id} are not here; the hub gives them to you. Run `wsisurv encoders --fetch "

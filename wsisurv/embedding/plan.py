@@ -12,7 +12,7 @@ from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.embedding import EmbedSettings
-from wsisurv.workspace.freshness import Planned, State, check
+from wsisurv.workspace.freshness import Planned, check
 from wsisurv.workspace.paths import Workspace
 
 _FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes
@@ -62,10 +62,8 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
             workspace.features(settings.folder, slide_id),
             make_header(FORMAT, settings, {"tiles": header.fingerprint}),
         )
-        gone = (
-            "" if tiles.slide_path.exists() or seen.state is State.DONE else f"{tiles.slide_path}: not there any more"
-        )
+        gone = "" if tiles.slide_path.exists() or seen.done else f"{tiles.slide_path}: not there any more"
         n_tiles = len(tiles.coords)
         n_bytes = None if n_features is None else features_bytes(n_tiles, n_features, settings.dtype)
-        plan.append(Planned(slide_id, tiles.slide_path, seen.state, seen.changes, n_tiles, n_bytes, gone))
+        plan.append(Planned(slide_id, tiles.slide_path, seen.condition, seen.changes, n_tiles, n_bytes, gone))
     return plan

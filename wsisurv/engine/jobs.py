@@ -14,7 +14,7 @@ from wsisurv.errors import (
     WsisurvError,
 )
 from wsisurv.formats.header import Header
-from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.freshness import Condition, check, require_fresh
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -49,15 +49,14 @@ class JobRun:
         self._workspace, self._step, self._jobs = workspace, step, jobs
         self._checks = {job.id: check(job.output, job.header) for job in jobs}
         if not redo:
-            stale = {job.output: self._checks[job.id] for job in jobs if self._checks[job.id].state is State.STALE}
-            refuse_stale({path: seen.changes for path, seen in stale.items()})
+            require_fresh({job.output: self._checks[job.id] for job in jobs})
         self._claims: dict[str, ExitStack] = {}
         self._outcomes: dict[str, Summary] = {}
 
     @property
     def all_done(self) -> bool:
         """True where nothing was to be done when the run began."""
-        return all(seen.state is State.DONE for seen in self._checks.values())
+        return all(seen.done for seen in self._checks.values())
 
     def claim(self, job: Job) -> bool:
         """Claim a job; False where it is done or another process is at it, which is noted in the summary.
@@ -65,14 +64,14 @@ class JobRun:
         Raises:
             StorageError: the workspace can't be written.
         """
-        if self._checks[job.id].state is State.DONE:
+        if self._checks[job.id].done:
             self._outcomes[job.id] = Summary(self._step, kept=[job.id])
             return False
         with ExitStack() as stack:
             if not stack.enter_context(self._workspace.claim(self._step, job.id)):
                 self._outcomes[job.id] = Summary(self._step, elsewhere=[job.id])
                 return False
-            if check(job.output, job.header).state is State.DONE:  # another process was quicker
+            if check(job.output, job.header).done:  # another process was quicker
                 self._outcomes[job.id] = Summary(self._step, kept=[job.id])
                 return False
             self._claims[job.id] = stack.pop_all()
@@ -89,7 +88,7 @@ class JobRun:
         self._end(job, Summary(self._step, failed=[failure]))
 
     def _end(self, job: Job, outcome: Summary) -> None:
-        if self._checks[job.id].state is State.DAMAGED:
+        if self._checks[job.id].condition is Condition.DAMAGED:
             outcome.notes.insert(0, f"{job.output}: was damaged, made anew")
         self._outcomes[job.id] = outcome
         self._claims.pop(job.id).close()

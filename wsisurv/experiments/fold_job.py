@@ -10,11 +10,12 @@ import numpy as np
 
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress
-from wsisurv.errors import FormatError, StaleError
+from wsisurv.errors import FormatError
 from wsisurv.experiments.fold_models import FoldRisks, Inputs, score_fold
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.splits import Fold
-from wsisurv.settings.base import changed_settings, fingerprint
+from wsisurv.settings.base import fingerprint
+from wsisurv.workspace.freshness import Freshness, Origin, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
 
 
@@ -143,37 +144,23 @@ def finished(jobs: Sequence[Job], workspace: Workspace, *, redo: bool) -> dict[s
         StaleError: a fold was made otherwise, and not ``redo``; names the settings.
         FormatError: its file is damaged.
     """
-    found = {}
+    found: dict[str, FoldRisks] = {}
+    seen: dict[Path, Freshness] = {}
     for job in jobs:
         path = job.path(workspace)
         if not path.exists():
             continue
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["fingerprint"] == job.fingerprint:
+            made = Origin(str(record["fingerprint"]), dict(record["settings"]))
+            seen[path.parent] = compare(made, Origin(job.fingerprint, job.settings))
+            if seen[path.parent].done:
                 risks = {name: np.array(values, dtype=np.float64) for name, values in record["risks"].items()}
                 warnings = tuple(map(str, record["warnings"]))
                 gate = None if record["gate"] is None else float(record["gate"])
                 found[job.fold.name] = FoldRisks(tuple(record["case_ids"]), risks, gate, warnings)
-                continue
-            changes = changed_settings(_flat(record["settings"]), _flat(job.settings))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: damaged ({error}). Delete it and run crossval again.") from error
-        if not redo:
-            what = "; ".join(changes) or "cases, features or statements are others"
-            raise StaleError(
-                f"{path.parent}: made otherwise than asked now ({what}). Use --redo to make it anew, or the old "
-                "settings to keep it."
-            )
+    if not redo:
+        require_fresh(seen)
     return found
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``teacher.epochs`` and so on, so that the setting that changed can be named."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": setting for inner, setting in value.items()}
-        else:
-            flat[name] = value
-    return flat

@@ -8,7 +8,7 @@ import numpy as np
 
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ArtifactError, CohortError, StaleError, some
+from wsisurv.errors import CohortError, some
 from wsisurv.experiments.fold_job import Job, Scorer, do_job, finished, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs
 from wsisurv.experiments.folds import Folds, draw_folds, read_folds
@@ -19,6 +19,7 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
 
 STEP = "crossval"
@@ -129,9 +130,7 @@ def score_folds(
     }
     jobs = tuple(make_job(plan.cohort, place, fold, decided, read) for fold in plan.folds)
     folder = workspace.cohort(cohort.name)
-    with workspace.claim(STEP, cohort.name) as claimed:
-        if not claimed:
-            raise ArtifactError(f"{folder}: another process is cross-validating this cohort. Wait for it to end.")
+    with workspace.claim_alone(STEP, cohort.name, f"cross-validating cohort {cohort.name}"):
         where = folder if training.encoder is not None else folder / place
         _save_splits(where / "splits.jsonl", plan.folds, redo)
         kept = finished(jobs, workspace, redo=redo)
@@ -185,12 +184,13 @@ def _folds(
 
 def _save_splits(path: Path, folds: Sequence[Fold], redo: bool) -> None:
     if path.exists() and not redo:
-        if read_splits(path) == tuple(folds):
-            return
-        raise StaleError(
-            f"{path}: other folds than asked for now (another number, another seed, or other cases). Use --redo to "
-            f"replace them, or --splits {path} to go on with them."
+        made, wanted = (
+            Origin(fingerprint([fold.model_dump(mode="json") for fold in several], {}))
+            for several in (read_splits(path), folds)
         )
+        seen = compare(made, wanted, also=["other folds: another number, another seed, or other cases"])
+        require_fresh({path: seen}, remedy=f"Use --redo to replace them, or --splits {path} to go on with them.")
+        return
     write_splits(path, folds)
 
 

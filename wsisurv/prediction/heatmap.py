@@ -32,6 +32,7 @@ from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
 from wsisurv.settings.base import fingerprint
 from wsisurv.slides.reader import Slide
+from wsisurv.workspace.freshness import Origin, compare
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -182,7 +183,7 @@ class _Drawing:
             record = read_case_map(self._folder)
         except (MissingArtifactError, FormatError):
             return False
-        return record.fingerprint == self._fingerprint and not record.problems
+        return compare(Origin(record.fingerprint), Origin(self._fingerprint)).done and not record.problems
 
     def draw(self) -> CaseMap:
         """Draw all of it; the record is written last."""

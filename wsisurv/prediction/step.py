@@ -17,7 +17,6 @@ from wsisurv.errors import (
     MissingArtifactError,
     SettingsError,
     SlideError,
-    StaleError,
 )
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.guidance import read_guidance
@@ -29,6 +28,7 @@ from wsisurv.prediction.card import OpenStudent, open_student
 from wsisurv.prediction.checks import SlideRead, read_slide
 from wsisurv.prediction.rows import CaseRead, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
+from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, make_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -95,10 +95,13 @@ def training_folds(student: Path, guidance: Path) -> dict[str, int]:
     """
     _, header = read_model(student, "student")
     told, made = read_guidance(guidance)
-    if header.inputs.get("guidance") == made.fingerprint:
+    seen = compare(
+        Origin(header.inputs.get("guidance", "")), Origin(made.fingerprint), also=["the teacher was trained anew since"]
+    )
+    if seen.done:
         return dict(zip(told.case_ids, told.fold.tolist(), strict=True))
     if student.parent.resolve() == guidance.parent.resolve():
-        raise StaleError(f"{student}: the teacher was trained anew since. Run `wsisurv distill --redo` first.")
+        require_fresh({student: seen}, remedy="Run `wsisurv distill --redo` first.")
     return {}
 
 

@@ -25,9 +25,9 @@ from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
 from wsisurv.reports.sources import Reports, read_reports
 from wsisurv.reports.vectors import write_vectors
-from wsisurv.settings.base import changed_settings, fingerprint
+from wsisurv.settings.base import fingerprint
 from wsisurv.settings.reports import ReportSettings
-from wsisurv.workspace.freshness import refuse_stale
+from wsisurv.workspace.freshness import Condition, Freshness, Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -241,16 +241,16 @@ def _refuse_stale(
     records: Mapping[str, ReportRecord],
     wanted: Mapping[str, str],
 ) -> None:
-    changes: set[str] = set()
     new = settings.model_dump(mode="json")
+    changes: set[str] = set()
     for case_id, text in reports.items():
         record = records.get(case_id)
-        if record is None or record.fingerprint == wanted[case_id]:
-            continue
-        if record.report_sha256 != _sha256(text):
-            changes.add(f"the text of {case_id} is another")
-        changes.update(changed_settings(record.settings, new))
-    refuse_stale({workspace.statements: sorted(changes)[:_SHOWN]} if changes else {})
+        if record is not None:
+            also = [f"the text of {case_id} is another"] if record.report_sha256 != _sha256(text) else []
+            made = Origin(record.fingerprint, record.settings)
+            changes.update(compare(made, Origin(wanted[case_id], new), also=also).changes)
+    if changes:
+        require_fresh({workspace.statements: Freshness(Condition.STALE, tuple(sorted(changes)[:_SHOWN]))})
 
 
 def _results(

@@ -13,7 +13,7 @@ from wsisurv.formats.statements import Statement, iterate_statements, read_state
 from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
 from wsisurv.models.text import HASHING_DIMENSIONS, hashing_vectors, statement_terms
 from wsisurv.settings.base import canonical_json
-from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.freshness import check
 from wsisurv.workspace.paths import Workspace
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -55,7 +55,7 @@ def write_vectors(
         settings["dimensions"] = str(HASHING_DIMENSIONS)
     header = make_header(FORMAT, settings, {"statements": statements_fingerprint(statements)})
     path = workspace.vectors(text_encoder)
-    if check(path, header).state is State.DONE:
+    if check(path, header).done:
         return path
     values = (
         hashing_vectors([statement_terms(statement) for statement in statements])

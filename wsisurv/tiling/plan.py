@@ -46,7 +46,7 @@ def plan_tile(
         Planned(
             slide.slide_id,
             Path(slide.path),
-            seen[slide.slide_id].state if slide.slide_id in seen else None,
+            seen[slide.slide_id].condition if slide.slide_id in seen else None,
             seen[slide.slide_id].changes if slide.slide_id in seen else (),
             slide.tiles_at_most,
             slide.tiles_bytes,

@@ -27,7 +27,7 @@ from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId
-from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -161,7 +161,7 @@ def _lacking(workspace: Workspace, slide_id: SlideId, header: Header, options: O
     """What a job has to make: the tiles, or their preview alone where they are done and were made without one."""
     tiles, preview = workspace.tiles(slide_id), workspace.preview(slide_id)
     undrawn = options.preview and not preview.exists()
-    return preview if undrawn and check(tiles, header).state is State.DONE else tiles
+    return preview if undrawn and check(tiles, header).done else tiles
 
 
 def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:

@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from torch import nn
 
 from wsisurv.errors import ArtifactError
 from wsisurv.formats.header import Header, create, make_header, opened
+from wsisurv.workspace.freshness import compare
 
 FORMAT = "wsisurv/checkpoint"
 EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class State:
+class FitState:
     """Everything that the rest of a fit depends on.
 
     Attributes:
@@ -50,16 +52,16 @@ class Checkpoints:
     header: Header
     every_s: float = EVERY_S
     _written_at: float = field(default_factory=lambda: time.monotonic(), init=False)
-    _waiting: dict[str, State] = field(default_factory=dict, init=False)
+    _waiting: dict[str, FitState] = field(default_factory=dict, init=False)
 
-    def find(self, part: str) -> State | None:
+    def find(self, part: str) -> FitState | None:
         """The state of a fit, or None where there is none that fits this run."""
         try:
             with opened(self._path(part), FORMAT, "the run") as (file, header):
-                if header.fingerprint != self.header.fingerprint:
+                if not compare(header, self.header).done:
                     return None
                 arrays: dict[str, NDArray[Any]] = {name: np.asarray(value[()]) for name, value in file.items()}
-                return State(int(file.attrs["epoch"]), arrays)
+                return FitState(int(file.attrs["epoch"]), arrays)
         except ArtifactError:  # missing, or cut short: begin anew
             return None
 
@@ -67,7 +69,7 @@ class Checkpoints:
         """Whether it is time to write."""
         return time.monotonic() - self._written_at >= self.every_s
 
-    def keep(self, part: str, state: State) -> None:
+    def keep(self, part: str, state: FitState) -> None:
         """Take in a fit's state, and write all that wait when it is time.
 
         Raises:
@@ -87,6 +89,8 @@ class Checkpoints:
     def remove(self) -> None:
         """Remove the folder: the run ended well."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # not empty: another run's states are beside them
+            self.folder.parent.rmdir()
 
     def _path(self, part: str) -> Path:
         return self.folder / f"{re.sub('[^a-z0-9]+', '-', part.lower())}.h5"
@@ -117,7 +121,7 @@ def capture(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator | None,
     device: torch.device,
-) -> State:
+) -> FitState:
     """Copy the state of a fit after ``epoch`` epochs."""
     tensors = {
         f"module {number} {name}": value
@@ -131,11 +135,11 @@ def capture(
         tensors["random cuda"] = torch.cuda.get_rng_state(device)
     if generator is not None:
         tensors["random generator"] = generator.get_state()
-    return State(epoch, {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()})
+    return FitState(epoch, {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()})
 
 
 def restore(
-    state: State,
+    state: FitState,
     modules: Sequence[nn.Module],
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator | None,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ArtifactError, SettingsError, StaleError
+from wsisurv.errors import SettingsError
 from wsisurv.formats.cards import DistillResult
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
@@ -29,7 +29,7 @@ from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.students import TrainedStudent, train_student
 from wsisurv.training.subspace import Looking, look_along_reports
 from wsisurv.training.target import Target
-from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.freshness import Condition, Freshness, all_done, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
 
 STEP = "distill"
@@ -100,14 +100,9 @@ def distill(
             ("student.h5", {}),
         )
     }
-    checks = {path: check(path, header) for path, header in wanted.items()}
-    if all(seen.state is State.DONE for seen in checks.values()):
+    if all_done(wanted, redo=redo):
         return read_model(folder / "student.h5", "student")[0].card.result.model_copy(update={"kept": True})
-    if not redo:
-        refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
-    with workspace.claim(STEP, cohort.name) as claimed:
-        if not claimed:
-            raise ArtifactError(f"{folder}: another process is distilling this cohort. Wait for it to end.")
+    with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}"):
         told_by = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
@@ -131,12 +126,10 @@ def distill(
 
 
 def _require_fresh(path: Path, made: Header, guidance: Guidance, cases: TrainingCases) -> None:
-    changed = [name for name, value in cases.inputs.items() if made.inputs.get(name) != value]
-    if changed or guidance.case_ids != cases.case_ids:
-        raise StaleError(
-            f"{path}: made from another {' and other '.join(changed) or 'list of cases'} than the workspace holds now. "
-            "Run `wsisurv train-teacher --redo` first."
-        )
+    seen = compare(made, replace(made, inputs=dict(cases.inputs)))
+    if seen.done and guidance.case_ids != cases.case_ids:
+        seen = Freshness(Condition.STALE, ("its cases are not those that have tiles now",))
+    require_fresh({path: seen}, remedy="Run `wsisurv train-teacher --redo` first.")
 
 
 @dataclass(frozen=True)

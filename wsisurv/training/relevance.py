@@ -1,5 +1,6 @@
 """The teacher's relevance of each tile, as a student may know it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor
 
 from wsisurv.bags.packed import in_parts
-from wsisurv.errors import StaleError
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import read_model
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.training.inputs import TrainingCases
+from wsisurv.workspace.freshness import compare, require_fresh
 
 
 def read_teacher(path: Path, guidance: Header) -> ReportTimeTeacher:
@@ -22,8 +23,9 @@ def read_teacher(path: Path, guidance: Header) -> ReportTimeTeacher:
         StaleError: it is another.
     """
     model, header = read_model(path, "teacher")
-    if (header.settings, header.inputs) != (guidance.settings, guidance.inputs):
-        raise StaleError(f"{path}: not the teacher that wrote guidance.h5. Run `wsisurv train-teacher --redo` first.")
+    wanted = replace(header, settings=guidance.settings, inputs=guidance.inputs)
+    seen = compare(header, wanted, also=["not the teacher that wrote guidance.h5"])
+    require_fresh({path: seen}, remedy="Run `wsisurv train-teacher --redo` first.")
     return load_teacher(model)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ArtifactError, MetricError
+from wsisurv.errors import MetricError
 from wsisurv.formats.cards import TeacherCard, TeacherResult, TfidfTerms
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
@@ -26,7 +26,7 @@ from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
 from wsisurv.training.loop import Log
 from wsisurv.training.students import TrainedStudent, train_student
-from wsisurv.workspace.freshness import State, check, refuse_stale
+from wsisurv.workspace.freshness import all_done
 from wsisurv.workspace.paths import Workspace
 
 STEP = "train-teacher"
@@ -100,14 +100,9 @@ def train_teacher(
         folder / "teacher.h5": make_header(model_format("teacher"), settings, cases.inputs),
         folder / "guidance.h5": make_header(GUIDANCE, settings, cases.inputs),
     }
-    checks = {path: check(path, header) for path, header in wanted.items()}
-    if all(seen.state is State.DONE for seen in checks.values()):
+    if all_done(wanted, redo=redo):
         return read_model(folder / "teacher.h5", "teacher")[0].card.result.model_copy(update={"kept": True})
-    if not redo:
-        refuse_stale({path: seen.changes for path, seen in checks.items() if seen.state is State.STALE})
-    with workspace.claim(STEP, cohort.name) as claimed:
-        if not claimed:
-            raise ArtifactError(f"{folder}: another process is training this teacher. Wait for it to end.")
+    with workspace.claim_alone(STEP, cohort.name, f"training the teacher of cohort {cohort.name}"):
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "teacher.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)

@@ -1,20 +1,22 @@
-"""Whether an artifact is there, is what was asked for, and what differs where it is not."""
+"""Whether an artifact is there and is what was asked for, and what differs where it is not.
+
+Every step asks here, and ``StaleError`` is raised nowhere else.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from wsisurv.errors import (
-    FormatError,
-    MissingArtifactError,
-    StaleError,
-)
+from wsisurv.errors import FormatError, MissingArtifactError, StaleError
 from wsisurv.formats.header import Header, read_header
 from wsisurv.settings.base import changed_settings
 
+REDO = "Use --redo to make it anew, the old settings to keep it, or another --workspace to have both."
 
-class State(Enum):
+
+class Condition(Enum):
     """What is known of an artifact before any work."""
 
     MISSING = "missing"
@@ -24,11 +26,31 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Check:
-    """State of an artifact, with what differs where it is stale."""
+class Freshness:
+    """Condition of an artifact, with what differs where it is stale."""
 
-    state: State
+    condition: Condition
     changes: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is what was asked for."""
+        return self.condition is Condition.DONE
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made an artifact that has no header of its own.
+
+    Attributes:
+        fingerprint: of all that made it; decides.
+        settings: for the message.
+        inputs: fingerprints of its inputs, for the message.
+    """
+
+    fingerprint: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ class Planned:
     Attributes:
         id: the item.
         source: its input.
-        state: of what is there already; None where that can't be told.
+        condition: of what is there already; None where that can't be told.
         changes: what differs, where it is stale.
         tiles: how many; where tissue was not looked at yet, at most.
         bytes: what the output takes; None where that is not known.
@@ -47,44 +69,79 @@ class Planned:
 
     id: str
     source: Path
-    state: State | None = None
+    condition: Condition | None = None
     changes: tuple[str, ...] = ()
     tiles: int | None = None
     bytes: int | None = None
     problem: str = ""
 
 
-def check(path: Path, wanted: Header) -> Check:
+def compare(made: Header | Origin, wanted: Header | Origin, *, also: Sequence[str] = ()) -> Freshness:
+    """Compare what made an artifact with what is to make it now.
+
+    Args:
+        made: of the artifact.
+        wanted: of what is asked for.
+        also: what else differs where the fingerprints do, in words.
+    """
+    if made.fingerprint == wanted.fingerprint:
+        return Freshness(Condition.DONE)
+    changes = [*also, *_changes(made.settings, wanted.settings)]
+    for name in sorted(made.inputs.keys() | wanted.inputs.keys()):
+        if made.inputs.get(name) != wanted.inputs.get(name):
+            changes.append(f"{name} is not the one it was made from")
+    return Freshness(Condition.STALE, tuple(changes) or ("its inputs are not those that it was made from",))
+
+
+def check(path: Path, wanted: Header) -> Freshness:
     """Compare the file at ``path`` with the header that it should have."""
     try:
         header = read_header(path, wanted.format, made_by="the step")
     except MissingArtifactError:
-        return Check(State.MISSING)
+        return Freshness(Condition.MISSING)
     except FormatError:
-        return Check(State.DAMAGED)
-    if header.fingerprint == wanted.fingerprint:
-        return Check(State.DONE)
-    changes = changed_settings(header.settings, wanted.settings)
-    changes += [f"{name} is not the one it was made from" for name in _changed_inputs(header.inputs, wanted.inputs)]
-    return Check(State.STALE, tuple(changes))
+        return Freshness(Condition.DAMAGED)
+    return compare(header, wanted)
 
 
-def _changed_inputs(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    return [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-
-
-def refuse_stale(stale: Mapping[Path, Sequence[str]]) -> None:
-    """Stop before any work where artifacts are stale.
+def all_done(wanted: Mapping[Path, Header], *, redo: bool) -> bool:
+    """Whether all files of one run are there as they should be.
 
     Raises:
-        StaleError: ``stale`` is not empty; names the changed settings and a file.
+        StaleError: one is stale, and not ``redo``.
     """
+    seen = {path: check(path, header) for path, header in wanted.items()}
+    if all(one.done for one in seen.values()):
+        return True
+    if not redo:
+        require_fresh(seen)
+    return False
+
+
+def require_fresh(seen: Mapping[Path, Freshness], *, remedy: str = REDO) -> None:
+    """Stop before any work where artifacts are stale.
+
+    Args:
+        seen: what was found of each.
+        remedy: the way out, as a sentence.
+
+    Raises:
+        StaleError: one is stale; names what changed and a file.
+    """
+    stale = {path: one.changes for path, one in seen.items() if one.condition is Condition.STALE}
     if not stale:
         return
-    changes = sorted({change for changes in stale.values() for change in changes})
+    changes = list(dict.fromkeys(change for several in stale.values() for change in several))
     first = next(iter(stale))
     more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
-    raise StaleError(
-        f"{first}{more}: made otherwise than asked now ({'; '.join(changes)}). "
-        "Use --redo to make it anew, the old settings to keep it, or another --workspace to have both."
-    )
+    raise StaleError(f"{first}{more}: made from other settings or inputs than now ({'; '.join(changes)}). {remedy}")
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ; a group of them, such as a teacher's, is told one by one as ``teacher.epochs``."""
+    groups = [name for name in old.keys() & new.keys() if isinstance(old[name], dict) and isinstance(new[name], dict)]
+    flat: list[dict[str, Any]] = []
+    for settings in (old, new):
+        single = {name: value for name, value in settings.items() if name not in groups}
+        flat.append(single | {f"{name}.{key}": value for name in groups for key, value in settings[name].items()})
+    return changed_settings(*flat)

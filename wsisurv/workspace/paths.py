@@ -7,9 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from wsisurv.errors import (
-    InputError,
-)
+from wsisurv.errors import ArtifactError, InputError
 from wsisurv.formats.atomic import explain_storage
 
 
@@ -114,6 +112,18 @@ class Workspace:
             yield True
         finally:
             lock.release()
+
+    @contextmanager
+    def claim_alone(self, step: str, item: str, what: str) -> Iterator[None]:
+        """Claim an item whose work can't be shared; ``what`` says what another process would be doing with it.
+
+        Raises:
+            ArtifactError: a living process holds it.
+        """
+        with self.claim(step, item) as claimed:
+            if not claimed:
+                raise ArtifactError(f"{self.root}: another process is {what}. Wait for it to end.")
+            yield
 
 
 def _stems(folder: Path) -> list[str]:
