@@ -1,9 +1,9 @@
-"""A small simulated workspace, and a training of folds that ends in a moment."""
+"""A small simulated workspace, and settings by which a fold is trained in a moment."""
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from wsisurv.cohort import Cohort
-from wsisurv.engine.progress import Progress
-from wsisurv.experiments.fold_job import Training
+from wsisurv.experiments.crossval import CrossvalResult, crossval
 from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -38,27 +38,15 @@ simulation = _load()
 
 @dataclass
 class Study:
-    """A workspace, its cohort, and a training of folds that notes what it was given."""
+    """A workspace, its cohort, and how its folds are trained."""
 
     workspace: Workspace
     cohort: Cohort
-    settings: dict[str, object] = field(default_factory=lambda: {"teacher": {"epochs": TEACHER.epochs}})
-    trained: list[Cohort] = field(default_factory=list)
-    text_encoder: str = "hashing"
+    teacher: TeacherSettings = TEACHER
+    student: DistillSettings = STUDENT
 
-    def training(self) -> Training:
-        from wsisurv.training.distill import distill
-        from wsisurv.training.teacher import train_teacher
-
-        def run(cohort: Cohort, repeat: int, progress: Progress) -> Sequence[str]:
-            self.trained.append(cohort)
-            teacher = TEACHER.model_copy(update={"seed": repeat, "text_encoder": self.text_encoder})
-            warnings = train_teacher(self.workspace, cohort, teacher, redo=True, progress=progress).warnings
-            student = STUDENT.model_copy(update={"seed": repeat})
-            distill(self.workspace, cohort, student, redo=True, progress=progress)
-            return warnings
-
-        return Training(run, self.settings, "histomics", self.text_encoder)
+    def crossval(self, settings: CrossvalSettings, **options: object) -> CrossvalResult:
+        return crossval(self.workspace, self.cohort, settings, teacher=self.teacher, student=self.student, **options)
 
     def path(self, name: str) -> Path:
         return self.workspace.cohort(self.cohort.name) / name

@@ -8,13 +8,14 @@ import pytest
 
 from wsisurv.cohort import Cohort
 from wsisurv.errors import ArtifactError, CohortError, FormatError, StaleError
-from wsisurv.experiments.crossval import crossval
+from wsisurv.experiments import with_slides
 from wsisurv.experiments.folds import draw_folds
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.models import read_model
 from wsisurv.formats.splits import read_splits
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.survival.metrics import concordance
+from wsisurv.training.teacher import train_teacher
 
 SETTINGS = CrossvalSettings(folds=2, repeats=2, covariates=("age", "stage"), resamples=100)
 ALL = [
@@ -30,14 +31,27 @@ ALL = [
 
 
 def run(study, settings=SETTINGS, **options):
-    return crossval(study.workspace, study.cohort, settings, study.training(), **options)
+    return study.crossval(settings, **options)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Cohorts whose teachers are trained, in their order."""
+    seen = []
+
+    def noted(workspace, cohort, *arguments, **named):
+        seen.append(cohort)
+        return train_teacher(workspace, cohort, *arguments, **named)
+
+    monkeypatch.setattr(with_slides, "train_teacher", noted)
+    return seen
 
 
 def risks_of(study, name):
     return json.loads(study.path(f"crossval/{name}/risks.json").read_text())
 
 
-def test_all_models_over_the_same_folds_in_one_account(make_study):
+def test_all_models_over_the_same_folds_in_one_table(make_study, trained):
     study = make_study(70, reported=0.8)
     result = run(study)
     record = json.loads(result.metrics.read_text())
@@ -62,7 +76,7 @@ def test_all_models_over_the_same_folds_in_one_account(make_study):
         ("student_and_covariates", "covariates"),
     }
     # each fold was trained on its training cases, and on them alone
-    assert [[case.case_id for case in cohort.cases] for cohort in study.trained] == [list(f.train) for f in folds]
+    assert [[case.case_id for case in cohort.cases] for cohort in trained] == [list(f.train) for f in folds]
     # the written risks give the written figures
     case_of = {case.case_id: case for case in study.cohort.cases}
     for fold, row in zip(folds, record["folds"], strict=True):
@@ -105,7 +119,7 @@ def replace_settings(**changes):
     return SETTINGS.model_copy(update=changes)
 
 
-def test_finished_folds_are_kept_after_an_interruption(make_study):
+def test_finished_folds_are_kept_after_an_interruption(make_study, trained):
     study = make_study(40)
     quick = replace_settings(repeats=1, covariates=())
 
@@ -116,14 +130,14 @@ def test_finished_folds_are_kept_after_an_interruption(make_study):
     with pytest.raises(KeyboardInterrupt):
         run(study, quick, progress=interrupt)
     assert not study.path("evaluation/metrics.json").exists()
-    assert [cohort.name for cohort in study.trained] == ["trial/crossval/1-1", "trial/crossval/1-2"]
-    study.trained.clear()
+    assert [cohort.name for cohort in trained] == ["trial/crossval/1-1", "trial/crossval/1-2"]
+    trained.clear()
     result = run(study, quick)
     assert result.kept == 1
-    assert [cohort.name for cohort in study.trained] == ["trial/crossval/1-2"]
-    study.trained.clear()
+    assert [cohort.name for cohort in trained] == ["trial/crossval/1-2"]
+    trained.clear()
     again = run(study, quick)
-    assert study.trained == []
+    assert trained == []
     assert again == replace(result, kept=2)
 
 
@@ -131,10 +145,10 @@ def test_other_settings_splits_or_data_are_stale(make_study):
     study = make_study(40)
     one = replace_settings(repeats=1, covariates=())
     run(study, one)
-    study.settings = {"teacher": {"epochs": 7}}
+    study.teacher = study.teacher.model_copy(update={"epochs": 7})
     with pytest.raises(StaleError, match=r"1-1 and 1 more: .*teacher.epochs: 6 → 7.*--redo"):
         run(study, one)
-    study.settings = {"teacher": {"epochs": 6}}
+    study.teacher = study.teacher.model_copy(update={"epochs": 6})
     with pytest.raises(StaleError, match=r"splits.jsonl: .*other folds"):
         run(study, replace_settings(repeats=1, covariates=(), seed=1))
     with pytest.raises(StaleError, match="covariates"):
@@ -147,14 +161,14 @@ def test_other_settings_splits_or_data_are_stale(make_study):
 def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(make_study):
     study = make_study(50, reported=0.0)
     result = run(study, replace_settings(repeats=1, covariates=()))
-    assert [row.model for row in result.account.models] == ["mean_pool", "plain"]
+    assert [row.model for row in result.table.models] == ["mean_pool", "plain"]
     assert any("no case has statements" in line for line in result.warnings)
     assert any("no covariates named" in line for line in result.warnings)
-    assert result.account.added is None
+    assert result.table.added is None
     assert any("name --covariates" in line for line in result.verdict)
 
 
-def test_a_leak_stops_before_any_training_and_can_be_kept_together(make_study):
+def test_a_leak_stops_before_any_training_and_can_be_kept_together(make_study, trained):
     study = make_study(40)
     quick = replace_settings(repeats=1, covariates=())
     first = draw_folds(study.cohort, n_folds=2, repeats=1, seed=0).folds[0]
@@ -167,7 +181,7 @@ def test_a_leak_stops_before_any_training_and_can_be_kept_together(make_study):
     study.cohort = Cohort("trial", cases, study.cohort.settings)
     with pytest.raises(CohortError, match=rf"{one}.*{other}|{other}.*{one}"):
         run(study, quick)
-    assert study.trained == []
+    assert trained == []
     result = run(study, quick, keep_together=True)
     assert result.n_folds == 2
     assert any("on one side" in line for line in result.warnings)
@@ -185,7 +199,7 @@ def test_cases_without_a_tile_and_unknown_covariates(make_study):
     write_features(path, empty, header)
     result = run(study, replace_settings(repeats=1, covariates=()))
     assert any("no tile was found: case0005" in line for line in result.warnings)
-    assert result.account.cases == 49
+    assert result.table.cases == 49
 
 
 def test_two_runs_at_once_are_refused(make_study):
@@ -224,9 +238,9 @@ def test_words_are_learned_in_each_fold_anew(make_study):
             }
         )
     write_jsonl(study.workspace.statements, records)
-    study.text_encoder = "tfidf"
+    study.teacher = study.teacher.model_copy(update={"text_encoder": "tfidf"})
     result = run(study, replace_settings(repeats=1, covariates=()))
-    assert result.account.model("text") is not None
+    assert result.table.model("text") is not None
     risks = risks_of(study, "1-1")["risks"]["text"]
     assert np.std(risks) > 0
     teacher, _ = read_model(study.path("crossval/1-1/teacher.h5"), "teacher")

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from wsisurv.experiments.results import Account, Added, Difference, ModelFigures
-from wsisurv.experiments.verdict import Finding, finding, verdict
+from wsisurv.experiments.results import Added, Difference, ModelFigures, ResultsTable
+from wsisurv.experiments.verdict import Judgement, judge, verdict
 
 
 def difference(model, minus, value, se):
@@ -16,24 +16,24 @@ def model(name, concordance, low):
     return ModelFigures(name, concordance, low, 2 * concordance - low, concordance, 0.05, concordance, 1.0)
 
 
-def account(models=(), differences=(), p=None, ratio=0.5, events=200):
+def table(models=(), differences=(), p=None, ratio=0.5, events=200):
     added = None if p is None else Added("distilled", (1.0,), (p,), p, ratio)
-    return Account(tuple(models), tuple(differences), added, (), 500, events, ())
+    return ResultsTable(tuple(models), tuple(differences), added, (), 500, events, ())
 
 
 @pytest.mark.parametrize(
     ("value", "se", "wanted"),
     [
-        (0.03, 0.01, Finding.BETTER),
-        (-0.03, 0.01, Finding.WORSE),
-        (0.001, 0.005, Finding.NOTHING),
-        (-0.01, 0.01, Finding.NOTHING),
-        (0.01, 0.01, Finding.UNDECIDED),
-        (0.03, 0.03, Finding.UNDECIDED),
+        (0.03, 0.01, Judgement.BETTER),
+        (-0.03, 0.01, Judgement.WORSE),
+        (0.001, 0.005, Judgement.NOTHING),
+        (-0.01, 0.01, Judgement.NOTHING),
+        (0.01, 0.01, Judgement.UNDECIDED),
+        (0.03, 0.03, Judgement.UNDECIDED),
     ],
 )
 def test_two_standard_errors_decide(value, se, wanted):
-    assert finding(difference("a", "b", value, se)) is wanted
+    assert judge(difference("a", "b", value, se)) is wanted
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_two_standard_errors_decide(value, se, wanted):
 )
 def test_slides_beside_the_clinic(value, se, p, ratio, wanted):
     gain = difference("student_and_covariates", "covariates", value, se)
-    assert verdict(account(differences=[gain], p=p, ratio=ratio), ("age", "stage"))[0].startswith(wanted)
+    assert verdict(table(differences=[gain], p=p, ratio=ratio), ("age", "stage"))[0].startswith(wanted)
 
 
 def test_a_gain_without_a_test_still_counts():
     gain = difference("student_and_covariates", "covariates", 0.05, 0.01)
-    assert verdict(account(differences=[gain]), ("age",))[0].startswith("Slides add to age here")
+    assert verdict(table(differences=[gain]), ("age",))[0].startswith("Slides add to age here")
 
 
 def test_what_is_left_out_is_said_to_be():
-    lines = verdict(account([model("plain", 0.6, 0.55)]), ())
+    lines = verdict(table([model("plain", 0.6, 0.55)]), ())
     assert lines[0].startswith("No covariates were named")
     assert lines[1] == "Slides alone tell who does worse (concordance 0.600, 95 % interval 0.550 to 0.650)."
     assert lines[2].startswith("No case has statements")
@@ -66,7 +66,7 @@ def test_what_is_left_out_is_said_to_be():
 
 
 def test_chance_is_called_chance_and_few_events_are_named():
-    lines = verdict(account([model("distilled", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
+    lines = verdict(table([model("distilled", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
     assert "Slides alone do not tell who does worse better than chance" in lines[1]
     assert any("reports by themselves do not tell" in line for line in lines)
     assert lines[-1].startswith("Only 20 events")
@@ -83,13 +83,13 @@ def test_chance_is_called_chance_and_few_events_are_named():
     ],
 )
 def test_reports_in_training(value, se, wanted):
-    lines = verdict(account(differences=[difference("distilled", "plain", value, se)]), ())
+    lines = verdict(table(differences=[difference("distilled", "plain", value, se)]), ())
     assert sum(wanted in line for line in lines) == 1
 
 
 def test_the_mean_tile_is_not_passed_over():
     def lines(value):
-        return " ".join(verdict(account(differences=[difference("distilled", "mean_pool", value, 0.01)]), ()))
+        return " ".join(verdict(table(differences=[difference("distilled", "mean_pool", value, 0.01)]), ()))
 
     assert "does better than the student" in lines(-0.05)
     assert "not shown to do better" in lines(0.0)
@@ -99,14 +99,14 @@ def test_the_mean_tile_is_not_passed_over():
 def test_a_better_report_at_hand_is_recommended():
     rows = [model("text", 0.7, 0.65)]
     pairs = [difference("text", "covariates", 0.05, 0.01), difference("teacher", "distilled", 0.08, 0.01)]
-    line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
+    line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
     assert "better than age and stage" in line
     assert "add" not in line
     assert "read it" in line
     for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
         pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
         rows = [model("text", 0.7, 0.65), model("plain", 0.6, 0.55)]
-        line = next(line for line in verdict(account(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
+        line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
         assert words in line
 
 
@@ -129,10 +129,10 @@ def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
     rows = [model("covariates", 0.7, 0.65), model("text", 0.7, 0.65)]
     pairs = [difference("text_and_covariates", "covariates", value, se), difference("full_text", "text", *full)]
     test = Added("text", (1.0,), (p,), p, 0.5)
-    lines = verdict(replace(account(rows, pairs), added_by_report=test), ("age", "stage"))
+    lines = verdict(replace(table(rows, pairs), added_by_report=test), ("age", "stage"))
     assert lines[0].startswith(wanted[0])
     assert "concordance 0.700" in lines[1]
     assert wanted[1] in lines[2]
     assert lines[-1].startswith("No slide was read")
     assert not any("lides" in line for line in lines[:-1])
-    assert verdict(account(rows), ())[0].startswith("No covariates were named")
+    assert verdict(table(rows), ())[0].startswith("No covariates were named")

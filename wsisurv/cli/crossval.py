@@ -1,11 +1,10 @@
 """``wsisurv crossval``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from wsisurv.cli.account import print_account
 from wsisurv.cli.clinical import (
     CaseColumn,
     ClinicalOption,
@@ -28,6 +27,7 @@ from wsisurv.cli.fold_options import (
     SplitsOption,
     TextEncoderOption,
     TogetherOption,
+    listed,
 )
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -38,19 +38,12 @@ from wsisurv.cli.options import (
     SeedOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import Cohort, build_cohort, read_clinical, read_cohort, save_cohort
+from wsisurv.cli.results_table import print_results
+from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
-from wsisurv.experiments.fold_training import fold_training, named_covariates, trained_settings, with_changes
-from wsisurv.experiments.report_training import report_training
-from wsisurv.formats.models import add_figures
-from wsisurv.formats.statements import read_statements
 from wsisurv.settings.base import parse_settings
-from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.paths import Workspace
-
-if TYPE_CHECKING:
-    from wsisurv.experiments.fold_job import Scorer
 
 _DEFAULTS = CrossvalSettings()
 
@@ -94,22 +87,28 @@ def crossval(
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
 ) -> None:
-    """The honest account: train all anew in each fold, and compare with what the clinic knows without slides.
+    """Cross-validation: train all anew in each fold, and compare with what the clinic knows without slides.
 
     Reads cohorts/NAME/ (cohort.csv, and the settings of its teacher and student where they are trained), features/ and
     reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/. With --reports-only no
     slide is needed: --clinical and its columns make the cohort, and reports-only/ and
     evaluation/metrics-reports-only.json are written.
     """
-    from wsisurv.experiments.crossval import crossval as run
+    from wsisurv.experiments.crossval import crossval as with_slides
+    from wsisurv.experiments.crossval import crossval_reports
+    from wsisurv.experiments.reports_only import cohort_of_reports
 
     place = Workspace(workspace)
-    if clinical is not None:
-        if not reports_only or cohort is None:
-            raise SettingsError(
-                "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "
-                "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
-            )
+    if not reports_only and report_text is not None:
+        raise SettingsError("--report-text is for --reports-only")
+    if clinical is None:
+        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
+    elif not reports_only or cohort is None:
+        raise SettingsError(
+            "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "
+            "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
+        )
+    else:
         columns = cohort_settings(
             case=case,
             time=time,
@@ -119,55 +118,44 @@ def crossval(
             site=site,
             covariates=covariates,
         )
-        chosen = _cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
-    else:
-        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
-    if not reports_only and report_text is not None:
-        raise SettingsError("--report-text is for --reports-only")
-    named = named_covariates(chosen, covariates)
-    settings = parse_settings(CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": named, "seed": seed})
-    teacher, student = trained_settings(place.cohort(chosen.name))
-    teacher = with_changes(teacher, encoder=encoder, text_encoder=text_encoder, text_branch=text_branch, epochs=epochs)
-    student = with_changes(student, epochs=epochs)
-    training: Scorer
-    if reports_only:
-        training = report_training(place, teacher, text_branch or "ridge", report_text)
-    else:
-        training = fold_training(place, teacher, student, allow_random_weights=allow_random_weights, device=device)
+        chosen, audit = cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
+        print_audit(chosen, audit)
+    settings = parse_settings(
+        CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": listed(covariates), "seed": seed}
+    )
+    teacher = {"encoder": encoder, "text_encoder": text_encoder, "text_branch": text_branch, "epochs": epochs}
     with progress_bar("crossval") as progress:
-        result = run(
-            place,
-            chosen,
-            settings,
-            training,
-            splits=splits,
-            keep_together=keep_together,
-            redo=redo,
-            progress=progress,
-        )
-    if not reports_only:  # the student's card tells how good it was where it was tested
-        add_figures(place.cohort(chosen.name) / "student.h5", result.metrics)
+        if reports_only:
+            result = crossval_reports(
+                place,
+                chosen,
+                settings,
+                teacher=teacher,
+                text_branch=text_branch or "ridge",
+                report_text=report_text,
+                splits=splits,
+                keep_together=keep_together,
+                redo=redo,
+                progress=progress,
+            )
+        else:
+            result = with_slides(
+                place,
+                chosen,
+                settings,
+                teacher=teacher,
+                student={"epochs": epochs},
+                splits=splits,
+                keep_together=keep_together,
+                allow_random_weights=allow_random_weights,
+                device=device,
+                redo=redo,
+                progress=progress,
+            )
     for line in result.warnings:
         warn(line)
-    print_account(result.account, named)
+    print_results(result.table, result.covariates)
     for line in result.verdict:
         out.print(line, markup=False)
     kept = f", {result.kept} of them kept" if result.kept else ""
     out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}", markup=False)
-
-
-def _cohort_of_reports(
-    place: Workspace, name: str, table: Path, columns: CohortSettings, *, drop_incomplete: bool, redo: bool
-) -> Cohort:
-    """Make, print and save a cohort whose cases have follow-up and a report."""
-    chosen, audit = build_cohort(
-        name,
-        read_clinical(table, columns, drop_incomplete=drop_incomplete),
-        columns,
-        slide_ids=(),
-        report_case_ids=list(read_statements(place.statements)),
-        reports_only=True,
-    )
-    print_audit(chosen, audit)
-    save_cohort(place.cohort(name), chosen, audit, redo=redo)
-    return chosen

@@ -23,13 +23,13 @@ from wsisurv.cli.clinical import (
     print_audit,
 )
 from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
-from wsisurv.cli.fold_options import CovariatesOption
+from wsisurv.cli.fold_options import CovariatesOption, listed
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
 from wsisurv.cli.predict import prepare, torch_device, years_of
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.cohort import Case, Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
 from wsisurv.errors import CohortError, SettingsError
-from wsisurv.experiments.fold_training import named_covariates
+from wsisurv.experiments.fold_settings import named_covariates
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk, write_risks
@@ -159,7 +159,7 @@ def evaluate(
         group_names=RISK_GROUPS,
         resamples=resamples,
     )
-    named = named_covariates(chosen, covariates)
+    named = named_covariates(chosen, listed(covariates))
     clinic = None
     if named:
         by_id = {str(one.case_id): one for one in tested.cases}

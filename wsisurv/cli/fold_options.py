@@ -1,13 +1,9 @@
 """Options of the commands that train in folds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    pass
-
 
 FoldsOption = Annotated[int, typer.Option("--folds", min=2, help="Folds of the cohort; sites are kept whole.")]
 
@@ -47,3 +43,8 @@ EpochsOption = Annotated[
 TogetherOption = Annotated[
     bool, typer.Option("--keep-together", help="Put cases that share a slide, a report or tissue on one side.")
 ]
+
+
+def listed(text: str | None) -> tuple[str, ...] | None:
+    """Words separated by commas; None where the option was not given."""
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import CohortError
-from wsisurv.experiments.crossval import versions
-from wsisurv.experiments.fold_job import Training
+from wsisurv.errors import CohortError, SettingsError
+from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_covariates
 from wsisurv.experiments.model_names import DISTILLED, PLAIN
 from wsisurv.experiments.results import Difference, ModelFigures, compare_within
-from wsisurv.experiments.scoring import STEP, ScoredFolds, score_folds
+from wsisurv.experiments.scoring import STEP, ScoredFolds
+from wsisurv.experiments.switches import SWITCHES, switched
 from wsisurv.experiments.tested import ScoredFold
-from wsisurv.experiments.verdict import Finding, finding
+from wsisurv.experiments.verdict import Judgement, judge
+from wsisurv.experiments.versions import versions
+from wsisurv.experiments.with_slides import score_with_slides
 from wsisurv.formats.atomic import write_text
 from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
 DEFAULT = "default"
@@ -29,7 +32,7 @@ class AblationResult:
     Attributes:
         models: the default and each variant, by their names.
         differences: each variant minus the default, paired.
-        findings: what each difference shows, in the same order.
+        judgements: what each difference shows, in the same order.
         gains: for the default and each variant, its student minus the plain student of the same settings: many switches
             act on both, and only this is what the reports add. None where no case has a report.
         path: of ablation.json.
@@ -38,7 +41,7 @@ class AblationResult:
 
     models: tuple[ModelFigures, ...]
     differences: tuple[Difference, ...]
-    findings: tuple[Finding, ...]
+    judgements: tuple[Judgement, ...]
     gains: tuple[Difference, ...] | None
     path: Path
     warnings: tuple[str, ...]
@@ -48,64 +51,97 @@ def ablate(
     workspace: Workspace,
     cohort: Cohort,
     settings: CrossvalSettings,
-    default: Training,
-    variants: Mapping[str, Training],
     *,
+    switches: Sequence[str] | None = None,
+    teacher: TeacherSettings | Changes | None = None,
+    student: DistillSettings | Changes | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
+    allow_random_weights: bool = False,
+    device: str = "auto",
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> AblationResult:
     """Score the student of the default and of each variant; writes evaluation/ablation.json.
 
-    The default's folds are those of ``crossval``, kept or made in crossval/; a variant's are in ablation/NAME/.
+    The default's folds are those of ``crossval``, kept or made in crossval/; a variant's are in ablation/SWITCH/.
 
     Args:
         workspace: holds features and statements.
         cohort: the cases.
         settings: the same as for ``crossval``.
-        default: training with nothing switched.
-        variants: name → training with one thing switched.
+        switches: what to try, see ``switched``; None for every switch of the method that changes the default.
+        teacher: the default's, as ``crossval``.
+        student: the default's, as ``crossval``.
         splits: as ``crossval``.
         keep_together: as ``crossval``.
+        allow_random_weights: as ``crossval``.
+        device: as ``crossval``.
         redo: as ``crossval``.
         progress: told of each variant in turn.
 
     Raises:
-        CohortError: no variant; as ``score_folds``.
+        SettingsError: no such switch, or one that changes nothing.
+        CohortError: no switch; as ``crossval``.
         WsisurvError: as ``crossval``.
     """
-    if not variants:
-        raise CohortError("no switch to try: name one with --switch NAME=VALUE")
-
-    def scored_by(training: Training, place: str, redo_splits: bool) -> ScoredFolds:
-        return score_folds(
+    folder = workspace.cohort(cohort.name)
+    settings = with_covariates(settings, cohort)
+    default = (teacher_settings(folder, teacher), student_settings(folder, student))
+    variants = _variants(switches, *default)
+    runs = {}
+    for name, (its_teacher, its_student) in {DEFAULT: default, **variants}.items():
+        place = STEP if name == DEFAULT else f"ablation/{name}"
+        runs[name] = score_with_slides(
             workspace,
             cohort,
             settings,
-            training,
+            its_teacher,
+            its_student,
+            place=place,
+            teachers_at=folder / STEP if name != DEFAULT and its_teacher == default[0] else None,
             splits=splits,
             keep_together=keep_together,
-            redo=redo_splits,
-            place=place,
-            progress=lambda done, total, what: progress(done, total, f"{place}, {what}"),
+            allow_random_weights=allow_random_weights,
+            device=device,
+            redo=redo,
+            progress=_named(progress, place),
         )
+    return _record(runs, cohort, settings, folder / "evaluation" / "ablation.json")
 
-    runs = {DEFAULT: scored_by(default, STEP, redo)}
-    for name, training in variants.items():
-        runs[name] = scored_by(training, f"ablation/{name}", redo)
+
+def _variants(
+    switches: Sequence[str] | None, teacher: TeacherSettings, student: DistillSettings
+) -> dict[str, tuple[TeacherSettings, DistillSettings]]:
+    """Switch → settings; switches of the method that change nothing here are passed over, asked ones are an error."""
+    if switches is not None and not switches:
+        raise CohortError("no switch to try: name one with --switch NAME=VALUE")
+    variants = {switch: switched(switch, teacher, student) for switch in switches or SWITCHES}
+    same = [switch for switch, settings in variants.items() if settings == (teacher, student)]
+    if switches is not None and same:
+        raise SettingsError(f"--switch {same[0]}: that is how the default is already")
+    return {switch: settings for switch, settings in variants.items() if switch not in same}
+
+
+def _named(progress: Progress, place: str) -> Progress:
+    return lambda done, total, what: progress(done, total, f"{place}, {what}")
+
+
+def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalSettings, path: Path) -> AblationResult:
+    """Each variant's student against the default's, and each student against the plain one; written to ``path``."""
     first = runs[DEFAULT]
+    cases = first.cohort.cases
     student = DISTILLED if first.cases_with_statements else PLAIN
-    numbered = {name: run.for_account() for name, run in runs.items()}
+    scored = {name: run.for_results() for name, run in runs.items()}
     folds = [
-        replace(fold, risks={name: numbered[name][number].risks[student] for name in runs})
-        for number, fold in enumerate(numbered[DEFAULT])
+        replace(fold, risks={name: scored[name][number].risks[student] for name in runs})
+        for number, fold in enumerate(scored[DEFAULT])
     ]
-    compared = compare_within(folds, first.cohort.cases, resamples=settings.resamples, seed=settings.seed)
-    findings = tuple(finding(difference) for difference in compared.differences)
+    compared = compare_within(folds, cases, resamples=settings.resamples, seed=settings.seed)
+    judgements = tuple(judge(difference) for difference in compared.differences)
     gains = None
     if student == DISTILLED:
-        gains = tuple(_gain(name, folds, first.cohort.cases, settings) for name, folds in numbered.items())
+        gains = tuple(_gain(name, folds, cases, settings) for name, folds in scored.items())
     warnings = list(first.warnings)
     if student == PLAIN:
         warnings.append("no case has statements of a report, so the students compared are plain ones")
@@ -114,19 +150,18 @@ def ablate(
         "cohort": {"name": cohort.name, "fingerprint": cohort.fingerprint},
         "settings": {
             "crossval": settings.model_dump(mode="json"),
-            **{name: training.settings for name, training in {DEFAULT: default, **variants}.items()},
+            **{name: run.settings for name, run in runs.items()},
         },
         "versions": versions(),
         "models": [asdict(row) for row in compared.models],
         "differences": [
-            {**asdict(row), "finding": found.value} for row, found in zip(compared.differences, findings, strict=True)
+            {**asdict(row), "finding": one.value} for row, one in zip(compared.differences, judgements, strict=True)
         ],
         "gains": None if gains is None else [asdict(row) for row in gains],
         "warnings": warnings,
     }
-    path = workspace.cohort(cohort.name) / "evaluation" / "ablation.json"
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return AblationResult(compared.models, compared.differences, findings, gains, path, tuple(warnings))
+    return AblationResult(compared.models, compared.differences, judgements, gains, path, tuple(warnings))
 
 
 def _gain(name: str, folds: Sequence[ScoredFold], cases: Sequence[Case], settings: CrossvalSettings) -> Difference:

@@ -1,25 +1,26 @@
-"""Cross-validation of the whole method: folds, leak audit, training anew in each fold, and one account of it all."""
+"""Cross-validation of the whole method: folds, leak audit, training anew in each fold, and one results table."""
 
 import json
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from wsisurv import __version__
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.experiments.fold_job import Job, Scorer
+from wsisurv.experiments.fold_job import FoldJob
 from wsisurv.experiments.fold_models import FoldRisks
-from wsisurv.experiments.results import Account, make_account
-from wsisurv.experiments.scoring import STEP, score_folds
+from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_changes, with_covariates
+from wsisurv.experiments.reports_only import PLACE, score_reports_only
+from wsisurv.experiments.results import ResultsTable, make_results
+from wsisurv.experiments.scoring import ScoredFolds
 from wsisurv.experiments.verdict import verdict
+from wsisurv.experiments.versions import versions
+from wsisurv.experiments.with_slides import score_with_slides
 from wsisurv.formats.atomic import write_text
+from wsisurv.formats.models import add_figures
 from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.training import DistillSettings, TeacherSettings, TextBranch
 from wsisurv.workspace.paths import Workspace
-
-REPORTS_ONLY = "reports-only"
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,17 @@ class CrossvalResult:
     """What came out.
 
     Attributes:
-        account: all figures.
-        verdict: what they show, in words.
+        table: all figures.
+        covariates: columns of the clinical model.
+        verdict: what the figures show, in words.
         n_folds: folds in all.
         kept: folds that were there already.
-        metrics: path of metrics.json.
+        metrics: path of the record.
         warnings: what a person should know, one line each.
     """
 
-    account: Account
+    table: ResultsTable
+    covariates: tuple[str, ...]
     verdict: tuple[str, ...]
     n_folds: int
     kept: int
@@ -47,56 +50,123 @@ def crossval(
     workspace: Workspace,
     cohort: Cohort,
     settings: CrossvalSettings,
-    training: Scorer,
     *,
+    teacher: TeacherSettings | Changes | None = None,
+    student: DistillSettings | Changes | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
+    allow_random_weights: bool = False,
+    device: str = "auto",
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
-    """Cross-validate; writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder.
+    """Train teacher and students anew in each fold, and compare them with what the clinic knows without slides.
 
-    Where no slide is read these are reports-only/splits.jsonl, reports-only/REPEAT-FOLD/ and
-    evaluation/metrics-reports-only.json.
+    Writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder, and the figures
+    into the card of the student that they are about.
 
     Args:
         workspace: holds features and statements.
         cohort: the cases.
-        settings: how.
-        training: trains a fold.
+        settings: folds, repeats, covariates.
+        teacher: settings of each fold's teacher, or changes to those that the cohort's own was trained with.
+        student: the same of its students.
         splits: the user's folds, see ``read_folds``; drawn if None.
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
+        allow_random_weights: train on features of an encoder that was never trained.
+        device: ``auto``, ``cpu``, ``cuda`` …
         redo: replace splits and folds that were made otherwise.
         progress: told of the audit, then of the training.
 
     Raises:
         MetricError: the tested cases can't give the figures.
-        WsisurvError: as ``score_folds``.
+        WsisurvError: as ``score_with_slides``.
     """
-    scored = score_folds(
+    folder = workspace.cohort(cohort.name)
+    settings = with_covariates(settings, cohort)
+    scored = score_with_slides(
         workspace,
         cohort,
         settings,
-        training,
+        teacher_settings(folder, teacher),
+        student_settings(folder, student),
+        splits=splits,
+        keep_together=keep_together,
+        allow_random_weights=allow_random_weights,
+        device=device,
+        redo=redo,
+        progress=progress,
+    )
+    result = _record(scored, cohort, settings, folder / "evaluation" / "metrics.json", given=splits is not None)
+    add_figures(folder / "student.h5", result.metrics)
+    return result
+
+
+def crossval_reports(
+    workspace: Workspace,
+    cohort: Cohort,
+    settings: CrossvalSettings,
+    *,
+    teacher: TeacherSettings | Changes | None = None,
+    text_branch: TextBranch = "ridge",
+    report_text: Path | None = None,
+    splits: Path | None = None,
+    keep_together: bool = False,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> CrossvalResult:
+    """Compare what reports say with what the clinic knows, without any slide.
+
+    Writes reports-only/splits.jsonl, reports-only/REPEAT-FOLD/ and evaluation/metrics-reports-only.json into the
+    cohort's folder.
+
+    Args:
+        workspace: holds the statements.
+        cohort: the cases; slides they have are not read.
+        settings: as ``crossval``.
+        teacher: as ``crossval``; the text encoder, and the settings of the branch with attention, are taken of it.
+        text_branch: ``ridge`` on words and findings, or the teacher's ``attention`` over statements.
+        report_text: the reports themselves, for a row of their whole text; None leaves it out.
+        splits: as ``crossval``.
+        keep_together: as ``crossval``.
+        redo: as ``crossval``.
+        progress: told of each fold.
+
+    Raises:
+        MetricError: the tested cases can't give the figures.
+        WsisurvError: as ``score_reports_only``.
+    """
+    folder = workspace.cohort(cohort.name)
+    settings = with_covariates(settings, cohort)
+    scored = score_reports_only(
+        workspace,
+        cohort,
+        settings,
+        with_changes(teacher_settings(folder, teacher), {"text_branch": text_branch}),
+        report_text=report_text,
         splits=splits,
         keep_together=keep_together,
         redo=redo,
-        place=STEP if training.encoder is not None else REPORTS_ONLY,
         progress=progress,
     )
-    account = make_account(
-        scored.for_account(),
-        scored.cohort.cases,
-        settings.covariates,
-        resamples=settings.resamples,
-        seed=settings.seed,
+    metrics = folder / "evaluation" / f"metrics-{PLACE}.json"
+    return _record(scored, cohort, settings, metrics, given=splits is not None)
+
+
+def _record(
+    scored: ScoredFolds, cohort: Cohort, settings: CrossvalSettings, metrics: Path, *, given: bool
+) -> CrossvalResult:
+    """Figures of all folds, and what they show; written to ``metrics``."""
+    covariates = settings.covariates or ()
+    table = make_results(
+        scored.for_results(), scored.cohort.cases, covariates, resamples=settings.resamples, seed=settings.seed
     )
-    warnings = [*scored.warnings, *account.warnings]
+    warnings = [*scored.warnings, *table.warnings]
     if not scored.cases_with_statements:
         warnings.append("no case has statements of a report: reports, teacher and distilled student are left out")
-    if not settings.covariates:
+    if not covariates:
         warnings.append("no covariates named (--covariates age,stage): what the clinic knows already is left out")
-    words = verdict(account, settings.covariates)
+    words = verdict(table, covariates)
     record = {
         "format": "wsisurv/metrics",
         "cohort": {
@@ -104,29 +174,27 @@ def crossval(
             "fingerprint": cohort.fingerprint,
             "cases": len(scored.cohort.cases),
             "cases_with_statements": scored.cases_with_statements,
-            "tested": account.cases,
-            "tested_events": account.events,
+            "tested": table.cases,
+            "tested_events": table.events,
             "time_unit": cohort.settings.time_unit,
         },
-        "settings": {**training.settings, "crossval": settings.model_dump(mode="json")},
-        "splits": "given" if splits else "drawn",
+        "settings": {**scored.settings, "crossval": settings.model_dump(mode="json")},
+        "splits": "given" if given else "drawn",
         "versions": versions(),
-        "horizons": account.horizons,
-        "models": [asdict(row) for row in account.models],
-        "differences": [asdict(row) for row in account.differences],
-        "added_by_slides": asdict(account.added) if account.added else None,
-        "added_by_report": asdict(account.added_by_report) if account.added_by_report else None,
-        "folds": [_fold_record(*fold) for fold in zip(scored.jobs, scored.risks, account.by_fold, strict=True)],
+        "horizons": table.horizons,
+        "models": [asdict(row) for row in table.models],
+        "differences": [asdict(row) for row in table.differences],
+        "added_by_slides": asdict(table.added) if table.added else None,
+        "added_by_report": asdict(table.added_by_report) if table.added_by_report else None,
+        "folds": [_fold_record(*fold) for fold in zip(scored.jobs, scored.risks, table.by_fold, strict=True)],
         "verdict": words,
         "warnings": warnings,
     }
-    file = "metrics.json" if training.encoder is not None else f"metrics-{REPORTS_ONLY}.json"
-    metrics = workspace.cohort(cohort.name) / "evaluation" / file
     write_text(metrics, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return CrossvalResult(account, words, len(scored.jobs), scored.kept, metrics, tuple(warnings))
+    return CrossvalResult(table, covariates, words, len(scored.jobs), scored.kept, metrics, tuple(warnings))
 
 
-def _fold_record(job: Job, risks: FoldRisks, by_fold: dict[str, float | None]) -> dict[str, Any]:
+def _fold_record(job: FoldJob, risks: FoldRisks, by_fold: dict[str, float | None]) -> dict[str, Any]:
     return {
         "name": job.fold.name,
         "repeat": job.fold.repeat,
@@ -137,13 +205,4 @@ def _fold_record(job: Job, risks: FoldRisks, by_fold: dict[str, float | None]) -
         "gate": risks.gate,
         "concordance": by_fold,
         "fingerprint": job.fingerprint,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions that figures depend on."""
-    return {
-        "wsisurv": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "lifelines", "numpy")},
     }

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.experiments.crossval import versions
 from wsisurv.experiments.external import ExternalFigures
 from wsisurv.experiments.external_clinic import BesideClinic
+from wsisurv.experiments.versions import versions
 from wsisurv.formats.atomic import write_text
 
 FORMAT = "wsisurv/external"

@@ -1,17 +1,16 @@
-"""One fold as a piece of work: trained as a cohort of its own, scored, written down, and found again."""
+"""One fold as a piece of work: its training cases as a cohort of their own, its risks written down and found again."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 
 from wsisurv.cohort import Cohort
-from wsisurv.engine.progress import Progress
 from wsisurv.errors import FormatError
-from wsisurv.experiments.fold_models import FoldRisks, Inputs, score_fold
+from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.splits import Fold
 from wsisurv.settings.base import fingerprint
@@ -20,62 +19,7 @@ from wsisurv.workspace.paths import Workspace
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a fold is trained.
-
-    Attributes:
-        run: trains teacher and students on a cohort, so that teacher.h5, guidance.h5, student_distilled.h5 and
-            student_plain.h5 lie in its folder; told the number of the repeat, to be added to its seed, and a progress;
-            gives warnings.
-        settings: all that decides what it does, as a JSON object; a fold made with others is stale.
-        encoder: folder of the features.
-        text_encoder: of the statements' vectors.
-    """
-
-    run: Callable[[Cohort, int, Progress], Sequence[str]]
-    settings: Mapping[str, Any]
-    encoder: str
-    text_encoder: str
-
-    case_ids: ClassVar[None] = None
-
-    def score(self, inputs: Inputs, trained: Cohort, fold: Fold, progress: Progress) -> FoldRisks:
-        """Train on a fold's training cases and score its tested ones.
-
-        Raises:
-            WsisurvError: as the training and ``score_fold``.
-        """
-        warned = self.run(trained, fold.repeat, progress)
-        scored = score_fold(inputs, trained, fold.test, encoder=self.encoder, text_encoder=self.text_encoder)
-        return replace(scored, warnings=(*warned, *scored.warnings))
-
-
-class Scorer(Protocol):
-    """What trains and scores a fold: ``Training`` with slides, ``ReportTraining`` without.
-
-    Attributes:
-        settings: all that decides what it does, as a JSON object; a fold made with others is stale.
-        encoder: folder of the features; None where no slide is read.
-        text_encoder: of the statements' vectors.
-        case_ids: cases that can be scored; None for all that have tiles.
-    """
-
-    @property
-    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
-    @property
-    def encoder(self) -> str | None: ...  # noqa: D102
-    @property
-    def text_encoder(self) -> str: ...  # noqa: D102
-    @property
-    def case_ids(self) -> frozenset[str] | None: ...  # noqa: D102
-
-    def score(self, inputs: Inputs, trained: Cohort, fold: Fold, progress: Progress) -> FoldRisks:
-        """Train on a fold's training cases and score its tested ones."""
-        ...
-
-
-@dataclass(frozen=True)
-class Job:
+class FoldJob:
     """One fold to be done.
 
     Attributes:
@@ -95,7 +39,7 @@ class Job:
         return workspace.cohort(self.cohort.name) / "risks.json"
 
 
-def make_job(cohort: Cohort, place: str, fold: Fold, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Job:
+def make_job(cohort: Cohort, place: str, fold: Fold, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> FoldJob:
     """Describe the work of one fold.
 
     Args:
@@ -114,16 +58,15 @@ def make_job(cohort: Cohort, place: str, fold: Fold, settings: Mapping[str, Any]
         for ids in (set(fold.train), set(fold.test))
     )
     read = {**inputs, "train": train.fingerprint, "test": test.fingerprint}
-    return Job(fold, train, settings, fingerprint(settings, read))
+    return FoldJob(fold, train, settings, fingerprint(settings, read))
 
 
-def do_job(job: Job, inputs: Inputs, training: Scorer, progress: Progress) -> FoldRisks:
-    """Train and score a fold, and write its risks down.
+def write_risks(job: FoldJob, workspace: Workspace, risks: FoldRisks) -> None:
+    """Write the risks of a fold down: it is done then.
 
     Raises:
-        WsisurvError: as the training.
+        StorageError: no room or no permission.
     """
-    risks = training.score(inputs, job.cohort, job.fold, progress)
     record = {
         "format": "wsisurv/fold-risks",
         "settings": job.settings,
@@ -133,11 +76,10 @@ def do_job(job: Job, inputs: Inputs, training: Scorer, progress: Progress) -> Fo
         "case_ids": risks.case_ids,
         "risks": {name: values.tolist() for name, values in risks.risks.items()},
     }
-    write_text(job.path(inputs.workspace), json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-    return risks
+    write_text(job.path(workspace), json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def finished(jobs: Sequence[Job], workspace: Workspace, *, redo: bool) -> dict[str, FoldRisks]:
+def finished(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> dict[str, FoldRisks]:
     """Folds that are done already, by their names.
 
     Raises:

@@ -1,30 +1,34 @@
-"""What the models of the account are called where a person reads of them."""
+"""The models of the results table: their keys in metrics.json, in the order of its rows, and what a person reads."""
 
 from collections.abc import Sequence
 
 COVARIATES = "covariates"
 MEAN_POOL = "mean_pool"
 TEXT = "text"
+FULL_TEXT = "full_text"
 PLAIN = "plain"
 DISTILLED = "distilled"
 TEACHER = "teacher"
 COMBINED = "student_and_covariates"
 TEXT_COMBINED = "text_and_covariates"
-FULL_TEXT = "full_text"
 FULL_TEXT_COMBINED = "full_text_and_covariates"
-"""Models of the table, by their names in metrics.json."""
+
+LABELS = {
+    COVARIATES: "{clinic}",
+    MEAN_POOL: "mean tile, Cox",
+    TEXT: "report alone",
+    FULL_TEXT: "whole text of the report",
+    PLAIN: "plain student",
+    DISTILLED: "student",
+    TEACHER: "slides and report",
+    COMBINED: "student + {clinic}",
+    TEXT_COMBINED: "report + {clinic}",
+    FULL_TEXT_COMBINED: "whole text + {clinic}",
+}
+"""Key → label, with a place for the names of the covariates."""
 
 
 def model_names(covariates: Sequence[str]) -> dict[str, str]:
-    """Model in metrics.json → its name in words."""
+    """Key in metrics.json → label, by the names of the covariates."""
     clinic = ", ".join(covariates) or "covariates"
-    return {
-        COVARIATES: clinic,
-        MEAN_POOL: "mean tile, Cox",
-        TEXT: "report alone",
-        PLAIN: "plain student",
-        DISTILLED: "student",
-        TEACHER: "slides and report",
-        COMBINED: f"student + {clinic}",
-        TEXT_COMBINED: f"report + {clinic}",
-    }
+    return {key: label.format(clinic=clinic) for key, label in LABELS.items()}

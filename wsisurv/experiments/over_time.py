@@ -41,7 +41,7 @@ class Auc:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class ProbabilityScores:
     """How right a model's probabilities are, mean over repeats.
 
     Attributes:
@@ -118,7 +118,7 @@ def predicted_within(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
-) -> Predicted:
+) -> ProbabilityScores:
     """Brier score and D-calibration of one model.
 
     Args:
@@ -141,7 +141,7 @@ def predicted_within(
         shares.append(one.d_share)
         p_values.append(one.d_p)
     doubled = 2 if len(p_values) > 1 else 1  # Meinshausen et al., JASA 2009;104:1671, with γ = 1/2
-    return Predicted(
+    return ProbabilityScores(
         brier=float(np.mean(scores)),
         reference=float(np.mean(references)),
         d_share=np.mean(shares, axis=0),
@@ -156,7 +156,7 @@ def _repeat(
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
     censoring: SurvivalCurve,
-) -> Predicted:
+) -> ProbabilityScores:
     rows = np.concatenate([fold.rows for fold in folds])
     number = np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)])
     risk = np.concatenate([fold.log_hazard[model] for fold in folds])
@@ -172,4 +172,4 @@ def _repeat(
         own[here] = prognosis.baseline.survival_of(log_hazard=prognosis.slope * risk[here], time=times[here])
     score = brier(survival=survival, horizons=horizons, time=times, event=events, censoring=censoring)
     d = d_calibration(survival=own, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
-    return Predicted(score.integrated, score.integrated_reference, d.share, d.p)
+    return ProbabilityScores(score.integrated, score.integrated_reference, d.share, d.p)

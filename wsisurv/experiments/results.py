@@ -13,30 +13,19 @@ from wsisurv.experiments.model_names import (
     DISTILLED,
     FULL_TEXT,
     FULL_TEXT_COMBINED,
+    LABELS,
     MEAN_POOL,
     PLAIN,
     TEACHER,
     TEXT,
     TEXT_COMBINED,
 )
-from wsisurv.experiments.over_time import Auc, Predicted, auc_within, make_horizons, predicted_within
+from wsisurv.experiments.over_time import Auc, ProbabilityScores, auc_within, make_horizons, predicted_within
 from wsisurv.experiments.tested import ScoredFold, Tested, join_repeats, number_tested
 from wsisurv.survival.covariates import encode_covariates, make_columns
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.stratified import Within, concordance_within, cox_within, uno_within
 
-ORDER = (
-    COVARIATES,
-    MEAN_POOL,
-    TEXT,
-    FULL_TEXT,
-    PLAIN,
-    DISTILLED,
-    TEACHER,
-    COMBINED,
-    TEXT_COMBINED,
-    FULL_TEXT_COMBINED,
-)
 _PAIRS = (
     (DISTILLED, PLAIN),
     (DISTILLED, MEAN_POOL),
@@ -68,7 +57,7 @@ class ModelFigures:
         uno: Uno's concordance within folds, which does not depend on how follow-up was cut short; None where undefined.
         calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
             1 too extreme; None where it can't be fitted.
-        auc: cumulative/dynamic AUC within folds, mean over ``Account.horizons``; None where undefined.
+        auc: cumulative/dynamic AUC within folds, mean over ``ResultsTable.horizons``; None where undefined.
         auc_at: at each horizon; None where undefined.
         brier: integrated Brier score of predicted survival, censoring weighted for, lower is better; None where there
             are no probabilities (one fold, too few events).
@@ -144,7 +133,7 @@ class Added:
 
 
 @dataclass(frozen=True)
-class Account:
+class ResultsTable:
     """All figures of a cross-validation.
 
     Attributes:
@@ -178,9 +167,9 @@ class Account:
         return next((row for row in self.differences if (row.model, row.minus) == (model, minus)), None)
 
 
-def make_account(
+def make_results(
     folds: Sequence[ScoredFold], cases: Sequence[Case], covariates: Sequence[str], *, resamples: int, seed: int
-) -> Account:
+) -> ResultsTable:
     """Figures from the risks of all folds.
 
     Args:
@@ -193,7 +182,7 @@ def make_account(
     Raises:
         MetricError: too few comparable pairs within folds.
     """
-    names = [name for name in ORDER if all(name in fold.risks for fold in folds)]
+    names = [name for name in LABELS if all(name in fold.risks for fold in folds)]
     tested = number_tested(folds, cases, names)
     within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
     warnings: list[str] = []
@@ -211,7 +200,7 @@ def make_account(
     )
     over_time = _over_time(tested, len(names))
     warnings.extend(over_time.warnings)
-    return Account(
+    return ResultsTable(
         models=_rows(tested, names, within, over_time),
         differences=tuple(_difference(a, b, names, within) for a, b in pairs),
         added=added.get("slides"),
@@ -238,7 +227,7 @@ class Comparison:
 
 
 def compare_within(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamples: int, seed: int) -> Comparison:
-    """Figures of all models in ``folds``, and each further one minus the first; all else as ``make_account``."""
+    """Figures of all models in ``folds``, and each further one minus the first; all else as ``make_results``."""
     names = list(folds[0].risks)
     tested = number_tested(folds, cases, names)
     within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
@@ -252,7 +241,7 @@ class _OverTime:
 
     horizons: tuple[float, ...]
     auc: Auc | None
-    predicted: tuple[Predicted | None, ...]
+    predicted: tuple[ProbabilityScores | None, ...]
     warnings: tuple[str, ...]
 
 

@@ -14,7 +14,7 @@ from wsisurv.experiments.model_names import (
     TEXT,
     TEXT_COMBINED,
 )
-from wsisurv.experiments.results import Account, Added, Difference
+from wsisurv.experiments.results import Added, Difference, ResultsTable
 
 FEW_EVENTS = 50
 """Below this an interval of concordance is some ±.08 wide, whatever the models are."""
@@ -24,7 +24,7 @@ SIGNIFICANT = 0.05
 _CHANCE = 0.5
 
 
-class Finding(Enum):
+class Judgement(Enum):
     """What a paired difference shows."""
 
     BETTER = "better"
@@ -37,160 +37,160 @@ class Finding(Enum):
     """Neither, and a useful gain can't be ruled out."""
 
 
-def finding(difference: Difference) -> Finding:
+def judge(difference: Difference) -> Judgement:
     """Judge a difference by two standard errors."""
     if difference.value - 2 * difference.se > 0:
-        return Finding.BETTER
+        return Judgement.BETTER
     if difference.value + 2 * difference.se < 0:
-        return Finding.WORSE
-    return Finding.NOTHING if difference.value + 2 * difference.se < NEGLIGIBLE else Finding.UNDECIDED
+        return Judgement.WORSE
+    return Judgement.NOTHING if difference.value + 2 * difference.se < NEGLIGIBLE else Judgement.UNDECIDED
 
 
-def verdict(account: Account, covariates: Sequence[str]) -> tuple[str, ...]:
+def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
     """Say what the figures show, a line a question, the most important first.
 
     Args:
-        account: the figures.
+        table: the figures.
         covariates: names of the clinical columns.
     """
     clinic = " and ".join(covariates) if len(covariates) < 3 else ", ".join(covariates)
-    judged = {row.model for row in account.models} | {row.model for row in account.differences}
+    judged = {row.model for row in table.models} | {row.model for row in table.differences}
     if TEXT in judged and not judged & {PLAIN, DISTILLED, TEACHER, COMBINED, MEAN_POOL}:
         lines = [
-            _reports_and_clinic(account, clinic),
-            _reports_alone(account, clinic, beside=False),
-            _full_text(account),
+            _reports_and_clinic(table, clinic),
+            _reports_alone(table, clinic, beside=False),
+            _full_text(table),
             "No slide was read: these figures are of reports and clinical variables.",
         ]
     else:
         lines = [
-            _slides_and_clinic(account, clinic),
-            _slides_alone(account),
-            _reports_in_training(account),
-            _reports_alone(account, clinic),
-            _attention(account),
+            _slides_and_clinic(table, clinic),
+            _slides_alone(table),
+            _reports_in_training(table),
+            _reports_alone(table, clinic),
+            _attention(table),
         ]
-    if account.events < FEW_EVENTS:
-        lines.append(f"Only {account.events} events were tested: treat every line here as a first impression.")
+    if table.events < FEW_EVENTS:
+        lines.append(f"Only {table.events} events were tested: treat every line here as a first impression.")
     return tuple(line for line in lines if line)
 
 
-def _slides_and_clinic(account: Account, clinic: str) -> str:
-    gain = account.difference(COMBINED, COVARIATES)
+def _slides_and_clinic(table: ResultsTable, clinic: str) -> str:
+    gain = table.difference(COMBINED, COVARIATES)
     if gain is None:
         return "No covariates were named, so nothing is said of what slides add to age and stage: name --covariates."
-    return _beside("Slides", account, gain, account.added, clinic)
+    return _beside("Slides", table, gain, table.added, clinic)
 
 
-def _reports_and_clinic(account: Account, clinic: str) -> str:
-    gain = account.difference(TEXT_COMBINED, COVARIATES)
+def _reports_and_clinic(table: ResultsTable, clinic: str) -> str:
+    gain = table.difference(TEXT_COMBINED, COVARIATES)
     if gain is None:
         return "No covariates were named, so nothing is said of what reports add to age and stage: name --covariates."
-    return _beside("Reports", account, gain, account.added_by_report, clinic)
+    return _beside("Reports", table, gain, table.added_by_report, clinic)
 
 
-def _beside(who: str, account: Account, gain: Difference, test: Added | None, clinic: str) -> str:
+def _beside(who: str, table: ResultsTable, gain: Difference, test: Added | None, clinic: str) -> str:
     """What ``who`` add to the covariates, by the order of the cases and by the likelihood."""
     p = f", likelihood-ratio p {_p(test.p)}" if test else ""
     figures = f"{_figure(gain)}{p}"
     significant = test is not None and test.p < SIGNIFICANT
-    found = finding(gain)
-    if found is Finding.BETTER and (significant or test is None):
+    found = judge(gain)
+    if found is Judgement.BETTER and (significant or test is None):
         return f"{who} add to {clinic} here ({figures})."
-    if found is Finding.WORSE:
+    if found is Judgement.WORSE:
         return f"{who} make {clinic} worse here ({figures})."
     if significant:
         return (
             f"{who} tell something beyond {clinic} here, but that the order of the cases gains by it is not shown "
             f"({figures})."
         )
-    if found is Finding.BETTER:
+    if found is Judgement.BETTER:
         return f"{who} may add to {clinic} here: the order of the cases gains, the likelihood does not ({figures})."
-    if found is Finding.NOTHING:
+    if found is Judgement.NOTHING:
         return f"{who} add nothing to {clinic} here ({figures})."
-    return f"{who} add nothing to {clinic} here that {account.events} events could show ({figures}); {_room(gain)}."
+    return f"{who} add nothing to {clinic} here that {table.events} events could show ({figures}); {_room(gain)}."
 
 
-def _full_text(account: Account) -> str:
-    gain = account.difference(FULL_TEXT, TEXT)
+def _full_text(table: ResultsTable) -> str:
+    gain = table.difference(FULL_TEXT, TEXT)
     if gain is None:
         return ""
     said = {
-        Finding.BETTER: "The whole text of the reports tells more than their statements",
-        Finding.WORSE: "The statements tell more than the whole text of the reports",
-        Finding.NOTHING: "The whole text of the reports tells no more than their statements",
-        Finding.UNDECIDED: "Whether the whole text of the reports tells more than their statements is not shown",
+        Judgement.BETTER: "The whole text of the reports tells more than their statements",
+        Judgement.WORSE: "The statements tell more than the whole text of the reports",
+        Judgement.NOTHING: "The whole text of the reports tells no more than their statements",
+        Judgement.UNDECIDED: "Whether the whole text of the reports tells more than their statements is not shown",
     }
-    return f"{said[finding(gain)]} ({_figure(gain)})."
+    return f"{said[judge(gain)]} ({_figure(gain)})."
 
 
-def _slides_alone(account: Account) -> str:
-    name = DISTILLED if account.model(DISTILLED) else PLAIN
-    student = account.model(name)
+def _slides_alone(table: ResultsTable) -> str:
+    name = DISTILLED if table.model(DISTILLED) else PLAIN
+    student = table.model(name)
     if student is None:
         return ""
     figures = f"concordance {student.concordance:.3f}, 95 % interval {student.low:.3f} to {student.high:.3f}"
     if student.low <= _CHANCE:
         return f"Slides alone do not tell who does worse better than chance would ({figures})."
     told = f"Slides alone tell who does worse ({figures})"
-    against = account.difference(name, COVARIATES)
+    against = table.difference(name, COVARIATES)
     if against is None:
         return told + "."
     words = {
-        Finding.BETTER: "better than the covariates do",
-        Finding.WORSE: "less well than the covariates do",
-        Finding.NOTHING: "no better than the covariates do",
-        Finding.UNDECIDED: "neither clearly better nor clearly worse than the covariates do",
+        Judgement.BETTER: "better than the covariates do",
+        Judgement.WORSE: "less well than the covariates do",
+        Judgement.NOTHING: "no better than the covariates do",
+        Judgement.UNDECIDED: "neither clearly better nor clearly worse than the covariates do",
     }
-    return f"{told}, {words[finding(against)]} ({_figure(against)})."
+    return f"{told}, {words[judge(against)]} ({_figure(against)})."
 
 
-def _reports_in_training(account: Account) -> str:
-    gain = account.difference(DISTILLED, PLAIN)
+def _reports_in_training(table: ResultsTable) -> str:
+    gain = table.difference(DISTILLED, PLAIN)
     if gain is None:
         return "No case has statements of a report, so nothing is said of what reports add."
     if gain.value == 0 and gain.se == 0:
         return "Reports were not listened to in any fold (gate 0), so the student is the plain one."
     said = {
-        Finding.BETTER: "Reports in training make a better student here",
-        Finding.WORSE: "Reports in training make a worse student here; use the plain one",
-        Finding.NOTHING: "Reports in training add nothing to the student here",
+        Judgement.BETTER: "Reports in training make a better student here",
+        Judgement.WORSE: "Reports in training make a worse student here; use the plain one",
+        Judgement.NOTHING: "Reports in training add nothing to the student here",
     }
-    found = finding(gain)
+    found = judge(gain)
     if found in said:
         return f"{said[found]} ({_figure(gain)})."
     return (
-        f"Reports in training add nothing to the student that {account.events} events could show ({_figure(gain)}); "
+        f"Reports in training add nothing to the student that {table.events} events could show ({_figure(gain)}); "
         f"{_room(gain)}."
     )
 
 
-def _reports_alone(account: Account, clinic: str, *, beside: bool = True) -> str:
-    text = account.model(TEXT)
+def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> str:
+    text = table.model(TEXT)
     if text is None:
         return ""
     figures = f"concordance {text.concordance:.3f}, 95 % interval {text.low:.3f} to {text.high:.3f}"
     if text.low <= _CHANCE:
         return f"The reports by themselves do not tell who does worse better than chance would ({figures})."
     line = f"The reports by themselves tell who does worse ({figures})"
-    against = account.difference(TEXT, COVARIATES)
-    if against is not None and finding(against) is Finding.BETTER:
+    against = table.difference(TEXT, COVARIATES)
+    if against is not None and judge(against) is Judgement.BETTER:
         line += f", better than {clinic} ({_figure(against)})"
-    gain = account.difference(TEXT_COMBINED, COVARIATES)
+    gain = table.difference(TEXT_COMBINED, COVARIATES)
     if beside and gain is not None:
-        says = "they add something" if finding(gain) is Finding.BETTER else "they are not shown to add anything"
+        says = "they add something" if judge(gain) is Judgement.BETTER else "they are not shown to add anything"
         line += f"; beside {clinic} {says} ({_figure(gain)})"
-    teacher = account.difference(TEACHER, DISTILLED)
-    if teacher is not None and finding(teacher) is Finding.BETTER:
+    teacher = table.difference(TEACHER, DISTILLED)
+    if teacher is not None and judge(teacher) is Judgement.BETTER:
         line += f"; where the report is at hand, read it: the teacher is ahead of the student ({_figure(teacher)})"
     return line + "."
 
 
-def _attention(account: Account) -> str:
-    gain = account.difference(DISTILLED, MEAN_POOL)
-    if gain is None or finding(gain) is Finding.BETTER:
+def _attention(table: ResultsTable) -> str:
+    gain = table.difference(DISTILLED, MEAN_POOL)
+    if gain is None or judge(gain) is Judgement.BETTER:
         return ""
-    if finding(gain) is Finding.WORSE:
+    if judge(gain) is Judgement.WORSE:
         return f"A Cox model on the mean tile does better than the student ({_figure(gain)}): use that."
     return f"The student is not shown to do better than a Cox model on the mean tile ({_figure(gain)})."
 

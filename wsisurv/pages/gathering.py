@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
-from wsisurv.experiments.crossval import versions
 from wsisurv.experiments.external_record import ExternalRecord, read_record
 from wsisurv.experiments.results import Added, Difference, ModelFigures
+from wsisurv.experiments.versions import versions
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.commands import Command, read_commands

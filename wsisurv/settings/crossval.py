@@ -18,8 +18,10 @@ class CrossvalSettings(Settings):
     repeats: int = Field(
         3, ge=1, le=100, description="Repeats: divisions of the cohort into folds. Not used with --splits."
     )
-    covariates: tuple[str, ...] = Field(
-        (), description="Columns of the clinical model that slides are compared with, e.g. age,stage."
+    covariates: tuple[str, ...] | None = Field(
+        None,
+        description="Columns of the clinical model that slides and reports are compared with, e.g. age,stage; all of "
+        "the cohort's if not given, no clinical model if empty.",
     )
     # repeat r is trained with the training's own seed plus r
     seed: int = Field(0, description="Seed of the folds and of the bootstrap: same seed and device, same result.")

@@ -10,6 +10,7 @@ from wsisurv.extensions import added_names
 from wsisurv.settings.base import Settings
 from wsisurv.settings.renamed import RENAMED_VALUES, present_names
 
+TextBranch = Literal["attention", "ridge"]
 AGGREGATORS = ("mean", "abmil", "selfattention")
 """From tiles to a case: their mean, gated attention, or a transformer."""
 _AGGREGATOR = (
@@ -59,7 +60,7 @@ class TeacherSettings(_TrainingSettings):
     text_encoder: str = Field(
         "hashing", description="Vectors of the statements, or tfidf, fitted on the cases trained on."
     )
-    text_branch: Literal["attention", "ridge"] = Field(
+    text_branch: TextBranch = Field(
         "ridge",
         description="Model of the reports' risk: attention over their statements, or a ridge Cox regression on the "
         "mean statement.",

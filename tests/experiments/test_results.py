@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsisurv.cohort import Case
-from wsisurv.experiments.results import make_account
+from wsisurv.experiments.results import make_results
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import make_folds
@@ -43,14 +43,14 @@ def scored(cases, risks, repeats=2, k=4, shift=5.0):
 def test_slides_that_know_more_than_the_clinic_add_to_it():
     cases, age, seen = study(0)
     risks = {"covariates": age, "plain": seen, "student_and_covariates": age + seen}
-    account = make_account(scored(cases, risks), cases, ["age", "stage"], resamples=100, seed=0)
-    assert account.added.p < 1e-4
-    assert account.added.model == "plain"
-    assert len(account.added.p_values) == 2
-    assert account.added.log_hazard_ratio > 0.5
-    assert account.difference("student_and_covariates", "covariates").value > 0.03
-    assert account.difference("distilled", "plain") is None
-    assert account.model("covariates").calibration_slope == pytest.approx(0.6, abs=0.3)
+    table = make_results(scored(cases, risks), cases, ["age", "stage"], resamples=100, seed=0)
+    assert table.added.p < 1e-4
+    assert table.added.model == "plain"
+    assert len(table.added.p_values) == 2
+    assert table.added.log_hazard_ratio > 0.5
+    assert table.difference("student_and_covariates", "covariates").value > 0.03
+    assert table.difference("distilled", "plain") is None
+    assert table.model("covariates").calibration_slope == pytest.approx(0.6, abs=0.3)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -58,46 +58,46 @@ def test_noise_adds_nothing_and_a_risk_turned_round_neither(sign):
     cases, age, seen = study(1)
     noise = np.random.default_rng(9).normal(size=len(cases)) if sign > 0 else -seen
     risks = {"covariates": age, "plain": noise, "student_and_covariates": age + 0.1 * noise}
-    account = make_account(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
-    assert account.added.p > 0.05
+    table = make_results(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
+    assert table.added.p > 0.05
     if sign < 0:
-        assert account.added.p == 1
-        assert account.added.statistic == (0.0, 0.0)
+        assert table.added.p == 1
+        assert table.added.statistic == (0.0, 0.0)
 
 
 def test_one_repeat_is_not_doubled_and_a_constant_risk_is_no_error():
     cases, age, seen = study(2, hidden=0.2)
     risks = {"covariates": age, "plain": seen, "student_and_covariates": age}
-    one = make_account(scored(cases, risks, repeats=1), cases, ["age"], resamples=100, seed=0)
+    one = make_results(scored(cases, risks, repeats=1), cases, ["age"], resamples=100, seed=0)
     assert one.added.p == one.added.p_values[0]
     flat = {**risks, "plain": np.zeros(len(cases))}
-    account = make_account(scored(cases, flat), cases, ["age"], resamples=100, seed=0)
-    assert account.added is None
-    assert "same risk" in account.warnings[0]
-    assert "slides add" in account.warnings[0]
-    assert account.model("plain").concordance == 0.5
-    assert account.model("plain").calibration_slope is None
+    table = make_results(scored(cases, flat), cases, ["age"], resamples=100, seed=0)
+    assert table.added is None
+    assert "same risk" in table.warnings[0]
+    assert "slides add" in table.warnings[0]
+    assert table.model("plain").concordance == 0.5
+    assert table.model("plain").calibration_slope is None
 
 
 def test_reports_are_tested_beside_the_covariates_as_slides_are():
     cases, age, seen = study(5)
     risks = {"covariates": age, "text": seen, "text_and_covariates": age + seen, "full_text": -seen}
-    account = make_account(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
-    assert account.added is None
-    assert account.added_by_report.model == "text"
-    assert account.added_by_report.p < 1e-3
-    assert account.difference("full_text", "text").value < 0
-    assert account.difference("text_and_covariates", "text").value > 0
+    table = make_results(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
+    assert table.added is None
+    assert table.added_by_report.model == "text"
+    assert table.added_by_report.p < 1e-3
+    assert table.difference("full_text", "text").value < 0
+    assert table.difference("text_and_covariates", "text").value > 0
 
 
 def test_cases_that_no_fold_tests_are_not_counted():
     cases, age, seen = study(3)
     folds = scored(cases, {"plain": seen, "covariates": age}, repeats=1)[:2]
-    account = make_account(folds, cases, ["age"], resamples=100, seed=0)
+    table = make_results(folds, cases, ["age"], resamples=100, seed=0)
     tested = np.concatenate([fold.rows for fold in folds])
-    assert account.cases == len(tested)
-    assert account.events == sum(cases[row].event for row in tested)
-    for fold, row in zip(folds, account.by_fold, strict=True):
+    assert table.cases == len(tested)
+    assert table.events == sum(cases[row].event for row in tested)
+    for fold, row in zip(folds, table.by_fold, strict=True):
         wanted = concordance(
             log_hazard=seen[fold.rows],
             time=[cases[i].time for i in fold.rows],
@@ -108,7 +108,7 @@ def test_cases_that_no_fold_tests_are_not_counted():
 
 def test_the_larger_standard_error_is_the_one_that_counts():
     cases, age, seen = study(4)
-    account = make_account(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
-    (row,) = account.differences
+    table = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    (row,) = table.differences
     assert row.se == max(row.bootstrap_se, row.fold_se)
     assert row.low == pytest.approx(row.value - 1.96 * row.se)

@@ -8,8 +8,8 @@ import pytest
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError, MissingArtifactError
-from wsisurv.experiments.crossval import crossval
-from wsisurv.experiments.report_fold import read_report_training
+from wsisurv.experiments import report_models
+from wsisurv.experiments.crossval import crossval_reports
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.splits import read_splits
 from wsisurv.settings.cohort import CohortSettings
@@ -18,6 +18,7 @@ from wsisurv.survival.metrics import concordance
 from wsisurv.units import CaseId
 from wsisurv.workspace.paths import Workspace
 
+WORDS = {"text_encoder": "tfidf"}
 SETTINGS = CrossvalSettings(folds=3, repeats=1, covariates=("age",), resamples=100)
 
 
@@ -61,15 +62,16 @@ def study(tmp_path):
 
 def test_reports_tell_what_they_say_and_the_whole_text_too(study):
     workspace, cohort, texts = study
-    training = read_report_training(workspace, "tfidf", "ridge", settings={}, full_text=texts)
-    result = crossval(workspace, cohort, SETTINGS, training)
-    named = [row.model for row in result.account.models]
+    reports = workspace.root / "reports.jsonl"
+    write_jsonl(reports, [{"case_id": case_id, "text": text} for case_id, text in texts.items()])
+    result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports)
+    named = [row.model for row in result.table.models]
     assert named == ["covariates", "text", "full_text", "text_and_covariates", "full_text_and_covariates"]
-    assert result.account.model("text").concordance > 0.65
-    assert result.account.model("full_text").concordance > 0.65
-    assert result.account.difference("text_and_covariates", "covariates").value > 0.03
-    assert result.account.added is None
-    assert result.account.added_by_report.p < 0.001
+    assert result.table.model("text").concordance > 0.65
+    assert result.table.model("full_text").concordance > 0.65
+    assert result.table.difference("text_and_covariates", "covariates").value > 0.03
+    assert result.table.added is None
+    assert result.table.added_by_report.p < 0.001
     assert result.verdict[0].startswith("Reports ")
     record = json.loads(result.metrics.read_text())
     assert result.metrics.name == "metrics-reports-only.json"
@@ -82,13 +84,12 @@ def test_reports_tell_what_they_say_and_the_whole_text_too(study):
     saved = json.loads((folder / "reports-only" / "1-1" / "risks.json").read_text())
     assert not np.array(saved["risks"]["text"])[silent].any()  # a report that says nothing counts as average
     assert np.array(saved["risks"]["full_text"])[silent].all()
-    assert crossval(workspace, cohort, SETTINGS, training).kept == 3
+    assert crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports).kept == 3
 
 
 def test_a_tested_outcome_changes_no_risk_of_its_fold(study):
     workspace, cohort, _ = study
-    training = read_report_training(workspace, "tfidf", "ridge", settings={})
-    crossval(workspace, cohort, SETTINGS, training)
+    crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
     folder = workspace.cohort("trial") / "reports-only"
     splits = folder / "mine.jsonl"
     splits.write_bytes((folder / "splits.jsonl").read_bytes())
@@ -98,34 +99,37 @@ def test_a_tested_outcome_changes_no_risk_of_its_fold(study):
         replace(case, time=100.0 + number, event=not case.event) if case.case_id in first.test else case
         for number, case in enumerate(cohort.cases)
     )
-    crossval(workspace, replace(cohort, cases=turned), SETTINGS, training, splits=splits, redo=True)
+    crossval_reports(workspace, replace(cohort, cases=turned), SETTINGS, teacher=WORDS, splits=splits, redo=True)
     assert json.loads((folder / "1-1" / "risks.json").read_text())["risks"] == before
 
 
-def test_the_teachers_attention_is_fitted_by_what_is_given(study):
-    """Another text branch is told the training cases' statements alone, and asked for the tested ones."""
+def test_the_teachers_attention_is_fitted_on_the_training_cases_alone(study, monkeypatch):
     workspace, cohort, _ = study
+    case_at = {case.time: str(case.case_id) for case in cohort.cases}
     asked = []
 
     class Fitted:
-        def __init__(self, cases):
-            self.risk = np.arange(len(cases), dtype=np.float64)
+        def __init__(self, n_cases):
+            self.risk = np.arange(n_cases, dtype=np.float64)
+            self.text = self
 
         def log_hazard(self, statements):
             return float(len(statements))
 
-    def fit(statements, cases, seed):
-        asked.append(({case.case_id for case in cases}, [len(rows) for rows in statements], seed))
-        return Fitted(cases)
+    def fit(reports, teacher, *, seed, **_named):
+        lengths = {len(rows) for rows in reports.statements}
+        asked.append(({case_at[time] for time in reports.time.tolist()}, lengths, seed, teacher.text_branch))
+        return Fitted(len(reports.time))
 
-    training = read_report_training(workspace, "tfidf", "attention", settings={}, attention=fit)
-    crossval(workspace, cohort, SETTINGS, training)
-    for fold, (seen, lengths, seed) in zip(
-        read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl"), asked, strict=True
-    ):
+    monkeypatch.setattr(report_models, "cross_fit_text", fit)
+    result = crossval_reports(workspace, cohort, SETTINGS, teacher={**WORDS, "seed": 7}, text_branch="attention")
+    folds = read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl")
+    for fold, (seen, lengths, seed, branch) in zip(folds, asked, strict=True):
         assert seen == {case_id for case_id in fold.train if int(case_id[1:]) % 10}
-        assert set(lengths) == {3}
-        assert seed == 0
+        assert lengths == {3}
+        assert (seed, branch) == (7, "attention")
+    record = json.loads(result.metrics.read_text())
+    assert record["settings"]["text"]["branch"] == record["settings"]["teacher"]["text_branch"] == "attention"
 
 
 def test_an_identical_report_of_two_cases_stops_it_and_cases_without_a_report_are_left_out(study):
@@ -133,37 +137,35 @@ def test_an_identical_report_of_two_cases_stops_it_and_cases_without_a_report_ar
     records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
     records[3]["report_sha256"] = records[77]["report_sha256"]
     write_jsonl(workspace.statements, records[:120])
-    training = read_report_training(workspace, "tfidf", "ridge", settings={})
     with pytest.raises(CohortError, match=r"cases c003 and c077: identical report"):
-        crossval(workspace, cohort, SETTINGS, training)
-    result = crossval(workspace, cohort, SETTINGS, training, keep_together=True)
-    assert result.account.cases == 120
+        crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
+    result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, keep_together=True)
+    assert result.table.cases == 120
     assert any("there is no report: c120" in line and "22 more" in line for line in result.warnings)
     write_jsonl(workspace.statements, [{**records[0], "case_id": "stranger"}])
     with pytest.raises(CohortError, match="none of its 150 cases can be scored, since there is no report"):
-        crossval(workspace, cohort, SETTINGS, read_report_training(workspace, "tfidf", "ridge", settings={}))
+        crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
 
 
 def test_vectors_that_are_not_there_and_reports_without_events(study):
     workspace, cohort, _ = study
     with pytest.raises(MissingArtifactError, match="Name vectors that are"):
-        read_report_training(workspace, "hashing", "ridge", settings={})
+        crossval_reports(workspace, cohort, SETTINGS, teacher={"text_encoder": "hashing"})
     records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
     quiet = {case.case_id for case in cohort.cases if not case.event}
     mute = [record if record["case_id"] in quiet else {**record, "statements": []} for record in records]
     write_jsonl(workspace.statements, mute)
-    result = crossval(workspace, cohort, SETTINGS, read_report_training(workspace, "tfidf", "ridge", settings={}))
-    assert result.account.model("text").concordance == 0.5
+    result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
+    assert result.table.model("text").concordance == 0.5
     assert any("reports count as unknown" in line for line in result.warnings)
 
 
 def test_risks_are_out_of_fold_and_relative_to_each_folds_own_training(study):
     workspace, cohort, _ = study
-    training = read_report_training(workspace, "tfidf", "ridge", settings={})
-    result = crossval(workspace, cohort, SETTINGS, training)
+    result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
     case_of = {case.case_id: case for case in cohort.cases}
     for fold, row in zip(
-        read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl"), result.account.by_fold, strict=True
+        read_splits(workspace.cohort("trial") / "reports-only" / "splits.jsonl"), result.table.by_fold, strict=True
     ):
         saved = json.loads((workspace.cohort("trial") / "reports-only" / fold.name / "risks.json").read_text())
         tested = [case_of[case_id] for case_id in fold.test]

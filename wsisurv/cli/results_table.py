@@ -1,4 +1,4 @@
-"""The account of a cross-validation as a person reads it: who is ahead, by how much, how right probabilities are."""
+"""The results table of a cross-validation: who is ahead, by how much, how right probabilities are."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -6,47 +6,37 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from wsisurv.cli.console import number, out
+from wsisurv.experiments.model_names import model_names
 
 if TYPE_CHECKING:
-    from wsisurv.experiments.results import Account, Added
+    from wsisurv.experiments.results import Added, ResultsTable
 
 
-def print_account(account: "Account", covariates: tuple[str, ...]) -> None:
+def print_results(results: "ResultsTable", covariates: tuple[str, ...]) -> None:
     """Print the tables: concordance, calibration, paired differences, and the likelihood-ratio tests.
 
     Args:
-        account: the figures.
+        results: the figures.
         covariates: names of the clinical columns.
     """
-    labels = {
-        "covariates": ", ".join(covariates),
-        "mean_pool": "mean tile, Cox",
-        "text": "report alone",
-        "plain": "plain student",
-        "distilled": "student",
-        "teacher": "slides and report",
-        "student_and_covariates": f"student + {', '.join(covariates)}",
-        "text_and_covariates": f"report + {', '.join(covariates)}",
-        "full_text": "whole text of the report",
-        "full_text_and_covariates": f"whole text + {', '.join(covariates)}",
-    }
+    labels = model_names(covariates)
     table = Table(
-        title=f"Concordance within folds ({account.cases} cases, {account.events} events)",
+        title=f"Concordance within folds ({results.cases} cases, {results.events} events)",
         caption="AUC: cumulative/dynamic, mean over time",
         title_justify="left",
         caption_justify="left",
     )
     for heading in ("model", "concordance", "95 % interval", "Uno's", "AUC"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in account.models:
+    for row in results.models:
         interval = f"{number(row.low)} to {number(row.high)}"
         table.add_row(labels[row.model], number(row.concordance), interval, number(row.uno), number(row.auc))
     out.print(table)
-    _print_calibration(account, labels)
+    _print_calibration(results, labels)
     table = Table(title="Paired differences", title_justify="left")
     for heading in ("concordance of", "difference", "SE", "95 % interval"):
         table.add_column(heading, justify="left" if heading == "concordance of" else "right")
-    for pair in account.differences:
+    for pair in results.differences:
         table.add_row(
             f"{labels[pair.model]} − {labels[pair.minus]}",
             number(pair.value, "+"),
@@ -54,7 +44,7 @@ def print_account(account: "Account", covariates: tuple[str, ...]) -> None:
             f"{number(pair.low, '+')} to {number(pair.high, '+')}",
         )
     out.print(table)
-    for added in (account.added, account.added_by_report):
+    for added in (results.added, results.added_by_report):
         if added is not None:
             _print_added(added, labels)
 
@@ -67,8 +57,8 @@ def _print_added(added: "Added", labels: Mapping[str, str]) -> None:
     )
 
 
-def _print_calibration(account: "Account", labels: Mapping[str, str]) -> None:
-    reference = next((row.brier_reference for row in account.models if row.brier_reference is not None), None)
+def _print_calibration(results: "ResultsTable", labels: Mapping[str, str]) -> None:
+    reference = next((row.brier_reference for row in results.models if row.brier_reference is not None), None)
     table = Table(
         title="Calibration",
         caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme. Brier: of "
@@ -79,7 +69,7 @@ def _print_calibration(account: "Account", labels: Mapping[str, str]) -> None:
     )
     for heading in ("model", "slope", "Brier", "D"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for row in account.models:
+    for row in results.models:
         p = "–" if row.d_calibration_p is None else f"{row.d_calibration_p:.2g}"
         table.add_row(labels[row.model], number(row.calibration_slope), number(row.brier), p)
     out.print(table)
