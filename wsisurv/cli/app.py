@@ -55,12 +55,17 @@ def _root(
     """From raw whole-slide images and pathology reports to survival risk scores."""
 
 
-for step in (demo, check, tile, embed, extract_report, train_teacher, distill, predict):
-    app.command(cls=Recorded)(step)
-for command in (crossval, ablate, encoders, evaluate, evaluate_reports, export, heatmap, report):
-    app.command(cls=Recorded)(command)
-app.command("import", cls=Recorded)(import_features)
-app.command()(show)
+_PANELS = {
+    "Start here": (demo, check),
+    "Steps": (tile, embed, extract_report, train_teacher, distill, predict),
+    "Checking and results": (crossval, ablate, evaluate, evaluate_reports, heatmap, report),
+    "Files and encoders": (encoders, export),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(cls=Recorded, rich_help_panel=panel)(command)
+app.command("import", cls=Recorded, rich_help_panel="Files and encoders")(import_features)
+app.command(rich_help_panel="Files and encoders")(show)
 
 
 def main() -> None:

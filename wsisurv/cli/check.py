@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from wsisurv.cli.console import err, out, progress_bar, size
+from wsisurv.cli.from_settings import option
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.cohort import match_case, read_slide_map, read_table
 from wsisurv.errors import CohortError
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.settings.base import parse_settings
+from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.tiles import TileSettings
 
 if TYPE_CHECKING:
@@ -28,19 +30,19 @@ def check(
         list[Path], typer.Argument(help="Slide files, or folders searched for every format that OpenSlide reads.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="All figures as JSONL, a line a slide.", dir_okay=False)
+        Path | None, typer.Option("--output", "-o", help="File for all figures, JSONL, a line a slide.", dir_okay=False)
     ] = None,
-    tile_px: Annotated[int, typer.Option(help="Side of a tile, pixels at --tile-mpp.")] = _DEFAULTS.tile_px,
-    tile_mpp: Annotated[float, typer.Option(help="Resolution of a tile, µm per pixel.")] = _DEFAULTS.tile_mpp,
-    overlap_px: Annotated[int, typer.Option(help="Pixels that neighbours share.")] = _DEFAULTS.overlap_px,
-    encoder: Annotated[str, typer.Option(help="Encoder whose features the space is reckoned for.")] = "histomics",
+    tile_px: Annotated[int, option(TileSettings, "tile_px")] = _DEFAULTS.tile_px,
+    tile_mpp: Annotated[float, option(TileSettings, "tile_mpp")] = _DEFAULTS.tile_mpp,
+    overlap_px: Annotated[int, option(TileSettings, "overlap_px")] = _DEFAULTS.overlap_px,
+    encoder: Annotated[str, typer.Option(help="Encoder whose features' space on disk is reckoned.")] = "histomics",
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
     clinical: Annotated[
-        Path | None, typer.Option(help="Follow-up table: list slides without a case and cases without a slide.")
+        Path | None, typer.Option(help="Clinical table: list slides without a case and cases without a slide.")
     ] = None,
-    case: Annotated[str, typer.Option(help="Column of the case.")] = "case_id",
+    case: Annotated[str, option(CohortSettings, "case")] = CohortSettings().case,
     slide_map: Annotated[Path | None, typer.Option(help="Table slide_id,case_id.", dir_okay=False)] = None,
 ) -> None:
     """Before step 1: say what each slide is and what would fail, from headers alone.

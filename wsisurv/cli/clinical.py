@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import out
+from wsisurv.cli.from_settings import option
 from wsisurv.cohort import Audit, Cohort
-from wsisurv.errors import SettingsError
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.cohort import CohortSettings
 
@@ -17,26 +17,20 @@ _LISTED = 8
 ClinicalOption = Annotated[
     Path | None,
     typer.Option(
-        "--clinical", help="Follow-up table (CSV or TSV, a row a case); needed the first time.", dir_okay=False
+        "--clinical",
+        help="Clinical table with follow-up (CSV or TSV, a row a case); needed the first time.",
+        dir_okay=False,
     ),
 ]
-CaseColumn = Annotated[str, typer.Option("--case", help="Column of the case.")]
-TimeColumn = Annotated[str, typer.Option("--time", help="Column of the follow-up time.")]
-EventColumn = Annotated[
-    str, typer.Option("--event", help="Column of the event: 0/1/true/false, or see --event-values.")
-]
-EventValues = Annotated[
-    str | None,
-    typer.Option("--event-values", help="The table's words for (did not happen, happened), e.g. Alive,Dead."),
-]
-TimeUnit = Annotated[
-    Literal["days", "weeks", "months", "years"], typer.Option("--time-unit", help="Unit of the follow-up time.")
-]
-SiteColumn = Annotated[
-    str | None, typer.Option("--site", help="Column of the hospital; `crossval` keeps hospitals whole.")
-]
+CaseColumn = Annotated[str, option(CohortSettings, "case")]
+TimeColumn = Annotated[str, option(CohortSettings, "time")]
+EventColumn = Annotated[str, option(CohortSettings, "event")]
+EventValues = Annotated[str | None, option(CohortSettings, "event_values")]
+TimeUnit = Annotated[Literal["days", "weeks", "months", "years"], option(CohortSettings, "time_unit")]
+SiteColumn = Annotated[str | None, option(CohortSettings, "site")]
 DropIncomplete = Annotated[
-    bool, typer.Option("--drop-incomplete", help="Leave out, and list, rows without a usable time or event.")
+    bool,
+    typer.Option("--drop-incomplete", help="Incomplete rows, without a usable time or event, are left out and listed."),
 ]
 
 
@@ -69,13 +63,11 @@ def cohort_settings(
     )
 
 
-def _pair(text: str | None) -> tuple[str, str] | None:
+def _pair(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     words = [word.strip() for word in text.split(",")]
-    if len(words) != 2 or words[0] == words[1]:
-        raise SettingsError(f"--event-values {text!r}: two different words are needed, e.g. Alive,Dead")
-    return words[0], words[1]
+    return tuple(words)
 
 
 def print_audit(cohort: Cohort, audit: Audit) -> None:

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes.", file_okay=False)] = Path("wsisurv-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder that everything goes to.", file_okay=False)] = Path(
+        "wsisurv-demo"
+    ),
     cases: Annotated[int, typer.Option(help="Patients, the held-out fifth included.")] = 200,
     seed: SeedOption = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that draw slides.", show_default="one a core, 4 at most")
     ] = min(4, os.cpu_count() or 1),
     draw_only: Annotated[
-        bool, typer.Option("--draw-only", help="Draw slides, reports and follow-up into FOLDER/data, and stop.")
+        bool, typer.Option("--draw-only", help="Drawing alone: slides, reports and follow-up into FOLDER/data.")
     ] = False,
 ) -> None:
     """See the six steps work on a synthetic cohort, in under five minutes.

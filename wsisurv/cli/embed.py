@@ -6,34 +6,45 @@ from typing import Annotated, Literal
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.paths import Workspace
 
 
+@settings_as_options(
+    first=(
+        "workspace",
+        "encoder",
+        "weights",
+        "encoder_spec",
+        "random_weights",
+        "stain",
+        "device",
+        "batch_size",
+        "workers",
+        "redo",
+    )
+)
 def embed(
+    *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="histomics (embedded), a published model (uni, virchow2, h-optimus-0 …), or timm:NAME.",
-            show_default="histomics",
-        ),
-    ] = None,
+    asked: EmbedSettings,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights from this file (.safetensors, .bin, .pt) and not from the hub.")
+        Path | None, typer.Option(help="Weights: this file (.safetensors, .bin, .pt) instead of the hub's.")
     ] = None,
     encoder_spec: Annotated[
         Path | None,
-        typer.Option(help="A model of your own: TOML file that says what it is. Goes with --weights.", dir_okay=False),
+        typer.Option(help="Encoder of your own: TOML file that says what it is. Goes with --weights.", dir_okay=False),
     ] = None,
     random_weights: Annotated[
         bool,
-        typer.Option("--random-weights", help="Weights that were never trained: to try things out. Files are marked."),
+        typer.Option("--random-weights", help="Random weights, never trained: to try things out. Files are marked."),
     ] = False,
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps; several with commas (cuda:0,cuda:1), a process each."),
+        typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; several with commas (cuda:0,cuda:1), a process each."),
     ] = "auto",
     batch_size: Annotated[
         str, typer.Option(help="Tiles in one forward pass; halved where the device has no room.", metavar="auto|N")
@@ -45,29 +56,27 @@ def embed(
     decoder: Annotated[
         Literal["auto", "openslide", "jpeg-half"],
         typer.Option(
-            help="auto: JPEG tiles decoded directly where that is proved equal to OpenSlide. jpeg-half: faster, other "
-            "pixels; a setting of the features.",
+            help="Decoder of pixels. auto: JPEG tiles decoded directly where that is proved equal to OpenSlide; "
+            "jpeg-half: faster, other pixels, a setting of the features.",
         ),
     ] = "auto",
-    dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="In which features are stored; float16 is checked.")
-    ] = "float16",
     stain: Annotated[
         Literal["none", "macenko", "reinhard"],
-        typer.Option(help="Bring each slide's colours to a reference first; features get a folder of their own."),
+        typer.Option(help="Stain normalisation to a reference, slide by slide; features get a folder of their own."),
     ] = "none",
     stain_reference: Annotated[
         Path | None,
         typer.Option(help="Picture of H&E tissue (PNG, JPEG, TIFF) as reference.", show_default="one built in"),
     ] = None,
-    augment_stain: Annotated[
-        bool, typer.Option("--augment-stain", help="Also write how far stain shifts move the features.")
-    ] = False,
     compile: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first: minutes, for a faster run over many slides.")
+        bool,
+        typer.Option("--compile", help="Compilation of the network first: minutes, for a faster run over many slides."),
     ] = False,
     allow_mismatch: Annotated[
-        bool, typer.Option("--allow-mismatch", help="Embed tiles of another size or resolution than the encoder's.")
+        bool,
+        typer.Option(
+            "--allow-mismatch", help="Mismatch is allowed: tiles of another size or resolution than the encoder's."
+        ),
     ] = False,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
@@ -88,17 +97,17 @@ def embed(
 
     tiles_at_once = _batch_size(batch_size)
     half_scale = decoder == "jpeg-half"
-    if encoder and encoder_spec:
+    if encoder_spec and "encoder" in asked.model_fields_set:
         raise typer.BadParameter("it names the encoder itself: leave out --encoder.", param_hint="--encoder-spec")
     settings = resolve_settings(
-        encoder or "histomics",
+        asked.encoder,
         weights,
         random_weights,
-        dtype=dtype,
+        dtype=asked.dtype,
         half_scale=half_scale,
         own=read_encoder_spec(encoder_spec) if encoder_spec else None,
         stain=find_stain_settings(stain, stain_reference),
-        augment_stain=augment_stain,
+        augment_stain=asked.augment_stain,
     )
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed

@@ -10,14 +10,16 @@ if TYPE_CHECKING:
 
 
 def encoders(
-    names: Annotated[list[str] | None, typer.Argument(help="Which; all when left out.", metavar="[NAME]…")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of encoders; all when left out.", metavar="[NAME]…")
+    ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Say what is missing before the first slide, and the ways out.")
+        bool, typer.Option("--check", help="Check what is missing before the first slide, and the ways out.")
     ] = False,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Fetch the weights from the hub, to be used where there is no network.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
 

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 
 
 def evaluate_reports(
-    reports: Annotated[Path, typer.Argument(help="The reports that the statements were drawn from.")],
+    reports: Annotated[Path, typer.Argument(help="Reports that the statements were drawn from.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     gold: Annotated[
         Path | None,
         typer.Option(
-            help='Statements written by a person, JSONL: {"case_id", "statements": [{"category", "polarity", "text", '
-            '"evidence"}]}. Without it the statements are held against the reports alone.',
+            help='Gold standard: statements written by a person, JSONL: {"case_id", "statements": [{"category", '
+            '"polarity", "text", "evidence"}]}. Without it the statements are held against the reports alone.',
             dir_okay=False,
         ),
     ] = None,
     statements: Annotated[
         Path | None,
-        typer.Option(help="Another's extraction to score, as --gold; by default the workspace's own.", dir_okay=False),
+        typer.Option(
+            help="Statements of another extraction to score, as --gold; by default the workspace's own.", dir_okay=False
+        ),
     ] = None,
 ) -> None:
     """Score an extraction claim by claim, and make a page that shows each report with its statements in place.

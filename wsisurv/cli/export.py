@@ -11,8 +11,11 @@ from wsisurv.workspace.paths import Workspace
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Where to.", file_okay=False)],
-    layout: Annotated[Literal["stamp", "clam", "trident", "qupath"], typer.Option("--format", help="For which tool.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
+    layout: Annotated[
+        Literal["stamp", "clam", "trident", "qupath"],
+        typer.Option("--format", help="Format: the tool that will read it."),
+    ],
     encoder: Annotated[
         str | None, typer.Option(help="Folder of the features, as `wsisurv embed` printed it. Without it: tiles.")
     ] = None,

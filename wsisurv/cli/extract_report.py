@@ -1,47 +1,40 @@
 """``wsisurv extract-report``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.settings.base import parse_settings
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.paths import Workspace
 
 
+@settings_as_options()
 def extract_report(
+    *,
     reports: Annotated[
         Path, typer.Argument(help="Folder of .txt files named by case, or a CSV or JSONL with case_id and text.")
     ],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    backend: Annotated[
-        Literal["ollama", "rules"],
-        typer.Option(help="A local language model through Ollama, or the embedded rules (a baseline)."),
-    ] = "ollama",
-    model: Annotated[
-        str | None, typer.Option(help="Model of the Ollama server, e.g. qwen3:8b. Needed for ollama.")
-    ] = None,
+    settings: ReportSettings,
     host: Annotated[
         str | None, typer.Option(help="Address of the Ollama server.", show_default="$OLLAMA_HOST or 127.0.0.1:11434")
     ] = None,
-    keep: Annotated[
-        Literal["morphology", "all"], typer.Option(help="What H&E morphology can show, or every finding.")
-    ] = "morphology",
-    text_encoder: Annotated[str, typer.Option(help="What makes the statements' vectors.")] = "hashing",
+    text_encoder: Annotated[str, typer.Option(help="Text encoder, which makes the statements' vectors.")] = "hashing",
     concurrency: Annotated[int, typer.Option(min=1, help="Reports sent at once; the server's own default is 1.")] = 1,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds to wait for the next piece of a model's answer.")
+        float, typer.Option(min=1, help="Timeout: seconds to wait for the next piece of a model's answer.")
     ] = 600,
     allow_remote: Annotated[
         bool,
-        typer.Option("--allow-remote", help="Allow a server or model elsewhere: patient text leaves this machine."),
+        typer.Option("--allow-remote", help="Remote servers and models are allowed: patient text leaves this machine."),
     ] = False,
-    pull: Annotated[bool, typer.Option("--pull", help="Fetch the model first where the server lacks it.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Pull the model first where the server lacks it.")] = False,
     log_text: Annotated[
-        bool, typer.Option("--log-text", help="Write every passage and answer to reports/exchanges.jsonl.")
+        bool, typer.Option("--log-text", help="Log of every passage and answer: reports/exchanges.jsonl.")
     ] = False,
     redo: RedoOption = False,
 ) -> None:
@@ -52,7 +45,6 @@ def extract_report(
     """
     from wsisurv.reports.step import extract
 
-    settings = parse_settings(ReportSettings, {"backend": backend, "model": model, "keep": keep})
     with progress_bar("extract-report") as progress:
         summary = extract(
             Workspace(workspace),

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def heatmap(
     cases: Annotated[list[str] | None, typer.Argument(help="Cases; slides without a case by their slide_id.")] = None,
-    all_cases: Annotated[bool, typer.Option("--all", help="Every case of the cohort.")] = False,
+    all_cases: Annotated[bool, typer.Option("--all", help="All cases of the cohort.")] = False,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     student: Annotated[
-        Path | None, typer.Option(help="The student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
+        Path | None, typer.Option(help="Student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
     ] = None,
     slides: Annotated[
-        list[Path] | None, typer.Option(help="Where the slides are now, if not where they were when they were tiled.")
+        list[Path] | None, typer.Option(help="Slides, or their folder, if not where they were when they were tiled.")
     ] = None,
     slide_map: Annotated[
         Path | None, typer.Option(help="Table slide_id,case_id, for cases that are not of the cohort.")

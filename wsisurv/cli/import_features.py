@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.from_settings import option
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import InputError, NoSlidesError
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace.paths import Workspace
 
 
@@ -29,19 +31,13 @@ def import_features(
         list[Path] | None,
         typer.Option(help="Slides, or their folder: they tell their resolution. Needed for tiles."),
     ] = None,
-    tile_px: Annotated[int | None, typer.Option(min=1, help="Side of a tile, where the files don't say.")] = None,
-    tile_mpp: Annotated[
-        float | None, typer.Option(help="Resolution that a tile is meant to have, µm per pixel.", min=0.01)
-    ] = None,
-    overlap_px: Annotated[
-        int | None, typer.Option(min=0, help="Pixels that neighbours share, where the files don't say.")
-    ] = None,
+    tile_px: Annotated[int | None, option(TileSettings, "tile_px", unset="as the files say")] = None,
+    tile_mpp: Annotated[float | None, option(TileSettings, "tile_mpp", unset="as the files say")] = None,
+    overlap_px: Annotated[int | None, option(TileSettings, "overlap_px", unset="as the files say")] = None,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
-    dataset: Annotated[
-        str | None, typer.Option(help="Which features of an AtlasPatch file, where it holds several.")
-    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset of an AtlasPatch file, where it holds several.")] = None,
     redo: RedoOption = False,
 ) -> None:
     """Start from tiles or features that another tool made, instead of tile and embed.

@@ -13,10 +13,11 @@ from wsisurv.formats.atomic import write_jsonl
 from wsisurv.workspace.freshness import Condition, Planned
 
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done and what would fail, and write nothing.")
+    bool, typer.Option("--dry-run", help="Dry run: say what would be done and what would fail, and write nothing.")
 ]
 PlanOption = Annotated[
-    Path | None, typer.Option("--plan", help="The same into this file, as JSONL, a line a slide.", dir_okay=False)
+    Path | None,
+    typer.Option("--plan", help="Plan: a dry run into this file, as JSONL, a line a slide.", dir_okay=False),
 ]
 _WORDS = {
     Condition.MISSING: "to do",

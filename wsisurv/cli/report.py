@@ -14,7 +14,8 @@ def report(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     pictures: Annotated[
-        int, typer.Option(min=0, help="Cases whose heatmap is put into the page: of highest and of lowest risk.")
+        int,
+        typer.Option(min=0, help="Pictures: cases whose heatmap is put into the page, of highest and of lowest risk."),
     ] = 40,
 ) -> None:
     """One page of a cohort that stands alone: audit, figures, tables, heatmaps, and how all of it was made.

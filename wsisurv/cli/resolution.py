@@ -5,24 +5,21 @@ from typing import Annotated
 
 import typer
 
+from wsisurv.cli.from_settings import option
 from wsisurv.cohort import read_table
 from wsisurv.errors import InputError
+from wsisurv.settings.tiles import TileSettings
 
-SlideMppOption = Annotated[
-    float | None,
-    typer.Option(
-        "--slide-mpp",
-        help="Resolution at level 0 of every slide, µm per pixel, where the files don't say or are wrong.",
-    ),
-]
+SlideMppOption = Annotated[float | None, option(TileSettings, "slide_mpp")]
 MppTableOption = Annotated[
     Path | None,
-    typer.Option("--mpp-table", help="Table slide_id,mpp: the same, slide by slide.", dir_okay=False),
+    typer.Option("--mpp-table", help="Table slide_id,mpp: resolution at level 0 slide by slide.", dir_okay=False),
 ]
 MppFromObjectiveOption = Annotated[
     bool,
     typer.Option(
-        "--mpp-from-objective", help="Take 10 / objective power where a file states no resolution: right to about 10 %."
+        "--mpp-from-objective",
+        help="Resolution from the objective, 10 / its power, where a file states none: right to about 10 %.",
     ),
 ]
 

@@ -13,11 +13,11 @@ from wsisurv.cli.console import out, warn
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A student, or any other file of a workspace.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File: a student, or any other of a workspace.", show_default=False)],
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write it as a page that stands alone.", dir_okay=False)
+        Path | None, typer.Option("--html", help="HTML page to write, which stands alone.", dir_okay=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON of all of it, printed.")] = False,
 ) -> None:
     """What a file says of itself: a student as a model card, any other file of ours by its settings and shapes.
 

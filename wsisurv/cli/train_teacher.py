@@ -1,33 +1,21 @@
 """``wsisurv train-teacher``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from wsisurv.cli.clinical import (
-    CaseColumn,
-    ClinicalOption,
-    DropIncomplete,
-    EventColumn,
-    EventValues,
-    SiteColumn,
-    TimeColumn,
-    TimeUnit,
-    cohort_settings,
-    print_audit,
-)
+from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
     CohortOption,
     DeviceOption,
     MemoryOption,
-    PrecisionOption,
     RedoOption,
-    SeedOption,
     WorkspaceOption,
 )
 from wsisurv.cohort import (
@@ -39,70 +27,29 @@ from wsisurv.cohort import (
 )
 from wsisurv.errors import SettingsError
 from wsisurv.formats.statements import read_statements
-from wsisurv.settings.base import parse_settings
-from wsisurv.settings.training import Aggregator, TeacherSettings
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
-_DEFAULTS = TeacherSettings()
 
-
+@settings_as_options(
+    first=("cohort", "workspace", "clinical", "time", "event", "time_unit", "site", "covariates", "encoder", "redo")
+)
 def train_teacher(
+    *,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
-    case: CaseColumn = "case_id",
-    time: TimeColumn = "time",
-    event: EventColumn = "event",
-    event_values: EventValues = None,
-    time_unit: TimeUnit = "days",
-    site: SiteColumn = None,
-    covariates: Annotated[str, typer.Option(help="Columns to compare with, separated by commas, e.g. age,stage.")] = "",
+    columns: CohortSettings,
     slide_map: Annotated[
         Path | None,
         typer.Option(help="Table slide_id,case_id. Without it a slide is of the case whose id begins its name."),
     ] = None,
     drop_incomplete: DropIncomplete = False,
     audit_only: Annotated[
-        bool, typer.Option("--audit-only", help="Print the cohort's audit and write nothing.")
+        bool, typer.Option("--audit-only", help="Audit of the cohort alone: print it and write nothing.")
     ] = False,
-    encoder: Annotated[
-        str, typer.Option(help="Folder of the features, as `wsisurv embed` printed it.")
-    ] = _DEFAULTS.encoder,
-    text_encoder: Annotated[
-        str, typer.Option(help="Vectors of the statements, or tfidf, fitted on the cases trained on.")
-    ] = _DEFAULTS.text_encoder,
-    text_branch: Annotated[
-        Literal["attention", "ridge"],
-        typer.Option(help="How statements become a risk: attention over them, or a ridge Cox model of their mean."),
-    ] = _DEFAULTS.text_branch,
-    teacher: Annotated[
-        Literal["late", "concat", "cross-attention"],
-        typer.Option(
-            help="Whose risk a student will be told: the reports' alone, or that of a model of tiles and statements, "
-            "joined at the end or with statements looking at tiles."
-        ),
-    ] = _DEFAULTS.teacher,
-    aggregator: Annotated[
-        Aggregator, typer.Option(help="From tiles to a case: their mean, gated attention, or a transformer.")
-    ] = _DEFAULTS.aggregator,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the cohort.")] = _DEFAULTS.epochs,
-    folds: Annotated[
-        int, typer.Option(min=2, help="Outer folds: each of a student's members is trained, and told, without one.")
-    ] = _DEFAULTS.folds,
-    keep_sites: Annotated[
-        bool,
-        typer.Option(
-            "--keep-sites",
-            help="Keep hospitals whole in these folds: figures are then of hospitals never seen, but no member of a "
-            "student has seen all of them. `wsisurv crossval` keeps them whole without being asked.",
-        ),
-    ] = _DEFAULTS.keep_sites,
-    text_folds: Annotated[
-        int, typer.Option(min=2, help="Folds of the cross-fitting of the text branch.")
-    ] = _DEFAULTS.text_folds,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the cross-fitting.")] = _DEFAULTS.repeats,
-    seed: SeedOption = _DEFAULTS.seed,
-    precision: PrecisionOption = _DEFAULTS.precision,
+    settings: TeacherSettings,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     allow_random_weights: AllowRandomOption = False,
@@ -120,20 +67,11 @@ def train_teacher(
     elif cohort is None:
         raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
     else:
-        settings = cohort_settings(
-            case=case,
-            time=time,
-            event=event,
-            event_values=event_values,
-            time_unit=time_unit,
-            site=site,
-            covariates=covariates,
-        )
         chosen, audit = build_cohort(
             cohort,
-            read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
-            settings,
-            slide_ids=place.embedded_slides(encoder),
+            read_clinical(clinical, columns, drop_incomplete=drop_incomplete),
+            columns,
+            slide_ids=place.embedded_slides(settings.encoder),
             report_case_ids=_cases_with_statements(place),
             slide_map=read_slide_map(slide_map) if slide_map else None,
         )
@@ -146,28 +84,11 @@ def train_teacher(
 
     from wsisurv.training.teacher import train_teacher as run
 
-    chosen_settings = parse_settings(
-        TeacherSettings,
-        {
-            "teacher": teacher,
-            "aggregator": aggregator,
-            "encoder": encoder,
-            "text_encoder": text_encoder,
-            "text_branch": text_branch,
-            "epochs": epochs,
-            "folds": folds,
-            "keep_sites": keep_sites,
-            "text_folds": text_folds,
-            "repeats": repeats,
-            "precision": precision,
-            "seed": seed,
-        },
-    )
     with progress_bar("train-teacher") as progress:
         result = run(
             place,
             chosen,
-            chosen_settings,
+            settings,
             allow_random_weights=allow_random_weights,
             redo=redo,
             device=device,

@@ -1,9 +1,10 @@
 """Settings of a cohort."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
 
 
@@ -19,3 +20,10 @@ class CohortSettings(Settings):
     time_unit: Literal["days", "weeks", "months", "years"] = Field("days", description="Unit of the follow-up time.")
     site: str | None = Field(None, description="Column of the hospital; `crossval` keeps hospitals whole.")
     covariates: tuple[str, ...] = Field((), description="Columns to compare with, e.g. age,stage.")
+
+    @field_validator("event_values", mode="before")
+    @classmethod
+    def _two_words(cls, words: Any) -> Any:
+        if words is not None and (len(words) != 2 or words[0] == words[1]):
+            raise SettingsError(f"--event-values {','.join(words)!r}: two different words are needed, e.g. Alive,Dead")
+        return words
