@@ -3,13 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsisurv.errors import SettingsError
-from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.models import ModelFile, write_model
+from wsisurv.formats.header import Header, create, make_header
 from wsisurv.settings.base import canonical_json, changed_settings, fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings
-from wsisurv.workspace.freshness import State, check
+from wsisurv.workspace.freshness import Condition, check
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -68,9 +67,10 @@ def test_a_file_that_says_former_names_is_as_good_as_new(tmp_path):
     old = {**DistillSettings().model_dump(mode="json"), "tile_directions": "all", "aggregator": "transmil"}
     del old["feature_subspace"]
     path = tmp_path / "student.h5"
-    write_model(path, ModelFile({}, {}), Header("wsisurv/student", old, {"cohort": "a"}))
+    with create(path, Header("wsisurv/student", old, {"cohort": "a"})):
+        pass
     present = DistillSettings(feature_subspace="all", aggregator="selfattention")
     assert parse_settings(DistillSettings, old) == present
-    assert check(path, make_header("wsisurv/student", present, {"cohort": "a"})).state is State.DONE
+    assert check(path, make_header("wsisurv/student", present, {"cohort": "a"})).condition is Condition.DONE
     other = check(path, make_header("wsisurv/student", DistillSettings(), {"cohort": "a"}))
     assert other.changes == ("aggregator: selfattention → abmil", "feature_subspace: all → reports")
