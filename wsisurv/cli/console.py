@@ -43,6 +43,8 @@ def _rate(a_second: float) -> str:
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show a bar on stderr (items, rate, time spent, time left) while the block runs; gives the function that moves it.
 
+    Where a command is several steps, the bar begins anew with each.
+
     On a terminal the bar is live; elsewhere (a log file) about ten plain lines are printed instead.
     """
     if not err.is_terminal:
@@ -62,6 +64,8 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
         def move(done: int, total: int, what: str) -> None:
             stop_if_pressed()
+            if done < bar.tasks[0].completed:
+                bar.reset(task)
             bar.update(task, completed=done, total=total, what=what)
 
         yield move
@@ -74,6 +78,8 @@ def _lines(title: str) -> Progress:
         nonlocal shown, start, first
         stop_if_pressed()
         tenth = 10 * done // total if total else 10
+        if tenth < shown:
+            shown = -1
         if shown < 0:
             start, first = time.monotonic(), done
         if tenth > shown:

@@ -9,3 +9,8 @@ Progress = Callable[[int, int, str], None]
 def no_progress(done: int, total: int, what: str) -> None:
     """Progress that nobody watches."""
     del done, total, what
+
+
+def stage(progress: Progress, name: str) -> Progress:
+    """Progress of one of several steps, by whose name it is known."""
+    return lambda done, total, what: progress(done, total, f"{name} {what}".rstrip())

@@ -10,15 +10,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.errors import MetricError
+from wsisurv.cohort import Cohort
+from wsisurv.errors import CohortError, MetricError
 from wsisurv.experiments.over_time import make_horizons
 from wsisurv.experiments.risk_groups import Group, GroupRow, risk_groups_table
+from wsisurv.formats.risks import Risk
 from wsisurv.survival.calibration import DCalibration, brier, d_calibration
 from wsisurv.survival.cox import Slope, cox_slope
 from wsisurv.survival.dynamic import dynamic_auc, followed_until, uno_concordance
 from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
 from wsisurv.survival.metrics import Interval, bootstrap
-from wsisurv.survival.prognosis import Prognosis
+from wsisurv.survival.prognosis import PER_YEAR, Prognosis
 
 _NORMAL = 1.96
 _BINS = 10
@@ -141,6 +143,31 @@ class ExternalFigures:
     groups: tuple[GroupRow, ...]
     logrank_p: float | None
     warnings: tuple[str, ...] = field(default_factory=tuple)
+
+
+def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> ExternalCases:
+    """Follow-up and risks of the cases that have a risk.
+
+    Args:
+        cohort: the other one, its times in its own unit.
+        risks: of its cases.
+        time_unit: of the student's training cohort, to which times are converted.
+
+    Raises:
+        CohortError: no case has a risk.
+    """
+    scale = PER_YEAR[time_unit] / PER_YEAR[cohort.settings.time_unit]
+    follow_up = {str(one.case_id): one for one in cohort.cases}
+    known = [(risk, follow_up[risk.case_id]) for risk in risks if risk.log_hazard is not None]
+    if not known:
+        raise CohortError(f"cohort {cohort.name}: no case has a risk, so there is nothing to evaluate")
+    return ExternalCases(
+        case_ids=tuple(risk.case_id for risk, _ in known),
+        log_hazard=np.array([risk.log_hazard for risk, _ in known], dtype=np.float64),
+        group=tuple(risk.risk_group for risk, _ in known),
+        time=np.array([one.time * scale for _, one in known]),
+        event=np.array([one.event for _, one in known]),
+    )
 
 
 def external_figures(

@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import write_jsonl, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BEFORE = ("case_id", "slides", "n_tiles", "log_hazard", "risk_percentile", "risk_group")
 _AFTER = ("median_survival", "risk_low", "risk_high", "familiarity", "warning")
@@ -76,6 +79,16 @@ def write_risks(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] 
         values = _record(row, horizons)
         writer.writerow([_cell(name, values[name]) for name in names])
     write_text(path, text.getvalue())
+
+
+def risk_frame(risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> "pd.DataFrame":
+    """The same rows as a data frame by case_id, nothing rounded; slides are lists, what is not known is missing."""
+    import pandas as pd
+
+    rows = [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)]
+    frame = pd.DataFrame(rows, columns=list(columns(horizons)))
+    numbers = [name for name in frame.columns if name not in ("case_id", "slides", "n_tiles", "risk_group", "warning")]
+    return frame.astype(dict.fromkeys(numbers, float)).set_index("case_id")
 
 
 def write_risks_jsonl(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from wsisurv.cohort import match_case
 from wsisurv.engine.progress import Progress, no_progress
@@ -49,6 +50,25 @@ class Prediction:
 
     risks: tuple[Risk, ...]
     failed: tuple[Failure, ...]
+
+
+def check_horizons(years: Sequence[float]) -> tuple[float, ...]:
+    """Years to which survival is wanted, in order.
+
+    Raises:
+        SettingsError: one is no positive number, or comes twice.
+    """
+    names = [f"{value:g}" for value in years]
+    if any(not 0 < value < float("inf") for value in years) or len(set(names)) < len(names):
+        raise SettingsError(f"horizons {', '.join(names)}: different numbers of years above 0 are needed")
+    return tuple(sorted(years))
+
+
+def choose_device(device: str) -> str:
+    """Where the student computes: on CUDA if asked or there; elsewhere its work is too small to be worth the way."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device if device.startswith("cuda") else "cpu"
 
 
 def group_slides(
@@ -154,12 +174,11 @@ def predict_cases(
 
     Raises:
         MissingArtifactError, FormatError: the student is missing or damaged.
-        SettingsError: a horizon is no positive number.
+        SettingsError: as ``check_horizons``.
         EncoderMismatchError: none of the cases has features of the student's encoder, weights and width.
         FormatError: the student gives no finite number for any case.
     """
-    if bad := [years for years in horizons if not 0 < years < float("inf")]:
-        raise SettingsError(f"horizon {bad[0]:g}: years above 0 are needed")
+    horizons = check_horizons(horizons)
     opened = open_student(student, device=device)
     risks: list[Risk] = []
     failed: list[Failure] = []

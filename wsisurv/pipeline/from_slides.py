@@ -1,0 +1,102 @@
+"""Slides straight from the scanner: tiled and embedded as a student's training slides were, before it predicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsisurv.embedding.step import embed
+from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.errors import EncoderMismatchError
+from wsisurv.pages.contact_sheet import update_contact_sheet
+from wsisurv.prediction.card import read_scale
+from wsisurv.prediction.step import look_at_slides
+from wsisurv.settings.base import fingerprint, parse_settings
+from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.step import tile
+from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class FromSlides:
+    """Slides made ready for a student.
+
+    Attributes:
+        workspace: where their tiles and features are, and are kept: ``predict/`` of the workspace, by settings.
+        slide_ids: of all slides, those too that failed.
+        looks: slide_id → what the colours of a slide say against H&E.
+        summaries: of tiling and of embedding.
+    """
+
+    workspace: Workspace
+    slide_ids: tuple[str, ...]
+    looks: Mapping[str, tuple[str, ...]]
+    summaries: tuple[Summary, ...]
+
+
+def prepare_slides(
+    workspace: Workspace,
+    slides: Sequence[Path],
+    student: Path,
+    *,
+    given: GivenMpp | None = None,
+    allow_upsampling: bool = False,
+    weights_file: Path | None = None,
+    device: str = "auto",
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> FromSlides:
+    """Tile and embed slides with the settings that a student was trained on; what is there already is kept.
+
+    Args:
+        workspace: where ``predict/`` is made.
+        slides: files, or folders that are searched.
+        student: the student's file.
+        given: resolutions that slides don't state.
+        allow_upsampling: enlarge slides scanned coarser than the student's tiles.
+        weights_file: the encoder's weights, where the student was trained on features of a file.
+        device: where the encoder computes.
+        redo: make anew what was made otherwise.
+        progress: told of each step.
+
+    Raises:
+        EncoderMismatchError: the student was trained on features that another tool made.
+        NoSlidesError, SettingsError, StaleError, WeightsError: as ``tile`` and ``embed``.
+    """
+    card = read_scale(student).card
+    if card.embed_settings.get("weights") == "imported":
+        raise EncoderMismatchError(
+            "the student was trained on features that another tool made, so wsisurv can't make them from slides. Make "
+            "them with that tool, take them in with `wsisurv import`, and predict with --student and without slides."
+        )
+    tiling = parse_settings(TileSettings, dict(card.tile_settings))
+    embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
+    name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]
+    home = Workspace(workspace.root / "predict" / name)
+    tiled = tile(
+        home,
+        slides,
+        tiling,
+        given=given,
+        allow_upsampling=allow_upsampling,
+        redo=redo,
+        progress=stage(progress, "tile"),
+    )
+    update_contact_sheet(home)
+    there, summaries = [*tiled.done, *tiled.kept], [tiled]
+    if there:
+        embedded = embed(
+            home,
+            embedding,
+            weights_file=weights_file,
+            slide_ids=there,
+            device=device,
+            redo=redo,
+            progress=stage(progress, "embed"),
+        )
+        summaries.append(embedded)
+    slide_ids = (*there, *(failure.id for failure in tiled.failed), *tiled.elsewhere)
+    looks = look_at_slides(home, slide_ids, progress=stage(progress, "look at the stain of"))
+    return FromSlides(home, slide_ids, looks, tuple(summaries))

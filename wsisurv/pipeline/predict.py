@@ -1,0 +1,164 @@
+"""``predict``: from slides, or from features that are there, to a table of risks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsisurv.cohort import read_cohort, read_slide_map
+from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.errors import InputError, SettingsError
+from wsisurv.formats.risks import risk_frame, write_notes, write_risks, write_risks_jsonl
+from wsisurv.pipeline.from_slides import prepare_slides
+from wsisurv.prediction.card import read_scale
+from wsisurv.prediction.notes import make_notes
+from wsisurv.prediction.step import (
+    HORIZONS,
+    Prediction,
+    check_horizons,
+    choose_device,
+    find_bags,
+    group_slides,
+    predict_cases,
+    training_folds,
+)
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.workspace.ledger import Summary, forget_failures, record_failure
+from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What ``predict`` found and wrote.
+
+    Attributes:
+        prediction: a risk a case, and the cases that failed.
+        horizons: years to which survival is given.
+        table: the CSV.
+        notes: the JSON beside it: what made the table.
+        warnings: what speaks against the survival to a horizon.
+        summaries: of tiling and embedding, where slides were named.
+    """
+
+    prediction: Prediction
+    horizons: tuple[float, ...]
+    table: Path
+    notes: Path
+    warnings: tuple[str, ...]
+    summaries: tuple[Summary, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The table as a data frame, a row a case, by case_id; what is not known is missing."""
+        return risk_frame(self.prediction.risks, horizons=self.horizons)
+
+
+def predict(
+    workspace: Workspace,
+    slides: Sequence[Path] = (),
+    *,
+    student: Path | None = None,
+    cohort: str | None = None,
+    output: Path | None = None,
+    jsonl: bool = False,
+    horizons: Sequence[float] = HORIZONS,
+    slide_map: Path | None = None,
+    given: GivenMpp | None = None,
+    allow_upsampling: bool = False,
+    weights_file: Path | None = None,
+    device: str = "auto",
+    redo: bool = False,
+    command: str = "wsisurv.predict",
+    progress: Progress = no_progress,
+) -> PredictResult:
+    """Predict the risk of each case, from slides alone, and write the table.
+
+    Args:
+        workspace: where features are, or are made.
+        slides: slides straight from the scanner, files or folders; they are tiled and embedded as the student's were.
+            Without any: the cohort's own cases, each by members that did not see it; with ``student`` alone, every
+            slide with features in the workspace.
+        student: the student's file; None for ``cohorts/NAME/student.h5``.
+        cohort: name of the cohort; None for the only one there is.
+        output: the table; None for ``cohorts/NAME/risk.csv``, or ``risk.csv`` here where slides are named.
+        jsonl: write the same rows as JSONL beside it.
+        horizons: years to which survival is wanted.
+        slide_map: table slide_id,case_id; without it each slide is a case of its own.
+        given: resolutions that slides don't state.
+        allow_upsampling: enlarge slides scanned coarser than the student's tiles; rows say so.
+        weights_file: the encoder's weights, where the student was trained on features of a file.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        redo: make anew tiles and features that were made otherwise.
+        command: what was called, for the notes.
+        progress: told how far it is.
+
+    Returns:
+        Risks, sorted by case; a case that can't be read is in ``prediction.failed``, never half predicted.
+
+    Raises:
+        SettingsError: horizons that can't be, or a table that is no CSV.
+        InputError: there is nothing to predict.
+        MissingArtifactError, FormatError: the student is missing or damaged.
+        StaleError: the teacher was trained anew since the student was distilled.
+        EncoderMismatchError: no case has features of the student's encoder.
+
+    Example:
+        >>> import wsisurv
+        >>> found = wsisurv.predict(wsisurv.Workspace(Path("workspace")), [Path("new_slides")])  # doctest: +SKIP
+        >>> found.to_frame()[["log_hazard", "risk_group", "warning"]]  # doctest: +SKIP
+    """
+    years = check_horizons(horizons)
+    name = None if student and not cohort else workspace.the_cohort(cohort)
+    model = student or workspace.cohort(str(name)) / "student.h5"
+    table = output or (workspace.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
+    if table.suffix in {".json", ".jsonl"}:
+        raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
+    encoder = read_scale(model).card.encoder
+    of_slide = read_slide_map(slide_map) if slide_map else None
+    home, folds, looks = workspace, dict[str, int](), dict[str, tuple[str, ...]]()
+    summaries: tuple[Summary, ...] = ()
+    of_case: Mapping[str, tuple[str, ...]]
+    if slides:
+        ready = prepare_slides(
+            workspace,
+            slides,
+            model,
+            given=given,
+            allow_upsampling=allow_upsampling,
+            weights_file=weights_file,
+            device=device,
+            redo=redo,
+            progress=progress,
+        )
+        home, looks, summaries = ready.workspace, dict(ready.looks), ready.summaries
+        of_case = group_slides(ready.slide_ids, slide_map=of_slide)
+    elif name is None:
+        of_case = group_slides(home.embedded_slides(encoder), slide_map=of_slide)
+    else:
+        saved, _ = read_cohort(home.cohort(name))
+        of_case = {str(case.case_id): case.slide_ids for case in saved.cases}
+        folds = training_folds(model, home.cohort(name) / "guidance.h5")
+    if not of_case:
+        raise InputError(f"{home.root}: no features of encoder {encoder!r}. Name slides, or run `wsisurv embed`.")
+    prediction = predict_cases(
+        model,
+        find_bags(home, encoder, of_case),
+        fold_of=folds,
+        horizons=years,
+        looks=looks,
+        tiles=home,
+        device=choose_device(device),
+        progress=stage(progress, "predict"),
+    )
+    for failure in prediction.failed:
+        record_failure(home, "predict", failure)
+    forget_failures(home, "predict", [risk.case_id for risk in prediction.risks])
+    write_risks(table, prediction.risks, horizons=years)
+    if jsonl:
+        write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
+    notes = make_notes(model, prediction, horizons=years, training_cases=folds, command=command)
+    beside = write_notes(table, notes)
+    warnings = tuple(f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"])
+    return PredictResult(prediction, years, table, beside, warnings, summaries)
