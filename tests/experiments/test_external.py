@@ -267,3 +267,18 @@ def test_record_and_pictures(tmp_path):
             png, svg = draw(tmp_path / "picture.png")
             assert png.read_bytes().startswith(b"\x89PNG")
             assert "<svg" in svg.read_text()
+
+
+def test_intervals_are_of_hospitals_where_those_are_known_and_unos_names_its_truncation():
+    cases = drawn(240, seed=3)
+    sited = replace(cases, site=tuple(f"h{number % 12}" for number in range(240)))
+    plain, of_hospitals = figures_of(cases), figures_of(sited)
+    assert (plain.interval, of_hospitals.interval) == ("bootstrap of cases", "bootstrap of hospitals")
+    assert plain.concordance.value == of_hospitals.concordance.value
+    assert plain.concordance.low != of_hospitals.concordance.low
+    for figures in (plain, of_hospitals):
+        assert figures.uno_low < figures.uno < figures.uno_high
+        assert 6 < figures.uno_until <= 48
+    few = figures_of(replace(cases, site=tuple(f"h{number % 3}" for number in range(240))))
+    assert few.concordance == plain.concordance
+    assert "3 hospitals" in few.warnings[0]

@@ -1,11 +1,14 @@
 """Figures from risks that were made up: what noise adds, what the truth adds, and what is left out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from wsisurv.cohort import Case
 from wsisurv.experiments.results import make_results
 from wsisurv.experiments.tested import ScoredFold
+from wsisurv.survival.dynamic import followed_until
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import make_folds
 from wsisurv.units import CaseId
@@ -112,3 +115,61 @@ def test_the_larger_standard_error_is_the_one_that_counts():
     (row,) = table.differences
     assert row.se == max(row.bootstrap_se, row.fold_se)
     assert row.low == pytest.approx(row.value - 1.96 * row.se)
+
+
+def by_site(cases, risks, n_sites, k=4):
+    """Cases of hospitals, and folds that keep them whole."""
+    site = np.arange(len(cases)) % n_sites
+    named = [replace(case, site=f"h{number}") for case, number in zip(cases, site, strict=True)]
+    folds = []
+    for number in range(min(k, n_sites)):
+        rows = np.flatnonzero(site % k == number)
+        folds.append(
+            ScoredFold(0, rows, len(cases) - len(rows), {name: values[rows] for name, values in risks.items()})
+        )
+    return named, folds
+
+
+def test_intervals_are_of_hospitals_where_those_are_whole_and_enough():
+    cases, age, seen = study(6, n=160)
+    risks = {"plain": seen, "covariates": age}
+    named, folds = by_site(cases, risks, 8)
+    account = make_results(folds, named, ["age"], resamples=200, seed=0)
+    one_by_one = make_results(folds, cases, ["age"], resamples=200, seed=0)
+    assert (account.interval, one_by_one.interval) == ("bootstrap of hospitals", "bootstrap of cases")
+    for here, there in zip(account.models, one_by_one.models, strict=True):
+        assert (here.concordance, here.uno) == (there.concordance, there.uno)
+        assert (here.low, here.high) != (there.low, there.high)
+    assert account.differences[0].bootstrap_se != one_by_one.differences[0].bootstrap_se
+    assert account.warnings == one_by_one.warnings
+    named, folds = by_site(cases, risks, 4)
+    few = make_results(folds, named, ["age"], resamples=200, seed=0)
+    assert few.interval == "bootstrap of cases"
+    assert "4 hospitals" in few.warnings[0]
+    assert "too few" in few.warnings[0]
+    named, _ = by_site(cases, risks, 8)  # hospitals are in several of these folds
+    assert make_results(scored(cases, risks), named, ["age"], resamples=100, seed=0).interval == "bootstrap of cases"
+
+
+def test_unos_concordance_has_an_interval_and_says_until_when():
+    cases, age, seen = study(7)
+    account = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=200, seed=0)
+    for row in account.models:
+        assert row.uno_low < row.uno < row.uno_high
+        assert 0.05 < row.uno_high - row.uno_low < 0.4
+    times = np.array([case.time for case in cases])
+    assert 0 < account.uno_until <= times.max()
+    follow_up = {"time": times, "event": np.array([case.event for case in cases])}
+    assert account.uno_until == followed_until(**follow_up)
+
+
+def test_a_model_whose_slope_says_that_it_learned_nothing_is_warned_of():
+    cases, age, seen = study(8, n=300)
+    wild = 6 * seen  # orders the cases as well, six times too extreme
+    account = make_results(scored(cases, {"plain": wild, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    (line,) = [line for line in account.warnings if "calibration slope" in line]
+    assert f"plain student {account.model('plain').calibration_slope:.2f}" in line
+    assert "age" not in line
+    assert "over-trained" in line
+    calm = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    assert not [line for line in calm.warnings if "calibration slope" in line]

@@ -34,7 +34,7 @@ from wsisurv.pages.gathering import gather, read_metrics, read_training
 from wsisurv.pages.report import PAGE, write_report
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.survival.cox import Slope
-from wsisurv.survival.metrics import Interval
+from wsisurv.survival.resampling import Interval
 from wsisurv.units import CaseId, SlideId
 from wsisurv.workspace.paths import Workspace
 

@@ -1,6 +1,7 @@
 """Figures against lifelines, by brute force, and on data that can't give them."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,8 @@ from lifelines.utils import concordance_index
 from wsisurv.errors import MetricError
 from wsisurv.survival import metrics
 from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.metrics import (
-    bootstrap,
-    concordance,
-    resample,
-    resample_concordance,
-)
+from wsisurv.survival.metrics import bootstrap, concordance, resample, resample_concordance
+from wsisurv.survival.resampling import draw_weights
 
 
 def by_hand(log_hazard: Any, time: Any, event: Any) -> float:
@@ -48,7 +45,7 @@ def test_higher_log_hazard_is_worse() -> None:
 def test_each_resample_is_what_lifelines_says_of_the_cases_drawn(make_cases: Any, distinct: int) -> None:
     data = make_cases(40, 5, distinct=distinct)
     drawn = resample_concordance(**data, resamples=50, seed=3)
-    weights = np.concatenate(list(metrics._draws(40, 50, 3)))
+    weights = np.concatenate(list(draw_weights(40, 50, 3)))
     for row, ours in zip(weights, drawn.resampled[0], strict=True):
         cases = np.repeat(np.arange(40), row.astype(int))
         expected = concordance_index(data["time"][cases], -data["log_hazard"][cases], data["event"][cases])
@@ -60,7 +57,7 @@ def test_resamples_do_not_depend_on_how_the_work_is_split(make_cases: Any, monke
     data = make_cases(80, 1)
     whole = resample_concordance(**data, resamples=40, seed=2).resampled
     monkeypatch.setattr(metrics, "_ROWS", 7)
-    monkeypatch.setattr(metrics, "_WEIGHTS", 80 * 9)
+    monkeypatch.setattr(metrics, "draw_weights", partial(draw_weights, at_once=80 * 9))
     assert np.array_equal(resample_concordance(**data, resamples=40, seed=2).resampled, whole)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import MetricError
+from wsisurv.survival.cox import cox_within
 from wsisurv.survival.metrics import bootstrap, concordance
-from wsisurv.survival.stratified import FoldScores, concordance_within, cox_within, uno_within, value_within
+from wsisurv.survival.stratified import FoldScores, concordance_within, uno_within, value_within
 
 
 def follow_up(n=60, seed=0):
@@ -158,9 +159,9 @@ def test_uno_within_folds_is_harrells_without_censoring_and_leaves_out_empty_fol
             for _, rows in parts
         ]
     )
-    uno = uno_within(tested, time=time, event=event)
+    uno = uno_within(tested, time=time, event=event).whole.value
     assert uno[0] == pytest.approx(wanted, abs=0.005)
     assert uno[0] + uno[1] == pytest.approx(1)
     alone = [*tested, FoldScores(0, np.array([3]), np.stack([risk[[3]], -risk[[3]]]), 60)]
-    np.testing.assert_allclose(uno_within(alone, time=time, event=event), uno)
-    assert np.isnan(uno_within(alone[-1:], time=time, event=event)).all()
+    np.testing.assert_allclose(uno_within(alone, time=time, event=event).whole.value, uno)
+    assert np.isnan(uno_within(alone[-1:], time=time, event=event).whole.value).all()

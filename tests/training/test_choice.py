@@ -6,7 +6,7 @@ import torch
 
 from wsisurv.formats.models import read_model
 from wsisurv.models.student import Student, ensemble_of
-from wsisurv.survival.metrics import Interval
+from wsisurv.survival.resampling import Interval
 from wsisurv.training.card import CrossFitted
 from wsisurv.training.choice import Choice, choose_student
 from wsisurv.training.distill import distill

@@ -154,7 +154,7 @@ def crossval(
             )
     for line in result.warnings:
         warn(line)
-    print_results(result.table, result.covariates)
+    print_results(result.table, result.covariates, chosen.settings.time_unit)
     for line in result.verdict:
         out.print(line, markup=False)
     kept = f", {result.kept} of them kept" if result.kept else ""

@@ -11,7 +11,7 @@ from wsisurv.cli.console import err, out, progress_bar, warn
 from wsisurv.cli.options import SeedOption
 
 if TYPE_CHECKING:
-    from wsisurv.survival.metrics import Interval
+    from wsisurv.survival.resampling import Interval
 
 
 def demo(

@@ -59,7 +59,9 @@ def evaluate(
         bool, typer.Option("--drop-known", help="Leave out cases that the student was trained on, instead of stopping.")
     ] = False,
     horizons: Annotated[str, typer.Option(help="Years at which predicted and observed are compared.")] = "1,3,5",
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap draws of cases.")] = 1000,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Bootstrap draws of hospitals (more than five), else of cases.")
+    ] = 1000,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
@@ -128,7 +130,9 @@ def _print(
 ) -> None:
     table = Table(
         title=f"The student here ({figures.cases} cases, {figures.events} events) and at home",
-        caption="at home: cross-validated, mean over folds. Calibrated slope: 1 where the spread of risks is right.",
+        caption="at home: cross-validated, mean over folds. Calibrated slope: 1 where the spread of risks is right. "
+        f"Intervals here: {figures.interval}."
+        + (f" Uno's: events before {figures.uno_until:g} {time_unit}." if figures.uno_until is not None else ""),
         title_justify="left",
         caption_justify="left",
     )
@@ -151,6 +155,11 @@ def _print(
             "–",
         )
     table.add_row("Uno's", number(figures.uno), number(home.get("uno")))
+    table.add_row(
+        "  95 % interval",
+        f"{number(figures.uno_low)} to {number(figures.uno_high)}",
+        f"{number(home.get('uno_low'))} to {number(home.get('uno_high'))}" if own else "–",
+    )
     table.add_row("AUC, mean over time", number(figures.auc), number(home.get("auc")))
     table.add_row("slope of the log hazard", _slope(figures.slope), number(home.get("calibration_slope")))
     table.add_row("calibrated slope", _slope(figures.calibrated_slope), "–")

@@ -12,25 +12,28 @@ if TYPE_CHECKING:
     from wsisurv.experiments.results import Added, ResultsTable
 
 
-def print_results(results: "ResultsTable", covariates: tuple[str, ...]) -> None:
+def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_unit: str) -> None:
     """Print the tables: concordance, calibration, paired differences, and the likelihood-ratio tests.
 
     Args:
         results: the figures.
         covariates: names of the clinical columns.
+        time_unit: of the cohort.
     """
     labels = model_names(covariates)
     table = Table(
         title=f"Concordance within folds ({results.cases} cases, {results.events} events)",
-        caption="AUC: cumulative/dynamic, mean over time",
+        caption=f"Intervals: {results.interval}. Uno's: events before {_time(results.uno_until)} {time_unit}. "
+        "AUC: cumulative/dynamic, mean over time",
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("model", "concordance", "95 % interval", "Uno's", "AUC"):
+    for heading in ("model", "concordance", "95 % interval", "Uno's", "95 % interval", "AUC"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in results.models:
-        interval = f"{number(row.low)} to {number(row.high)}"
-        table.add_row(labels[row.model], number(row.concordance), interval, number(row.uno), number(row.auc))
+        harrell = f"{number(row.low)} to {number(row.high)}"
+        uno = f"{number(row.uno_low)} to {number(row.uno_high)}"
+        table.add_row(labels[row.model], number(row.concordance), harrell, number(row.uno), uno, number(row.auc))
     out.print(table)
     _print_calibration(results, labels)
     table = Table(title="Paired differences", title_justify="left")
@@ -47,6 +50,10 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...]) -> None:
     for added in (results.added, results.added_by_report):
         if added is not None:
             _print_added(added, labels)
+
+
+def _time(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
 
 
 def _print_added(added: "Added", labels: Mapping[str, str]) -> None:

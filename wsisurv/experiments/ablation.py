@@ -142,7 +142,7 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
     gains = None
     if student == DISTILLED:
         gains = tuple(_gain(name, folds, cases, settings) for name, folds in scored.items())
-    warnings = list(first.warnings)
+    warnings = [*first.warnings, *compared.warnings]
     if student == PLAIN:
         warnings.append("no case has statements of a report, so the students compared are plain ones")
     record = {
@@ -153,6 +153,7 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
             **{name: run.settings for name, run in runs.items()},
         },
         "versions": versions(),
+        "interval": compared.interval,
         "models": [asdict(row) for row in compared.models],
         "differences": [
             {**asdict(row), "finding": one.value} for row, one in zip(compared.differences, judgements, strict=True)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.metrics import Interval, resample_concordance
+from wsisurv.survival.metrics import resample_concordance
+from wsisurv.survival.resampling import Interval
 
 
 @dataclass(frozen=True)

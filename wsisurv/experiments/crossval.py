@@ -181,6 +181,8 @@ def _record(
         "settings": {**scored.settings, "crossval": settings.model_dump(mode="json")},
         "splits": "given" if given else "drawn",
         "versions": versions(),
+        "interval": table.interval,
+        "uno_until": table.uno_until,
         "horizons": table.horizons,
         "models": [asdict(row) for row in table.models],
         "differences": [asdict(row) for row in table.differences],

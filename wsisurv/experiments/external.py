@@ -17,10 +17,12 @@ from wsisurv.experiments.risk_groups import Group, GroupRow, risk_groups_table
 from wsisurv.formats.risks import Risk
 from wsisurv.survival.calibration import DCalibration, brier, d_calibration
 from wsisurv.survival.cox import Slope, cox_slope
-from wsisurv.survival.dynamic import dynamic_auc, followed_until, uno_concordance
+from wsisurv.survival.dynamic import dynamic_auc
 from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
-from wsisurv.survival.metrics import Interval, bootstrap
+from wsisurv.survival.metrics import bootstrap
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis
+from wsisurv.survival.resampling import OF_CASES, Interval, Units, choose_units
+from wsisurv.survival.stratified import FoldScores, UnoWithin, uno_within
 
 _NORMAL = 1.96
 _BINS = 10
@@ -38,6 +40,7 @@ class ExternalCases:
         group: of each, by the student's cut-offs.
         time: float64 (n,), positive, in the unit of the student's training cohort.
         event: bool (n,).
+        site: hospital of each, where known.
     """
 
     case_ids: tuple[str, ...]
@@ -45,6 +48,12 @@ class ExternalCases:
     group: tuple[str, ...]
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
+    site: tuple[str | None, ...] = ()
+
+    @property
+    def units(self) -> Units:
+        """What a bootstrap draws: hospitals, none of which the student has seen, where they are enough; else cases."""
+        return choose_units(self.site)
 
     def groups(self, names: Sequence[str]) -> dict[str, Group]:
         """Follow-up by group, empty ones too."""
@@ -108,7 +117,7 @@ class ExternalFigures:
         cases: how many.
         events: among them.
         concordance: Harrell's, with its bootstrap interval.
-        uno: Uno's concordance.
+        uno: Uno's concordance until ``uno_until``.
         auc: cumulative/dynamic AUC, mean over ``horizons``.
         auc_at: at each.
         horizons: times of AUC and Brier score.
@@ -123,6 +132,10 @@ class ExternalFigures:
         groups: cases, events and median of each risk group.
         logrank_p: of the groups.
         warnings: what could not be given, and why.
+        interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
+        uno_low: lower end of the 95 % interval of Uno's, by the same draws.
+        uno_high: upper end.
+        uno_until: time at which Uno's is truncated, in the unit of the training cohort.
     """
 
     cases: int
@@ -143,6 +156,10 @@ class ExternalFigures:
     groups: tuple[GroupRow, ...]
     logrank_p: float | None
     warnings: tuple[str, ...] = field(default_factory=tuple)
+    interval: str = OF_CASES
+    uno_low: float | None = None
+    uno_high: float | None = None
+    uno_until: float | None = None
 
 
 def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> ExternalCases:
@@ -167,6 +184,7 @@ def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> Ext
         group=tuple(risk.risk_group for risk, _ in known),
         time=np.array([one.time * scale for _, one in known]),
         event=np.array([one.event for _, one in known]),
+        site=tuple(one.site for _, one in known),
     )
 
 
@@ -186,15 +204,16 @@ def external_figures(
         prognosis: the student's, log hazard → survival.
         years: horizons in years → in the unit of the student's training cohort.
         group_names: risk groups, in order.
-        resamples: bootstrap draws of cases.
+        resamples: bootstrap draws.
         seed: of the draws.
 
     Raises:
         MetricError: no comparable pair, so that there is no concordance; a value that can't be.
     """
     time, event, risk = cases.time, cases.event, cases.log_hazard
-    order = bootstrap(log_hazard=risk, time=time, event=event, resamples=resamples, seed=seed)
-    warnings: list[str] = []
+    units = cases.units
+    order = bootstrap(log_hazard=risk, time=time, event=event, resamples=resamples, seed=seed, units=units)
+    warnings = [units.warning] if units.warning else []
 
     horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event))
     auc = scores = None
@@ -209,11 +228,13 @@ def external_figures(
     label = np.array(cases.group)
     tested = attempted(warnings, "log-rank test", lambda: logrank(group=label, time=time, event=event))
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
+    uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
+    of_uno = uno.whole.interval(0) if uno else None
     return ExternalFigures(
         cases=len(time),
         events=int(event.sum()),
         concordance=order,
-        uno=attempted(warnings, "Uno's concordance", lambda: _uno(cases)),
+        uno=of_uno.value if of_uno else None,
         auc=auc.mean if auc else None,
         auc_at=tuple(auc.auc.tolist()) if auc else (),
         horizons=tuple(horizons.tolist()) if horizons is not None else (),
@@ -234,12 +255,24 @@ def external_figures(
         groups=risk_groups_table(cases.groups(group_names)),
         logrank_p=tested.p if tested else None,
         warnings=tuple(warnings),
+        interval=units.method,
+        uno_low=of_uno.low if of_uno and np.isfinite(of_uno.low) else None,
+        uno_high=of_uno.high if of_uno and np.isfinite(of_uno.high) else None,
+        uno_until=uno.until if uno else None,
     )
 
 
-def _uno(cases: ExternalCases) -> float:
-    until = followed_until(time=cases.time, event=cases.event)
-    return uno_concordance(log_hazard=cases.log_hazard, time=cases.time, event=cases.event, until=until)
+def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWithin:
+    """Uno's concordance of all cases as one fold.
+
+    Raises:
+        MetricError: no comparable pair before the truncation.
+    """
+    whole = FoldScores(0, np.arange(len(cases.time)), cases.log_hazard[None], 1)
+    found = uno_within([whole], time=cases.time, event=cases.event, resamples=resamples, seed=seed, units=units)
+    if not np.isfinite(found.whole.value[0]):
+        raise MetricError(f"no comparable pair before {found.until:g}")
+    return found
 
 
 def _d_calibration(cases: ExternalCases, prognosis: Prognosis) -> DCalibration:

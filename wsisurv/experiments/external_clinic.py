@@ -13,7 +13,8 @@ from wsisurv.experiments.results import Added, added_to_covariates
 from wsisurv.experiments.tested import Tested
 from wsisurv.experiments.verdict import SIGNIFICANT
 from wsisurv.survival.covariates import fit_covariates
-from wsisurv.survival.metrics import Interval, resample_concordance
+from wsisurv.survival.metrics import resample_concordance
+from wsisurv.survival.resampling import Interval
 from wsisurv.survival.stratified import FoldScores
 
 
@@ -24,7 +25,7 @@ class BesideClinic:
     Attributes:
         covariates: columns of the clinical table.
         concordance: of a Cox model of them, fitted on the student's training cohort.
-        difference: concordance of the student minus that, on the same bootstrap draws of cases.
+        difference: concordance of the student minus that, on the same bootstrap draws.
         added: likelihood-ratio test of the student's risk beside the covariates, both fitted on these cases, as in
             crossval: that favours the covariates.
         warnings: what could not be given, and why.
@@ -53,7 +54,7 @@ def beside_clinic(
         known: the same cases, in the same order, with their covariates.
         trained: the student's training cases; none where they are not known.
         covariates: names of them.
-        resamples: bootstrap draws of cases.
+        resamples: bootstrap draws.
         seed: of the draws.
     """
     warnings: list[str] = []
@@ -68,6 +69,7 @@ def beside_clinic(
             event=cases.event,
             resamples=resamples,
             seed=seed,
+            units=cases.units,
         )
         return drawn.interval(1), drawn.difference(0, 1)
 

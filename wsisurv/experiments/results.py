@@ -19,12 +19,14 @@ from wsisurv.experiments.model_names import (
     TEACHER,
     TEXT,
     TEXT_COMBINED,
+    model_names,
 )
 from wsisurv.experiments.over_time import Auc, ProbabilityScores, auc_within, make_horizons, predicted_within
 from wsisurv.experiments.tested import ScoredFold, Tested, join_repeats, number_tested
 from wsisurv.survival.covariates import encode_covariates, make_columns
-from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.stratified import Within, concordance_within, cox_within, uno_within
+from wsisurv.survival.cox import LOW_SLOPE, LOW_SLOPE_MEANS, cox_slope, cox_within
+from wsisurv.survival.resampling import OF_CASES, choose_units
+from wsisurv.survival.stratified import UnoWithin, Within, concordance_within, uno_within
 
 _PAIRS = (
     (DISTILLED, PLAIN),
@@ -50,11 +52,12 @@ class ModelFigures:
     Attributes:
         model: its name.
         concordance: Harrell's, pairs within folds only, mean over repeats.
-        low: lower end of the 95 % bootstrap interval, by case.
+        low: lower end of its 95 % bootstrap interval (``ResultsTable.interval``).
         high: upper end.
         fold_mean: mean concordance over folds.
         fold_sd: its standard deviation over folds; None with one fold.
-        uno: Uno's concordance within folds, which does not depend on how follow-up was cut short; None where undefined.
+        uno: Uno's concordance within folds until ``ResultsTable.uno_until``, which does not depend on how follow-up was
+            cut short; None where undefined.
         calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
             1 too extreme; None where it can't be fitted.
         auc: cumulative/dynamic AUC within folds, mean over ``ResultsTable.horizons``; None where undefined.
@@ -64,6 +67,8 @@ class ModelFigures:
         brier_reference: of the tested cases' own Kaplan-Meier curve.
         d_calibration_p: small where predicted probabilities are wrong.
         d_calibration_share: of the cases in each tenth of predicted survival, lowest first; equal if calibrated.
+        uno_low: lower end of the 95 % interval of Uno's, by the same draws; None where undefined.
+        uno_high: upper end.
     """
 
     model: str
@@ -80,6 +85,8 @@ class ModelFigures:
     brier_reference: float | None = None
     d_calibration_p: float | None = None
     d_calibration_share: tuple[float, ...] = ()
+    uno_low: float | None = None
+    uno_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Difference:
         minus: the one compared with.
         value: the difference.
         se: its standard error, the larger of the next two: neither sees all that varies.
-        bootstrap_se: over draws of cases, the trained models being given.
+        bootstrap_se: over the draws that the models' intervals are from, the trained models being given.
         fold_se: over folds, corrected for overlapping training sets; None with one fold.
         low: lower end of the 95 % interval, value − 1.96 se.
         high: upper end.
@@ -146,6 +153,8 @@ class ResultsTable:
         events: events among them.
         warnings: figures that could not be given, and why.
         horizons: times of the AUC and of the Brier score, in the cohort's unit.
+        interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
+        uno_until: time at which Uno's concordance is truncated, in the cohort's unit.
     """
 
     models: tuple[ModelFigures, ...]
@@ -157,6 +166,8 @@ class ResultsTable:
     warnings: tuple[str, ...]
     horizons: tuple[float, ...] = ()
     added_by_report: Added | None = None
+    interval: str = OF_CASES
+    uno_until: float | None = None
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""
@@ -176,7 +187,7 @@ def make_results(
         folds: all scored by the same models.
         cases: of the cohort, in the order that ``ScoredFold.rows`` counts in.
         covariates: columns of the clinical model.
-        resamples: bootstrap draws of cases.
+        resamples: bootstrap draws, of hospitals where those are known, whole in the folds and enough, else of cases.
         seed: of the draws.
 
     Raises:
@@ -184,8 +195,9 @@ def make_results(
     """
     names = [name for name in LABELS if all(name in fold.risks for fold in folds)]
     tested = number_tested(folds, cases, names)
-    within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
-    warnings: list[str] = []
+    drawn = _draw(tested, resamples, seed)
+    within = drawn.harrell
+    warnings = [drawn.warning] if drawn.warning else []
     pairs = [(a, b) for a, b in _PAIRS if a in names and b in names and (a != PLAIN or DISTILLED not in names)]
     added: dict[str, Added] = {}
     image = next((name for name in (DISTILLED, PLAIN) if name in names), None)
@@ -199,9 +211,10 @@ def make_results(
         {name: _known(value) for name, value in zip(names, row.tolist(), strict=True)} for row in within.by_fold
     )
     over_time = _over_time(tested, len(names))
-    warnings.extend(over_time.warnings)
+    rows = _rows(tested, names, drawn, over_time)
+    warnings.extend((*over_time.warnings, *_low_slopes(rows, covariates)))
     return ResultsTable(
-        models=_rows(tested, names, within, over_time),
+        models=rows,
         differences=tuple(_difference(a, b, names, within) for a, b in pairs),
         added=added.get("slides"),
         added_by_report=added.get("reports"),
@@ -210,6 +223,8 @@ def make_results(
         events=int(tested.event.sum()),
         warnings=tuple(warnings),
         horizons=tuple(over_time.horizons),
+        interval=drawn.interval,
+        uno_until=drawn.uno.until,
     )
 
 
@@ -220,19 +235,45 @@ class Comparison:
     Attributes:
         models: a row each.
         differences: of each further model minus the first.
+        interval: what was drawn for the intervals.
+        warnings: why it was not hospitals, where they are whole.
     """
 
     models: tuple[ModelFigures, ...]
     differences: tuple[Difference, ...]
+    interval: str
+    warnings: tuple[str, ...]
 
 
 def compare_within(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamples: int, seed: int) -> Comparison:
     """Figures of all models in ``folds``, and each further one minus the first; all else as ``make_results``."""
     names = list(folds[0].risks)
     tested = number_tested(folds, cases, names)
-    within = concordance_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed)
-    differences = tuple(_difference(name, names[0], names, within) for name in names[1:])
-    return Comparison(_rows(tested, names, within, _over_time(tested, len(names))), differences)
+    drawn = _draw(tested, resamples, seed)
+    differences = tuple(_difference(name, names[0], names, drawn.harrell) for name in names[1:])
+    rows = _rows(tested, names, drawn, _over_time(tested, len(names)))
+    return Comparison(rows, differences, drawn.interval, (drawn.warning,) if drawn.warning else ())
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Concordances of all models on one set of bootstrap draws, and what was drawn."""
+
+    harrell: Within
+    uno: UnoWithin
+    interval: str
+    warning: str
+
+
+def _draw(tested: Tested, resamples: int, seed: int) -> _Drawn:
+    repeats = {fold.repeat for fold in tested.folds}
+    divisions = [[fold.rows for fold in tested.folds if fold.repeat == repeat] for repeat in repeats]
+    units = choose_units([case.site for case in tested.cases], divisions)
+    harrell = concordance_within(
+        tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units
+    )
+    uno = uno_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units)
+    return _Drawn(harrell, uno, units.method, units.warning)
 
 
 @dataclass(frozen=True)
@@ -261,11 +302,11 @@ def _over_time(tested: Tested, n_models: int) -> _OverTime:
     return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
 
 
-def _rows(tested: Tested, names: Sequence[str], within: Within, over_time: _OverTime) -> tuple[ModelFigures, ...]:
-    uno = uno_within(tested.folds, time=tested.time, event=tested.event)
+def _rows(tested: Tested, names: Sequence[str], drawn: _Drawn, over_time: _OverTime) -> tuple[ModelFigures, ...]:
+    within = drawn.harrell
     rows = []
     for number, name in enumerate(names):
-        interval = within.whole.interval(number)
+        interval, uno = within.whole.interval(number), drawn.uno.whole.interval(number)
         by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
         auc, predicted = over_time.auc, over_time.predicted[number]
         rows.append(
@@ -276,7 +317,9 @@ def _rows(tested: Tested, names: Sequence[str], within: Within, over_time: _Over
                 high=interval.high,
                 fold_mean=float(by_fold.mean()),
                 fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
-                uno=_known(float(uno[number])),
+                uno=_known(uno.value),
+                uno_low=_known(uno.low),
+                uno_high=_known(uno.high),
                 calibration_slope=_slope(tested, number),
                 auc=_known(float(auc.mean[number])) if auc else None,
                 auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),
@@ -287,6 +330,16 @@ def _rows(tested: Tested, names: Sequence[str], within: Within, over_time: _Over
             )
         )
     return tuple(rows)
+
+
+def _low_slopes(rows: Sequence[ModelFigures], covariates: Sequence[str]) -> list[str]:
+    names = model_names(covariates)
+    low = [
+        f"{names.get(row.model, row.model)} {row.calibration_slope:.2f}"
+        for row in rows
+        if row.calibration_slope is not None and row.calibration_slope < LOW_SLOPE
+    ]
+    return [f"calibration slope below {LOW_SLOPE:g} ({', '.join(low)}): {LOW_SLOPE_MEANS}"] if low else []
 
 
 def _known(value: float) -> float | None:

@@ -126,7 +126,7 @@ class DistillResult(Card):
     difference: float | None
     """The distilled one's concordance minus the plain one's."""
     difference_low: float | None
-    """Lower end of its 95 % bootstrap interval, by case."""
+    """Lower end of its 95 % bootstrap interval, by hospital where those are whole and enough, else by case."""
     difference_high: float | None
     low: float
     """Log hazard below which a case is of low risk."""
@@ -146,6 +146,8 @@ class FigureRow(Card):
     fold_mean: float | None = None
     fold_sd: float | None = None
     uno: float | None = None
+    uno_low: float | None = None
+    uno_high: float | None = None
     calibration_slope: float | None = None
     auc: float | None = None
     auc_at: _Share = None
@@ -196,6 +198,10 @@ class Evaluation(Card):
 
     cohort: TestedCohort = TestedCohort()
     splits: str = ""
+    interval: str = ""
+    """What was drawn for the intervals: hospitals or cases."""
+    uno_until: float | None = None
+    """Time at which Uno's concordance is truncated."""
     models: tuple[FigureRow, ...] = ()
     differences: tuple[DifferenceRow, ...] = ()
     added_by_slides: AddedRow | None = None

@@ -131,13 +131,15 @@ def _concordance(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str,
     if metrics is None:
         return _missing(missing, "crossval")
     names = model_names(metrics.covariates)
-    head = ("model", "concordance", "95 % interval", "Uno's", "AUC", "slope", "Brier", "reference", "D-cal. p")
+    interval = "95 % interval"
+    head = ("model", "concordance", interval, "Uno's", interval, "AUC", "slope", "Brier", "reference", "D-cal. p")
     rows = [
         (
             text(names.get(row.model, row.model)),
             number(row.concordance),
             _interval(row.low, row.high),
             number(row.uno),
+            _interval(row.uno_low, row.uno_high),
             number(row.auc),
             number(row.calibration_slope, ".2f"),
             number(row.brier),
@@ -151,15 +153,16 @@ def _concordance(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str,
         missing,
         "concordance",
         "Concordance of each model with its interval",
-        "Harrell's concordance within folds, mean over repeats, with 95 % bootstrap intervals by case. 0.5 is chance.",
+        f"Harrell's concordance within folds, mean over repeats, with 95 % intervals ({metrics.interval}). 0.5 is "
+        "chance.",
     )
     difference = _figure(
         svg,
         missing,
         "differences",
         "Paired differences of concordance",
-        "Paired on the same folds and cases; the interval is 1.96 standard errors, the larger of those by case and by "
-        "fold.",
+        "Paired on the same folds and cases; the interval is 1.96 standard errors, the larger of those of the "
+        f"{metrics.interval} and over folds.",
     )
     added = ""
     if metrics.added is not None:
@@ -168,7 +171,9 @@ def _concordance(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str,
             f"What the {names.get(one.model, one.model)} adds to {names['covariates']}: log hazard ratio "
             f"{one.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {one.p:.3g}."
         )
+    truncated = "" if metrics.uno_until is None else f" of events before {metrics.uno_until:g} {metrics.time_unit}"
     notes = (
+        f"Intervals: {metrics.interval}. Uno's: concordance{truncated}, pairs weighted for censoring. "
         "Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme, which the order does not "
         "mind and probabilities of survival are corrected for (see Calibration). Brier score: lower is "
         "better, the reference knows no case from another. AUC: cumulative/dynamic, mean over time. D-calibration: a "
@@ -320,7 +325,8 @@ def _subgroups(seen: Gathered, parts: Sequence[Subgroup], missing: Mapping[str, 
         for part in parts
     ]
     note = (
-        "Concordance of the student from pairs of cases within one fold, with 95 % bootstrap intervals by case. A "
+        "Concordance of the student from pairs of cases within one fold, with 95 % bootstrap intervals, by hospital "
+        "where more than five are in the part and whole in the folds, else by case. A "
         "dash: fewer than five events, or no comparable pair. With many subgroups some differ by chance alone."
     )
     head = ("by", "part", "cases", "events", "concordance", "95 % interval")

@@ -26,6 +26,7 @@ from wsisurv.formats.risks import Risk, read_risks
 from wsisurv.formats.statements import read_statements
 from wsisurv.pages.predicted import ANOTHER_STUDENT, OUT_OF_FOLD, Predicted, predicted_by_folds, predicted_by_table
 from wsisurv.pages.report_figures import Fit
+from wsisurv.survival.resampling import OF_CASES
 from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Metrics:
         cohort: what was tested.
         settings: of crossval and its trainings, by part.
         versions: that the figures depend on.
+        interval: what was drawn for the intervals.
+        uno_until: time at which Uno's concordance is truncated, in the cohort's unit; None in files of before.
     """
 
     models: tuple[ModelFigures, ...]
@@ -56,6 +59,13 @@ class Metrics:
     cohort: Mapping[str, Any]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    interval: str = OF_CASES
+    uno_until: float | None = None
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of the cohort's times."""
+        return str(self.cohort.get("time_unit", ""))
 
     @property
     def covariates(self) -> tuple[str, ...]:
@@ -211,7 +221,8 @@ def read_metrics(path: Path) -> Metrics:
         if record["format"] != "wsisurv/metrics":
             raise ValueError(f"format is {record['format']!r}")
         record["added"] = record["added_by_slides"]
-        return TypeAdapter(Metrics).validate_python({field: record[field] for field in Metrics.__dataclass_fields__})
+        known = {field: record[field] for field in Metrics.__dataclass_fields__ if field in record}
+        return TypeAdapter(Metrics).validate_python(known)
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         lines = str(error).splitlines()
         reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""

@@ -51,7 +51,8 @@ def _one(one: External, page_of: str) -> str:
     notes = (
         "At home: cross-validated on its training cohort. Calibrated slope: of the log hazard as calibrated in "
         "training, 1 where the spread of risks is right. Cut-offs, slope and baseline hazard are those of training; "
-        "nothing that the student's numbers pass through was fitted here."
+        f"nothing that the student's numbers pass through was fitted here. Intervals here: {figures.interval}."
+        + (f" Uno's: of events before {figures.uno_until:g} {unit}." if figures.uno_until is not None else "")
     )
     folder = f"../../{here}/evaluation/" if here != page_of else ""
     pictures = "".join(
@@ -92,6 +93,11 @@ def _figures(record: ExternalRecord) -> list[Sequence[Cell]]:
         (text("concordance"), number(order.value), at_home("concordance")),
         (text("95 % interval"), _range(order.low, order.high), _range(home.get("low"), home.get("high"))),
         (text("Uno's concordance"), number(figures.uno), at_home("uno")),
+        (
+            text("95 % interval"),
+            _range(figures.uno_low, figures.uno_high),
+            _range(home.get("uno_low"), home.get("uno_high")),
+        ),
         (text("AUC, mean over time"), number(figures.auc), at_home("auc")),
         (text("slope of the log hazard"), _slope(figures.slope), at_home("calibration_slope")),
         (text("calibrated slope"), _slope(figures.calibrated_slope), _words("–")),

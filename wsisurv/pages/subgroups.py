@@ -10,6 +10,7 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.pages.predicted import Predicted
 from wsisurv.pages.report_figures import Against
+from wsisurv.survival.resampling import choose_units
 from wsisurv.survival.stratified import FoldScores, concordance_within
 
 _MOST_LEVELS = 8
@@ -66,7 +67,7 @@ def subgroups(predicted: Predicted, *, resamples: int = 500, seed: int = 0) -> t
 
     Args:
         predicted: the cases and the risks of the folds.
-        resamples: bootstrap draws of cases.
+        resamples: bootstrap draws, of hospitals where those of a part are whole and enough, else of cases.
         seed: of the draws.
     """
     everyone = np.ones(len(predicted.cases), dtype=bool)
@@ -107,10 +108,14 @@ def _subgroup(
         here = chosen[fold.rows]
         if here.any():
             folds.append(FoldScores(fold.repeat, new_row[fold.rows[here]], fold.log_hazard[:, here], fold.n_train))
+    repeats = {fold.repeat for fold in folds}
+    units = choose_units(
+        [case.site for case, is_in in zip(predicted.cases, chosen, strict=True) if is_in],
+        [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in repeats],
+    )
+    time, event = predicted.time[chosen], predicted.event[chosen]
     try:
-        within = concordance_within(
-            folds, time=predicted.time[chosen], event=predicted.event[chosen], resamples=resamples, seed=seed
-        )
+        within = concordance_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
     except MetricError:
         return nothing
     interval = within.whole.interval(0)

@@ -79,6 +79,31 @@ def censoring_curve(*, time: ArrayLike, event: ArrayLike) -> SurvivalCurve:
     return _curve(time, event, of_censoring=True)
 
 
+def drawn_censoring(
+    weights: NDArray[np.float32], *, time: NDArray[np.float64], event: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """G(T−) of each case by the censoring of each bootstrap draw, as ``censoring_curve`` of the drawn cases gives it.
+
+    Args:
+        weights: (n_draws, n), how often each case is drawn.
+        time: (n,), positive.
+        event: bool (n,).
+
+    Returns:
+        float64 (n_draws, n).
+    """
+    order = np.argsort(time, kind="stable")
+    _, first, step = np.unique(time[order], return_index=True, return_inverse=True)
+    drawn = weights[:, order].astype(np.float64)
+    size = np.add.reduceat(drawn, first, axis=1)
+    events = np.add.reduceat(drawn * event[order], first, axis=1)
+    at_risk = size[:, ::-1].cumsum(axis=1)[:, ::-1] - events
+    left = np.cumprod(1 - (size - events) / np.maximum(at_risk, 1), axis=1)
+    followed = np.empty_like(drawn)
+    followed[:, order] = np.concatenate([np.ones((len(drawn), 1)), left], axis=1)[:, step]
+    return followed
+
+
 def _curve(time: ArrayLike, event: ArrayLike, *, of_censoring: bool) -> SurvivalCurve:
     data = checked_follow_up(time, event)
     times, case, size = np.unique(data.times, return_inverse=True, return_counts=True)

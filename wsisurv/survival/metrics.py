@@ -6,7 +6,7 @@ comparing all pairs once and weighting cases. Figures that also follow censoring
 probabilities in ``calibration``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,61 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import FollowUp, checked, require_pairs
+from wsisurv.survival.resampling import CASES, Interval, Resampled, Units, draw_weights
 
 _ROWS = 512
 """Cases with an event whose pairs are held at once; bounds memory at ``_ROWS · n`` numbers."""
-_WEIGHTS = 1 << 24
-"""Weights (resamples · cases) held at once, 64 MiB."""
 _MAX_DROPPED = 0.5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval.
-
-    Attributes:
-        value: on the cases as they are.
-        low: lower end.
-        high: upper end.
-        resamples: resamples that the ends were taken from.
-        dropped: resamples that can't give the figure (no comparable pair), left out.
-    """
-
-    value: float
-    low: float
-    high: float
-    resamples: int
-    dropped: int
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """A figure of several models on the same resamples.
-
-    Attributes:
-        value: float64 (n_models,), on the cases as they are.
-        resampled: float64 (n_models, n_resamples - dropped), column by column the same resample.
-        dropped: resamples that can't give the figure (no comparable pair), left out.
-    """
-
-    value: NDArray[np.float64]
-    resampled: NDArray[np.float64]
-    dropped: int
-
-    def interval(self, model: int, level: float = 0.95) -> Interval:
-        """Percentile interval of one model's figure."""
-        return self._interval(float(self.value[model]), self.resampled[model], level)
-
-    def difference(self, model: int, other: int, level: float = 0.95) -> Interval:
-        """Percentile interval of the figure of ``model`` minus that of ``other``, resample by resample."""
-        value = float(self.value[model] - self.value[other])
-        return self._interval(value, self.resampled[model] - self.resampled[other], level)
-
-    def _interval(self, value: float, resampled: NDArray[np.float64], level: float) -> Interval:
-        if not 0 < level < 1:
-            raise MetricError(f"level is {level}, not between 0 and 1")
-        low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(value, float(low), float(high), len(resampled), self.dropped)
 
 
 def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
@@ -103,8 +53,9 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    units: Units = CASES,
 ) -> Interval:
-    """Concordance with its percentile bootstrap interval; cases are drawn with replacement.
+    """Concordance with its percentile bootstrap interval; cases or hospitals are drawn with replacement.
 
     Args:
         log_hazard: (n,), higher is worse.
@@ -113,6 +64,7 @@ def bootstrap(
         resamples: how many.
         seed: of the draws; equal seeds and lengths draw equal cases.
         level: coverage of the interval.
+        units: what is drawn whole.
 
     Raises:
         MetricError: as ``concordance``, or more than half of the resamples have no comparable pair.
@@ -120,13 +72,19 @@ def bootstrap(
     Source: Efron B, Tibshirani RJ. An Introduction to the Bootstrap, 1993, chapter 13.
     """
     one = resample_concordance(
-        log_hazard=np.asarray(log_hazard)[None], time=time, event=event, resamples=resamples, seed=seed
+        log_hazard=np.asarray(log_hazard)[None], time=time, event=event, resamples=resamples, seed=seed, units=units
     )
     return one.interval(0, level)
 
 
 def resample_concordance(
-    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, resamples: int = 1000, seed: int = 0
+    *,
+    log_hazard: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    resamples: int = 1000,
+    seed: int = 0,
+    units: Units = CASES,
 ) -> Resampled:
     """Concordance of several models, on the cases as they are and on the same resamples of them.
 
@@ -140,6 +98,7 @@ def resample_concordance(
         event: (n,), bool or 0/1.
         resamples: how many.
         seed: of the draws.
+        units: what is drawn whole.
 
     Raises:
         MetricError: as ``concordance``, or more than half of the resamples have no comparable pair.
@@ -149,7 +108,7 @@ def resample_concordance(
     if resamples < 1:
         raise MetricError(f"{resamples} resamples: at least one is needed")
     n_cases = len(data.times)
-    counts = [_count(weights, data) for weights in _draws(n_cases, resamples, seed)]
+    counts = [_count(weights, data) for weights in draw_weights(n_cases, resamples, seed, units)]
     pairs = np.concatenate([count.pairs for count in counts])
     score = np.concatenate([count.score for count in counts], axis=1)
     kept = pairs > 0
@@ -160,7 +119,7 @@ def resample_concordance(
             f"{int(data.events.sum())} events are too few for an interval"
         )
     whole = _count(np.ones((1, n_cases), dtype=np.float32), data)
-    return Resampled(whole.score[:, 0] / whole.pairs[0], score[:, kept] / pairs[kept], dropped)
+    return Resampled(whole.score[:, 0] / whole.pairs[0], score[:, kept] / pairs[kept], dropped, units.effective)
 
 
 def resample(
@@ -184,7 +143,7 @@ def resample(
     value = np.atleast_1d(np.asarray(figure(cases), dtype=np.float64))
     columns: list[NDArray[np.float64]] = []
     reason = ""
-    for weights in _draws(n_cases, resamples, seed):
+    for weights in draw_weights(n_cases, resamples, seed):
         for copies in weights:
             drawn = np.repeat(cases, copies.astype(np.int64))
             try:
@@ -226,14 +185,3 @@ def _count(weights: NDArray[np.float32], data: FollowUp) -> _PairCount:
             twice *= comparable
             score[model] += np.einsum("bi,bi->b", own, weights @ twice.T, dtype=np.float64) / 2
     return _PairCount(pairs, score)
-
-
-def _draws(n_cases: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """How often each case is drawn, (some resamples, n_cases) at a time; the same for a seed however it is split."""
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _WEIGHTS // n_cases)
-    for start in range(0, resamples, at_once):
-        weights = np.empty((min(at_once, resamples - start), n_cases), dtype=np.float32)
-        for row in weights:
-            row[:] = np.bincount(rng.integers(n_cases, size=n_cases), minlength=n_cases)
-        yield weights

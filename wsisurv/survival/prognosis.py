@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.survival.baseline import BaselineHazard, baseline_hazard
-from wsisurv.survival.cox import cox_slope
+from wsisurv.survival.cox import cox_slope, cox_within
 from wsisurv.survival.follow_up import checked
-from wsisurv.survival.stratified import cox_within
 
 PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 """How many of each time unit make a year."""

@@ -1,20 +1,16 @@
 """Concordance within folds: models of different folds have no common origin, so no pair across folds is compared."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.dynamic import followed_until, uno_concordance
-from wsisurv.survival.kaplan_meier import censoring_curve
-from wsisurv.survival.metrics import Resampled
+from wsisurv.survival.dynamic import followed_until
+from wsisurv.survival.kaplan_meier import drawn_censoring
+from wsisurv.survival.resampling import CASES, Resampled, Units, draw_weights
 
-_TRACE = 1e-4
-"""Ridge of a regression within folds, on standardised variables."""
 _AT_ONCE = 1 << 22
 """Weights (resamples · cases) held at once."""
 
@@ -41,7 +37,7 @@ class Within:
     """Concordance of several models within folds.
 
     Attributes:
-        whole: value and bootstrap resamples of each model: cases are drawn, and one draw serves all repeats; the
+        whole: value and bootstrap resamples of each model: one draw serves all repeats; the
             value is the mean over repeats of (concordant pairs of all folds) / (comparable pairs of all folds).
         by_fold: float64 (n_folds, n_models), NaN for a fold without a comparable pair.
         test_share: mean of n_test / n_train over folds.
@@ -52,7 +48,7 @@ class Within:
     test_share: float
 
     def bootstrap_se(self, model: int, other: int) -> float:
-        """Standard error of the difference of two models over draws of cases, the trained models being given."""
+        """Standard error of the difference of two models over the draws, the trained models being given."""
         return float((self.whole.resampled[model] - self.whole.resampled[other]).std(ddof=1))
 
     def fold_se(self, model: int, other: int) -> float | None:
@@ -98,6 +94,7 @@ def concordance_within(
     event: NDArray[np.bool_],
     resamples: int = 1000,
     seed: int = 0,
+    units: Units = CASES,
 ) -> Within:
     """Harrell's concordance of each model, from pairs within one fold only.
 
@@ -105,8 +102,9 @@ def concordance_within(
         tested: folds, all with the same models.
         time: (n_cases,) of the cohort, positive.
         event: bool (n_cases,).
-        resamples: bootstrap draws of cases.
+        resamples: bootstrap draws.
         seed: of the draws.
+        units: what is drawn whole, cases or hospitals.
 
     Raises:
         MetricError: no fold, a log hazard that is not finite, or a repeat without a comparable pair in any fold (or in
@@ -114,14 +112,8 @@ def concordance_within(
     """
     value = value_within(tested, time=time, event=event)
     n_cases, n_models = len(time), len(tested[0].log_hazard)
-    random = np.random.default_rng(seed)
-    drawn_values = []
-    at_once = max(1, _AT_ONCE // n_cases)
-    for start in range(0, resamples, at_once):
-        draws = [random.integers(n_cases, size=n_cases) for _ in range(min(at_once, resamples - start))]
-        weights = np.stack([np.bincount(draw, minlength=n_cases) for draw in draws]).astype(np.float32)
-        drawn_values.append(_over_repeats(tested, weights, time, event))
-    drawn = np.concatenate(drawn_values, axis=1)
+    draws = draw_weights(n_cases, resamples, seed, units, _AT_ONCE)
+    drawn = np.concatenate([_over_repeats(tested, weights, time, event) for weights in draws], axis=1)
     kept = np.isfinite(drawn).all(0)
     if 2 * int(kept.sum()) < resamples:
         raise MetricError(
@@ -134,7 +126,86 @@ def concordance_within(
         if count.pairs[0] > 0:
             by_fold[number] = count.score[:, 0] / count.pairs[0]
     share = float(np.mean([len(fold.rows) / fold.n_train for fold in tested]))
-    return Within(Resampled(value, drawn[:, kept], int((~kept).sum())), by_fold, share)
+    return Within(Resampled(value, drawn[:, kept], int((~kept).sum()), _few(tested, units)), by_fold, share)
+
+
+def _few(tested: Sequence[FoldScores], units: Units) -> float | None:
+    """Effective number of hospitals for which to widen an interval; in several folds draws spread enough by themselves.
+
+    There hospitals also come and go within a fold, and folds count more or less: simulated in tests.
+    """
+    return units.effective if len(tested) == 1 else None
+
+
+@dataclass(frozen=True)
+class UnoWithin:
+    """Uno's concordance of several models within folds.
+
+    Attributes:
+        whole: value and bootstrap resamples of each model, by the draws of ``concordance_within``. NaN where no fold
+            has a comparable pair, and no resamples where half of them can't give it.
+        until: τ, where all folds are truncated.
+    """
+
+    whole: Resampled
+    until: float
+
+
+def uno_within(
+    tested: Sequence[FoldScores],
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    resamples: int = 1000,
+    seed: int = 0,
+    units: Units = CASES,
+) -> UnoWithin:
+    """Uno's concordance of each model: mean over folds, each weighted by its cases.
+
+    All folds are truncated at one time, to which a tenth of all tested cases escaped censoring, and weighted by the
+    censoring of all tested cases, which is smoother than that of one fold. Folds without a comparable pair are left
+    out. A resample keeps the truncation, which is part of what is asked, and has the censoring of its own cases.
+
+    Args:
+        tested: folds, all with the same models.
+        time: (n_cases,), positive.
+        event: bool (n_cases,).
+        resamples: bootstrap draws.
+        seed: of the draws.
+        units: what is drawn whole, cases or hospitals.
+
+    Source: as ``dynamic.uno_concordance``.
+    """
+    n_cases, until = len(time), followed_until(time=time, event=event)
+
+    def drawn(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+        followed = drawn_censoring(weights, time=time, event=event)
+        early = event & (time < until) & (weights > 0)
+        return _uno_over_folds(tested, weights, np.where(early, followed, np.inf) ** -2.0, time, event)
+
+    value = drawn(np.ones((1, n_cases), np.float32))[:, 0]
+    values = [drawn(weights) for weights in draw_weights(n_cases, resamples, seed, units, _AT_ONCE)]
+    resampled = np.concatenate([np.empty((len(value), 0)), *values], axis=1)
+    kept = np.isfinite(resampled).all(0)
+    enough = 2 * int(kept.sum()) >= resamples
+    return UnoWithin(Resampled(value, resampled[:, kept & enough], int((~kept).sum()), _few(tested, units)), until)
+
+
+def _uno_over_folds(
+    tested: Sequence[FoldScores],
+    weights: NDArray[np.float32],
+    earlier: NDArray[np.float64],
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Mean over folds of Uno's concordance, (n_models, n_draws); NaN for a draw without a pair in any fold."""
+    total, cases = np.zeros((len(tested[0].log_hazard), len(weights))), np.zeros(len(weights))
+    for fold in tested:
+        count = _count(fold, weights, time, event, earlier)
+        size = weights[:, fold.rows].sum(1, dtype=np.float64) * (count.pairs > 0)
+        total += size * np.divide(count.score, count.pairs, out=np.zeros_like(count.score), where=count.pairs > 0)
+        cases += size
+    return np.divide(total, cases, out=np.full_like(total, np.nan), where=cases > 0)
 
 
 @dataclass(frozen=True)
@@ -162,117 +233,28 @@ def _over_repeats(
 
 
 def _count(
-    fold: FoldScores, weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]
+    fold: FoldScores,
+    weights: NDArray[np.float32],
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    earlier: NDArray[np.float64] | None = None,
 ) -> _FoldPairs:
-    """Count pairs of one fold with cases weighted by each row of ``weights`` (n_draws, n_cases)."""
+    """Count pairs of one fold with cases weighted by each row of ``weights`` (n_draws, n_cases).
+
+    The earlier case of a pair also has a weight of its own, ``earlier`` (n_draws, n_cases); 1 for each event if None.
+    """
     own, times, events = weights[:, fold.rows], time[fold.rows], event[fold.rows]
-    first = np.flatnonzero(events)
+    first = np.flatnonzero(events if earlier is None else earlier[:, fold.rows].any(0))
     if not len(first):
         return _FoldPairs(np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights))))
     comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
+    of_first = own[:, first] if earlier is None else own[:, first] * earlier[:, fold.rows[first]]
 
     def total(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(np.einsum("bi,bi->b", own[:, first], own @ matrix.T, dtype=np.float64))
+        return np.asarray(np.einsum("bi,bi->b", of_first, own @ matrix.T, dtype=np.float64))
 
     score = [
         total(comparable * ((risk[first, None] > risk) + 0.5 * (risk[first, None] == risk)).astype(np.float32))
         for risk in fold.log_hazard
     ]
     return _FoldPairs(total(comparable.astype(np.float32)), np.stack(score))
-
-
-def uno_within(
-    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Uno's concordance of each model, float64 (n_models,): mean over folds, each weighted by its cases.
-
-    All folds are truncated at one time, to which a tenth of all tested cases escaped censoring, and weighted by the
-    censoring of all tested cases, which is smoother than that of one fold. Folds without a comparable pair are left
-    out; NaN where that is all.
-
-    Args:
-        tested: folds, all with the same models.
-        time: (n_cases,), positive.
-        event: bool (n_cases,).
-    """
-    until = followed_until(time=time, event=event)
-    censoring = censoring_curve(time=time, event=event)
-    values, weights = [], []
-    for fold in tested:
-        uno = partial(uno_concordance, time=time[fold.rows], event=event[fold.rows], until=until, censoring=censoring)
-        try:
-            values.append([uno(log_hazard=risk) for risk in fold.log_hazard])
-        except MetricError:
-            continue
-        weights.append(len(fold.rows))
-    if not values:
-        return np.full(len(tested[0].log_hazard), np.nan)
-    return np.asarray(np.average(values, axis=0, weights=weights))
-
-
-@dataclass(frozen=True)
-class CoxWithin:
-    """Cox regression with a baseline hazard of its own in each fold.
-
-    Attributes:
-        coefficients: float64 (n_variables,), log hazard ratio per unit.
-        log_likelihood: partial log likelihood (Efron), summed over folds.
-    """
-
-    coefficients: NDArray[np.float64]
-    log_likelihood: float
-
-
-def cox_within(
-    *, variables: NDArray[np.float64], fold: NDArray[np.int64], time: NDArray[np.float64], event: NDArray[np.bool_]
-) -> CoxWithin:
-    """Cox regression stratified by fold, through lifelines; a trace of a ridge keeps rare levels finite.
-
-    Args:
-        variables: (n, n_variables).
-        fold: (n,), the fold in which each case was scored.
-        time: (n,), positive.
-        event: bool (n,).
-
-    Raises:
-        MetricError: no variable varies, or the fit does not converge.
-
-    Source: Kalbfleisch JD, Prentice RL. The Statistical Analysis of Failure Time Data, 2002, section 4.4.
-    """
-    import pandas as pd
-    import torch
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
-
-    from wsisurv.survival.losses import cox_log_likelihood
-
-    centred = variables.astype(np.float64)  # only what differs within a fold counts
-    for number in np.unique(fold):
-        centred[fold == number] -= centred[fold == number].mean(axis=0)
-    spread = centred.std(axis=0)
-    varies = spread > 1e-12 * np.maximum(np.abs(variables).max(axis=0), 1.0)
-    if not varies.any():
-        raise MetricError("no variable varies within a fold: there is nothing to fit")
-    scaled = centred[:, varies] / spread[varies]
-    table = pd.DataFrame(scaled).assign(fold=fold, time=time, event=event)
-    try:
-        with warnings.catch_warnings():
-            # lifelines warns of rare or collinear columns, which the ridge mends; of a failed fit it only warns too
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
-            fit = CoxPHFitter(penalizer=_TRACE).fit(table, "time", "event", strata=["fold"])
-    except (ConvergenceError, ConvergenceWarning) as error:
-        raise MetricError(f"the Cox regression within folds does not converge: {error}") from error
-    scaled_coefficients = fit.params_.to_numpy()
-    risk = torch.from_numpy(scaled @ scaled_coefficients)
-    total = 0.0
-    for number in np.unique(fold[event]):
-        rows = torch.from_numpy(np.flatnonzero(fold == number))
-        total += float(
-            cox_log_likelihood(
-                log_hazard=risk[rows], time=torch.from_numpy(time)[rows], event=torch.from_numpy(event)[rows]
-            )
-        )
-    coefficients = np.zeros(variables.shape[1])
-    coefficients[varies] = scaled_coefficients / spread[varies]
-    return CoxWithin(coefficients, total)

@@ -1,5 +1,6 @@
 """Which student is handed on: the one that inner cross-validation prefers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.metrics import Interval
+from wsisurv.survival.resampling import Interval, choose_units
 from wsisurv.survival.stratified import FoldScores, concordance_within
 from wsisurv.training.card import CrossFitted
 
@@ -22,7 +23,8 @@ class Choice:
         winner: which is handed on.
         distilled: its concordance, out of fold and within folds; None where no fold has a comparable pair.
         plain: the other's.
-        difference: the former minus the latter, over the same bootstrap draws of cases.
+        difference: the former minus the latter, over the same bootstrap draws, of hospitals where those are whole in
+            the folds and enough, else of cases.
     """
 
     winner: Winner
@@ -32,7 +34,12 @@ class Choice:
 
 
 def choose_student(
-    *, distilled: CrossFitted, plain: CrossFitted, time: NDArray[np.float64], event: NDArray[np.bool_]
+    *,
+    distilled: CrossFitted,
+    plain: CrossFitted,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    site: Sequence[str | None] = (),
 ) -> Choice:
     """Hand on the distilled student where it has the higher concordance, and otherwise the plain one.
 
@@ -47,6 +54,7 @@ def choose_student(
         plain: the same members without it.
         time: (n_cases,), positive.
         event: bool (n_cases,).
+        site: hospital of each case, where known.
     """
     scores = np.stack([distilled.out_of_fold, plain.out_of_fold])
     tested = [
@@ -54,7 +62,8 @@ def choose_student(
         for rows in (np.flatnonzero(distilled.fold == fold) for fold in np.unique(distilled.fold))
     ]
     try:
-        within = concordance_within(tested, time=time, event=event)
+        units = choose_units(site, [[fold.rows for fold in tested]])
+        within = concordance_within(tested, time=time, event=event, units=units)
     except MetricError:
         return Choice("plain", None, None, None)
     difference = within.whole.difference(0, 1)

@@ -109,7 +109,7 @@ def distill(
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         trained = _train(cases, guidance, told_by, settings, place, log)
         students = trained.students
-        choice = choose_student(**students, time=cases.time, event=cases.event)
+        choice = choose_student(**students, time=cases.time, event=cases.event, site=cases.site)
         result = _result(cases, guidance, trained, choice)
         log.line(**result.model_dump(exclude={"kept", "warnings"}))
         of_file: dict[str, Winner] = {
