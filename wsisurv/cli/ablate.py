@@ -8,58 +8,53 @@ from rich.table import Table
 
 from wsisurv.cli.console import number, out, progress_bar, warn
 from wsisurv.cli.fold_options import (
-    CovariatesOption,
     EncoderOption,
     EpochsOption,
-    FoldsOption,
-    RepeatsOption,
     SplitsOption,
     TextEncoderOption,
     TogetherOption,
-    listed,
 )
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
     CohortOption,
     DeviceOption,
     RedoOption,
-    SeedOption,
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
 from wsisurv.experiments.switches import SWITCHES
-from wsisurv.settings.base import parse_settings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.experiments.results import Difference
 
-_DEFAULTS = CrossvalSettings()
 _WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "can't tell"}
 
 
+@settings_as_options(
+    first=("cohort", "workspace", "switch", "folds", "repeats", "splits", "covariates", "encoder", "epochs", "redo")
+)
 def ablate(
+    *,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     switch: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE, a setting of the student, or of the teacher (teacher.NAME=VALUE where both have it); may "
-            "be given again.",
+            help="Switch NAME=VALUE, a setting of the student, or of the teacher (teacher.NAME=VALUE where both have "
+            "it); may be given again.",
             show_default="every switch of the method: " + ", ".join(SWITCHES),
         ),
     ] = None,
-    folds: FoldsOption = _DEFAULTS.folds,
-    repeats: RepeatsOption = _DEFAULTS.repeats,
+    settings: CrossvalSettings,
     splits: SplitsOption = None,
-    covariates: CovariatesOption = None,
     encoder: EncoderOption = None,
     text_encoder: TextEncoderOption = None,
     epochs: EpochsOption = None,
     keep_together: TogetherOption = False,
-    seed: SeedOption = _DEFAULTS.seed,
     device: DeviceOption = "auto",
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
@@ -73,12 +68,11 @@ def ablate(
 
     place = Workspace(workspace)
     chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
-    settings = {"folds": folds, "repeats": repeats, "covariates": listed(covariates), "seed": seed}
     with progress_bar("ablate") as progress:
         result = run(
             place,
             chosen,
-            parse_settings(CrossvalSettings, settings),
+            settings,
             switches=switch or None,
             teacher={"encoder": encoder, "text_encoder": text_encoder, "epochs": epochs},
             student={"epochs": epochs},

@@ -5,84 +5,71 @@ from typing import Annotated, Literal
 
 import typer
 
-from wsisurv.cli.clinical import (
-    CaseColumn,
-    ClinicalOption,
-    DropIncomplete,
-    EventColumn,
-    EventValues,
-    SiteColumn,
-    TimeColumn,
-    TimeUnit,
-    cohort_settings,
-    print_audit,
-)
+from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.fold_options import (
-    CovariatesOption,
     EncoderOption,
     EpochsOption,
-    FoldsOption,
-    RepeatsOption,
     SplitsOption,
     TextEncoderOption,
     TogetherOption,
-    listed,
 )
+from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
     CohortOption,
     DeviceOption,
     RedoOption,
-    SeedOption,
     WorkspaceOption,
 )
 from wsisurv.cli.results_table import print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
-from wsisurv.settings.base import parse_settings
+from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
-_DEFAULTS = CrossvalSettings()
 
-
+@settings_as_options(
+    first=(
+        "cohort",
+        "workspace",
+        "folds",
+        "repeats",
+        "splits",
+        "covariates",
+        "encoder",
+        "epochs",
+        "reports_only",
+        "redo",
+    )
+)
 def crossval(
+    *,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    folds: FoldsOption = _DEFAULTS.folds,
-    repeats: RepeatsOption = _DEFAULTS.repeats,
+    settings: CrossvalSettings,
     splits: SplitsOption = None,
-    covariates: CovariatesOption = None,
     encoder: EncoderOption = None,
     text_encoder: TextEncoderOption = None,
     epochs: EpochsOption = None,
     keep_together: TogetherOption = False,
     reports_only: Annotated[
-        bool, typer.Option("--reports-only", help="Read no slide: what do reports tell beside age and stage?")
+        bool, typer.Option("--reports-only", help="Reports alone, no slide: what do they tell beside age and stage?")
     ] = False,
     text_branch: Annotated[
         Literal["ridge", "attention"] | None,
-        typer.Option(
-            help="How statements become a risk: attention over them, or a ridge on their mean (with --reports-only: on "
-            "words and findings).",
-            show_default="the cohort's teacher's; ridge with --reports-only",
-        ),
+        option(TeacherSettings, "text_branch", unset="the cohort's teacher's; ridge with --reports-only"),
     ] = None,
     report_text: Annotated[
         Path | None,
-        typer.Option(help="With --reports-only: the reports themselves, for a row of their whole text."),
+        typer.Option(help="Reports themselves, for a row of their whole text; with --reports-only."),
     ] = None,
     clinical: ClinicalOption = None,
-    case: CaseColumn = "case_id",
-    time: TimeColumn = "time",
-    event: EventColumn = "event",
-    event_values: EventValues = None,
-    time_unit: TimeUnit = "days",
-    site: SiteColumn = None,
+    columns: CohortSettings,
     drop_incomplete: DropIncomplete = False,
-    seed: SeedOption = _DEFAULTS.seed,
     device: DeviceOption = "auto",
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
@@ -109,20 +96,8 @@ def crossval(
             "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
         )
     else:
-        columns = cohort_settings(
-            case=case,
-            time=time,
-            event=event,
-            event_values=event_values,
-            time_unit=time_unit,
-            site=site,
-            covariates=covariates,
-        )
         chosen, audit = cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
         print_audit(chosen, audit)
-    settings = parse_settings(
-        CrossvalSettings, {"folds": folds, "repeats": repeats, "covariates": listed(covariates), "seed": seed}
-    )
     teacher = {"encoder": encoder, "text_encoder": text_encoder, "text_branch": text_branch, "epochs": epochs}
     with progress_bar("crossval") as progress:
         if reports_only:

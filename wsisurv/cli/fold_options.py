@@ -5,15 +5,12 @@ from typing import Annotated
 
 import typer
 
-FoldsOption = Annotated[int, typer.Option("--folds", min=2, help="Folds of the cohort; sites are kept whole.")]
-
-
-RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="How often the cohort is divided anew.")]
-
+from wsisurv.cli.from_settings import option
+from wsisurv.settings.training import TeacherSettings
 
 SplitsOption = Annotated[
     Path | None,
-    typer.Option("--splits", help="Your own folds: a splits.jsonl, or a folder in the style of SurvPath or PANTHER."),
+    typer.Option("--splits", help="Splits of your own: splits.jsonl, or a folder in the style of SurvPath or PANTHER."),
 ]
 
 
@@ -23,25 +20,16 @@ CovariatesOption = Annotated[
 ]
 
 
-EncoderOption = Annotated[
-    str | None, typer.Option("--encoder", help="Folder of the features.", show_default="the cohort's teacher's")
-]
-
-
-TextEncoderOption = Annotated[
-    str | None,
-    typer.Option("--text-encoder", help="Vectors of the statements, or tfidf.", show_default="the cohort's teacher's"),
-]
-
-
+_UNSET = "the cohort's teacher's"
+EncoderOption = Annotated[str | None, option(TeacherSettings, "encoder", unset=_UNSET)]
+TextEncoderOption = Annotated[str | None, option(TeacherSettings, "text_encoder", unset=_UNSET)]
 EpochsOption = Annotated[
     int | None,
-    typer.Option("--epochs", min=1, help="Passes of teacher and student.", show_default="as the cohort's were trained"),
+    typer.Option("--epochs", min=1, help="Epochs of teacher and student.", show_default="as the cohort's were trained"),
 ]
-
-
 TogetherOption = Annotated[
-    bool, typer.Option("--keep-together", help="Put cases that share a slide, a report or tissue on one side.")
+    bool,
+    typer.Option("--keep-together", help="Groups that share a slide, a report or tissue stay on one side."),
 ]
 
 
