@@ -1,0 +1,94 @@
+"""Part 3: train-teacher and distill on the card, the same twice, and an exact epoch beside the field's plain way."""
+
+import csv
+import importlib.util
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from cohorts import NAME, distill_words, shared_cohort, summary_of, teacher_words, twin
+from parts import ROOT, Figures, Sizes, begin, synchronise, wsisurv
+
+TIMES_PLAIN = 10
+
+
+def train(sizes: Sizes, figures: Figures, scratch: Path) -> None:
+    """The two steps, as a user runs them; distill a second time, which must give the same."""
+    shared = shared_cohort(scratch, sizes)
+    workspace = twin(shared, "card")
+    alone = sizes.device != "cpu"
+    with figures.timed("teacher"):
+        wsisurv(*teacher_words(workspace, sizes.device, sizes.epochs), alone=alone)
+    with figures.timed("distill"):
+        wsisurv(*distill_words(workspace, sizes.device, sizes.epochs), alone=alone)
+    found = summary_of(workspace)
+    figures.add(**found)
+    figures.check("the reports guide the student", passed=(found["gate"] or 0) > 0, seen=found["gate"])
+    if alone:
+        with figures.timed("start_of_the_command_line"):
+            wsisurv("train-teacher", "-w", workspace, "--cohort", NAME, "--device", "cpu", alone=True)  # is kept
+    risks = []
+    for _ in range(2):
+        words = distill_words(workspace, sizes.device, max(2, sizes.epochs // 10))
+        wsisurv(*words, "--redo")
+        wsisurv("predict", "-w", workspace, "--cohort", NAME, "--device", "cpu", "-o", scratch / "again.csv", "--redo")
+        with (scratch / "again.csv").open(encoding="utf-8") as file:
+            risks.append(np.array([float(row["log_hazard"]) for row in csv.DictReader(file)]))
+    largest = float(np.abs(risks[0] - risks[1]).max() / risks[0].std())
+    figures.add(two_trainings_differ_by_sd=largest)
+    figures.check("the same training twice gives the same risks", passed=largest < 1e-6, seen=largest)
+    shutil.rmtree(workspace)
+
+
+def load_bench() -> object:
+    """tests/bench/training.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("bench_training", ROOT / "tests/bench/training.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def epochs(sizes: Sizes, figures: Figures, scratch: Path) -> None:
+    """Seconds an epoch of each way, on the CPU and on the card."""
+    bench = load_bench()
+    if sizes.device == "cpu":
+        bench.TILES, bench.FEATURES = (20, 81), 16
+    folder = scratch / "pack"
+    folder.mkdir()
+    data = bench.write_cohort(folder, sizes.pack_cases)
+    figures.add(exact_rows=len(data.bags.index), exact_features=data.bags.n_features)
+    hidden, found = 32, {}
+    for device in dict.fromkeys(("cpu", sizes.device)):
+        there = replace(data, bags=replace(data.bags.on(torch.device(device)), keep_bytes=1 << 60))
+        ways = bench.ways_on(there, hidden, device, there)
+        if device == "cpu":  # the card is what is asked for
+            ways = dict(list(ways.items())[:2])
+        rounds = 1 if device == "cpu" else sizes.rounds
+        spent = bench.time_ways(ways, rounds, lambda device=device: synchronise(device))
+        found[device] = {name: statistics.median(one.clock) for name, one in spent.items()}
+        figures.add(**{f"epoch_{device}_s": found[device]})
+    plain, exact = list(found[sizes.device].values())[:2]
+    figures.add(exact_times_plain=plain / exact, exact_times_cpu=list(found["cpu"].values())[1] / exact)
+    if sizes.device != "cpu":
+        figures.check("exact mode, times the plain way", passed=plain / exact >= TIMES_PLAIN, seen=plain / exact)
+
+
+sizes, figures, scratch = begin()
+start = time.perf_counter()
+failures = []
+for work in (epochs, train):
+    try:
+        work(sizes, figures, scratch)
+    except Exception as error:  # noqa: BLE001  # the other half is worth having
+        failures.append(error)
+        figures.add(**{f"{work.__name__}_failed": str(error)[-1500:]})
+if failures:
+    raise failures[0]
