@@ -10,7 +10,7 @@ CHECKED := wsisurv tests docs
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint format bench bench-method clean
+.PHONY: demo test lint format bench bench-method gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -36,6 +36,10 @@ bench: $(VENV)/.tested
 # What reports give the student, on simulated cohorts; about half an hour on four cores.
 bench-method: $(VENV)/.tested
 	$(BIN)/python tests/bench/method.py
+
+# All that only a graphics card can tell, in eight minutes on one; docs/gpu.md. Figures go to ./gpu-out/gpu.json.
+gpu: $(VENV)/.tested
+	PYTHON=$(BIN)/python bash tests/gpu/run.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

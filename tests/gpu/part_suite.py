@@ -14,12 +14,20 @@ files = sorted(
 )
 figures.add(files=files)
 # another machine's versions may warn of this and that, which is not asked here
-options = ["-q", "-p", "no:cacheprovider", "--override-ini=filterwarnings=default", "-k", "gpu or cuda", "--durations=5"]
+options = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--override-ini=filterwarnings=default",
+    "-k",
+    "gpu or cuda",
+    "--durations=5",
+]
 done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, text=True, capture_output=True)
 print(done.stdout[-6000:], done.stderr[-2000:])
 counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", done.stdout)}
 figures.add(pytest=counts, exit_status=done.returncode)
 wanted = "skipped" if sizes.device == "cpu" else "passed"
-figures.check(
-    "tests that need a card", passed=done.returncode == 0 and counts.get(wanted, 0) >= 5, seen=done.stdout[-1500:]
-)
+if done.returncode:
+    figures.add(said=done.stdout[-6000:] + done.stderr[-1000:])
+figures.check("tests that need a card", passed=done.returncode == 0 and counts.get(wanted, 0) >= 5, seen=counts)

@@ -6,16 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_the_checks_run_without_a_card(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", str(HERE / "run.sh"), "--dry"],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OUT": str(tmp_path), "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "OUT": str(tmp_path),
+            "PYTHON": sys.executable,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        },
     )
     said = done.stdout + done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
