@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wsisurv import extensions
 from wsisurv.formats.cards import StudentCard, TeacherCard, TeacherResult
+from wsisurv.formats.hdf5 import put_texts
 
 # No example fails for being slow: on a machine that does other work any may be.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -213,7 +214,8 @@ def spoil_card() -> Callable[..., None]:
 
     def spoil(path: Path, **changes: Any) -> None:
         with h5py.File(path, "a") as file:
-            card = {**json.loads(file.attrs["card"]), **changes}
-            file.attrs["card"] = json.dumps({name: value for name, value in card.items() if value is not None})
+            card = {**json.loads(file["card"][()]), **changes}
+            del file["card"]
+            put_texts(file, "card", json.dumps({name: value for name, value in card.items() if value is not None}))
 
     return spoil

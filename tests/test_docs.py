@@ -23,7 +23,7 @@ def test_the_page_is_the_table_of_the_code(name):
 def test_every_key_of_a_features_file_is_told(tmp_path):
     page = (DOCS / "formats.md").read_text(encoding="utf-8")
     coords = np.zeros((2, 2), np.int64)
-    features = Features(SlideId("a"), np.zeros((2, 3)), coords, "histomics", (), {}, 0.5)
+    features = Features(SlideId("a"), np.zeros((2, 3)), coords, "histomics", tuple("abc"), {}, 0.5, units=tuple("abc"))
     write_features(tmp_path / "a.h5", features, make_header("wsisurv/features", {}, {}))
     of_all, of_features = page.split("## Root attributes")[1], page.split("## features/ENCODER")[1].split("\n## ")[0]
     with h5py.File(tmp_path / "a.h5") as file:

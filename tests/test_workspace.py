@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -62,6 +63,20 @@ def test_changed_settings_stop_before_any_work_and_are_named(workspace):
     assert not (workspace.root / "out" / "a.h5").exists()
     assert run_jobs(workspace, "test", make_jobs(workspace, "ab", size=256), write, redo=True).done == ["a", "b"]
     assert run_jobs(workspace, "test", make_jobs(workspace, "ab", size=256), write, redo=True).kept == ["a", "b"]
+
+
+def test_files_of_an_older_wsisurv_are_stale_and_made_anew_on_redo(workspace):
+    jobs = make_jobs(workspace, "a")
+    run_jobs(workspace, "step", jobs, write)
+    with h5py.File(jobs[0].output, "a") as file:
+        file.attrs["format_version"] = 1
+        file.attrs["settings"] = "{}"  # of variable length, as they were
+    before = jobs[0].output.read_bytes()
+    with pytest.raises(StaleError, match="made by an older wsisurv .*--redo"):
+        run_jobs(workspace, "step", jobs, write)
+    assert jobs[0].output.read_bytes() == before
+    run_jobs(workspace, "step", jobs, write, redo=True)
+    assert read_header(jobs[0].output, jobs[0].header.format, "step") == jobs[0].header
 
 
 def test_a_changed_input_is_named(workspace):

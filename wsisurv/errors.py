@@ -11,6 +11,7 @@
     │  └ CohortError             a clinical table, or its match with slides and reports
     ├ ArtifactError              something in the workspace
     │  ├ FormatError             not the file that it should be, or damaged
+    │  │  └ OlderFormatError     of an older wsisurv, in a format that is not read any more
     │  ├ MissingArtifactError    an earlier step has not been run
     │  ├ StaleError              made with other settings or from other inputs
     │  ├ EncoderMismatchError    features of another encoder than the model's
@@ -71,6 +72,10 @@ class ArtifactError(WsisurvError):
 
 class FormatError(ArtifactError):
     """A file is not of the format it should be, or is damaged."""
+
+
+class OlderFormatError(FormatError):
+    """A file was made by an older wsisurv, in a format that is not read any more."""
 
 
 class MissingArtifactError(ArtifactError):

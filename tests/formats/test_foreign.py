@@ -1,6 +1,8 @@
 """Files built key by key as STAMP, TRIDENT, CLAM and AtlasPatch write them."""
 
 import json
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -257,15 +259,65 @@ def test_what_comes_from_strangers_is_checked_before_it_is_read(tmp_path):
                 read(path)
 
 
-def test_a_text_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path):
+@pytest.mark.parametrize("make", [trident_tiles, trident_features, stamp])
+def test_a_text_that_claims_gigabytes_is_refused(tmp_path, make):
+    path = make(tmp_path / "S-1.h5")
+    read = read_foreign_tiles if make is trident_tiles else read_foreign_features
+    read(path)
+    content = path.read_bytes()
+    stores = [found.start().to_bytes(8, "little") for found in re.finditer(rb"GCOL\x01", content)]
+    places = [found.start() - 4 for store in stores for found in re.finditer(re.escape(store), content)]
+    before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+    for place in places:
+        spoilt = bytearray(content)
+        spoilt[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+        path.write_bytes(spoilt)
+        try:
+            read(path)
+        except FormatError as error:
+            refused.append(str(error))
+    assert refused  # others are never read
+    assert all("is a damaged text" in words for words in refused)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_a_store_of_text_without_an_end_is_refused_and_the_next_file_is_read(tmp_path):
+    """HDF5 walks round in it for ever: what reads it is ended."""
     path = trident_tiles(tmp_path / "S-1.h5")
     content = bytearray(path.read_bytes())
-    store = content.index(b"GCOL\x01").to_bytes(8, "little")
-    place = content.index(store) - 4
-    content[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    store = content.index(b"GCOL\x01")
+    content[store + 24 : store + 32] = (2**64 - 16).to_bytes(8, "little")
     path.write_bytes(content)
-    with pytest.raises(FormatError, match="larger than the file"):
+    with pytest.raises(FormatError, match="attribute name is a damaged text"):
         read_foreign_tiles(path)
+    assert read_foreign_tiles(trident_tiles(tmp_path / "S-2.h5")).slide_id == "S-1"
+
+
+@pytest.mark.parametrize("odd", ["256", np.bytes_(b"256"), np.zeros(3), h5py.Empty("f8")])
+def test_sizes_that_are_no_number(tmp_path, odd):
+    path = trident_tiles(tmp_path / "S-1.h5")
+    with h5py.File(path, "a") as file:
+        del file["coords"].attrs["patch_size"]
+        file["coords"].attrs["patch_size"] = odd
+    with pytest.raises(FormatError, match=r"S-1.h5: "):
+        read_foreign_tiles(path)
+
+
+def test_texts_of_fixed_length_and_of_any_are_the_same(tmp_path):
+    path = trident_features(tmp_path / "S-1.h5")
+    with h5py.File(path, "a") as file:
+        del file["features"].attrs["encoder"]
+        file["features"].attrs["encoder"] = np.bytes_(b"uni_v2")
+    assert read_foreign_features(path).encoder == read_foreign_features(trident_features(path)).encoder == "uni_v2"
+
+
+def test_arrays_of_text_are_never_read(tmp_path):
+    path = clam_features(tmp_path / "S-1.h5")
+    with h5py.File(path, "a") as file:
+        del file["features"]
+        file.create_dataset("features", data=["a", "b", "c"], dtype=h5py.string_dtype())
+    with pytest.raises(FormatError, match="features has type"):
+        read_foreign_features(path)
 
 
 def test_spoilt_at_random(tmp_path):

@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 
-from wsisurv.errors import FormatError, WsisurvError
+from wsisurv.errors import FormatError, OlderFormatError, WsisurvError
 from wsisurv.formats.features import Features, read_features, write_features
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
-from wsisurv.formats.header import make_header, read_header
+from wsisurv.formats.hdf5 import put_text, put_texts, text, texts
+from wsisurv.formats.header import create_bare, make_header, read_header
 from wsisurv.formats.models import ModelFile, read_model, write_model
-from wsisurv.formats.named_texts import named_in_attributes, named_in_dataset
 from wsisurv.formats.shown import describe
 from wsisurv.formats.text_vectors import TextVectors, read_text_vectors, write_text_vectors
 from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
@@ -185,17 +185,31 @@ def test_a_named_type(files):
     refused(files, "tiles", "named type")
 
 
-def test_text_that_many_cells_share_is_counted_each_time(files):
-    with h5py.File(files["vectors"], "a") as file:
-        del file["statement_ids"]
-        ids = file.create_dataset("statement_ids", shape=(4,), dtype=h5py.string_dtype())
-        ids[:] = ["w" * 20_000, *("x" * 16 for _ in range(3))]
-        at = ids.id.get_offset()
-    content = bytearray(files["vectors"].read_bytes())
-    for cell in range(1, 4):  # length, place in the heap
-        content[at + 16 * cell : at + 16 * (cell + 1)] = content[at : at + 16]
-    files["vectors"].write_bytes(content)
-    refused(files, "vectors", "text of statement_ids .* larger than the file")
+def with_free_text(path):
+    """The file with texts of any length in it, as older ones had: an attribute, a list, and a known attribute."""
+    with h5py.File(path, "a") as file:
+        known = file.attrs["settings"].decode()
+        del file.attrs["settings"]
+        file.attrs["settings"] = known
+        file.attrs["more"] = "words " * 20
+        file.create_dataset("notes", data=["abc", "defg"], dtype=h5py.string_dtype())
+    return path
+
+
+def headers_too(files, kind, match):
+    refused(files, kind, match)
+    with pytest.raises(FormatError, match=match):
+        read_header(files[kind], f"wsisurv/{kind}", "a step")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_of_any_length_is_refused_before_it_is_read(files, kind):
+    with_free_text(files[kind])
+    headers_too(files, kind, "attribute (more|settings) is text of variable length")
+    with h5py.File(files[kind], "a") as file:
+        file.attrs.pop("more"), file.attrs.pop("settings")
+        put_text(file, "settings", "{}")
+    refused(files, kind, "notes is text of variable length.*--redo")
 
 
 def named_texts(content: bytes) -> list[int]:
@@ -213,65 +227,89 @@ def named_texts(content: bytes) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_that_claims_gigabytes_is_refused_before_it_is_read(files, kind):
     """HDF5 would fill as much memory before it looks."""
-    content = files[kind].read_bytes()
+    content = with_free_text(files[kind]).read_bytes()
     places = named_texts(content)
-    assert len(places) >= 5  # the header's own
+    assert len(places) >= 4
     for place in places:
         spoilt = bytearray(content)
         spoilt[place : place + 4] = (0xFFFFFFF0).to_bytes(4, "little")
         files[kind].write_bytes(spoilt)
-        refused(files, kind, "larger than the file")
+        headers_too(files, kind, "variable length")
 
 
 @pytest.mark.parametrize("unread", [b"\0\0\0", b"\x08\0\0"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_store_of_text_without_an_end_is_refused(files, kind, unread):
     """HDF5 would walk round in it for ever; it does not look at three bytes of the store's head."""
-    content = bytearray(files[kind].read_bytes())
-    for store in [found.start() for found in re.finditer(rb"GCOL\x01", content)]:
+    content = bytearray(with_free_text(files[kind]).read_bytes())
+    stores = [found.start() for found in re.finditer(rb"GCOL\x01", content)]
+    assert stores
+    for store in stores:
         content[store + 5 : store + 8] = unread
         content[store + 24 : store + 32] = (2**64 - 16).to_bytes(8, "little")
     files[kind].write_bytes(content)
-    refused(files, kind, "without an end")
+    headers_too(files, kind, "variable length")
 
 
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-@pytest.mark.parametrize("n_attributes", [3, 40])
-def test_texts_are_found_as_every_version_of_hdf5_writes_them(tmp_path, libver, n_attributes):
-    """Many attributes lie apart from their object where a new version writes them: those can't be judged."""
-    path = tmp_path / "any.h5"
-    long = "ö" * 100
-    with h5py.File(path, "w", libver=libver) as file:
-        group = file.create_group("g")
-        for number in range(n_attributes):
-            group.attrs[f"nämed {number}"] = long[: number + 1]
-            group.attrs[f"number {number}"] = number
-        group.attrs["list"] = ["a", "bc"]
-        file.create_dataset("texts", data=["abc", "", "defg"], dtype=h5py.string_dtype())
-        file.create_dataset("packed", data=["abc"], dtype=h5py.string_dtype(), compression="gzip", chunks=(1,))
-        file.create_dataset("apart", data=["abc"] * 5, dtype=h5py.string_dtype(), chunks=(2,))
-        file.create_dataset("never", shape=(3,), dtype=h5py.string_dtype())
-    with h5py.File(path) as file:
-        named = named_in_attributes(path, file["g"])
-        found = {name: int(texts["length"].sum()) for name, texts in named.items()}
-        if libver == "latest" and n_attributes > 8:
-            assert found == {}
-        else:
-            assert found["list"] == 3
-            assert {name: found[name] for name in found if name.startswith("nämed")} == {
-                f"nämed {number}": 2 * (number + 1) for number in range(n_attributes)
-            }
-        assert named_in_dataset(path, "texts", file["texts"])["length"].tolist() == [3, 0, 4]
-        assert named_in_dataset(path, "apart", file["apart"])["length"].sum() == 15
-        for name in ("packed", "never"):
-            with pytest.raises(FormatError, match="not all there"):
-                named_in_dataset(path, name, file[name])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_file_of_ours_has_text_of_any_length(originals, kind):
+    assert b"GCOL" not in originals[kind].read_bytes()
+
+
+def test_a_text_of_gigabytes_that_is_not_there_is_never_allocated(files):
+    with h5py.File(files["vectors"], "a") as file:
+        del file["statement_ids"]
+        file.create_dataset("statement_ids", shape=(4,), dtype=h5py.string_dtype("utf-8", 2**31 - 1))
+    refused(files, "vectors", "statement_ids .* larger than the file")
+
+
+@pytest.mark.parametrize("value", ["", "a", "größer", "漢字", "{" + "ü" * 25_000 + "}", "\udcff"])
+def test_texts_come_back_as_they_went_in(tmp_path, value):
+    with create_bare(tmp_path / "a.h5") as file:
+        put_text(file, "one", value)
+        put_texts(file, "many", [value, "", value + "b"])
+        put_texts(file, "none", [])
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert text(file, "one") == value
+        assert texts(file, "many") == (value, "", value + "b")
+        assert texts(file, "none") == texts(file, "not there") == ()
+        assert text(file, "not there", "x") == "x"
+        with pytest.raises(KeyError):
+            text(file, "not there")
+
+
+def test_a_text_too_long_for_an_attribute_is_refused_by_name(tmp_path):
+    with pytest.raises(FormatError, match="words is a text of 70000 bytes"), create_bare(tmp_path / "a.h5") as file:
+        put_text(file, "words", "x" * 70_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("tiles", "wsisurv tile"),
+        ("features", "wsisurv embed"),
+        ("guidance", "wsisurv train-teacher"),
+        ("vectors", "wsisurv extract-report"),
+        ("teacher", "wsisurv train-teacher"),
+        ("student", "wsisurv distill"),
+    ],
+)
+def test_a_file_of_an_older_or_newer_wsisurv_names_the_way_out(files, kind, command):
+    with_free_text(files[kind])
+    older, newer = (1, OlderFormatError, f"Run `{command} --redo`"), (99, FormatError, "Update wsisurv")
+    for version, error, words in (older, newer):
+        with h5py.File(files[kind], "a") as file:
+            file.attrs["format_version"] = version
+        with pytest.raises(error, match=words):
+            READERS[kind](files[kind])
+        with pytest.raises(error, match="older wsisurv .* --redo" if version == 1 else words):
+            describe(files[kind])
 
 
 def test_a_block_in_front_is_refused(tmp_path):
     path = tmp_path / "front.h5"
     with h5py.File(path, "w", userblock_size=512) as file:
-        file.attrs["format"] = "wsisurv/tiles"
+        file.attrs["format_version"] = 2
     for reader in (read_tiles, describe, lambda path: read_header(path, "wsisurv/tiles", "a step")):
         with pytest.raises(FormatError, match="a block in front"):
             reader(path)

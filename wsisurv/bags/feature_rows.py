@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import ArtifactError, FormatError
 from wsisurv.formats.features import FORMAT, MADE_BY
+from wsisurv.formats.hdf5 import text, texts
 from wsisurv.formats.header import Header, opened
 
 
@@ -61,10 +62,10 @@ def describe_features(path: Path) -> FeatureFile:
         return FeatureFile(
             path=path,
             header=header,
-            encoder=str(file.attrs["encoder"]),
-            names=tuple(str(name) for name in file.attrs["names"]),
-            tile_settings=json.loads(file.attrs["tile_settings"]),
-            weights=str(file.attrs.get("weights", "")),
+            encoder=text(file, "encoder"),
+            names=texts(file, "names"),
+            tile_settings=json.loads(text(file, "tile_settings")),
+            weights=text(file, "weights", ""),
             n_tiles=values.shape[0],
             n_features=values.shape[1],
             dtype=values.dtype,

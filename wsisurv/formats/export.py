@@ -36,7 +36,8 @@ def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident", "q
     with create_bare(path) as file:
         if layout == "trident":
             coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64), maxshape=(None, 2))
-            write_trident_attributes(coords, tiles, path)
+            write_trident_attributes(coords, tiles)
+            coords.attrs.update({"name": tiles.slide_id, "savetodir": str(path.parent)})
             return
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int32), maxshape=(None, 2))
         size = (tiles.level0_width, tiles.level0_height)
@@ -84,12 +85,11 @@ def export_features(
             values.attrs["savetodir"] = str(path.parent)
             values.attrs["encoder"] = features.encoder
             coords = file.create_dataset("coords", data=features.coords.astype(np.int64))
+            coords.attrs.update({"name": features.slide_id, "savetodir": str(path.parent)})
             if tiles is not None:
-                write_trident_attributes(coords, tiles, path)
+                write_trident_attributes(coords, tiles)
                 return
             coords.attrs["patch_size"] = tile_px
             coords.attrs["patch_size_level0"] = round(tile_px * tile_mpp / features.mpp)
             coords.attrs["level0_magnification"] = round(10 / features.mpp)
             coords.attrs["target_magnification"] = round(10 / tile_mpp)
-            coords.attrs["name"] = features.slide_id
-            coords.attrs["savetodir"] = str(path.parent)

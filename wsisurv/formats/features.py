@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.formats.plain import require_array
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/features"
@@ -24,7 +24,7 @@ _SPREADS = ("stain_spread", "tile_spread")
 
 @dataclass(frozen=True)
 class Making:
-    """How features were made, as far as it is no setting. All is empty where a file doesn't say: older, or imported.
+    """How features were made, as far as it is no setting. All is empty where a file doesn't say: it was imported.
 
     Attributes:
         weights: ``hub:ID@COMMIT``, ``sha256:…`` of a file, ``random``, or empty where none are needed.
@@ -98,21 +98,22 @@ def write_features(path: Path, features: Features, header: Header) -> None:
         raise FormatError(f"{path}: feature {column} of tile {row} is not finite in {dtype}")
     n_tiles, n_features = values.shape
     with create(path, header) as file:
-        file.attrs["slide_id"] = features.slide_id
-        file.attrs["encoder"] = features.encoder
+        put_text(file, "slide_id", features.slide_id)
+        put_text(file, "encoder", features.encoder)
         for name in _OF_COLUMNS:
-            file.attrs[name] = list(getattr(features, name))
+            if words := getattr(features, name):
+                put_texts(file, name, words)
         rows = max(1, min(n_tiles, _CHUNK_BYTES // max(1, dtype.itemsize * n_features)))
         dataset = file.create_dataset("features", data=values, chunks=(rows, n_features) if n_tiles else None)
-        dataset.attrs["encoder"] = features.encoder
+        put_text(dataset, "encoder", features.encoder)
         coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
         coords.attrs["mpp"] = features.mpp
-        file.attrs["tile_settings"] = json.dumps(features.tile_settings, sort_keys=True)
+        put_text(file, "tile_settings", json.dumps(features.tile_settings, sort_keys=True))
         for name in _SPREADS:
             if (spread := getattr(features, name)) is not None:
                 file.create_dataset(name, data=spread.astype(np.float32))
         for name, value in vars(features.making).items():
-            file.attrs[name] = value if isinstance(value, str) else json.dumps(dict(value), sort_keys=True)
+            put_text(file, name, value if isinstance(value, str) else json.dumps(dict(value), sort_keys=True))
 
 
 def read_features(path: Path) -> tuple[Features, Header]:
@@ -128,16 +129,16 @@ def read_features(path: Path) -> tuple[Features, Header]:
         require_array(path, "features", values, kinds="f", shape=(None, None))
         require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
         features = Features(
-            slide_id=SlideId(str(file.attrs["slide_id"])),
+            slide_id=SlideId(text(file, "slide_id")),
             values=values,
             coords=coords,
-            encoder=str(file.attrs["encoder"]),
-            names=tuple(str(name) for name in file.attrs["names"]),
-            tile_settings=json.loads(file.attrs["tile_settings"]),
+            encoder=text(file, "encoder"),
+            names=texts(file, "names"),
+            tile_settings=json.loads(text(file, "tile_settings")),
             mpp=float(file["coords"].attrs["mpp"]),
             making=_making(file),
-            units=tuple(str(unit) for unit in file.attrs.get("units", ())),
-            definitions=tuple(str(words) for words in file.attrs.get("definitions", ())),
+            units=texts(file, "units"),
+            definitions=texts(file, "definitions"),
             stain_spread=file["stain_spread"][()] if "stain_spread" in file else None,
             tile_spread=file["tile_spread"][()] if "tile_spread" in file else None,
         )
@@ -148,7 +149,7 @@ def read_features(path: Path) -> tuple[Features, Header]:
 
 def _making(file: h5py.File) -> Making:
     seen: dict[str, Any] = {
-        name: str(file.attrs[name]) if isinstance(empty, str) else json.loads(file.attrs[name])
+        name: text(file, name) if isinstance(empty, str) else json.loads(text(file, name))
         for name, empty in vars(Making()).items()
         if name in file.attrs
     }

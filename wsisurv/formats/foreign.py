@@ -16,7 +16,7 @@ Layouts (HDF5, one file a slide; coordinates are of the tiles' top left):
 What a layout does not say is None: it has to be asked for, never invented.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.foreign_text import read_text
+from wsisurv.formats.hdf5 import require_array, require_plain
 from wsisurv.formats.header import DAMAGE
-from wsisurv.formats.plain import require_array, require_plain
 
 Layout = Literal["STAMP", "TRIDENT", "CLAM", "AtlasPatch"]
 _SUFFIX = "_patches"  # of TRIDENT's tile files
@@ -86,7 +87,7 @@ def holds_features(path: Path) -> bool:
     """Whether a file that another tool made holds features, and not tiles alone.
 
     Raises:
-        FormatError: no HDF5, or one that holds more than numbers and text of its own (``plain``); also below.
+        FormatError: no HDF5, or one that holds more than numbers and text of its own (``hdf5``); also below.
     """
     with _opened(path) as file:
         return bool({"feats", "features"} & file.keys())
@@ -136,7 +137,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise MissingArtifactError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
-            require_plain(path, file)
+            require_plain(path, file, redo=None)
             yield file
     except OSError as error:
         raise FormatError(f"{path}: no readable HDF5 file ({error}); a copy cut short?") from error
@@ -157,32 +158,32 @@ def _features(path: Path, file: h5py.File, dataset: str | None) -> ForeignFeatur
         )
     if isinstance(file["features"], h5py.Group):
         name = _one_of(path, sorted(file["features"].keys()), dataset)
-        values, encoder = file["features"][name][()], str(name)
+        values, encoder = _numbers(path, file["features"], name), str(name)
     else:
-        values, encoder = file["features"][()], _text(file["features"].attrs, "encoder") or ""
-    layout, attrs = _layout(file)
-    tile_px = None if layout == "CLAM" else _number(attrs, "patch_size")
+        values, encoder = _numbers(path, file, "features"), _text(path, file["features"], "encoder") or ""
+    layout, said = _layout(file)
+    tile_px = None if layout == "CLAM" else _number(path, said, "patch_size")
     return ForeignFeatures(
         layout=layout,
         values=values[0] if values.ndim == 3 and len(values) == 1 else values,
-        coords=_xy(file),
+        coords=_xy(path, file),
         encoder=encoder or None,
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=None,
-        tile_level0_px=None if layout == "CLAM" else _number(attrs, "patch_size_level0"),
+        tile_level0_px=None if layout == "CLAM" else _number(path, said, "patch_size_level0"),
     )
 
 
 def _stamp(path: Path, file: h5py.File) -> ForeignFeatures:
-    if file.attrs.get("unit") != "um":
+    if _text(path, file, "unit") != "um":
         raise FormatError(f"{path}: feats and coords without unit 'um'. Only STAMP 2's layout says its unit.")
-    tile_px = _number(file.attrs, "tile_size_px")
-    tile_um = _number(file.attrs, "tile_size_um") or _number(file.attrs, "tile_size")
+    tile_px = _number(path, file, "tile_size_px")
+    tile_um = _number(path, file, "tile_size_um") or _number(path, file, "tile_size")
     return ForeignFeatures(
         layout="STAMP",
-        values=file["feats"][()],
-        coords=file["coords"][()],
-        encoder=_text(file.attrs, "extractor"),
+        values=_numbers(path, file, "feats"),
+        coords=_numbers(path, file, "coords"),
+        encoder=_text(path, file, "extractor"),
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
         tile_level0_px=None,
@@ -203,23 +204,23 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
             f"{path}: holds {', '.join(sorted(file.keys())) or 'nothing'}; tiles are told by coords (TRIDENT, CLAM, "
             "AtlasPatch)"
         )
-    layout, attrs = _layout(file)
-    side_px = float(attrs["patch_size"])
+    layout, said = _layout(file)
+    side_px = _needed(path, said, "patch_size")
     if layout == "CLAM":
-        level = int(attrs["patch_level"])
-        across, down = np.broadcast_to(np.asarray(attrs["downsample"], np.float64), 2)
-        if abs(across - down) > 0.01 * across or _number(attrs, "custom_downsample") not in (None, 1.0):
+        level = int(_needed(path, said, "patch_level"))
+        across, down = np.broadcast_to(_figures(path, said, "downsample"), 2)
+        if abs(across - down) > 0.01 * across or _number(path, said, "custom_downsample") not in (None, 1.0):
             raise FormatError(f"{path}: a downsample that differs in x and y, or a custom one, is not understood")
         side_level0 = side_px * float(across + down) / 2
-        width, height = attrs["level_dim"] if level == 0 else (None, None)
+        width, height = _figures(path, said, "level_dim") if level == 0 else (None, None)
     else:
-        side_level0 = float(attrs["patch_size_level0"])
-        width, height = _number(attrs, "level0_width"), _number(attrs, "level0_height")
-    overlap = _number(attrs, "overlap")
+        side_level0 = _needed(path, said, "patch_size_level0")
+        width, height = _number(path, said, "level0_width"), _number(path, said, "level0_height")
+    overlap = _number(path, said, "overlap")
     return ForeignTiles(
         layout=layout,
-        slide_id=_text(attrs, "name") or path.stem.removesuffix(_SUFFIX),
-        coords=_require_places(path, _xy(file)).astype(np.int64),
+        slide_id=_text(path, said, "name") or path.stem.removesuffix(_SUFFIX),
+        coords=_require_places(path, _xy(path, file)).astype(np.int64),
         tile_px=round(side_px),
         tile_level0_px=side_level0,
         overlap_px=None if overlap is None else round(overlap),
@@ -228,17 +229,24 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
     )
 
 
-def _layout(file: h5py.File) -> tuple[Layout, Mapping[str, Any]]:
-    """Whose file it is, and the attributes that say how its tiles lie."""
+def _layout(file: h5py.File) -> tuple[Layout, h5py.HLObject]:
+    """Whose file it is, and the object whose attributes say how its tiles lie."""
     coords = file["coords"]
     if coords.ndim == 2 and coords.shape[1] == 5:
-        return "AtlasPatch", file.attrs
-    return ("TRIDENT" if "level0_magnification" in coords.attrs else "CLAM"), coords.attrs
+        return "AtlasPatch", file
+    return ("TRIDENT" if "level0_magnification" in coords.attrs else "CLAM"), coords
 
 
-def _xy(file: h5py.File) -> NDArray[Any]:
-    coords = file["coords"][()]
-    return np.asarray(coords[:, :2] if coords.ndim == 2 and coords.shape[1] == 5 else coords)
+def _numbers(path: Path, group: h5py.Group, name: str) -> NDArray[Any]:
+    """A dataset of numbers; text of any length would not be safe to read here."""
+    if group[name].dtype.kind not in "fiub":
+        raise FormatError(f"{path}: {name} has type {group[name].dtype}, no finite numbers")
+    return np.asarray(group[name][()])
+
+
+def _xy(path: Path, file: h5py.File) -> NDArray[Any]:
+    coords = _numbers(path, file, "coords")
+    return coords[:, :2] if coords.ndim == 2 and coords.shape[1] == 5 else coords
 
 
 def _require_places(path: Path, coords: NDArray[Any]) -> NDArray[Any]:
@@ -247,10 +255,26 @@ def _require_places(path: Path, coords: NDArray[Any]) -> NDArray[Any]:
     return coords
 
 
-def _number(attrs: Mapping[str, Any], name: str) -> float | None:
-    return float(attrs[name]) if name in attrs else None
+def _figures(path: Path, item: h5py.HLObject, name: str) -> NDArray[np.float64]:
+    """An attribute of numbers, KeyError where it is not there."""
+    if item.attrs.get_id(name).dtype.kind not in "fiub":
+        raise FormatError(f"{path}: attribute {name} is no number")
+    return np.asarray(item.attrs[name], dtype=np.float64)
 
 
-def _text(attrs: Mapping[str, Any], name: str) -> str | None:
-    value = attrs.get(name)
-    return value.decode() if isinstance(value, bytes) else None if value is None else str(value)
+def _needed(path: Path, item: h5py.HLObject, name: str) -> float:
+    return float(_figures(path, item, name).item())
+
+
+def _number(path: Path, item: h5py.HLObject, name: str) -> float | None:
+    return _needed(path, item, name) if name in item.attrs else None
+
+
+def _text(path: Path, item: h5py.HLObject, name: str) -> str | None:
+    """An attribute of text, None where it is not there."""
+    if name not in item.attrs:
+        return None
+    string = h5py.check_string_dtype(item.attrs.get_id(name).dtype)
+    if string is None:
+        raise FormatError(f"{path}: attribute {name} is no text")
+    return read_text(path, item.name, name) if string.length is None else item.attrs[name].decode()

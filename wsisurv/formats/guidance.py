@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.formats.hdf5 import put_texts, require_array, texts
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.formats.plain import require_array
 
 FORMAT = "wsisurv/guidance"
 MADE_BY = "wsisurv train-teacher"
-_TEXT = h5py.string_dtype()
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def write_guidance(path: Path, guidance: Guidance, header: Header) -> None:
         file.attrs["gate"] = guidance.gate
         file.attrs["gate_slope"] = guidance.gate_slope
         file.attrs["gate_se"] = guidance.gate_se
-        file.create_dataset("case_ids", data=list(guidance.case_ids), dtype=_TEXT)
+        put_texts(file, "case_ids", guidance.case_ids)
         file.create_dataset("risk", data=guidance.risk.astype(np.float64))
         file.create_dataset("fold", data=guidance.fold.astype(np.int64))
         file.create_dataset("risk_without", data=guidance.risk_without.astype(np.float64))
@@ -77,7 +75,7 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         guidance = Guidance(
-            case_ids=tuple(file["case_ids"].asstr()[()]),
+            case_ids=texts(file, "case_ids"),
             risk=file["risk"][()],
             gate=float(file.attrs["gate"]),
             gate_slope=float(file.attrs["gate_slope"]),

@@ -11,13 +11,14 @@ from typing import Any
 import h5py
 
 from wsisurv import __version__
-from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.errors import FormatError, MissingArtifactError, OlderFormatError
 from wsisurv.formats.atomic import replacing
-from wsisurv.formats.named_texts import require_usual_addresses
-from wsisurv.formats.plain import Budget, require_plain, require_plain_attributes
+from wsisurv.formats.hdf5 import put_text, require_plain, require_plain_root, text
 from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.renamed import present_names
 
+FORMAT_VERSION = 2
+"""2: text is of fixed length, a model's card a dataset; 1 had text of any length and is not read any more."""
 DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
 """What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""
 
@@ -32,7 +33,7 @@ class Header:
     format: str
     settings: dict[str, Any]
     inputs: dict[str, str]
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
     wsisurv_version: str = __version__
 
     @property
@@ -54,12 +55,12 @@ def create(path: Path, header: Header) -> Iterator[h5py.File]:
         StorageError: no room or no permission.
     """
     with create_bare(path) as file:
-        file.attrs["format"] = header.format
+        put_text(file, "format", header.format)
         file.attrs["format_version"] = header.format_version
-        file.attrs["wsisurv_version"] = header.wsisurv_version
-        file.attrs["settings"] = canonical_json(header.settings)
-        file.attrs["inputs"] = canonical_json(header.inputs)
-        file.attrs["fingerprint"] = header.fingerprint
+        put_text(file, "wsisurv_version", header.wsisurv_version)
+        put_text(file, "settings", canonical_json(header.settings))
+        put_text(file, "inputs", canonical_json(header.inputs))
+        put_text(file, "fingerprint", header.fingerprint)
         yield file
 
 
@@ -91,11 +92,12 @@ def opened(path: Path, format: str, made_by: str) -> Iterator[tuple[h5py.File, H
 
     Raises:
         MissingArtifactError: there is no such file.
+        OlderFormatError: an older wsisurv made it.
         FormatError: it is no HDF5, is damaged, is of another format or a newer version, lacks a key, or holds what no
-            file of ours does (``plain``); also for any error in the block that speaks of what is in the file.
+            file of ours does (``hdf5``); also for any error in the block that speaks of what is in the file.
     """
     with _plain(path, made_by, require_plain) as file:
-        yield file, _parse(file.attrs, path, format)
+        yield file, _parse(file, path, format)
 
 
 @contextmanager
@@ -106,24 +108,20 @@ def opened_any(path: Path) -> Iterator[tuple[h5py.File, Header]]:
         MissingArtifactError, FormatError: as ``opened``.
     """
     with _plain(path, "the step that makes it", require_plain) as file:
-        seen = file.attrs.get("format")
-        ours = isinstance(seen, str) and seen.startswith("wsisurv/")
-        if not ours:
-            raise FormatError(
-                f"{path}: HDF5, but no file of wsisurv. `wsisurv import` takes in features that other tools made."
-            )
-        yield file, _parse(file.attrs, path, str(seen))
+        yield file, _parse(file, path)
 
 
 @contextmanager
-def _plain(path: Path, made_by: str, require: Callable[[Path, h5py.File], None]) -> Iterator[h5py.File]:
+def _plain(path: Path, made_by: str, require: Callable[..., None]) -> Iterator[h5py.File]:
     """Open a file that has passed ``require``; whatever Python says of damaged parts becomes a FormatError."""
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `{made_by}` first.")
     again = f"Delete it and run `{made_by}` again."
     try:
         with h5py.File(path, "r") as file:
-            require(path, file)
+            redo = f"`{made_by} --redo`" if made_by.startswith("wsisurv") else f"{made_by}, with --redo"
+            _require_version(path, file, redo)
+            require(path, file, redo=redo)
             yield file
     except KeyError as error:
         raise FormatError(f"{path}: {error.args[0] if error.args else 'a part is missing'}. {again}") from error
@@ -133,21 +131,41 @@ def _plain(path: Path, made_by: str, require: Callable[[Path, h5py.File], None])
         raise FormatError(f"{path}: damaged ({type(error).__name__}: {error}). {again}") from error
 
 
-def _parse(attrs: Mapping[str, Any], path: Path, format: str) -> Header:
-    seen = attrs.get("format")
-    if not isinstance(seen, str) or seen != format:
+def _require_version(path: Path, file: h5py.File, redo: str) -> None:
+    """Look at the version before anything else: another one may hold what this one neither knows nor reads."""
+    if "format_version" not in file.attrs:
+        raise FormatError(
+            f"{path}: HDF5, but no file of wsisurv. `wsisurv import` takes in features that other tools made."
+        )
+    stored = file.attrs.get_id("format_version")
+    if stored.dtype.kind not in "iu" or stored.shape != ():
+        raise FormatError(f"{path}: format version is no whole number. Run {redo}.")
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: format version {version} is newer than this wsisurv knows ({FORMAT_VERSION}). Update wsisurv."
+        )
+    if version < FORMAT_VERSION:
+        raise OlderFormatError(
+            f"{path}: made by an older wsisurv (format version {version}, now {FORMAT_VERSION}). Run {redo}."
+        )
+
+
+def _parse(file: h5py.File, path: Path, format: str | None = None) -> Header:
+    seen = text(file, "format")
+    if format is None and not seen.startswith("wsisurv/"):
+        raise FormatError(f"{path}: HDF5, but no file of wsisurv: its format is {seen!r}.")
+    if format not in {None, seen}:
         raise FormatError(f"{path}: format is {seen!r}, not {format!r}. Is this the right file?")
-    version = int(attrs["format_version"])
-    if version > 1:
-        raise FormatError(f"{path}: format version {version} is newer than this wsisurv knows (1). Update wsisurv.")
     try:
-        # encoded, because HDF5 gives bytes that are no UTF-8 as lone surrogates, which nothing can write again
-        settings, inputs = (json.loads(str(attrs[name]).encode()) for name in ("settings", "inputs"))
+        # encoded, because bytes that are no UTF-8 come as lone surrogates, which nothing can write again
+        settings, inputs = (json.loads(text(file, name).encode()) for name in ("settings", "inputs"))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: settings are not JSON ({error}).") from error
     if not isinstance(settings, dict) or not isinstance(inputs, dict):
         raise FormatError(f"{path}: settings or inputs are not JSON objects.")
-    return Header(format, present_names(settings), inputs, version, str(attrs["wsisurv_version"]))
+    version = int(file.attrs["format_version"])
+    return Header(seen, present_names(settings), inputs, version, text(file, "wsisurv_version"))
 
 
 def read_header(path: Path, format: str, made_by: str) -> Header:
@@ -156,10 +174,5 @@ def read_header(path: Path, format: str, made_by: str) -> Header:
     Raises:
         MissingArtifactError, FormatError: as ``opened``.
     """
-    with _plain(path, made_by, _require_plain_root) as file:
-        return _parse(file.attrs, path, format)
-
-
-def _require_plain_root(path: Path, file: h5py.File) -> None:
-    require_usual_addresses(path, file)
-    require_plain_attributes(path, file, Budget(path, path.stat().st_size))
+    with _plain(path, made_by, require_plain_root) as file:
+        return _parse(file, path, format)

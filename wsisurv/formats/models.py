@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.cards import Evaluation, StudentCard, TeacherCard, first_problem
+from wsisurv.formats.hdf5 import long_text, put_texts
 from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings.base import canonical_json
 from wsisurv.settings.renamed import present_names
@@ -51,7 +52,7 @@ def write_model(path: Path, model: ModelFile[C], header: Header) -> None:
         StorageError: no room or no permission.
     """
     with create(path, header) as file:
-        file.attrs["card"] = canonical_json(model.card)
+        put_texts(file, "card", canonical_json(model.card))
         for name, array in sorted(model.arrays.items()):
             file.create_dataset(name, data=array)
 
@@ -77,27 +78,25 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile[Any], Header]:
 
         def collect(name: str, item: h5py.HLObject) -> None:
             nonlocal size
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and name != "card":
                 size -= item.nbytes
-                _require_plain(path, name, item, fits=size >= 0)
+                _require_numbers(path, name, item, fits=size >= 0)
                 arrays[name] = np.asarray(item[()])
 
         file.visititems(collect)
         model = StudentCard if kind == "student" else TeacherCard
         again = made_anew(header) if kind == "student" else "Run `wsisurv train-teacher --redo`."
         try:
-            card = model.model_validate_json(str(file.attrs["card"]).encode(), strict=True)
+            card = model.model_validate_json(long_text(file, "card").encode(), strict=True)
         except ValidationError as error:
             raise FormatError(f"{path}: the {kind}'s card is not usable: {first_problem(error)}. {again}") from error
         return ModelFile(arrays, card), header
 
 
-def _require_plain(path: Path, name: str, item: h5py.Dataset, *, fits: bool) -> None:
+def _require_numbers(path: Path, name: str, item: h5py.Dataset, *, fits: bool) -> None:
     """Refuse what no model of ours holds before it is read: the file may be anybody's, and made with intent."""
     if item.dtype.kind not in "fiub":
         raise FormatError(f"{path}: {name} has type {item.dtype}, not numbers")
-    if item.external or item.is_virtual:
-        raise FormatError(f"{path}: {name} lies in another file; a model holds its own numbers")
     if not fits:
         raise FormatError(f"{path}: {name} of shape {item.shape} is larger than the file that it is in")
 

@@ -12,11 +12,13 @@ import h5py
 import numpy as np
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.hdf5 import texts
 from wsisurv.formats.header import Header, opened_any
 
 _SMALL = 1 << 20
 """Numbers of an array of which range and gaps are told; larger ones are not read."""
 _LINE, _LINES, _JSON = 1 << 24, 1_000_000, 1 << 26
+_OF_COLUMNS = ("names", "units", "definitions")
 _HEAD = {"format", "format_version", "wsisurv_version", "settings", "inputs", "fingerprint"}
 _JSONL = {
     "statements of reports": {"case_id", "statements", "report_sha256"},
@@ -108,6 +110,7 @@ def _hdf5(path: Path) -> Shown:
             lambda name, item: arrays.append(_array(name, item)) if isinstance(item, h5py.Dataset) else None
         )
         said = {name: plain_value(value) for name, value in file.attrs.items() if name not in _HEAD}
+        said |= {name: list(texts(file, name)) for name in _OF_COLUMNS if name in file}
     return Shown(path, header.format, path.stat().st_size, header, said, tuple(arrays))
 
 

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.formats.plain import require_array
 
 FORMAT = "wsisurv/text-vectors"
 MADE_BY = "wsisurv extract-report"
-_TEXT = h5py.string_dtype()
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,10 @@ def write_text_vectors(path: Path, vectors: TextVectors, header: Header) -> None
         StorageError: no room or no permission.
     """
     with create(path, header) as file:
-        file.attrs["encoder"] = vectors.encoder
+        put_text(file, "encoder", vectors.encoder)
         file.create_dataset("vectors", data=vectors.values.astype(np.float32))
-        file.create_dataset("case_ids", data=list(vectors.case_ids), dtype=_TEXT)
-        file.create_dataset("statement_ids", data=list(vectors.statement_ids), dtype=_TEXT)
+        put_texts(file, "case_ids", vectors.case_ids)
+        put_texts(file, "statement_ids", vectors.statement_ids)
 
 
 def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
@@ -62,9 +60,9 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
     with opened(path, FORMAT, MADE_BY) as (file, header):
         vectors = TextVectors(
             values=file["vectors"][()],
-            case_ids=tuple(file["case_ids"].asstr()[()]),
-            statement_ids=tuple(file["statement_ids"].asstr()[()]),
-            encoder=str(file.attrs["encoder"]),
+            case_ids=texts(file, "case_ids"),
+            statement_ids=texts(file, "statement_ids"),
+            encoder=text(file, "encoder"),
         )
         if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
             raise FormatError(f"{path}: vectors and ids differ in number")

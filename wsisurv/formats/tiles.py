@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.hdf5 import put_text, require_array, text
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.formats.plain import require_array
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/tiles"
@@ -68,15 +68,13 @@ class Tiles:
     bounds_y: int = 0
 
 
-def write_trident_attributes(coords: h5py.Dataset, tiles: Tiles, path: Path) -> None:
-    """Write what TRIDENT's readers look for on ``coords``, and the exact resolution beside the rounded one."""
+def write_trident_attributes(coords: h5py.Dataset, tiles: Tiles) -> None:
+    """Write the numbers that TRIDENT's readers look for on ``coords``, and the exact resolution beside the rounded."""
     coords.attrs["patch_size"] = tiles.tile_px
     coords.attrs["patch_size_level0"] = round(tiles.tile_level0_px)
     coords.attrs["level0_magnification"] = round(10 / tiles.mpp)
     coords.attrs["target_magnification"] = round(10 / tiles.tile_mpp)
     coords.attrs["overlap"] = tiles.overlap_px
-    coords.attrs["name"] = tiles.slide_id
-    coords.attrs["savetodir"] = str(path.parent)
     coords.attrs["level0_width"] = tiles.level0_width
     coords.attrs["level0_height"] = tiles.level0_height
     coords.attrs["mpp"] = tiles.mpp
@@ -90,14 +88,16 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
         StorageError: no room or no permission.
     """
     with create(path, header) as file:
-        file.attrs["slide_id"] = tiles.slide_id
-        file.attrs["slide_path"] = str(tiles.slide_path)
-        file.attrs["flags"] = json.dumps(tiles.flags, ensure_ascii=False)
+        put_text(file, "slide_id", tiles.slide_id)
+        put_text(file, "slide_path", str(tiles.slide_path))
+        put_text(file, "flags", json.dumps(tiles.flags, ensure_ascii=False))
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
-        write_trident_attributes(coords, tiles, path)
+        write_trident_attributes(coords, tiles)
+        put_text(coords, "name", tiles.slide_id)
+        put_text(coords, "savetodir", str(path.parent))
         coords.attrs["tile_px"] = float(tiles.tile_px)
         coords.attrs["tile_level0_px"] = tiles.tile_level0_px
-        coords.attrs["mpp_source"] = tiles.mpp_source
+        put_text(coords, "mpp_source", tiles.mpp_source)
         coords.attrs["bounds_x"] = tiles.bounds_x
         coords.attrs["bounds_y"] = tiles.bounds_y
         file.create_dataset("tissue", data=tiles.tissue.astype(np.float32))
@@ -136,8 +136,8 @@ def _require_sound(path: Path, tiles: Tiles) -> None:
 
 def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
     return Tiles(
-        slide_id=SlideId(str(file.attrs["slide_id"])),
-        slide_path=Path(str(file.attrs["slide_path"])),
+        slide_id=SlideId(text(file, "slide_id")),
+        slide_path=Path(text(file, "slide_path")),
         coords=coords[()],
         tissue=file["tissue"][()],
         mpp=float(coords.attrs["mpp"]),
@@ -149,8 +149,8 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
         level0_height=int(coords.attrs["level0_height"]),
         piece=file["piece"][()] if "piece" in file else None,
         measures={name: values[()] for name, values in file.get("measures", {}).items()},
-        flags=tuple(json.loads(file.attrs.get("flags", "[]"))),
-        mpp_source=str(coords.attrs.get("mpp_source", "")),
+        flags=tuple(json.loads(text(file, "flags", "[]"))),
+        mpp_source=text(coords, "mpp_source", ""),
         bounds_x=int(coords.attrs.get("bounds_x", 0)),
         bounds_y=int(coords.attrs.get("bounds_y", 0)),
     )

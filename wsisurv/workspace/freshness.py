@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import FormatError, MissingArtifactError, StaleError
+from wsisurv.errors import FormatError, MissingArtifactError, OlderFormatError, StaleError
 from wsisurv.formats.header import Header, read_header
 from wsisurv.settings.base import changed_settings
 
@@ -99,6 +99,8 @@ def check(path: Path, wanted: Header) -> Freshness:
         header = read_header(path, wanted.format, made_by="the step")
     except MissingArtifactError:
         return Freshness(Condition.MISSING)
+    except OlderFormatError:
+        return Freshness(Condition.STALE, ("made by an older wsisurv, in a format that is not read any more",))
     except FormatError:
         return Freshness(Condition.DAMAGED)
     return compare(header, wanted)

@@ -1,7 +1,9 @@
 """What an HDF5 file may be made of, checked before anything in it is read: it may be anybody's, and hostile.
 
 HDF5 lets a file name other files to be read, declare arrays far larger than itself, and nest without end. None of our
-files does, so none of it is followed or allocated.
+files does, so none of it is followed or allocated. Text is of fixed length: of a text of any length HDF5 takes as much
+memory as the file says, fills it, and only then looks whether the text is there; in a damaged store of such texts it
+goes round for ever.
 """
 
 import math
@@ -14,17 +16,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
-from wsisurv.formats.named_texts import (
-    named_in_attributes,
-    named_in_dataset,
-    require_sound_stores,
-    require_usual_addresses,
-)
 
 _DEPTH = 6
 _UNFOLDS = 16
 """Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+_ATTRIBUTE_BYTES = 60_000
+"""HDF5 holds 64 KiB in an attribute, name and type included."""
+
+
+def put_text(item: h5py.HLObject, name: str, value: str) -> None:
+    """Write an attribute of text, UTF-8 of fixed length.
+
+    Raises:
+        FormatError: it is longer than an attribute can be.
+    """
+    array = _fixed(value)
+    if array.nbytes > _ATTRIBUTE_BYTES:
+        raise FormatError(f"{name} is a text of {array.nbytes} bytes; an attribute holds {_ATTRIBUTE_BYTES}")
+    item.attrs.create(name, array, dtype=array.dtype)
+
+
+def put_texts(group: h5py.Group, name: str, value: str | Sequence[str]) -> None:
+    """Write a dataset of text: one of any length, or a list of them, each UTF-8 of fixed length."""
+    array = _fixed(value)
+    group.create_dataset(name, data=array, dtype=array.dtype)
+
+
+def _fixed(value: str | Sequence[str]) -> NDArray[np.bytes_]:
+    encoded = np.array(np.char.encode(np.array(value, dtype=np.str_), "utf-8", "surrogateescape"))
+    return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.itemsize)))
+
+
+def text(item: h5py.HLObject, name: str, default: str | None = None) -> str:
+    """An attribute of text.
+
+    Raises:
+        KeyError: it is not there, and there is no default.
+        TypeError: it is no text.
+    """
+    if default is not None and name not in item.attrs:
+        return default
+    return _decoded(item.attrs[name], name)
+
+
+def texts(group: h5py.Group, name: str) -> tuple[str, ...]:
+    """A list of texts; none where the dataset is not there."""
+    return tuple(_decoded(value, name) for value in group[name][()]) if name in group else ()
+
+
+def long_text(group: h5py.Group, name: str) -> str:
+    """A dataset of one text.
+
+    Raises:
+        KeyError: it is not there.
+        TypeError: it is no text, or a list.
+    """
+    return _decoded(group[name][()], name)
+
+
+def _decoded(value: Any, name: str) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name} is not a text")
+    return value.decode("utf-8", "surrogateescape")
 
 
 class Budget:
@@ -38,7 +92,6 @@ class Budget:
     def __init__(self, path: Path, n_bytes: int) -> None:
         self._path, self._n_bytes = path, n_bytes
         self._left, self._left_folded = n_bytes, _UNFOLDS * n_bytes
-        self._left_stores, self._sound = n_bytes, set[int]()
 
     def take(self, what: str, n_bytes: int, shape: tuple[int, ...] | None, *, folded: bool = False) -> None:
         """Count bytes that ``what`` would take in memory.
@@ -51,22 +104,6 @@ class Budget:
             self._left -= n_bytes
         if self._left < 0 or self._left_folded < 0:
             raise self._too_large(what, shape)
-
-    def take_texts(self, what: str, named: NDArray[Any], shape: tuple[int, ...] | None) -> None:
-        """Count the lengths of texts, which many may name at once, and look at the stores that they lie in.
-
-        Args:
-            what: for the message.
-            named: of them (``named_texts``).
-            shape: for the message.
-
-        Raises:
-            FormatError: as ``take``, or a store without an end.
-        """
-        self.take(what, int(named["length"].sum(dtype=np.uint64)), shape)
-        stores = set(named["heap"][named["length"] > 0].tolist()) - self._sound
-        self._left_stores -= require_sound_stores(self._path, sorted(stores), self._left_stores)
-        self._sound |= stores
 
     def fits(self, what: str, n_bytes: int, shape: tuple[int, ...], *, folded: bool) -> None:
         """Refuse what would be larger than all of the file, without counting it.
@@ -81,22 +118,38 @@ class Budget:
         return FormatError(f"{self._path}: {what} of shape {shape} is larger than the file that it is in")
 
 
-def require_plain(path: Path, file: h5py.File) -> None:
+def require_plain(path: Path, file: h5py.File, *, redo: str | None) -> None:
     """Refuse a file that holds anything but numbers and text of its own, no larger than itself.
+
+    Args:
+        path: the file.
+        file: opened.
+        redo: the command that makes a file of ours anew; None for a file of another tool, which may hold text of any
+            length: that must not be read here.
 
     Raises:
         FormatError: a link, an array in another file, another type, a filter, a size that can't be, or endless nesting.
     """
-    require_usual_addresses(path, file)
+    require_plain_root(path, file, redo=redo)
     budget = Budget(path, path.stat().st_size)
-    require_plain_attributes(path, file, budget)
     seen = {_address(file)}
     for name, item in _walk(path, file, seen):
-        require_plain_attributes(path, item, budget)
+        _require_plain_attributes(path, item, budget, redo)
         if isinstance(item, h5py.Dataset):
-            _require_plain_dataset(path, name, item, budget)
+            _require_plain_dataset(path, name, item, budget, redo)
         elif not isinstance(item, h5py.Group):
             raise FormatError(f"{path}: {name} is a named type, not an array")
+
+
+def require_plain_root(path: Path, file: h5py.File, *, redo: str | None) -> None:
+    """Refuse a file by its root attributes alone: all that is read of it where only its header is wanted.
+
+    Raises:
+        FormatError: as ``require_plain``; or its addresses are not plain places in the file, eight bytes wide.
+    """
+    if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
+        raise FormatError(f"{path}: an HDF5 file with a block in front, or with addresses that are not 8 bytes wide")
+    _require_plain_attributes(path, file, Budget(path, path.stat().st_size), redo)
 
 
 def _walk(path: Path, file: h5py.File, seen: set[int]) -> Iterator[tuple[str, h5py.HLObject]]:
@@ -123,10 +176,10 @@ def _address(item: h5py.HLObject) -> int:
     return int(h5py.h5o.get_info(item.id).addr)
 
 
-def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Budget) -> None:
+def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Budget, redo: str | None) -> None:
     if item.is_virtual or item.external:
         raise FormatError(f"{path}: {name} lies in another file, which is not opened")
-    is_text = _require_plain_type(path, name, item.dtype)
+    _require_plain_type(path, name, item.dtype, redo)
     made = item.id.get_create_plist()
     filters = {made.get_filter(number)[0] for number in range(made.get_nfilters())}
     if filters - _FILTERS:
@@ -138,42 +191,27 @@ def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Bu
     if item.chunks is not None:
         size = math.prod(item.chunks) * item.dtype.itemsize
         budget.fits(f"a block of {name}", size, item.chunks, folded=folded)
-    if is_text:  # each text lies in the file once, but many cells may name the same
-        if item.ndim != 1:
-            raise FormatError(f"{path}: {name} is text of shape {item.shape}, more than a list")
-        budget.take_texts(f"the text of {name}", named_in_dataset(path, name, item), item.shape)
 
 
-def require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget) -> None:
-    """Refuse attributes that are not numbers or text, or larger than their file.
-
-    Raises:
-        FormatError: as ``require_plain``.
-    """
-    attributes, named = item.attrs, None
+def _require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget, redo: str | None) -> None:
+    attributes = item.attrs
     for name in attributes:
         attribute = attributes.get_id(name)
         dtype, shape = attribute.dtype, attribute.shape  # each is asked of HDF5 anew: once is enough
-        is_text = _require_plain_type(path, f"attribute {name}", dtype)
+        _require_plain_type(path, f"attribute {name}", dtype, redo)
         size = math.prod(shape) * dtype.itemsize if shape is not None else 0
-        if is_text:
-            named = named_in_attributes(path, item) if named is None else named
-            if name not in named:
-                raise FormatError(
-                    f"{path}: attribute {name} is text that does not lie with its object; a copy by h5py with "
-                    "libver='earliest' has it there"
-                )
-            budget.take_texts(f"attribute {name}", named[name], shape)
         budget.take(f"attribute {name}", size, shape)
 
 
-def _require_plain_type(path: Path, name: str, dtype: np.dtype[np.generic]) -> bool:
-    """Whether it is text of any length; refused where it is neither text nor numbers."""
-    if h5py.check_string_dtype(dtype) is not None:
-        return dtype.kind == "O"
-    if dtype.kind not in "fiub":
+def _require_plain_type(path: Path, name: str, dtype: np.dtype[np.generic], redo: str | None) -> None:
+    """Refuse what is neither numbers nor text, and text of any length in a file of ours."""
+    string = h5py.check_string_dtype(dtype)
+    if string is None and dtype.kind not in "fiub":
         raise FormatError(f"{path}: {name} has type {dtype}, not numbers or text")
-    return False
+    if redo is not None and string is not None and string.length is None:
+        raise FormatError(
+            f"{path}: {name} is text of variable length, which this wsisurv neither writes nor reads. Run {redo}."
+        )
 
 
 def require_array(path: Path, name: str, values: NDArray[Any], *, kinds: str, shape: Sequence[int | None]) -> None:
