@@ -180,10 +180,9 @@ class AddedRow(Card):
     log_hazard_ratio: float | None = None
 
 
-class TestedCohort(Card):
+class CrossvalCohort(Card):
     """The cases of a cross-validation."""
 
-    __test__ = False  # no test of pytest's
     name: str = ""
     fingerprint: str = ""
     cases: int | None = None
@@ -196,7 +195,7 @@ class TestedCohort(Card):
 class Evaluation(Card):
     """What a student's card takes of ``evaluation/metrics.json``: all but the single folds."""
 
-    cohort: TestedCohort = TestedCohort()
+    cohort: CrossvalCohort = CrossvalCohort()
     splits: str = ""
     interval: str = ""
     """What was drawn for the intervals: hospitals or cases."""
@@ -221,7 +220,7 @@ class Evaluation(Card):
         for name, row in rows.items():
             if isinstance(parts.get(name), list):
                 parts[name] = [_known(row, one) for one in parts[name]]
-        parts["cohort"] = _known(TestedCohort, parts.get("cohort", {}))
+        parts["cohort"] = _known(CrossvalCohort, parts.get("cohort", {}))
         if parts.get("added_by_slides") is not None:
             parts["added_by_slides"] = _known(AddedRow, parts["added_by_slides"])
         return cls.model_validate(parts)
