@@ -8,15 +8,21 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError
 from wsisurv.formats.atomic import write_text
+from wsisurv.formats.statements import read_statements
 from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import CaseId, SlideId
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
+from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHOWN = 5
 _FALSE, _TRUE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
@@ -101,6 +107,26 @@ class Cohort:
     def fingerprint(self) -> str:
         """sha256 of settings and cases."""
         return fingerprint(self.settings, {"cases": canonical_json([asdict(case) for case in self.cases])})
+
+    @classmethod
+    def load(cls, workspace: Workspace, name: str | None = None) -> "Cohort":
+        """The cohort of this name in a workspace; None for the only one there is.
+
+        Raises:
+            InputError: there is none of that name, or several.
+            FormatError: its files are damaged.
+        """
+        return read_cohort(workspace.cohort(workspace.the_cohort(name)))[0]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Follow-up, site, covariates and slides of each case, by case_id; ``time`` in ``settings.time_unit``."""
+        import pandas as pd
+
+        rows = [
+            {**vars(case), "slide_ids": list(case.slide_ids), "covariates": None, **case.covariates}
+            for case in self.cases
+        ]
+        return pd.DataFrame(rows).drop(columns="covariates").set_index("case_id")
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -308,6 +334,56 @@ def build_cohort(
         cases_without_report=tuple(sorted(known - set(there))) if reports_only else (),
     )
     return Cohort(name, cases, settings), audit
+
+
+def make_cohort(
+    workspace: Workspace,
+    name: str,
+    clinical: Path,
+    columns: CohortSettings | None = None,
+    *,
+    encoder: str = "histomics",
+    slide_map: Path | None = None,
+    drop_incomplete: bool = False,
+    save: bool = True,
+    redo: bool = False,
+) -> tuple[Cohort, Audit]:
+    """Match a clinical table with a workspace's features and statements; writes cohort.csv and audit.json.
+
+    Args:
+        workspace: holds features and statements.
+        name: of the new cohort.
+        clinical: follow-up table, CSV or TSV, a row a case.
+        columns: which of its columns mean what; None for ``case_id``, ``time`` (days) and ``event``.
+        encoder: folder of the features.
+        slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
+        drop_incomplete: leave out, and list, rows without a usable time or event.
+        save: False writes nothing.
+        redo: replace another cohort of this name.
+
+    Raises:
+        CohortError: the table can't be used, or matches nothing.
+        StaleError: another cohort of this name is there, and not ``redo``.
+
+    Example:
+        >>> import wsisurv
+        >>> columns = wsisurv.CohortSettings(time="os_days", event="os_event")
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> cohort, audit = wsisurv.make_cohort(place, "crc", Path("followup.csv"), columns)  # doctest: +SKIP
+    """
+    settings = columns or CohortSettings()
+    statements = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    cohort, audit = build_cohort(
+        name,
+        read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
+        settings,
+        slide_ids=workspace.embedded_slides(encoder),
+        report_case_ids=[case_id for case_id, record in statements.items() if record.statements],
+        slide_map=read_slide_map(slide_map) if slide_map else None,
+    )
+    if save:
+        save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
+    return cohort, audit
 
 
 def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:

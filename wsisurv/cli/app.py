@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from wsisurv import __version__
 from wsisurv.cli.ablate import ablate
 from wsisurv.cli.check import check
 from wsisurv.cli.crossval import crossval
@@ -30,6 +29,7 @@ from wsisurv.cli.show import show
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
+from wsisurv.version import __version__
 
 app = typer.Typer(
     name="wsisurv",

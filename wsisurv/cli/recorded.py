@@ -12,9 +12,9 @@ import typer
 from filelock import FileLock
 from typer.core import TyperCommand
 
-from wsisurv import __version__
 from wsisurv.errors import StorageError
 from wsisurv.formats.commands import Command, append_command
+from wsisurv.version import __version__
 
 _SECRET = re.compile(r"://[^/@\s]+@")
 """User and password in an address; the page is shown to others."""

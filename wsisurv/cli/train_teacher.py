@@ -18,15 +18,8 @@ from wsisurv.cli.options import (
     RedoOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import (
-    build_cohort,
-    read_clinical,
-    read_cohort,
-    read_slide_map,
-    save_cohort,
-)
+from wsisurv.cohort import make_cohort, read_cohort
 from wsisurv.errors import SettingsError
-from wsisurv.formats.statements import read_statements
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
@@ -67,19 +60,21 @@ def train_teacher(
     elif cohort is None:
         raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
     else:
-        chosen, audit = build_cohort(
+        chosen, audit = make_cohort(
+            place,
             cohort,
-            read_clinical(clinical, columns, drop_incomplete=drop_incomplete),
+            clinical,
             columns,
-            slide_ids=place.embedded_slides(settings.encoder),
-            report_case_ids=_cases_with_statements(place),
-            slide_map=read_slide_map(slide_map) if slide_map else None,
+            encoder=settings.encoder,
+            slide_map=slide_map,
+            drop_incomplete=drop_incomplete,
+            save=not audit_only,
+            redo=redo,
         )
     print_audit(chosen, audit)
     if audit_only:
         return
     if clinical is not None:
-        save_cohort(place.cohort(chosen.name), chosen, audit, redo=redo)
         out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}", markup=False)
 
     from wsisurv.training.teacher import train_teacher as run
@@ -107,9 +102,3 @@ def train_teacher(
     out.print(table)
     done = "kept" if result.kept else "done"
     out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}", markup=False)
-
-
-def _cases_with_statements(workspace: Workspace) -> list[str]:
-    if not workspace.statements.exists():
-        return []
-    return [case_id for case_id, record in read_statements(workspace.statements).items() if record.statements]

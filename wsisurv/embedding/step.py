@@ -57,6 +57,11 @@ def resolve_settings(
         SettingsError: no such encoder; a file and random weights at once; weights for histomics; an own model without
             any.
         WeightsError: no such file, or timm has no weights for the architecture.
+
+    Example:
+        >>> import wsisurv
+        >>> wsisurv.resolve_settings("uni2-h", dtype="float32").weights
+        'hub:MahmoodLab/UNI2-h'
     """
     base = EmbedSettings(dtype=dtype, half_scale=half_scale, stain=stain, augment_stain=augment_stain)
     spec = find_spec(encoder) if own is None else None
@@ -130,7 +135,7 @@ class _Source:
 
 def embed(
     workspace: Workspace,
-    settings: EmbedSettings,
+    settings: EmbedSettings | None = None,
     *,
     weights_file: Path | None = None,
     slide_ids: Collection[str] | None = None,
@@ -150,7 +155,7 @@ def embed(
 
     Args:
         workspace: reads ``tiles/``, writes ``features/<encoder>/``.
-        settings: as ``resolve_settings`` makes them.
+        settings: as ``resolve_settings`` makes them; None for histomics.
         weights_file: the file, where the settings name one.
         slide_ids: which slides; None for all that are tiled.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``; several with commas, a process each. histomics
@@ -170,8 +175,15 @@ def embed(
         DeviceError: a device has no room for a single tile.
         StaleError: features are there that were made otherwise, and ``redo`` is False.
         StorageError: no room to write.
+
+    Returns:
+        What was done, kept and failed; a slide that failed stops nothing, so look at ``failed``.
+
+    Example:
+        >>> import wsisurv
+        >>> wsisurv.embed(wsisurv.Workspace(Path("workspace")), wsisurv.resolve_settings("uni2-h"))  # doctest: +SKIP
     """
-    settings = _with_version(settings)
+    settings = _with_version(settings or EmbedSettings())
     sources, unreadable = find_sources(workspace, slide_ids)
     mismatches = check_tiles(settings, sources, allow_mismatch)
     devices = [name.strip() for name in device.split(",")]

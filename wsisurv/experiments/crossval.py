@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
@@ -21,6 +21,9 @@ from wsisurv.formats.models import add_figures
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings, TextBranch
 from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,17 @@ class CrossvalResult:
     metrics: Path
     warnings: tuple[str, ...]
 
+    def to_frame(self) -> "pd.DataFrame":
+        """The results table: figures by model, by its key in metrics.json; what can't be given is missing."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.table.models]).set_index("model")
+
 
 def crossval(
     workspace: Workspace,
     cohort: Cohort,
-    settings: CrossvalSettings,
+    settings: CrossvalSettings | None = None,
     *,
     teacher: TeacherSettings | Changes | None = None,
     student: DistillSettings | Changes | None = None,
@@ -68,7 +77,7 @@ def crossval(
     Args:
         workspace: holds features and statements.
         cohort: the cases.
-        settings: folds, repeats, covariates.
+        settings: folds, repeats, covariates; None for the defaults.
         teacher: settings of each fold's teacher, or changes to those that the cohort's own was trained with.
         student: the same of its students.
         splits: the user's folds, see ``read_folds``; drawn if None.
@@ -81,9 +90,14 @@ def crossval(
     Raises:
         MetricError: the tested cases can't give the figures.
         WsisurvError: as ``score_with_slides``.
+
+    Example:
+        >>> import wsisurv
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> wsisurv.crossval(place, wsisurv.Cohort.load(place)).to_frame()  # doctest: +SKIP
     """
     folder = workspace.cohort(cohort.name)
-    settings = with_covariates(settings, cohort)
+    settings = with_covariates(settings or CrossvalSettings(), cohort)
     scored = score_with_slides(
         workspace,
         cohort,

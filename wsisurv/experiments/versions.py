@@ -3,7 +3,7 @@
 import platform
 from importlib.metadata import version
 
-from wsisurv import __version__
+from wsisurv.version import __version__
 
 
 def versions() -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import h5py
 
-from wsisurv import __version__
 from wsisurv.errors import FormatError, MissingArtifactError, OlderFormatError
 from wsisurv.formats.atomic import replacing
 from wsisurv.formats.hdf5 import put_text, require_plain, require_plain_root, text
 from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.renamed import present_names
+from wsisurv.version import __version__
 
 FORMAT_VERSION = 2
 """2: text is of fixed length, a model's card a dataset; 1 had text of any length and is not read any more."""

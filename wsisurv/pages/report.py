@@ -80,6 +80,10 @@ def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, comma
     Raises:
         MissingArtifactError, FormatError: there is no such cohort, or its own files are damaged.
         StorageError: no room or no permission.
+
+    Example:
+        >>> import wsisurv
+        >>> wsisurv.report(wsisurv.Workspace(Path("workspace")), "crc").page  # doctest: +SKIP
     """
     folder = workspace.cohort(name) / "evaluation"
     seen = gather(workspace, name)

@@ -7,13 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from wsisurv import __version__
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import survival_column
 from wsisurv.prediction.card import RiskScale, read_scale
 from wsisurv.prediction.step import Prediction
 from wsisurv.settings.base import file_sha256
+from wsisurv.version import __version__
 
 _FEW_FOLLOWED = 10
 _COLUMNS = {

@@ -50,7 +50,7 @@ class _Backend:
 def extract(
     workspace: Workspace,
     source: Path,
-    settings: ReportSettings,
+    settings: ReportSettings | None = None,
     *,
     host: str | None = None,
     allow_remote: bool = False,
@@ -74,7 +74,7 @@ def extract(
     Args:
         workspace: where statements.jsonl, rejected.jsonl, the vectors and the failures are written.
         source: folder of .txt, or CSV or JSONL, as ``read_reports`` takes it.
-        settings: backend, model and what to keep; digests and versions are filled in here.
+        settings: backend, model and what to keep, None for the defaults; digests and versions are filled in here.
         host: the Ollama server, as ``server_url`` takes it.
         allow_remote: accept a host or a model that is not on this machine.
         pull: fetch the model where the server does not have it.
@@ -97,7 +97,13 @@ def extract(
         BackendError: no server, no model, or five reports in a row that failed; what is done is kept.
         StaleError: records were made otherwise; raised before any report is read.
         StorageError: no room.
+
+    Example:
+        >>> import wsisurv
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> wsisurv.extract_report(place, Path("reports"), wsisurv.ReportSettings(model="qwen3:8b"))  # doctest: +SKIP
     """
+    settings = settings or ReportSettings()
     reports = read_reports(source, strict=False)
     summary = Summary(STEP)
     contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())

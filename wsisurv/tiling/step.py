@@ -73,7 +73,7 @@ def parse_shard(text: str) -> Shard:
 def tile(
     workspace: Workspace,
     sources: Sequence[Path],
-    settings: TileSettings,
+    settings: TileSettings | None = None,
     *,
     given: GivenMpp | None = None,
     masks: Path | None = None,
@@ -92,7 +92,7 @@ def tile(
     Args:
         workspace: where to.
         sources: slide files and folders.
-        settings: of the tiles.
+        settings: of the tiles; None for the defaults.
         given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
         masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
@@ -108,7 +108,15 @@ def tile(
         NoSlidesError, DuplicateSlideError: as ``find_slides``.
         StaleError: tiles were made with other settings or from another file, and ``redo`` is not given.
         StorageError: no room or no permission.
+
+    Returns:
+        What was done, kept and failed; a slide that failed stops nothing, so look at ``failed``.
+
+    Example:
+        >>> import wsisurv
+        >>> wsisurv.tile(wsisurv.Workspace(Path("workspace")), [Path("slides")]).failed  # doctest: +SKIP
     """
+    settings = settings or TileSettings()
     check_overlap(settings)
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")

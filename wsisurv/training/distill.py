@@ -38,7 +38,7 @@ STEP = "distill"
 def distill(
     workspace: Workspace,
     cohort: Cohort,
-    settings: DistillSettings,
+    settings: DistillSettings | None = None,
     *,
     redo: bool = False,
     device: str = "auto",
@@ -55,7 +55,7 @@ def distill(
     Args:
         workspace: holds features, statements' vectors and the cohort's guidance.h5.
         cohort: the cases.
-        settings: how.
+        settings: how; None for the defaults.
         redo: replace students that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
@@ -70,7 +70,13 @@ def distill(
         CohortError: fewer than two events among cases with tiles.
         ArtifactError: another process is distilling this cohort now.
         StorageError: no room or no permission.
+
+    Example:
+        >>> import wsisurv
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> wsisurv.distill(place, wsisurv.Cohort.load(place)).concordance  # doctest: +SKIP
     """
+    settings = settings or DistillSettings()
     folder = workspace.cohort(cohort.name)
     guidance, made = read_guidance(folder / "guidance.h5")
     teacher = parse_settings(TeacherSettings, made.settings)

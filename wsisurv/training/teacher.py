@@ -59,7 +59,7 @@ class _TextGuidance:
 def train_teacher(
     workspace: Workspace,
     cohort: Cohort,
-    settings: TeacherSettings,
+    settings: TeacherSettings | None = None,
     *,
     allow_random_weights: bool = False,
     redo: bool = False,
@@ -73,7 +73,7 @@ def train_teacher(
     Args:
         workspace: holds features and statements' vectors.
         cohort: the cases.
-        settings: how.
+        settings: how; None for the defaults.
         allow_random_weights: train on features of an encoder that was never trained.
         redo: replace files that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
@@ -86,7 +86,13 @@ def train_teacher(
         StaleError: the files were made otherwise, and not ``redo``.
         ArtifactError: another process is training this cohort's teacher now.
         StorageError: no room or no permission.
+
+    Example:
+        >>> import wsisurv
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> wsisurv.train_teacher(place, wsisurv.Cohort.load(place)).gate  # doctest: +SKIP
     """
+    settings = settings or TeacherSettings()
     cases = read_training_cases(
         workspace,
         cohort,

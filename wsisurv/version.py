@@ -1,0 +1,3 @@
+"""Version of wsisurv."""
+
+__version__ = "0.1.0.dev0"
