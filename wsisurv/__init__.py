@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wsisurv.embedding.step import embed, resolve_settings
     from wsisurv.errors import WsisurvError
     from wsisurv.experiments.crossval import crossval
-    from wsisurv.pages.report import write_report as report
+    from wsisurv.pages.cohort_page import write_report as report
     from wsisurv.pipeline.evaluate import evaluate
     from wsisurv.pipeline.heatmap import heatmap
     from wsisurv.pipeline.predict import predict
@@ -53,7 +53,7 @@ _WHERE = {
     "heatmap": "pipeline.heatmap:heatmap",
     "make_cohort": "cohort:make_cohort",
     "predict": "pipeline.predict:predict",
-    "report": "pages.report:write_report",
+    "report": "pages.cohort_page:write_report",
     "resolve_settings": "embedding.step:resolve_settings",
     "tile": "tiling.step:tile",
     "train_teacher": "training.teacher:train_teacher",

@@ -9,8 +9,8 @@ from PIL import Image
 
 from wsisurv.errors import MetricError
 from wsisurv.pages.report_figures import (
-    Against,
-    Fit,
+    CovariateValues,
+    FitLoss,
     ForestRow,
     agreement,
     calibration_plot,
@@ -46,12 +46,16 @@ def _decision(path):
 def _against(path):
     ages = np.where(np.arange(90) % 7 == 0, np.nan, 60 + RNG.normal(size=90))
     words = tuple("I II III".split()[number % 3] if number % 5 else "" for number in range(90))
-    covariates = [Against("age", np.nan_to_num(ages, nan=61)), Against("stage", word=words), Against("x", ages * 0 + 1)]
+    covariates = [
+        CovariateValues("age", np.nan_to_num(ages, nan=61)),
+        CovariateValues("stage", word=words),
+        CovariateValues("x", ages * 0 + 1),
+    ]
     return risk_against(path, 100 * SURVIVAL, GROUP, covariates, title="t")
 
 
 def _training(path):
-    fits = [Fit(f"f{number}", np.arange(1.0, 6.0), np.arange(1.0, 6.0) ** -0.1 * number) for number in range(1, 9)]
+    fits = [FitLoss(f"f{number}", np.arange(1.0, 6.0), np.arange(1.0, 6.0) ** -0.1 * number) for number in range(1, 9)]
     return training_curves(path, {"text": fits, "image": fits[:1], "third": fits[:2]}, title="t")
 
 

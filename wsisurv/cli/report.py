@@ -23,7 +23,7 @@ def report(
     Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html and each
     figure as SVG and PNG into cohorts/NAME/. What has not been run yet is told on the page, with the command.
     """
-    from wsisurv.pages.report import write_report
+    from wsisurv.pages.cohort_page import write_report
 
     place = Workspace(workspace)
     name = place.the_cohort(cohort)

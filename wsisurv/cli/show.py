@@ -24,11 +24,11 @@ def show(
     Reads one file. Runs nothing that is in it, follows no link out of it, and takes no more than it holds. Writes
     nothing but the page that --html asks for.
     """
-    from wsisurv.pages.file_card import file_card, write_page
+    from wsisurv.pages.file_card import file_card, write_card
 
     card = file_card(file)
     if html is not None:
-        write_page(html, card)
+        write_card(html, card)
     if as_json:
         typer.echo(json.dumps(card.record, indent=1, allow_nan=False))
         return

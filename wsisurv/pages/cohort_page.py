@@ -1,386 +1,243 @@
-"""The sections of the report page: what each says, and which command makes it where it is not there yet."""
+"""The page of a cohort: its figures drawn and written, its template filled, one file that stands alone."""
 
+import io
 import shlex
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
-from wsisurv.experiments.model_names import model_names
-from wsisurv.experiments.risk_groups import RISK_GROUPS, Group, risk_groups_table
-from wsisurv.pages.gathering import Gathered
-from wsisurv.pages.html import Cell, Section, link, number, pairs, paragraph, picture, table, text, verdict
-from wsisurv.pages.page_cases import cases_section, heatmaps_section
-from wsisurv.pages.page_external import external_section, external_verdicts
-from wsisurv.pages.predicted import STUDENT, Predicted, horizon_name
-from wsisurv.pages.subgroups import Subgroup
+from wsisurv.experiments.risk_groups import risk_groups_table
+from wsisurv.formats.heatmaps import CaseMap, SlideMap
+from wsisurv.pages.cohort_figures import draw_cohort, groups_of, labels
+from wsisurv.pages.gathering import Gathered, gather
+from wsisurv.pages.numbers import number
+from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
+from wsisurv.pages.rendering import write_page
+from wsisurv.pages.subgroups import subgroups
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import logrank
+from wsisurv.workspace.paths import Workspace
 
-_SOME = 30
-"""Names that a list shows before it says how many more."""
-
-
-def top(seen: Gathered) -> str:
-    """What stands above the sections: counts, and the verdict."""
-    audit, unit = seen.audit, seen.cohort.settings.time_unit
-    counts = f"{audit.cases} cases, {audit.events} events, {audit.slides} slides, {audit.cases_with_report} reports."
-    if audit.median_time is not None:
-        counts += f" Median follow-up {audit.median_time:g} {unit}."
-    parts = [paragraph(counts), *(paragraph(f"Warning: {line}.", "missing") for line in seen.warnings)]
-    if seen.metrics is not None:
-        parts.append(verdict(seen.metrics.verdict))
-        parts += [paragraph(f"Warning: {line}", "missing") for line in seen.metrics.warnings]
-    elsewhere = external_verdicts(seen)
-    if elsewhere:  # then it is here to judge a student of another cohort, and needs no cross-validation of its own
-        return "\n".join((*parts, elsewhere))
-    parts += [_missing(seen.missing, part) for part in ("crossval", "folds") if part in seen.missing]
-    return "\n".join(parts)
+PAGE = "index.html"
+_SMALL_PX = 900
+_SMALL_QUALITY = 72
 
 
-def sections(
-    seen: Gathered,
-    svg: Mapping[str, bytes],
-    missing: Mapping[str, str],
-    parts: Sequence[Subgroup],
-    pictures: Mapping[str, Sequence[bytes]],
-    command: Sequence[str],
-) -> list[Section]:
-    """All sections in order.
+@dataclass(frozen=True)
+class ReportResult:
+    """What came out.
+
+    Attributes:
+        page: the file.
+        figures: PNG and SVG files beside it.
+        missing: part of the page → why it is not there.
+        pictures: cases whose heatmap is inside the page.
+    """
+
+    page: Path
+    figures: tuple[Path, ...]
+    missing: Mapping[str, str]
+    pictures: int
+
+
+@dataclass(frozen=True)
+class CaseLine:
+    """A row of the table of cases; what is not known is None or empty, ``anchor`` where no heatmap is in the page."""
+
+    case: Case
+    n_tiles: int | None
+    log_hazard: float | None
+    percentile: float | None
+    group: str
+    map: CaseMap | None
+    anchor: str
+    warning: str
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """A heatmap inside the page: what it says, where it is on the page, and each slide's picture as a small JPEG."""
+
+    map: CaseMap
+    anchor: str
+    pictures: Sequence[tuple[SlideMap, bytes]]
+
+
+def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, command: Sequence[str] = ()) -> ReportResult:
+    """Write evaluation/index.html of a cohort and its figures; the same inputs give the same bytes.
+
+    What is not there yet is told on the page with the command that makes it.
 
     Args:
-        seen: all that is known.
-        svg: figures by name.
-        missing: part or figure → why it is not there.
-        parts: subgroups.
-        pictures: case → its heatmaps as small JPEGs.
-        command: that is making the page.
+        workspace: holds the cohort.
+        name: of the cohort.
+        n_pictures: cases whose heatmap is put into the page, half of highest and half of lowest risk.
+        command: that is running, for the list of commands.
+
+    Raises:
+        MissingArtifactError, FormatError: there is no such cohort, or its own files are damaged.
+        StorageError: no room or no permission.
+
+    Example:
+        >>> import wsisurv
+        >>> wsisurv.report(wsisurv.Workspace(Path("workspace")), "crc").page  # doctest: +SKIP
     """
-    return [
-        Section("audit", "Audit", _audit(seen)),
-        Section("concordance", "Concordance", _concordance(seen, svg, missing)),
-        Section("survival", "Survival by risk group", _survival(seen, svg, missing)),
-        Section("calibration", "Calibration", _calibration(seen, svg, missing)),
-        Section("external", "External validation", external_section(seen, missing)),
-        Section("decision", "Decision curve", _decision(seen, svg, missing)),
-        Section("covariates", "Risk and the clinic", _covariates(seen, svg, missing)),
-        Section("subgroups", "Subgroups", _subgroups(seen, parts, missing)),
-        Section("training", "Training", _training(seen, svg, missing)),
-        Section("cases", "Cases", cases_section(seen, pictures)),
-        Section("heatmaps", "Heatmaps", heatmaps_section(seen, pictures, missing)),
-        Section("made", "How it was made", _made(seen, missing, command)),
+    folder = workspace.cohort(name) / "evaluation"
+    seen = gather(workspace, name)
+    figures = draw_cohort(seen, folder)
+    maps = [
+        _shown(workspace.cohort(name) / "heatmaps" / case_id, seen.maps[case_id])
+        for case_id in _extremes(seen, n_pictures)
     ]
-
-
-def _missing(missing: Mapping[str, str], part: str) -> str:
-    return paragraph(missing[part], "missing") if part in missing else ""
-
-
-def _figure(svg: Mapping[str, bytes], missing: Mapping[str, str], name: str, alt: str, caption: str) -> str:
-    if name not in svg:
-        return _missing(missing, name)
-    files = f"{link(f'{name}.svg', 'SVG')}, {link(f'{name}.png', 'PNG')}"
-    return picture(svg[name], "svg+xml", alt, f"{escape(caption)} ({files})")
-
-
-def _source(seen: Gathered) -> str:
-    return paragraph(f"Predictions: {seen.predicted.source}.", "note") if seen.predicted else ""
-
-
-def _listed(names: Sequence[str], what: str) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _SOME} more" if len(names) > _SOME else ""
-    return f"<details><summary>{len(names)} {what}</summary>{paragraph(', '.join(names[:_SOME]) + more)}</details>"
-
-
-def _audit(seen: Gathered) -> str:
-    audit = seen.audit
-    tested = seen.metrics.cohort.get("tested") if seen.metrics else None
-    rows: list[tuple[str, int | None, int | None]] = [
-        ("rows of the clinical table", audit.clinical_rows, None),
-        ("with a usable time and event", audit.clinical_cases, audit.clinical_events),
-        ("of these with a slide: the cohort", audit.cases, audit.events),
-        ("of these with a report", audit.cases_with_report, None),
-        ("of these with several slides", audit.cases_of_several_slides, None),
-    ]
-    if isinstance(tested, int) and seen.metrics is not None:
-        events = seen.metrics.cohort.get("tested_events")
-        rows.append(("tested in cross-validation", tested, events if isinstance(events, int) else None))
-    flow = table(("", "cases", "events"), [(text(name), number(n, "d"), number(e, "d")) for name, n, e in rows])
-    sites = table(("site", "cases"), [(text(site), number(n, "d")) for site, n in audit.sites.items()])
-    dropped = [f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in audit.dropped]
-    return "\n".join(
-        part
-        for part in (
-            flow,
-            sites if audit.sites else "",
-            _listed(dropped, "rows left out, and why"),
-            _listed(audit.cases_without_slide, "cases without a slide"),
-            _listed(audit.slides_without_case, "slides without a case"),
-            _listed(audit.reports_without_case, "reports without a case"),
-        )
-        if part
+    missing = {**seen.missing, **figures.missing}
+    tested = seen.metrics.cohort if seen.metrics else {}
+    write_page(
+        folder / PAGE,
+        "cohort.html",
+        seen=seen,
+        missing=missing,
+        figures=figures.svg,
+        names=labels(seen),
+        dropped=[f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in seen.audit.dropped],
+        tested={"cases": _count(tested.get("tested")), "events": _count(tested.get("tested_events"))},
+        cases=_cases(seen, {shown.map.case_id for shown in maps}),
+        maps=maps,
+        trained=_trained(seen.result),
+        commands=_commands(seen, command),
+        **_judged(seen),
     )
+    written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg")]
+    return ReportResult(folder / PAGE, tuple(written), missing, len(maps))
 
 
-def _concordance(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    metrics = seen.metrics
-    if metrics is None:
-        return _missing(missing, "crossval")
-    names = model_names(metrics.covariates)
-    interval = "95 % interval"
-    head = ("model", "concordance", interval, "Uno's", interval, "AUC", "slope", "Brier", "reference", "D-cal. p")
-    rows = [
-        (
-            text(names.get(row.model, row.model)),
-            number(row.concordance),
-            _interval(row.low, row.high),
-            number(row.uno),
-            _interval(row.uno_low, row.uno_high),
-            number(row.auc),
-            number(row.calibration_slope, ".2f"),
-            number(row.brier),
-            number(row.brier_reference),
-            number(row.d_calibration_p, ".2g"),
-        )
-        for row in metrics.models
-    ]
-    figure = _figure(
-        svg,
-        missing,
-        "concordance",
-        "Concordance of each model with its interval",
-        f"Harrell's concordance within folds, mean over repeats, with 95 % intervals ({metrics.interval}). 0.5 is "
-        "chance.",
-    )
-    difference = _figure(
-        svg,
-        missing,
-        "differences",
-        "Paired differences of concordance",
-        "Paired on the same folds and cases; the interval is 1.96 standard errors, the larger of those of the "
-        f"{metrics.interval} and over folds.",
-    )
-    added = ""
-    if metrics.added is not None:
-        one = metrics.added
-        added = paragraph(
-            f"What the {names.get(one.model, one.model)} adds to {names['covariates']}: log hazard ratio "
-            f"{one.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {one.p:.3g}."
-        )
-    truncated = "" if metrics.uno_until is None else f" of events before {metrics.uno_until:g} {metrics.time_unit}"
-    notes = (
-        f"Intervals: {metrics.interval}. Uno's: concordance{truncated}, pairs weighted for censoring. "
-        "Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme, which the order does not "
-        "mind and probabilities of survival are corrected for (see Calibration). Brier score: lower is "
-        "better, the reference knows no case from another. AUC: cumulative/dynamic, mean over time. D-calibration: a "
-        "small p speaks against the probabilities."
-    )
-    return "\n".join((figure, table(head, rows), paragraph(notes, "note"), difference, added))
-
-
-def _interval(low: float | None, high: float | None) -> Cell:
-    return Cell("–" if low is None or high is None else f"{low:.2f} to {high:.2f}", number=True, sort=low)
-
-
-def _survival(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    predicted = seen.predicted
+def _judged(seen: Gathered) -> dict[str, Any]:
+    """What is computed from the predictions, and of each test that can't be done why."""
+    predicted, unit, without = seen.predicted, seen.cohort.settings.time_unit, dict[str, str]()
+    found: dict[str, Any] = {"logrank": None, "brier": (), "d_calibration": None, "without": without}
     if predicted is None:
-        return _missing(missing, "predicted")
-    word = np.array(predicted.group)
-    groups = {name: Group(predicted.time[word == name], predicted.event[word == name]) for name in RISK_GROUPS}
-    rows = [
-        (text(row.name), number(row.cases, "d"), number(row.events, "d"), number(row.median, "g"))
-        for row in risk_groups_table(groups)
-    ]
+        return {**found, "groups": (), "horizons": (), "subgroups": ()}
     try:
-        test = logrank(group=word, time=predicted.time, event=predicted.event)
-        said = f"Log-rank test: chi-squared {test.statistic:.2f} on {test.degrees_of_freedom} d.f., p = {test.p:.2g}."
+        found["logrank"] = logrank(group=np.array(predicted.group), time=predicted.time, event=predicted.event)
     except MetricError as error:
-        said = f"No log-rank test: {error}."
-    figure = _figure(
-        svg,
-        missing,
-        "survival",
-        "Kaplan–Meier curves by risk group with numbers at risk",
-        "Kaplan–Meier curves with 95 % bands and numbers at risk. The groups' limits were fixed on training cases, "
-        "never on the cases shown.",
-    )
-    unit = seen.cohort.settings.time_unit
-    return "\n".join(
-        (_source(seen), figure, table(("group", "cases", "events", f"median ({unit})"), rows), paragraph(said))
-    )
-
-
-def _calibration(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    predicted = seen.predicted
-    if predicted is None:
-        return _missing(missing, "predicted")
-    if STUDENT not in predicted.survival:
-        return paragraph(f"No calibration: {predicted.without}.", "missing")
-    unit = seen.cohort.settings.time_unit
-    figures = [
-        _figure(
-            svg,
-            missing,
-            f"calibration-{place + 1}",
-            f"Predicted against observed survival at {horizon_name(horizon, unit)}",
-            "Each point is a group of cases of like prediction; its bar is the 95 % interval of what was observed.",
-        )
-        for place, horizon in enumerate(predicted.horizons.tolist())
-    ]
-    note = paragraph(
-        "Judged here are probabilities of survival, not log hazards, which by themselves may be too extreme (a slope "
-        f"below 1): {predicted.calibrated}.",
-        "note",
-    )
-    return "\n".join((_source(seen), note, _pair(figures), *(paragraph(line) for line in _right(predicted, unit))))
-
-
-def _right(predicted: Predicted, unit: str) -> list[str]:
-    """Brier scores and D-calibration of the student in words."""
-    lines = []
-    try:
-        score = brier(
-            survival=predicted.survival[STUDENT],
-            horizons=predicted.horizons,
-            time=predicted.time,
-            event=predicted.event,
-        )
-        told = ", ".join(
-            f"{value:.3f} at {horizon_name(horizon, unit)} ({reference:.3f} without any model)"
-            for horizon, value, reference in zip(
-                score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True
-            )
-        )
-        lines.append(f"Brier score of the student: {told}. Lower is better.")
-    except MetricError as error:
-        lines.append(f"No Brier score: {error}.")
+        without["logrank"] = str(error)
+    if STUDENT in predicted.survival:
+        try:
+            found["brier"] = _brier(predicted, unit)
+        except MetricError as error:
+            without["brier"] = str(error)
     if predicted.own_survival is not None:
         try:
-            found = d_calibration(survival=predicted.own_survival, event=predicted.event)
-            lines.append(
-                f"D-calibration: p = {found.p:.2g}. A small p speaks against the probabilities; where most cases are "
-                "censored, a large one says little."
-            )
+            found["d_calibration"] = d_calibration(survival=predicted.own_survival, event=predicted.event).p
         except MetricError as error:
-            lines.append(f"No D-calibration: {error}.")
+            without["d_calibration"] = str(error)
+    return {
+        **found,
+        "groups": risk_groups_table(groups_of(predicted)),
+        "horizons": [horizon_name(horizon, unit) for horizon in predicted.horizons.tolist()],
+        "subgroups": subgroups(predicted),
+    }
+
+
+def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
+    """Brier score of the student and of no model, a row a horizon."""
+    score = brier(
+        survival=predicted.survival[STUDENT],
+        horizons=predicted.horizons,
+        time=predicted.time,
+        event=predicted.event,
+    )
+    columns = zip(score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True)
+    return [
+        {"horizon": horizon_name(horizon, unit), "score": value, "reference": reference}
+        for horizon, value, reference in columns
+    ]
+
+
+def _cases(seen: Gathered, inside: set[str]) -> list[CaseLine]:
+    """A line a case; ``inside`` are those whose heatmap is in the page."""
+    predicted = seen.predicted
+    row_of = {str(case.case_id): row for row, case in enumerate(predicted.cases)} if predicted else {}
+    lines = []
+    for case in seen.cohort.cases:
+        case_id = str(case.case_id)
+        row, told, drawn = row_of.get(case_id), seen.risks.get(case_id), seen.maps.get(case_id)
+        known = predicted if row is not None else None
+        lines.append(
+            CaseLine(
+                case=case,
+                n_tiles=told.n_tiles if told else drawn.n_tiles if drawn else None,
+                log_hazard=float(known.log_hazard[row]) if known and row is not None else None,
+                percentile=float(known.percentile[row]) if known and row is not None else None,
+                group=known.group[row] if known and row is not None else "",
+                map=drawn,
+                anchor=_anchor(case_id) if case_id in inside else "",
+                warning=told.warning if told else "",
+            )
+        )
     return lines
 
 
-def _pair(figures: Sequence[str]) -> str:
-    return f'<div class="pair">{"".join(figures)}</div>'
+def _anchor(case_id: str) -> str:
+    return f"heatmap-{case_id.encode().hex()}"  # whatever letters the name has
 
 
-def _decision(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    predicted = seen.predicted
-    if predicted is None:
-        return _missing(missing, "predicted")
-    if not predicted.survival:
-        return paragraph(f"No decision curve: {predicted.without}.", "missing")
-    unit = seen.cohort.settings.time_unit
-    figures = [
-        _figure(
-            svg,
-            missing,
-            f"decision-{place + 1}",
-            f"Net benefit over the threshold at {horizon_name(horizon, unit)}",
-            "Net benefit of acting on cases whose predicted risk reaches the threshold, in true positives a case. A "
-            "model is of use where its line is above both those of treating all and of treating none.",
-        )
-        for place, horizon in enumerate(predicted.horizons.tolist())
-    ]
-    return "\n".join((_source(seen), _pair(figures)))
-
-
-def _covariates(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    if seen.predicted is None:
-        return _missing(missing, "predicted")
-    if not seen.cohort.settings.covariates:
-        return paragraph(
-            "The cohort has no covariates: name columns of the clinical table, e.g. `wsisurv train-teacher --clinical "
-            "FILE --covariates age,stage`.",
-            "missing",
-        )
-    caption = "A point a case; boxes are quartiles. What follows age and stage closely tells the clinic little new."
-    name = "risk-against-covariates"
-    return _source(seen) + _figure(svg, missing, name, "Risk percentile against each covariate", caption)
-
-
-def _subgroups(seen: Gathered, parts: Sequence[Subgroup], missing: Mapping[str, str]) -> str:
-    if not parts:
-        return _missing(missing, "predicted")
-    rows = [
-        (
-            text(part.by if part.by != "all" else ""),
-            text(part.name),
-            number(part.cases, "d"),
-            number(part.events, "d"),
-            number(part.concordance),
-            _interval(part.low, part.high),
-        )
-        for part in parts
-    ]
-    note = (
-        "Concordance of the student from pairs of cases within one fold, with 95 % bootstrap intervals, by hospital "
-        "where more than five are in the part and whole in the folds, else by case. A "
-        "dash: fewer than five events, or no comparable pair. With many subgroups some differ by chance alone."
-    )
-    head = ("by", "part", "cases", "events", "concordance", "95 % interval")
-    return _source(seen) + table(head, rows) + paragraph(note, "note")
-
-
-def _training(seen: Gathered, svg: Mapping[str, bytes], missing: Mapping[str, str]) -> str:
-    caption = "Loss of every fit over its epochs, as written in history.jsonl; of each fit the latest."
-    parts = [_missing(missing, "training"), _figure(svg, missing, "training", "Loss in training", caption)]
-    if not seen.training and "training" not in missing:
-        parts.append(
-            paragraph("No training is recorded. `wsisurv train-teacher` and `wsisurv distill` write it.", "missing")
-        )
-    shown = {
-        "cases": seen.result.get("n_cases"),
-        "events": seen.result.get("n_events"),
-        "cases whose report guided the student": seen.result.get("n_reports"),
-        "gate (0: the reports are not listened to, 1: fully)": _number(seen.result.get("gate")),
-        "concordance out of fold, student": _number(seen.result.get("concordance")),
-        "concordance out of fold, without the teacher": _number(seen.result.get("plain_concordance")),
+def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What was printed when the student was distilled, as far as it is known."""
+    facts = {
+        "cases": result.get("n_cases"),
+        "events": result.get("n_events"),
+        "cases whose report guided the student": result.get("n_reports"),
+        "gate (weight of the reports, 0 to 1)": _three_decimals(result.get("gate")),
+        "concordance out of fold, student": _three_decimals(result.get("concordance")),
+        "concordance out of fold, baseline student (no teacher)": _three_decimals(result.get("plain_concordance")),
     }
-    known = {name: value for name, value in shown.items() if value is not None}
-    if known:
-        parts.append(paragraph("The cohort's own student, as `wsisurv distill` printed it:") + pairs(known))
-    if "student" in missing:
-        parts.append(_missing(missing, "student"))
-    return "\n".join(part for part in parts if part)
+    return {name: value for name, value in facts.items() if value is not None}
 
 
-def _number(value: Any) -> str | None:
-    return f"{value:.3f}" if isinstance(value, int | float) else None
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
-def _made(seen: Gathered, missing: Mapping[str, str], command: Sequence[str]) -> str:
-    latest = {one.words: one for one in seen.commands}  # of a command that was run again, the last time counts
+def _three_decimals(value: Any) -> str | None:
+    return number(value) if isinstance(value, int | float) else None
+
+
+def _commands(seen: Gathered, command: Sequence[str]) -> list[str]:
+    """Commands as a person would type them; of one that was run again, the last time counts."""
+    latest = {one.words: one for one in seen.commands}
     told = [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]
     lines = [
         f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in told
     ]
-    lines += [f"$ {shlex.join(command)}"] if command else []
-    parts = ["<h3>Commands</h3>", _missing(missing, "commands")]
-    if len(lines) <= 1:
-        parts.append(paragraph("No earlier command is recorded in this workspace; the settings below tell the same."))
-    parts.append(f"<pre>{escape(chr(10).join(lines))}</pre>")
-    parts.append("<h3>Settings</h3>")
-    parts += [_missing(missing, step) for step in ("statements", "train-teacher", "distill")]
-    for step, settings in seen.settings.items():
-        flat = {name: _value(value) for name, value in settings.items()}
-        parts.append(f"<details><summary>{escape(step)}</summary>{pairs(flat)}</details>")
-    parts += ["<h3>Versions</h3>", pairs(seen.versions)]
-    if seen.metrics is not None and dict(seen.metrics.versions) != dict(seen.versions):
-        parts += [paragraph("Versions by which the cross-validation was run:"), pairs(seen.metrics.versions)]
-    return "\n".join(part for part in parts if part)
+    return [*lines, f"$ {shlex.join(command)}"] if command else lines
 
 
-def _value(value: Any) -> str:
-    return "–" if value is None else str(value)
+def _extremes(seen: Gathered, count: int) -> list[str]:
+    """Cases whose heatmap is put into the page: of highest and of lowest risk, highest first."""
+    order = sorted(
+        (case_id for case_id, case in seen.maps.items() if case.log_hazard is not None),
+        key=lambda case_id: -(seen.maps[case_id].log_hazard or 0.0),
+    )
+    return order if len(order) <= count else [*order[: (count + 1) // 2], *order[len(order) - count // 2 :]]
+
+
+def _shown(folder: Path, case: CaseMap) -> ShownMap:
+    """A case's heatmap with its pictures; one that can't be read is left out."""
+    pictures = []
+    for slide in case.slides:
+        try:
+            with Image.open(folder / slide.picture) as picture:
+                small = picture.convert("RGB")
+        except OSError:
+            continue
+        small.thumbnail((_SMALL_PX, 2 * _SMALL_PX), Image.Resampling.LANCZOS)
+        content = io.BytesIO()
+        small.save(content, format="JPEG", quality=_SMALL_QUALITY)
+        pictures.append((slide, content.getvalue()))
+    return ShownMap(case, _anchor(case.case_id), pictures)

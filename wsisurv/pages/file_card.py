@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from wsisurv.formats.atomic import write_text
 from wsisurv.formats.shown import Array, Shown, describe
-from wsisurv.pages.html import Section, pairs, paragraph, render, table, text
-from wsisurv.pages.model_card import FileCard, Part, model_card, said
+from wsisurv.pages.model_card import CardPart, FileCard, model_card, said
+from wsisurv.pages.rendering import write_page
 
 _LISTED = 60
 
@@ -31,18 +29,20 @@ def _plain_card(shown: Shown) -> FileCard:
     if shown.header is not None:
         facts["made by"] = f"wsisurv {said(shown.header.wsisurv_version)} (format {shown.header.format_version})"
         facts["fingerprint"] = shown.header.fingerprint
-    parts = [Part("File", facts=facts)]
+    parts = [CardPart("File", facts=facts)]
     if shown.header is not None:
-        parts.append(Part("Settings that made it", facts=_facts(shown.header.settings)))
-        parts.append(Part("Made from", facts=_facts(shown.header.inputs)))
-    parts.append(Part("What it says", facts=_facts(shown.attributes)))
+        parts.append(CardPart("Settings that made it", facts=_facts(shown.header.settings)))
+        parts.append(CardPart("Made from", facts=_facts(shown.header.inputs)))
+    parts.append(CardPart("What it says", facts=_facts(shown.attributes)))
     if shown.arrays:
         arrays = shown.arrays[:_LISTED]
         left = len(shown.arrays) - len(arrays)
         words = (f"And {left:,} more; --json lists all.",) if left else ()
-        parts.append(Part("Arrays", words, {}, ("array", "type", "shape", "from", "to", "not finite"), _rows(arrays)))
+        parts.append(
+            CardPart("Arrays", words, {}, ("array", "type", "shape", "from", "to", "not finite"), _rows(arrays))
+        )
         attributes = {f"{array.name}: {name}": value for array in arrays for name, value in array.attributes.items()}
-        parts.append(Part("Attributes of arrays", facts=_facts(attributes)))
+        parts.append(CardPart("Attributes of arrays", facts=_facts(attributes)))
     record: dict[str, Any] = {
         "format": shown.what,
         "file": str(shown.path),
@@ -86,21 +86,10 @@ def _odd(shown: Shown) -> tuple[str, ...]:
     return (f"not all numbers are finite in {said(', '.join(odd))}",) if odd else ()
 
 
-def write_page(path: Path, card: FileCard) -> None:
+def write_card(path: Path, card: FileCard) -> None:
     """Write a description as a page that stands alone.
 
     Raises:
         StorageError: no room or no permission.
     """
-    top = "".join(f'<p class="missing">{escape(line)}</p>' for line in card.warnings)
-    sections = [Section(f"part-{number}", part.title, _html(part)) for number, part in enumerate(card.parts)]
-    write_text(path, render(card.title, top, sections))
-
-
-def _html(part: Part) -> str:
-    pieces = [paragraph(line) for line in part.words]
-    if part.facts:
-        pieces.append(pairs(part.facts))
-    if part.head:
-        pieces.append(table(part.head, [[text(cell) for cell in row] for row in part.rows]))
-    return "\n".join(pieces)
+    write_page(path, "file_card.html", card=card)

@@ -24,16 +24,25 @@ from wsisurv.formats.heatmaps import CaseMap, read_case_map
 from wsisurv.formats.models import model_format, read_model
 from wsisurv.formats.risks import Risk, read_risks
 from wsisurv.formats.statements import read_statements
-from wsisurv.pages.predicted import ANOTHER_STUDENT, OUT_OF_FOLD, Predicted, predicted_by_folds, predicted_by_table
-from wsisurv.pages.report_figures import Fit
+from wsisurv.pages.predicted import (
+    ANOTHER_STUDENT,
+    OUT_OF_FOLD,
+    CasePredictions,
+    predicted_by_folds,
+    predicted_by_table,
+)
+from wsisurv.pages.report_figures import FitLoss
 from wsisurv.survival.resampling import OF_CASES
 from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
+_AT_HOME = (
+    "concordance", "low", "high", "uno", "uno_low", "uno_high", "auc", "calibration_slope", "brier", "brier_reference", "d_calibration_p",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Metrics:
+class CrossvalFigures:
     """What the page takes from metrics.json.
 
     Attributes:
@@ -75,7 +84,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class External:
+class ExternalValidation:
     """An external validation, and its pictures.
 
     Attributes:
@@ -85,6 +94,38 @@ class External:
 
     record: ExternalRecord
     svg: Mapping[str, bytes]
+
+    @property
+    def cohort(self) -> str:
+        """Name of the cohort on which the student was judged."""
+        return str(self.record.cohort.get("name", "?"))
+
+    @property
+    def unit(self) -> str:
+        """Unit of its times."""
+        return str(self.record.cohort.get("time_unit", ""))
+
+    @property
+    def trained_on(self) -> str:
+        """Name of the cohort on which the student was trained."""
+        return str(self._training.get("name", "?"))
+
+    @property
+    def trained_counts(self) -> str:
+        """Cases and events of that cohort, ``60, 30``; a dash where not known."""
+        counts = [self._training.get(name) for name in ("cases", "events")]
+        return "–" if counts == [None, None] else ", ".join("–" if count is None else str(count) for count in counts)
+
+    @property
+    def at_home(self) -> dict[str, float | None]:
+        """Figures of the student's own cross-validation, by name; None where there are none."""
+        known = ((name, (self.record.own or {}).get(name)) for name in _AT_HOME)
+        return {name: float(value) if isinstance(value, int | float) else None for name, value in known}
+
+    @property
+    def _training(self) -> Mapping[str, Any]:
+        trained = self.record.student.get("cohort")
+        return trained if isinstance(trained, Mapping) else {}
 
 
 @dataclass(frozen=True)
@@ -110,12 +151,12 @@ class Gathered:
 
     cohort: Cohort
     audit: Audit
-    metrics: Metrics | None
-    predicted: Predicted | None
+    metrics: CrossvalFigures | None
+    predicted: CasePredictions | None
     risks: Mapping[str, Risk]
-    external: Sequence[External]
+    external: Sequence[ExternalValidation]
     maps: Mapping[str, CaseMap]
-    training: Mapping[str, Sequence[Fit]]
+    training: Mapping[str, Sequence[FitLoss]]
     result: Mapping[str, Any]
     settings: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
@@ -186,18 +227,18 @@ def gather(workspace: Workspace, name: str) -> Gathered:
 
 def _external(
     workspace: Workspace, name: str, student: str | None, attempt: Callable[[str, Callable[[], Any]], Any]
-) -> list[External]:
+) -> list[ExternalValidation]:
     """Validations on this cohort, and those of this student on the others of the workspace, by name."""
     found = []
     for path in sorted((workspace.root / "cohorts").glob("*/evaluation/external.json")):
         record = attempt("external", partial(read_record, path))
         if record is not None and (path.parent.parent.name == name or record.student.get("fingerprint") == student):
             pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
-            found.append(External(record, pictures))
+            found.append(ExternalValidation(record, pictures))
     return found
 
 
-def _warnings(cohort: Cohort, metrics: Metrics | None) -> list[str]:
+def _warnings(cohort: Cohort, metrics: CrossvalFigures | None) -> list[str]:
     if metrics is not None and metrics.cohort.get("fingerprint") not in {None, cohort.fingerprint}:
         return [
             "the figures of the cross-validation are of other cases, or of other follow-up, than the cohort has now: "
@@ -206,7 +247,7 @@ def _warnings(cohort: Cohort, metrics: Metrics | None) -> list[str]:
     return []
 
 
-def read_metrics(path: Path) -> Metrics:
+def read_metrics(path: Path) -> CrossvalFigures:
     """Read the figures of crossval.
 
     Raises:
@@ -221,8 +262,8 @@ def read_metrics(path: Path) -> Metrics:
         if record["format"] != "wsisurv/metrics":
             raise ValueError(f"format is {record['format']!r}")
         record["added"] = record["added_by_slides"]
-        known = {field: record[field] for field in Metrics.__dataclass_fields__ if field in record}
-        return TypeAdapter(Metrics).validate_python(known)
+        known = {field: record[field] for field in CrossvalFigures.__dataclass_fields__ if field in record}
+        return TypeAdapter(CrossvalFigures).validate_python(known)
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         lines = str(error).splitlines()
         reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
@@ -232,7 +273,7 @@ def read_metrics(path: Path) -> Metrics:
         ) from error
 
 
-def read_training(path: Path) -> dict[str, list[Fit]]:
+def read_training(path: Path) -> dict[str, list[FitLoss]]:
     """Losses of the latest fit of each part, by kind of fit; an empty history gives none.
 
     Raises:
@@ -252,10 +293,10 @@ def read_training(path: Path) -> dict[str, list[Fit]]:
         if known and epoch <= known[-1][0]:
             known.clear()  # trained anew
         known.append((float(epoch), float(loss)))
-    fits: dict[str, list[Fit]] = {}
+    fits: dict[str, list[FitLoss]] = {}
     for part, known in points.items():
         numbers = np.array(known)
-        fits.setdefault(_kind(part), []).append(Fit(part, numbers[:, 0], numbers[:, 1]))
+        fits.setdefault(_kind(part), []).append(FitLoss(part, numbers[:, 0], numbers[:, 1]))
     return fits
 
 
@@ -283,7 +324,7 @@ def _settings(
     workspace: Workspace,
     folder: Path,
     card: StudentCard | None,
-    metrics: Metrics | None,
+    metrics: CrossvalFigures | None,
     attempt: Callable[[str, Callable[[], Any]], Any],
 ) -> dict[str, Mapping[str, Any]]:
     """Settings of each step, as its files have them."""

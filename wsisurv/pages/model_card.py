@@ -42,7 +42,7 @@ _USE = (
 
 
 @dataclass(frozen=True)
-class Part:
+class CardPart:
     """A part of the card.
 
     Attributes:
@@ -72,7 +72,7 @@ class FileCard:
     """
 
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[CardPart, ...]
     warnings: tuple[str, ...]
     record: Mapping[str, Any]
 
@@ -109,8 +109,8 @@ def model_card(path: Path) -> FileCard:
         _cohort(card.cohort),
         _quality(card, evaluation, source),
         _meaning(card, prognosis),
-        Part("Use and limits", words=_USE),
-        Part("Settings of the training", facts={name: said(value) for name, value in header.settings.items()}),
+        CardPart("Use and limits", words=_USE),
+        CardPart("Settings of the training", facts={name: said(value) for name, value in header.settings.items()}),
     )
     record = {
         "format": header.format,
@@ -164,7 +164,7 @@ def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluati
         return None, f"{beside} is damaged: run `wsisurv crossval`"
 
 
-def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[StudentCard]) -> Part:
+def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[StudentCard]) -> CardPart:
     weights = sum(array.size for name, array in model.arrays.items() if name.startswith("members/"))
     words = [
         "Reads the tiles of a case's H&E slides, all of them at once, and gives one log hazard: higher is worse.",
@@ -185,10 +185,10 @@ def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[Studen
         "aggregator": said(header.settings.get("aggregator")),
         "numbers in its weights": f"{weights:,}",
     }
-    return Part("What it is", tuple(words), facts)
+    return CardPart("What it is", tuple(words), facts)
 
 
-def _input(card: StudentCard) -> Part:
+def _input(card: StudentCard) -> CardPart:
     embed, tiles = card.embed_settings, card.tile_settings
     facts = {
         "encoder": said(embed.get("encoder") or card.encoder),
@@ -200,10 +200,10 @@ def _input(card: StudentCard) -> Part:
         "tissue": f"{said(tiles.get('tissue'))}, at least {said(tiles.get('min_tissue'))} of a tile",
     }
     others = {name: value for name, value in embed.items() if name not in {"encoder", "weights"}}
-    return Part("What it takes in", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
+    return CardPart("What it takes in", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
 
 
-def _cohort(cohort: TrainingCohort) -> Part:
+def _cohort(cohort: TrainingCohort) -> CardPart:
     unit, follow_up, tiles = cohort.time_unit, cohort.median_follow_up, cohort.tiles_a_case
     facts = {
         "cohort": said(cohort.name),
@@ -215,16 +215,16 @@ def _cohort(cohort: TrainingCohort) -> Part:
         "longest follow-up": f"{said(cohort.longest_follow_up)} {unit}",
         "tiles a case": f"{tiles.least} to {tiles.most}, median {said(tiles.median)}",
     }
-    return Part("What it was trained on", ("A summary; no row of any patient is in the file.",), facts)
+    return CardPart("What it was trained on", ("A summary; no row of any patient is in the file.",), facts)
 
 
-def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> Part:
+def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> CardPart:
     if evaluation is None:
         facts = {
             "out-of-fold concordance in training": said(card.result.concordance),
             "of a student without reports": said(card.result.plain_concordance),
         }
-        return Part("How good it is", (f"No honest account: {source}.",), facts)
+        return CardPart("How good it is", (f"No honest account: {source}.",), facts)
     rows = []
     for row in evaluation.models:
         figures = [said(getattr(row, name)) for name in _FIGURES]
@@ -234,7 +234,7 @@ def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> P
         "events, each tested by models that were trained without it.",
         *(said(line) for line in evaluation.verdict),
     ]
-    return Part(
+    return CardPart(
         "How good it is",
         tuple(words),
         head=("model", "concordance", "95 % interval", *list(_FIGURES.values())[1:]),
@@ -263,7 +263,7 @@ def _survival(card: StudentCard, prognosis: Prognosis | None) -> list[dict[str, 
     return rows
 
 
-def _meaning(card: StudentCard, prognosis: Prognosis | None) -> Part:
+def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
     facts = {
         "low risk below": said(card.cut_offs.low),
         "high risk from": said(card.cut_offs.high),
@@ -289,7 +289,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> Part:
         "calibration slope found out of fold: below 1 they are too extreme by themselves.",
         *(("A dash: nobody in the training cohort was followed so long.",) if rows else ()),
     )
-    return Part("What its number means", words, facts, head, rows)
+    return CardPart("What its number means", words, facts, head, rows)
 
 
 def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:

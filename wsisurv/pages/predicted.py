@@ -31,7 +31,7 @@ _FOLLOWED = 10
 
 
 @dataclass(frozen=True)
-class Predicted:
+class CasePredictions:
     """Predictions of cases by models that have not seen them.
 
     Attributes:
@@ -99,7 +99,7 @@ def horizon_name(horizon: float, time_unit: str) -> str:
     return f"{horizon:g} {time_unit}"
 
 
-def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Predicted | None:
+def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> CasePredictions | None:
     """Predictions from a risk table of the cohort; None where it has none of its cases.
 
     Args:
@@ -121,7 +121,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Pr
     told = [[row.survival.get(given[round(at, 6)]) for at in horizons.tolist()] for row in rows]
     survival = np.array(told, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
     known = bool(len(horizons)) and bool(np.isfinite(survival).all())
-    return Predicted(
+    return CasePredictions(
         source=source,
         cases=cases,
         log_hazard=log_hazard,
@@ -136,7 +136,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Pr
 
 
 @dataclass(frozen=True)
-class _Tested:
+class _TestedFold:
     """One fold as crossval left it: the tested cases, their log hazards by each model of ``JUDGED``, its student."""
 
     fold: Fold
@@ -145,7 +145,7 @@ class _Tested:
     student: ModelFile[StudentCard]
 
 
-def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str, Any]]) -> Predicted:
+def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str, Any]]) -> CasePredictions:
     """Predictions from the folds of a cross-validation; figures that need one word a case take the first repeat.
 
     Groups and percentiles are those of each fold's own student, fixed on its training cases. Probabilities of survival
@@ -181,8 +181,8 @@ def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str
         for row, risk in zip(rows.tolist(), risks.tolist(), strict=True):
             group[row] = "low" if risk < low else "high" if risk >= high else "intermediate"
     repeats = len({one.fold.repeat for one in tested})
-    judged = _Judged.of(first, rows_of, cases, usual_horizons(cases, cohort.settings.time_unit))
-    return Predicted(
+    judged = _SurvivalGiven.of(first, rows_of, cases, usual_horizons(cases, cohort.settings.time_unit))
+    return CasePredictions(
         source=f"the {len(first)} folds of `wsisurv crossval`, each predicted by a student that was trained without it"
         + (f" (the first of {repeats} repeats)" if repeats > 1 else ""),
         cases=cases,
@@ -202,7 +202,7 @@ def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str
     )
 
 
-def _read_fold(folder: Path, record: Mapping[str, Any]) -> _Tested:
+def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
     path = folder / "crossval" / str(record.get("name")) / "risks.json"
     again = "Run `wsisurv crossval` again."
     try:
@@ -225,11 +225,11 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _Tested:
             raise FormatError(f"{path.parent}: its student lacks training risks. {again}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: damaged or gone ({type(error).__name__}: {error}). {again}") from error
-    return _Tested(fold, case_ids, risks, student)
+    return _TestedFold(fold, case_ids, risks, student)
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _SurvivalGiven:
     """Probabilities of survival, and why there are none."""
 
     horizons: NDArray[np.float64]
@@ -240,11 +240,11 @@ class _Judged:
     @classmethod
     def of(
         cls,
-        tested: Sequence[_Tested],
+        tested: Sequence[_TestedFold],
         rows_of: Sequence[NDArray[np.int64]],
         cases: Sequence[Case],
         horizons: NDArray[np.float64],
-    ) -> "_Judged":
+    ) -> "_SurvivalGiven":
         """Each fold's probabilities from slope and baseline of the other folds of one repeat."""
         time = np.array([case.time for case in cases])
         event = np.array([case.event for case in cases], dtype=bool)

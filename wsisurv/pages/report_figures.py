@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.risk_groups import RISK_GROUPS
+from wsisurv.pages import numbers
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.survival.net_benefit import NetBenefit
 
@@ -67,7 +68,7 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
         axes.tick_params("y", left=False)
         axes.spines["left"].set_visible(False)
         written = axes.secondary_yaxis("right")
-        figures = [f"{row.value:.3f} ({row.low:.2f} to {row.high:.2f})".replace("-", "−") for row in rows]
+        figures = [f"{numbers.number(row.value)} ({numbers.interval(row.low, row.high, '.2f')})" for row in rows]
         written.set_yticks(place, figures)
         written.tick_params("y", right=False)
         written.spines["right"].set_visible(False)
@@ -76,7 +77,7 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
 
 
 @dataclass(frozen=True)
-class Agreement:
+class GroupAgreement:
     """Predicted and observed survival of one group of cases.
 
     Attributes:
@@ -101,7 +102,7 @@ def agreement(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     n_groups: int = 5,
-) -> tuple[Agreement, ...]:
+) -> tuple[GroupAgreement, ...]:
     """Predicted against observed survival in groups of rising prediction, cases of one prediction together.
 
     Args:
@@ -125,12 +126,12 @@ def agreement(
         before = fit.confidence_interval_.loc[:horizon].to_numpy()[-1]
         observed = float(np.asarray(fit.predict(horizon)))
         low, high = (float(end) if np.isfinite(end) else observed for end in before)
-        rows.append(Agreement(float(survival[chosen].mean()), observed, low, high, int(chosen.sum())))
+        rows.append(GroupAgreement(float(survival[chosen].mean()), observed, low, high, int(chosen.sum())))
     return tuple(rows)
 
 
 def calibration_plot(
-    path: Path, curves: Mapping[str, Sequence[Agreement]], *, horizon: str, title: str
+    path: Path, curves: Mapping[str, Sequence[GroupAgreement]], *, horizon: str, title: str
 ) -> tuple[Path, Path]:
     """Draw predicted against observed survival, with the line on which both agree; arguments as ``forest``."""
     if not any(curves.values()):
@@ -182,7 +183,7 @@ def decision_plot(path: Path, curves: Mapping[str, NetBenefit], *, horizon: str,
 
 
 @dataclass(frozen=True)
-class Against:
+class CovariateValues:
     """A covariate of the cases.
 
     Attributes:
@@ -197,7 +198,12 @@ class Against:
 
 
 def risk_against(
-    path: Path, percentile: NDArray[np.float64], group: Sequence[str], covariates: Sequence[Against], *, title: str
+    path: Path,
+    percentile: NDArray[np.float64],
+    group: Sequence[str],
+    covariates: Sequence[CovariateValues],
+    *,
+    title: str,
 ) -> tuple[Path, Path]:
     """Draw the risk percentile over each covariate: a point a case, in words also boxes; arguments as ``forest``."""
     if not covariates:
@@ -219,7 +225,7 @@ def risk_against(
         return save_figure(figure, path)
 
 
-def _against(axes: "Axes", covariate: Against, percentile: NDArray[np.float64], group: Sequence[str]) -> None:
+def _against(axes: "Axes", covariate: CovariateValues, percentile: NDArray[np.float64], group: Sequence[str]) -> None:
     random = np.random.default_rng(0)
     if covariate.number is not None:
         x, names = covariate.number, []
@@ -250,11 +256,11 @@ def _rank_correlation(x: NDArray[np.float64], percentile: NDArray[np.float64]) -
     if known.sum() < 3 or np.ptp(x[known]) == 0 or np.ptp(percentile[known]) == 0:
         return ""
     found = spearmanr(x[known], percentile[known])
-    return f"Spearman {found.statistic:+.2f}, p = {found.pvalue:.2g}"
+    return f"Spearman {numbers.number(found.statistic, '+.2f')}, {numbers.p_equals(found.pvalue)}"
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitLoss:
     """Loss of one fit over its epochs: (k,) each."""
 
     name: str
@@ -262,7 +268,7 @@ class Fit:
     loss: NDArray[np.float64]
 
 
-def training_curves(path: Path, panels: Mapping[str, Sequence[Fit]], *, title: str) -> tuple[Path, Path]:
+def training_curves(path: Path, panels: Mapping[str, Sequence[FitLoss]], *, title: str) -> tuple[Path, Path]:
     """Draw the loss of every fit, a panel for each kind; arguments as ``forest``."""
     if not panels:
         raise MetricError("no training to draw")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
-from wsisurv.pages.predicted import Predicted
-from wsisurv.pages.report_figures import Against
+from wsisurv.pages.predicted import CasePredictions
+from wsisurv.pages.report_figures import CovariateValues
 from wsisurv.survival.resampling import choose_units
 from wsisurv.survival.stratified import FoldScores, concordance_within
 
@@ -43,7 +43,7 @@ class Subgroup:
     high: float | None
 
 
-def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Against, ...]:
+def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[CovariateValues, ...]:
     """Covariates of the cases: as numbers where all that is known is one and there are many, else as words."""
     found = []
     for name in names:
@@ -51,16 +51,16 @@ def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Again
         try:
             numbers = np.array([float(word) if word else np.nan for word in words])
         except ValueError:
-            found.append(Against(name, word=words))
+            found.append(CovariateValues(name, word=words))
             continue
         if len(np.unique(numbers[np.isfinite(numbers)])) <= _FEW_NUMBERS:
-            found.append(Against(name, word=words))
+            found.append(CovariateValues(name, word=words))
         else:
-            found.append(Against(name, number=numbers))
+            found.append(CovariateValues(name, number=numbers))
     return tuple(found)
 
 
-def subgroups(predicted: Predicted, *, resamples: int = 500, seed: int = 0) -> tuple[Subgroup, ...]:
+def subgroups(predicted: CasePredictions, *, resamples: int = 500, seed: int = 0) -> tuple[Subgroup, ...]:
     """Concordance of the student in the parts that covariates and sites make; numbers are cut at their median.
 
     A covariate of words with more than eight of them is left out.
@@ -75,14 +75,14 @@ def subgroups(predicted: Predicted, *, resamples: int = 500, seed: int = 0) -> t
     names = sorted({name for case in predicted.cases for name in case.covariates})
     parts = list(known_covariates(predicted.cases, names))
     sites = tuple(case.site or "" for case in predicted.cases)
-    parts += [Against("site", word=sites)] if any(sites) else []
+    parts += [CovariateValues("site", word=sites)] if any(sites) else []
     for part in parts:
         for name, chosen in _divided(part):
             rows.append(_subgroup(predicted, part.name, name, chosen, resamples, seed))
     return tuple(rows)
 
 
-def _divided(part: Against) -> list[tuple[str, NDArray[np.bool_]]]:
+def _divided(part: CovariateValues) -> list[tuple[str, NDArray[np.bool_]]]:
     if part.number is not None:
         median = float(np.nanmedian(part.number))
         unknown = ~np.isfinite(part.number)
@@ -96,7 +96,7 @@ def _divided(part: Against) -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _subgroup(
-    predicted: Predicted, by: str, name: str, chosen: NDArray[np.bool_], resamples: int, seed: int
+    predicted: CasePredictions, by: str, name: str, chosen: NDArray[np.bool_], resamples: int, seed: int
 ) -> Subgroup:
     cases, events = int(chosen.sum()), int(predicted.event[chosen].sum())
     nothing = Subgroup(by, name, cases, events, None, None, None)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.risk_groups import Group, _fitted
+from wsisurv.pages.numbers import p_equals
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.survival.kaplan_meier import logrank
 
@@ -104,4 +105,4 @@ def _verdict(groups: Mapping[str, Group]) -> str:
         p = logrank(group=label, time=time, event=event).p
     except MetricError:
         return "log-rank: needs two groups and an event"
-    return "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.3f}"
+    return f"log-rank {p_equals(p)}"

@@ -1,0 +1,133 @@
+"""Figures of the cohort page, drawn from what was gathered."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wsisurv.errors import MetricError
+from wsisurv.experiments.model_names import COMBINED, COVARIATES, model_names
+from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
+from wsisurv.pages.gathering import CrossvalFigures, Gathered
+from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
+from wsisurv.pages.report_figures import (
+    ForestRow,
+    agreement,
+    calibration_plot,
+    decision_plot,
+    forest,
+    risk_against,
+    training_curves,
+)
+from wsisurv.pages.subgroups import known_covariates
+from wsisurv.pages.survival_figure import kaplan_meier
+from wsisurv.survival.net_benefit import net_benefit
+
+
+@dataclass
+class CohortFigures:
+    """What was drawn.
+
+    Attributes:
+        folder: of the files, PNG and SVG each.
+        svg: name → the picture.
+        missing: name → why it could not be drawn.
+    """
+
+    folder: Path
+    svg: dict[str, bytes] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def draw(self, name: str, drawn: Callable[[Path], tuple[Path, Path]]) -> None:
+        """Draw one figure, or note why it can't be drawn."""
+        try:
+            _, svg = drawn(self.folder / f"{name}.png")
+        except MetricError as error:
+            self.missing[name] = str(error)
+            return
+        self.svg[name] = svg.read_bytes()
+
+
+def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
+    """Draw all figures for which there is something to draw, PNG and SVG, into a folder.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    figures = CohortFigures(folder)
+    unit = seen.cohort.settings.time_unit
+    names = labels(seen)
+    if seen.metrics is not None:
+        _draw_concordance(figures, seen.metrics, names)
+    if (predicted := seen.predicted) is not None:
+        title = "Survival by predicted risk group"
+        figures.draw("survival", lambda path: kaplan_meier(path, groups_of(predicted), time_unit=unit, title=title))
+        for number, horizon in enumerate(predicted.horizons.tolist()):
+            _draw_horizon(figures, predicted, number, horizon_name(horizon, unit), names)
+        covariates = known_covariates(predicted.cases, seen.cohort.settings.covariates)
+        title_against = "Predicted risk and what the clinic knows"
+        figures.draw(
+            "risk-against-covariates",
+            lambda path: risk_against(path, predicted.percentile, predicted.group, covariates, title=title_against),
+        )
+    if seen.training:
+        figures.draw("training", lambda path: training_curves(path, seen.training, title="Loss in training"))
+    return figures
+
+
+def labels(seen: Gathered) -> dict[str, str]:
+    """Model in metrics.json → what it is called on the page."""
+    return model_names(seen.cohort.settings.covariates if seen.metrics is None else seen.metrics.covariates)
+
+
+def groups_of(predicted: CasePredictions) -> dict[str, Group]:
+    """Follow-up by risk group, empty groups too."""
+    word = np.array(predicted.group)
+    return {name: Group(predicted.time[word == name], predicted.event[word == name]) for name in RISK_GROUPS}
+
+
+def _draw_concordance(figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str]) -> None:
+    models = [ForestRow(names.get(row.model, row.model), row.concordance, row.low, row.high) for row in metrics.models]
+    figures.draw(
+        "concordance",
+        lambda path: forest(path, models, title="Concordance within folds", label="Concordance", none_at=0.5),
+    )
+    pairs = [
+        ForestRow(
+            f"{names.get(row.model, row.model)}\n− {names.get(row.minus, row.minus)}", row.value, row.low, row.high
+        )
+        for row in metrics.differences
+    ]
+    figures.draw(
+        "differences",
+        lambda path: forest(path, pairs, title="Paired differences", label="Difference in concordance", none_at=0),
+    )
+
+
+def _draw_horizon(
+    figures: CohortFigures, predicted: CasePredictions, number: int, horizon: str, names: Mapping[str, str]
+) -> None:
+    """Calibration and decision curve at one horizon."""
+    at, time, event = float(predicted.horizons[number]), predicted.time, predicted.event
+    called = {STUDENT: "student", **{model: names[model] for model in (COVARIATES, COMBINED)}}
+    survival = {called[model]: values[:, number] for model, values in predicted.survival.items()}
+
+    def calibration(path: Path) -> tuple[Path, Path]:
+        curves = {
+            name: agreement(survival=values, horizon=at, time=time, event=event)
+            for name, values in list(survival.items())[:2]
+        }
+        return calibration_plot(path, curves, horizon=horizon, title=f"Calibration at {horizon}")
+
+    def decision(path: Path) -> tuple[Path, Path]:
+        highest = max((float(np.quantile(1 - values, 0.98)) for values in survival.values()), default=0.0)
+        thresholds = np.linspace(0.01, min(0.95, max(0.1, highest)), 60)
+        curves = {
+            name: net_benefit(survival=values, horizon=at, thresholds=thresholds, time=time, event=event)
+            for name, values in survival.items()
+        }
+        return decision_plot(path, curves, horizon=horizon, title=f"Decision curve at {horizon}")
+
+    figures.draw(f"calibration-{number + 1}", calibration)
+    figures.draw(f"decision-{number + 1}", decision)
