@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from wsisurv.errors import FormatError
+from wsisurv.experiments.model_names import model_names
 from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.shown import plain_value
+from wsisurv.pages.numbers import number, p_value, share
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.renamed import present_names
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
@@ -84,7 +86,7 @@ def said(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number(value, ".4g")
     words = value if isinstance(value, str) else json.dumps(plain_value(value), ensure_ascii=False)
     words = "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
     return words if len(words) <= _LENGTH else words[:_LENGTH] + " …"
@@ -168,14 +170,15 @@ def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[Studen
     weights = sum(array.size for name, array in model.arrays.items() if name.startswith("members/"))
     words = [
         "Reads the tiles of a case's H&E slides, all of them at once, and gives one log hazard: higher is worse.",
-        "In training it listened to a teacher that had read the pathology reports; it needs no report itself."
+        "Its training was guided by a teacher that had read the pathology reports; it needs no report itself."
         if card.guided
-        else "It was trained on slides and follow-up alone; no report was listened to.",
+        else "It was trained on slides and follow-up alone, without guidance by reports.",
     ]
     if card.guided and card.result.directions:
         words.append(
-            f"It sees of the features what tells the reports ({said(card.result.reports_told)} of their variance, out "
-            f"of fold): {said(', '.join(map(str, card.result.directions)))} directions, member by member."
+            f"It sees the feature subspace in which tiles explain the report (out-of-fold R² "
+            f"{said(card.result.reports_told)}): {', '.join(map(str, card.result.directions))} dimensions, member by "
+            "member."
         )
     facts = {
         "file": said(str(path)),
@@ -209,7 +212,7 @@ def _cohort(cohort: TrainingCohort) -> CardPart:
         "cohort": said(cohort.name),
         "cases, events": f"{cohort.cases}, {cohort.events}",
         "slides": said(cohort.slides),
-        "hospitals": said(cohort.sites or "not told"),
+        "hospitals": said(cohort.sites or "not known"),
         "median time": f"{said(cohort.median_time)} {unit}",
         "median follow-up": "not reached" if follow_up is None else f"{said(follow_up)} {unit}",
         "longest follow-up": f"{said(cohort.longest_follow_up)} {unit}",
@@ -222,13 +225,17 @@ def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> C
     if evaluation is None:
         facts = {
             "out-of-fold concordance in training": said(card.result.concordance),
-            "of a student without reports": said(card.result.plain_concordance),
+            "of the baseline student (no teacher)": said(card.result.plain_concordance),
         }
-        return CardPart("How good it is", (f"No honest account: {source}.",), facts)
-    rows = []
+        return CardPart("How good it is", (f"No results table: {source}.",), facts)
+    rows, labels = [], model_names(())
     for row in evaluation.models:
-        figures = [said(getattr(row, name)) for name in _FIGURES]
-        rows.append((said(row.model), figures[0], f"{said(row.low)} to {said(row.high)}", *figures[1:]))
+        figures = [
+            p_value(row.d_calibration_p) if name == "d_calibration_p" else said(getattr(row, name)) for name in _FIGURES
+        ]
+        rows.append(
+            (said(labels.get(row.model, row.model)), figures[0], f"{said(row.low)} to {said(row.high)}", *figures[1:])
+        )
     words = [
         f"Cross-validation ({source}): {said(evaluation.cohort.tested)} cases, {said(evaluation.cohort.tested_events)} "
         "events, each tested by models that were trained without it.",
@@ -279,7 +286,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
         (
             row["case"],
             said(row["log_hazard"]),
-            *("–" if value is None else f"{100 * value:.0f} %" for value in row["survival"].values()),
+            *(share(value) for value in row["survival"].values()),
         )
         for row in _survival(card, prognosis)
     )
@@ -299,7 +306,7 @@ def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
     if card.cohort.events < _FEW_EVENTS:
         found.append(f"trained on {card.cohort.events} events: take every figure as a first impression")
     if card.cohort.sites <= 1:
-        found.append("hospitals are one or not told: whether it holds elsewhere was not asked")
+        found.append("hospitals are one or not known: whether it holds elsewhere was not asked")
     if card.calibration.slope == 0:
         found.append(
             "out of fold it ordered the training cases no better than chance: every case gets the same survival"
