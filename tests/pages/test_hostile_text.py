@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -37,7 +37,7 @@ def load(name: str) -> ModuleType:
 
 
 cohort_tests, statement_tests = load("test_cohort_page"), load("test_statements_page")
-workspace = cohort_tests.workspace
+workspace, add_crossval = cohort_tests.workspace, cohort_tests.add_crossval
 
 
 class Elements(HTMLParser):
@@ -79,19 +79,19 @@ def spoil(value: Any, name: str = "") -> Any:
     return value
 
 
-def cohort(workspace: Workspace) -> None:
-    cohort_tests.add_crossval(workspace)
+def cohort(workspace: Workspace, add_crossval: Callable[[Workspace], None]) -> None:
+    add_crossval(workspace)
     cohort_tests.add_heatmaps(workspace, "C001", "C002")
     cohort_tests.add_rest(workspace)
     cohort_tests.add_external(workspace, cohort_tests.NAME, "another student")
     cohort_page.write_report(workspace, cohort_tests.NAME, n_pictures=1, command=["wsisurv", "report"])
 
 
-def empty_cohort(workspace: Workspace) -> None:
+def empty_cohort(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     cohort_page.write_report(workspace, cohort_tests.NAME)
 
 
-def statements(workspace: Workspace) -> None:
+def statements(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     made = statement_tests.records()
     scores = statement_tests.evaluate_reports(made, statement_tests.REPORTS)
     statements_page.write_statements_page(
@@ -99,12 +99,12 @@ def statements(workspace: Workspace) -> None:
     )
 
 
-def card(workspace: Workspace) -> None:
+def card(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     part = CardPart("part", ("words",), {"name": "value"}, ("head",), (("cell",),))
     file_card.write_card(workspace.root / "c.html", FileCard("title", (part,), ("warning",), {}))
 
 
-def sheet(workspace: Workspace) -> None:
+def sheet(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     slides = [SlideEntry("S", 3, 0.5, 0.25, ("flag",), "S.jpg"), SlideEntry("T", 0, None, None, (), "")]
     contact_sheet.write_page(workspace.contact_sheet, "contact_sheet.html", slides=slides)
 
@@ -125,8 +125,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
 
 
 @pytest.mark.parametrize("make", [cohort, empty_cohort, statements, card, sheet])
-def test_markup_in_every_text_field_stays_text(workspace, shown, make):
-    make(workspace)
+def test_markup_in_every_text_field_stays_text(workspace, add_crossval, shown, make):
+    make(workspace, add_crossval)
     ((template, given),) = shown
     clean = Elements(rendering.render(template, **given))
     page = rendering.render(template, **spoil(given))

@@ -149,7 +149,7 @@ def calibration_plot(
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         axes.set(xlabel=f"Predicted survival to {horizon}", ylabel="Observed survival (Kaplan–Meier)")
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(frameon=False, loc="lower right")  # the diagonal leaves it free
         figure.suptitle(title)
         return save_figure(figure, path)
 
