@@ -37,8 +37,8 @@ from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
 _AT_HOME = (
-    "concordance", "low", "high", "uno", "uno_low", "uno_high", "auc", "calibration_slope", "brier", "brier_reference", "d_calibration_p",
-)  # fmt: skip
+    "concordance low high uno uno_low uno_high auc calibration_slope brier brier_reference d_calibration_p".split()
+)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.shown import plain_value
-from wsisurv.pages.numbers import number, p_value, share
+from wsisurv.pages.numbers import interval, number, p_value, share
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.renamed import present_names
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
@@ -230,12 +230,10 @@ def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> C
         return CardPart("How good it is", (f"No results table: {source}.",), facts)
     rows, labels = [], model_names(())
     for row in evaluation.models:
-        figures = [
-            p_value(row.d_calibration_p) if name == "d_calibration_p" else said(getattr(row, name)) for name in _FIGURES
-        ]
-        rows.append(
-            (said(labels.get(row.model, row.model)), figures[0], f"{said(row.low)} to {said(row.high)}", *figures[1:])
-        )
+        figures = {name: number(getattr(row, name), ".4f") for name in _FIGURES}
+        figures["d_calibration_p"] = p_value(row.d_calibration_p)
+        concordance, *others = figures.values()
+        rows.append((said(labels.get(row.model, row.model)), concordance, interval(row.low, row.high, ".4f"), *others))
     words = [
         f"Cross-validation ({source}): {said(evaluation.cohort.tested)} cases, {said(evaluation.cohort.tested_events)} "
         "events, each tested by models that were trained without it.",
