@@ -166,18 +166,18 @@ def _cases(seen: Gathered, inside: set[str]) -> list[CaseLine]:
     lines = []
     for case in seen.cohort.cases:
         case_id = str(case.case_id)
-        row, told, drawn = row_of.get(case_id), seen.risks.get(case_id), seen.maps.get(case_id)
+        row, risk, drawn = row_of.get(case_id), seen.risks.get(case_id), seen.maps.get(case_id)
         known = predicted if row is not None else None
         lines.append(
             CaseLine(
                 case=case,
-                n_tiles=told.n_tiles if told else drawn.n_tiles if drawn else None,
+                n_tiles=risk.n_tiles if risk else drawn.n_tiles if drawn else None,
                 log_hazard=float(known.log_hazard[row]) if known and row is not None else None,
                 percentile=float(known.percentile[row]) if known and row is not None else None,
                 group=known.group[row] if known and row is not None else "",
                 map=drawn,
                 anchor=_anchor(case_id) if case_id in inside else "",
-                warning=told.warning if told else "",
+                warning=risk.warning if risk else "",
             )
         )
     return lines
@@ -211,9 +211,9 @@ def _three_decimals(value: Any) -> str | None:
 def _commands(seen: Gathered, command: Sequence[str]) -> list[str]:
     """Commands as a person would type them; of one that was run again, the last time counts."""
     latest = {one.words: one for one in seen.commands}
-    told = [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]
+    listed = [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]
     lines = [
-        f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in told
+        f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in listed
     ]
     return [*lines, f"$ {shlex.join(command)}"] if command else lines
 

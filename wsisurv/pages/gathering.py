@@ -168,7 +168,7 @@ class Gathered:
 def gather(workspace: Workspace, name: str) -> Gathered:
     """Read all that is known of a cohort.
 
-    A damaged file of one part leaves out that part and is told on the page; the cohort itself must be whole.
+    A damaged file of one part leaves out that part and the page says so; the cohort itself must be whole.
 
     Raises:
         MissingArtifactError, FormatError: as ``read_cohort``.
