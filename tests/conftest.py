@@ -219,3 +219,19 @@ def spoil_card() -> Callable[..., None]:
             put_texts(file, "card", json.dumps({name: value for name, value in card.items() if value is not None}))
 
     return spoil
+
+
+@pytest.fixture(scope="session")
+def alone() -> Callable[..., NDArray[np.float64]]:
+    """Log hazard of a case by each member of an ensemble: the network itself, one member after the other."""
+    import torch
+
+    from wsisurv.bags.packed import pack
+
+    def by_member(ensemble: Any, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            bag = pack([np.ascontiguousarray(features)])
+            risks = [float(member(bag).double()) for member in ensemble.members]
+        return np.array(risks) - ensemble.centres
+
+    return by_member

@@ -50,9 +50,8 @@ def run(
     """Concordances on the test set of one simulated cohort, and the gate."""
     import torch
 
-    from wsisurv.bags.packed import bags_of, pack
     from wsisurv.formats.models import read_model
-    from wsisurv.models.student import load_student
+    from wsisurv.models.ensemble import load_student
     from wsisurv.models.teacher import load_teacher
     from wsisurv.settings.training import DistillSettings, TeacherSettings
     from wsisurv.survival.metrics import concordance
@@ -73,10 +72,10 @@ def run(
         cohort = world_of.save(workspace, data)
         taught = train_teacher(workspace, cohort, TeacherSettings(seed=seed, **changes["teacher"]), device="cpu")
         distilled = distill(workspace, cohort, DistillSettings(seed=seed, **changes["student"]), device="cpu")
-        bags = bags_of(pack(test.bags))
 
         def risk(name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-            return load_student(read_model(workspace.cohort("trial") / name, "student")[0]).predict(bags).mean(0)
+            student = load_student(read_model(workspace.cohort("trial") / name, "student")[0])
+            return np.array([student.log_hazard(bag) for bag in test.bags])
 
         teacher = load_teacher(read_model(workspace.cohort("trial") / "teacher.h5", "teacher")[0])
         scores = {

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import torch
 
+from wsisurv.bags.packed import pack
 from wsisurv.formats.cards import (
     CalibrationSlopes,
     CutOffs,
@@ -34,8 +35,9 @@ from wsisurv.formats.cards import (
 from wsisurv.formats.features import FORMAT, Features, read_features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, write_model
+from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.familiarity import Familiarity
-from wsisurv.models.student import Ensemble, Student, ensemble_of
+from wsisurv.models.student import Student
 from wsisurv.prediction.step import predict_cases
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
@@ -54,6 +56,12 @@ def make_ensemble(n_features: int) -> Ensemble:
         mean, sd = rng.normal(0, 0.02, n_features), rng.uniform(0.95, 1.05, n_features)
         members.append((Student(n_features, HIDDEN, 0.0, torch.from_numpy(mean), torch.from_numpy(sd)), 0.0))
     return ensemble_of(members)
+
+
+def one_by_one(ensemble: Ensemble, features: np.ndarray) -> float:
+    """Log hazard of a case by the members' own networks, one after the other."""
+    with torch.inference_mode():
+        return float(np.mean([float(member(pack([features]))) for member in ensemble.members]))
 
 
 def write_student(path: Path, ensemble: Ensemble) -> None:
@@ -159,7 +167,7 @@ def main() -> None:
             write_case(path, options.tiles, options.features, number)
         bags = {path.stem: [path] for path in paths}
         risks = predict_cases(student, bags, device=options.device).risks
-        alone = [ensemble.log_hazard(read_features(path)[0].values) for path in paths]
+        alone = [one_by_one(ensemble, read_features(path)[0].values) for path in paths]
         apart = max(abs((risk.log_hazard or 0.0) - one) for risk, one in zip(risks, alone, strict=True))
         print(f"log hazards by members side by side and one by one: {apart:.1e} apart at most, in {len(paths)} cases")
         print(f"{options.cases} cases of {options.tiles} tiles x {options.features}, {options.device}")

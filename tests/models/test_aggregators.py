@@ -7,8 +7,8 @@ from wsisurv.errors import FormatError, SettingsError
 from wsisurv.formats.models import ModelFile
 from wsisurv.models.aggregators.registry import KINDS as KINDS_BY_NAME
 from wsisurv.models.aggregators.registry import make_aggregator
-from wsisurv.models.fast_ensemble import FusedEnsemble
-from wsisurv.models.student import Student, ensemble_of, load_student
+from wsisurv.models.ensemble import ensemble_of, load_student
+from wsisurv.models.student import Student
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.training import AGGREGATORS, DistillSettings
 from wsisurv.survival.losses import discrete_log_hazard
@@ -29,31 +29,31 @@ def bag(n, seed=0):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_bins", BINS)
-def test_a_case_scores_in_a_pack_as_alone_in_any_order_of_tiles(kind, n_bins):
+def test_a_case_scores_in_a_pack_as_alone_in_any_order_of_tiles(kind, n_bins, alone):
     model = ensemble(kind, n_bins)
     bags = [bag(n, n) for n in (7, 1, 40, 7)]
-    packed = model.predict(bags_of(pack(bags))).mean(0)
+    packed = np.array([state.log_hazard.mean() for state in model.states_of(bags_of(pack(bags)))])
     assert len(set(packed.round(6))) == 3
     for number, one in enumerate(bags):
-        assert model.log_hazard(one) == pytest.approx(packed[number], abs=2e-6)
+        assert alone(model, one).mean() == pytest.approx(packed[number], abs=2e-6)
         assert model.log_hazard(one[::-1]) == pytest.approx(packed[number], abs=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_bins", BINS)
-def test_all_members_at_once_say_what_each_says(kind, n_bins):
+def test_all_members_at_once_say_what_each_says(kind, n_bins, alone):
     model = ensemble(kind, n_bins)
-    np.testing.assert_allclose(FusedEnsemble(model)(bag(40)).log_hazard, model.members_log_hazard(bag(40)), atol=2e-6)
+    np.testing.assert_allclose(model.states(bag(40)).log_hazard, alone(model, bag(40)), atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_bins", BINS)
-def test_attention_sums_to_one_and_contributions_to_the_log_hazard(kind, n_bins):
+def test_attention_sums_to_one_and_contributions_to_the_log_hazard(kind, n_bins, alone):
     model, tiles = ensemble(kind, n_bins), bag(30)
     scores = model.tile_scores(tiles)
     assert scores.attention.sum() == pytest.approx(1)
     assert scores.attention.min() >= 0
-    assert scores.contribution.sum() == pytest.approx(model.log_hazard(tiles), abs=1e-5)
+    assert scores.contribution.sum() == pytest.approx(alone(model, tiles).mean(), abs=1e-5)
     assert scores.exact is (kind != "selfattention" and n_bins == 1)
     assert scores.contribution.std() > 1e-4
     turned = model.tile_scores(tiles[::-1])
@@ -75,10 +75,12 @@ def test_an_exact_contribution_is_what_the_tile_would_be_alone(kind):
 @pytest.mark.parametrize("n_bins", BINS)
 def test_a_row_of_weight_three_counts_like_three_rows(kind, n_bins):
     model, tiles = ensemble(kind, n_bins), bag(4)
-    repeated = model.predict(bags_of(pack([tiles[[0, 1, 1, 1, 2, 3, 3]], bag(3)])))
+    repeated = pack([tiles[[0, 1, 1, 1, 2, 3, 3]], bag(3)])
     once = pack([tiles, bag(3)])
     weighted = PackedBags(once.rows, once.offsets, torch.tensor([1.0, 3, 1, 2, 1, 1, 1]))
-    np.testing.assert_allclose(model.predict(bags_of(weighted)), repeated, atol=2e-6)
+    with torch.inference_mode():
+        for member in model.members:
+            np.testing.assert_allclose(member(weighted), member(repeated), atol=2e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

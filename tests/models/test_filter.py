@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from wsisurv.bags.packed import pack
-from wsisurv.models.fast_ensemble import FusedEnsemble
+from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.filter import TileFilter, top_share
-from wsisurv.models.student import Student, ensemble_of
+from wsisurv.models.student import Student
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.5, 1.0])
@@ -43,7 +43,7 @@ def test_a_filtered_case_scores_in_a_pack_as_alone_and_by_the_fast_way_as_by_the
         together = student(pack(bags)) - 0.2
     for number, bag in enumerate(bags):
         assert model.log_hazard(bag[::-1].copy()) == pytest.approx(float(together[number]), abs=1e-6)
-        assert float(FusedEnsemble(model)(bag).log_hazard[0]) == pytest.approx(float(together[number]), abs=1e-5)
+        assert float(model.states(bag).log_hazard[0]) == pytest.approx(float(together[number]), abs=1e-5)
         scores = model.tile_scores(bag)
         assert scores.contribution.sum() == pytest.approx(float(together[number]), abs=1e-6)
         assert scores.kept is not None

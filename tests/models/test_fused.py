@@ -6,9 +6,9 @@ import torch
 
 from wsisurv.bags.packed import pack
 from wsisurv.errors import EncoderMismatchError, FormatError
-from wsisurv.models.fast_ensemble import FusedEnsemble
+from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.filter import TileFilter
-from wsisurv.models.student import Ensemble, Student, ensemble_of
+from wsisurv.models.student import Student
 
 N_FEATURES = 10
 
@@ -35,48 +35,47 @@ def tiles(n=50, seed=1):
 @pytest.mark.parametrize("aggregator", ["abmil", "mean", "selfattention"])
 @pytest.mark.parametrize("n_bins", [1, 4])
 @pytest.mark.parametrize("hard", [None, True, False])
-def test_fused_members_say_what_each_says_alone(aggregator, n_bins, hard):
+def test_fused_members_say_what_each_says_alone(aggregator, n_bins, hard, alone):
     ensemble = make(aggregator, n_bins, hard=hard)
-    got = FusedEnsemble(ensemble)(tiles())
-    np.testing.assert_allclose(got.log_hazard, ensemble.members_log_hazard(tiles()), atol=1e-5)
+    got = ensemble.states(tiles())
+    np.testing.assert_allclose(got.log_hazard, alone(ensemble, tiles()), atol=1e-5)
     assert got.pooled.shape == (3, 8)
     bag = pack([tiles()])
     with torch.inference_mode():
-        alone = [member.pooled(member.kept(bag))[0].numpy() for member in ensemble.members]
-    np.testing.assert_allclose(got.pooled, alone, atol=1e-5)
+        pooled = [member.pooled(member.kept(bag))[0].numpy() for member in ensemble.members]
+    np.testing.assert_allclose(got.pooled, pooled, atol=1e-5)
 
 
 @pytest.mark.parametrize("far", [60.0, -5000.0, 60000.0])
-def test_tiles_that_members_clamp_are_clamped_by_each_as_it_would(far):
+def test_tiles_that_members_clamp_are_clamped_by_each_as_it_would(far, alone):
     ensemble = make()
     values = tiles()
     values[[3, 7], [1, 4]] = far
     values[9] = far
-    got = FusedEnsemble(ensemble)(values).log_hazard
-    np.testing.assert_allclose(got, ensemble.members_log_hazard(values), atol=1e-5)
+    got = ensemble.states(values).log_hazard
+    np.testing.assert_allclose(got, alone(ensemble, values), atol=1e-5)
 
 
-def test_members_that_disagree_on_a_feature_entirely():
+def test_members_that_disagree_on_a_feature_entirely(alone):
     ensemble = make()
     ensemble.members[0].mean[2] = 1000.0
-    np.testing.assert_allclose(
-        FusedEnsemble(ensemble)(tiles()).log_hazard, ensemble.members_log_hazard(tiles()), atol=1e-5
-    )
+    np.testing.assert_allclose(ensemble.states(tiles()).log_hazard, alone(ensemble, tiles()), atol=1e-5)
 
 
-def test_more_tiles_than_one_block(monkeypatch):
+def test_more_tiles_than_one_block(monkeypatch, alone):
     monkeypatch.setattr("wsisurv.models.fast_ensemble._BLOCK_TILES", 16)
     ensemble = make()
     values = tiles(50)
     values[40, 0] = 5000
-    got = FusedEnsemble(ensemble)(values).log_hazard
-    np.testing.assert_allclose(got, ensemble.members_log_hazard(values), atol=1e-5)
+    got = ensemble.states(values).log_hazard
+    np.testing.assert_allclose(got, alone(ensemble, values), atol=1e-5)
 
 
 def test_tiles_in_another_order_and_features_of_double_width_are_the_same():
-    fused, values = FusedEnsemble(make()), tiles()
-    np.testing.assert_allclose(fused(values[::-1].copy()).log_hazard, fused(values).log_hazard, atol=1e-5)
-    np.testing.assert_allclose(fused(values.astype(np.float32)).log_hazard, fused(values).log_hazard, atol=1e-6)
+    ensemble, values = make(), tiles()
+    found = ensemble.states(values).log_hazard
+    np.testing.assert_allclose(ensemble.states(values[::-1].copy()).log_hazard, found, atol=1e-5)
+    np.testing.assert_allclose(ensemble.states(values.astype(np.float32)).log_hazard, found, atol=1e-6)
 
 
 def low_rank(ranks, n_features=64, hidden=16, hard=None) -> Ensemble:
@@ -110,32 +109,31 @@ def low_rank(ranks, n_features=64, hidden=16, hard=None) -> Ensemble:
     ],
 )
 @pytest.mark.parametrize("hard", [None, True, False])
-def test_members_of_low_rank_say_what_each_says_alone_by_fewer_columns(ranks, n_features, hidden, columns, hard):
+def test_members_of_low_rank_say_what_each_says_alone_by_fewer_columns(ranks, n_features, hidden, columns, hard, alone):
     ensemble = low_rank(ranks, n_features, hidden, hard)
-    fused = FusedEnsemble(ensemble)
-    assert fused.n_columns == columns
+    assert ensemble.fast.n_columns == columns
     rng = np.random.default_rng(2)
     for n in (1, 60, 1100):
         values = rng.normal(3, 1, (n, n_features)).astype(np.float16)
         for first in (values[0], 5000):  # which each clamps as it would
             values[0] = first
-            got, bag = fused(values), pack([values])
-            np.testing.assert_allclose(got.log_hazard, ensemble.members_log_hazard(values), atol=1e-5)
+            got, bag = ensemble.states(values), pack([values])
+            np.testing.assert_allclose(got.log_hazard, alone(ensemble, values), atol=1e-5)
             with torch.inference_mode():
-                alone = [member.pooled(member.kept(bag))[0].numpy() for member in ensemble.members]
-            np.testing.assert_allclose(got.pooled, alone, atol=1e-5)
+                pooled = [member.pooled(member.kept(bag))[0].numpy() for member in ensemble.members]
+            np.testing.assert_allclose(got.pooled, pooled, atol=1e-5)
 
 
 def test_weights_that_are_no_numbers_give_no_number_and_no_traceback():
     ensemble = low_rank((2, 2))
     ensemble.members[1].embed.weight.data[3, 4] = np.nan
-    assert np.isfinite(FusedEnsemble(ensemble)(np.ones((2, 64), np.float16)).log_hazard).tolist() == [True, False]
+    assert np.isfinite(ensemble.states(np.ones((2, 64), np.float16)).log_hazard).tolist() == [True, False]
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(EncoderMismatchError, match="10 columns"):
-        FusedEnsemble(make())(np.zeros((3, 9), np.float16))
+        make().states(np.zeros((3, 9), np.float16))
     ensemble = make()
     ensemble.members[1].mean = torch.zeros(9)
     with pytest.raises(FormatError, match="don't fit each other"):
-        FusedEnsemble(ensemble)
+        ensemble.states(np.zeros((3, 10), np.float16))

@@ -7,7 +7,8 @@ import torch
 from wsisurv.bags.packed import pack
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.student import Student, ensemble_of
+from wsisurv.models.ensemble import ensemble_of
+from wsisurv.models.student import Student
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, fit_text_scaling
 

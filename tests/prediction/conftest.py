@@ -14,8 +14,9 @@ from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.features import Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, write_model
+from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.familiarity import Familiarity
-from wsisurv.models.student import Ensemble, Student, ensemble_of
+from wsisurv.models.student import Student
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.survival.prognosis import fit_prognosis

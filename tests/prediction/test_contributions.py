@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from wsisurv.formats.features import Features
+from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.filter import TileFilter
-from wsisurv.models.student import Ensemble, Student, ensemble_of
+from wsisurv.models.student import Student
 from wsisurv.prediction.contributions import (
     Meaning,
     extreme_tiles,
     feature_shifts,
-    members_only,
     score_tiles,
     spread_out,
 )
@@ -36,12 +36,12 @@ def slide(name: str, n_tiles: int, seed: int = 0) -> Features:
     return Features(SlideId(name), values, coords, "histomics", NAMES, {}, 0.5)
 
 
-def test_contributions_of_all_slides_add_up_to_the_log_hazard_of_the_members_that_may_speak(ensemble):
+def test_contributions_of_all_slides_add_up_to_the_log_hazard_of_the_members_that_may_speak(ensemble, alone):
     slides = [slide("A", 7), slide("B", 0), slide("C", 4)]
     values = np.concatenate([one.values for one in slides])
     for wanted in ([True, True, True], [False, True, False]):
-        tiles = score_tiles(members_only(ensemble, np.array(wanted)), slides)
-        assert tiles.contribution.sum() == pytest.approx(ensemble.members_log_hazard(values)[wanted].mean(), abs=1e-6)
+        tiles = score_tiles(ensemble.only(np.array(wanted)), slides)
+        assert tiles.contribution.sum() == pytest.approx(alone(ensemble, values)[wanted].mean(), abs=1e-6)
         assert tiles.log_hazard == pytest.approx(tiles.contribution.sum())
         assert tiles.attention.sum() == pytest.approx(1)
         assert tiles.slide.tolist() == [0] * 7 + [2] * 4
@@ -50,7 +50,7 @@ def test_contributions_of_all_slides_add_up_to_the_log_hazard_of_the_members_tha
         assert tiles.kept is None
 
 
-def test_a_model_that_looks_at_tiles_together_says_that_its_parts_are_stand_ins():
+def test_a_model_that_looks_at_tiles_together_says_that_its_parts_are_stand_ins(alone):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         student = Student(N_FEATURES, 8, 0.0, torch.zeros(N_FEATURES), torch.ones(N_FEATURES), "selfattention")
@@ -58,7 +58,7 @@ def test_a_model_that_looks_at_tiles_together_says_that_its_parts_are_stand_ins(
     one = slide("A", 9)
     tiles = score_tiles(together, [one])
     assert not tiles.exact
-    assert tiles.log_hazard == pytest.approx(together.log_hazard(one.values), abs=1e-5)
+    assert tiles.log_hazard == pytest.approx(alone(together, one.values).mean(), abs=1e-5)
 
 
 def test_tiles_that_a_hard_filter_left_out_contribute_nothing():
@@ -114,7 +114,7 @@ def test_neighbours_that_only_touch_are_both_shown():
     assert spread_out(np.arange(3), np.zeros(3, int), coords, np.full(3, 447.96), 3) == [0, 1]
 
 
-def test_the_difference_is_the_standardised_one_and_what_it_adds_is_found_by_taking_it_away(ensemble):
+def test_the_difference_is_the_standardised_one_and_what_it_adds_is_found_by_taking_it_away(ensemble, alone):
     rng = np.random.default_rng(5)
     values = rng.normal(size=(40, N_FEATURES))
     rows = np.arange(6)
@@ -131,7 +131,7 @@ def test_the_difference_is_the_standardised_one_and_what_it_adds_is_found_by_tak
     assert shifts[0].difference == pytest.approx((these.mean() - others.mean()) / sd)
     without = values.copy()
     without[:6, 2] = others.mean()
-    assert shifts[0].adds == pytest.approx(ensemble.log_hazard(values) - ensemble.log_hazard(without), abs=1e-5)
+    assert shifts[0].adds == pytest.approx(alone(ensemble, values).mean() - alone(ensemble, without).mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("names", "n_tiles", "n_rows"), [((), 20, 4), (NAMES, 20, 1), (NAMES, 3, 2)])

@@ -16,7 +16,8 @@ from wsisurv.formats.features import Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import FILE, read_case_map
 from wsisurv.formats.tiles import Tiles, write_tiles
-from wsisurv.models.student import Student, ensemble_of
+from wsisurv.models.ensemble import ensemble_of
+from wsisurv.models.student import Student
 from wsisurv.prediction.card import RiskScale
 from wsisurv.prediction.contributions import Meaning
 from wsisurv.prediction.explainer import Explainer
@@ -81,7 +82,7 @@ def place(tmp_path, make_slide) -> Place:
     return Place(tmp_path, make_slide)
 
 
-def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explainer):
+def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explainer, alone):
     values = np.concatenate([place.add("A", 9), place.add("B", 6)])
     relevance = np.full(15, 1 / 15, np.float32)
     explainer = replace(explainer, relevance={"case": relevance}, fold_of={"case": 1})
@@ -89,7 +90,7 @@ def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explain
     assert summary.done == ["case"]
     folder = place.folder / "case"
     record = read_case_map(folder)
-    wanted = explainer.ensemble.members_log_hazard(values)[1]  # the member that did not see fold 1
+    wanted = alone(explainer.ensemble, values)[1]  # the member that did not see fold 1
     assert record.log_hazard == pytest.approx(wanted, abs=1e-6)
     assert (record.members, record.out_of_fold, record.n_tiles) == (1, True, 15)
     assert sum(slide.contribution for slide in record.slides) == pytest.approx(wanted, abs=1e-6)

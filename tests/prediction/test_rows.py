@@ -58,7 +58,7 @@ def test_a_horizon_beyond_the_training_cohorts_follow_up_is_empty_and_the_notes_
 def test_one_member_that_may_speak_has_no_spread_but_its_own_familiarity(save_student, slides):
     path, student = slides.make("a-1", 5), save_student()
     opened = open_student(student)
-    states = opened.members(read_features(path)[0].values)
+    states = opened.ensemble.states(read_features(path)[0].values)
     for fold in 0, 1:
         [risk] = predict_cases(student, {"a": [path]}, fold_of={"a": fold}).risks
         assert risk.log_hazard == pytest.approx(states.log_hazard[fold], abs=1e-6)

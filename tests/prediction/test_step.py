@@ -14,11 +14,12 @@ from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
 from wsisurv.formats.risks import read_risks, write_risks
-from wsisurv.models.student import Ensemble
+from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.step import find_bags, group_slides, predict_cases, training_folds
 from wsisurv.workspace.paths import Workspace
 
+Alone = Any
 SaveStudent = Any
 Slides = Any
 
@@ -28,15 +29,17 @@ def values(path: Path) -> Any:
 
 
 def test_a_case_scores_what_the_ensemble_says_of_all_its_tiles(
-    save_student: SaveStudent, slides: Slides, ensemble: Ensemble
+    save_student: SaveStudent, slides: Slides, ensemble: Ensemble, alone: Alone
 ) -> None:
     one, two, other = slides.make("a-1", 5), slides.make("a-2", 7), slides.make("b-1", 4)
     steps: list[tuple[int, int, str]] = []
     result = predict_cases(save_student(), {"b": [other], "a": [one, two]}, progress=lambda *step: steps.append(step))
     first, second = result.risks
     assert (first.case_id, first.slides, first.n_tiles) == ("a", ("a-1", "a-2"), 12)
-    assert first.log_hazard == pytest.approx(ensemble.log_hazard(np.concatenate([values(one), values(two)])), abs=1e-6)
-    assert second.log_hazard == pytest.approx(ensemble.log_hazard(values(other)), abs=1e-6)
+    assert first.log_hazard == pytest.approx(
+        alone(ensemble, np.concatenate([values(one), values(two)])).mean(), abs=1e-6
+    )
+    assert second.log_hazard == pytest.approx(alone(ensemble, values(other)).mean(), abs=1e-6)
     assert steps == [(0, 2, "a"), (1, 2, "b"), (2, 2, "")]
     assert not result.failed
 
@@ -50,7 +53,7 @@ def test_order_of_cases_and_slides_does_not_matter(save_student: SaveStudent, sl
 
 
 def test_cases_read_ahead_keep_their_own_features(
-    save_student: SaveStudent, slides: Slides, ensemble: Ensemble
+    save_student: SaveStudent, slides: Slides, ensemble: Ensemble, alone: Alone
 ) -> None:
     bags = {f"case{number}": [slides.make(f"case{number}-1", 3 + number)] for number in range(7)}
     del bags["case4"]
@@ -59,7 +62,7 @@ def test_cases_read_ahead_keep_their_own_features(
     result = predict_cases(save_student(), bags, progress=lambda _done, _total, name: steps.append(name))
     assert [risk.case_id for risk in result.risks] == ["case0", "case1", "case2", "case5", "case6"]
     for risk in result.risks:
-        assert risk.log_hazard == pytest.approx(ensemble.log_hazard(values(bags[risk.case_id][0])), abs=1e-6)
+        assert risk.log_hazard == pytest.approx(alone(ensemble, values(bags[risk.case_id][0])).mean(), abs=1e-6)
     assert [failure.id for failure in result.failed] == ["case3"]
     assert steps == [*sorted(bags), ""]
 
@@ -70,7 +73,7 @@ def test_percentile_and_group_come_from_training(save_student: SaveStudent) -> N
     assert [scale.group(risk) for risk in (-0.2, -0.1, 0, 0.1)] == ["low", "intermediate", "intermediate", "high"]
 
 
-def test_blank_glass_has_no_risk(save_student: SaveStudent, slides: Slides, ensemble: Ensemble) -> None:
+def test_blank_glass_has_no_risk(save_student: SaveStudent, slides: Slides, ensemble: Ensemble, alone: Alone) -> None:
     blank = slides.make("a-1", 0)
     also = slides.make("c-1", 0, values=np.zeros((0, 0), np.float16))
     good = slides.make("b-2", 3)
@@ -79,7 +82,7 @@ def test_blank_glass_has_no_risk(save_student: SaveStudent, slides: Slides, ense
     for case_id in "acd":
         risk = by_case[case_id]
         assert (risk.log_hazard, risk.risk_percentile, risk.risk_group, risk.n_tiles) == (None, None, "unknown", 0)
-    assert by_case["b"].log_hazard == pytest.approx(ensemble.log_hazard(values(good)), abs=1e-6)
+    assert by_case["b"].log_hazard == pytest.approx(alone(ensemble, values(good)).mean(), abs=1e-6)
     assert by_case["b"].slides == ("b-1", "b-2")
 
 
@@ -285,10 +288,10 @@ def test_files_of_a_case(tmp_path: Path) -> None:
 
 
 def test_a_training_case_is_predicted_by_members_that_did_not_see_it(
-    save_student: SaveStudent, slides: Slides, ensemble: Ensemble
+    save_student: SaveStudent, slides: Slides, ensemble: Ensemble, alone: Alone
 ) -> None:
     path = slides.make("a-1", 5)
-    by_member = ensemble.members_log_hazard(values(path))
+    by_member = alone(ensemble, values(path))
     for fold in 0, 1:
         [risk] = predict_cases(save_student(), {"a": [path]}, fold_of={"a": fold}).risks
         assert risk.log_hazard == pytest.approx(by_member[fold], abs=1e-6)

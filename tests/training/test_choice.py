@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from wsisurv.formats.models import read_model
-from wsisurv.models.student import Student, ensemble_of
+from wsisurv.models.ensemble import ensemble_of
+from wsisurv.models.fast_ensemble import CaseStates
+from wsisurv.models.student import Student
 from wsisurv.survival.resampling import Interval
 from wsisurv.training.card import CrossFitted
 from wsisurv.training.choice import Choice, choose_student
@@ -24,7 +26,8 @@ POOR = TRUTH + RNG.normal(0, 3, N)
 
 def cross_fitted(risk):
     ensemble = ensemble_of([(Student(2, 2, 0.0, torch.zeros(2), torch.ones(2)), 0.0)])
-    return CrossFitted(ensemble, risk, (0, 1, 2), FOLD)
+    states = tuple(CaseStates(np.full(3, one), np.zeros((3, 2), np.float32)) for one in risk)
+    return CrossFitted(ensemble, states, (0, 1, 2), FOLD)
 
 
 def chosen(distilled, plain, event=EVENT):

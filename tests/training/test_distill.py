@@ -6,7 +6,8 @@ import pytest
 from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.models import CARD_VERSION, read_model, write_model
-from wsisurv.models.student import load_student
+from wsisurv.models.ensemble import load_student
+from wsisurv.prediction.step import find_bags, predict_cases, training_folds
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
@@ -52,7 +53,7 @@ def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_direction
     assert result.reports_told > 0.25
     assert result.directions == tuple(ranks)
     assert 0 < max(ranks) < 16
-    assert distill(trial.workspace, trial.cohort, FAST) == replace(result, kept=True)
+    assert distill(trial.workspace, trial.cohort, FAST) == result.model_copy(update={"kept": True})
     all_features = distill(
         trial.workspace, trial.cohort, FAST.model_copy(update={"feature_subspace": "all"}), redo=True
     )
@@ -117,7 +118,7 @@ def test_run_again_keeps_and_one_seed_gives_one_file(make_trial):
         result = distill(trial.workspace, trial.cohort, FAST)
     for name in ("student.h5", "student_distilled.h5", "student_plain.h5"):
         assert one.path(name).read_bytes() == two.path(name).read_bytes()
-    assert distill(two.workspace, two.cohort, FAST) == replace(result, kept=True)
+    assert distill(two.workspace, two.cohort, FAST) == result.model_copy(update={"kept": True})
 
 
 def test_mixup_trains_another_student(make_trial):
@@ -178,3 +179,19 @@ def test_guidance_is_read_back_as_written(tmp_path, make_trial):
     np.testing.assert_array_equal(again.risk_without, guidance.risk_without)
     np.testing.assert_array_equal(again.fold, guidance.fold)
     np.testing.assert_array_equal(again.gate_without, guidance.gate_without)
+
+
+def test_predict_gives_a_training_case_the_risk_of_its_training_to_the_bit(make_trial):
+    trial = make_trial(40)
+    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    distill(trial.workspace, trial.cohort, FAST)
+    slides = {str(case.case_id): case.slide_ids for case in trial.cohort.cases}
+    predicted = predict_cases(
+        trial.path("student.h5"),
+        find_bags(trial.workspace, "histomics", slides),
+        fold_of=training_folds(trial.path("student.h5"), trial.path("guidance.h5")),
+    )
+    by_risk = sorted(predicted.risks, key=lambda risk: risk.log_hazard)
+    model, _ = read_model(trial.path("student.h5"), "student")
+    assert [risk.log_hazard for risk in by_risk] == model.arrays["training_risks"].tolist()
+    assert [risk.risk_percentile for risk in by_risk] == pytest.approx([100 * n / 40 for n in range(40)])

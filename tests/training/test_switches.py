@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from wsisurv.bags.packed import bags_of, pack
+from wsisurv.bags.packed import pack
 from wsisurv.errors import MetricError, StaleError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.student import ensemble_of, load_student
+from wsisurv.models.ensemble import ensemble_of, load_student
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.duplicates import merge_duplicates
@@ -79,7 +79,7 @@ class Lesson:
         return ensemble_of([(trained.student, trained.centre)])
 
     def concordance(self, ensemble):
-        risk = ensemble.predict(bags_of(pack(self.new.bags)))[0]
+        risk = [ensemble.log_hazard(bag) for bag in self.new.bags]
         return concordance(log_hazard=risk, time=self.new.time, event=self.new.event)
 
 

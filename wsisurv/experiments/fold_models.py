@@ -24,7 +24,7 @@ from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
-from wsisurv.models.student import Ensemble, load_student
+from wsisurv.models.ensemble import Ensemble, load_student
 from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
 from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
 from wsisurv.survival.covariates import fit_covariates

@@ -21,7 +21,7 @@ from wsisurv.bags.packed import PackedBags
 from wsisurv.errors import EncoderMismatchError, FormatError
 from wsisurv.models.aggregators.abmil import Abmil
 from wsisurv.models.principal import principal_directions
-from wsisurv.models.student import LIMIT, Ensemble
+from wsisurv.models.student import LIMIT, Student, TileParts
 
 _BLOCK_TILES = 1024
 """Tiles at a time, of which all features are held as float32: a few MB, which stay in the cache of a core."""
@@ -44,20 +44,40 @@ class CaseStates:
     pooled: NDArray[np.float32]
 
 
-class FusedEnsemble:
-    """The members of an ensemble, made ready to predict; the same risks to within rounding.
+@dataclass(frozen=True)
+class TileScores:
+    """What each tile of a case did.
+
+    Attributes:
+        attention: float64 (n_tiles,), share of the attention; sums to 1.
+        contribution: float64 (n_tiles,), share of the log hazard; sums to the case's.
+        kept: float64 (n_tiles,), 0 to 1, what the students' filters kept of each tile: left out or not, or how far
+            turned down, mean over members; None for students without a filter.
+        exact: whether a contribution is the tile's own. With ``selfattention`` or discrete hazards it is a stand-in:
+            what the model's last layers took from the tile, which depends on the tiles beside it.
+    """
+
+    attention: NDArray[np.float64]
+    contribution: NDArray[np.float64]
+    kept: NDArray[np.float64] | None = None
+    exact: bool = True
+
+
+class FastMembers:
+    """The members of an ensemble, made ready to be asked; what each would say by itself, to within rounding.
 
     Args:
-        ensemble: trained students of one width, on any device.
+        members: trained students of one width, on any device.
+        centres: what is taken off each member's log hazard.
 
     Raises:
         FormatError: the members are of several widths, or of shapes that don't fit each other.
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
-        self._members, self._centres = ensemble.members, ensemble.centres
+    def __init__(self, members: Sequence[Student], centres: Sequence[float]) -> None:
+        self._members, self._centres = members, centres
         self._filtered = any(member.filter is not None for member in self._members)  # each by its own: one by one
-        n_features = ensemble.n_features
+        n_features = members[0].embed.in_features
         shapes = {(member.embed.weight.shape, member.mean.shape, member.sd.shape) for member in self._members}
         if shapes != {(self._members[0].embed.weight.shape, (n_features,), (n_features,))}:
             raise FormatError(
@@ -102,7 +122,7 @@ class FusedEnsemble:
         """Columns of the product with the features: all members' hidden units, or fewer where those are of low rank."""
         return self._weight.shape[1]
 
-    def __call__(self, features: NDArray[np.floating]) -> CaseStates:
+    def states(self, features: NDArray[np.floating]) -> CaseStates:
         """Log hazard and state of one case.
 
         Args:
@@ -111,14 +131,8 @@ class FusedEnsemble:
         Raises:
             EncoderMismatchError: another number of columns than in training.
         """
-        if features.ndim != 2 or features.shape[1] != self.n_features:
-            raise EncoderMismatchError(
-                f"features of shape {features.shape} meet a model trained on {self.n_features} columns. "
-                "Embed the slides with the encoder that the model was trained on."
-            )
         with torch.inference_mode():
-            rows = torch.from_numpy(np.ascontiguousarray(features))  # pack would copy them
-            bag = PackedBags(rows, torch.tensor([0, len(features)])).to(self._centre.device)
+            bag = self._bag(features)
             if self._filtered:
                 pooled = torch.cat([member.pooled(member.kept(bag)) for member in self._members])
             else:
@@ -128,6 +142,40 @@ class FusedEnsemble:
                 for member, case, centre in zip(self._members, torch.split(pooled, 1), self._centres, strict=True)
             ]
             return CaseStates(torch.cat(risks).cpu().numpy(), pooled.float().cpu().numpy())
+
+    def tile_scores(self, features: NDArray[np.floating]) -> TileScores:
+        """Attention and contribution of each tile of one case, mean over members; as ``states``.
+
+        With attention z = Σ a_t h_t and log hazard z · w − centre, a tile contributes a_t (h_t · w − centre).
+        """
+        n_members = len(self._members)
+        attention, contribution, kept = np.zeros((3, len(features)))
+        with torch.inference_mode():
+            bag = self._bag(features)
+            states = None if self._filtered else self._tiles(bag.rows)
+            for number, (member, centre) in enumerate(zip(self._members, self._centres, strict=True)):
+                rows: slice | NDArray[np.int64] = slice(None)
+                if states is not None:
+                    parts = member.parts_of(states[:, number].contiguous(), bag)
+                    kept += 1 / n_members
+                else:
+                    parts, rows, gain = _filtered_parts(member, bag)
+                    kept[rows] += gain / n_members
+                attention[rows] += parts.share.cpu().numpy() / n_members
+                contribution[rows] += (parts.share * (parts.log_hazard - centre)).cpu().numpy() / n_members
+        exact = all(member.exact for member in self._members)
+        return TileScores(attention, contribution, kept if self._filtered else None, exact)
+
+    def _bag(self, features: NDArray[np.floating]) -> PackedBags:
+        if features.ndim != 2 or features.shape[1] != self.n_features:
+            raise EncoderMismatchError(
+                f"features of shape {features.shape} meet a model trained on {self.n_features} columns. "
+                "Embed the slides with the encoder that the model was trained on."
+            )
+        values = np.ascontiguousarray(features)  # pack would copy them
+        if min(values.strides) < 0:  # one row, turned round
+            values = values.copy()
+        return PackedBags(torch.from_numpy(values), torch.tensor([0, len(features)])).to(self._centre.device)
 
     def _tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of each tile by each member: (n_tiles, n_members, hidden)."""
@@ -155,6 +203,17 @@ class FusedEnsemble:
         state = state.transpose(0, 1)
         shares = torch.softmax(self._attention.scores(state), 1)
         return torch.bmm(shares.transpose(1, 2), state).squeeze(1)
+
+
+def _filtered_parts(
+    member: Student, bag: PackedBags
+) -> tuple[TileParts, slice | NDArray[np.int64], NDArray[np.float64] | float]:
+    """Parts of the tiles that a member's filter leaves, which they are, and how far each is kept."""
+    left, found = member.kept(bag), member.kept_rows(bag)
+    rows = slice(None) if found is None else found.cpu().numpy()
+    if member.filter is None:  # a member that was not guided keeps all
+        return member.parts(left), rows, 1.0
+    return member.parts(left), rows, member.filter.gain(member.scaled(left.rows)).squeeze(1).double().cpu().numpy()
 
 
 def _low_rank(weights: Tensor) -> tuple[Tensor, Tensor] | None:

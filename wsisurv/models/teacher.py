@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.models import ModelFile
+from wsisurv.models.ensemble import Ensemble, load_ensemble
 from wsisurv.models.joint import JointEnsemble, load_joint
-from wsisurv.models.student import Ensemble, load_ensemble
 from wsisurv.models.text_branch import TextModel, load_text
 
 

@@ -10,9 +10,8 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, made_anew, read_model
+from wsisurv.models.ensemble import Ensemble, load_student
 from wsisurv.models.familiarity import Familiarity, load_familiarity
-from wsisurv.models.fast_ensemble import FusedEnsemble
-from wsisurv.models.student import load_student
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 
@@ -54,7 +53,7 @@ class OpenStudent:
     """A student, ready to predict."""
 
     scale: RiskScale
-    members: FusedEnsemble
+    ensemble: Ensemble
 
 
 def read_scale(student: Path) -> RiskScale:
@@ -78,16 +77,17 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
     model, header = read_model(student, "student")
     scale = _scale(student, model, header)
     try:
-        members = FusedEnsemble(load_student(model, device=device))
+        ensemble = load_student(model, device=device)
+        n_members, n_features = ensemble.fast.n_members, ensemble.fast.n_features  # made ready, or refused here
     except FormatError as error:
         raise FormatError(f"{student}: {error}") from error
     card = scale.card
-    if members.n_features != card.n_features or members.n_members != len(card.member_folds):
+    if n_features != card.n_features or n_members != len(card.member_folds):
         raise FormatError(
             f"{student}: the card speaks of {len(card.member_folds)} members and {card.n_features} features, the "
-            f"weights of {members.n_members} and {members.n_features}. Delete it and run `wsisurv distill`."
+            f"weights of {n_members} and {n_features}. Delete it and run `wsisurv distill`."
         )
-    return OpenStudent(scale, members)
+    return OpenStudent(scale, ensemble)
 
 
 def _scale(path: Path, model: ModelFile[StudentCard], header: Header) -> RiskScale:

@@ -1,15 +1,15 @@
 """What each tile did to a case's risk, exactly, and which features made the extreme tiles so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.bags.packed import bags_of, pack
 from wsisurv.formats.features import Features
 from wsisurv.formats.heatmaps import FeatureShift
-from wsisurv.models.student import Ensemble, TileScores
+from wsisurv.models.ensemble import Ensemble
+from wsisurv.models.fast_ensemble import TileScores
 
 TENTH = 0.1
 """Share of a case's tiles that count as its highest, and as its lowest."""
@@ -52,16 +52,6 @@ class CaseTiles:
     def log_hazard(self) -> float | None:
         """Log hazard of the case; None without a tile."""
         return float(self.contribution.sum()) if len(self.contribution) else None
-
-
-def members_only(ensemble: Ensemble, wanted: NDArray[np.bool_]) -> Ensemble:
-    """The ensemble of some of the members: bool (n_members,)."""
-    chosen = np.flatnonzero(wanted).tolist()
-    return replace(
-        ensemble,
-        members=tuple(ensemble.members[number] for number in chosen),
-        centres=tuple(ensemble.centres[number] for number in chosen),
-    )
 
 
 def score_tiles(
@@ -146,11 +136,13 @@ def feature_shifts(
     sd = np.sqrt((numbers[rows].var(axis=0, ddof=1) + numbers[others].var(axis=0, ddof=1)) / 2)
     difference = np.divide(mean - rest, sd, out=np.zeros_like(sd), where=sd > 1e-9)
     asked = [column for column in np.argsort(-np.abs(difference), kind="stable")[:count] if difference[column] != 0]
-    bags = [numbers.astype(np.float32)]
+    case = numbers.astype(np.float32)
+    before, after = ensemble.log_hazard(case), []
     for column in asked:
-        bags.append(bags[0].copy())
-        bags[-1][rows, column] = rest[column]
-    before, *after = ensemble.predict(bags_of(pack(bags))).mean(axis=0).tolist()
+        own = case[rows, column]
+        case[rows, column] = rest[column]
+        after.append(ensemble.log_hazard(case))
+        case[rows, column] = own
     return tuple(
         FeatureShift(
             name=names[column],

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
-from wsisurv.models.student import Ensemble, load_student
-from wsisurv.prediction.card import RiskScale, read_scale
+from wsisurv.models.ensemble import Ensemble, load_student
+from wsisurv.prediction.card import RiskScale, read_scale, unseen_members
 from wsisurv.prediction.step import training_folds
 
 
@@ -35,6 +35,14 @@ class Explainer:
     fold_of: Mapping[str, int] = field(default_factory=dict)
     relevance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     guidance: str = ""
+    _by_fold: dict[int | None, Ensemble] = field(default_factory=dict)
+
+    def members_for(self, case_id: str) -> Ensemble:
+        """The members that may speak of a case: those that did not see it in training."""
+        fold = self.fold_of.get(case_id)
+        if fold not in self._by_fold:
+            self._by_fold[fold] = self.ensemble.only(unseen_members(self.scale.card, fold))
+        return self._by_fold[fold]
 
 
 def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:

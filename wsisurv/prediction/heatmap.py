@@ -16,15 +16,13 @@ from wsisurv.formats.features import Features
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.models.student import Ensemble
-from wsisurv.prediction.card import unseen_members
+from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.checks import read_features_for
 from wsisurv.prediction.contributions import (
     CaseTiles,
     Meaning,
     extreme_tiles,
     feature_shifts,
-    members_only,
     score_tiles,
     spread_out,
 )
@@ -189,15 +187,14 @@ class _Drawing:
         """Draw all of it; the record is written last."""
         explainer, case_id = self._explainer, self._case.case_id
         places = [self._place(slide_id) for slide_id in self._case.slide_ids]
-        fold = explainer.fold_of.get(case_id)
-        wanted = unseen_members(explainer.scale.card, fold)
-        ensemble = members_only(explainer.ensemble, wanted)
+        out_of_fold = case_id in explainer.fold_of
+        ensemble = explainer.members_for(case_id)
         tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
         limit = float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0
         limit = limit or 1e-9
-        count = int(wanted.sum())
+        count = len(ensemble.members)
         members = f"{count} member{'' if count == 1 else 's'}"
-        members += " that did not see it in training" if fold is not None else ""
+        members += " that did not see it in training" if out_of_fold else ""
         cuts: dict[int, Cut] = {}
         sides = np.array([places[number].side for number in tiles.slide.tolist()])
         ends = {
@@ -221,7 +218,7 @@ class _Drawing:
             case_id=case_id,
             log_hazard=tiles.log_hazard,
             members=count,
-            out_of_fold=fold is not None,
+            out_of_fold=out_of_fold,
             n_tiles=n_tiles,
             n_kept=None if tiles.kept is None else int((tiles.kept >= 0.5).sum()),
             exact=tiles.exact,

@@ -254,7 +254,7 @@ def _states(opened: OpenStudent, case: CaseRead) -> CaseStates | None:
     values = [slide.features.values for slide in case.slides if len(slide.features.values)]
     if not values:
         return None
-    return opened.members(values[0] if len(values) == 1 else np.concatenate(values))
+    return opened.ensemble.states(values[0] if len(values) == 1 else np.concatenate(values))
 
 
 def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> tuple[str, ...]:

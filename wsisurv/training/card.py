@@ -1,9 +1,9 @@
 """What a student's file holds beside its weights: all that use needs and a reader may ask, and no row of a patient."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
@@ -17,9 +17,9 @@ from wsisurv.formats.cards import (
     TrainingCohort,
 )
 from wsisurv.formats.models import ModelFile
+from wsisurv.models.ensemble import Ensemble
 from wsisurv.models.familiarity import fit_familiarity
-from wsisurv.models.fast_ensemble import CaseStates, FusedEnsemble
-from wsisurv.models.student import Ensemble
+from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.training.inputs import TrainingCases
@@ -33,15 +33,33 @@ class CrossFitted:
 
     Attributes:
         ensemble: the students.
-        out_of_fold: float64 (n_cases,), log hazard of each case by the members that did not see it.
+        states: what the members make of each case.
         member_folds: the fold that each member did not see.
         fold: int64 (n_cases,), the fold of each case.
     """
 
     ensemble: Ensemble
-    out_of_fold: NDArray[np.float64]
+    states: tuple[CaseStates, ...]
     member_folds: tuple[int, ...]
     fold: NDArray[np.int64]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Whether each member was trained on each case, (n_members, n_cases)."""
+        seen: NDArray[np.bool_] = np.array(self.member_folds)[:, None] != self.fold[None, :]
+        return seen
+
+    @property
+    def risks(self) -> NDArray[np.float64]:
+        """Log hazard of each case by each member, (n_members, n_cases)."""
+        return np.stack([one.log_hazard for one in self.states], 1)
+
+    @cached_property
+    def out_of_fold(self) -> NDArray[np.float64]:
+        """Log hazard of each case by the members that did not see it, (n_cases,)."""
+        unseen = ~self.seen
+        out: NDArray[np.float64] = (self.risks * unseen).sum(0) / unseen.sum(0)
+        return out
 
     @property
     def cut_offs(self) -> CutOffs:
@@ -72,16 +90,14 @@ def student_model(
     Raises:
         MetricError: no event among the cases.
     """
-    states = _states(cases, students)
-    seen = np.array(students.member_folds)[:, None] != students.fold[None, :]
-    pooled, risks = np.stack([one.pooled for one in states], 1), np.stack([one.log_hazard for one in states], 1)
-    familiarity = fit_familiarity(pooled, seen=seen, site=cases.site)
+    pooled = np.stack([one.pooled for one in students.states], 1)
+    familiarity = fit_familiarity(pooled, seen=students.seen, site=cases.site)
     prognosis = fit_prognosis(
         log_hazard=students.out_of_fold,
         time=cases.time,
         event=cases.event,
         fold=students.fold,
-        averaging=_averaging(risks),
+        averaging=_averaging(students.risks),
     )
     tiles = cases.bags.lengths.numpy()
     card = StudentCard(
@@ -118,13 +134,6 @@ def student_model(
     )
     arrays = {"training_risks": np.sort(students.out_of_fold), **prognosis.arrays(), **familiarity.arrays()}
     return ModelFile(students.ensemble.arrays() | arrays, card)
-
-
-def _states(cases: TrainingCases, students: CrossFitted) -> list[CaseStates]:
-    """What the members make of each case, one case in memory at a time."""
-    fused = FusedEnsemble(students.ensemble)
-    rows = (cases.bags.select(torch.tensor([case])).load().rows for case in range(cases.bags.n_bags))
-    return [fused(tiles.cpu().numpy()) for tiles in rows]
 
 
 def _averaging(risks: NDArray[np.float64]) -> float:

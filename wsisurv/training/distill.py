@@ -15,7 +15,7 @@ from wsisurv.formats.cards import DistillResult
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
-from wsisurv.models.student import ensemble_of
+from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -214,9 +214,8 @@ def _ensemble(
 ) -> CrossFitted:
     ensemble = ensemble_of([(one.student, one.centre) for one in trained])
     with threads_for(cases.bags):
-        risks = ensemble.predict(cases.bags)
-    unseen = np.array(folds)[:, None] == fold[None, :]
-    return CrossFitted(ensemble, (risks * unseen).sum(0) / unseen.sum(0), tuple(folds), fold)
+        states = ensemble.states_of(cases.bags)
+    return CrossFitted(ensemble, tuple(states), tuple(folds), fold)
 
 
 def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice: Choice) -> DistillResult:

@@ -15,7 +15,7 @@ from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
-from wsisurv.models.student import Ensemble, ensemble_of
+from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
