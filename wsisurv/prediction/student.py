@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from wsisurv.errors import EncoderMismatchError, InputError
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.features import Features
-from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
-from wsisurv.models.student import Ensemble, TileScores, load_student
+from wsisurv.models.fast_ensemble import TileScores
 from wsisurv.prediction.card import OpenStudent, open_student
 from wsisurv.prediction.checks import SlideRead
 from wsisurv.prediction.rows import CaseRead, make_row
@@ -62,8 +61,8 @@ class LoadedStudent:
         >>> found.risk.log_hazard, found.risk.warning, found.to_frame()  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path, opened: OpenStudent, ensemble: Ensemble) -> None:
-        self.path, self._opened, self._ensemble = path, opened, ensemble
+    def __init__(self, path: Path, opened: OpenStudent) -> None:
+        self.path, self._opened = path, opened
 
     @property
     def card(self) -> StudentCard:
@@ -82,8 +81,7 @@ class LoadedStudent:
             MissingArtifactError: there is no such file.
             FormatError: it is no student, or damaged.
         """
-        model, _ = read_model(Path(path), "student")
-        return cls(Path(path), open_student(Path(path), device=device), load_student(model, device=device))
+        return cls(Path(path), open_student(Path(path), device=device))
 
     def predict(
         self,
@@ -134,5 +132,5 @@ class LoadedStudent:
             raise InputError(f"case {case_id}: at least one tile, and finite floating-point features, are needed")
         slide = Features(SlideId(case_id), values, places.astype(np.int64), card.encoder, (), {}, 0.0)
         case = CaseRead(case_id, (SlideRead(slide, ()),))
-        risk = make_row(self._opened.scale, case, self._opened.members(values), (), fold=None, horizons=years)
-        return TilePrediction(risk, slide.coords, self._ensemble.tile_scores(values))
+        risk = make_row(self._opened.scale, case, self._opened.ensemble.states(values), (), fold=None, horizons=years)
+        return TilePrediction(risk, slide.coords, self._opened.ensemble.tile_scores(values))
