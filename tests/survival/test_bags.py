@@ -4,7 +4,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsisurv.bags.packed import PackedBags, attention_pool, bags_of, pack, sample_rows, segment_softmax, segment_sum
+from wsisurv.bags.packed import (
+    HeldRows,
+    PackedBags,
+    _sums_of_sums,
+    attention_pool,
+    bags_of,
+    pack,
+    sample_rows,
+    segment_softmax,
+    segment_sum,
+)
+
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
 
 
 def some_bags(lengths, d=3, seed=0):
@@ -81,3 +93,34 @@ def test_sampling_leaves_short_bags_whole_and_draws_every_row_alike():
     torch.testing.assert_close(seen[4:] / 2000, torch.full((23,), 7 / 23), rtol=0.15, atol=0)
     assert sample_rows(bags, 0, generator) is bags
     assert sample_rows(bags, int(lengths.max()), generator) is bags
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5)])
+def test_the_sums_of_a_gpu_are_those_of_numpy_with_their_gradient(shape, device):
+    """In two rounds: bags of less than a run of rows, of a whole number of runs, and one row more."""
+    lengths = [1, 127, 128, 129, 256, 700, 5]
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, (sum(lengths), *shape))
+    wanted = np.stack([part.sum(0) for part in np.split(values, np.cumsum(lengths)[:-1])])
+    there = torch.tensor(values, device=device, requires_grad=True)
+    sums = _sums_of_sums(there, torch.tensor(lengths, device=device))
+    np.testing.assert_allclose(sums.detach().cpu(), wanted, atol=1e-12)
+    factors = torch.from_numpy(rng.normal(0, 1, wanted.shape)).to(device)
+    (sums * factors).sum().backward()
+    np.testing.assert_array_equal(there.grad.cpu(), np.repeat(factors.cpu().numpy(), lengths, axis=0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_takes_a_table_for_which_only_torch_holds_room():
+    """Memory that torch keeps from tensors that are gone is free for this process, though the driver counts it."""
+    device, gib = torch.device("cuda"), 1 << 30
+    free, _ = torch.cuda.mem_get_info(device)
+    others = torch.empty(free - 2 * gib, dtype=torch.uint8, device=device)
+    gone = torch.empty(gib, dtype=torch.uint8, device=device)
+    del gone
+    table = HeldRows(torch.zeros(gib // 6, 1))
+    assert table.on(device).rows.is_cuda
+    assert bags_of(pack([np.zeros((5, 2))])).on(device).keep_bytes <= gib // 2
+    del others
+    torch.cuda.empty_cache()

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from wsisurv.bags.packed import Bags, HeldRows, offsets_of
-from wsisurv.training.loop import seeded, threads_for
+from wsisurv.errors import DeviceError
+from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
 
 def bags(n_bags, tiles, features):
@@ -33,3 +34,21 @@ def test_seeded_leaves_the_callers_random_numbers_alone():
     with seeded(1, torch.device("cpu")):
         torch.rand(100)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_device_that_is_full_is_named_with_ways_out(tmp_path):
+    net = torch.nn.Linear(2, 1)
+
+    def loss():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(DeviceError, match="plain student 1: no room on cpu .*20.00 GiB.*--memory.*--device cpu"):
+        minimise(
+            net,
+            loss,
+            epochs=1,
+            learning_rate=0.1,
+            weight_decay=0,
+            part="plain student 1",
+            log=Log(tmp_path / "history.jsonl", "distill", lambda *_: None),
+        )

@@ -11,6 +11,8 @@ from wsisurv.training.distill import distill
 from wsisurv.training.loop import Log, minimise, seeded
 from wsisurv.training.teacher import train_teacher
 
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
 
 class Stopped(Exception):
     """What a progress raises in place of a kill."""
@@ -28,12 +30,12 @@ def stop_at(epoch):
     return progress, seen
 
 
-def fit(folder, progress, checkpoints, epochs=12):
+def fit(folder, progress, checkpoints, epochs=12, device="cpu"):
     """A small net with dropout, whose loss also draws from a generator of its own."""
     log = Log(folder / "history.jsonl", "fit", progress, checkpoints, total=epochs)
-    with seeded(3, torch.device("cpu")) as generator:
-        net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
-        data = torch.randn(20, 6)
+    with seeded(3, torch.device(device)) as generator:
+        net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)).to(device)
+        data = torch.randn(20, 6, device=device)
 
         def loss():
             rows = torch.randperm(20, generator=generator)[:11]
@@ -53,14 +55,15 @@ def assert_equal(one, other):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("epoch", [1, 5, 12])
-def test_a_fit_goes_on_from_the_epoch_it_was_stopped_after(tmp_path, epoch):
-    undisturbed = fit(tmp_path / "whole", lambda *_: None, None)
+def test_a_fit_goes_on_from_the_epoch_it_was_stopped_after(tmp_path, epoch, device):
+    undisturbed = fit(tmp_path / "whole", lambda *_: None, None, device=device)
     progress, _ = stop_at(epoch)
     with pytest.raises(Stopped):
-        fit(tmp_path, progress, checkpoints_in(tmp_path))
+        fit(tmp_path, progress, checkpoints_in(tmp_path), device=device)
     progress, seen = stop_at(1000)
-    assert_equal(fit(tmp_path, progress, checkpoints_in(tmp_path)), undisturbed)
+    assert_equal(fit(tmp_path, progress, checkpoints_in(tmp_path), device=device), undisturbed)
     assert len(seen) == 12 - epoch
     history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert {"step": "fit", "part": "a fit", "resumed_after_epoch": epoch} in history

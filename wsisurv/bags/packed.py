@@ -20,6 +20,8 @@ PART_ROWS = 1 << 12
 GPU_PART_ROWS = 1 << 16
 """The same on an accelerator, which wants more at once: 400 MB of 1,536 features in single precision."""
 _MOMENT_ROWS = 1 << 10
+_RUN_ROWS = 128
+"""Rows that a thread of a GPU adds up: 512 runs a part, each as many threads as there are columns."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class HeldRows:
 
     def on(self, device: torch.device) -> "HeldRows":
         """The table on a GPU that has twice the room for it; otherwise the table as it is."""
-        if device.type != "cuda" or self.rows.is_cuda or 2 * self.rows.nbytes > torch.cuda.mem_get_info(device)[0]:
+        if device.type != "cuda" or self.rows.is_cuda or 2 * self.rows.nbytes > _free_bytes(device):
             return self
         return HeldRows(self.rows.to(device))
 
@@ -100,6 +102,12 @@ class HeldRows:
         if len(rows) and int(rows[-1] - rows[0]) + 1 == len(rows) and bool((rows.diff() == 1).all()):
             return self.rows[int(rows[0]) : int(rows[-1]) + 1]
         return self.rows.index_select(0, rows.to(self.rows.device))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """What a GPU has left for this process: also what torch has kept for itself from tensors that are gone."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @dataclass(frozen=True)
@@ -139,9 +147,15 @@ class Bags:
         return self.source.shape[1]
 
     def on(self, device: torch.device) -> "Bags":
-        """The same bags, to be loaded to ``device``; a table in memory goes there whole if it fills half at most."""
+        """The same bags, to be loaded to ``device``; a table in memory goes there whole if it fills half at most.
+
+        On a GPU a quarter of what is then free may be kept for the gradient.
+        """
         source = self.source.on(device) if isinstance(self.source, HeldRows) else self.source
-        return replace(self, source=source, device=device)
+        keep_bytes = self.keep_bytes
+        if device.type == "cuda":  # the bound is of the machine's memory; a card may have less
+            keep_bytes = min(keep_bytes, _free_bytes(device) // 4)
+        return replace(self, source=source, device=device, keep_bytes=keep_bytes)
 
     def take(self, rows: Tensor, offsets: Tensor) -> "Bags":
         """Bags of these entries of ``index``, int64 (n_taken,); ``offsets`` (n_bags + 1,) says whose each is."""
@@ -250,9 +264,21 @@ def segment_sum(values: Tensor, bags: PackedBags) -> Tensor:
     """
     values = _at_least_single(values)
     if values.is_cuda:
-        return torch.segment_reduce(values, "sum", lengths=bags.lengths, axis=0)
+        return _sums_of_sums(values, bags.lengths)
     shape = (bags.n_bags, *values.shape[1:])
     return torch.zeros(shape, dtype=values.dtype).index_add(0, bags.bag_of_row, values)
+
+
+def _sums_of_sums(values: Tensor, lengths: Tensor) -> Tensor:
+    """Sum rows over each bag in two rounds: runs of rows first, then each bag's runs.
+
+    A GPU gives each sum one thread a column, which adds row after row: with whole bags nearly all of it would idle.
+    """
+    n_runs = lengths.add(_RUN_ROWS - 1).div(_RUN_ROWS, rounding_mode="floor").clamp(min=1)
+    runs = torch.full((int(n_runs.sum()),), _RUN_ROWS, device=lengths.device)
+    runs[n_runs.cumsum(0) - 1] = lengths - (n_runs - 1) * _RUN_ROWS  # the last of each bag has the rest
+    sums = torch.segment_reduce(values, "sum", lengths=runs, axis=0)
+    return torch.segment_reduce(sums, "sum", lengths=n_runs, axis=0)
 
 
 def _at_least_single(values: Tensor) -> Tensor:

@@ -125,6 +125,8 @@ class ModelEncoder:
         self._normalise, self._pooled, self._device = Normalise(transform, device), pooled, device
         # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
         self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
+        if device.type == "cuda" and self._dtype is None:
+            torch.backends.cudnn.allow_tf32 = False  # torch's default rounds what a convolution multiplies to ten bits
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.in_flight = 1 if device.type == "cpu" else 2
         self._whole: int | None = None

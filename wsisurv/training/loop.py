@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wsisurv.bags.packed import Bags
 from wsisurv.engine.progress import Progress
-from wsisurv.errors import SettingsError
+from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.atomic import append_jsonl
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
 
@@ -89,6 +89,17 @@ class Log:
         append_jsonl(self.path, {"step": self.step, **values})
 
 
+@contextmanager
+def _room_explained(part: str, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{part}: no room on {device} ({str(error).splitlines()[0]}). Free it of other work, give a lower --memory "
+            "or fewer --tiles-per-bag, or take --device cpu."
+        ) from error
+
+
 def minimise(
     model: nn.Module | Iterable[nn.Module],
     loss: Callable[[], Tensor],
@@ -118,6 +129,7 @@ def minimise(
 
     Raises:
         SettingsError: the loss is not finite any more.
+        DeviceError: no room on the device.
         StorageError: no room for a checkpoint.
     """
     modules = [model] if isinstance(model, nn.Module) else list(model)
@@ -135,10 +147,11 @@ def minimise(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         optimiser.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        with _room_explained(part, device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                value = loss()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
         seen = float(value.detach())
         if not math.isfinite(seen):
             raise SettingsError(f"{part}: the loss became {seen} in epoch {epoch + 1}. Lower --learning-rate.")
