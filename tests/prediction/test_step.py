@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wsisurv.bags.cases import find_bags
 from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats import features as features_format
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
@@ -16,7 +17,7 @@ from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write
 from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.card import read_scale
-from wsisurv.prediction.step import find_bags, group_slides, predict_cases, training_folds
+from wsisurv.prediction.step import group_slides, predict_cases, training_folds
 from wsisurv.workspace.paths import Workspace
 
 Alone = Any
@@ -161,7 +162,7 @@ def test_what_was_seen_of_a_slides_colours_is_in_its_row(save_student: SaveStude
 
 
 def test_a_horizon_that_is_no_time(save_student: SaveStudent) -> None:
-    with pytest.raises(SettingsError, match="horizon -1"):
+    with pytest.raises(SettingsError, match="horizons 1, -1: .*above 0 are needed"):
         predict_cases(save_student(), {}, horizons=[1, -1])
 
 

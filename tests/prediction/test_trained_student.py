@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import Case, Cohort
 from wsisurv.formats.features import FORMAT, Features, write_features
 from wsisurv.formats.header import make_header
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.explainer import open_explainer
-from wsisurv.prediction.step import find_bags, predict_cases
+from wsisurv.prediction.step import predict_cases
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings

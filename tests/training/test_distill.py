@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from wsisurv.bags.cases import find_bags
 from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.models import CARD_VERSION, read_model, write_model
 from wsisurv.models.ensemble import load_student
-from wsisurv.prediction.step import find_bags, predict_cases, training_folds
+from wsisurv.prediction.step import predict_cases, training_folds
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill

@@ -1,12 +1,13 @@
 """Log hazards of one fold's cases, by every model of the table, each fitted on the fold's training cases alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsisurv.bags.cases import CaseRead, find_bags, read_cases, whole
 from wsisurv.cohort import Case, Cohort
 from wsisurv.experiments.model_names import (
     COMBINED,
@@ -19,7 +20,6 @@ from wsisurv.experiments.model_names import (
     TEXT_COMBINED,
 )
 from wsisurv.formats.cards import TeacherCard
-from wsisurv.formats.features import read_features
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.statements import read_statements
@@ -90,7 +90,6 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
     """
     folder = inputs.workspace.cohort(trained.name)
     cases = [inputs.cases[case_id] for case_id in test]
-    bags = _Bags(inputs.workspace, encoder)
     warnings: list[str] = []
     students = {PLAIN: _student(folder / "student_plain.h5")}
     if inputs.with_reports:
@@ -106,12 +105,12 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         if reader.teacher.text is None:
             warnings.append("too few training cases with both a report and an event: reports count as unknown here")
     told = np.full(len(cases), np.nan)  # of reports, unknown where there is none
-    for number, case in enumerate(cases):
-        tiles = bags.read(case)
+    for number, read in enumerate(_read(inputs, encoder, test)):
+        tiles = read.tiles
         for name, (student, _) in students.items():
             risks[name][number] = student.log_hazard(tiles)
         if inputs.with_reports:
-            statements = reader.statements(str(case.case_id))
+            statements = reader.statements(read.case_id)
             risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
             if reader.teacher.text is not None and statements is not None:
                 told[number] = reader.teacher.text.log_hazard(statements)
@@ -122,7 +121,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         best = DISTILLED if inputs.with_reports else PLAIN
         fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
         seen = [
-            _unseen_risk(students[best], bags.read(inputs.cases[case_id]), fold) for case_id, fold in fold_of.items()
+            _unseen_risk(students[best], read.tiles, fold_of[read.case_id])
+            for read in _read(inputs, encoder, [*fold_of])
         ]
         known = [inputs.cases[case_id] for case_id in fold_of]
         risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[best])
@@ -131,15 +131,10 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
 
 
-@dataclass(frozen=True)
-class _Bags:
-    workspace: Workspace
-    encoder: str
-
-    def read(self, case: Case) -> NDArray[np.float16]:
-        """Tiles of a case, its slides one after the other."""
-        slides = [read_features(self.workspace.features(self.encoder, slide))[0].values for slide in case.slide_ids]
-        return np.concatenate([values for values in slides if len(values)])
+def _read(inputs: Inputs, encoder: str, case_ids: Sequence[str]) -> Iterator[CaseRead]:
+    """Tiles of cases, in their order."""
+    slides = {case_id: inputs.cases[case_id].slide_ids for case_id in case_ids}
+    return whole(read_cases(find_bags(inputs.workspace, encoder, slides)))
 
 
 def _student(path: Path) -> tuple[Ensemble, NDArray[np.int64]]:

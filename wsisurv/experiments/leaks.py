@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.bags.cases import read_slide, require_features
+from wsisurv.bags.checks import MadeWith, require_alike
 from wsisurv.cohort import Case, Cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import CohortError
-from wsisurv.formats.features import read_features
 from wsisurv.formats.splits import Fold
 from wsisurv.formats.statements import read_statements
 from wsisurv.workspace.paths import Workspace
@@ -64,24 +65,29 @@ def digest_slides(
 
     Raises:
         MissingArtifactError, FormatError: features of a slide are missing or damaged.
+        EncoderMismatchError: two slides were embedded, or tiled, in different ways.
     """
     pairs = [(str(case.case_id), str(slide_id)) for case in cohort.cases for slide_id in case.slide_ids]
     digests = []
+    first: dict[str, MadeWith] = {}
     for number, (case_id, slide_id) in enumerate(pairs):
         progress(0, 1, f"audit of {len(pairs)} slides: {number + 1}")
-        features, header = read_features(workspace.features(encoder, slide_id))
-        if len(features.values):
-            values = features.values.astype(np.float64)
+        slide = read_slide(require_features(workspace, encoder, slide_id))
+        made_with = slide.made_with
+        if made_with.n_tiles:
+            first = first or {slide_id: made_with}
+            require_alike({**first, slide_id: made_with}, allow_random_weights=True)
+            values = slide.features.values.astype(np.float64)
             digests.append(
                 SlideDigest(
                     case_id=case_id,
                     slide_id=slide_id,
                     n_tiles=len(values),
-                    sha256=hashlib.sha256(np.ascontiguousarray(features.values).tobytes()).hexdigest(),
+                    sha256=hashlib.sha256(np.ascontiguousarray(slide.features.values).tobytes()).hexdigest(),
                     mean=values.mean(0),
                     sd=values.std(0),
-                    made=header.fingerprint,
-                    random_weights=header.settings.get("weights") == "random",
+                    made=slide.header.fingerprint,
+                    random_weights=made_with.random_weights,
                 )
             )
     return tuple(digests)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import SettingsError
@@ -20,7 +21,7 @@ from wsisurv.pages.external_figures import draw_calibration, draw_groups
 from wsisurv.pages.model_card import own_figures
 from wsisurv.pipeline.from_slides import FromSlides, prepare_slides
 from wsisurv.prediction.card import RiskScale, read_scale
-from wsisurv.prediction.step import HORIZONS, Prediction, check_horizons, choose_device, find_bags, predict_cases
+from wsisurv.prediction.step import HORIZONS, Prediction, check_horizons, choose_device, predict_cases
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.workspace.ledger import Summary

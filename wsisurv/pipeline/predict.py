@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import InputError, SettingsError
@@ -17,7 +18,6 @@ from wsisurv.prediction.step import (
     Prediction,
     check_horizons,
     choose_device,
-    find_bags,
     group_slides,
     predict_cases,
     training_folds,

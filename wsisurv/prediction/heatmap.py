@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.bags.cases import read_slide
+from wsisurv.bags.checks import Expected
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, MissingArtifactError, SlideError
 from wsisurv.formats import geojson
@@ -17,7 +19,6 @@ from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.checks import read_features_for
 from wsisurv.prediction.contributions import (
     CaseTiles,
     Meaning,
@@ -235,7 +236,7 @@ class _Drawing:
     def _place(self, slide_id: str) -> _Place:
         workspace, card = self._case.workspace, self._explainer.scale.card
         source = workspace.features(card.encoder, slide_id)
-        features = read_features_for(source, card, self._explainer.path)
+        features = read_slide(source, Expected(card, self._explainer.path)).features
         try:
             side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
         except (KeyError, ValueError) as error:

@@ -2,33 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from wsisurv.bags.cases import CaseRead
 from wsisurv.errors import FormatError
 from wsisurv.formats.risks import Risk
 from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.prediction.card import RiskScale, unseen_members
-from wsisurv.prediction.checks import SlideRead, join_warnings
 
 UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class CaseRead:
-    """A case, and its slides as they were read."""
-
-    case_id: str
-    slides: tuple[SlideRead, ...]
-
-    @property
-    def slide_ids(self) -> tuple[str, ...]:
-        """Names of the slides."""
-        return tuple(str(slide.features.slide_id) for slide in self.slides)
-
-    @property
-    def n_tiles(self) -> int:
-        """Tiles of all slides."""
-        return sum(len(slide.features.values) for slide in self.slides)
 
 
 def make_row(
@@ -101,3 +82,12 @@ def _of_case(scale: RiskScale, n_tiles: int, distance: float) -> list[str]:
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def join_warnings(by_slide: Sequence[tuple[str, Sequence[str]]], of_case: Sequence[str]) -> str:
+    """One text of all that is odd: what holds of every slide is said once, other things with the slide's name."""
+    said = list(of_case)
+    common = [text for text in (by_slide[0][1] if by_slide else ()) if all(text in texts for _, texts in by_slide)]
+    said += common
+    said += [f"{slide_id}: {text}" for slide_id, texts in by_slide for text in texts if text not in common]
+    return "; ".join(said)

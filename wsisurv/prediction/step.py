@@ -1,15 +1,14 @@
 """Step 6, predict: a student and the features of cases → risks."""
 
-import os
-from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from wsisurv.bags.cases import CaseUnread, SlideRead, read_cases
+from wsisurv.bags.checks import Expected
 from wsisurv.cohort import match_case
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import (
@@ -19,23 +18,18 @@ from wsisurv.errors import (
     SettingsError,
     SlideError,
 )
-from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
-from wsisurv.models.fast_ensemble import CaseStates
-from wsisurv.prediction.card import OpenStudent, open_student
-from wsisurv.prediction.checks import SlideRead, read_slide
-from wsisurv.prediction.rows import CaseRead, make_row
+from wsisurv.prediction.card import open_student
+from wsisurv.prediction.rows import make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, make_failure
 from wsisurv.workspace.paths import Workspace
 
 HORIZONS = (1.0, 3.0, 5.0)
-_AHEAD = 2
-"""Cases that are read while one is computed."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +86,6 @@ def group_slides(
         case_id = (slide_map or {}).get(slide_id) or match_case(slide_id, case_ids or ()) or slide_id
         groups.setdefault(case_id, []).append(slide_id)
     return {case_id: tuple(groups[case_id]) for case_id in sorted(groups)}
-
-
-def find_bags(
-    workspace: Workspace, encoder: str, slides_of: Mapping[str, Sequence[str]]
-) -> dict[str, tuple[Path, ...]]:
-    """Features files of each case, by its slides: case_id → paths."""
-    return {
-        case_id: tuple(workspace.features(encoder, slide_id) for slide_id in slides)
-        for case_id, slides in slides_of.items()
-    }
 
 
 def training_folds(student: Path, guidance: Path) -> dict[str, int]:
@@ -183,78 +167,26 @@ def predict_cases(
     risks: list[Risk] = []
     failed: list[Failure] = []
     refused: EncoderMismatchError | FormatError | None = None
-    for number, case in enumerate(_read_cases(student, opened.scale.card, bags)):
-        progress(number, len(bags), case.case_id)
-        if isinstance(case, _Unread):
-            failed.append(make_failure(case.case_id, case.path, case.error, opened.scale.fingerprint))
-            refused = case.error if isinstance(case.error, EncoderMismatchError) else refused
-            continue
-        states = _states(opened, case)
-        odd = [(str(slide.features.slide_id), _odd(slide, looks or {}, tiles)) for slide in case.slides]
-        fold = (fold_of or {}).get(case.case_id)
-        try:
-            risks.append(make_row(opened.scale, case, states, odd, fold=fold, horizons=horizons))
-        except FormatError as error:
-            failed.append(make_failure(case.case_id, student, error, opened.scale.fingerprint))
-            refused = error
+    ordered = {case_id: bags[case_id] for case_id in sorted(bags)}
+    with closing(read_cases(ordered, Expected(opened.scale.card, student))) as reading:
+        for number, case in enumerate(reading):
+            progress(number, len(bags), case.case_id)
+            if isinstance(case, CaseUnread):
+                failed.append(make_failure(case.case_id, case.path, case.error, opened.scale.fingerprint))
+                refused = case.error if isinstance(case.error, EncoderMismatchError) else refused
+                continue
+            states = opened.ensemble.states(case.tiles) if case.n_tiles else None
+            odd = [(str(slide.features.slide_id), _odd(slide, looks or {}, tiles)) for slide in case.slides]
+            fold = (fold_of or {}).get(case.case_id)
+            try:
+                risks.append(make_row(opened.scale, case, states, odd, fold=fold, horizons=horizons))
+            except FormatError as error:
+                failed.append(make_failure(case.case_id, student, error, opened.scale.fingerprint))
+                refused = error
     if refused is not None and not risks:
         raise refused  # it is the student that is wrong here, and not one of many cases
     progress(len(bags), len(bags), "")
     return Prediction(tuple(risks), tuple(failed))
-
-
-@dataclass(frozen=True)
-class _Unread:
-    """A case that can't be predicted, the file that is to blame, and why."""
-
-    case_id: str
-    path: Path
-    error: Exception
-
-
-def _read_cases(student: Path, card: StudentCard, bags: Mapping[str, Sequence[Path]]) -> Iterator[CaseRead | _Unread]:
-    """Cases by name; while one is used, a thread reads those that follow."""
-    coming: deque[Future[CaseRead | _Unread]] = deque()
-    with ThreadPoolExecutor(1, "read") as reader:
-        for case_id in sorted(bags):
-            coming.append(reader.submit(_read_case, student, card, case_id, bags[case_id]))
-            _fetch(bags[case_id])
-            if len(coming) > _AHEAD:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
-def _fetch(paths: Sequence[Path]) -> None:
-    """Ask the system to have files in memory soon, where it can be asked."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for path in paths:
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue  # it is said when the case's turn comes
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
-
-
-def _read_case(student: Path, card: StudentCard, case_id: str, paths: Sequence[Path]) -> CaseRead | _Unread:
-    slides: list[SlideRead] = []
-    for path in paths:
-        try:
-            slides.append(read_slide(path, card, student))
-        except (MissingArtifactError, FormatError, EncoderMismatchError, OSError) as error:
-            return _Unread(case_id, path, error)
-    return CaseRead(case_id, tuple(slides))
-
-
-def _states(opened: OpenStudent, case: CaseRead) -> CaseStates | None:
-    values = [slide.features.values for slide in case.slides if len(slide.features.values)]
-    if not values:
-        return None
-    return opened.ensemble.states(values[0] if len(values) == 1 else np.concatenate(values))
 
 
 def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> tuple[str, ...]:

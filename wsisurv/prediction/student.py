@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.bags.cases import CaseRead, SlideRead
 from wsisurv.errors import EncoderMismatchError, InputError
 from wsisurv.formats.cards import StudentCard
-from wsisurv.formats.features import Features
+from wsisurv.formats.features import FORMAT, Features
+from wsisurv.formats.header import make_header
 from wsisurv.formats.risks import Risk
 from wsisurv.models.fast_ensemble import TileScores
 from wsisurv.prediction.card import OpenStudent, open_student
-from wsisurv.prediction.checks import SlideRead
-from wsisurv.prediction.rows import CaseRead, make_row
+from wsisurv.prediction.rows import make_row
 from wsisurv.prediction.step import HORIZONS, check_horizons
 from wsisurv.units import SlideId
 
@@ -131,6 +132,6 @@ class LoadedStudent:
         if not len(values) or not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
             raise InputError(f"case {case_id}: at least one tile, and finite floating-point features, are needed")
         slide = Features(SlideId(case_id), values, places.astype(np.int64), card.encoder, (), {}, 0.0)
-        case = CaseRead(case_id, (SlideRead(slide, ()),))
+        case = CaseRead(case_id, (SlideRead(slide, make_header(FORMAT, card.embed_settings, {})),))
         risk = make_row(self._opened.scale, case, self._opened.ensemble.states(values), (), fold=None, horizons=years)
         return TilePrediction(risk, slide.coords, self._opened.ensemble.tile_scores(values))

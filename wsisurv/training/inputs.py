@@ -1,18 +1,17 @@
 """What both training steps read: follow-up, bags and statements of a cohort, checked to belong together."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from wsisurv.bags.feature_rows import FeatureFile, describe_features
-from wsisurv.bags.memory import memory_of, rows_of
-from wsisurv.bags.packed import Bags, offsets_of
+from wsisurv.bags.cases import describe_slide, made_with, training_bags
+from wsisurv.bags.checks import PER_SLIDE, require_alike
+from wsisurv.bags.packed import Bags
 from wsisurv.cohort import Case, Cohort
-from wsisurv.errors import CohortError, EncoderMismatchError, MissingArtifactError, SettingsError, some
+from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.text import Tfidf, fit_tfidf, statement_terms, tfidf_vectors
@@ -21,7 +20,6 @@ from wsisurv.workspace.paths import Workspace
 
 NO_STATEMENTS = "none"
 FEW_EVENTS = 10
-_PER_SLIDE = {"slide_mpp", "measures"}  # a slide's own resolution and what is known besides: no feature depends on it
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,9 @@ def read_training_cases(
         SettingsError: features of random weights.
         CohortError: fewer than two events among cases with tiles.
     """
-    slides = {str(slide): _read(workspace, encoder, slide) for case in cohort.cases for slide in case.slide_ids}
-    _require_alike(slides, allow_random_weights)
+    slides = {str(one): describe_slide(workspace, encoder, one) for case in cohort.cases for one in case.slide_ids}
+    alike = {slide_id: made_with(slide) for slide_id, slide in slides.items()}
+    require_alike(alike, allow_random_weights=allow_random_weights)
     cases: list[Case] = []
     empty: list[Case] = []
     for case in cohort.cases:
@@ -120,14 +119,14 @@ def read_training_cases(
         time=np.array([case.time for case in cases], dtype=np.float64),
         event=np.array([case.event for case in cases], dtype=np.bool_),
         site=tuple(case.site for case in cases),
-        bags=_bags(cases, slides, memory_gib),
+        bags=training_bags([[slides[slide_id] for slide_id in case.slide_ids] for case in cases], memory_gib),
         statements=tuple(read.by_case.get(str(case.case_id)) for case in cases),
         tfidf=read.tfidf,
         n_slides=len(slides),
         names=first.names,
         embed_settings=first.header.settings,
         encoder_weights=first.weights,
-        tile_settings={name: v for name, v in first.tile_settings.items() if name not in _PER_SLIDE},
+        tile_settings={name: v for name, v in first.tile_settings.items() if name not in PER_SLIDE},
         inputs={
             "cohort": cohort.fingerprint,
             "features": fingerprint({}, prints),
@@ -136,63 +135,6 @@ def read_training_cases(
         warnings=tuple(warnings),
         clinical=tuple(cases),
     )
-
-
-def _read(workspace: Workspace, encoder: str, slide_id: str) -> FeatureFile:
-    path = workspace.features(encoder, slide_id)
-    if not path.exists():
-        known = ", ".join(workspace.encoders()) or "none yet"
-        raise MissingArtifactError(
-            f"{path}: not there, but slide {slide_id} is in the cohort. Run `wsisurv embed` "
-            f"(encoders with features here: {known}), or make the cohort anew without the slide."
-        )
-    return describe_features(path)
-
-
-def _bags(cases: Sequence[Case], slides: Mapping[str, FeatureFile], memory_gib: float | None) -> Bags:
-    memory = memory_of(memory_gib)
-    files = [[slides[slide_id] for slide_id in case.slide_ids if slides[slide_id].n_tiles] for case in cases]
-    source = rows_of([file for several in files for file in several], memory)
-    lengths = torch.tensor([sum(file.n_tiles for file in several) for several in files])
-    return Bags(source, torch.arange(source.shape[0]), offsets_of(lengths), keep_bytes=memory.keep_bytes)
-
-
-def _require_alike(slides: Mapping[str, FeatureFile], allow_random_weights: bool) -> None:
-    """All slides with tiles must have been embedded and tiled in one way, by trained weights."""
-    first_id = None
-    for slide_id, slide in slides.items():
-        if slide.header.settings.get("weights") == "random" and not allow_random_weights:
-            raise SettingsError(
-                f"slide {slide_id}: its features come from random weights and mean nothing. Embed with trained "
-                "weights, or say --allow-random-weights to try the machinery out."
-            )
-        if not slide.n_tiles:
-            continue
-        if first_id is None:
-            first_id = slide_id
-        if changes := _differences(slides[first_id], slide):
-            raise EncoderMismatchError(
-                f"slides {first_id} and {slide_id} were made in different ways ({'; '.join(changes)}). "
-                "Tile and embed all slides of a cohort with the same settings."
-            )
-
-
-def _differences(one: FeatureFile, other: FeatureFile) -> list[str]:
-    def described(slide: FeatureFile) -> dict[str, Any]:
-        tile_settings = {f"tiles' {name}": value for name, value in slide.tile_settings.items()}
-        return {
-            "encoder": slide.encoder,
-            "features a tile": slide.n_features,
-            **slide.header.settings,
-            **{name: value for name, value in tile_settings.items() if name[len("tiles' ") :] not in _PER_SLIDE},
-        }
-
-    first, second = described(one), described(other)
-    return [
-        f"{name}: {first.get(name)} and {second.get(name)}"
-        for name in sorted(first.keys() | second.keys())
-        if first.get(name) != second.get(name)
-    ]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""Do features belong together, and to a model? A refusal where it can't be right, a warning where it may be wrong."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsisurv.errors import EncoderMismatchError, SettingsError
+from wsisurv.formats.cards import StudentCard
+
+PER_SLIDE = frozenset({"slide_mpp", "measures"})
+"""Tile settings that tell how one slide was read or what is known of it besides, not what its tiles are."""
+_OTHER_ENCODER = ("encoder", "weights", "version")
+"""Embed settings that make other numbers of the same pixels."""
+_ARITHMETIC = frozenset({"precision", "dtype"})
+"""Embed settings that change a feature by rounding only."""
+_COARSER = 1.02
+"""A slide scanned coarser than its tiles by more than this was enlarged."""
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """How the features of a slide were made.
+
+    Attributes:
+        encoder: its name.
+        n_tiles: rows.
+        n_features: columns.
+        settings: of ``embed`` (JSON object).
+        tile_settings: of ``tile`` (JSON object).
+        mpp: µm per pixel of the slide at level 0; None where it is not asked.
+    """
+
+    encoder: str
+    n_tiles: int
+    n_features: int
+    settings: Mapping[str, Any]
+    tile_settings: Mapping[str, Any]
+    mpp: float | None = None
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the encoder was never trained."""
+        return self.settings.get("weights") == "random"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What features a student can read.
+
+    Attributes:
+        card: of the student.
+        student: its file, for messages.
+    """
+
+    card: StudentCard
+    student: Path
+
+
+def require_alike(slides: Mapping[str, MadeWith], *, allow_random_weights: bool) -> None:
+    """All slides with tiles must have been embedded and tiled in one way, by trained weights.
+
+    Args:
+        slides: slide_id → how its features were made.
+        allow_random_weights: take features of an encoder that was never trained.
+
+    Raises:
+        SettingsError: features of random weights.
+        EncoderMismatchError: two slides made in different ways; names them and what differs.
+    """
+    first_id = None
+    for slide_id, slide in slides.items():
+        if slide.random_weights and not allow_random_weights:
+            raise SettingsError(
+                f"slide {slide_id}: its features come from random weights and mean nothing. Embed with trained "
+                "weights, or say --allow-random-weights to try the machinery out."
+            )
+        if not slide.n_tiles:
+            continue
+        if first_id is None:
+            first_id = slide_id
+        if changes := _differences(_described(slide), _described(slides[first_id])):
+            listed = "; ".join(f"{change.name}: {change.wanted} and {change.seen}" for change in changes)
+            raise EncoderMismatchError(
+                f"slides {first_id} and {slide_id} were made in different ways ({listed}). "
+                "Tile and embed all slides of a cohort with the same settings."
+            )
+
+
+def find_oddities(path: Path, slide: MadeWith, expected: Expected) -> tuple[str, ...]:
+    """What is odd about features that a student is to read, one line each.
+
+    Args:
+        path: of the features, for messages.
+        slide: how they were made.
+        expected: what the student can read.
+
+    Raises:
+        EncoderMismatchError: made by another encoder, by other weights of it, or of another width than in training.
+    """
+    card, student = expected.card, expected.student
+    encoder = card.embed_settings.get("encoder", card.encoder)
+    if slide.encoder not in {card.encoder, encoder}:
+        raise EncoderMismatchError(
+            f"{path}: features of encoder {slide.encoder!r}, but {student} was trained on {encoder!r}. Embed the "
+            f"slides with `wsisurv embed --encoder {encoder}`, or name a student that was trained on these features."
+        )
+    if slide.n_tiles and slide.n_features != card.n_features:
+        raise EncoderMismatchError(
+            f"{path}: {slide.n_features} features a tile, but {student} was trained on {card.n_features} of "
+            f"{encoder!r}. Embed the slides with the version of the encoder that was used in training."
+        )
+    changes = _differences(slide.settings, card.embed_settings, _ARITHMETIC)
+    if other := [change for change in changes if change.name in _OTHER_ENCODER]:
+        listed = " and ".join(f"{change.name} {change.seen} instead of the {change.wanted} that" for change in other)
+        raise EncoderMismatchError(
+            f"{path}: embedded with {listed} {student} was trained on. Embed the slides in the same way."
+        )
+    changes += _differences(slide.tile_settings, card.tile_settings, PER_SLIDE)
+    odd = [f"made with {change.name} {change.seen} instead of {change.wanted}" for change in changes]
+    tile_mpp = slide.tile_settings.get("tile_mpp")
+    if slide.mpp is not None and isinstance(tile_mpp, int | float) and slide.mpp > _COARSER * tile_mpp:
+        odd.append(f"scanned at {slide.mpp:g} µm/px and enlarged to {tile_mpp:g}")
+    return tuple(odd)
+
+
+@dataclass(frozen=True)
+class _Difference:
+    name: str
+    seen: Any
+    wanted: Any
+
+
+def _differences(
+    seen: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()
+) -> list[_Difference]:
+    names = sorted((seen.keys() | wanted.keys()) - set(ignored))
+    pairs = [_Difference(name, seen.get(name), wanted.get(name)) for name in names]
+    return [pair for pair in pairs if pair.seen != pair.wanted]
+
+
+def _described(slide: MadeWith) -> dict[str, Any]:
+    tiles = {f"tiles' {name}": value for name, value in slide.tile_settings.items() if name not in PER_SLIDE}
+    return {**slide.settings, "encoder": slide.encoder, "features a tile": slide.n_features, **tiles}
