@@ -222,7 +222,7 @@ def test_scanner_bounds_restrict_the_grid(
     make_slide: MakeSlide, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_slide(tmp_path / "S-1.tiff", two_pieces(), compression="deflate")
-    monkeypatch.setattr("wsisurv.slides.reader.openslide.OpenSlide", Bounded)
+    monkeypatch.setattr("openslide.OpenSlide", Bounded)
     tile(workspace, [path], TileSettings(tile_px=50, min_tissue=1, tissue_mpp=2.0))
     tiles, _ = read_tiles(workspace.tiles("S-1"))
     assert (tiles.bounds_x, tiles.bounds_y, tiles.level0_width) == (1000, 100, 2000)

@@ -1,13 +1,12 @@
 """What a slide's header tells, without reading a pixel."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import openslide
-
-from wsisurv.errors import SlideError
 from wsisurv.slides.bounds import Bounds, find_bounds
 from wsisurv.slides.find import slide_bytes
+from wsisurv.slides.readers.registry import OPENSLIDE, open_handle
 from wsisurv.slides.resolution import Objective, Resolution, find_objective, find_resolution
 
 
@@ -44,15 +43,13 @@ def read_facts(path: Path) -> SlideFacts:
     Raises:
         SlideError: it can't be opened.
     """
-    try:
-        with openslide.OpenSlide(path) as handle:
-            properties = dict(handle.properties)
-            width, height = handle.dimensions
-            downsamples = tuple(float(factor) for factor in handle.level_downsamples)
-    except (openslide.OpenSlideError, OSError) as error:
-        raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
+    opened = open_handle(path)
+    with closing(opened.handle) as handle:
+        properties = dict(handle.properties)
+        width, height = handle.dimensions
+        downsamples = handle.level_downsamples
     return SlideFacts(
-        vendor=properties.get("openslide.vendor", "unknown"),
+        vendor=properties.get("openslide.vendor", "unknown" if opened.reader == OPENSLIDE else opened.reader),
         width=width,
         height=height,
         level_downsamples=downsamples,

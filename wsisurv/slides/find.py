@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
+from wsisurv.slides.readers.registry import packaged_endings
 from wsisurv.units import SlideId
 
 ENDINGS = (
@@ -26,6 +27,11 @@ ENDINGS = (
 
 _MIB = 1 << 20
 _SERIES_TAG = b"\x20\x00\x0e\x00UI"  # DICOM (0020,000E) SeriesInstanceUID, explicit little endian
+
+
+def known_endings() -> tuple[str, ...]:
+    """Endings of files that a folder is searched for: OpenSlide's, and those of readers that packages add."""
+    return (*ENDINGS, *(ending for ending in packaged_endings() if ending not in ENDINGS))
 
 
 def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
@@ -51,7 +57,7 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
     if not found:
         raise NoSlidesError(
             f"no slide in {', '.join(str(path) for path in paths) or 'nothing'}: looked at any depth for files ending "
-            f"in {' '.join(ENDINGS)} (hidden ones left out)."
+            f"in {' '.join(known_endings())} (hidden ones left out)."
         )
     return dict(sorted(found.items()))
 
@@ -83,7 +89,7 @@ def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _walk(top: Path) -> Iterator[Path]:
     """Files with a known ending, in order of name; links to folders are followed, each folder once."""
-    visited = set()
+    visited, endings = set(), known_endings()
     for folder, folders, files in os.walk(top, followlinks=True, onerror=_refuse):
         visited.add(os.path.realpath(folder))
         folders[:] = sorted(
@@ -92,7 +98,7 @@ def _walk(top: Path) -> Iterator[Path]:
             if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in visited
         )
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+            if not name.startswith(".") and Path(name).suffix.lower() in endings:
                 yield Path(folder, name)
 
 

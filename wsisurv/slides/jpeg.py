@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import SlideError
 from wsisurv.slides.blocks import Mosaic
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.readers.registry import OPENSLIDE
 
 _FORMATS = ("aperio", "generic-tiff", "philips")  # whose tiles lie edge to edge from the top left
 _START_OF_IMAGE = b"\xff\xd8"
@@ -64,6 +65,8 @@ class JpegLevel:
 
 def find_jpeg_level(slide: Slide, level: int) -> JpegLevel | str:
     """Find the JPEG tiles of a level; where there are none that can be read directly, say in words why."""
+    if slide.reader != OPENSLIDE:
+        return f"it is read by {slide.reader}"
     vendor = slide.properties.get("openslide.vendor", "unknown")
     if vendor not in _FORMATS:
         return f"the format is {vendor}, and not one of {', '.join(_FORMATS)}"

@@ -1,12 +1,8 @@
-"""Pixels of a slide at any exact resolution: the only module that opens slides.
-
-OpenSlide writes into an array of ours, by the call that its Python package wraps: the package makes an image of it with
-an alpha, which is thrown away again here, and holds up other threads while that is copied.
+"""Pixels of a slide at any exact resolution.
 
 Coordinates are always pixels of level 0, x to the right and y down; sizes are pixels of what is returned.
 """
 
-import ctypes
 import math
 import threading
 from collections.abc import Mapping
@@ -15,14 +11,13 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import openslide
 from numpy.typing import NDArray
-from openslide import lowlevel
 from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.bounds import find_bounds
+from wsisurv.slides.readers.registry import open_handle
 from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resolution
 
 UPSAMPLING = 1.02
@@ -30,7 +25,6 @@ UPSAMPLING = 1.02
 
 _BLOCK_PX = 1024  # side of what is read at once, so a view needs some 15 MB beside itself, whatever the slide
 _VIEW_CACHE_BYTES = 8 << 20  # of decoded pixels at the blocks' borders; OpenSlide's own 32 MB serve a view no better
-_PIXELS = ctypes.POINTER(ctypes.c_uint32)
 _SLIVER = 1e-6  # of a pixel: rounding, not a place
 
 
@@ -51,7 +45,9 @@ class Slide:
         bounds: what was scanned; all of level 0 where the file says nothing.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
         level_sizes: width and height of each level, its own pixels.
-        properties: all that OpenSlide tells.
+        properties: all that the reader tells, by OpenSlide's names.
+        reader: ``openslide``, or the name of a package's reader.
+        note: what should be known of a package's reader; empty for OpenSlide.
 
     Raises:
         SlideError: it can't be opened, or its pixels are not square to within one percent.
@@ -63,10 +59,8 @@ class Slide:
         self._failed: str | None = None
         self._using = threading.Lock()
         self._buffer = np.empty(0, np.uint32)
-        try:
-            self._handle = openslide.OpenSlide(path)
-        except (openslide.OpenSlideError, OSError) as error:
-            raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
+        opened = open_handle(path)
+        self._handle, self.reader, self.note = opened.handle, opened.reader, opened.note
         try:
             self.properties = properties = dict(self._handle.properties)
             self.width, self.height = self._handle.dimensions
@@ -76,9 +70,6 @@ class Slide:
             given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
             resolution = given or _stated(path, properties)
             self.mpp, self.mpp_source = resolution.mpp, resolution.source
-        except openslide.OpenSlideError as error:
-            self.close()
-            raise self._error(error) from error
         except SlideError:
             self.close()
             raise
@@ -115,7 +106,7 @@ class Slide:
         """
         with self._using:
             if self._failed is None:
-                self._handle.set_cache(openslide.OpenSlideCache(_VIEW_CACHE_BYTES))
+                self._handle.keep_at_most(_VIEW_CACHE_BYTES)
         scale = mpp / self.mpp
         level = self.best_level(scale)
         downsample = self.level_downsamples[level]
@@ -201,20 +192,18 @@ class Slide:
         Raises:
             SlideError: the file is damaged.
         """
-        downsample, n_pixels = self.level_downsamples[level], width * height
+        n_pixels = width * height
         with self._using:
             if self._failed is not None:
                 raise SlideError(self._failed)
             if len(self._buffer) < n_pixels:
                 self._buffer = np.empty(n_pixels, np.uint32)
             found = self._buffer[:n_pixels]
-            place = round(x * downsample), round(y * downsample)
             try:
-                lowlevel._read_region(
-                    self._handle._osr, found.ctypes.data_as(_PIXELS), *place, level, width, height
-                )  # fmt: skip
-            except openslide.OpenSlideError as error:
-                raise self._error(error) from error
+                self._handle.read_into(found, level, x, y, width, height)
+            except SlideError as error:
+                self._failed = str(error)  # OpenSlide refuses everything after one, in words that no longer tell why
+                raise
         raw = found.view(np.uint8).reshape(height, width, 4)
         if np.bitwise_and.reduce(found) >> 24 != 255:  # the quickest way to see that all of it is opaque
             _put_on_white(raw)
@@ -224,11 +213,6 @@ class Slide:
         """As ``pixels``, as an image."""
         raw = self.raw_pixels(level, x, y, width, height)
         return Image.frombuffer("RGB", (width, height), raw, "raw", "BGRX", 0, 1)
-
-    def _error(self, error: Exception) -> SlideError:
-        """Remember a failure: OpenSlide refuses everything after one, in words that no longer tell why."""
-        self._failed = f"{self.path}: can't be read (OpenSlide: {error}). Is the file whole?"
-        return SlideError(self._failed)
 
 
 def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.blocks import Mosaic, Pictures, Regions
 from wsisurv.slides.jpeg import JpegBlocks, JpegLevel, doubt, find_jpeg_level
 from wsisurv.slides.reader import UPSAMPLING, Slide, last_px, resize
+from wsisurv.slides.readers.registry import OPENSLIDE
 
 Decoder = Literal["openslide", "jpeg", "jpeg-half"]
 
@@ -85,7 +86,8 @@ class TileReader:
         self._blocks: JpegBlocks | None = None
         try:
             self._plan = plan or _make_plan(self._slide, tiles, decoder)
-            self.decoder, self.why = self._plan.decoder, self._plan.why
+            self.decoder: str = self._plan.decoder if self._slide.reader == OPENSLIDE else self._slide.reader
+            self.why = self._plan.why
             if decoder == "jpeg" and self.decoder != "jpeg":
                 raise SlideError(f"{path}: its JPEG tiles can't be decoded directly: {self.why}.")
             self._pictures = self._open()

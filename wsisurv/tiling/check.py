@@ -11,7 +11,7 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import NoSlidesError, WsisurvError, some
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
-from wsisurv.slides.find import ENDINGS, list_slides
+from wsisurv.slides.find import known_endings, list_slides
 from wsisurv.slides.resolution import GivenMpp, find_mpp
 from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
@@ -129,7 +129,7 @@ def check_slides(
     if not found:
         raise NoSlidesError(
             f"no slide in {', '.join(map(str, sources)) or 'nothing'}: looked at any depth for files ending in "
-            f"{' '.join(ENDINGS)} (hidden ones left out)."
+            f"{' '.join(known_endings())} (hidden ones left out)."
         )
     slides = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="header") as threads:

@@ -1,0 +1,1 @@
+"""What opens slides: OpenSlide, the authority, and readers that packages add."""

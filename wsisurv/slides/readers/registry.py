@@ -1,0 +1,157 @@
+"""Which reader opens a file: a package's, where it declares the ending and proves itself, else OpenSlide."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.errors import SettingsError, SlideError
+from wsisurv.extensions import READERS, added_names, load_added, origin, release
+from wsisurv.slides.readers.by_openslide import OpenSlideHandle
+from wsisurv.slides.readers.handle import Handle, PackagedReader, PackagedSlide
+
+OPENSLIDE = "openslide"
+_REGION_PX, _REGIONS = 256, 4
+_ROUNDING = 3
+"""Grey levels by which two decoders may differ, with what OpenSlide interpolates between two pixels."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open slide, the reader that opened it, and what should be known of that."""
+
+    handle: Handle
+    reader: str
+    note: str = ""
+
+
+def packaged_endings() -> tuple[str, ...]:
+    """Endings of the files that readers of installed packages open.
+
+    Raises:
+        SettingsError: a package can't be imported, takes a name that there is already, or an ending of another's.
+    """
+    return tuple(_by_ending())
+
+
+def open_handle(path: Path) -> Opened:
+    """Open a slide.
+
+    Where a package's reader declares the ending and OpenSlide opens the file too, regions of both are compared; the
+    package's is used where they are equal, and OpenSlide where they aren't, with a note. What OpenSlide does not open
+    is read by the package's reader with a note that nothing proves its pixels.
+
+    Raises:
+        SlideError: no reader opens it.
+        SettingsError: as ``packaged_endings``.
+    """
+    name = _by_ending().get(path.suffix.lower())
+    if name is None:
+        return Opened(OpenSlideHandle(path), OPENSLIDE)
+    said = f"{name} of {release(READERS, name)}"
+    reader: PackagedReader = load_added(READERS, name, PackagedReader)
+    try:
+        ours: OpenSlideHandle | None = OpenSlideHandle(path)
+    except SlideError:
+        ours = None
+    try:
+        theirs = _Packaged(path, reader.open(path), said)
+    except Exception as error:  # noqa: BLE001  # a package of anybody's, which may fail in any way
+        if ours is None:
+            who = f"by OpenSlide or by {origin(READERS, name)}"
+            raise SlideError(f"{path}: can't be opened, {who} ({type(error).__name__}: {error}).") from error
+        return Opened(ours, OPENSLIDE, f"{said} can't open it ({error}): read by OpenSlide")
+    if ours is None:
+        return Opened(theirs, name, f"read by {said}: OpenSlide doesn't open it, so nothing proves its pixels")
+    try:
+        against = _difference(ours, theirs)
+    except SlideError as error:
+        against = str(error)
+    if against:
+        theirs.close()
+        return Opened(ours, OPENSLIDE, f"{said} is not OpenSlide's equal ({against}): read by OpenSlide")
+    ours.close()
+    return Opened(theirs, name)
+
+
+def _by_ending() -> dict[str, str]:
+    """Ending → name of the reader."""
+    found: dict[str, str] = {}
+    for name in added_names(READERS, (OPENSLIDE,)):
+        reader: PackagedReader = load_added(READERS, name, PackagedReader)
+        for ending in reader.endings:
+            if ending in found or not ending.startswith(".") or ending != ending.lower():
+                why = f"has {found[ending]}" if ending in found else "is no ending in small letters"
+                raise SettingsError(f"{origin(READERS, name)}: ending {ending!r} {why}.")
+            found[ending] = name
+    return found
+
+
+class _Packaged:
+    """A package's open slide as ``Handle``."""
+
+    def __init__(self, path: Path, slide: PackagedSlide, said: str) -> None:
+        self._path, self._slide, self._said = path, slide, said
+        self.properties = {str(key): str(value) for key, value in slide.properties.items()}
+        self.dimensions = slide.dimensions
+        self.level_dimensions = tuple(slide.level_dimensions)
+        self.level_downsamples = tuple(float(factor) for factor in slide.level_downsamples)
+        if not len(self.level_dimensions) == len(self.level_downsamples) or self.level_dimensions[0] != self.dimensions:
+            raise SlideError(f"its levels are {self.level_dimensions} by {self.level_downsamples}")
+
+    def read_into(self, found: NDArray[np.uint32], level: int, x: int, y: int, width: int, height: int) -> None:
+        """Fill ``found``, white beside the level."""
+        colours = found.view(np.uint8).reshape(height, width, 4)
+        colours[...] = 255
+        level_width, level_height = self.level_dimensions[level]
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, level_width), min(y + height, level_height)
+        if left >= right or top >= bottom:
+            return
+        try:
+            seen = np.asarray(self._slide.pixels(level, left, top, right - left, bottom - top))
+        except Exception as error:  # noqa: BLE001  # a package of anybody's, which may fail in any way
+            raise SlideError(
+                f"{self._path}: can't be read by {self._said} ({type(error).__name__}: {error})."
+            ) from error
+        if seen.shape != (bottom - top, right - left, 3) or seen.dtype != np.uint8:
+            wanted = f"uint8 {(bottom - top, right - left, 3)}"
+            raise SlideError(f"{self._path}: {self._said} gives {seen.dtype} {seen.shape}, and {wanted} is wanted.")
+        colours[top - y : bottom - y, left - x : right - x, :3] = seen[..., ::-1]
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Nothing is kept here."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._slide.close()
+
+
+def _difference(ours: Handle, theirs: Handle) -> str:
+    """What differs from OpenSlide, in words; empty where nothing does: levels, resolution, regions of each level."""
+    if theirs.level_dimensions != ours.level_dimensions:
+        return f"levels {theirs.level_dimensions} instead of {ours.level_dimensions}"
+    if not np.allclose(theirs.level_downsamples, ours.level_downsamples, rtol=1e-3):
+        return f"downsamples {theirs.level_downsamples} instead of {ours.level_downsamples}"
+    for name in ("openslide.mpp-x", "openslide.mpp-y"):
+        if theirs.properties.get(name) != ours.properties.get(name):
+            return f"{name} {theirs.properties.get(name)} instead of {ours.properties.get(name)}"
+    rng = np.random.default_rng(0)
+    for level, (width, height) in enumerate(ours.level_dimensions):
+        across, down = min(_REGION_PX, width), min(_REGION_PX, height)
+        for _ in range(_REGIONS):
+            x, y = (_whole(ours.level_downsamples[level], most, rng) for most in (width - across, height - down))
+            regions = np.empty((2, across * down), np.uint32)
+            ours.read_into(regions[0], level, x, y, across, down)
+            theirs.read_into(regions[1], level, x, y, across, down)
+            seen = regions.view(np.uint8).reshape(2, -1, 4)[:, :, :3].astype(np.int16)
+            opaque = regions[0].view(np.uint8).reshape(-1, 4)[:, 3] == 255  # elsewhere white, by Slide
+            if (most_off := np.abs(seen[0] - seen[1])[opaque].max(initial=0)) > _ROUNDING:
+                return f"its pixels differ by {most_off} at {x}, {y} of level {level}"
+    return ""
+
+
+def _whole(downsample: float, most: int, rng: np.random.Generator) -> int:
+    """A random place, 0 to ``most``, on a whole pixel of level 0, or nearly: OpenSlide interpolates others."""
+    places = rng.integers(0, most + 1, 64)
+    return int(places[np.abs(places * downsample - np.rint(places * downsample)).argmin()])
