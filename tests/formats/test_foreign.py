@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from wsisurv.errors import FormatError
+from wsisurv.errors import BackendError, FormatError
+from wsisurv.formats import foreign_text
 from wsisurv.formats.export import export_features, export_tiles
 from wsisurv.formats.features import Features
 from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
@@ -291,6 +292,21 @@ def test_a_store_of_text_without_an_end_is_refused_and_the_next_file_is_read(tmp
     with pytest.raises(FormatError, match="attribute name is a damaged text"):
         read_foreign_tiles(path)
     assert read_foreign_tiles(trident_tiles(tmp_path / "S-2.h5")).slide_id == "S-1"
+
+
+def test_where_no_process_can_be_started_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign_text, "_READER", foreign_text._Reader())
+    monkeypatch.setattr(foreign_text, "_CHILD", "raise SystemExit(1)")
+    with pytest.raises(BackendError, match="can't be started"):
+        read_foreign_tiles(trident_tiles(tmp_path / "S-1.h5"))
+
+
+def test_nothing_is_imported_from_the_folder_of_the_run(tmp_path, monkeypatch):
+    (tmp_path / "h5py.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(foreign_text, "_READER", reader := foreign_text._Reader())
+    assert read_foreign_tiles(trident_tiles(tmp_path / "S-1.h5")).slide_id == "S-1"
+    reader.close()
 
 
 @pytest.mark.parametrize("odd", ["256", np.bytes_(b"256"), np.zeros(3), h5py.Empty("f8")])

@@ -12,19 +12,23 @@ import sys
 import threading
 from pathlib import Path
 
-from wsisurv.errors import FormatError
+from wsisurv.errors import BackendError, FormatError
 
 _CHILD = """
-import json, os, resource, sys
+import json, resource, sys
 import h5py
 
 def limit(kind, most):
-    resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 limit(resource.RLIMIT_CORE, 0)
-with open("/proc/self/statm") if os.path.exists("/proc/self/statm") else open(os.devnull) as pages:
-    if taken := pages.read():
-        limit(resource.RLIMIT_AS, int(taken.split()[0]) * resource.getpagesize() + (256 << 20))
+try:
+    with open("/proc/self/statm") as pages:
+        limit(resource.RLIMIT_AS, int(pages.read().split()[0]) * resource.getpagesize() + (256 << 20))
+except OSError:
+    pass  # no Linux: the limit of processor time holds there
+print("ready", flush=True)
 for line in sys.stdin:
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 3)
@@ -67,7 +71,7 @@ class _Reader:
             return None
 
     def _start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CHILD],  # -P: nothing is imported from the folder that it runs in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -75,6 +79,11 @@ class _Reader:
             text=True,
             start_new_session=True,  # Ctrl-C is for the run
         )
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            process.kill()
+            process.communicate()
+            raise BackendError(f"{sys.executable} with h5py can't be started as a process of its own")
+        return process
 
     def close(self) -> None:
         """End the process, if this one started it."""
@@ -101,6 +110,7 @@ def read_text(path: Path, item: str, name: str) -> str:
         name: of the attribute.
 
     Raises:
+        BackendError: the process can't be started.
         FormatError: it is no text of at most 4,096 letters, or what the file says of it can't be.
     """
     answer = _READER.ask(path.absolute(), item, name)
