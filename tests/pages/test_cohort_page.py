@@ -31,7 +31,8 @@ from wsisurv.formats.models import ModelFile, model_format, write_model
 from wsisurv.formats.risks import Risk, write_risks
 from wsisurv.formats.splits import Fold, write_splits
 from wsisurv.pages.cohort_page import PAGE, write_report
-from wsisurv.pages.gathering import gather, read_metrics, read_training
+from wsisurv.pages.crossval_figures import read_metrics
+from wsisurv.pages.gathering import gather, read_training
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.survival.cox import Slope
 from wsisurv.survival.resampling import Interval

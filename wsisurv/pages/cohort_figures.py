@@ -9,7 +9,8 @@ import numpy as np
 from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, model_names
 from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
-from wsisurv.pages.gathering import CrossvalFigures, Gathered
+from wsisurv.pages.crossval_figures import CrossvalFigures
+from wsisurv.pages.gathering import Gathered
 from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
 from wsisurv.pages.report_figures import (
     ForestRow,

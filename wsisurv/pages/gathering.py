@@ -1,6 +1,5 @@
 """All that the report page of a cohort is made from, read from the workspace; what is not there yet says so."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,12 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
 from wsisurv.experiments.external_record import ExternalRecord, read_record
-from wsisurv.experiments.results import Added, Difference, ModelFigures
 from wsisurv.experiments.versions import versions
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.cards import StudentCard
@@ -24,6 +21,7 @@ from wsisurv.formats.heatmaps import CaseMap, read_case_map
 from wsisurv.formats.models import model_format, read_model
 from wsisurv.formats.risks import Risk, read_risks
 from wsisurv.formats.statements import read_statements
+from wsisurv.pages.crossval_figures import CrossvalFigures, read_metrics
 from wsisurv.pages.predicted import (
     ANOTHER_STUDENT,
     OUT_OF_FOLD,
@@ -32,55 +30,12 @@ from wsisurv.pages.predicted import (
     predicted_by_table,
 )
 from wsisurv.pages.report_figures import FitLoss
-from wsisurv.survival.resampling import OF_CASES
 from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
 _AT_HOME = (
     "concordance low high uno uno_low uno_high auc calibration_slope brier brier_reference d_calibration_p".split()
 )
-
-
-@dataclass(frozen=True)
-class CrossvalFigures:
-    """What the page takes from metrics.json.
-
-    Attributes:
-        models: a row a model.
-        differences: paired.
-        added: what the slides add to the covariates; None where it was not tested.
-        folds: as crossval recorded them.
-        verdict: in words.
-        warnings: what should be known.
-        cohort: what was tested.
-        settings: of crossval and its trainings, by part.
-        versions: that the figures depend on.
-        interval: what was drawn for the intervals.
-        uno_until: time at which Uno's concordance is truncated, in the cohort's unit; None in files of before.
-    """
-
-    models: tuple[ModelFigures, ...]
-    differences: tuple[Difference, ...]
-    added: Added | None
-    folds: tuple[Mapping[str, Any], ...]
-    verdict: tuple[str, ...]
-    warnings: tuple[str, ...]
-    cohort: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    interval: str = OF_CASES
-    uno_until: float | None = None
-
-    @property
-    def time_unit(self) -> str:
-        """Unit of the cohort's times."""
-        return str(self.cohort.get("time_unit", ""))
-
-    @property
-    def covariates(self) -> tuple[str, ...]:
-        """Columns of the clinical model."""
-        crossval = self.settings.get("crossval")
-        return tuple(map(str, crossval.get("covariates", ()))) if isinstance(crossval, Mapping) else ()
 
 
 @dataclass(frozen=True)
@@ -245,32 +200,6 @@ def _warnings(cohort: Cohort, metrics: CrossvalFigures | None) -> list[str]:
             f"run `wsisurv crossval --redo --cohort {cohort.name}`"
         ]
     return []
-
-
-def read_metrics(path: Path) -> CrossvalFigures:
-    """Read the figures of crossval.
-
-    Raises:
-        MissingArtifactError: there are none.
-        FormatError: the file is damaged.
-    """
-    name = path.parent.parent.name
-    if not path.exists():
-        raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval --cohort {name}` first.")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != "wsisurv/metrics":
-            raise ValueError(f"format is {record['format']!r}")
-        record["added"] = record["added_by_slides"]
-        known = {field: record[field] for field in CrossvalFigures.__dataclass_fields__ if field in record}
-        return TypeAdapter(CrossvalFigures).validate_python(known)
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        lines = str(error).splitlines()
-        reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
-        raise FormatError(
-            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
-            "that are done are kept."
-        ) from error
 
 
 def read_training(path: Path) -> dict[str, list[FitLoss]]:

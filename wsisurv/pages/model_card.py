@@ -17,7 +17,7 @@ from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, read_model
 from wsisurv.formats.shown import plain_value
-from wsisurv.pages.numbers import interval, number, p_value, share
+from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.renamed import present_names
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
@@ -237,7 +237,7 @@ def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> C
     words = [
         f"Cross-validation ({source}): {said(evaluation.cohort.tested)} cases, {said(evaluation.cohort.tested_events)} "
         "events, each tested by models that were trained without it.",
-        *(said(line) for line in evaluation.verdict),
+        *(minus(said(line)) for line in evaluation.verdict),
     ]
     return CardPart(
         "How good it is",

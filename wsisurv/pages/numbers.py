@@ -1,6 +1,7 @@
 """How numbers are written on pages and in figures: a true minus sign, one style of p, a dash where there is none."""
 
 import math
+import re
 
 
 def number(value: float | None, form: str = ".3f") -> str:
@@ -26,3 +27,8 @@ def share(value: float | None, decimals: int = 0) -> str:
 def interval(low: float | None, high: float | None, form: str = ".3f") -> str:
     """``0.500 to 0.700``; a dash where an end is not known."""
     return "–" if low is None or high is None else f"{number(low, form)} to {number(high, form)}"
+
+
+def minus(words: str) -> str:
+    """Words of ours with − before their negative numbers."""
+    return re.sub(r"(?<![\w.-])-(?=[\d.])", "−", words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wsisurv.formats.atomic import write_text
-from wsisurv.pages.numbers import interval, number, p_equals, p_value, share
+from wsisurv.pages.numbers import interval, minus, number, p_equals, p_value, share
 
 
 def render(template: str, **shown: object) -> str:
@@ -51,6 +51,7 @@ def _environment() -> Environment:
         "p_value": p_value,
         "p_equals": p_equals,
         "share": share,
+        "minus": minus,
         "data_uri": _data_uri,
         "sha256": _sha256,
     }

@@ -1,0 +1,81 @@
+"""What the cohort page takes from evaluation/metrics.json."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.results import Added, Difference, ModelFigures
+from wsisurv.survival.resampling import OF_CASES
+
+
+@dataclass(frozen=True)
+class CrossvalFigures:
+    """What the page takes from metrics.json.
+
+    Attributes:
+        models: a row a model.
+        differences: paired.
+        added: what the slides add to the covariates; None where it was not tested.
+        folds: as crossval recorded them.
+        verdict: in words.
+        warnings: what should be known.
+        cohort: what was tested.
+        settings: of crossval and its trainings, by part.
+        versions: that the figures depend on.
+        interval: what was drawn for the intervals.
+        uno_until: time at which Uno's concordance is truncated, in the cohort's unit; None in files of before.
+    """
+
+    models: tuple[ModelFigures, ...]
+    differences: tuple[Difference, ...]
+    added: Added | None
+    folds: tuple[Mapping[str, Any], ...]
+    verdict: tuple[str, ...]
+    warnings: tuple[str, ...]
+    cohort: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    interval: str = OF_CASES
+    uno_until: float | None = None
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of the cohort's times."""
+        return str(self.cohort.get("time_unit", ""))
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Columns of the clinical model."""
+        crossval = self.settings.get("crossval")
+        return tuple(map(str, crossval.get("covariates", ()))) if isinstance(crossval, Mapping) else ()
+
+
+def read_metrics(path: Path) -> CrossvalFigures:
+    """Read the figures of crossval.
+
+    Raises:
+        MissingArtifactError: there are none.
+        FormatError: the file is damaged.
+    """
+    name = path.parent.parent.name
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval --cohort {name}` first.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != "wsisurv/metrics":
+            raise ValueError(f"format is {record['format']!r}")
+        record["added"] = record["added_by_slides"]
+        known = {field: record[field] for field in CrossvalFigures.__dataclass_fields__ if field in record}
+        return TypeAdapter(CrossvalFigures).validate_python(known)
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        lines = str(error).splitlines()
+        reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
+        raise FormatError(
+            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
+            "that are done are kept."
+        ) from error
