@@ -12,6 +12,7 @@ from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ from wsisurv.units import CaseId, SlideId
 from wsisurv.workspace.paths import Workspace
 
 NAME = "trial"
-NASTY = 'C<script>x()</script> "&'
+NASTY = 'C#<script>x()</script> "&'
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -227,6 +228,9 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     for link in page.all("a", "href"):
         if link.startswith("#"):
             assert link[1:] in targets
+        elif link.endswith((".svg", ".png")):
+            assert (result.page.parent / unquote(link)).exists()
+            assert not {"#", "?"} & set(link)
     write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
     assert read(workspace) == first
 
