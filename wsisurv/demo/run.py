@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from wsisurv.cohort import Case, read_clinical, read_cohort, read_table
 from wsisurv.demo.cohort import DemoCohort, make_cohort
-from wsisurv.engine.progress import Progress
+from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError
 from wsisurv.experiments.comparison import Row, compare
 from wsisurv.experiments.risk_groups import risk_groups
@@ -83,7 +83,7 @@ class _Places:
         return self.folder / "survival.png"
 
 
-def draw(folder: Path, *, cases: int, seed: int, workers: int, progress: Progress) -> DemoCohort:
+def draw(folder: Path, *, cases: int, seed: int = 0, workers: int = 1, progress: Progress = no_progress) -> DemoCohort:
     """Make the synthetic cohort in ``folder``/data, with a table of whose each held-out slide is.
 
     Raises:
