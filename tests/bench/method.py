@@ -8,7 +8,7 @@ the student without reports and the teacher stand where the method's prototypes 
 .677 and .745 at 400). They were set, and the recipe chosen, on seeds from 100 on, which are not measured here.
 
 Everything is trained by the product's own two functions on a workspace on disk, and scored on the test set. For each
-arm one line: the plain student, what reports add to it (mean ± SE over seeds, and wins), what the student handed on
+arm one line: the plain student, what reports add to it (mean ± SE over seeds, and wins), what the selected student
 adds, and what the teacher adds, who reads the test case's own report. Nothing fails on a figure.
 """
 
@@ -81,7 +81,7 @@ def run(
         scores = {
             "plain": risk("student_plain.h5"),
             "distilled": risk("student_distilled.h5"),
-            "handed on": risk("student.h5"),
+            "selected": risk("student.h5"),
             "teacher": np.array(
                 [teacher.log_hazard(bag, report) for bag, report in zip(test.bags, test.reports, strict=True)]
             ),
@@ -106,7 +106,7 @@ def added(rows: list[dict[str, Any]], name: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> None:
     print(
-        f"\n{'cases':>5} {'arm':9} {'seeds':>5} {'plain':>6} {'distilled − plain':>24} {'handed on − plain':>24} "
+        f"\n{'cases':>5} {'arm':9} {'seeds':>5} {'plain':>6} {'distilled − plain':>24} {'selected − plain':>24} "
         f"{'teacher − plain':>24} {'share':>6} {'gate':>5} {'truth':>6}"
     )
     for n, arm in sorted({(row["cases"], row["arm"]) for row in rows}):
@@ -116,7 +116,7 @@ def table(rows: list[dict[str, Any]]) -> None:
         share = f"{(mean['distilled'] - mean['plain']) / gap:.0%}" if gap > 0 else "–"
         print(
             f"{n:5} {arm:9} {len(here):5} {mean['plain']:6.3f} {added(here, 'distilled'):>24} "
-            f"{added(here, 'handed on'):>24} {added(here, 'teacher'):>24} {share:>6} {mean['gate']:5.2f} "
+            f"{added(here, 'selected'):>24} {added(here, 'teacher'):>24} {share:>6} {mean['gate']:5.2f} "
             f"{np.mean([row['truth'] for row in here]):6.3f}"
         )
 

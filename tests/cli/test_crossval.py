@@ -44,7 +44,7 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     ended = run(*words)
     assert ended.code == 0, ended.err
     assert "Concordance within folds (40 cases" in ended.out
-    assert "student − plain student" in ended.out
+    assert "selected student − baseline" in ended.out
     assert "AUC" in ended.out
     assert "D-calibration" in ended.out
     assert "the cohort's own curve has 0." in " ".join(ended.out.split())
@@ -91,8 +91,8 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
     assert record["settings"]["mixup=risk"]["student"]["mixup"] == "risk"
     assert record["settings"]["teacher.text_epochs=3"]["teacher"]["text_epochs"] == 3
     whole = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
-    distilled = next(row for row in whole["models"] if row["model"] == "distilled")
-    assert record["models"][0]["concordance"] == distilled["concordance"]
+    selected = next(row for row in whole["models"] if row["model"] == "selected")
+    assert record["models"][0]["concordance"] == selected["concordance"]
     assert (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns == stamp
 
     for switch, message in {

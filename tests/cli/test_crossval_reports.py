@@ -39,14 +39,19 @@ def test_from_a_table_and_reports_to_an_account(run, study):
     first = [*first, "--drop-incomplete", "--text-encoder", "tfidf", "--report-text", texts]
     ended = run(*first)
     assert ended.code == 0, ended.err
-    for line in ("cases with follow-up and report", "1 rows dropped: row 52 p99", "report + age, stage", "whole text"):
+    for line in (
+        "cases with follow-up and report",
+        "1 rows dropped: row 52 p99",
+        "words and findings +",
+        "whole text",
+    ):
         assert line in ended.out
     assert "slide" not in ended.out.replace("No slide was read", "")
     record = json.loads((workspace / "cohorts" / "os" / "evaluation" / "metrics-reports-only.json").read_text())
     assert record["cohort"]["tested"] == 50
     assert record["settings"]["text"] == {**record["settings"]["text"], "branch": "ridge", "text_encoder": "tfidf"}
     told = {row["model"]: row["concordance"] for row in record["models"]}
-    assert told["text"] > 0.6
+    assert told["words_and_findings"] > 0.6
     assert told["covariates"] > 0.6  # stages in words are put on their scale
 
     ended = run(*words, "--cohort", "os", "--text-branch", "attention")

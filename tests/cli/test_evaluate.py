@@ -98,7 +98,7 @@ def test_its_own_cross_validation_stands_beside(run, place):
     record = {
         "cohort": {"fingerprint": header.inputs["cohort"]},
         "settings": {"student": header.settings},
-        "models": [{"model": "distilled", "concordance": 0.6543, "low": 0.5, "high": 0.8}],
+        "models": [{"model": "selected", "concordance": 0.6543, "low": 0.5, "high": 0.8}],
     }
     (home / "evaluation").mkdir(exist_ok=True)
     (home / "evaluation" / "metrics.json").write_text(json.dumps(record))

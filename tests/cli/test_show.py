@@ -41,7 +41,7 @@ def metrics_beside(path, **changes):
     record = {
         "cohort": {"fingerprint": "c" * 64, "tested": 80, "tested_events": 40},
         "settings": {"student": SETTINGS.model_dump(mode="json")},
-        "models": [{"model": "distilled", "concordance": 0.7123, "low": 0.6, "high": 0.8, "uno": 0.69}],
+        "models": [{"model": "selected", "concordance": 0.7123, "low": 0.6, "high": 0.8, "uno": 0.69}],
         "verdict": ["Slides alone tell who does worse."],
         **changes,
     }
@@ -105,7 +105,7 @@ def test_a_card_of_any_other_shape_is_refused_by_file_and_field(run, student, sp
 
 def test_what_a_file_says_neither_steers_the_terminal_nor_the_page(run, student, tmp_path):
     evil = "\x1b[31m\x07[red]<script>alert(1)</script>"
-    path = student(cohort={"name": evil}, evaluation={"verdict": [evil], "models": [{"model": evil}]})
+    path = student(cohort={"name": evil}, evaluation={"model": evil, "verdict": [evil], "models": [{"model": evil}]})
     ended = run("show", path, "--html", tmp_path / "card.html")
     assert ended.code == 0
     assert "\x1b[31m" not in ended.out

@@ -24,6 +24,7 @@ ALL = [
     "text",
     "plain",
     "distilled",
+    "selected",
     "teacher",
     "student_and_covariates",
     "text_and_covariates",
@@ -161,7 +162,7 @@ def test_other_settings_splits_or_data_are_stale(make_study):
 def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(make_study):
     study = make_study(50, reported=0.0)
     result = run(study, replace_settings(repeats=1, covariates=()))
-    assert [row.model for row in result.table.models] == ["mean_pool", "plain"]
+    assert [row.model for row in result.table.models] == ["mean_pool", "plain", "selected"]
     assert any("no case has statements" in line for line in result.warnings)
     assert any("no covariates named" in line for line in result.warnings)
     assert result.table.added is None

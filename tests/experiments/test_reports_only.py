@@ -66,10 +66,16 @@ def test_reports_tell_what_they_say_and_the_whole_text_too(study):
     write_jsonl(reports, [{"case_id": case_id, "text": text} for case_id, text in texts.items()])
     result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports)
     named = [row.model for row in result.table.models]
-    assert named == ["covariates", "text", "full_text", "text_and_covariates", "full_text_and_covariates"]
-    assert result.table.model("text").concordance > 0.65
+    assert named == [
+        "covariates",
+        "words_and_findings",
+        "full_text",
+        "words_and_covariates",
+        "full_text_and_covariates",
+    ]
+    assert result.table.model("words_and_findings").concordance > 0.65
     assert result.table.model("full_text").concordance > 0.65
-    assert result.table.difference("text_and_covariates", "covariates").value > 0.03
+    assert result.table.difference("words_and_covariates", "covariates").value > 0.03
     assert result.table.added is None
     assert result.table.added_by_report.p < 0.001
     assert result.verdict[0].startswith("Reports ")
@@ -82,7 +88,7 @@ def test_reports_tell_what_they_say_and_the_whole_text_too(study):
     first = read_splits(folder / "reports-only" / "splits.jsonl")[0]
     silent = [number for number, case_id in enumerate(first.test) if int(case_id[1:]) % 10 == 0]
     saved = json.loads((folder / "reports-only" / "1-1" / "risks.json").read_text())
-    assert not np.array(saved["risks"]["text"])[silent].any()  # a report that says nothing counts as average
+    assert not np.array(saved["risks"]["words_and_findings"])[silent].any()  # a silent report is average
     assert np.array(saved["risks"]["full_text"])[silent].all()
     assert crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports).kept == 3
 
@@ -130,6 +136,8 @@ def test_the_teachers_attention_is_fitted_on_the_training_cases_alone(study, mon
         assert (seed, branch) == (7, "attention")
     record = json.loads(result.metrics.read_text())
     assert record["settings"]["text"]["branch"] == record["settings"]["teacher"]["text_branch"] == "attention"
+    named = [row["model"] for row in record["models"]]  # it is the model that the text branch is with slides, too
+    assert named == ["covariates", "text", "text_and_covariates"]
 
 
 def test_an_identical_report_of_two_cases_stops_it_and_cases_without_a_report_are_left_out(study):
@@ -156,7 +164,7 @@ def test_vectors_that_are_not_there_and_reports_without_events(study):
     mute = [record if record["case_id"] in quiet else {**record, "statements": []} for record in records]
     write_jsonl(workspace.statements, mute)
     result = crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS)
-    assert result.table.model("text").concordance == 0.5
+    assert result.table.model("words_and_findings").concordance == 0.5
     assert any("reports count as unknown" in line for line in result.warnings)
 
 
@@ -170,8 +178,8 @@ def test_risks_are_out_of_fold_and_relative_to_each_folds_own_training(study):
         saved = json.loads((workspace.cohort("trial") / "reports-only" / fold.name / "risks.json").read_text())
         tested = [case_of[case_id] for case_id in fold.test]
         wanted = concordance(
-            log_hazard=saved["risks"]["text"],
+            log_hazard=saved["risks"]["words_and_findings"],
             time=[case.time for case in tested],
             event=[case.event for case in tested],
         )
-        assert row["text"] == pytest.approx(wanted)
+        assert row["words_and_findings"] == pytest.approx(wanted)

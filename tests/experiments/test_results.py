@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wsisurv.cohort import Case
+from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.results import make_results
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.survival.dynamic import followed_until
@@ -45,10 +46,10 @@ def scored(cases, risks, repeats=2, k=4, shift=5.0):
 
 def test_slides_that_know_more_than_the_clinic_add_to_it():
     cases, age, seen = study(0)
-    risks = {"covariates": age, "plain": seen, "student_and_covariates": age + seen}
+    risks = {"covariates": age, "selected": seen, "student_and_covariates": age + seen}
     table = make_results(scored(cases, risks), cases, ["age", "stage"], resamples=100, seed=0)
     assert table.added.p < 1e-4
-    assert table.added.model == "plain"
+    assert table.added.model == "selected"
     assert len(table.added.p_values) == 2
     assert table.added.log_hazard_ratio > 0.5
     assert table.difference("student_and_covariates", "covariates").value > 0.03
@@ -60,7 +61,7 @@ def test_slides_that_know_more_than_the_clinic_add_to_it():
 def test_noise_adds_nothing_and_a_risk_turned_round_neither(sign):
     cases, age, seen = study(1)
     noise = np.random.default_rng(9).normal(size=len(cases)) if sign > 0 else -seen
-    risks = {"covariates": age, "plain": noise, "student_and_covariates": age + 0.1 * noise}
+    risks = {"covariates": age, "selected": noise, "student_and_covariates": age + 0.1 * noise}
     table = make_results(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
     assert table.added.p > 0.05
     if sign < 0:
@@ -70,16 +71,16 @@ def test_noise_adds_nothing_and_a_risk_turned_round_neither(sign):
 
 def test_one_repeat_is_not_doubled_and_a_constant_risk_is_no_error():
     cases, age, seen = study(2, hidden=0.2)
-    risks = {"covariates": age, "plain": seen, "student_and_covariates": age}
+    risks = {"covariates": age, "selected": seen, "student_and_covariates": age}
     one = make_results(scored(cases, risks, repeats=1), cases, ["age"], resamples=100, seed=0)
     assert one.added.p == one.added.p_values[0]
-    flat = {**risks, "plain": np.zeros(len(cases))}
+    flat = {**risks, "selected": np.zeros(len(cases))}
     table = make_results(scored(cases, flat), cases, ["age"], resamples=100, seed=0)
     assert table.added is None
     assert "same risk" in table.warnings[0]
     assert "slides add" in table.warnings[0]
-    assert table.model("plain").concordance == 0.5
-    assert table.model("plain").calibration_slope is None
+    assert table.model("selected").concordance == 0.5
+    assert table.model("selected").calibration_slope is None
 
 
 def test_reports_are_tested_beside_the_covariates_as_slides_are():
@@ -95,7 +96,7 @@ def test_reports_are_tested_beside_the_covariates_as_slides_are():
 
 def test_cases_that_no_fold_tests_are_not_counted():
     cases, age, seen = study(3)
-    folds = scored(cases, {"plain": seen, "covariates": age}, repeats=1)[:2]
+    folds = scored(cases, {"selected": seen, "covariates": age}, repeats=1)[:2]
     table = make_results(folds, cases, ["age"], resamples=100, seed=0)
     tested = np.concatenate([fold.rows for fold in folds])
     assert table.cases == len(tested)
@@ -106,12 +107,12 @@ def test_cases_that_no_fold_tests_are_not_counted():
             time=[cases[i].time for i in fold.rows],
             event=[cases[i].event for i in fold.rows],
         )
-        assert row["plain"] == pytest.approx(wanted)
+        assert row["selected"] == pytest.approx(wanted)
 
 
 def test_the_larger_standard_error_is_the_one_that_counts():
     cases, age, seen = study(4)
-    table = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    table = make_results(scored(cases, {"selected": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
     (row,) = table.differences
     assert row.se == max(row.bootstrap_se, row.fold_se)
     assert row.low == pytest.approx(row.value - 1.96 * row.se)
@@ -132,16 +133,16 @@ def by_site(cases, risks, n_sites, k=4):
 
 def test_intervals_are_of_hospitals_where_those_are_whole_and_enough():
     cases, age, seen = study(6, n=160)
-    risks = {"plain": seen, "covariates": age}
+    risks = {"selected": seen, "covariates": age}
     named, folds = by_site(cases, risks, 8)
-    account = make_results(folds, named, ["age"], resamples=200, seed=0)
+    table = make_results(folds, named, ["age"], resamples=200, seed=0)
     one_by_one = make_results(folds, cases, ["age"], resamples=200, seed=0)
-    assert (account.interval, one_by_one.interval) == ("bootstrap of hospitals", "bootstrap of cases")
-    for here, there in zip(account.models, one_by_one.models, strict=True):
+    assert (table.interval, one_by_one.interval) == ("bootstrap of hospitals", "bootstrap of cases")
+    for here, there in zip(table.models, one_by_one.models, strict=True):
         assert (here.concordance, here.uno) == (there.concordance, there.uno)
         assert (here.low, here.high) != (there.low, there.high)
-    assert account.differences[0].bootstrap_se != one_by_one.differences[0].bootstrap_se
-    assert account.warnings == one_by_one.warnings
+    assert table.differences[0].bootstrap_se != one_by_one.differences[0].bootstrap_se
+    assert table.warnings == one_by_one.warnings
     named, folds = by_site(cases, risks, 4)
     few = make_results(folds, named, ["age"], resamples=200, seed=0)
     assert few.interval == "bootstrap of cases"
@@ -153,23 +154,54 @@ def test_intervals_are_of_hospitals_where_those_are_whole_and_enough():
 
 def test_unos_concordance_has_an_interval_and_says_until_when():
     cases, age, seen = study(7)
-    account = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=200, seed=0)
-    for row in account.models:
+    table = make_results(scored(cases, {"selected": seen, "covariates": age}), cases, ["age"], resamples=200, seed=0)
+    for row in table.models:
         assert row.uno_low < row.uno < row.uno_high
         assert 0.05 < row.uno_high - row.uno_low < 0.4
     times = np.array([case.time for case in cases])
-    assert 0 < account.uno_until <= times.max()
+    assert 0 < table.uno_until <= times.max()
     follow_up = {"time": times, "event": np.array([case.event for case in cases])}
-    assert account.uno_until == followed_until(**follow_up)
+    assert table.uno_until == followed_until(**follow_up)
 
 
 def test_a_model_whose_slope_says_that_it_learned_nothing_is_warned_of():
     cases, age, seen = study(8, n=300)
     wild = 6 * seen  # orders the cases as well, six times too extreme
-    account = make_results(scored(cases, {"plain": wild, "covariates": age}), cases, ["age"], resamples=100, seed=0)
-    (line,) = [line for line in account.warnings if "calibration slope" in line]
-    assert f"plain student {account.model('plain').calibration_slope:.2f}" in line
+    table = make_results(scored(cases, {"selected": wild, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    (line,) = [line for line in table.warnings if "calibration slope" in line]
+    assert f"selected student {table.model('selected').calibration_slope:.2f}" in line
     assert "age" not in line
     assert "over-trained" in line
-    calm = make_results(scored(cases, {"plain": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    calm = make_results(scored(cases, {"selected": seen, "covariates": age}), cases, ["age"], resamples=100, seed=0)
     assert not [line for line in calm.warnings if "calibration slope" in line]
+
+
+def test_two_ways_of_reading_a_report_are_two_models():
+    """The text branch and words and findings are told apart by key and by label."""
+    cases, age, seen = study(6)
+    noise = np.random.default_rng(3).normal(size=len(cases))
+    risks = {"covariates": age, "words_and_findings": seen, "words_and_covariates": age + seen, "full_text": noise}
+    table = make_results(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
+    assert table.added_by_report.model == "words_and_findings"
+    assert table.difference("full_text", "words_and_findings").value < 0
+    assert table.model("text") is None
+    labels = model_names(["age"])
+    assert len(set(labels.values())) == len(labels)
+
+
+def test_the_selected_student_speaks_for_the_slides():
+    """Whichever student is better, what slides add is asked of the selected one."""
+    cases, age, seen = study(7)
+    noise = np.random.default_rng(4).normal(size=len(cases))
+    risks = {
+        "covariates": age,
+        "plain": seen,
+        "distilled": noise,
+        "selected": seen,
+        "student_and_covariates": age + seen,
+    }
+    table = make_results(scored(cases, risks), cases, ["age"], resamples=100, seed=0)
+    assert table.added.model == "selected"
+    assert table.added.p < 1e-3
+    assert table.difference("selected", "plain").value == 0
+    assert table.difference("distilled", "plain").value < 0

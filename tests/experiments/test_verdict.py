@@ -17,7 +17,7 @@ def model(name, concordance, low):
 
 
 def table(models=(), differences=(), p=None, ratio=0.5, events=200):
-    added = None if p is None else Added("distilled", (1.0,), (p,), p, ratio)
+    added = None if p is None else Added("selected", (1.0,), (p,), p, ratio)
     return ResultsTable(tuple(models), tuple(differences), added, (), 500, events, ())
 
 
@@ -58,7 +58,7 @@ def test_a_gain_without_a_test_still_counts():
 
 
 def test_what_is_left_out_is_said_to_be():
-    lines = verdict(table([model("plain", 0.6, 0.55)]), ())
+    lines = verdict(table([model("selected", 0.6, 0.55)]), ())
     assert lines[0].startswith("No covariates were named")
     assert lines[1] == "Slides alone tell who does worse (concordance 0.600, 95 % interval 0.550 to 0.650)."
     assert lines[2].startswith("No case has statements")
@@ -66,7 +66,7 @@ def test_what_is_left_out_is_said_to_be():
 
 
 def test_chance_is_called_chance_and_few_events_are_named():
-    lines = verdict(table([model("distilled", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
+    lines = verdict(table([model("selected", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
     assert "Slides alone do not tell who does worse better than chance" in lines[1]
     assert any("reports by themselves do not tell" in line for line in lines)
     assert lines[-1].startswith("Only 20 events")
@@ -76,7 +76,7 @@ def test_chance_is_called_chance_and_few_events_are_named():
     ("value", "se", "wanted"),
     [
         (0.05, 0.01, "make a better student"),
-        (-0.05, 0.01, "use the plain one"),
+        (-0.05, 0.01, "use the baseline student"),
         (0.0, 0.0, "gate 0"),
         (0.0, 0.005, "add nothing to the student here ("),
         (0.0, 0.05, "a gain up to +0.100 can't be ruled out"),
@@ -89,23 +89,23 @@ def test_reports_in_training(value, se, wanted):
 
 def test_the_mean_tile_is_not_passed_over():
     def lines(value):
-        return " ".join(verdict(table(differences=[difference("distilled", "mean_pool", value, 0.01)]), ()))
+        return " ".join(verdict(table(differences=[difference("selected", "mean_pool", value, 0.01)]), ()))
 
-    assert "does better than the student" in lines(-0.05)
+    assert "does better than the selected student" in lines(-0.05)
     assert "not shown to do better" in lines(0.0)
     assert "mean tile" not in lines(0.05)
 
 
 def test_a_better_report_at_hand_is_recommended():
     rows = [model("text", 0.7, 0.65)]
-    pairs = [difference("text", "covariates", 0.05, 0.01), difference("teacher", "distilled", 0.08, 0.01)]
+    pairs = [difference("text", "covariates", 0.05, 0.01), difference("teacher", "selected", 0.08, 0.01)]
     line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
     assert "better than age and stage" in line
     assert "add" not in line
     assert "read it" in line
     for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
         pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
-        rows = [model("text", 0.7, 0.65), model("plain", 0.6, 0.55)]
+        rows = [model("text", 0.7, 0.65), model("selected", 0.6, 0.55)]
         line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
         assert words in line
 
@@ -125,10 +125,13 @@ def test_a_better_report_at_hand_is_recommended():
         (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "tell more than")),
     ],
 )
-def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
-    rows = [model("covariates", 0.7, 0.65), model("text", 0.7, 0.65)]
-    pairs = [difference("text_and_covariates", "covariates", value, se), difference("full_text", "text", *full)]
-    test = Added("text", (1.0,), (p,), p, 0.5)
+@pytest.mark.parametrize(
+    ("key", "combined"), [("text", "text_and_covariates"), ("words_and_findings", "words_and_covariates")]
+)
+def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted, key, combined):
+    rows = [model("covariates", 0.7, 0.65), model(key, 0.7, 0.65)]
+    pairs = [difference(combined, "covariates", value, se), difference("full_text", key, *full)]
+    test = Added(key, (1.0,), (p,), p, 0.5)
     lines = verdict(replace(table(rows, pairs), added_by_report=test), ("age", "stage"))
     assert lines[0].startswith(wanted[0])
     assert "concordance 0.700" in lines[1]
@@ -136,3 +139,13 @@ def test_without_slides_it_speaks_of_reports_alone(value, se, p, full, wanted):
     assert lines[-1].startswith("No slide was read")
     assert not any("lides" in line for line in lines[:-1])
     assert verdict(table(rows), ())[0].startswith("No covariates were named")
+
+
+def test_which_student_was_selected_is_said_where_there_was_a_choice():
+    pairs = [difference("distilled", "plain", 0.01, 0.01), difference("selected", "plain", 0.02, 0.01)]
+    folds = replace(table(differences=pairs), selected=("plain", "distilled", "distilled"))
+    (line,) = [line for line in verdict(folds, ()) if "student.h5" in line]
+    assert "the distilled one in 2 of 3 folds" in line
+    assert "+0.020 ± 0.010" in line
+    no_choice = replace(table(), selected=("plain", "plain"))
+    assert not any("student.h5" in line for line in verdict(no_choice, ()))

@@ -10,7 +10,7 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.cards import FigureRow
 from wsisurv.formats.hdf5 import put_texts
 from wsisurv.formats.header import make_header
-from wsisurv.formats.models import ModelFile, add_figures, read_model, write_model
+from wsisurv.formats.models import STUDENT_FILES, ModelFile, add_figures, figures_of, read_model, write_model
 from wsisurv.settings.training import DistillSettings
 
 HEADER = make_header("wsisurv/student", DistillSettings(), {"cohort": "c" * 64})
@@ -64,11 +64,14 @@ def test_a_card_that_is_none(student, card):
         read_model(student, "student")
 
 
+FIGURES = {"covariates": 0.6, "plain": 0.65, "distilled": 0.7, "selected": 0.68, "student_and_covariates": 0.72}
+
+
 def metrics(tmp_path, **changes):
     record = {
         "cohort": {"fingerprint": "c" * 64},
         "settings": {"student": DistillSettings().model_dump(mode="json")},
-        "models": [{"model": "distilled", "concordance": 0.7}],
+        "models": [{"model": name, "concordance": figure} for name, figure in FIGURES.items()],
         "folds": [{"name": "1-1"}],
         **changes,
     }
@@ -81,9 +84,44 @@ def test_figures_of_the_same_cohort_and_settings_join_the_card(student, tmp_path
     before = read_model(student, "student")[1].fingerprint
     assert add_figures(student, metrics(tmp_path))
     model, header = read_model(student, "student")
-    assert model.card.evaluation.models == (FigureRow(model="distilled", concordance=0.7),)
+    assert {row.model: row.concordance for row in model.card.evaluation.models} == FIGURES
+    assert model.card.evaluation.own == FigureRow(model="selected", concordance=0.68)
     assert model.card.model_copy(update={"evaluation": None}) == student_card()
     assert header.fingerprint == before
+
+
+@pytest.mark.parametrize(("key", "guided"), [("plain", False), ("distilled", True)])
+def test_the_card_of_another_student_carries_its_own_figures_alone(tmp_path, student_card, key, guided):
+    path = tmp_path / STUDENT_FILES[key]
+    settings = {**DistillSettings().model_dump(mode="json"), "guided": guided}
+    header = make_header("wsisurv/student", settings, {"cohort": "c" * 64})
+    write_model(path, ModelFile({"centres": np.zeros(2)}, student_card()), header)
+    pairs = [("distilled", "plain"), ("selected", "covariates"), (key, "covariates")]
+    record = metrics(
+        tmp_path,
+        verdict=["of the selected student"],
+        added_by_slides={"model": "selected", "p": 0.01},
+        differences=[{"model": model, "minus": minus, "value": 0.1} for model, minus in pairs],
+    )
+    assert add_figures(path, record)
+    evaluation = read_model(path, "student")[0].card.evaluation
+    assert evaluation.own.concordance == FIGURES[key]
+    assert [row.model for row in evaluation.models] == ["covariates", key]
+    assert [(row.model, row.minus) for row in evaluation.differences] == [(key, "covariates")]
+    assert evaluation.verdict == ()
+    assert evaluation.added_by_slides is None
+
+
+def test_figures_without_the_selected_student_are_refused_with_the_way_out(student, tmp_path):
+    """A metrics.json of an older version: the distilled student's figures are not those of student.h5."""
+    older = metrics(tmp_path, models=[{"model": "plain", "concordance": 0.6}, {"model": "distilled"}])
+    assert not add_figures(student, older)
+    model, header = read_model(student, "student")
+    evaluation, reason = figures_of(header, model.card, json.loads(older.read_text()))
+    assert evaluation is None
+    assert "selected student" in reason
+    assert "crossval --redo" in reason
+    assert model.card.evaluation is None
 
 
 def test_figures_of_something_else_do_not(student, tmp_path):
@@ -92,6 +130,9 @@ def test_figures_of_something_else_do_not(student, tmp_path):
     assert not add_figures(student, metrics(tmp_path, cohort={"fingerprint": "d" * 64}))
     other = DistillSettings(epochs=3).model_dump(mode="json")
     assert not add_figures(student, metrics(tmp_path, settings={"student": other}))
+    same = DistillSettings().model_dump(mode="json")
+    settings = {"student": same, "teacher": {"encoder": "another"}}
+    assert not add_figures(student, metrics(tmp_path, settings=settings))
     assert read_model(student, "student")[0].card.evaluation is None
     with pytest.raises(FormatError, match="wsisurv crossval"):
         add_figures(student, metrics(tmp_path, cohort=3))

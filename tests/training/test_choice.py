@@ -1,4 +1,4 @@
-"""Which student is handed on."""
+"""Which student is selected."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def chosen(distilled, plain, event=EVENT):
     return choose_student(distilled=cross_fitted(distilled), plain=cross_fitted(plain), time=TIME, event=event)
 
 
-def test_the_better_one_is_handed_on_and_a_tie_goes_to_the_plain_one():
+def test_the_better_one_is_selected_and_a_tie_goes_to_the_plain_one():
     assert chosen(GOOD, POOR).winner == "distilled"
     assert chosen(POOR, GOOD).winner == "plain"
     assert chosen(GOOD, GOOD).winner == "plain"
@@ -48,14 +48,14 @@ def test_an_origin_of_its_own_in_each_fold_changes_nothing():
     assert chosen(GOOD + origin, POOR) == chosen(GOOD, POOR)
 
 
-def test_without_a_comparable_pair_the_plain_one_is_handed_on():
+def test_without_a_comparable_pair_the_plain_one_is_selected():
     choice = chosen(GOOD, POOR, event=np.zeros(N, bool))
     assert choice.winner == "plain"
     assert choice.difference is None
 
 
 @pytest.mark.parametrize("winner", ["distilled", "plain"])
-def test_the_file_of_the_winner_is_handed_on_and_both_are_kept(
+def test_the_file_of_the_winner_is_selected_and_both_are_kept(
     make_trial, teacher_settings, distill_settings, monkeypatch, winner
 ):
     ahead = 0.03 if winner == "distilled" else -0.03
@@ -65,7 +65,7 @@ def test_the_file_of_the_winner_is_handed_on_and_both_are_kept(
     settings = teacher_settings.model_copy(update={"text_epochs": 30})
     assert train_teacher(trial.workspace, trial.cohort, settings).gate > 0
     result = distill(trial.workspace, trial.cohort, distill_settings)
-    handed, distilled, plain = (
+    selected, distilled, plain = (
         read_model(trial.path(name), "student")[0]
         for name in ("student.h5", "student_distilled.h5", "student_plain.h5")
     )
@@ -73,10 +73,10 @@ def test_the_file_of_the_winner_is_handed_on_and_both_are_kept(
     assert result.winner == winner
     assert result.difference == ahead
     assert result.concordance == max(result.distilled_concordance, result.plain_concordance)
-    assert handed.card == best.card
-    assert handed.card.guided is (winner == "distilled")
-    for name, array in handed.arrays.items():
+    assert selected.card == best.card
+    assert selected.card.guided is (winner == "distilled")
+    for name, array in selected.arrays.items():
         np.testing.assert_array_equal(array, best.arrays[name])
-    assert not np.array_equal(handed.arrays["training_risks"], other.arrays["training_risks"])
+    assert not np.array_equal(selected.arrays["training_risks"], other.arrays["training_risks"])
     assert any("better by 0.030" in line for line in result.warnings) == (winner == "plain")
     assert distill(trial.workspace, trial.cohort, distill_settings).winner == winner

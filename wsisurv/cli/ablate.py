@@ -109,7 +109,8 @@ def ablate(
 
 def _gains(gains: Sequence["Difference"]) -> Table:
     table = Table(
-        title="What reports add: each student beside the plain one of the same settings", title_justify="left"
+        title="What reports add: each distilled student beside the baseline student of its settings",
+        title_justify="left",
     )
     table.add_column("switch", overflow="fold")
     table.add_column("difference", justify="right")

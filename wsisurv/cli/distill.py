@@ -15,7 +15,7 @@ from wsisurv.cli.options import (
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
-from wsisurv.formats.models import add_figures
+from wsisurv.formats.cards import DistillResult
 from wsisurv.settings.training import DistillSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -45,8 +45,6 @@ def distill(
     chosen, _ = read_cohort(place.cohort(name))
     with progress_bar("distill") as progress:
         result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
-    folder = place.cohort(name)
-    add_figures(folder / "student.h5", folder / "evaluation" / "metrics.json")
     for line in result.warnings:
         warn(line)
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")
@@ -59,10 +57,23 @@ def distill(
     table.add_row("… without the teacher", number(result.plain_concordance))
     interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
     table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else interval))
-    without = {"distilled": "the distilled one", "plain": "the plain one, without the teacher"}
-    table.add_row("handed on as student.h5", without[result.winner])
+    names = {"distilled": "the distilled one", "plain": "the baseline one, without the teacher"}
+    table.add_row("selected as student.h5", names[result.winner])
+    table.add_row("concordance of the selected one", _of_the_selected(result))
     out.print(table)
     out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}", markup=False)
+
+
+def _of_the_selected(result: DistillResult) -> str:
+    """Its concordance where each fold selected anew; else the one it was selected by, and that this is too high."""
+    nested = result.nested
+    if nested is not None:
+        interval = f"95 % interval {number(nested.low)} to {number(nested.high)}"
+        return f"{number(nested.concordance)} ({interval}; cross-validated, selected anew in each fold)"
+    return (
+        f"{number(result.concordance)}, a little too high: it was selected by this figure. `wsisurv crossval` gives "
+        "one that is not"
+    )
 
 
 def _seen(directions: Sequence[int]) -> str:

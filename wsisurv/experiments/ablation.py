@@ -9,7 +9,7 @@ from wsisurv.cohort import Case, Cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import CohortError, SettingsError
 from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_covariates
-from wsisurv.experiments.model_names import DISTILLED, PLAIN
+from wsisurv.experiments.model_names import DISTILLED, PLAIN, SELECTED
 from wsisurv.experiments.results import Difference, ModelFigures, compare_within
 from wsisurv.experiments.scoring import STEP, ScoredFolds
 from wsisurv.experiments.switches import SWITCHES, switched
@@ -30,10 +30,10 @@ class AblationResult:
     """What came out.
 
     Attributes:
-        models: the default and each variant, by their names.
+        models: the selected student of the default and of each variant, by their names.
         differences: each variant minus the default, paired.
         judgements: what each difference shows, in the same order.
-        gains: for the default and each variant, its student minus the plain student of the same settings: many switches
+        gains: for the default and each variant, its distilled minus its baseline student: many switches
             act on both, and only this is what the reports add. None where no case has a report.
         path: of ablation.json.
         warnings: what a person should know, one line each.
@@ -62,7 +62,7 @@ def ablate(
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> AblationResult:
-    """Score the student of the default and of each variant; writes evaluation/ablation.json.
+    """Score the selected student of the default and of each variant; writes evaluation/ablation.json.
 
     The default's folds are those of ``crossval``, kept or made in crossval/; a variant's are in ablation/SWITCH/.
 
@@ -128,23 +128,21 @@ def _named(progress: Progress, place: str) -> Progress:
 
 
 def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalSettings, path: Path) -> AblationResult:
-    """Each variant's student against the default's, and each student against the plain one; written to ``path``."""
+    """Selected students against the default's, each distilled one against its baseline student; written to ``path``."""
     first = runs[DEFAULT]
     cases = first.cohort.cases
-    student = DISTILLED if first.cases_with_statements else PLAIN
     scored = {name: run.for_results() for name, run in runs.items()}
     folds = [
-        replace(fold, risks={name: scored[name][number].risks[student] for name in runs})
+        replace(fold, risks={name: scored[name][number].risks[SELECTED] for name in runs})
         for number, fold in enumerate(scored[DEFAULT])
     ]
     compared = compare_within(folds, cases, resamples=settings.resamples, seed=settings.seed)
     judgements = tuple(judge(difference) for difference in compared.differences)
-    gains = None
-    if student == DISTILLED:
+    gains, warnings = None, [*first.warnings, *compared.warnings]
+    if first.cases_with_statements:
         gains = tuple(_gain(name, folds, cases, settings) for name, folds in scored.items())
-    warnings = [*first.warnings, *compared.warnings]
-    if student == PLAIN:
-        warnings.append("no case has statements of a report, so the students compared are plain ones")
+    else:
+        warnings.append("no case has statements of a report, so the students compared are baseline students")
     record = {
         "format": "wsisurv/ablation",
         "cohort": {"name": cohort.name, "fingerprint": cohort.fingerprint},
@@ -166,6 +164,6 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
 
 
 def _gain(name: str, folds: Sequence[ScoredFold], cases: Sequence[Case], settings: CrossvalSettings) -> Difference:
-    """The distilled student minus the plain one of the same settings, named as the variant."""
+    """The distilled student minus the baseline student of the same settings, named as the variant."""
     pairs = [replace(fold, risks={f"{name}, plain": fold.risks[PLAIN], name: fold.risks[DISTILLED]}) for fold in folds]
     return compare_within(pairs, cases, resamples=settings.resamples, seed=settings.seed).differences[0]

@@ -17,7 +17,7 @@ from wsisurv.experiments.verdict import verdict
 from wsisurv.experiments.versions import versions
 from wsisurv.experiments.with_slides import score_with_slides
 from wsisurv.formats.atomic import write_text
-from wsisurv.formats.models import add_figures
+from wsisurv.formats.models import STUDENT_FILES, add_figures
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings, TextBranch
 from wsisurv.workspace.paths import Workspace
@@ -71,8 +71,8 @@ def crossval(
 ) -> CrossvalResult:
     """Train teacher and students anew in each fold, and compare them with what the clinic knows without slides.
 
-    Writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder, and the figures
-    into the card of the student that they are about.
+    Writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder, and into the card
+    of each of its students the figures of that student.
 
     Args:
         workspace: holds features and statements.
@@ -112,7 +112,8 @@ def crossval(
         progress=progress,
     )
     result = _record(scored, cohort, settings, folder / "evaluation" / "metrics.json", given=splits is not None)
-    add_figures(folder / "student.h5", result.metrics)
+    for file in STUDENT_FILES.values():
+        add_figures(folder / file, result.metrics)
     return result
 
 
@@ -219,6 +220,7 @@ def _fold_record(job: FoldJob, risks: FoldRisks, by_fold: dict[str, float | None
         "train_events": sum(case.event for case in job.cohort.cases),
         "test": len(job.fold.test),
         "gate": risks.gate,
+        "selected": risks.selected,
         "concordance": by_fold,
         "fingerprint": job.fingerprint,
     }

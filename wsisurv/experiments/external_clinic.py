@@ -8,7 +8,6 @@ import numpy as np
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.experiments.external import ExternalCases, attempted
-from wsisurv.experiments.model_names import DISTILLED
 from wsisurv.experiments.results import Added, added_to_covariates
 from wsisurv.experiments.tested import Tested
 from wsisurv.experiments.verdict import SIGNIFICANT
@@ -75,7 +74,7 @@ def beside_clinic(
 
     def added() -> Added:
         fold = FoldScores(0, np.arange(len(known)), cases.log_hazard[None], len(trained))
-        return added_to_covariates(Tested(list(known), cases.time, cases.event, [fold]), 0, DISTILLED, covariates)
+        return added_to_covariates(Tested(list(known), cases.time, cases.event, [fold]), 0, "student", covariates)
 
     names = ", ".join(covariates)
     found = attempted(warnings, f"concordance of {names} as fitted in training", against)

@@ -72,6 +72,7 @@ def write_risks(job: FoldJob, workspace: Workspace, risks: FoldRisks) -> None:
         "settings": job.settings,
         "fingerprint": job.fingerprint,
         "gate": risks.gate,
+        "selected": risks.selected,
         "warnings": risks.warnings,
         "case_ids": risks.case_ids,
         "risks": {name: values.tolist() for name, values in risks.risks.items()},
@@ -100,7 +101,9 @@ def finished(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> di
                 risks = {name: np.array(values, dtype=np.float64) for name, values in record["risks"].items()}
                 warnings = tuple(map(str, record["warnings"]))
                 gate = None if record["gate"] is None else float(record["gate"])
-                found[job.fold.name] = FoldRisks(tuple(record["case_ids"]), risks, gate, warnings)
+                found[job.fold.name] = FoldRisks(
+                    tuple(record["case_ids"]), risks, gate, warnings, selected=record["selected"]
+                )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: damaged ({error}). Delete it and run crossval again.") from error
     if not redo:

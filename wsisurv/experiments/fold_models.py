@@ -15,6 +15,7 @@ from wsisurv.experiments.model_names import (
     DISTILLED,
     MEAN_POOL,
     PLAIN,
+    SELECTED,
     TEACHER,
     TEXT,
     TEXT_COMBINED,
@@ -31,7 +32,7 @@ from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.ridge import choose_ridge
 from wsisurv.workspace.paths import Workspace
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raised when the models of the table change, so that folds scored before are not taken for the same."""
 _RISK = "(out-of-fold risk)"
 _POOLED_DIRECTIONS = 16
@@ -46,12 +47,14 @@ class FoldRisks:
         risks: model → float64 (n_test,).
         gate: of the teacher trained on this fold's training cases; None where none was.
         warnings: what went another way than asked.
+        selected: the student that distilling selected by these training cases; None where none was trained.
     """
 
     case_ids: tuple[str, ...]
     risks: Mapping[str, NDArray[np.float64]]
     gate: float | None
     warnings: tuple[str, ...]
+    selected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
 
     Args:
         inputs: what all folds share.
-        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5 and student_plain.h5 lie in
-            its folder.
+        trained: the fold's training cases; teacher.h5, guidance.h5, student_distilled.h5, student_plain.h5, and the one
+            that was selected of them as student.h5, lie in its folder.
         test: ids of the tested cases.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.
@@ -94,6 +97,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
     students = {PLAIN: _student(folder / "student_plain.h5")}
     if inputs.with_reports:
         students[DISTILLED] = _student(folder / "student_distilled.h5")
+    winner = read_model(folder / "student.h5", "student")[0].card.result.winner
+    selected = winner if winner in students else PLAIN  # without any report both are the same
     risks: dict[str, NDArray[np.float64]] = {
         MEAN_POOL: _mean_pool(trained.cases, cases, inputs.mean_tiles),
         **{name: np.zeros(len(cases)) for name in students},
@@ -115,20 +120,20 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
             if reader.teacher.text is not None and statements is not None:
                 told[number] = reader.teacher.text.log_hazard(statements)
                 risks[TEXT][number] = told[number]
+    risks[SELECTED] = risks[selected]
     guidance, _ = read_guidance(folder / "guidance.h5")
     if inputs.covariates:
         risks[COVARIATES] = fit_covariates(trained.cases, inputs.covariates).log_hazard(cases)
-        best = DISTILLED if inputs.with_reports else PLAIN
         fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
         seen = [
-            _unseen_risk(students[best], read.tiles, fold_of[read.case_id])
+            _unseen_risk(students[selected], read.tiles, fold_of[read.case_id])
             for read in _read(inputs, encoder, [*fold_of])
         ]
         known = [inputs.cases[case_id] for case_id in fold_of]
-        risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[best])
+        risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[SELECTED])
         if inputs.with_reports:
             risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
-    return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings))
+    return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings), selected)
 
 
 def _read(inputs: Inputs, encoder: str, case_ids: Sequence[str]) -> Iterator[CaseRead]:

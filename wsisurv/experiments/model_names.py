@@ -5,27 +5,37 @@ from collections.abc import Sequence
 COVARIATES = "covariates"
 MEAN_POOL = "mean_pool"
 TEXT = "text"
+WORDS = "words_and_findings"
 FULL_TEXT = "full_text"
 PLAIN = "plain"
 DISTILLED = "distilled"
+SELECTED = "selected"
 TEACHER = "teacher"
 COMBINED = "student_and_covariates"
 TEXT_COMBINED = "text_and_covariates"
+WORDS_COMBINED = "words_and_covariates"
 FULL_TEXT_COMBINED = "full_text_and_covariates"
 
 LABELS = {
     COVARIATES: "{clinic}",
     MEAN_POOL: "mean tile, Cox",
-    TEXT: "report alone",
-    FULL_TEXT: "whole text of the report",
-    PLAIN: "plain student",
-    DISTILLED: "student",
+    TEXT: "report, text branch",
+    WORDS: "report, words and findings",
+    FULL_TEXT: "report, whole text",
+    PLAIN: "baseline student (no teacher)",
+    DISTILLED: "distilled student",
+    SELECTED: "selected student",
     TEACHER: "slides and report",
-    COMBINED: "student + {clinic}",
-    TEXT_COMBINED: "report + {clinic}",
+    COMBINED: "selected student + {clinic}",
+    TEXT_COMBINED: "text branch + {clinic}",
+    WORDS_COMBINED: "words and findings + {clinic}",
     FULL_TEXT_COMBINED: "whole text + {clinic}",
 }
-"""Key → label, with a place for the names of the covariates."""
+"""Key → label, with a place for the names of the covariates.
+
+The text branch is the teacher's: ridge on the mean statement, or attention over statements. Words and findings are what
+cross-validation of reports alone reads by ridge. The selected student is the one that distill writes as student.h5.
+"""
 
 
 def model_names(covariates: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,15 @@ from wsisurv.cohort import Case
 from wsisurv.engine.progress import no_progress
 from wsisurv.errors import MetricError
 from wsisurv.experiments.fold_models import FoldRisks, beside_covariates
-from wsisurv.experiments.model_names import COVARIATES, FULL_TEXT, FULL_TEXT_COMBINED, TEXT, TEXT_COMBINED
+from wsisurv.experiments.model_names import (
+    COVARIATES,
+    FULL_TEXT,
+    FULL_TEXT_COMBINED,
+    TEXT,
+    TEXT_COMBINED,
+    WORDS,
+    WORDS_COMBINED,
+)
 from wsisurv.formats.statements import Statement
 from wsisurv.models.findings import finding_values, text_values
 from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
@@ -86,8 +94,10 @@ def score_report_fold(
     warnings: list[str] = []
     if covariates:
         risks[COVARIATES] = fit_covariates(train, covariates).log_hazard(test)
-    by_statements = _attention_risk if teacher.text_branch == "attention" else _statements_risk
-    rows = [(TEXT, TEXT_COMBINED, by_statements(inputs, train, test, teacher, repeat))]
+    if teacher.text_branch == "attention":
+        rows = [(TEXT, TEXT_COMBINED, _attention_risk(inputs, train, test, teacher, repeat))]
+    else:
+        rows = [(WORDS, WORDS_COMBINED, _statements_risk(inputs, train, test, teacher, repeat))]
     if inputs.full_text:
         findings = {case_id: text_values(text) for case_id, text in inputs.full_text.items()}
         rows.append((FULL_TEXT, FULL_TEXT_COMBINED, _ridge_risk(inputs.full_text, None, findings, train, test, repeat)))

@@ -24,7 +24,7 @@ from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
 PLACE = "reports-only"
-REPORTS_VERSION = 2
+REPORTS_VERSION = 3
 """Raised when what is read from reports, or how it is fitted, changes: folds scored before are then stale."""
 
 

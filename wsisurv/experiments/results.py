@@ -16,9 +16,12 @@ from wsisurv.experiments.model_names import (
     LABELS,
     MEAN_POOL,
     PLAIN,
+    SELECTED,
     TEACHER,
     TEXT,
     TEXT_COMBINED,
+    WORDS,
+    WORDS_COMBINED,
     model_names,
 )
 from wsisurv.experiments.over_time import Auc, ProbabilityScores, auc_within, make_horizons, predicted_within
@@ -30,17 +33,21 @@ from wsisurv.survival.stratified import UnoWithin, Within, concordance_within, u
 
 _PAIRS = (
     (DISTILLED, PLAIN),
-    (DISTILLED, MEAN_POOL),
-    (DISTILLED, COVARIATES),
-    (PLAIN, COVARIATES),
+    (SELECTED, PLAIN),
+    (SELECTED, MEAN_POOL),
+    (SELECTED, COVARIATES),
     (COMBINED, COVARIATES),
     (TEXT, COVARIATES),
     (TEXT_COMBINED, COVARIATES),
     (TEXT_COMBINED, TEXT),
+    (WORDS, COVARIATES),
+    (WORDS_COMBINED, COVARIATES),
+    (WORDS_COMBINED, WORDS),
     (FULL_TEXT, TEXT),
+    (FULL_TEXT, WORDS),
     (FULL_TEXT, COVARIATES),
     (FULL_TEXT_COMBINED, COVARIATES),
-    (TEACHER, DISTILLED),
+    (TEACHER, SELECTED),
 )
 _NORMAL = 1.96
 
@@ -155,6 +162,7 @@ class ResultsTable:
         horizons: times of the AUC and of the Brier score, in the cohort's unit.
         interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
         uno_until: time at which Uno's concordance is truncated, in the cohort's unit.
+        selected: the student that was selected in each fold, where slides were read.
     """
 
     models: tuple[ModelFigures, ...]
@@ -168,6 +176,7 @@ class ResultsTable:
     added_by_report: Added | None = None
     interval: str = OF_CASES
     uno_until: float | None = None
+    selected: tuple[str, ...] = ()
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""
@@ -198,10 +207,12 @@ def make_results(
     drawn = _draw(tested, resamples, seed)
     within = drawn.harrell
     warnings = [drawn.warning] if drawn.warning else []
-    pairs = [(a, b) for a, b in _PAIRS if a in names and b in names and (a != PLAIN or DISTILLED not in names)]
+    pairs = [(a, b) for a, b in _PAIRS if a in names and b in names]
+    if DISTILLED not in names:  # then the selected student is the baseline student, by no choice
+        pairs = [pair for pair in pairs if pair != (SELECTED, PLAIN)]
     added: dict[str, Added] = {}
-    image = next((name for name in (DISTILLED, PLAIN) if name in names), None)
-    for name, who in ((image, "slides"), (TEXT, "reports")):
+    report = WORDS if WORDS in names else TEXT
+    for name, who in ((SELECTED, "slides"), (report, "reports")):
         if name in names and COVARIATES in names:
             try:
                 added[who] = added_to_covariates(tested, names.index(name), name, covariates)
@@ -225,6 +236,7 @@ def make_results(
         horizons=tuple(over_time.horizons),
         interval=drawn.interval,
         uno_until=drawn.uno.until,
+        selected=tuple(fold.selected for fold in folds if fold.selected is not None),
     )
 
 

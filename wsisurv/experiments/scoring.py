@@ -74,6 +74,7 @@ class ScoredFolds:
                 rows=np.array([number_of[case_id] for case_id in risks.case_ids]),
                 n_train=len(job.fold.train),
                 risks=dict(risks.risks),
+                selected=risks.selected,
             )
             for job, risks in zip(self.jobs, self.risks, strict=True)
         ]

@@ -19,12 +19,14 @@ class ScoredFold:
         rows: int64 (n_test,), numbers of the tested cases in the cohort.
         n_train: cases trained on.
         risks: model → float64 (n_test,).
+        selected: the student that distilling selected by this fold's training cases; None where no slide is read.
     """
 
     repeat: int
     rows: NDArray[np.int64]
     n_train: int
     risks: dict[str, NDArray[np.float64]]
+    selected: str | None = None
 
 
 @dataclass(frozen=True)

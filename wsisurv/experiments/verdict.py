@@ -10,9 +10,12 @@ from wsisurv.experiments.model_names import (
     FULL_TEXT,
     MEAN_POOL,
     PLAIN,
+    SELECTED,
     TEACHER,
     TEXT,
     TEXT_COMBINED,
+    WORDS,
+    WORDS_COMBINED,
 )
 from wsisurv.experiments.results import Added, Difference, ResultsTable
 
@@ -55,7 +58,7 @@ def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
     """
     clinic = " and ".join(covariates) if len(covariates) < 3 else ", ".join(covariates)
     judged = {row.model for row in table.models} | {row.model for row in table.differences}
-    if TEXT in judged and not judged & {PLAIN, DISTILLED, TEACHER, COMBINED, MEAN_POOL}:
+    if judged & {TEXT, WORDS} and not judged & {PLAIN, DISTILLED, SELECTED, TEACHER, COMBINED, MEAN_POOL}:
         lines = [
             _reports_and_clinic(table, clinic),
             _reports_alone(table, clinic, beside=False),
@@ -67,6 +70,7 @@ def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
             _slides_and_clinic(table, clinic),
             _slides_alone(table),
             _reports_in_training(table),
+            _selection(table),
             _reports_alone(table, clinic),
             _attention(table),
         ]
@@ -83,7 +87,7 @@ def _slides_and_clinic(table: ResultsTable, clinic: str) -> str:
 
 
 def _reports_and_clinic(table: ResultsTable, clinic: str) -> str:
-    gain = table.difference(TEXT_COMBINED, COVARIATES)
+    gain = table.difference(WORDS_COMBINED, COVARIATES) or table.difference(TEXT_COMBINED, COVARIATES)
     if gain is None:
         return "No covariates were named, so nothing is said of what reports add to age and stage: name --covariates."
     return _beside("Reports", table, gain, table.added_by_report, clinic)
@@ -112,7 +116,7 @@ def _beside(who: str, table: ResultsTable, gain: Difference, test: Added | None,
 
 
 def _full_text(table: ResultsTable) -> str:
-    gain = table.difference(FULL_TEXT, TEXT)
+    gain = table.difference(FULL_TEXT, WORDS) or table.difference(FULL_TEXT, TEXT)
     if gain is None:
         return ""
     said = {
@@ -125,15 +129,14 @@ def _full_text(table: ResultsTable) -> str:
 
 
 def _slides_alone(table: ResultsTable) -> str:
-    name = DISTILLED if table.model(DISTILLED) else PLAIN
-    student = table.model(name)
+    student = table.model(SELECTED)
     if student is None:
         return ""
     figures = f"concordance {student.concordance:.3f}, 95 % interval {student.low:.3f} to {student.high:.3f}"
     if student.low <= _CHANCE:
         return f"Slides alone do not tell who does worse better than chance would ({figures})."
     told = f"Slides alone tell who does worse ({figures})"
-    against = table.difference(name, COVARIATES)
+    against = table.difference(SELECTED, COVARIATES)
     if against is None:
         return told + "."
     words = {
@@ -150,10 +153,10 @@ def _reports_in_training(table: ResultsTable) -> str:
     if gain is None:
         return "No case has statements of a report, so nothing is said of what reports add."
     if gain.value == 0 and gain.se == 0:
-        return "Reports were not listened to in any fold (gate 0), so the student is the plain one."
+        return "Reports guided no student in any fold (gate 0): the distilled student is the baseline student."
     said = {
         Judgement.BETTER: "Reports in training make a better student here",
-        Judgement.WORSE: "Reports in training make a worse student here; use the plain one",
+        Judgement.WORSE: "Reports in training make a worse student here; use the baseline student (student_plain.h5)",
         Judgement.NOTHING: "Reports in training add nothing to the student here",
     }
     found = judge(gain)
@@ -165,34 +168,50 @@ def _reports_in_training(table: ResultsTable) -> str:
     )
 
 
+def _selection(table: ResultsTable) -> str:
+    """Which student was selected, where there was a choice."""
+    if table.difference(DISTILLED, PLAIN) is None or not table.selected:
+        return ""
+    chosen = sum(one == DISTILLED for one in table.selected)
+    gain = table.difference(SELECTED, PLAIN)
+    beside = "" if gain is None else f"; beside the baseline student it is at {_figure(gain)}"
+    return (
+        f"The selected student, which distill writes as student.h5, is the distilled one in {chosen} of "
+        f"{len(table.selected)} folds{beside}."
+    )
+
+
 def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> str:
-    text = table.model(TEXT)
+    name, combined = (WORDS, WORDS_COMBINED) if table.model(WORDS) else (TEXT, TEXT_COMBINED)
+    text = table.model(name)
     if text is None:
         return ""
     figures = f"concordance {text.concordance:.3f}, 95 % interval {text.low:.3f} to {text.high:.3f}"
     if text.low <= _CHANCE:
         return f"The reports by themselves do not tell who does worse better than chance would ({figures})."
     line = f"The reports by themselves tell who does worse ({figures})"
-    against = table.difference(TEXT, COVARIATES)
+    against = table.difference(name, COVARIATES)
     if against is not None and judge(against) is Judgement.BETTER:
         line += f", better than {clinic} ({_figure(against)})"
-    gain = table.difference(TEXT_COMBINED, COVARIATES)
+    gain = table.difference(combined, COVARIATES)
     if beside and gain is not None:
         says = "they add something" if judge(gain) is Judgement.BETTER else "they are not shown to add anything"
         line += f"; beside {clinic} {says} ({_figure(gain)})"
-    teacher = table.difference(TEACHER, DISTILLED)
+    teacher = table.difference(TEACHER, SELECTED)
     if teacher is not None and judge(teacher) is Judgement.BETTER:
-        line += f"; where the report is at hand, read it: the teacher is ahead of the student ({_figure(teacher)})"
+        line += (
+            f"; where the report is at hand, read it: the teacher is ahead of the selected student ({_figure(teacher)})"
+        )
     return line + "."
 
 
 def _attention(table: ResultsTable) -> str:
-    gain = table.difference(DISTILLED, MEAN_POOL)
+    gain = table.difference(SELECTED, MEAN_POOL)
     if gain is None or judge(gain) is Judgement.BETTER:
         return ""
     if judge(gain) is Judgement.WORSE:
-        return f"A Cox model on the mean tile does better than the student ({_figure(gain)}): use that."
-    return f"The student is not shown to do better than a Cox model on the mean tile ({_figure(gain)})."
+        return f"A Cox model on the mean tile does better than the selected student ({_figure(gain)}): use that."
+    return f"The selected student is not shown to do better than a Cox model on the mean tile ({_figure(gain)})."
 
 
 def _figure(difference: Difference) -> str:

@@ -102,40 +102,6 @@ class TeacherResult(Card):
     """What a person should know, one line each."""
 
 
-class DistillResult(Card):
-    """What distilling gave; concordances are out of fold and of pairs within folds, None where undefined."""
-
-    kept: bool = False
-    """True when the files were there already, made by the same settings from the same inputs."""
-    n_cases: int
-    n_events: int
-    n_reports: int
-    """Cases whose report guided the student."""
-    gate: float
-    """0 to 1, how far the distilled student listened to the reports."""
-    reports_told: float | None
-    """Share of the variance of reports that tiles tell out of fold, mean over members; None where not asked."""
-    directions: tuple[int, ...]
-    """Of the features that each distilled member looks along; empty where they see all of them."""
-    winner: Literal["distilled", "plain"]
-    """The student that is handed on as student.h5."""
-    concordance: float | None
-    """Of the winner."""
-    distilled_concordance: float | None
-    plain_concordance: float | None
-    difference: float | None
-    """The distilled one's concordance minus the plain one's."""
-    difference_low: float | None
-    """Lower end of its 95 % bootstrap interval, by hospital where those are whole and enough, else by case."""
-    difference_high: float | None
-    low: float
-    """Log hazard below which a case is of low risk."""
-    high: float
-    """Log hazard from which a case is of high risk."""
-    warnings: tuple[str, ...]
-    """What a person should know, one line each."""
-
-
 class FigureRow(Card):
     """Figures of one model in ``crossval``; None where undefined or not in the file."""
 
@@ -155,6 +121,43 @@ class FigureRow(Card):
     brier_reference: float | None = None
     d_calibration_p: float | None = None
     d_calibration_share: _Share = None
+
+
+class DistillResult(Card):
+    """What distilling gave; concordances are out of fold and of pairs within folds, None where undefined."""
+
+    kept: bool = False
+    """True when the files were there already, made by the same settings from the same inputs."""
+    n_cases: int
+    n_events: int
+    n_reports: int
+    """Cases whose report guided the student."""
+    gate: float
+    """0 to 1, how far the distilled student listened to the reports."""
+    reports_told: float | None
+    """Share of the variance of reports that tiles tell out of fold, mean over members; None where not asked."""
+    directions: tuple[int, ...]
+    """Of the features that each distilled member looks along; empty where they see all of them."""
+    winner: Literal["distilled", "plain"]
+    """The selected student, which is in student.h5."""
+    concordance: float | None
+    """Of the winner; a little too high, since it was selected by this figure."""
+    nested: FigureRow | None = None
+    """Of the selected student by ``crossval``, which selects anew in each fold: not too high. None where that was not
+    run, and in a card, where it stands under ``evaluation``."""
+    distilled_concordance: float | None
+    plain_concordance: float | None
+    difference: float | None
+    """The distilled one's concordance minus the plain one's."""
+    difference_low: float | None
+    """Lower end of its 95 % bootstrap interval, by hospital where those are whole and enough, else by case."""
+    difference_high: float | None
+    low: float
+    """Log hazard below which a case is of low risk."""
+    high: float
+    """Log hazard from which a case is of high risk."""
+    warnings: tuple[str, ...]
+    """What a person should know, one line each."""
 
 
 class DifferenceRow(Card):
@@ -192,9 +195,20 @@ class CrossvalCohort(Card):
     time_unit: str = ""
 
 
-class Evaluation(Card):
-    """What a student's card takes of ``evaluation/metrics.json``: all but the single folds."""
+STUDENTS = ("selected", "distilled", "plain")
+"""Keys of the students in ``evaluation/metrics.json``; ``selected`` is the one in student.h5."""
+_OF_THE_SELECTED = "student_and_covariates"
 
+
+class Evaluation(Card):
+    """What a student's card takes of ``evaluation/metrics.json``: not the single folds.
+
+    A card of the baseline or of the distilled student has no rows of the other students, nor the verdict and the
+    likelihood-ratio test, which are of the selected one.
+    """
+
+    model: str = ""
+    """Key of the student whose card it is; empty where an older version wrote it."""
     cohort: CrossvalCohort = CrossvalCohort()
     splits: str = ""
     interval: str = ""
@@ -208,14 +222,23 @@ class Evaluation(Card):
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = {}
 
+    @property
+    def own(self) -> FigureRow | None:
+        """Figures of the student whose card it is; None where they are not there."""
+        return next((row for row in self.models if row.model == self.model), None)
+
     @classmethod
-    def of_metrics(cls, record: Mapping[str, Any]) -> "Evaluation":
+    def of_metrics(cls, record: Mapping[str, Any], model: str) -> "Evaluation":
         """The figures that a card takes, from what ``crossval`` wrote.
+
+        Args:
+            record: metrics.json.
+            model: key of the student whose card it is.
 
         Raises:
             ValidationError: a figure is of another type.
         """
-        parts: dict[str, Any] = _known(cls, record)
+        parts: dict[str, Any] = _known(cls, record) | {"model": model}
         rows: dict[str, type[Card]] = {"models": FigureRow, "differences": DifferenceRow}
         for name, row in rows.items():
             if isinstance(parts.get(name), list):
@@ -223,7 +246,20 @@ class Evaluation(Card):
         parts["cohort"] = _known(CrossvalCohort, parts.get("cohort", {}))
         if parts.get("added_by_slides") is not None:
             parts["added_by_slides"] = _known(AddedRow, parts["added_by_slides"])
-        return cls.model_validate(parts)
+        whole = cls.model_validate(parts)
+        return whole if model == STUDENTS[0] else whole._without_others()
+
+    def _without_others(self) -> "Evaluation":
+        """The figures without those of other students."""
+        others = {*STUDENTS, _OF_THE_SELECTED} - {self.model}
+        return self.model_copy(
+            update={
+                "models": tuple(row for row in self.models if row.model not in others),
+                "differences": tuple(row for row in self.differences if not {row.model, row.minus} & others),
+                "added_by_slides": None,
+                "verdict": (),
+            }
+        )
 
 
 def _known(part: type[Card], record: Any) -> Any:

@@ -108,18 +108,53 @@ def made_anew(header: Header) -> str:
     return "It was made by an older wsisurv: run `wsisurv distill --redo`."
 
 
+STUDENT_FILES = {"distilled": "student_distilled.h5", "plain": "student_plain.h5", "selected": "student.h5"}
+"""Key of a student in metrics.json → its file in the cohort's folder; the selected one is written last."""
+
+
+def which_student(header: Header) -> str:
+    """Key in metrics.json of the student that a file holds."""
+    guided = header.settings.get("guided")
+    return "selected" if guided is None else "distilled" if guided else "plain"
+
+
+def figures_of(header: Header, card: StudentCard, record: Mapping[str, Any]) -> tuple[Evaluation | None, str]:
+    """Figures of a student in what ``crossval`` wrote; None, and why, where it is about another student.
+
+    Args:
+        header: of the student's file.
+        card: of the student.
+        record: metrics.json.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not what ``crossval`` writes.
+    """
+    settings = record["settings"]
+    own = {name: value for name, value in header.settings.items() if name != "guided"}
+    if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
+        return None, "of another cohort than the student"
+    if present_names(settings.get("student") or {}) != own:
+        return None, "of a student with other settings"
+    if (settings.get("teacher") or {}).get("encoder", card.encoder) != card.encoder:
+        return None, "of a student of another encoder"
+    evaluation = Evaluation.of_metrics(record, which_student(header))
+    if evaluation.own is None:
+        return None, f"without figures of the {evaluation.model} student: run `wsisurv crossval --redo`"
+    return evaluation, ""
+
+
 def add_figures(student: Path, metrics: Path) -> bool:
     """Put the figures of ``crossval`` into the card of the student that they are about, as ``evaluation``.
 
     Nothing else in the file changes, its fingerprint included.
 
     Args:
-        student: ``student.h5``.
+        student: one of ``STUDENT_FILES``; each takes the figures of its own model.
         metrics: ``evaluation/metrics.json``.
 
     Returns:
-        Whether they are in the card now: False where a file is missing, or the figures are of another cohort or of a
-        student with other settings.
+        Whether they are in the card now: False where a file is missing, or the figures are of another cohort, of a
+        student with other settings, or lack this one.
 
     Raises:
         FormatError: a file is damaged.
@@ -129,14 +164,11 @@ def add_figures(student: Path, metrics: Path) -> bool:
         return False
     model, header = read_model(student, "student")
     try:
-        found = json.loads(metrics.read_text(encoding="utf-8"))
-        same = found["cohort"]["fingerprint"] == header.inputs.get("cohort")
-        same = same and present_names(found["settings"].get("student") or {}) == header.settings
-        if not same:
-            return False
-        card = model.card.model_copy(update={"evaluation": Evaluation.of_metrics(found)})
+        evaluation, _ = figures_of(header, model.card, json.loads(metrics.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else error
         raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({problem}). Run it again.") from error
-    write_model(student, ModelFile(model.arrays, card), header)
+    if evaluation is None:
+        return False
+    write_model(student, ModelFile(model.arrays, model.card.model_copy(update={"evaluation": evaluation})), header)
     return True

@@ -15,11 +15,10 @@ from wsisurv.errors import FormatError
 from wsisurv.experiments.model_names import model_names
 from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
-from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.models import ModelFile, figures_of, read_model
 from wsisurv.formats.shown import plain_value
 from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
-from wsisurv.settings.renamed import present_names
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 _YEARS = (1.0, 3.0, 5.0)
@@ -150,18 +149,14 @@ def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluati
         card: its card; figures that are in it come first.
         header: its header.
     """
-    if card.evaluation is not None:
+    if card.evaluation is not None and card.evaluation.own is not None:
         return card.evaluation, "in its file"
     beside = path.parent / "evaluation" / "metrics.json"
     if not beside.is_file() or beside.stat().st_size > 1 << 26:
         return None, "not cross-validated: run `wsisurv crossval`"
     try:
-        record = json.loads(beside.read_bytes())
-        if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
-            return None, f"{beside} is of another cohort than the student"
-        if present_names(record["settings"].get("student") or {}) != header.settings:
-            return None, f"{beside} is of a student with other settings"
-        return Evaluation.of_metrics(record), f"in {beside}"
+        evaluation, reason = figures_of(header, card, json.loads(beside.read_bytes()))
+        return evaluation, f"{beside} is {reason}" if evaluation is None else f"in {beside}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{beside} is damaged: run `wsisurv crossval`"
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
-from wsisurv.experiments.model_names import COMBINED, COVARIATES, DISTILLED, PLAIN
+from wsisurv.experiments.model_names import COMBINED, COVARIATES, DISTILLED, PLAIN, SELECTED
 from wsisurv.formats.cards import StudentCard
-from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.prognosis import fit_prognosis
@@ -211,7 +211,8 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
         if saved["fingerprint"] != record["fingerprint"]:
             raise FormatError(f"{path}: not the fold that metrics.json was made from. {again}")
         fold, case_ids = known[str(record["name"])], tuple(map(str, saved["case_ids"]))
-        name = DISTILLED if DISTILLED in saved["risks"] else PLAIN
+        known_students = (SELECTED, DISTILLED, PLAIN)  # folds of earlier versions lack the selected one
+        name = next((model for model in known_students if model in saved["risks"]), PLAIN)
         named = {STUDENT: name, COVARIATES: COVARIATES, COMBINED: COMBINED}
         risks = {
             model: np.array(saved["risks"][key], dtype=np.float64)
@@ -220,7 +221,7 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
         }
         if any(one.shape != (len(case_ids),) or not np.isfinite(one).all() for one in risks.values()):
             raise FormatError(f"{path}: not one finite risk for each of {len(case_ids)} cases. {again}")
-        student, _ = read_model(path.parent / f"student_{name}.h5", "student")
+        student, _ = read_model(path.parent / STUDENT_FILES[name], "student")
         if not np.size(student.arrays["training_risks"]):
             raise FormatError(f"{path.parent}: its student lacks training risks. {again}")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -257,14 +257,13 @@ def _warnings(tested: Cohort, prediction: Prediction, figures: ExternalFigures) 
 
 
 def _own_row(student: Path) -> tuple[dict[str, Any] | None, str]:
-    """The student's row of its own cross-validation (distilled where reports were listened to, else plain), and source.
+    """The student's own row of its cross-validation, and source.
 
     None where there is none, and why.
     """
     model, header = read_model(student, "student")
     evaluation, source = own_figures(student, model.card, header)
-    rows = {row.model: row for row in evaluation.models} if evaluation else {}
-    row = rows.get("distilled") or rows.get("plain")
+    row = evaluation.own if evaluation else None
     if row is None or None in (row.concordance, row.low, row.high):
         return None, source
     return row.model_dump(), source

@@ -1,4 +1,4 @@
-"""Which student is handed on: the one that inner cross-validation prefers."""
+"""Which student is selected: the one that inner cross-validation prefers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Choice:
     """What the comparison of two students gave.
 
     Attributes:
-        winner: which is handed on.
+        winner: which is selected.
         distilled: its concordance, out of fold and within folds; None where no fold has a comparable pair.
         plain: the other's.
         difference: the former minus the latter, over the same bootstrap draws, of hospitals where those are whole in
@@ -41,13 +41,14 @@ def choose_student(
     event: NDArray[np.bool_],
     site: Sequence[str | None] = (),
 ) -> Choice:
-    """Hand on the distilled student where it has the higher concordance, and otherwise the plain one.
+    """Select the distilled student where it has the higher concordance, and otherwise the plain one.
 
     Each case is scored by the members that did not see it, and compared with cases of its own fold only, since members
     of different folds have no common origin. The sign of the difference decides, not its interval: there is no reason
     to favour one of two students that are trained with equal care, and a tie, or no comparable pair, goes to the one
-    that owes nothing to reports. The winner's concordance is a little flattered by having been chosen on it; what is
-    to be published comes from ``wsisurv crossval``, which makes the choice anew inside each training set.
+    that owes nothing to reports. The winner's concordance is a little too high for having been chosen by it; what is to
+    be published is that of the ``selected`` student of ``wsisurv crossval``, which makes the choice anew inside each
+    training set.
 
     Args:
         distilled: members that listened to the teacher, by fold.

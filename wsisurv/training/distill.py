@@ -14,7 +14,7 @@ from wsisurv.errors import SettingsError
 from wsisurv.formats.cards import DistillResult
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write_model
+from wsisurv.formats.models import CARD_VERSION, STUDENT_FILES, add_figures, model_format, read_model, write_model
 from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
@@ -46,7 +46,7 @@ def distill(
     checkpoint_s: float = EVERY_S,
     progress: Progress = no_progress,
 ) -> DistillResult:
-    """Train the student on tiles and guidance, and the same student without guidance; hand on the better one.
+    """Train the student on tiles and guidance, and the same student without guidance; select the better one.
 
     Writes student_distilled.h5, student_plain.h5, and the better of them as student.h5; adds to history.jsonl. Each
     member is trained without one outer fold, and on guidance that knows no outcome of that fold, so that the
@@ -107,7 +107,7 @@ def distill(
         )
     }
     if all_done(wanted, redo=redo):
-        return read_model(folder / "student.h5", "student")[0].card.result.model_copy(update={"kept": True})
+        return _with_figures(folder, read_model(folder / "student.h5", "student")[0].card.result, kept=True)
     with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}"):
         told_by = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
@@ -117,18 +117,23 @@ def distill(
         students = trained.students
         choice = choose_student(**students, time=cases.time, event=cases.event, site=cases.site)
         result = _result(cases, guidance, trained, choice)
-        log.line(**result.model_dump(exclude={"kept", "warnings"}))
-        of_file: dict[str, Winner] = {
-            "student_distilled.h5": "distilled",
-            "student_plain.h5": "plain",
-            "student.h5": choice.winner,
-        }
-        for name, which in of_file.items():  # the winner last: where it is, all is
+        log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
+        of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
+        for key, name in STUDENT_FILES.items():  # the selected one last: where it is, all is
+            which = of_file[key]
             guided = which == "distilled" and _listens(guidance)
             model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=result)
             write_model(folder / name, model, wanted[folder / name])
         checkpoints.remove()
-    return result
+    return _with_figures(folder, result, kept=False)
+
+
+def _with_figures(folder: Path, result: DistillResult, *, kept: bool) -> DistillResult:
+    """Put figures of crossval, where it was run with these settings, into the students' cards and beside the result."""
+    for file in STUDENT_FILES.values():
+        add_figures(folder / file, folder / "evaluation" / "metrics.json")
+    evaluation = read_model(folder / STUDENT_FILES["selected"], "student")[0].card.evaluation
+    return result.model_copy(update={"kept": kept, "nested": evaluation.own if evaluation else None})
 
 
 def _require_fresh(path: Path, made: Header, guidance: Guidance, cases: TrainingCases) -> None:
@@ -224,19 +229,21 @@ def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice:
     warnings = list(cases.warnings)
     if guidance.gate == 0:
         warnings.append(
-            "gate 0: the reports don't tell who does worse, so the student handed on is the plain one. Are they the "
+            "gate 0: the reports don't tell who does worse, so the selected student is the baseline one. Are they the "
             "reports of these cases? With few events a good report may also fail this test."
             if told.any()
-            else "gate 0: no report guides the student, so the one handed on is the plain one"
+            else "gate 0: no report guides the student, so the selected student is the baseline one"
         )
     elif not _listens(guidance):
-        warnings.append("the gate closes as soon as any fold is left out, so the student handed on is the plain one")
+        warnings.append("the gate closes as soon as any fold is left out, so the selected student is the baseline one")
     elif between is None:
-        warnings.append("no fold has a comparable pair, so nothing can choose: the student handed on is the plain one")
+        warnings.append(
+            "no fold has a comparable pair, so nothing can choose: the selected student is the baseline one"
+        )
     elif choice.winner == "plain":
         warnings.append(
             f"out of fold the student without the teacher did better by {-between.value:.3f} (95 % interval "
-            f"{-between.high:+.3f} to {-between.low:+.3f}), so it is the one handed on; the other is in "
+            f"{-between.high:+.3f} to {-between.low:+.3f}), so it is selected; the other is in "
             "student_distilled.h5"
         )
     if cases.embed_settings.get("weights") == "random":
