@@ -112,7 +112,7 @@ def write_crossval(place: Workspace, card: StudentCard) -> None:
         time = np.array([case.time for case in chosen])[number::3]
         risks = {
             model: (-(time / 300) + noise * rng.normal(size=len(test))).tolist()
-            for model, noise in (("distilled", 1.0), ("covariates", 2.0), ("student_and_covariates", 1.0))
+            for model, noise in (("selected", 1.0), ("covariates", 2.0), ("student_and_covariates", 1.0))
         }
         records.append({"name": fold.name, "fingerprint": f"f{number}"})
         saved = {"fingerprint": f"f{number}", "case_ids": test, "risks": risks}
@@ -121,14 +121,14 @@ def write_crossval(place: Workspace, card: StudentCard) -> None:
         (at / "risks.json").write_text(json.dumps(saved))
         arrays = {"training_risks": np.linspace(-3, 1, 40)}
         header = make_header(model_format("student"), {}, {})
-        write_model(at / "student_distilled.h5", ModelFile(arrays, card), header)
+        write_model(at / "student.h5", ModelFile(arrays, card), header)
     write_splits(folder / "splits.jsonl", folds)
     row = {"low": 0.5, "high": 0.7, "fold_mean": 0.6, "fold_sd": 0.1, "uno": 0.6, "calibration_slope": None}
     pair = {"se": 0.05, "bootstrap_se": 0.05, "fold_se": None, "low": -0.1, "high": 0.1}
     metrics = {
         "format": "wsisurv/metrics",
-        "models": [{"model": name, "concordance": 0.6, **row} for name in ("covariates", "distilled")],
-        "differences": [{"model": "distilled", "minus": "covariates", "value": 0.02, **pair}],
+        "models": [{"model": name, "concordance": 0.6, **row} for name in ("covariates", "selected")],
+        "differences": [{"model": "selected", "minus": "covariates", "value": 0.02, **pair}],
         "added_by_slides": None,
         "folds": records,
         "verdict": ["Nothing is shown."],
@@ -307,6 +307,18 @@ def test_damaged_figures_are_told_on_the_page_and_leave_the_rest(add_crossval, w
     result = write_report(workspace, NAME)
     assert "metrics.json" in result.missing["crossval"]
     assert "metrics.json" in Tags(read(workspace)).text
+
+
+def test_figures_of_before_the_selected_student_are_refused_with_the_command(add_crossval, workspace):
+    """They would stand under its name and be those of the distilled one."""
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    path.write_text(path.read_text().replace('"selected"', '"distilled"'))
+    with pytest.raises(FormatError, match=rf"crossval --cohort {NAME} --redo"):
+        read_metrics(path)
+    seen = gather(workspace, NAME)
+    assert seen.metrics is None
+    assert "--redo" in seen.missing["crossval"]
 
 
 def test_figures_of_a_wrong_type_are_refused_in_one_line(add_crossval, workspace):

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.model_names import SELECTED
 from wsisurv.experiments.results import Added, Difference, ModelFigures
 from wsisurv.survival.resampling import OF_CASES
 
@@ -60,7 +61,7 @@ def read_metrics(path: Path) -> CrossvalFigures:
 
     Raises:
         MissingArtifactError: there are none.
-        FormatError: the file is damaged.
+        FormatError: the file is damaged, or of an older version, which did not score the selected student.
     """
     name = path.parent.parent.name
     if not path.exists():
@@ -71,7 +72,7 @@ def read_metrics(path: Path) -> CrossvalFigures:
             raise ValueError(f"format is {record['format']!r}")
         record["added"] = record["added_by_slides"]
         known = {field: record[field] for field in CrossvalFigures.__dataclass_fields__ if field in record}
-        return TypeAdapter(CrossvalFigures).validate_python(known)
+        figures = TypeAdapter(CrossvalFigures).validate_python(known)
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         lines = str(error).splitlines()
         reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
@@ -79,3 +80,9 @@ def read_metrics(path: Path) -> CrossvalFigures:
             f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
             "that are done are kept."
         ) from error
+    if all(row.model != SELECTED for row in figures.models):
+        raise FormatError(
+            f"{path}: made by an older wsisurv, whose figures are of the distilled student, not of the selected one, "
+            f"which is in student.h5. Run `wsisurv crossval --cohort {name} --redo`."
+        )
+    return figures

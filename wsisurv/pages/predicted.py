@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
-from wsisurv.experiments.model_names import COMBINED, COVARIATES, DISTILLED, PLAIN, SELECTED
+from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import Risk
@@ -211,17 +211,15 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
         if saved["fingerprint"] != record["fingerprint"]:
             raise FormatError(f"{path}: not the fold that metrics.json was made from. {again}")
         fold, case_ids = known[str(record["name"])], tuple(map(str, saved["case_ids"]))
-        known_students = (SELECTED, DISTILLED, PLAIN)  # folds of earlier versions lack the selected one
-        name = next((model for model in known_students if model in saved["risks"]), PLAIN)
-        named = {STUDENT: name, COVARIATES: COVARIATES, COMBINED: COMBINED}
+        named = {STUDENT: SELECTED, COVARIATES: COVARIATES, COMBINED: COMBINED}
         risks = {
             model: np.array(saved["risks"][key], dtype=np.float64)
             for model, key in named.items()
-            if key in saved["risks"]
+            if key in saved["risks"] or model == STUDENT
         }
         if any(one.shape != (len(case_ids),) or not np.isfinite(one).all() for one in risks.values()):
             raise FormatError(f"{path}: not one finite risk for each of {len(case_ids)} cases. {again}")
-        student, _ = read_model(path.parent / STUDENT_FILES[name], "student")
+        student, _ = read_model(path.parent / STUDENT_FILES[SELECTED], "student")
         if not np.size(student.arrays["training_risks"]):
             raise FormatError(f"{path.parent}: its student lacks training risks. {again}")
     except (OSError, ValueError, KeyError, TypeError) as error:
