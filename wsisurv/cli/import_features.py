@@ -9,7 +9,6 @@ from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import option
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
-from wsisurv.errors import InputError, NoSlidesError
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -46,42 +45,23 @@ def import_features(
     tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution)
     is asked for, never guessed.
     """
-    from wsisurv.embedding.foreign import Scale
-    from wsisurv.embedding.foreign import import_features as run
-    from wsisurv.formats.foreign import holds_features
-    from wsisurv.slides.find import find_slides
+    from wsisurv.pipeline.import_folder import import_folder
     from wsisurv.slides.resolution import GivenMpp
-    from wsisurv.tiling.check import resolve_mpps
-    from wsisurv.tiling.foreign import import_tiles
 
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise NoSlidesError(f"{folder}: no *.h5 file there. Name the folder that holds them.")
-    place, found = Workspace(workspace), find_slides(slides) if slides else {}
-    given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
-    if encoder is not None:
-        scale = Scale(tile_px, tile_mpp, slide_mpp, {**given.by_slide, **resolve_mpps(found, given)})
-        with progress_bar("import") as progress:
-            summary = run(place, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress)
-        report(summary, f"features in {workspace / 'features'}")
-    elif holds_features(files[0]):
-        raise InputError(f"{files[0]}: these are features. Name the encoder that made them with --encoder.")
-    elif tile_mpp is None:
-        raise InputError(
-            f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
-            "tell it by magnification."
+    with progress_bar("import") as progress:
+        summary = import_folder(
+            Workspace(workspace),
+            folder,
+            encoder,
+            slides=slides or (),
+            tile_px=tile_px,
+            tile_mpp=tile_mpp,
+            overlap_px=overlap_px,
+            given=GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective),
+            dataset=dataset,
+            redo=redo,
+            progress=progress,
         )
-    else:
-        with progress_bar("import") as progress:
-            summary = import_tiles(
-                place,
-                folder,
-                found,
-                tile_mpp=tile_mpp,
-                overlap_px=overlap_px,
-                given=given,
-                redo=redo,
-                progress=progress,
-            )
-        report(summary, f"tiles in {workspace / 'tiles'}")
+    kind = "tiles" if encoder is None else "features"
+    report(summary, f"{kind} in {workspace / kind}")
     finish(summary)

@@ -1,0 +1,77 @@
+"""``import``: tiles or features that another tool made, whichever a folder holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsisurv.embedding.foreign import Scale, import_features
+from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.errors import InputError, NoSlidesError
+from wsisurv.formats.foreign import holds_features
+from wsisurv.slides.find import find_slides
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.check import resolve_mpps
+from wsisurv.tiling.foreign import import_tiles
+from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.paths import Workspace
+
+
+def import_folder(
+    workspace: Workspace,
+    folder: Path,
+    encoder: str | None = None,
+    *,
+    slides: Sequence[Path] = (),
+    tile_px: int | None = None,
+    tile_mpp: float | None = None,
+    overlap_px: int | None = None,
+    given: GivenMpp | None = None,
+    dataset: str | None = None,
+    redo: bool = False,
+    progress: Progress = no_progress,
+) -> Summary:
+    """Take every ``*.h5`` of a folder into features/ENCODER/, or into tiles/ where no encoder is named.
+
+    Args:
+        workspace: where to.
+        folder: files of STAMP, TRIDENT, CLAM or AtlasPatch, one a slide.
+        encoder: that made the features; None for tiles.
+        slides: they tell their resolution; needed for tiles.
+        tile_px: side of a tile, where the files don't say.
+        tile_mpp: resolution that a tile is meant to have, µm per pixel; needed for tiles.
+        overlap_px: pixels that neighbours share, where the files don't say.
+        given: resolutions that slides don't state.
+        dataset: which features of an AtlasPatch file, where it holds several.
+        redo: replace what was made otherwise.
+        progress: told after each file.
+
+    Raises:
+        NoSlidesError: no file there.
+        InputError: features without an encoder's name, or tiles without a resolution.
+        WsisurvError: as ``import_features`` and ``import_tiles``.
+    """
+    files = sorted(folder.glob("*.h5"))
+    if not files:
+        raise NoSlidesError(f"{folder}: no *.h5 file there. Name the folder that holds them.")
+    found, given = find_slides(slides) if slides else {}, given or GivenMpp()
+    if encoder is not None:
+        scale = Scale(tile_px, tile_mpp, given.every, {**given.by_slide, **resolve_mpps(found, given)})
+        return import_features(
+            workspace, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress
+        )
+    if holds_features(files[0]):
+        raise InputError(f"{files[0]}: these are features. Name the encoder that made them with --encoder.")
+    if tile_mpp is None:
+        raise InputError(
+            f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
+            "tell it by magnification."
+        )
+    return import_tiles(
+        workspace,
+        folder,
+        found,
+        tile_mpp=tile_mpp,
+        overlap_px=overlap_px,
+        given=given,
+        redo=redo,
+        progress=progress,
+    )
