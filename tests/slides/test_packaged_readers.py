@@ -65,6 +65,9 @@ loud_reader = PackagedReader((".NPY",), from_numpy)
 '''
 
 
+SAID = "theirs of their_reader 1.2"
+
+
 def readers(thing, name="theirs"):
     return {"wsisurv.readers": {name: f"their_reader:{thing}"}}
 
@@ -77,12 +80,12 @@ def test_a_format_that_openslide_does_not_open_is_tiled_with_a_note(install, tmp
     np.save(path, image)
     assert find_slides([tmp_path / "slides"]) == {"S-1": path}
     with Slide(path) as slide:
-        assert (slide.reader, slide.mpp, slide.width, slide.height) == ("theirs", 0.5, 1400, 1200)
+        assert (slide.reader, slide.mpp, slide.width, slide.height) == (SAID, 0.5, 1400, 1200)
         np.testing.assert_array_equal(slide.pixels(0, 300, 200, 64, 32), image[200:232, 300:364])
         beside = slide.pixels(0, 1390, 1190, 20, 20)
         np.testing.assert_array_equal(beside[:10, :10], image[1190:, 1390:])
         assert (beside[10:] == 255).all()
-    assert read_facts(path).vendor == "theirs"
+    assert read_facts(path).vendor == SAID
     workspace = Workspace(tmp_path / "w")
     summary = tile(workspace, [tmp_path / "slides"], TileSettings())
     assert summary.done == ["S-1"]
@@ -90,7 +93,7 @@ def test_a_format_that_openslide_does_not_open_is_tiled_with_a_note(install, tmp
     tiles, _ = read_tiles(workspace.tiles("S-1"))
     assert len(tiles.coords)
     with TileReader(path, tiles) as reader:
-        assert reader.decoder == "theirs"
+        assert reader.decoder == SAID
         x, y = tiles.coords[0]
         np.testing.assert_array_equal(reader.read(slice(0, 1))[0], image[y : y + 224, x : x + 224])
 
@@ -99,7 +102,7 @@ def test_a_reader_that_is_openslides_equal_is_used_without_a_note(install, tmp_p
     install("their_reader", READER, readers("tiff_reader"))
     path = make_slide(tmp_path / "a.tiff", draw_tissue(900, 700), compression="deflate")
     with Slide(path) as slide:
-        assert (slide.reader, slide.note) == ("theirs", "")
+        assert (slide.reader, slide.note) == (SAID, "")
 
 
 def test_a_reader_of_other_pixels_gives_way_to_openslide_with_a_note(install, tmp_path, make_slide, draw_tissue):
@@ -115,7 +118,7 @@ def test_a_reader_of_other_pixels_gives_way_to_openslide_with_a_note(install, tm
 def test_what_no_reader_opens_is_said_of_both(install, tmp_path):
     install("their_reader", READER, readers("numpy_reader"))
     (tmp_path / "a.npy").write_bytes(b"no array")
-    with pytest.raises(SlideError, match=r"a\.npy: can't be opened, by OpenSlide or by their_reader 1\.2: its entry"):
+    with pytest.raises(SlideError, match=r"a\.npy: can't be opened, by OpenSlide or by theirs of their_reader 1\.2"):
         Slide(tmp_path / "a.npy")
 
 
@@ -129,12 +132,20 @@ def test_pixels_of_another_shape_than_asked_are_an_error_of_the_slide(install, t
 @pytest.mark.parametrize(
     ("thing", "name", "says"),
     [
-        ("loud_reader", "theirs", "ending '.NPY' is no ending in small letters"),
-        ("numpy_reader", "openslide", "takes a name of wsisurv's own"),
-        ("from_numpy", "theirs", "is a function, and a PackagedReader is wanted"),
+        ("loud_reader", "theirs", "reader theirs of their_reader 1.2: ending '.NPY' is no ending in small letters"),
+        (
+            "numpy_reader",
+            "openslide",
+            "their_reader 1.2: its entry point 'openslide' of wsisurv.readers .* takes a name of wsisurv's own",
+        ),
+        (
+            "from_numpy",
+            "theirs",
+            "their_reader 1.2: its entry point 'theirs' .* is a function, and a PackagedReader is wanted",
+        ),
     ],
 )
 def test_a_reader_that_can_not_be_is_refused_by_package_and_entry_point(install, tmp_path, thing, name, says):
     install("their_reader", READER, readers(thing, name))
-    with pytest.raises(SettingsError, match=f"their_reader 1.2: its entry point '{name}' of wsisurv.readers.*{says}"):
+    with pytest.raises(SettingsError, match=says):
         find_slides([tmp_path])

@@ -46,7 +46,7 @@ class Slide:
         level_downsamples: how many level-0 pixels a pixel of each level spans.
         level_sizes: width and height of each level, its own pixels.
         properties: all that the reader tells, by OpenSlide's names.
-        reader: ``openslide``, or the name of a package's reader.
+        reader: ``openslide``, or a package's reader with package and version.
         note: what should be known of a package's reader; empty for OpenSlide.
 
     Raises:

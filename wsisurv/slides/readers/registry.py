@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
-from wsisurv.extensions import READERS, added_names, load_added, origin, release
+from wsisurv.extensions import READERS, added_names, load_added, release
 from wsisurv.slides.readers.by_openslide import OpenSlideHandle
 from wsisurv.slides.readers.handle import Handle, PackagedReader, PackagedSlide
 
 OPENSLIDE = "openslide"
+OURS: dict[str, PackagedReader] = {}
+"""Readers of wsisurv beside OpenSlide, by name; each is held against OpenSlide as a package's is."""
 _REGION_PX, _REGIONS = 256, 4
 _ROUNDING = 3
 """Grey levels by which two decoders may differ, with what OpenSlide interpolates between two pixels."""
@@ -46,11 +48,10 @@ def open_handle(path: Path) -> Opened:
         SlideError: no reader opens it.
         SettingsError: as ``packaged_endings``.
     """
-    name = _by_ending().get(path.suffix.lower())
-    if name is None:
+    found = _by_ending().get(path.suffix.lower())
+    if found is None:
         return Opened(OpenSlideHandle(path), OPENSLIDE)
-    said = f"{name} of {release(READERS, name)}"
-    reader: PackagedReader = load_added(READERS, name, PackagedReader)
+    said, reader = found
     try:
         ours: OpenSlideHandle | None = OpenSlideHandle(path)
     except SlideError:
@@ -59,11 +60,11 @@ def open_handle(path: Path) -> Opened:
         theirs = _Packaged(path, reader.open(path), said)
     except Exception as error:  # noqa: BLE001  # a package of anybody's, which may fail in any way
         if ours is None:
-            who = f"by OpenSlide or by {origin(READERS, name)}"
-            raise SlideError(f"{path}: can't be opened, {who} ({type(error).__name__}: {error}).") from error
+            why = f"{type(error).__name__}: {error}"
+            raise SlideError(f"{path}: can't be opened, by OpenSlide or by {said} ({why}). Is it whole?") from error
         return Opened(ours, OPENSLIDE, f"{said} can't open it ({error}): read by OpenSlide")
     if ours is None:
-        return Opened(theirs, name, f"read by {said}: OpenSlide doesn't open it, so nothing proves its pixels")
+        return Opened(theirs, said, f"read by {said}: OpenSlide doesn't open it, so nothing proves its pixels")
     try:
         against = _difference(ours, theirs)
     except SlideError as error:
@@ -72,19 +73,21 @@ def open_handle(path: Path) -> Opened:
         theirs.close()
         return Opened(ours, OPENSLIDE, f"{said} is not OpenSlide's equal ({against}): read by OpenSlide")
     ours.close()
-    return Opened(theirs, name)
+    return Opened(theirs, said)
 
 
-def _by_ending() -> dict[str, str]:
-    """Ending → name of the reader."""
-    found: dict[str, str] = {}
-    for name in added_names(READERS, (OPENSLIDE,)):
-        reader: PackagedReader = load_added(READERS, name, PackagedReader)
+def _by_ending() -> dict[str, tuple[str, PackagedReader]]:
+    """Ending → what the reader is called, with its package and version, and the reader."""
+    readers = dict(OURS)
+    for name in added_names(READERS, (OPENSLIDE, *OURS)):
+        readers[f"{name} of {release(READERS, name)}"] = load_added(READERS, name, PackagedReader)
+    found: dict[str, tuple[str, PackagedReader]] = {}
+    for said, reader in readers.items():
         for ending in reader.endings:
             if ending in found or not ending.startswith(".") or ending != ending.lower():
-                why = f"has {found[ending]}" if ending in found else "is no ending in small letters"
-                raise SettingsError(f"{origin(READERS, name)}: ending {ending!r} {why}.")
-            found[ending] = name
+                why = f"has {found[ending][0]}" if ending in found else "is no ending in small letters"
+                raise SettingsError(f"reader {said}: ending {ending!r} {why}. Mend the package, or uninstall it.")
+            found[ending] = said, reader
     return found
 
 
