@@ -1,16 +1,13 @@
 """What the commands that make a cohort share: the columns of the clinical table, and the audit as a person reads it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from wsisurv.cli.console import out
-from wsisurv.cli.from_settings import option
 from wsisurv.cohort import Audit, Cohort
-from wsisurv.settings.base import parse_settings
-from wsisurv.settings.cohort import CohortSettings
 
 _LISTED = 8
 
@@ -22,52 +19,10 @@ ClinicalOption = Annotated[
         dir_okay=False,
     ),
 ]
-CaseColumn = Annotated[str, option(CohortSettings, "case")]
-TimeColumn = Annotated[str, option(CohortSettings, "time")]
-EventColumn = Annotated[str, option(CohortSettings, "event")]
-EventValues = Annotated[str | None, option(CohortSettings, "event_values")]
-TimeUnit = Annotated[Literal["days", "weeks", "months", "years"], option(CohortSettings, "time_unit")]
-SiteColumn = Annotated[str | None, option(CohortSettings, "site")]
 DropIncomplete = Annotated[
     bool,
     typer.Option("--drop-incomplete", help="Incomplete rows, without a usable time or event, are left out and listed."),
 ]
-
-
-def cohort_settings(
-    *,
-    case: str,
-    time: str,
-    event: str,
-    event_values: str | None,
-    time_unit: str,
-    site: str | None,
-    covariates: str | None,
-) -> CohortSettings:
-    """Settings from the options.
-
-    Raises:
-        SettingsError: not two words of the event.
-    """
-    return parse_settings(
-        CohortSettings,
-        {
-            "case": case,
-            "time": time,
-            "event": event,
-            "event_values": _pair(event_values),
-            "time_unit": time_unit,
-            "site": site,
-            "covariates": tuple(name.strip() for name in (covariates or "").split(",") if name.strip()),
-        },
-    )
-
-
-def _pair(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",")]
-    return tuple(words)
 
 
 def print_audit(cohort: Cohort, audit: Audit) -> None:

@@ -9,23 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from wsisurv.cli.clinical import (
-    CaseColumn,
-    ClinicalOption,
-    DropIncomplete,
-    EventColumn,
-    EventValues,
-    SiteColumn,
-    TimeColumn,
-    TimeUnit,
-    cohort_settings,
-    print_audit,
-)
+from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
-from wsisurv.cli.fold_options import CovariatesOption
+from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
 from wsisurv.cli.predict import years_of
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.ledger import Summary
 from wsisurv.workspace.paths import Workspace
 
@@ -34,39 +25,37 @@ if TYPE_CHECKING:
     from wsisurv.experiments.external_clinic import BesideClinic
 
 
+@settings_as_options()
 def evaluate(
-    student: Annotated[Path, typer.Option(help="The student's file.", show_default=False, dir_okay=False)],
+    *,
+    student: Annotated[Path, typer.Option(help="Student's file.", show_default=False, dir_okay=False)],
     slides: Annotated[
         list[Path] | None,
-        typer.Argument(help="The other cohort's slides; tiled and embedded first, as the student's were."),
+        typer.Argument(help="Slides of the other cohort; tiled and embedded first, as the student's were."),
     ] = None,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
-    case: CaseColumn = "case_id",
-    time: TimeColumn = "time",
-    event: EventColumn = "event",
-    event_values: EventValues = None,
-    time_unit: TimeUnit = "days",
-    site: SiteColumn = None,
-    covariates: CovariatesOption = None,
+    columns: CohortSettings,
     slide_map: Annotated[
         Path | None,
         typer.Option(help="Table slide_id,case_id. Without it a slide is of the case whose id begins its name."),
     ] = None,
     drop_incomplete: DropIncomplete = False,
     drop_known: Annotated[
-        bool, typer.Option("--drop-known", help="Leave out cases that the student was trained on, instead of stopping.")
+        bool,
+        typer.Option(
+            "--drop-known",
+            help="Known cases, which the student was trained on, are left out; else they stop the command.",
+        ),
     ] = False,
     horizons: Annotated[str, typer.Option(help="Years at which predicted and observed are compared.")] = "1,3,5",
-    resamples: Annotated[
-        int, typer.Option(min=100, help="Bootstrap draws of hospitals (more than five), else of cases.")
-    ] = 1000,
+    resamples: Annotated[int, option(CrossvalSettings, "resamples")] = 1000,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
     weights: Annotated[
-        Path | None, typer.Option(help="The encoder's weights, where the student was trained on features of a file.")
+        Path | None, typer.Option(help="Weights of the encoder, where the student was trained on features of a file.")
     ] = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
@@ -81,15 +70,6 @@ def evaluate(
     from wsisurv.pipeline.evaluate import evaluate as run
     from wsisurv.slides.resolution import GivenMpp
 
-    columns = cohort_settings(
-        case=case,
-        time=time,
-        event=event,
-        event_values=event_values,
-        time_unit=time_unit,
-        site=site,
-        covariates=covariates,
-    )
     with progress_bar("evaluate") as progress:
         result = run(
             Workspace(workspace),
@@ -98,7 +78,7 @@ def evaluate(
             cohort=cohort,
             clinical=clinical,
             columns=columns,
-            covariates=None if covariates is None else columns.covariates,
+            covariates=columns.covariates if "covariates" in columns.model_fields_set else None,
             slide_map=slide_map,
             drop_incomplete=drop_incomplete,
             drop_known=drop_known,

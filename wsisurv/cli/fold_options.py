@@ -14,12 +14,6 @@ SplitsOption = Annotated[
 ]
 
 
-CovariatesOption = Annotated[
-    str | None,
-    typer.Option("--covariates", help="What to compare with, e.g. age,stage.", show_default="all of the cohort's"),
-]
-
-
 _UNSET = "the cohort's teacher's"
 EncoderOption = Annotated[str | None, option(TeacherSettings, "encoder", unset=_UNSET)]
 TextEncoderOption = Annotated[str | None, option(TeacherSettings, "text_encoder", unset=_UNSET)]
@@ -31,8 +25,3 @@ TogetherOption = Annotated[
     bool,
     typer.Option("--keep-together", help="Groups that share a slide, a report or tissue stay on one side."),
 ]
-
-
-def listed(text: str | None) -> tuple[str, ...] | None:
-    """Words separated by commas; None where the option was not given."""
-    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())

@@ -42,7 +42,7 @@ LEFT_OUT: Mapping[type[Settings], Mapping[str, str]] = {
 _ALSO = {"overlap_px": ("overlap",)}
 """Shorter spellings that are understood and not shown."""
 _ADVANCED = "Advanced"
-_LONGEST_CHOICES = 24
+_LONGEST_CHOICES = 22
 """Characters; with more, the column of types takes the room of the help at 80 columns, where choices are named too."""
 
 

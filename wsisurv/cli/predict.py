@@ -29,16 +29,18 @@ def predict(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     student: Annotated[
-        Path | None, typer.Option(help="The student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
+        Path | None, typer.Option(help="Student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The risk table.", show_default="cohorts/NAME/risk.csv, or ./risk.csv"),
+        typer.Option(
+            "--output", "-o", help="Risk table to write.", show_default="cohorts/NAME/risk.csv, or ./risk.csv"
+        ),
     ] = None,
     horizons: Annotated[
         str, typer.Option(help="Years to which survival is given, with commas between them.")
     ] = "1,3,5",
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write the same rows as JSONL beside the table.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="JSONL of the same rows beside the table.")] = False,
     slide_map: Annotated[
         Path | None, typer.Option(help="Table slide_id,case_id. Without it each slide is a case of its own.")
     ] = None,
@@ -48,11 +50,11 @@ def predict(
     allow_upsampling: Annotated[
         bool,
         typer.Option(
-            "--allow-upsampling", help="Enlarge slides scanned coarser than the student's tiles; rows say so."
+            "--allow-upsampling", help="Upsampling of slides scanned coarser than the student's tiles; rows say so."
         ),
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="The encoder's weights, where the student was trained on features of a file.")
+        Path | None, typer.Option(help="Weights of the encoder, where the student was trained on features of a file.")
     ] = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,

@@ -17,7 +17,9 @@ class CohortSettings(Settings):
     event_values: tuple[str, str] | None = Field(
         None, description="Words of the table for (did not happen, happened), e.g. Alive,Dead."
     )
-    time_unit: Literal["days", "weeks", "months", "years"] = Field("days", description="Unit of the follow-up time.")
+    time_unit: Literal["days", "weeks", "months", "years"] = Field(
+        "days", description="Unit of the follow-up time: days, weeks, months or years."
+    )
     site: str | None = Field(None, description="Column of the hospital; `crossval` keeps hospitals whole.")
     covariates: tuple[str, ...] = Field((), description="Columns to compare with, e.g. age,stage.")
 

@@ -25,4 +25,9 @@ class CrossvalSettings(Settings):
     )
     # repeat r is trained with the training's own seed plus r
     seed: int = Field(0, description="Seed of the folds and of the bootstrap: same seed and device, same result.")
-    resamples: int = Field(1000, ge=100, le=100000, description="Resamples: bootstrap draws of cases.")
+    resamples: int = Field(
+        1000,
+        ge=100,
+        le=100000,
+        description="Resamples: bootstrap draws of hospitals where they are whole (more than five), else of cases.",
+    )
