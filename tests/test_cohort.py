@@ -175,3 +175,35 @@ def test_tables_with_a_byte_order_mark_and_a_repeated_column(tmp_path):
     path.write_text("age,age\n1,2\n")
     with pytest.raises(CohortError, match="age occurs twice"):
         read_table(path)
+
+
+OTHER = {
+    "case": "other_case",
+    "time": "other_time",
+    "event": "other_event",
+    "event_values": ("true", "false"),
+    "time_unit": "months",
+    "site": None,
+    "covariates": ("age",),
+}
+"""Another value for each setting of a cohort."""
+
+
+@pytest.mark.parametrize("name", CohortSettings.model_fields)
+def test_every_setting_changes_the_cohort(tmp_path, name):
+    """A new setting without an entry in ``OTHER`` fails."""
+    path = tmp_path / "clinical.csv"
+    path.write_text(
+        "case_id,time,event,hospital,age,stage,other_case,other_time,other_event\n"
+        "B-2,300,true,north,61,II,A-1,3,false\nA-1,120,false,south,70,III,B-2,4,true\n"
+    )
+
+    def made(settings):
+        cohort, audit = build_cohort(
+            "crc", read_clinical(path, settings), settings, slide_ids=("A-1", "B-2"), report_case_ids=()
+        )
+        return cohort.cases, audit
+
+    assert OTHER[name] != getattr(SETTINGS, name)
+    assert made(SETTINGS) == made(SETTINGS)
+    assert made(SETTINGS.model_copy(update={name: OTHER[name]})) != made(SETTINGS)

@@ -6,6 +6,7 @@ from wsisurv.errors import SettingsError
 from wsisurv.formats.header import Header, create, make_header
 from wsisurv.settings.base import canonical_json, changed_settings, fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.reports import ReportSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings
 from wsisurv.workspace.freshness import Condition, check
@@ -42,6 +43,23 @@ def test_every_tile_setting_changes_the_fingerprint():
     prints = {fingerprint(settings, {"slide": "a"}) for settings in [plain, *changed]}
     prints.add(fingerprint(plain, {"slide": "b"}))
     assert len(prints) == len(changed) + 2
+
+
+def test_every_setting_of_reports_changes_the_fingerprint():
+    """A record of ``statements.jsonl`` made with another prompt, model, rule or proof is stale."""
+    others = {
+        "backend": "rules",
+        "model": "qwen3:8b",
+        "keep": "all",
+        "model_digest": "a1",
+        "prompt": "b2",
+        "rules_version": 2,
+        "proof_version": 2,
+        "options": {"seed": 1},
+    }
+    assert others.keys() == ReportSettings.model_fields.keys()
+    changed = [ReportSettings(**{name: value}) for name, value in others.items()]
+    assert len({fingerprint(settings, {}) for settings in [ReportSettings(), *changed]}) == len(others) + 1
 
 
 @pytest.mark.parametrize("values", [{"tile_px": 0}, {"tile_size": 224}, {"tile_mpp": float("nan")}, {"min_tissue": 2}])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -13,7 +14,7 @@ from wsisurv.cohort import Case, Cohort, build_cohort, read_clinical, save_cohor
 from wsisurv.settings.base import Settings
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
-from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.embedding import EmbedSettings, OwnEncoder, StainSettings
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -25,7 +26,7 @@ STEPS: dict[type[Settings], tuple[list[str], str]] = {
     ReportSettings: (["extract-report", "reports"], "wsisurv.reports.step.extract"),
     CohortSettings: (
         ["train-teacher", "--clinical", "clinical.csv", "--cohort", "new"],
-        "wsisurv.cli.train_teacher.read_clinical",
+        "wsisurv.cli.train_teacher.make_cohort",
     ),
     TeacherSettings: (["train-teacher"], "wsisurv.training.teacher.train_teacher"),
     DistillSettings: (["distill"], "wsisurv.training.distill.distill"),
@@ -177,3 +178,65 @@ def test_help_can_be_read_at_80_columns(run, command, monkeypatch):
     for option in (one for one in COMMANDS[command].params if one.param_type_name == "option" and not one.hidden):
         assert words & set(option.opts), f"{option.opts} is cut short"
         assert option.help[0].isupper(), option.opts
+
+
+TRAINED, OWN = "tests/training/test_effects.py", "tests/embedding/test_own.py"
+SHOWN: dict[type[Settings], dict[str, str]] = {
+    TileSettings: dict.fromkeys(TileSettings.model_fields, "tests/tiling/test_effects.py::test_no_setting_lacks"),
+    CohortSettings: dict.fromkeys(CohortSettings.model_fields, "tests/test_cohort.py::test_every_setting_changes"),
+    TeacherSettings: dict.fromkeys(TeacherSettings.model_fields, f"{TRAINED}::test_no_setting_lacks"),
+    DistillSettings: dict.fromkeys(DistillSettings.model_fields, f"{TRAINED}::test_no_setting_lacks"),
+    CrossvalSettings: {
+        "folds": "tests/experiments/test_crossval.py::test_all_models_over_the_same_folds",
+        "repeats": "tests/experiments/test_crossval.py::test_all_models_over_the_same_folds",
+        "covariates": "tests/experiments/test_crossval.py::test_without_reports_and_covariates",
+        "seed": "tests/experiments/test_folds.py::test_every_case_is_tested_once_a_repeat",
+        "resamples": "tests/experiments/test_results.py::test_more_draws_give_other_intervals",
+    },
+    EmbedSettings: {
+        "encoder": "tests/embedding/test_encoders.py::test_any_architecture_of_timm_encodes",
+        "weights": "tests/embedding/test_encoders.py::test_weights_of_a_file_are_what_computes",
+        "precision": "tests/embedding/test_network.py::test_a_gpu_agrees_with_the_cpu",
+        "version": "tests/embedding/test_step.py::test_columns_of_another_version_are_not_made",
+        "dtype": "tests/embedding/test_step.py::test_float32_holds_it",
+        "half_scale": "tests/slides/test_jpeg.py::test_half_the_scale_where_no_level_has_it",
+        "own": f"{OWN}::test_it_computes_what_the_file_says",
+        "stain": "tests/embedding/test_staining.py::test_features_are_those_of_the_slide_in_the_colours",
+        "augment_stain": "tests/embedding/test_staining.py::test_how_far_stain_shifts_move_features_is_written",
+    },
+    StainSettings: {
+        "method": "tests/embedding/test_staining.py::test_features_are_those_of_the_slide_in_the_colours",
+        "source": "tests/embedding/test_colours.py::test_a_reference_of_ones_own_is_estimated",
+        "reference": "tests/embedding/test_colours.py::test_a_reference_of_ones_own_is_estimated",
+    },
+    OwnEncoder: {
+        "arguments": f"{OWN}::test_it_computes_what_the_file_says",
+        "swiglu": f"{OWN}::test_swiglu_blocks_are_other_blocks",
+        **dict.fromkeys(
+            ["name", "architecture", "pooling", "mean", "std", "resize_px", "input_px", "interpolation", "precision"],
+            f"{OWN}::test_it_computes_what_the_file_says",
+        ),
+        **dict.fromkeys(["tile_px", "tile_mpp"], f"{OWN}::test_tiles_that_it_was_not_trained_on_are_refused"),
+        "licence": f"{OWN}::test_its_file_is_in_the_features",
+    },
+    ReportSettings: {
+        "backend": "tests/reports/test_step.py::test_other_backend_is_never_mixed_in",
+        "model": "tests/reports/test_step.py::test_other_model_of_the_same_name_is_noticed",
+        "model_digest": "tests/reports/test_step.py::test_other_model_of_the_same_name_is_noticed",
+        "keep": "tests/reports/test_rules.py::test_keep_all_adds_the_rest",
+        **dict.fromkeys(
+            ["prompt", "rules_version", "proof_version", "options"],
+            "tests/test_settings.py::test_every_setting_of_reports_changes_the_fingerprint",
+        ),
+    },
+}
+"""Where a test shows what a setting does to a file; those of tiles, cohorts and training are complete by themselves."""
+
+
+def test_no_setting_lacks_a_test_of_its_effect():
+    root = Path(__file__).parents[2]
+    for model in models():
+        assert SHOWN[model].keys() == model.model_fields.keys(), model
+        for where in SHOWN[model].values():
+            file, name = where.split("::")
+            assert f"def {name}" in (root / file).read_text(), where

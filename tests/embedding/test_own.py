@@ -160,3 +160,12 @@ def test_an_architecture_may_pool_by_itself(write: Callable[..., Path]) -> None:
 def test_it_needs_weights(write: Callable[..., Path]) -> None:
     with pytest.raises(SettingsError, match="mine: a model of your own needs --weights FILE"):
         resolve_settings(own=read_encoder_spec(write()))
+
+
+def test_swiglu_blocks_are_other_blocks(write: Callable[..., Path]) -> None:
+    def n_weights(path: Path) -> int:
+        encoder = build_encoder(resolve_settings(random_weights=True, own=read_encoder_spec(path)), None, "cpu")
+        return sum(one.numel() for one in encoder._plain.parameters())
+
+    plain = n_weights(write())
+    assert n_weights(write('pooling = "class+mean"', 'swiglu = true\npooling = "class+mean"')) != plain

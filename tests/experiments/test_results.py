@@ -205,3 +205,11 @@ def test_the_selected_student_speaks_for_the_slides():
     assert table.added.p < 1e-3
     assert table.difference("selected", "plain").value == 0
     assert table.difference("distilled", "plain").value < 0
+
+
+def test_more_draws_give_other_intervals():
+    cases, age, seen = study(0)
+    risks = {"covariates": age, "plain": seen, "student_and_covariates": age + seen}
+    one, other = (make_results(scored(cases, risks), cases, ["age"], resamples=n, seed=0) for n in (100, 200))
+    assert [row.concordance for row in one.models] == [row.concordance for row in other.models]
+    assert [row.low for row in one.models] != [row.low for row in other.models]
