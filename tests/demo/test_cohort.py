@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from wsisurv.cohort import match_case, read_clinical
-from wsisurv.demo import cohort as cohort_module
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.demo.population import MORPHOLOGIES
 from wsisurv.errors import BackendError, InputError, SettingsError, StaleError, StorageError
@@ -153,7 +152,7 @@ def test_a_killed_worker_is_explained(demo: DemoCohort, tmp_path: Path, monkeypa
         def submit(self, *_: object, **__: object) -> "Future[Any]":
             return super().submit(os._exit, 9)
 
-    monkeypatch.setattr(cohort_module, "ProcessPoolExecutor", Dying)
+    monkeypatch.setattr("wsisurv.engine.workers.ProcessPoolExecutor", Dying)
     shutil.copytree(demo.folder, tmp_path, dirs_exist_ok=True)
     for path in sorted((tmp_path / "slides").iterdir())[:2]:
         path.unlink()

@@ -185,7 +185,7 @@ def test_ctrl_c_in_threads_finishes_what_is_in_hand_and_starts_nothing_new(
             raise KeyboardInterrupt
 
     first = threading.Semaphore(1)  # one slide may be done before
-    monkeypatch.setattr("wsisurv.engine.jobs.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("wsisurv.engine.workers.ThreadPoolExecutor", Pool)
     monkeypatch.setattr("wsisurv.tiling.step.make_grid", held_up)
     with pytest.raises(KeyboardInterrupt):
         tile(Workspace(tmp_path), [slides], TileSettings(), workers=2, progress=press_ctrl_c)

@@ -3,20 +3,17 @@
 import csv
 import io
 import json
-import multiprocessing
-import signal
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsisurv.demo.population import MORPHOLOGIES, DemoCase, simulate_population
 from wsisurv.demo.reports import write_report
 from wsisurv.demo.slides import make_slide
-from wsisurv.engine.processes import interrupts_held
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import BackendError, InputError, SettingsError
+from wsisurv.engine.workers import finished
+from wsisurv.errors import InputError, SettingsError
 from wsisurv.formats.atomic import write_text
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
 
@@ -173,28 +170,9 @@ def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress
     kept = len(jobs) - len(missing)
     progress(kept, len(jobs), "")
     workers = min(workers, len(missing))
-    if workers <= 1:
-        for done, job in enumerate(missing, start=kept + 1):
-            progress(done, len(jobs), _draw(job))
-        return
-    context = multiprocessing.get_context("spawn")  # safe beside threads, and the same on every system
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
-    try:
-        with interrupts_held():
-            futures = [pool.submit(_draw, job) for job in missing]
-        for done, future in enumerate(as_completed(futures), start=kept + 1):
-            progress(done, len(jobs), future.result())
-    except BrokenProcessPool as error:
-        raise BackendError(
-            "a process that drew slides was killed, perhaps for want of memory. Run the same command again with fewer "
-            "workers: what is done is kept."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # on Ctrl-C the slides in hand are finished, about a second
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with closing(finished(_draw, missing, workers, processes=workers > 1)) as drawn:
+        for done, (_, slide_id) in enumerate(drawn, start=kept + 1):
+            progress(done, len(jobs), slide_id)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,8 +1,6 @@
 """Several devices: a process each, which take slides in turn; the parent puts together what became of them."""
 
 import multiprocessing
-import os
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,8 +12,8 @@ from wsisurv.embedding import one_device
 from wsisurv.embedding.one_device import STEP, Task
 from wsisurv.embedding.table import HISTOMICS
 from wsisurv.engine.jobs import Job, JobRun
-from wsisurv.engine.processes import interrupts_held
 from wsisurv.engine.progress import Progress
+from wsisurv.engine.workers import end_with_parent, interrupts_held
 from wsisurv.errors import DeviceError, WsisurvError
 from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Summary, make_failure, record_failure
@@ -177,7 +175,7 @@ class _Stop(BaseException):
 
 def _work(task: Task, device: str, n_devices: int, pipe: Connection) -> None:
     """What a child does."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
 
     def told(what: str) -> None:
@@ -205,14 +203,6 @@ def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any
     except Exception:  # noqa: BLE001  # a bug: told to the parent with its traceback
         return _Ended(run.summary(), bug=traceback.format_exc())
     return _Ended(run.summary(), notes)
-
-
-def _die_with_parent() -> None:
-    """A parent that was killed can't tell its children to stop: they end as it did, in the middle of anything."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _divide_processors(n_devices: int) -> None:

@@ -1,32 +1,63 @@
-"""One run over the items of a step: each is claimed, then finished or failed, alone or on several threads."""
+"""One run over the items of a step: each is claimed, done here or by workers, then finished or failed."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import (
-    StorageError,
-    WsisurvError,
-)
+from wsisurv.engine.workers import Attempt, finished
 from wsisurv.formats.header import Header
-from wsisurv.workspace.freshness import Condition, check, require_fresh
+from wsisurv.workspace.freshness import Condition, Freshness, check, require_fresh
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 
+class AnyJob(Protocol):
+    """One item of a step: a small record that can be sent to another process."""
+
+    @property
+    def id(self) -> str:
+        """Name, unique within the step."""
+
+    @property
+    def source(self) -> Path:
+        """What it is made from, for the ledger."""
+
+    @property
+    def output(self) -> Path:
+        """Where it is written; where the file is as it should be, the job is done."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is to make it."""
+
+    def look(self) -> Freshness:
+        """Whether the output is there as it should be."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """One item of a step: from ``source`` to ``output``."""
+    """One item of a step whose output is an HDF5 file with this header."""
 
     id: str
     source: Path
     output: Path
     header: Header
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is to make it."""
+        return self.header.fingerprint
+
+    def look(self) -> Freshness:
+        """Whether the output is there as it should be."""
+        return check(self.output, self.header)
+
+
+J = TypeVar("J", bound=AnyJob)
 
 
 class JobRun:
@@ -45,9 +76,9 @@ class JobRun:
         StaleError: an output was made otherwise.
     """
 
-    def __init__(self, workspace: Workspace, step: str, jobs: Sequence[Job], *, redo: bool = False) -> None:
+    def __init__(self, workspace: Workspace, step: str, jobs: Sequence[AnyJob], *, redo: bool = False) -> None:
         self._workspace, self._step, self._jobs = workspace, step, jobs
-        self._checks = {job.id: check(job.output, job.header) for job in jobs}
+        self._checks = {job.id: job.look() for job in jobs}
         if not redo:
             require_fresh({job.output: self._checks[job.id] for job in jobs})
         self._claims: dict[str, ExitStack] = {}
@@ -58,7 +89,7 @@ class JobRun:
         """True where nothing was to be done when the run began."""
         return all(seen.done for seen in self._checks.values())
 
-    def claim(self, job: Job) -> bool:
+    def claim(self, job: AnyJob) -> bool:
         """Claim a job; False where it is done or another process is at it, which is noted in the summary.
 
         Raises:
@@ -71,23 +102,23 @@ class JobRun:
             if not stack.enter_context(self._workspace.claim(self._step, job.id)):
                 self._outcomes[job.id] = Summary(self._step, elsewhere=[job.id])
                 return False
-            if check(job.output, job.header).done:  # another process was quicker
+            if job.look().done:  # another process was quicker
                 self._outcomes[job.id] = Summary(self._step, kept=[job.id])
                 return False
             self._claims[job.id] = stack.pop_all()
         return True
 
-    def finish(self, job: Job, note: str | None = None) -> None:
+    def finish(self, job: AnyJob, note: str | None = None) -> None:
         """Note that a claimed job's output is written."""
         self._end(job, Summary(self._step, done=[job.id], notes=[note] if note else []))
 
-    def fail(self, job: Job, error: Exception) -> None:
+    def fail(self, job: AnyJob, error: Exception) -> None:
         """Write a claimed job's failure to the ledger."""
-        failure = make_failure(job.id, job.source, error, job.header.fingerprint)
+        failure = make_failure(job.id, job.source, error, job.fingerprint)
         record_failure(self._workspace, self._step, failure)
         self._end(job, Summary(self._step, failed=[failure]))
 
-    def _end(self, job: Job, outcome: Summary) -> None:
+    def _end(self, job: AnyJob, outcome: Summary) -> None:
         if self._checks[job.id].condition is Condition.DAMAGED:
             outcome.notes.insert(0, f"{job.output}: was damaged, made anew")
         self._outcomes[job.id] = outcome
@@ -121,59 +152,53 @@ class JobRun:
 def run_jobs(
     workspace: Workspace,
     step: str,
-    jobs: Sequence[Job],
-    do: Callable[[Job], str | None],
+    jobs: Sequence[J],
+    do: Callable[[J], str | None],
     *,
     redo: bool = False,
     progress: Progress = no_progress,
     workers: int = 1,
+    processes: bool = False,
 ) -> Summary:
     """Do every job that is not done; one that fails is written to the ledger and the others go on.
 
     Args:
         workspace: where the ledger and the claims live.
         step: name of the step, e.g. ``tile``.
-        jobs: the items, each with the header that its output must have.
+        jobs: the items, each with what its output must be.
         do: does one job, writes its output, and may return a note for the summary.
         redo: make stale outputs anew; what is done is kept, so that an interrupted redo goes on.
         progress: told as jobs are done.
-        workers: threads, each on a job of its own. On an error or Ctrl-C those in hand are finished.
+        workers: how many are done at once. On an error or Ctrl-C those under way are finished.
+        processes: workers are processes instead of threads; ``do`` is then a function of a module, or a record.
 
     Raises:
         StaleError: an output was made otherwise; raised before any work.
         StorageError: there is no room; the other jobs would fail as well, so the run stops.
+        BackendError: a process was killed.
     """
+    beside = workers > 1 or processes
 
-    def one(job: Job) -> None:
-        if not run.claim(job):
-            return
-        try:
-            note = do(job)
-        except StorageError:
-            raise
-        except (WsisurvError, OSError) as error:
-            run.fail(job, error)
-        else:
-            run.finish(job, note)
+    def claimed() -> Iterator[J]:
+        for number, job in enumerate(jobs):
+            if not beside:
+                progress(number, len(jobs), job.id)
+            if run.claim(job):
+                yield job
+            elif beside:
+                progress(run.n_ended, len(jobs), job.id)
 
     with JobRun(workspace, step, jobs, redo=redo) as run:
-        if workers > 1:
-            _run_threads(one, jobs, workers, progress)
-        else:
-            for number, job in enumerate(jobs):
-                progress(number, len(jobs), job.id)
-                one(job)
+        if beside:
+            progress(0, len(jobs), "")
+        with closing(finished(Attempt(do), claimed(), workers, processes=processes)) as results:
+            for job, came in results:
+                if isinstance(came, Exception):
+                    run.fail(job, came)
+                else:
+                    run.finish(job, came)
+                if beside:
+                    progress(run.n_ended, len(jobs), job.id)
+        if not beside:
             progress(len(jobs), len(jobs), "")
     return run.summary()
-
-
-def _run_threads(run: Callable[[Job], None], jobs: Sequence[Job], workers: int, progress: Progress) -> None:
-    threads = ThreadPoolExecutor(workers, thread_name_prefix="job")
-    try:
-        progress(0, len(jobs), "")
-        futures = {threads.submit(run, job): job for job in jobs}
-        for number, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            progress(number, len(jobs), futures[future].id)
-    finally:
-        threads.shutdown(wait=True, cancel_futures=True)

@@ -2,17 +2,16 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import (
     BackendError,
     OllamaUnavailableError,
-    StorageError,
     WsisurvError,
 )
 from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
@@ -263,28 +262,8 @@ def _results(
     todo: Mapping[str, str], backend: _Backend, concurrency: int
 ) -> Generator[tuple[str, Extraction | WsisurvError | OSError], None, None]:
     """What each report gave or why it failed, as they come; giving up stops what is under way."""
-
-    def read(text: str) -> Extraction | WsisurvError | OSError:
-        try:
-            return backend.read(text)
-        except StorageError:
-            raise
-        except (WsisurvError, OSError) as error:
-            return error
-
-    if concurrency == 1:
-        for case_id, text in todo.items():
-            yield case_id, read(text)
-        return
-    with ThreadPoolExecutor(concurrency) as pool:
-        futures = {pool.submit(read, text): case_id for case_id, text in todo.items()}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:  # Ctrl-C, or the consumer had enough: nothing that is under way is wanted any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            backend.give_up()
-            raise
+    attempt = Attempt[str, Extraction](lambda case_id: backend.read(todo[case_id]))
+    return finished(attempt, todo, concurrency, give_up=backend.give_up)
 
 
 def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction, settings: ReportSettings) -> None:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.workers import finished
 from wsisurv.errors import NoSlidesError, WsisurvError, some
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
@@ -131,14 +131,15 @@ def check_slides(
             f"no slide in {', '.join(map(str, sources)) or 'nothing'}: looked at any depth for files ending in "
             f"{' '.join(known_endings())} (hidden ones left out)."
         )
-    slides = []
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="header") as threads:
-        checks = threads.map(
-            lambda pair: _check(pair[0], pair[1], settings, given, n_features, allow_upsampling), found
-        )
-        for number, slide in enumerate(checks, start=1):
-            slides.append(slide)
-            progress(number, len(found), slide.slide_id)
+    seen = {}
+
+    def look(slide: tuple[SlideId, Path]) -> SlideCheck:
+        return _check(*slide, settings, given, n_features, allow_upsampling)
+
+    for number, (slide, checked) in enumerate(finished(look, found, _READERS), start=1):
+        seen[slide] = checked
+        progress(number, len(found), checked.slide_id)
+    slides = [seen[slide] for slide in found]
     return CheckReport(tuple(_with_duplicates(slides)), tuple(_together(slides, given)))
 
 

@@ -1,7 +1,6 @@
 """Step 1: slides to tiles."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.workers import finished
 from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
@@ -147,7 +147,8 @@ def plan_jobs(
 ) -> tuple[list[Job], list[Failure]]:
     """A job for each slide, and a failure for each that can't be read; on ``workers`` threads."""
 
-    def plan(slide_id: SlideId, path: Path) -> Job | Failure:
+    def plan(slide: tuple[SlideId, Path]) -> Job | Failure:
+        slide_id, path = slide
         slide_mpp = options.given.by_slide.get(slide_id, options.given.every)
         settings = options.settings.model_copy(update={"slide_mpp": slide_mpp})
         try:
@@ -159,8 +160,8 @@ def plan_jobs(
         header = make_header(FORMAT, settings, inputs)
         return Job(slide_id, path, _lacking(workspace, slide_id, header, options), header)
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="plan") as threads:  # waits for the disk, mostly
-        planned = list(threads.map(plan, slides.keys(), slides.values()))
+    came = dict(finished(plan, slides.items(), workers))  # waits for the disk, mostly
+    planned = [came[slide] for slide in slides.items()]
     jobs = [job for job in planned if isinstance(job, Job)]
     return jobs, [failure for failure in planned if isinstance(failure, Failure)]
 
