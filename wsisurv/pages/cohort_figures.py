@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.model_names import COMBINED, COVARIATES, model_names
+from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, model_names
 from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
 from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import Gathered
-from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
+from wsisurv.pages.predicted import ANOTHER_STUDENT, STUDENT, CasePredictions, horizon_name
 from wsisurv.pages.report_figures import (
     ForestRow,
     agreement,
@@ -111,7 +111,8 @@ def _draw_horizon(
 ) -> None:
     """Calibration and decision curve at one horizon."""
     at, time, event = float(predicted.horizons[number]), predicted.time, predicted.event
-    called = {STUDENT: "student", **{model: names[model] for model in (COVARIATES, COMBINED)}}
+    student = "student of another cohort" if predicted.source == ANOTHER_STUDENT else names[SELECTED]
+    called = {STUDENT: student, **{model: names[model] for model in (COVARIATES, COMBINED)}}
     survival = {called[model]: values[:, number] for model, values in predicted.survival.items()}
 
     def calibration(path: Path) -> tuple[Path, Path]:

@@ -195,7 +195,9 @@ def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
         "cases whose report guided the student": result.get("n_reports"),
         "gate (weight of the reports, 0 to 1)": _three_decimals(result.get("gate")),
         "concordance out of fold, baseline student (no teacher)": _three_decimals(result.get("plain_concordance")),
-        "… of the selected student (too high: selected by it)": _three_decimals(result.get("concordance")),
+        "concordance out of fold, selected student (a little too high: selected by it)": _three_decimals(
+            result.get("concordance")
+        ),
     }
     return {name: value for name, value in facts.items() if value is not None}
 
