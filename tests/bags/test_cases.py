@@ -1,10 +1,13 @@
 """One way from a case to its tiles, and what may not be read together."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import wsisurv
 from wsisurv.bags.cases import (
     CaseRead,
     CaseUnread,
@@ -121,3 +124,14 @@ def test_what_is_known_of_one_slide_only_makes_no_difference_and_random_weights_
     with pytest.raises(SettingsError, match="--allow-random-weights"):
         require_alike({"a": random}, allow_random_weights=False)
     require_alike({"a": random}, allow_random_weights=True)
+
+
+def test_features_are_read_here_only_except_by_who_exports_them():
+    """A sixth way from a case to its tiles would have checks of its own, or none."""
+    readers, root = set(), Path(wsisurv.__file__).parent
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if name in {"read_features", "describe_features"}:
+                readers.add(path.relative_to(root).as_posix())
+    assert readers == {"bags/cases.py", "embedding/export.py"}
