@@ -17,7 +17,8 @@ from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
 
 _READERS = 8  # headers are waited for, not computed
-_FILE_BYTES = 16_384  # an HDF5 file's own structures and attributes
+_TILES_FILE_BYTES = 8_192  # an HDF5 file's own structures and attributes
+_FEATURES_FILE_BYTES = 16_384  # the same, with names and definitions of columns
 _TILE_BYTES = 32  # coordinates and what is stored beside them, a tile
 _FEATURE_BYTES = 2  # float16
 _FEATURES_TILE_BYTES = 16  # coordinates again
@@ -218,8 +219,8 @@ def _check(
     return replace(
         check,
         tiles_at_most=tiles,
-        tiles_bytes=_FILE_BYTES + _TILE_BYTES * tiles,
-        features_bytes=None if n_features is None else _FILE_BYTES + per_tile * tiles,
+        tiles_bytes=_TILES_FILE_BYTES + _TILE_BYTES * tiles,
+        features_bytes=None if n_features is None else _FEATURES_FILE_BYTES + per_tile * tiles,
     )
 
 
