@@ -39,7 +39,7 @@ def explainer(student_card) -> Explainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         members = [Student(len(NAMES), 6, 0.0, torch.zeros(3), torch.ones(3)) for _ in range(2)]
-    scale = RiskScale(card, "student", np.array([0.0]), None, None)  # type: ignore[arg-type]
+    scale = RiskScale(card, "student", np.array([0.0]), None, None, None)  # type: ignore[arg-type]
     return Explainer(Path("student.h5"), scale, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
 
 

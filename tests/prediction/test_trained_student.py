@@ -73,6 +73,7 @@ def test_from_training_to_the_risk_of_new_cases(tmp_path: Path) -> None:
     scale = read_scale(student)
     assert scale.card.encoder == "histomics"
     assert len(scale.training_risks) == 30
+    assert scale.card.reference == "mean of members"
     assert not result.failed
     risks = [risk.log_hazard for risk in result.risks]
     assert {risk.risk_group for risk in result.risks} == {"low", "intermediate", "high"}

@@ -40,6 +40,10 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     assert risks.shape == (80,)
     assert (np.diff(risks) >= 0).all()
     assert not np.array_equal(risks, plain.arrays["training_risks"])
+    low, high = np.quantile(risks, [1 / 3, 2 / 3])
+    assert (student.card.cut_offs.low, student.card.cut_offs.high) == pytest.approx((low, high))
+    assert student.card.reference == "mean of members"
+    assert (student.card.calibration.slope < 0.3) == any("calibration slope" in line for line in result.warnings)
     ensemble = load_student(student)
     assert len(ensemble.members) == 3
     assert np.isfinite(ensemble.log_hazard(np.ones((4, 12), np.float16)))

@@ -26,7 +26,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 class CutOffs(Card):
-    """Log hazards between ``low``, ``intermediate`` and ``high``: tertiles of the training cases, out of fold."""
+    """Log hazards between ``low``, ``intermediate`` and ``high``: tertiles of ``StudentCard.reference``."""
 
     low: float
     high: float
@@ -283,6 +283,9 @@ class StudentCard(Card):
     tile_settings: dict[str, Any]
     """Tile settings that it was trained on, as in the features files."""
     cut_offs: CutOffs
+    reference: Literal["mean of members", "single members"] = "single members"
+    """What percentiles, cut-offs and survival go by: training cases out of fold, brought to the mean of members that a
+    new case has; or, in students of before, as single members gave them, which makes the outer thirds too small."""
     risk_mean: float
     """Mean log hazard of the training cases, out of fold."""
     guided: bool

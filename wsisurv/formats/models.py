@@ -19,7 +19,7 @@ from wsisurv.settings.base import canonical_json
 from wsisurv.settings.renamed import present_names
 
 Kind = Literal["teacher", "student"]
-CARD_VERSION = {"wsisurv's version of the student's card": "3"}
+CARD_VERSION = {"wsisurv's version of the student's card": "4"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
 _MADE_BY: dict[Kind, str] = {"teacher": "wsisurv train-teacher", "student": "wsisurv distill"}
 

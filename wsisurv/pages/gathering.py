@@ -30,6 +30,7 @@ from wsisurv.pages.predicted import (
     predicted_by_table,
 )
 from wsisurv.pages.report_figures import FitLoss
+from wsisurv.survival.cox import LOW_SLOPE, low_slope
 from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         settings=_settings(workspace, folder, student, metrics, attempt),
         versions=versions(),
         commands=attempt("commands", lambda: read_commands(workspace.root)) or [],
-        warnings=_warnings(cohort, metrics),
+        warnings=_warnings(cohort, metrics, student),
         missing=missing,
     )
 
@@ -193,13 +194,16 @@ def _external(
     return found
 
 
-def _warnings(cohort: Cohort, metrics: CrossvalFigures | None) -> list[str]:
+def _warnings(cohort: Cohort, metrics: CrossvalFigures | None, student: StudentCard | None) -> list[str]:
+    found = []
     if metrics is not None and metrics.cohort.get("fingerprint") not in {None, cohort.fingerprint}:
-        return [
+        found.append(
             "the figures of the cross-validation are of other cases, or of other follow-up, than the cohort has now: "
             f"run `wsisurv crossval --redo --cohort {cohort.name}`"
-        ]
-    return []
+        )
+    if student is not None and student.calibration.slope < LOW_SLOPE:
+        found.append(f"the cohort's own student: {low_slope(student.calibration.slope)}")
+    return found
 
 
 def read_training(path: Path) -> dict[str, list[FitLoss]]:

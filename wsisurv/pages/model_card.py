@@ -19,6 +19,7 @@ from wsisurv.formats.models import ModelFile, figures_of, read_model
 from wsisurv.formats.shown import plain_value
 from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
+from wsisurv.survival.cox import LOW_SLOPE, low_slope
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 _YEARS = (1.0, 3.0, 5.0)
@@ -267,6 +268,8 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
     facts = {
         "low risk below": said(card.cut_offs.low),
         "high risk from": said(card.cut_offs.high),
+        "percentiles, cut-offs and survival go by": f"training cases out of fold, as {said(card.reference)} "
+        + ("would score them if new" if card.reference == "mean of members" else "scored them"),
         "calibration slope, out of fold": said(card.calibration.slope),
         "familiar within a distance of": said(card.familiarity.threshold),
         "few tiles below": said(card.cohort.tiles_a_case.few),
@@ -303,6 +306,13 @@ def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
     if card.calibration.slope == 0:
         found.append(
             "out of fold it ordered the training cases no better than chance: every case gets the same survival"
+        )
+    elif card.calibration.slope < LOW_SLOPE:
+        found.append(low_slope(card.calibration.slope))
+    if card.reference == "single members":
+        found.append(
+            "made by an older wsisurv: cut-offs and percentiles are of single members, so that fewer than a third of "
+            "new cases are of low and of high risk. Run `wsisurv distill --redo`"
         )
     if evaluation is None:
         found.append("never cross-validated: how good it is, is not known")

@@ -13,6 +13,7 @@ from wsisurv.formats.models import ModelFile, made_anew, read_model
 from wsisurv.models.ensemble import Ensemble, load_student
 from wsisurv.models.familiarity import Familiarity, load_familiarity
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
+from wsisurv.survival.reference import OutOfFoldScale, load_out_of_fold_scale
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,11 @@ class RiskScale:
     Attributes:
         card: what the student must be told of its input, and what is known of its training.
         fingerprint: of the student's file.
-        training_risks: float64 (n,), sorted out-of-fold log hazards of the training cases.
+        training_risks: float64 (n,), sorted log hazards of the training cases, out of fold, as ``out_of_fold`` places
+            them among new cases.
         prognosis: log hazard → survival, calibrated out of fold.
         familiarity: how like the training cases a case is.
+        out_of_fold: from the log hazard of a training case to that of a new one.
     """
 
     card: StudentCard
@@ -32,9 +35,10 @@ class RiskScale:
     training_risks: NDArray[np.float64]
     prognosis: Prognosis
     familiarity: Familiarity
+    out_of_fold: OutOfFoldScale
 
     def percentile(self, risk: float) -> float:
-        """Share of training cases with a lower risk, 0 to 100."""
+        """Share of training cases with a lower risk, 0 to 100; of ``out_of_fold.placed`` for a training case."""
         return 100 * float(np.searchsorted(self.training_risks, risk)) / len(self.training_risks)
 
     def group(self, risk: float) -> str:
@@ -97,13 +101,18 @@ def _scale(path: Path, model: ModelFile[StudentCard], header: Header) -> RiskSca
         risks = np.sort(np.asarray(model.arrays["training_risks"], dtype=np.float64).ravel())
         prognosis = load_prognosis(model.arrays)
         familiarity = load_familiarity(model.arrays, len(model.card.member_folds), hidden)
+        scale = load_out_of_fold_scale(
+            model.arrays,
+            n_folds=max(model.card.member_folds) + 1,
+            shrinkage=prognosis.slope_of_one / prognosis.slope if prognosis.slope > 0 else 1.0,
+        )
     except FormatError as error:
         raise FormatError(f"{path}: {error} {again}") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"{path}: the student has no usable {error}. {again}") from error
     if not len(risks) or not np.isfinite(risks).all():
         raise FormatError(f"{path}: training risks ({len(risks)}) are unusable. {again}")
-    return RiskScale(model.card, header.fingerprint, risks, prognosis, familiarity)
+    return RiskScale(model.card, header.fingerprint, risks, prognosis, familiarity, scale)
 
 
 def unseen_members(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:

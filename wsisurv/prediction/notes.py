@@ -19,7 +19,8 @@ _FEW_FOLLOWED = 10
 _COLUMNS = {
     "log_hazard": "mean of the members, relative to the training cohort's mean; higher is worse. It orders the cases; "
     "times calibration.slope it is a log hazard ratio",
-    "risk_percentile": "share of training cases with a lower log hazard, by members that had not seen them",
+    "risk_percentile": "share of training cases with a lower log hazard, by members that had not seen them, brought to "
+    "the spread of the members' mean",
     "risk_group": "by the cut-offs, fixed in training",
     "survival_…y": "probability of outliving so many years, calibrated on training cases out of fold",
     "median_survival": "time by which survival is half; empty where the training cohort's follow-up ends before",
@@ -65,8 +66,10 @@ def make_notes(
             "slope_of_one": scale.prognosis.slope_of_one,
             "fitted_on": "training cases, out of fold",
             "meaning": "below 1 log hazards are too extreme by themselves; survival and median_survival are computed "
-            "from log_hazard times this slope (a training case, which one member alone speaks of: slope_of_one)",
+            "from log_hazard times this slope (a training case, which one member alone speaks of: slope_of_one, from "
+            "the mean of its fold)",
         },
+        "reference": card.reference,
         "familiarity": {"threshold": scale.familiarity.threshold, "few_tiles": card.cohort.tiles_a_case.few},
         "horizons": [_horizon(scale, years) for years in horizons],
         "columns": _COLUMNS,

@@ -48,16 +48,17 @@ def make_row(
         )
     distance = float(scale.familiarity.distances(states.pooled)[may_speak].mean())
     at = [scale.in_unit(years) for years in horizons]
-    known = scale.prognosis.survival(log_hazard=log_hazard, horizons=at, out_of_fold=fold is not None)[0]
-    median = scale.prognosis.median(log_hazard=log_hazard, out_of_fold=fold is not None)[0]
+    expected, placed = scale.out_of_fold.expected(log_hazard, fold), scale.out_of_fold.placed(log_hazard, fold)
+    known = scale.prognosis.survival(log_hazard=expected, horizons=at)[0]
+    median = scale.prognosis.median(log_hazard=expected)[0]
     several = len(by_member) > 1
     return Risk(
         case_id=case.case_id,
         slides=case.slide_ids,
         n_tiles=case.n_tiles,
         log_hazard=log_hazard,
-        risk_percentile=scale.percentile(log_hazard),
-        risk_group=scale.group(log_hazard),
+        risk_percentile=scale.percentile(placed),
+        risk_group=scale.group(placed),
         survival=dict(zip(horizons, map(_known, known.tolist()), strict=True)),
         median_survival=_known(float(median)),
         risk_low=float(by_member.min()) if several else None,

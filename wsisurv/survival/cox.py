@@ -12,13 +12,20 @@ from wsisurv.survival.follow_up import checked, require_pairs
 
 LOW_SLOPE = 0.3
 """Calibration slope, out of fold, below which a model is not to be trusted as it is."""
-LOW_SLOPE_MEANS = "over-trained, or nothing was learned that holds for new cases"
+LOW_SLOPE_MEANS = (
+    "over-trained, or nothing was learned that holds for new cases; log hazards are far too extreme as they are"
+)
 _STEPS = 60
 _CONVERGED = 1e-9
 _TRACE = 1e-4
 """Ridge of a regression within folds, on standardised variables."""
 _FLAT = 1e-8
 """Information per squared standard deviation below which the likelihood is flat: it rises without an end."""
+
+
+def low_slope(slope: float) -> str:
+    """Warning of a student whose calibration slope, out of fold, is below ``LOW_SLOPE``."""
+    return f"calibration slope {slope:.2f} out of fold, below {LOW_SLOPE:g}: {LOW_SLOPE_MEANS}"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Prognosis:
     Attributes:
         slope: b of the mean of all members, for a new case: below 1 where its log hazards are too extreme, 0 where they
             order the cases no better than chance, so that every case has the survival of the whole cohort.
-        slope_of_one: b of a member alone, for a training case that only this one had not seen.
+        slope_of_one: b of a member alone, as it was found on training cases that this one had not seen.
         baseline: H₀, Breslow's.
         followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
         slope_se: standard error of ``slope``.
@@ -42,13 +42,12 @@ class Prognosis:
     slope_se: float
     events: int
 
-    def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike, out_of_fold: bool = False) -> NDArray[np.float64]:
+    def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
         """Survival of each case to each horizon.
 
         Args:
-            log_hazard: (n,), as the student gives it.
+            log_hazard: (n,), as the student gives it; of a training case ``OutOfFoldScale.expected``.
             horizons: (m,), in the training cohort's time unit.
-            out_of_fold: whether these are training cases, by the member that had not seen them.
 
         Returns:
             float64 (n, m), from 0 to 1; NaN beyond the cohort's longest follow-up, of which nothing is known.
@@ -56,16 +55,16 @@ class Prognosis:
         Raises:
             MetricError: a log hazard is not finite.
         """
-        risks = self._scaled(log_hazard, out_of_fold)
+        risks = self._scaled(log_hazard)
         at = np.atleast_1d(np.asarray(horizons, dtype=np.float64))
         known = at <= self.baseline.followed_until
         values = np.full((len(risks), len(at)), np.nan)
         values[:, known] = self.baseline.survival_at(log_hazard=risks, horizons=at[known])
         return values
 
-    def median(self, *, log_hazard: ArrayLike, out_of_fold: bool = False) -> NDArray[np.float64]:
+    def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
         """Time by which survival is half or less, float64 (n,), in the cohort's unit; NaN where that is not reached."""
-        return self.baseline.median(log_hazard=self._scaled(log_hazard, out_of_fold))
+        return self.baseline.median(log_hazard=self._scaled(log_hazard))
 
     def followed_to(self, time: float) -> int:
         """Training cases that were followed to ``time``, or to a little more; 0 beyond the longest follow-up."""
@@ -73,10 +72,8 @@ class Prognosis:
             return 0
         return int(self.followed[math.ceil(time / self.baseline.followed_until * (len(self.followed) - 1) - 1e-9)])
 
-    def _scaled(self, log_hazard: ArrayLike, out_of_fold: bool) -> NDArray[np.float64]:
-        return (self.slope_of_one if out_of_fold else self.slope) * np.atleast_1d(
-            np.asarray(log_hazard, dtype=np.float64)
-        )
+    def _scaled(self, log_hazard: ArrayLike) -> NDArray[np.float64]:
+        return self.slope * np.atleast_1d(np.asarray(log_hazard, dtype=np.float64))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""
@@ -94,7 +91,13 @@ class Prognosis:
 
 
 def fit_prognosis(
-    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, fold: ArrayLike | None = None, averaging: float = 1.0
+    *,
+    log_hazard: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    fold: ArrayLike | None = None,
+    averaging: float = 1.0,
+    reference: ArrayLike | None = None,
 ) -> Prognosis:
     """Fit slopes and baseline.
 
@@ -107,7 +110,9 @@ def fit_prognosis(
         time: (n,), positive.
         event: (n,), bool or 0/1.
         fold: (n,), the fold of each case; None where one model gave all log hazards.
-        averaging: var(member) / var(mean of members), 1 or more.
+        averaging: var(member) / var(mean of members) over new cases, 1 or more.
+        reference: (n,), the log hazards brought to those of new cases (``OutOfFoldScale.placed``), for the baseline;
+            if None, within folds and with their variance over ``averaging``.
 
     Raises:
         MetricError: as ``baseline_hazard``.
@@ -126,9 +131,8 @@ def fit_prognosis(
         se = cox_slope(log_hazard=risks, time=data.times, event=data.events, stratum=folds).se
     except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
         slope = se = 0.0 if np.ptp(risks) == 0 else 1.0
-    # new cases spread somewhat more than these, who have one member each: the baseline must suit both
-    spread = slope * math.sqrt(averaging) * risks
-    baseline = baseline_hazard(log_hazard=spread, time=data.times, event=data.events)
+    new = risks / math.sqrt(averaging) if reference is None else np.asarray(reference, dtype=np.float64)
+    baseline = baseline_hazard(log_hazard=slope * averaging * new, time=data.times, event=data.events)
     grid = np.linspace(0, baseline.followed_until, 101)
     followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
     events = int(data.events.sum())

@@ -21,7 +21,8 @@ from wsisurv.models.ensemble import Ensemble
 from wsisurv.models.familiarity import fit_familiarity
 from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.survival.kaplan_meier import censoring_curve
-from wsisurv.survival.prognosis import fit_prognosis
+from wsisurv.survival.prognosis import Prognosis, fit_prognosis
+from wsisurv.survival.reference import OutOfFoldScale, fit_out_of_fold_scale
 from wsisurv.training.inputs import TrainingCases
 
 _FEW = 0.01
@@ -61,11 +62,37 @@ class CrossFitted:
         out: NDArray[np.float64] = (self.risks * unseen).sum(0) / unseen.sum(0)
         return out
 
+    @cached_property
+    def scale(self) -> OutOfFoldScale:
+        """From out of fold to the mean of members on new cases."""
+        return fit_out_of_fold_scale(out_of_fold=self.out_of_fold, by_member=self.risks, fold=self.fold)
+
+    @cached_property
+    def reference(self) -> NDArray[np.float64]:
+        """Log hazards that new cases like the training's would have, float64 (n_cases,)."""
+        scale = self.scale
+        return np.array([scale.placed(*one) for one in zip(self.out_of_fold.tolist(), self.fold.tolist(), strict=True)])
+
     @property
     def cut_offs(self) -> CutOffs:
-        """Tertiles of the out-of-fold risk."""
-        low, high = np.quantile(self.out_of_fold, [1 / 3, 2 / 3])
+        """Tertiles of the reference."""
+        low, high = np.quantile(self.reference, [1 / 3, 2 / 3])
         return CutOffs(low=float(low), high=float(high))
+
+    def prognosis(self, cases: TrainingCases) -> Prognosis:
+        """Log hazard of a new case → survival, by the same reference as the cut-offs.
+
+        Raises:
+            MetricError: no event among the cases.
+        """
+        return fit_prognosis(
+            log_hazard=self.out_of_fold,
+            time=cases.time,
+            event=cases.event,
+            fold=self.fold,
+            averaging=1 / self.scale.shrinkage,
+            reference=self.reference,
+        )
 
 
 def student_model(
@@ -92,13 +119,7 @@ def student_model(
     """
     pooled = np.stack([one.pooled for one in students.states], 1)
     familiarity = fit_familiarity(pooled, seen=students.seen, site=cases.site)
-    prognosis = fit_prognosis(
-        log_hazard=students.out_of_fold,
-        time=cases.time,
-        event=cases.event,
-        fold=students.fold,
-        averaging=_averaging(students.risks),
-    )
+    prognosis = students.prognosis(cases)
     tiles = cases.bags.lengths.numpy()
     card = StudentCard(
         encoder=encoder,
@@ -108,7 +129,8 @@ def student_model(
         encoder_weights=cases.encoder_weights,
         tile_settings=dict(cases.tile_settings),
         cut_offs=students.cut_offs,
-        risk_mean=float(students.out_of_fold.mean()),
+        reference="mean of members",
+        risk_mean=students.scale.mean,
         guided=guided,
         member_folds=students.member_folds,
         calibration=CalibrationSlopes(slope=prognosis.slope, slope_of_one=prognosis.slope_of_one),
@@ -132,14 +154,5 @@ def student_model(
         ),
         result=result,
     )
-    arrays = {"training_risks": np.sort(students.out_of_fold), **prognosis.arrays(), **familiarity.arrays()}
-    return ModelFile(students.ensemble.arrays() | arrays, card)
-
-
-def _averaging(risks: NDArray[np.float64]) -> float:
-    """How much larger the variance of a member is than that of the members' mean, from risks (n_members, n_cases).
-
-    Most members have seen a case, which makes them agree a little more than they will on a new one.
-    """
-    of_mean = float(risks.mean(0).var())
-    return max(1.0, float(risks.var(1).mean()) / of_mean) if of_mean > 0 else 1.0
+    arrays = {"training_risks": np.sort(students.reference), **students.scale.arrays()}
+    return ModelFile(students.ensemble.arrays() | arrays | prognosis.arrays() | familiarity.arrays(), card)

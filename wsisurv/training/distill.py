@@ -19,6 +19,7 @@ from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.survival.cox import LOW_SLOPE, low_slope
 from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
@@ -248,7 +249,10 @@ def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice:
         )
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
-    cut_offs = trained.students[choice.winner].cut_offs
+    winner = trained.students[choice.winner]
+    if (slope := winner.prognosis(cases).slope) < LOW_SLOPE:
+        warnings.append(low_slope(slope))
+    cut_offs = winner.cut_offs
     return DistillResult(
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
