@@ -1,6 +1,8 @@
 import pytest
 
 from wsisurv.cohort import (
+    Case,
+    Cohort,
     build_cohort,
     match_case,
     read_clinical,
@@ -12,6 +14,7 @@ from wsisurv.cohort import (
 )
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError, StaleError
 from wsisurv.settings.cohort import CohortSettings
+from wsisurv.units import CaseId, SlideId
 
 SETTINGS = CohortSettings(site="hospital", covariates=("age", "stage"))
 # Rows out of order, tied times, a missing covariate, a case of two slides (B-2).
@@ -207,3 +210,11 @@ def test_every_setting_changes_the_cohort(tmp_path, name):
     assert OTHER[name] != getattr(SETTINGS, name)
     assert made(SETTINGS) == made(SETTINGS)
     assert made(SETTINGS.model_copy(update={name: OTHER[name]})) != made(SETTINGS)
+
+
+def test_a_cohort_is_a_data_frame_too():
+    settings = CohortSettings(covariates=("age",))
+    cases = tuple(Case(CaseId(f"c{n}"), 10.0 * n, n > 1, "H1", {"age": str(n)}, (SlideId(f"c{n}-A"),)) for n in (1, 2))
+    frame = Cohort("x", cases, settings).to_frame()
+    assert list(frame.columns) == ["time", "event", "site", "slide_ids", "age"]
+    assert frame.loc["c2"].tolist() == [20.0, True, "H1", ["c2-A"], "2"]

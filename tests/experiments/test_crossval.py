@@ -163,6 +163,10 @@ def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(m
     study = make_study(50, reported=0.0)
     result = run(study, replace_settings(repeats=1, covariates=()))
     assert [row.model for row in result.table.models] == ["mean_pool", "plain", "selected"]
+    frame = result.to_frame()
+    assert list(frame.index) == ["mean_pool", "plain", "selected"]
+    assert frame.loc["plain", "concordance"] == result.table.model("plain").concordance
+    assert frame.loc["plain", "low"] < frame.loc["plain", "high"]
     assert any("no case has statements" in line for line in result.warnings)
     assert any("no covariates named" in line for line in result.warnings)
     assert result.table.added is None
