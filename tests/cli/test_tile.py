@@ -52,7 +52,7 @@ def test_tissue_by_name(run, place, slide, method):
 
 def test_a_method_that_is_not_there_is_named(run, place, slide):
     ended = run("tile", slide, "--tissue", "magic", "-w", place.root)
-    assert ended.code == 1
+    assert ended.code == 2
     assert "magic" in ended.err
     assert "otsu" in ended.err
 

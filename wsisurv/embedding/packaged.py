@@ -5,18 +5,20 @@ The entry point names a ``PackagedEncoder``. Nothing heavy is imported here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.embedding.encoder import Encoder, Pending
 from wsisurv.embedding.table import find_spec, packaged_names
 from wsisurv.errors import SettingsError, WsisurvError
 from wsisurv.extensions import ENCODERS as GROUP
 from wsisurv.extensions import load_added, origin, release
 from wsisurv.formats.features import Making
 from wsisurv.settings.embedding import EmbedSettings
+
+if TYPE_CHECKING:
+    from wsisurv.embedding.encoder import Encoder, Pending
 
 _ANY_TILE = (224, 0.5)
 _TOLERANCE = 0.02
@@ -34,7 +36,7 @@ class PackagedEncoder:
         tile_mpp: their resolution, µm per pixel; None for any.
     """
 
-    build: Callable[[str], Encoder]
+    build: "Callable[[str], Encoder]"
     tile_px: int | None = None
     tile_mpp: float | None = None
 
@@ -82,7 +84,7 @@ class FunctionEncoder:
         del side
         return self._batch_size
 
-    def submit(self, tiles: NDArray[np.uint8], tile_mpp: float) -> Pending:
+    def submit(self, tiles: NDArray[np.uint8], tile_mpp: float) -> "Pending":
         """Compute a batch."""
         values = np.asarray(self._encode(tiles, tile_mpp), np.float32)
         return lambda: values
@@ -118,7 +120,7 @@ def packaged_weights(name: str) -> str:
     return f"package:{release(GROUP, name)}"
 
 
-def build_packaged(found: PackagedEncoder, settings: EmbedSettings, device: str) -> Encoder:
+def build_packaged(found: PackagedEncoder, settings: EmbedSettings, device: str) -> "Encoder":
     """Build a packaged encoder, and try it on a few tiles of noise.
 
     Raises:
