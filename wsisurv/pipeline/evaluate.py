@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsisurv.bags.cases import find_bags
-from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, read_cohort, read_slide_map, save_cohort
+from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, read_slide_map, save_cohort
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import SettingsError
 from wsisurv.experiments.drift import drift_verdict
@@ -151,19 +151,8 @@ def evaluate(
             redo=redo,
             progress=progress,
         )
-    audit: Audit | None = None
-    if clinical is not None:
-        settings = columns or CohortSettings()
-        chosen, audit = build_cohort(
-            str(cohort),
-            read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
-            settings,
-            slide_ids=ready.slide_ids or workspace.embedded_slides(card.encoder),
-            report_case_ids=(),
-            slide_map=read_slide_map(slide_map) if slide_map else None,
-        )
-    else:
-        chosen, _ = read_cohort(workspace.cohort(workspace.the_cohort(cohort)))
+    slide_ids = ready.slide_ids or workspace.embedded_slides(card.encoder)
+    chosen, audit = _other_cohort(workspace, cohort, clinical, columns, slide_ids, slide_map, drop_incomplete)
     tested, warned = without_known(chosen, student, drop=drop_known)
     if audit is not None:
         save_cohort(workspace.cohort(chosen.name), chosen, audit, redo=redo)
@@ -205,6 +194,29 @@ def evaluate(
     )
     _write(result, scale, years, command)
     return result
+
+
+def _other_cohort(
+    workspace: Workspace,
+    name: str | None,
+    clinical: Path | None,
+    columns: CohortSettings | None,
+    slide_ids: Sequence[str],
+    slide_map: Path | None,
+    drop_incomplete: bool,
+) -> tuple[Cohort, Audit | None]:
+    """The cohort as it was saved; or made of a clinical table, not saved yet, with its audit."""
+    if clinical is None:
+        return Cohort.load(workspace, name), None
+    settings = columns or CohortSettings()
+    return build_cohort(
+        str(name),
+        read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
+        settings,
+        slide_ids=slide_ids,
+        report_case_ids=(),
+        slide_map=read_slide_map(slide_map) if slide_map else None,
+    )
 
 
 def _write(result: EvaluateResult, scale: RiskScale, years: Sequence[float], command: str) -> None:
