@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsisurv.cohort import Audit, Cohort, write_cohort
+from wsisurv.formats.models import STUDENT_FILES, read_model
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
@@ -56,6 +57,10 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     assert record["settings"]["student"] == STUDENT.model_dump(mode="json")
     assert record["settings"]["crossval"]["covariates"] == ["age"]
     assert "crossval: 2 folds, 2 of them kept" in run(*words).out
+    rows = {row["model"]: row for row in record["models"]}
+    for model, file in STUDENT_FILES.items():
+        card = read_model(workspace.cohort("trial") / file, "student")[0].card
+        assert card.evaluation.own.concordance == rows[model]["concordance"]
 
     ended = run(*words, "--covariates", "")
     assert ended.code == 1
@@ -63,6 +68,20 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     ended = run(*words, "--covariates", "grade")
     assert ended.code == 1
     assert "no covariate grade; it has age" in ended.err
+
+
+def test_distilling_says_which_of_its_figures_the_choice_has_flattered(run, workspace):
+    words = ["--workspace", workspace.root, "--device", "cpu"]
+    settings = ["--hidden", 8, "--epochs", 4, "--pretrain-epochs", 2, "--members", 2]
+    before = " ".join(run("distill", *words, *settings).out.replace("│", " ").split())
+    assert "too high: it was selected by this figure" in before
+    assert "wsisurv crossval" in before
+    assert run("crossval", *words, "--folds", 2, "--repeats", 1).code == 0
+    record = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
+    nested = next(row for row in record["models"] if row["model"] == "selected")
+    after = " ".join(run("distill", *words, *settings).out.replace("│", " ").split())
+    assert f"{nested['concordance']:.3f} (95 % interval {nested['low']:.3f} to {nested['high']:.3f}; cross-" in after
+    assert "too high" not in after
 
 
 def test_splits_that_leak_stop_with_the_cases_named(run, workspace, tmp_path):
