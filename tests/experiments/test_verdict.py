@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from wsisurv.experiments.results import Added, Difference, ModelFigures, ResultsTable
+from wsisurv.experiments.likelihood_ratio import Added
+from wsisurv.experiments.results import ResultsTable
+from wsisurv.experiments.side_by_side import Difference, ModelFigures
 from wsisurv.experiments.verdict import Judgement, judge, verdict
 
 

@@ -29,7 +29,7 @@ from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
-    from wsisurv.experiments.results import Difference
+    from wsisurv.experiments.side_by_side import Difference
 
 _WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "can't tell"}
 

@@ -9,7 +9,8 @@ from wsisurv.cli.console import number, out
 from wsisurv.experiments.model_names import model_names
 
 if TYPE_CHECKING:
-    from wsisurv.experiments.results import Added, ResultsTable
+    from wsisurv.experiments.likelihood_ratio import Added
+    from wsisurv.experiments.results import ResultsTable
 
 
 def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_unit: str) -> None:

@@ -10,8 +10,8 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import CohortError, SettingsError
 from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_covariates
 from wsisurv.experiments.model_names import DISTILLED, PLAIN, SELECTED
-from wsisurv.experiments.results import Difference, ModelFigures, compare_within
 from wsisurv.experiments.scoring import STEP, ScoredFolds
+from wsisurv.experiments.side_by_side import Difference, ModelFigures, compare_with_first
 from wsisurv.experiments.switches import SWITCHES, switched
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.experiments.verdict import Judgement, judge
@@ -136,7 +136,7 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
         replace(fold, risks={name: scored[name][number].risks[SELECTED] for name in runs})
         for number, fold in enumerate(scored[DEFAULT])
     ]
-    compared = compare_within(folds, cases, resamples=settings.resamples, seed=settings.seed)
+    compared = compare_with_first(folds, cases, resamples=settings.resamples, seed=settings.seed)
     judgements = tuple(judge(difference) for difference in compared.differences)
     gains, warnings = None, [*first.warnings, *compared.warnings]
     if first.cases_with_statements:
@@ -166,4 +166,4 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
 def _gain(name: str, folds: Sequence[ScoredFold], cases: Sequence[Case], settings: CrossvalSettings) -> Difference:
     """The distilled student minus the baseline student of the same settings, named as the variant."""
     pairs = [replace(fold, risks={f"{name}, plain": fold.risks[PLAIN], name: fold.risks[DISTILLED]}) for fold in folds]
-    return compare_within(pairs, cases, resamples=settings.resamples, seed=settings.seed).differences[0]
+    return compare_with_first(pairs, cases, resamples=settings.resamples, seed=settings.seed).differences[0]

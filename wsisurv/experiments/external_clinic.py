@@ -8,7 +8,7 @@ import numpy as np
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.experiments.external import ExternalCases, attempted
-from wsisurv.experiments.results import Added, added_to_covariates
+from wsisurv.experiments.likelihood_ratio import Added, added_to_covariates
 from wsisurv.experiments.tested import Tested
 from wsisurv.experiments.verdict import SIGNIFICANT
 from wsisurv.survival.covariates import fit_covariates

@@ -109,7 +109,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         risks |= {TEXT: np.zeros(len(cases)), TEACHER: np.zeros(len(cases))}
         if reader.teacher.text is None:
             warnings.append("too few training cases with both a report and an event: reports count as unknown here")
-    told = np.full(len(cases), np.nan)  # of reports, unknown where there is none
+    by_report = np.full(len(cases), np.nan)  # unknown where there is none
     for number, read in enumerate(_read(inputs, encoder, test)):
         tiles = read.tiles
         for name, (student, _) in students.items():
@@ -118,8 +118,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
             statements = reader.statements(read.case_id)
             risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
             if reader.teacher.text is not None and statements is not None:
-                told[number] = reader.teacher.text.log_hazard(statements)
-                risks[TEXT][number] = told[number]
+                by_report[number] = reader.teacher.text.log_hazard(statements)
+                risks[TEXT][number] = by_report[number]
     risks[SELECTED] = risks[selected]
     guidance, _ = read_guidance(folder / "guidance.h5")
     if inputs.covariates:
@@ -132,7 +132,7 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         known = [inputs.cases[case_id] for case_id in fold_of]
         risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[SELECTED])
         if inputs.with_reports:
-            risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, told)
+            risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, by_report)
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings), selected)
 
 

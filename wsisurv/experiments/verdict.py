@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum
 
+from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import (
     COMBINED,
     COVARIATES,
@@ -17,7 +18,8 @@ from wsisurv.experiments.model_names import (
     WORDS,
     WORDS_COMBINED,
 )
-from wsisurv.experiments.results import Added, Difference, ResultsTable
+from wsisurv.experiments.results import ResultsTable
+from wsisurv.experiments.side_by_side import Difference
 
 FEW_EVENTS = 50
 """Below this an interval of concordance is some ±.08 wide, whatever the models are."""
@@ -135,17 +137,17 @@ def _slides_alone(table: ResultsTable) -> str:
     figures = f"concordance {student.concordance:.3f}, 95 % interval {student.low:.3f} to {student.high:.3f}"
     if student.low <= _CHANCE:
         return f"Slides alone do not tell who does worse better than chance would ({figures})."
-    told = f"Slides alone tell who does worse ({figures})"
+    line = f"Slides alone tell who does worse ({figures})"
     against = table.difference(SELECTED, COVARIATES)
     if against is None:
-        return told + "."
+        return line + "."
     words = {
         Judgement.BETTER: "better than the covariates do",
         Judgement.WORSE: "less well than the covariates do",
         Judgement.NOTHING: "no better than the covariates do",
         Judgement.UNDECIDED: "neither clearly better nor clearly worse than the covariates do",
     }
-    return f"{told}, {words[judge(against)]} ({_figure(against)})."
+    return f"{line}, {words[judge(against)]} ({_figure(against)})."
 
 
 def _reports_in_training(table: ResultsTable) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import SELECTED
-from wsisurv.experiments.results import Added, Difference, ModelFigures
+from wsisurv.experiments.side_by_side import Difference, ModelFigures
 from wsisurv.survival.resampling import OF_CASES
 
 

@@ -51,7 +51,7 @@ def choose_student(
     training set.
 
     Args:
-        distilled: members that listened to the teacher, by fold.
+        distilled: members guided by the teacher, by fold.
         plain: the same members without it.
         time: (n_cases,), positive.
         event: bool (n_cases,).

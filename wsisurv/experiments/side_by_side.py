@@ -1,0 +1,249 @@
+"""Models side by side on the same folds and cases: a row of figures each, and paired differences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsisurv.cohort import Case
+from wsisurv.errors import MetricError
+from wsisurv.experiments.over_time import Auc, ProbabilityScores, auc_within, make_horizons, predicted_within
+from wsisurv.experiments.tested import ScoredFold, Tested, join_repeats, number_tested
+from wsisurv.survival.cox import cox_slope
+from wsisurv.survival.resampling import choose_units
+from wsisurv.survival.stratified import UnoWithin, Within, concordance_within, uno_within
+
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """One row of the table.
+
+    Attributes:
+        model: its name.
+        concordance: Harrell's, pairs within folds only, mean over repeats.
+        low: lower end of its 95 % bootstrap interval (``Comparison.interval``).
+        high: upper end.
+        fold_mean: mean concordance over folds.
+        fold_sd: its standard deviation over folds; None with one fold.
+        uno: Uno's concordance within folds until ``Comparison.uno_until``, which does not depend on how follow-up was
+            cut short; None where undefined.
+        calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
+            1 too extreme; None where it can't be fitted.
+        auc: cumulative/dynamic AUC within folds, mean over ``Comparison.horizons``; None where undefined.
+        auc_at: at each horizon; None where undefined.
+        brier: integrated Brier score of predicted survival, censoring weighted for, lower is better; None where there
+            are no probabilities (one fold, too few events).
+        brier_reference: of the tested cases' own Kaplan-Meier curve.
+        d_calibration_p: small where predicted probabilities are wrong.
+        d_calibration_share: of the cases in each tenth of predicted survival, lowest first; equal if calibrated.
+        uno_low: lower end of the 95 % interval of Uno's, by the same draws; None where undefined.
+        uno_high: upper end.
+    """
+
+    model: str
+    concordance: float
+    low: float
+    high: float
+    fold_mean: float
+    fold_sd: float | None
+    uno: float | None
+    calibration_slope: float | None
+    auc: float | None = None
+    auc_at: tuple[float | None, ...] = ()
+    brier: float | None = None
+    brier_reference: float | None = None
+    d_calibration_p: float | None = None
+    d_calibration_share: tuple[float, ...] = ()
+    uno_low: float | None = None
+    uno_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Concordance of ``model`` minus that of ``minus``, on the same folds and cases.
+
+    Attributes:
+        model: the one asked about.
+        minus: the one compared with.
+        value: the difference.
+        se: its standard error, the larger of the next two: neither sees all that varies.
+        bootstrap_se: over the draws that the models' intervals are from, the trained models being given.
+        fold_se: over folds, corrected for overlapping training sets; None with one fold.
+        low: lower end of the 95 % interval, value − 1.96 se.
+        high: upper end.
+    """
+
+    model: str
+    minus: str
+    value: float
+    se: float
+    bootstrap_se: float
+    fold_se: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models side by side, on the same folds and cases.
+
+    Attributes:
+        models: a row each.
+        differences: paired.
+        by_fold: concordance of each model in each fold, None where a fold has no comparable pair.
+        horizons: times of the AUC and of the Brier score, in the cohort's unit.
+        interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
+        uno_until: time at which Uno's concordance is truncated, in the cohort's unit.
+        warnings: why it was not hospitals, where they are whole; figures that could not be given, and why.
+    """
+
+    models: tuple[ModelFigures, ...]
+    differences: tuple[Difference, ...]
+    by_fold: tuple[dict[str, float | None], ...]
+    horizons: tuple[float, ...]
+    interval: str
+    uno_until: float | None
+    warnings: tuple[str, ...]
+
+
+def compare_models(
+    tested: Tested, names: Sequence[str], pairs: Sequence[tuple[str, str]], *, resamples: int, seed: int
+) -> Comparison:
+    """Figures of each model, and of pairs of them.
+
+    Args:
+        tested: cases and folds with the models' log hazards.
+        names: of the models, in the order of the log hazards.
+        pairs: which model minus which.
+        resamples: bootstrap draws, of hospitals where those are known, whole in the folds and enough, else of cases.
+        seed: of the draws.
+
+    Raises:
+        MetricError: too few comparable pairs within folds.
+    """
+    drawn, over_time = _draw(tested, resamples, seed), _over_time(tested, len(names))
+    by_fold = [dict(zip(names, map(_known, row), strict=True)) for row in drawn.harrell.by_fold.tolist()]
+    return Comparison(
+        models=_rows(tested, names, drawn, over_time),
+        differences=tuple(_difference(a, b, names, drawn.harrell) for a, b in pairs),
+        by_fold=tuple(by_fold),
+        horizons=over_time.horizons,
+        interval=drawn.interval,
+        uno_until=drawn.uno.until,
+        warnings=(*((drawn.warning,) if drawn.warning else ()), *over_time.warnings),
+    )
+
+
+def compare_with_first(folds: Sequence[ScoredFold], cases: Sequence[Case], *, resamples: int, seed: int) -> Comparison:
+    """Figures of all models in ``folds``, and each further one minus the first; all else as ``compare_models``."""
+    names = list(folds[0].risks)
+    pairs = [(name, names[0]) for name in names[1:]]
+    return compare_models(number_tested(folds, cases, names), names, pairs, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """Concordances of all models on one set of bootstrap draws, and what was drawn."""
+
+    harrell: Within
+    uno: UnoWithin
+    interval: str
+    warning: str
+
+
+def _draw(tested: Tested, resamples: int, seed: int) -> _Resampled:
+    repeats = {fold.repeat for fold in tested.folds}
+    divisions = [[fold.rows for fold in tested.folds if fold.repeat == repeat] for repeat in repeats]
+    units = choose_units([case.site for case in tested.cases], divisions)
+    harrell = concordance_within(
+        tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units
+    )
+    uno = uno_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units)
+    return _Resampled(harrell, uno, units.method, units.warning)
+
+
+@dataclass(frozen=True)
+class _OverTime:
+    """What times and probabilities say of each model; None where it can't be told, with the reason in ``warnings``."""
+
+    horizons: tuple[float, ...]
+    auc: Auc | None
+    predicted: tuple[ProbabilityScores | None, ...]
+    warnings: tuple[str, ...]
+
+
+def _over_time(tested: Tested, n_models: int) -> _OverTime:
+    try:
+        horizons = make_horizons(time=tested.time, event=tested.event)
+    except MetricError as error:
+        return _OverTime((), None, (None,) * n_models, (f"no AUC and no Brier score: {error}",))
+    auc = auc_within(tested.folds, time=tested.time, event=tested.event, horizons=horizons)
+    try:
+        predicted = tuple(
+            predicted_within(tested.folds, model, time=tested.time, event=tested.event, horizons=horizons)
+            for model in range(n_models)
+        )
+    except MetricError as error:
+        return _OverTime(tuple(horizons.tolist()), auc, (None,) * n_models, (f"no Brier score: {error}",))
+    return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
+
+
+def _rows(tested: Tested, names: Sequence[str], drawn: _Resampled, over_time: _OverTime) -> tuple[ModelFigures, ...]:
+    within = drawn.harrell
+    rows = []
+    for number, name in enumerate(names):
+        interval, uno = within.whole.interval(number), drawn.uno.whole.interval(number)
+        by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
+        auc, predicted = over_time.auc, over_time.predicted[number]
+        rows.append(
+            ModelFigures(
+                model=name,
+                concordance=interval.value,
+                low=interval.low,
+                high=interval.high,
+                fold_mean=float(by_fold.mean()),
+                fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
+                uno=_known(uno.value),
+                uno_low=_known(uno.low),
+                uno_high=_known(uno.high),
+                calibration_slope=_slope(tested, number),
+                auc=_known(float(auc.mean[number])) if auc else None,
+                auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),
+                brier=predicted.brier if predicted else None,
+                brier_reference=predicted.reference if predicted else None,
+                d_calibration_p=predicted.d_p if predicted else None,
+                d_calibration_share=tuple(predicted.d_share.tolist()) if predicted else (),
+            )
+        )
+    return tuple(rows)
+
+
+def _known(value: float) -> float | None:
+    """None for a figure that is not defined: NaN is no JSON."""
+    return value if np.isfinite(value) else None
+
+
+def _difference(model: str, minus: str, names: Sequence[str], within: Within) -> Difference:
+    one, other = names.index(model), names.index(minus)
+    value = float(within.whole.value[one] - within.whole.value[other])
+    by_case, by_fold = within.bootstrap_se(one, other), within.fold_se(one, other)
+    se = max(by_case, by_fold or 0.0)
+    return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
+
+
+def _slope(tested: Tested, model: int) -> float | None:
+    try:
+        slopes = [
+            cox_slope(
+                log_hazard=repeat.log_hazard[model],
+                time=tested.time[repeat.rows],
+                event=tested.event[repeat.rows],
+                stratum=repeat.fold,
+            ).value
+            for repeat in join_repeats(tested.folds)
+        ]
+    except MetricError:
+        return None
+    return float(np.mean(slopes))
