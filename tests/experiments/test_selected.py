@@ -9,7 +9,10 @@ import pytest
 
 from wsisurv.experiments import fold_models
 from wsisurv.experiments.fold_models import beside_covariates
+from wsisurv.formats.features import read_features
+from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import STUDENT_FILES, read_model
+from wsisurv.models.ensemble import load_student
 from wsisurv.pages.model_card import own_figures
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.survival.metrics import concordance
@@ -37,6 +40,19 @@ def figures(path):
     return own_figures(path, model.card, header)[0]
 
 
+def unseen(study, path, cases):
+    """Log hazard of each case by the members of a student that did not see it."""
+    student, _ = read_model(path, "student")
+    guidance, _ = read_guidance(path.parent / "guidance.h5")
+    fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
+    risks = []
+    for case in cases:
+        parts = [read_features(study.workspace.features("histomics", slide))[0].values for slide in case.slide_ids]
+        members = load_student(student).members_log_hazard(np.concatenate(parts))
+        risks.append(members[np.array(student.card.member_folds) == fold_of[case.case_id]].mean())
+    return risks
+
+
 @pytest.mark.usefixtures("alternating")
 def test_each_fold_selects_its_own_student_and_figures_are_of_the_selected(make_study, monkeypatch):
     study = make_study(70, effect=2.0)
@@ -48,7 +64,7 @@ def test_each_fold_selects_its_own_student_and_figures_are_of_the_selected(make_
     combined = []
 
     def note(covariates, known, seen, new, risk):
-        combined.append((np.sort(seen), np.array(risk)))
+        combined.append((known, np.array(seen), np.array(risk)))
         return beside_covariates(covariates, known, seen, new, risk)
 
     monkeypatch.setattr(fold_models, "beside_covariates", note)
@@ -58,7 +74,9 @@ def test_each_fold_selects_its_own_student_and_figures_are_of_the_selected(make_
     assert result.table.selected == ("plain", "distilled")
     assert any("the distilled one in 1 of 2 folds" in line for line in result.verdict)
     case_of = {case.case_id: case for case in study.cohort.cases}
-    for fold, (seen, new) in zip(record["folds"], combined[::2], strict=True):  # the other half is of the reports
+    for fold, (known, seen, new) in zip(
+        record["folds"], combined[::2], strict=True
+    ):  # the other half is of the reports
         saved = json.loads(study.path(f"crossval/{fold['name']}/risks.json").read_text())
         risks, at = saved["risks"], study.path(f"crossval/{fold['name']}")
         assert risks["plain"] != risks["distilled"]  # there is something to choose from
@@ -66,7 +84,7 @@ def test_each_fold_selects_its_own_student_and_figures_are_of_the_selected(make_
         student, _ = read_model(at / "student.h5", "student")
         assert student.card.result.winner == fold["selected"]
         # and it is the one that stands beside the covariates, out of fold in training
-        np.testing.assert_allclose(seen, student.arrays["training_risks"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(seen, unseen(study, at / "student.h5", known), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(new, risks["selected"])
         tested = [case_of[case_id] for case_id in saved["case_ids"]]
         assert fold["concordance"]["selected"] == pytest.approx(
