@@ -1,6 +1,9 @@
 """A network on a device: batches, memory that runs out, compilation; a GPU's own part runs only where there is one."""
 
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -91,6 +94,50 @@ def test_a_network_out_of_memory_loses_no_slide(
     assert summary.done == ["a", "b"]
     assert "no room for 8 tiles" in summary.notes[0]
     assert model.sizes == [8, 4, 2, 2, 2, 2, 1]
+
+
+class Hoarder(Sum):
+    """Names what it makes, layer below layer, and raises an error that goes in a circle, as Python 3.12 makes one."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(room, words="out of memory")
+        self.made: list[weakref.ref[torch.Tensor]] = []
+        self.left: list[int] = []
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.left.append(sum(one() is not None for one in self.made))
+        doubled = pixels * 2
+        return self._layer(doubled) / 2
+
+    def _layer(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.made += [weakref.ref(pixels), weakref.ref(more := pixels + 1)]
+        try:
+            return super().forward(more - 1)
+        except RuntimeError as error:
+            error.circle = error  # type: ignore[attr-defined]
+            raise
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Circles are not found: it may take the collector long to look for them."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def test_nothing_of_a_batch_without_room_is_left_when_smaller_ones_are_tried(
+    workspace: Workspace, add_slide: AddSlide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide("a", 9, tile_px=16)
+    model = Hoarder(2)
+    monkeypatch.setattr("wsisurv.embedding.encoders.build_encoder", lambda *_, **__: make_encoder(model))
+    with no_collector():
+        assert embed(workspace, TINY, device="cpu", batch_size=8).done == ["a"]
+    assert model.sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert model.left == [0] * 7
 
 
 def test_compiled_batches_are_filled_up_to_one_size(tiles: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:

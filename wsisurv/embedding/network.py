@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from traceback import clear_frames
 
 import numpy as np
 import torch
@@ -248,6 +249,9 @@ class ModelEncoder:
                     f"{self.name}: --compile can't be done here ({str(error).splitlines()[0]}). Leave it out."
                 ) from error
             self._whole = None if self._whole is None else 0
+            # Its frames name all that the batch had made so far, and from Python 3.12 on a generator that an error went
+            # through keeps it in a circle: the device would stay as full for the smaller batches that are tried now.
+            clear_frames(error.__traceback__)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             raise DeviceError(
