@@ -1,11 +1,14 @@
 """Part 3: train-teacher and distill on the card, the same twice, and an exact epoch beside the field's plain way."""
 
+import cProfile
 import csv
 import importlib.util
+import pstats
 import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from cohorts import NAME, distill_words, shared_cohort, summary_of, teacher_word
 from parts import ROOT, Figures, Sizes, begin, synchronise, wsisurv
 
 TIMES_PLAIN = 10
+DEFAULT = "128 random tiles a bag (the default)"
 
 
 def train(sizes: Sizes, figures: Figures, scratch: Path) -> None:
@@ -35,14 +39,49 @@ def train(sizes: Sizes, figures: Figures, scratch: Path) -> None:
     risks = []
     for _ in range(2):
         words = distill_words(workspace, sizes.device, max(2, sizes.epochs // 10))
-        wsisurv(*words, "--redo")
+        with cProfile.Profile() as seen:  # of the second, which has imported everything
+            wsisurv(*words, "--redo")
         wsisurv("predict", "-w", workspace, "--cohort", NAME, "--device", "cpu", "-o", scratch / "again.csv", "--redo")
         with (scratch / "again.csv").open(encoding="utf-8") as file:
             risks.append(np.array([float(row["log_hazard"]) for row in csv.DictReader(file)]))
     largest = float(np.abs(risks[0] - risks[1]).max() / risks[0].std())
-    figures.add(two_trainings_differ_by_sd=largest)
+    figures.add(two_trainings_differ_by_sd=largest, distill_spent_s=spent(seen))
     figures.check("the same training twice gives the same risks", passed=largest < 1e-6, seen=largest)
     shutil.rmtree(workspace)
+
+
+def spent(seen: cProfile.Profile) -> dict[str, float]:
+    """Seconds in the product's functions and what they call, the most first."""
+    found = {
+        f"{Path(file).stem}.{name}": cumulative
+        for (file, _, name), (*_, cumulative, _) in pstats.Stats(seen).stats.items()
+        if "wsisurv" in file and "cli" not in Path(file).parts
+    }
+    return dict(sorted(found.items(), key=lambda one: -one[1])[:30])
+
+
+def look_inside(way: Callable[[], None], device: str) -> dict[str, object]:
+    """What a card does in one epoch: kernels begun, times it was waited for, seconds it worked, and at what longest."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device != "cpu":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as seen:
+        way()
+        synchronise(device)
+    events = seen.key_averages()
+    by_name = {event.key: event for event in events}
+    kernels = [event for event in events if event.device_type != torch.autograd.DeviceType.CPU]
+    longest = sorted(kernels, key=lambda event: -event.self_device_time_total)[:8]
+
+    def count(*names: str) -> int:
+        return sum(by_name[name].count for name in names if name in by_name)
+
+    return {
+        "kernels": count("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx"),
+        "waits": count("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+        "device_s": sum(event.self_device_time_total for event in kernels) / 1e6,
+        "longest_s": {event.key[:80]: event.self_device_time_total / 1e6 for event in longest},
+    }
 
 
 def load_bench() -> object:
@@ -75,6 +114,9 @@ def epochs(sizes: Sizes, figures: Figures, scratch: Path) -> None:
         spent = bench.time_ways(ways, rounds, lambda device=device: synchronise(device))
         found[device] = {name: statistics.median(one.clock) for name, one in spent.items()}
         figures.add(**{f"epoch_{device}_s": found[device]})
+        if device == sizes.device:
+            named = [name for name in ways if name in ("all tiles, exact", DEFAULT)]
+            figures.add(**{f"inside: {name}": look_inside(ways[name], device) for name in named})
     plain, exact = list(found[sizes.device].values())[:2]
     figures.add(exact_times_plain=plain / exact, exact_times_cpu=list(found["cpu"].values())[1] / exact)
     if sizes.device != "cpu":

@@ -278,3 +278,19 @@ def test_ranking_without_a_pair_is_zero_with_a_gradient(event):
     loss.backward()
     assert loss.item() == 0
     assert risk.grad.tolist() == [0] * 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("most", [1, losses._FEW])
+def test_a_gpu_gives_the_cox_loss_of_the_cpu(monkeypatch, most):
+    """By itself, and where it leaves the loss to the processor, which gives the same bits."""
+    monkeypatch.setattr(losses, "_FEW", most)
+    found = []
+    for device in ("cpu", "cuda"):
+        there = {name: value.to(device) for name, value in cohort(n=300, n_times=40).items()}
+        there["log_hazard"] = there["log_hazard"].float().requires_grad_()
+        loss = cox_loss(**there)
+        assert loss.device.type == device
+        loss.backward()
+        found.append([loss.detach().cpu(), there["log_hazard"].grad.cpu()])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6 if most == 1 else 0)

@@ -9,6 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 Ties = Literal["efron", "breslow"]
 _NEVER = -1e30  # log of a weight of zero that stays finite, so that no gradient becomes NaN
+_FEW = 1 << 14
+"""Log hazards whose Cox loss a GPU leaves to the processor: of its some 150 kernels, each takes longer to begin than
+the processor takes to do the step."""
 _PAIRS_AT_ONCE = 1 << 22
 """Pairs (times models) held at once, 32 MiB an array."""
 
@@ -72,8 +75,12 @@ def cox_loss(
     """Negative partial log likelihood per (weighted) event; arguments as ``cox_log_likelihood``.
 
     Returns:
-        float64 () or (models,); 0 with a gradient of 0 where there is no event.
+        float64 () or (models,), on the device of ``log_hazard``; 0 with a gradient of 0 where there is no event.
     """
+    if log_hazard.is_cuda and log_hazard.numel() <= _FEW:
+        weight = None if weight is None else weight.cpu()
+        loss = cox_loss(log_hazard=log_hazard.cpu(), time=time.cpu(), event=event.cpu(), weight=weight, ties=ties)
+        return loss.to(log_hazard.device)
     likelihood = cox_log_likelihood(log_hazard=log_hazard, time=time, event=event, weight=weight, ties=ties)
     if weight is None:
         events = event.double().sum()
