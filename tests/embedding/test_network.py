@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoders import build_encoder
-from wsisurv.embedding.network import ModelEncoder, Transform
+from wsisurv.embedding.network import ModelEncoder, Transform, round_weights
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.features import read_features
@@ -167,6 +168,20 @@ def test_a_network_that_cannot_be_compiled_here_is_told_as_such(
     encoder.compile()
     with pytest.raises(SettingsError, match=r"sum: --compile can't be done here \(InvalidCxxCompiler.* Leave it out"):
         encoder.submit(tiles, 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["test_vit", "test_vit4"])
+def test_weights_rounded_once_give_the_bits_that_autocast_gives(name: str, dtype: torch.dtype) -> None:
+    model = timm.create_model(name, pretrained=False, num_classes=0).eval().requires_grad_(False)
+    tiles = torch.randn(3, 3, 160, 160)
+    before = sum(parameter.nbytes for parameter in model.parameters())
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        wanted = model(tiles)
+        round_weights(model, dtype)
+        assert torch.equal(model(tiles), wanted)
+    assert sum(parameter.nbytes for parameter in model.parameters()) < 0.6 * before
+    assert model.pos_embed.dtype == model.blocks[0].norm1.weight.dtype == torch.float32
 
 
 def close(seen: NDArray[Any], wanted: NDArray[Any]) -> bool:
