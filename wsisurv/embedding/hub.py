@@ -97,12 +97,7 @@ def find_needs(encoder: str) -> Needs | None:
         return Needs(encoder, hub_id_of(encoder), _HUB_FILES, " or ".join(_HUB_FILES), config=False, gated=False)
     weights = (spec.weights_file,) if spec.hub_file else _HUB_FILES
     return Needs(
-        encoder,
-        spec.hub_id,
-        weights,
-        spec.weights_file,
-        config=not spec.hub_file,
-        gated=spec.access == "gated",
+        encoder, spec.hub_id, weights, spec.weights_file, config=not spec.hub_file, gated=spec.access == "gated"
     )
 
 

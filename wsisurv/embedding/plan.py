@@ -59,8 +59,7 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
             plan.append(Planned(slide_id, path, problem=str(error)))
             continue
         seen = check(
-            workspace.features(settings.folder, slide_id),
-            make_header(FORMAT, settings, {"tiles": header.fingerprint}),
+            workspace.features(settings.folder, slide_id), make_header(FORMAT, settings, {"tiles": header.fingerprint})
         )
         gone = "" if tiles.slide_path.exists() or seen.done else f"{tiles.slide_path}: not there any more"
         n_tiles = len(tiles.coords)

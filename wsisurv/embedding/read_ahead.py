@@ -68,12 +68,7 @@ class SlideInHand:
     """
 
     def __init__(
-        self,
-        job: Job,
-        tiles: Tiles,
-        values: NDArray[np.floating[Any]],
-        decoder: Decoder,
-        more: MoreTiles | None = None,
+        self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: Decoder, more: MoreTiles | None = None
     ) -> None:
         self.job, self.tiles, self.values, self.more = job, tiles, values, more
         self.more_values = None if more is None else np.empty((more.n_tiles, values.shape[1]), np.float32)

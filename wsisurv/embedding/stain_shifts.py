@@ -92,7 +92,5 @@ def measure_spread(features: NDArray[np.floating[Any]], n_shifts: int) -> StainS
     shifted = features.reshape(n_shifts, -1, features.shape[1]).astype(np.float64)
     middle = shifted[n_shifts // 2]
     return StainSpread(
-        np.sqrt(shifted.var(axis=0).mean(axis=0)).astype(np.float32),
-        middle.std(axis=0).astype(np.float32),
-        len(middle),
+        np.sqrt(shifted.var(axis=0).mean(axis=0)).astype(np.float32), middle.std(axis=0).astype(np.float32), len(middle)
     )

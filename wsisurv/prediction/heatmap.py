@@ -19,14 +19,7 @@ from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.contributions import (
-    CaseTiles,
-    Meaning,
-    extreme_tiles,
-    feature_shifts,
-    score_tiles,
-    spread_out,
-)
+from wsisurv.prediction.contributions import CaseTiles, Meaning, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
 from wsisurv.settings.base import fingerprint
@@ -341,12 +334,7 @@ class _Drawing:
         )
 
     def _contact_sheet(
-        self,
-        tiles: CaseTiles,
-        ends: Mapping[bool, Sequence[int]],
-        cuts: Mapping[int, Cut],
-        limit: float,
-        n_slides: int,
+        self, tiles: CaseTiles, ends: Mapping[bool, Sequence[int]], cuts: Mapping[int, Cut], limit: float, n_slides: int
     ) -> str:
         groups = []
         for highest, word in ((True, "Highest"), (False, "Lowest")):

@@ -31,12 +31,7 @@ _COLUMNS = {
 
 
 def make_notes(
-    student: Path,
-    prediction: Prediction,
-    *,
-    horizons: Sequence[float],
-    training_cases: Mapping[str, int],
-    command: str,
+    student: Path, prediction: Prediction, *, horizons: Sequence[float], training_cases: Mapping[str, int], command: str
 ) -> dict[str, Any]:
     """What made a risk table, as a JSON object.
 

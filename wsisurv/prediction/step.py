@@ -11,13 +11,7 @@ from wsisurv.bags.cases import CaseUnread, SlideRead, read_cases
 from wsisurv.bags.checks import Expected
 from wsisurv.cohort import match_case
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import (
-    EncoderMismatchError,
-    FormatError,
-    MissingArtifactError,
-    SettingsError,
-    SlideError,
-)
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, SlideError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
@@ -66,10 +60,7 @@ def choose_device(device: str) -> str:
 
 
 def group_slides(
-    slide_ids: Sequence[str],
-    *,
-    case_ids: Collection[str] | None = None,
-    slide_map: Mapping[str, str] | None = None,
+    slide_ids: Sequence[str], *, case_ids: Collection[str] | None = None, slide_map: Mapping[str, str] | None = None
 ) -> dict[str, tuple[str, ...]]:
     """Whose each slide is, for slides straight from the scanner.
 

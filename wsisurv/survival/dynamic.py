@@ -54,12 +54,7 @@ def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> 
 
 
 def uno_concordance(
-    *,
-    log_hazard: ArrayLike,
-    time: ArrayLike,
-    event: ArrayLike,
-    until: float,
-    censoring: SurvivalCurve | None = None,
+    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, until: float, censoring: SurvivalCurve | None = None
 ) -> float:
     """Uno's concordance of events before ``until``: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
 

@@ -133,7 +133,7 @@ def choose_units(site: Sequence[str | None], divisions: Iterable[Sequence[NDArra
         return Units(warning="all cases are of one hospital: intervals say nothing of what another would give")
     return Units(
         warning=f"{len(names)} hospitals, which count as {effective:.1f} of equal size, are too few to be drawn (more "
-        f"than {FEW_HOSPITALS} are needed): intervals are from a {OF_CASES} and too narrow where hospitals differ",
+        f"than {FEW_HOSPITALS} are needed): intervals are from a {OF_CASES} and too narrow where hospitals differ"
     )
 
 

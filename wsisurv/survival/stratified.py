@@ -217,10 +217,7 @@ class _FoldPairs:
 
 
 def _over_repeats(
-    tested: Sequence[FoldScores],
-    weights: NDArray[np.float32],
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
+    tested: Sequence[FoldScores], weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Mean over repeats of the concordance of all folds: (n_models, n_draws), NaN where a repeat has no pair."""
     values = []
