@@ -15,8 +15,9 @@ from torchsurv.metrics.cindex import ConcordanceIndex
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.dynamic import dynamic_auc, followed_until, uno_concordance
-from wsisurv.survival.metrics import concordance, resample, resample_concordance
+from wsisurv.survival.dynamic import dynamic_auc
+from wsisurv.survival.metrics import concordance, resample_concordance
+from wsisurv.survival.stratified import FoldScores, uno_within
 
 
 def drawn(n: int) -> dict[str, NDArray[np.float64]]:
@@ -41,7 +42,6 @@ def main() -> None:
     horizons = np.quantile(many["time"], np.linspace(0.1, 0.9, 9))
     concordance(**few)  # imports are not counted
     tell("100,000 cases: Harrell's concordance", lambda: concordance(**many))
-    tell("100,000 cases: Uno's, truncated", lambda: uno_concordance(**many, until=followed_until(**follow_up)))
     tell("100,000 cases: AUC over time, 9 horizons", lambda: dynamic_auc(**many, horizons=horizons))
     baseline = baseline_hazard(**many)
     survival = baseline.survival_at(log_hazard=many["log_hazard"], horizons=horizons)
@@ -54,19 +54,10 @@ def main() -> None:
         "1,000 paired bootstraps of 1,000 cases: Harrell's",
         lambda: resample_concordance(**{**few, "log_hazard": models}).difference(0, 1),
     )
-    at = np.quantile(few["time"], np.linspace(0.1, 0.8, 9))
-    until = followed_until(time=few["time"], event=few["event"])
-
-    def of(rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        return {name: values[rows] for name, values in few.items()}
-
+    fold = [FoldScores(0, np.arange(1000), models, 1000)]
     tell(
-        "1,000 bootstraps of 1,000 cases: AUC over time",
-        lambda: resample(lambda rows: dynamic_auc(**of(rows), horizons=at).mean, n_cases=1000),
-    )
-    tell(
-        "1,000 bootstraps of 1,000 cases: Uno's",
-        lambda: resample(lambda rows: uno_concordance(**of(rows), until=until), n_cases=1000),
+        "1,000 paired bootstraps of 1,000 cases: Uno's",
+        lambda: uno_within(fold, time=few["time"], event=few["event"]).whole.difference(0, 1),
     )
     draws = np.random.default_rng(0).integers(1000, size=(100, 1000))
     tell(

@@ -1,7 +1,6 @@
 """Figures against lifelines, by brute force, and on data that can't give them."""
 
 import itertools
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from lifelines.utils import concordance_index
 
 from wsisurv.errors import MetricError
-from wsisurv.survival import metrics
+from wsisurv.survival import stratified
 from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.metrics import bootstrap, concordance, resample, resample_concordance
+from wsisurv.survival.metrics import bootstrap, concordance, resample_concordance
 from wsisurv.survival.resampling import draw_weights
 
 
@@ -56,8 +55,8 @@ def test_each_resample_is_what_lifelines_says_of_the_cases_drawn(make_cases: Any
 def test_resamples_do_not_depend_on_how_the_work_is_split(make_cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_cases(80, 1)
     whole = resample_concordance(**data, resamples=40, seed=2).resampled
-    monkeypatch.setattr(metrics, "_ROWS", 7)
-    monkeypatch.setattr(metrics, "draw_weights", partial(draw_weights, at_once=80 * 9))
+    monkeypatch.setattr(stratified, "_ROWS", 7)
+    monkeypatch.setattr(stratified, "_AT_ONCE", 80 * 9)
     assert np.array_equal(resample_concordance(**data, resamples=40, seed=2).resampled, whole)
 
 
@@ -149,41 +148,3 @@ def test_one_tied_event_beside_a_censored_case_is_a_pair() -> None:
     assert concordance(log_hazard=[2, 1], time=[5, 5], event=[True, False]) == 1.0
     with pytest.raises(MetricError, match="no comparable pair"):
         concordance(log_hazard=[2, 1], time=[5, 5], event=[True, True])
-
-
-def test_any_figure_is_resampled_as_concordance_is(make_cases: Any) -> None:
-    data = make_cases(50, 3, distinct=20)
-    both = np.stack([data["log_hazard"], np.random.default_rng(0).normal(size=50)])
-
-    def figure(cases: Any) -> list[float]:
-        follow_up = {"time": data["time"][cases], "event": data["event"][cases]}
-        return [concordance(log_hazard=model[cases], **follow_up) for model in both]
-
-    ours = resample(figure, n_cases=50, resamples=60, seed=4)
-    fast = resample_concordance(**{**data, "log_hazard": both}, resamples=60, seed=4)
-    np.testing.assert_allclose(ours.resampled, fast.resampled, atol=1e-12)
-    np.testing.assert_allclose(ours.value, fast.value, atol=1e-12)
-    assert ours.difference(0, 1).low == pytest.approx(fast.difference(0, 1).low)
-
-
-def test_resamples_that_can_not_give_a_figure_are_dropped_up_to_half() -> None:
-    calls = iter([None, *"abcdefgh"])
-
-    def figure(refused: str) -> Any:
-        def of(cases: Any) -> float:
-            if (next(calls) or "x") in refused:
-                raise MetricError("too few events")
-            return float(len(cases))
-
-        return of
-
-    drawn = resample(figure("aceg"), n_cases=5, resamples=8)
-    assert (drawn.dropped, drawn.resampled.shape) == (4, (1, 4))
-    calls = iter([None, *"abcdefgh"])
-    with pytest.raises(MetricError, match="5 of 8 bootstrap resamples .* too few events"):
-        resample(figure("acegh"), n_cases=5, resamples=8)
-    calls = iter([None, *"abcdefgh"])
-    with pytest.raises(MetricError, match="too few events"):
-        resample(figure("x"), n_cases=5)
-    with pytest.raises(MetricError, match="at least one of each"):
-        resample(figure(""), n_cases=0)

@@ -6,7 +6,7 @@ import pytest
 from wsisurv.errors import MetricError
 from wsisurv.survival.cox import cox_within
 from wsisurv.survival.metrics import bootstrap, concordance
-from wsisurv.survival.stratified import FoldScores, concordance_within, uno_within, value_within
+from wsisurv.survival.stratified import FoldScores, concordance_within, uno_within
 
 
 def follow_up(n=60, seed=0):
@@ -37,11 +37,11 @@ def test_it_counts_pairs_within_folds_and_no_others():
     risk = np.round(risk, 1)
     parts = split(60, 4, repeats=2)
     tested = [FoldScores(r, rows, np.stack([risk[rows], -risk[rows]]), 45) for r, rows in parts]
-    value = value_within(tested, time=time, event=event)
     wanted = np.mean([counted([rows for k, rows in parts if k == r], risk, time, event) for r in (0, 1)])
+    within = concordance_within(tested, time=time, event=event, resamples=20)
+    value = within.whole.value
     assert value[0] == pytest.approx(wanted)
     assert value[1] == pytest.approx(1 - wanted)
-    within = concordance_within(tested, time=time, event=event, resamples=20)
     for (_, rows), row in zip(parts, within.by_fold, strict=True):
         assert row[0] == pytest.approx(concordance(log_hazard=risk[rows], time=time[rows], event=event[rows]))
 
@@ -82,12 +82,12 @@ def test_degenerate_folds():
     risk, time, event = follow_up(20)
     none = [FoldScores(0, np.array([i]), risk[None, [i]], 19) for i in range(20)]
     with pytest.raises(MetricError, match="no comparable pair"):
-        value_within(none, time=time, event=event)
+        concordance_within(none, time=time, event=event)
     with pytest.raises(MetricError, match="no fold"):
-        value_within([], time=time, event=event)
+        concordance_within([], time=time, event=event)
     bad = FoldScores(0, np.arange(20), np.full((1, 20), np.nan), 20)
     with pytest.raises(MetricError, match="not finite"):
-        value_within([bad], time=time, event=event)
+        concordance_within([bad], time=time, event=event)
     some = [FoldScores(0, np.arange(10), risk[None, :10], 10), FoldScores(0, np.array([11]), risk[None, [11]], 10)]
     within = concordance_within(some, time=time, event=event, resamples=20)
     assert np.isnan(within.by_fold[1, 0])

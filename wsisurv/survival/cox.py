@@ -3,12 +3,16 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import checked, require_pairs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOW_SLOPE = 0.3
 """Calibration slope, out of fold, below which a model is not to be trusted as it is."""
@@ -64,8 +68,6 @@ def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike
     Source: Cox DR. Journal of the Royal Statistical Society B 1972;34:187-220.
     """
     import pandas as pd
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     data = checked(np.asarray(variables).T, time, event)
     require_pairs(data)
@@ -76,14 +78,7 @@ def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike
         return CoxFit(coefficients, se)
     centred = data.risks[varies] - data.risks[varies].mean(axis=1, keepdims=True)
     table = pd.DataFrame((centred / scale[varies, None]).T).assign(time=data.times, event=data.events)
-    try:
-        with warnings.catch_warnings():
-            # lifelines warns of collinear or rare columns, which a ridge mends; of a fit that failed it only warns too
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
-            fit = CoxPHFitter(penalizer=ridge).fit(table, "time", "event")
-    except (ConvergenceError, ConvergenceWarning) as error:
-        raise MetricError(f"the Cox regression of {len(data.times)} cases does not converge: {error}") from error
+    fit = _lifelines_fit(table, ridge, f"of {len(data.times)} cases")
     coefficients[varies] = fit.params_.to_numpy() / scale[varies]
     se[varies] = fit.standard_errors_.to_numpy() / scale[varies]
     return CoxFit(coefficients, se)
@@ -120,8 +115,6 @@ def cox_within(
     """
     import pandas as pd
     import torch
-    from lifelines import CoxPHFitter
-    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     from wsisurv.survival.losses import cox_log_likelihood  # torch is loaded where it is needed
 
@@ -134,14 +127,7 @@ def cox_within(
         raise MetricError("no variable varies within a fold: there is nothing to fit")
     scaled = centred[:, varies] / spread[varies]
     table = pd.DataFrame(scaled).assign(fold=fold, time=time, event=event)
-    try:
-        with warnings.catch_warnings():
-            # lifelines warns of rare or collinear columns, which the ridge mends; of a failed fit it only warns too
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
-            fit = CoxPHFitter(penalizer=_TRACE).fit(table, "time", "event", strata=["fold"])
-    except (ConvergenceError, ConvergenceWarning) as error:
-        raise MetricError(f"the Cox regression within folds does not converge: {error}") from error
+    fit = _lifelines_fit(table, _TRACE, "within folds", ["fold"])
     scaled_coefficients = fit.params_.to_numpy()
     risk = torch.from_numpy(scaled @ scaled_coefficients)
     total = 0.0
@@ -155,6 +141,20 @@ def cox_within(
     coefficients = np.zeros(variables.shape[1])
     coefficients[varies] = scaled_coefficients / spread[varies]
     return CoxWithin(coefficients, total)
+
+
+def _lifelines_fit(table: "pd.DataFrame", ridge: float, what: str, strata: Sequence[str] | None = None) -> Any:
+    from lifelines import CoxPHFitter
+    from lifelines.exceptions import ConvergenceError, ConvergenceWarning
+
+    try:
+        with warnings.catch_warnings():
+            # lifelines warns of collinear or rare columns, which a ridge mends; of a fit that failed it only warns too
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
+            return CoxPHFitter(penalizer=ridge).fit(table, "time", "event", strata=strata)
+    except (ConvergenceError, ConvergenceWarning) as error:
+        raise MetricError(f"the Cox regression {what} does not converge: {error}") from error
 
 
 def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, stratum: ArrayLike | None = None) -> Slope:

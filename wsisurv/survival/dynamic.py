@@ -1,4 +1,4 @@
-"""Concordance and AUC that don't depend on how follow-up was cut short: weights by the inverse of being followed.
+"""AUC over time that doesn't depend on how follow-up was cut short: weights by the inverse of being followed.
 
 A case with an event at T stands for all like it that were censored before: it counts 1/G(T−), where G is the
 Kaplan-Meier curve of censoring. Where an event and a censoring share a time, torchsurv divides by G(T) instead, which
@@ -51,38 +51,6 @@ def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> 
         raise MetricError(f"share is {share}, not between 0 and 1")
     curve = censoring_curve(time=time, event=event)
     return float(curve.times[curve.before(curve.times) >= share][-1])
-
-
-def uno_concordance(
-    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, until: float, censoring: SurvivalCurve | None = None
-) -> float:
-    """Uno's concordance of events before ``until``: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
-
-    O(n log² n).
-
-    Args:
-        log_hazard: (n,), higher is worse.
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-        until: τ, only events earlier than this count; one value for all models compared, see ``followed_until``.
-        censoring: curve of censoring in the training cases; of these cases if None.
-
-    Raises:
-        MetricError: as ``metrics.concordance``; no comparable pair before ``until``, or ``censoring`` says that nobody
-            is followed to the time of an event.
-
-    Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117.
-    """
-    data = _one_model(log_hazard, time, event)
-    first = np.flatnonzero(data.events & (data.times < until))
-    weight = _case_weights(data, first, censoring) ** 2
-    pairs, score = _count_pairs(data, first)
-    total = float(weight @ pairs)
-    if total == 0:
-        raise MetricError(
-            f"no comparable pair before {until:g} in {len(data.times)} cases with {len(first)} events before then"
-        )
-    return float(weight @ score) / total
 
 
 def dynamic_auc(
@@ -157,34 +125,3 @@ def _case_weights(data: FollowUp, first: NDArray[np.int64], censoring: SurvivalC
             "truncate earlier"
         )
     return 1 / followed
-
-
-def _count_pairs(data: FollowUp, first: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For each case of ``first``: its comparable partners, and how many have a lower risk, equal ones half.
-
-    Partners outlive the case or are censored at its time: with cases ordered latest first, and censored before events
-    at one time, they are a prefix. A prefix is a block for each bit of its length (12 = 8 + 4), and in blocks sorted by
-    risk, lower ones are counted by bisection, for all cases at once.
-    """
-    n = len(data.times)
-    order = np.lexsort((data.events, -data.times))
-    descending = -data.times[order]
-    censored = np.concatenate([[0], np.cumsum(~data.events[order])])
-    start = np.searchsorted(descending, -data.times[first], side="left")
-    end = np.searchsorted(descending, -data.times[first], side="right")
-    prefix = start + censored[end] - censored[start]
-
-    _, rank = np.unique(data.risks[0], return_inverse=True)
-    position, in_order, own = np.arange(n), rank[order].astype(np.int64), rank[first].astype(np.int64)
-    score = np.zeros(len(first))
-    size = 1
-    while size <= n:
-        asking = np.flatnonzero(prefix & size)
-        if asking.size:
-            keys = np.sort(position // size * n + in_order)
-            block = prefix[asking] // (2 * size) * 2
-            wanted = block * n + own[asking]
-            below = np.searchsorted(keys, wanted, side="left") + np.searchsorted(keys, wanted, side="right")
-            score[asking] += below / 2 - block * size
-        size *= 2
-    return prefix.astype(np.float64), score

@@ -77,17 +77,8 @@ class Prognosis:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""
-        values = (
-            self.baseline.times,
-            self.baseline.log_cumulative,
-            self.followed,
-            np.array([self.baseline.followed_until]),
-            np.array([self.slope]),
-            np.array([self.slope_of_one]),
-            np.array([self.slope_se]),
-            np.array([self.events]),
-        )
-        return {_PREFIX + name: value for name, value in zip(_ARRAYS, values, strict=True)}
+        named = vars(self) | vars(self.baseline)
+        return {_PREFIX + name: np.atleast_1d(named[name]) for name in _ARRAYS}
 
 
 def fit_prognosis(

@@ -13,6 +13,8 @@ from wsisurv.survival.resampling import CASES, Resampled, Units, draw_weights
 
 _AT_ONCE = 1 << 22
 """Weights (resamples · cases) held at once."""
+_ROWS = 512
+"""Cases with an event whose pairs are held at once; bounds memory at ``_ROWS · n`` numbers."""
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,6 @@ class Within:
         return float(known.std(ddof=1) * np.sqrt(1 / len(known) + self.test_share))
 
 
-def value_within(
-    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Concordance of each model, float64 (n_models,), from pairs within one fold only; as ``Within.whole.value``.
-
-    Raises:
-        MetricError: as ``concordance_within``.
-    """
-    if not tested:
-        raise MetricError("no fold was scored")
-    for fold in tested:
-        if not np.isfinite(fold.log_hazard).all():
-            raise MetricError(f"a log hazard of repeat {fold.repeat + 1} is not finite")
-    value = _over_repeats(tested, np.ones((1, len(time)), np.float32), time, event)[:, 0]
-    if not np.isfinite(value).all():
-        raise MetricError(
-            f"{len(tested)} folds of {len(time)} cases with {int(event.sum())} events: a repeat has no comparable pair "
-            "in any fold. Fewer --folds or more events are needed."
-        )
-    return value
-
-
 def concordance_within(
     tested: Sequence[FoldScores],
     *,
@@ -110,21 +90,31 @@ def concordance_within(
         MetricError: no fold, a log hazard that is not finite, or a repeat without a comparable pair in any fold (or in
             more than half of its resamples).
     """
-    value = value_within(tested, time=time, event=event)
+    if not tested:
+        raise MetricError("no fold was scored")
+    for fold in tested:
+        if not np.isfinite(fold.log_hazard).all():
+            raise MetricError(f"a log hazard of repeat {fold.repeat + 1} is not finite")
     n_cases, n_models = len(time), len(tested[0].log_hazard)
+    value = _over_repeats(tested, np.ones((1, n_cases), np.float32), time, event)[:, 0]
+    if not np.isfinite(value).all():
+        raise MetricError(
+            f"{len(tested)} folds of {n_cases} cases with {int(event.sum())} events: a repeat has no comparable pair "
+            "in any fold. Fewer --folds or more events are needed."
+        )
     draws = draw_weights(n_cases, resamples, seed, units, _AT_ONCE)
     drawn = np.concatenate([_over_repeats(tested, weights, time, event) for weights in draws], axis=1)
     kept = np.isfinite(drawn).all(0)
     if 2 * int(kept.sum()) < resamples:
         raise MetricError(
-            f"{int((~kept).sum())} of {resamples} bootstrap resamples have a repeat without a comparable pair: fewer "
-            "--folds or more events are needed"
+            f"{int((~kept).sum())} of {resamples} bootstrap resamples have no comparable pair: {n_cases} cases with "
+            f"{int(event.sum())} events are too few for an interval. Fewer --folds or more events are needed."
         )
     by_fold = np.full((len(tested), n_models), np.nan)
     for number, fold in enumerate(tested):
-        count = _count(fold, np.ones((1, n_cases), np.float32), time, event)
-        if count.pairs[0] > 0:
-            by_fold[number] = count.score[:, 0] / count.pairs[0]
+        pairs, score = _count(fold, np.ones((1, n_cases), np.float32), time, event)
+        if pairs[0] > 0:
+            by_fold[number] = score[:, 0] / pairs[0]
     share = float(np.mean([len(fold.rows) / fold.n_train for fold in tested]))
     return Within(Resampled(value, drawn[:, kept], int((~kept).sum()), _few(tested, units)), by_fold, share)
 
@@ -159,12 +149,13 @@ def uno_within(
     resamples: int = 1000,
     seed: int = 0,
     units: Units = CASES,
+    until: float | None = None,
 ) -> UnoWithin:
-    """Uno's concordance of each model: mean over folds, each weighted by its cases.
+    """Uno's concordance of each model: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
 
-    All folds are truncated at one time, to which a tenth of all tested cases escaped censoring, and weighted by the
-    censoring of all tested cases, which is smoother than that of one fold. Folds without a comparable pair are left
-    out. A resample keeps the truncation, which is part of what is asked, and has the censoring of its own cases.
+    G is the curve of censoring of all tested cases, which is smoother than that of one fold. The value is the mean over
+    folds, each weighted by its cases; folds without a comparable pair are left out. A resample keeps the truncation,
+    which is part of what is asked, and has the censoring of its own cases.
 
     Args:
         tested: folds, all with the same models.
@@ -173,10 +164,11 @@ def uno_within(
         resamples: bootstrap draws.
         seed: of the draws.
         units: what is drawn whole, cases or hospitals.
+        until: τ, only events earlier than this count; the time to which a tenth of all cases escaped censoring if None.
 
-    Source: as ``dynamic.uno_concordance``.
+    Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117.
     """
-    n_cases, until = len(time), followed_until(time=time, event=event)
+    n_cases, until = len(time), followed_until(time=time, event=event) if until is None else until
 
     def drawn(weights: NDArray[np.float32]) -> NDArray[np.float64]:
         followed = drawn_censoring(weights, time=time, event=event)
@@ -201,19 +193,11 @@ def _uno_over_folds(
     """Mean over folds of Uno's concordance, (n_models, n_draws); NaN for a draw without a pair in any fold."""
     total, cases = np.zeros((len(tested[0].log_hazard), len(weights))), np.zeros(len(weights))
     for fold in tested:
-        count = _count(fold, weights, time, event, earlier)
-        size = weights[:, fold.rows].sum(1, dtype=np.float64) * (count.pairs > 0)
-        total += size * np.divide(count.score, count.pairs, out=np.zeros_like(count.score), where=count.pairs > 0)
+        pairs, score = _count(fold, weights, time, event, earlier)
+        size = weights[:, fold.rows].sum(1, dtype=np.float64) * (pairs > 0)
+        total += size * np.divide(score, pairs, out=np.zeros_like(score), where=pairs > 0)
         cases += size
     return np.divide(total, cases, out=np.full_like(total, np.nan), where=cases > 0)
-
-
-@dataclass(frozen=True)
-class _FoldPairs:
-    """Weighted comparable pairs (n_draws,) of a fold and how many of them each model has right (n_models, n_draws)."""
-
-    pairs: NDArray[np.float64]
-    score: NDArray[np.float64]
 
 
 def _over_repeats(
@@ -223,8 +207,7 @@ def _over_repeats(
     values = []
     for repeat in sorted({fold.repeat for fold in tested}):
         counts = [_count(fold, weights, time, event) for fold in tested if fold.repeat == repeat]
-        pairs = np.sum([count.pairs for count in counts], axis=0)
-        score = np.sum([count.score for count in counts], axis=0)
+        pairs, score = (np.sum(parts, axis=0) for parts in zip(*counts, strict=True))
         values.append(np.divide(score, pairs, out=np.full_like(score, np.nan), where=pairs > 0))
     return np.asarray(np.mean(values, axis=0))
 
@@ -235,23 +218,23 @@ def _count(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     earlier: NDArray[np.float64] | None = None,
-) -> _FoldPairs:
-    """Count pairs of one fold with cases weighted by each row of ``weights`` (n_draws, n_cases).
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Comparable pairs of one fold (n_draws,), and how many of them each model has right (n_models, n_draws).
 
-    The earlier case of a pair also has a weight of its own, ``earlier`` (n_draws, n_cases); 1 for each event if None.
+    Cases are weighted by each row of ``weights`` (n_draws, n_cases), and the earlier one of a pair by ``earlier``
+    (n_draws, n_cases) too; 1 for each event if None. Row sums are whole numbers below 2^24 (twice the scores, so that a
+    tie is 1), exact in float32.
     """
     own, times, events = weights[:, fold.rows], time[fold.rows], event[fold.rows]
-    first = np.flatnonzero(events if earlier is None else earlier[:, fold.rows].any(0))
-    if not len(first):
-        return _FoldPairs(np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights))))
-    comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
-    of_first = own[:, first] if earlier is None else own[:, first] * earlier[:, fold.rows[first]]
-
-    def total(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        return np.asarray(np.einsum("bi,bi->b", of_first, own @ matrix.T, dtype=np.float64))
-
-    score = [
-        total(comparable * ((risk[first, None] > risk) + 0.5 * (risk[first, None] == risk)).astype(np.float32))
-        for risk in fold.log_hazard
-    ]
-    return _FoldPairs(total(comparable.astype(np.float32)), np.stack(score))
+    pairs, score = np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights)))
+    counted = np.flatnonzero(events if earlier is None else earlier[:, fold.rows].any(0))
+    for start in range(0, len(counted), _ROWS):
+        first = counted[start : start + _ROWS]
+        comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
+        of_first = own[:, first] if earlier is None else own[:, first] * earlier[:, fold.rows[first]]
+        pairs += np.einsum("bi,bi->b", of_first, own @ comparable.T.astype(np.float32), dtype=np.float64)
+        for model, risk in enumerate(fold.log_hazard):
+            twice = (risk[first, None] > risk).astype(np.float32) + (risk[first, None] >= risk)
+            twice *= comparable
+            score[model] += np.einsum("bi,bi->b", of_first, own @ twice.T, dtype=np.float64) / 2
+    return pairs, score
