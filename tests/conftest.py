@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,10 @@ settings.load_profile("no-clock")
 
 Image = NDArray[np.uint8]
 MakeSlide = Callable[..., Path]
+# A background shell and nohup start what they run with Ctrl-C ignored, and a child inherits that: tests that press it
+# would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -106,7 +111,7 @@ def browse(tmp_path: Path) -> Callable[[str], str]:
     command += ["--virtual-time-budget=2000", "--dump-dom"]
 
     def shown(url: str) -> str:
-        return subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=True).stdout
+        return subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
 
     return shown
 

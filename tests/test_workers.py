@@ -81,7 +81,7 @@ def test_no_item_is_taken_before_a_worker_is_free_for_it() -> None:
             yield number
 
     def wait_for_it(number: int) -> int:
-        assert number == 0 or free.wait(60)
+        assert number == 0 or free.wait()
         return number
 
     with closing(finished(wait_for_it, items(), 2)) as results:
@@ -110,7 +110,7 @@ def test_whoever_stops_listening_stops_the_work_and_says_so_to_what_is_under_way
     stop = threading.Event()
 
     def work(number: int) -> int:
-        assert number == 0 or stop.wait(60)
+        assert number == 0 or stop.wait()
         return number
 
     results = finished(work, range(100), 2, give_up=stop.set)

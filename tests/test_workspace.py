@@ -114,17 +114,19 @@ def test_a_bug_keeps_its_traceback(workspace):
 
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from wsisurv.workspace.paths import Workspace
 with Workspace(Path(sys.argv[1])).claim("test", "a") as claimed:
     print(claimed, flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def test_a_claim_of_a_living_process_holds_and_of_a_killed_one_does_not(workspace):
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(workspace.root)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(workspace.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"

@@ -460,9 +460,7 @@ def look(tmp_path: Path) -> Look:
     def seen(page: Path, width: int) -> dict[str, Any]:
         frame = page.with_name("frame.html")
         frame.write_text(_MEASURE % (width, page.name))
-        done = subprocess.run(
-            [str(_CHROMIUM), *options, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True
-        )
+        done = subprocess.run([str(_CHROMIUM), *options, frame.as_uri()], capture_output=True, text=True, check=True)
         found = re.search(r'id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
         assert found is not None
         said = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]

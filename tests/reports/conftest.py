@@ -70,7 +70,7 @@ class Wire(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 5
+    timeout = 600
     server: Any
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ def make_asker(ollama_server: Any) -> Iterator[MakeAsker]:
     servers = []
 
     def make(thinks: bool = False, passage_chars: int = 8000, num_ctx: int = 8192, **options: Any) -> Asker:
-        servers.append(Server(ollama_server.url, timeout_s=2))
+        servers.append(Server(ollama_server.url, timeout_s=600))
         model = Model("tiny:latest", "d", 32768, thinks, "0.12.6")
         plan = Plan({**asking.DEFAULT_OPTIONS, **options}, num_ctx, passage_chars)
         return Asker(servers[-1], model, plan, "morphology", Patience((0, 0)))
@@ -171,11 +172,13 @@ class TestRetry:
         assert len(ollama_server.bodies()) == 3
 
     def test_stalled_server_is_not_asked_again(self, ollama_server: Any, make_asker: MakeAsker) -> None:
-        ollama_server.script.append(lambda wire: wire.fake.released.wait(4))
+        ollama_server.script.append(lambda wire: wire.fake.released.wait())
         asker = make_asker()
         asker.server = Server(ollama_server.url, timeout_s=0.2)
         with asker.server, pytest.raises(ServerSlowError):
             asker.extract("Adenocarcinoma.")
+        while not ollama_server.bodies():  # where the server is slower than the asker's patience
+            time.sleep(0.02)
         assert len(ollama_server.bodies()) == 1
 
 

@@ -27,7 +27,7 @@ from wsisurv.reports.ollama import (
 MESSAGES = [{"role": "user", "content": "Adenocarcinoma of the colon."}]
 
 
-def ask(fake: Any, timeout_s: float = 5, **changes: Any) -> Reply:
+def ask(fake: Any, timeout_s: float = 600, **changes: Any) -> Reply:
     with Server(fake.url, timeout_s=timeout_s) as server:
         wanted: dict[str, Any] = {"schema": {"type": "object"}, "options": {"num_ctx": 4096}, "think": None}
         return server.chat("tiny:latest", MESSAGES, **{**wanted, **changes})
@@ -259,7 +259,7 @@ class TestChat:
         def script(wire: Any) -> None:
             wire.start_stream()
             wire.piece(b'{"message": {"content": "{"}, "done": false}\n')
-            wire.fake.released.wait(5)
+            wire.fake.released.wait()
             wire.close_connection = True
 
         ollama_server.script.append(script)
@@ -271,25 +271,31 @@ class TestChat:
             wire.start_stream()
             for _ in range(4):
                 wire.piece(b'{"message": {"content": "."}, "done": false}\n')
-                wire.fake.released.wait(0.3)
+                wire.fake.released.wait(0.8)
             wire.piece(b'{"message": {"content": ""}, "done": true, "done_reason": "stop"}\n')
             wire.wfile.write(b"0\r\n\r\n")
 
         ollama_server.script.append(script)
-        assert ask(ollama_server, timeout_s=1).content == "...."
+        assert ask(ollama_server, timeout_s=3).content == "...."
 
     def test_answer_is_given_up_when_asked_to_stop(self, ollama_server: Any) -> None:
         with pytest.raises(UnfinishedError, match="stopped"):
             ask(ollama_server, stopped=lambda: True)
 
     def test_answer_is_dropped_from_another_thread(self, ollama_server: Any) -> None:
-        ollama_server.script.append(lambda wire: wire.fake.released.wait(30))
-        with Server(ollama_server.url, timeout_s=60) as server:
-            timer = threading.Timer(0.3, server.hang_up)
-            timer.start()
+        asked = threading.Event()
+
+        def script(wire: Any) -> None:
+            asked.set()
+            wire.fake.released.wait()
+
+        ollama_server.script.append(script)
+        with Server(ollama_server.url, timeout_s=600) as server:
+            other = threading.Thread(target=lambda: asked.wait() and server.hang_up())
+            other.start()
             with pytest.raises(ServerBusyError):
                 server.chat("tiny:latest", MESSAGES, schema={}, options={"num_ctx": 4096}, think=None)
-            timer.join()
+            other.join()
 
     @pytest.mark.parametrize(
         ("status", "error"),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def run(fake: Any, workspace: Workspace, source: Path, settings: ReportSettings = OLLAMA, **changes: Any) -> Summary:
-    wanted: dict[str, Any] = {"host": fake.url, "patience": Patience(()), "timeout_s": 5}
+    wanted: dict[str, Any] = {"host": fake.url, "patience": Patience(()), "timeout_s": 600}
     return extract(workspace, source, settings, **{**wanted, **changes})
 
 
@@ -233,7 +234,7 @@ class TestOneWorkspace:
                 "print(len(s.elsewhere), len(s.done))"
             )
             command = [sys.executable, "-c", code, str(workspace.root), str(source)]
-            seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+            seen = subprocess.run(command, capture_output=True, text=True, check=True)
         assert seen.stdout.split() == ["6", "0"]
         assert not workspace.statements.exists()
 
@@ -244,7 +245,7 @@ class TestOneWorkspace:
     ) -> None:
         answered = 2
         ollama_server.script.extend([lambda wire: wire.say(wire.fake.model("A b."))] * answered)
-        ollama_server.script.extend([lambda wire: wire.fake.released.wait(30)] * 4)
+        ollama_server.script.extend([lambda wire: wire.fake.released.wait()] * 4)
         code = (
             "import sys; from pathlib import Path; from wsisurv.reports.step import extract;"
             "from wsisurv.settings.reports import ReportSettings; from wsisurv.workspace.paths import Workspace;"
@@ -254,12 +255,11 @@ class TestOneWorkspace:
         command = [sys.executable, "-c", code, str(workspace.root), str(source), ollama_server.url, str(concurrency)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             try:
-                deadline = time.monotonic() + 60
                 while len(ollama_server.bodies()) < answered + 1 or not _written(workspace, answered):
-                    assert time.monotonic() < deadline
+                    assert process.poll() is None
                     time.sleep(0.02)
                 os.kill(process.pid, how)
-                assert process.wait(20) != 0  # it does not wait for the server's thirty seconds
+                assert process.wait() != 0  # it does not wait for the server, which never answers
             finally:
                 process.kill()
         ollama_server.released.set()
@@ -282,8 +282,11 @@ class TestOneWorkspace:
         assert len(read_rejected(workspace.rejected)) == 6
 
     def test_as_many_at_once_as_asked(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        all_three = threading.Barrier(3)
+
         def slow(wire: Any) -> None:
-            wire.fake.released.wait(0.3)
+            all_three.wait()
+            wire.fake.released.wait(0.3)  # a fourth would come meanwhile
             wire.say(wire.fake.model("A b."))
 
         ollama_server.script.extend([slow] * 6)

@@ -177,7 +177,7 @@ def test_ctrl_c_in_threads_finishes_what_is_in_hand_and_starts_nothing_new(
             super().shutdown(wait=wait)
 
     def held_up(*args: Any, **options: Any) -> Grid:
-        assert first.acquire(blocking=False) or ending.wait(60)
+        assert first.acquire(blocking=False) or ending.wait()
         return make_grid(*args, **options)
 
     def press_ctrl_c(done: int, _total: int, _what: str) -> None:
