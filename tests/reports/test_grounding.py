@@ -74,7 +74,7 @@ def test_a_verbatim_sentence_proves_its_claim(claim: Claim) -> None:
 
 
 @given(claims, st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_altered_number_is_accepted(claim: Claim, data: st.DataObject) -> None:
     where = data.draw(st.sampled_from(["evidence", "text", "report"]))
     source = {"evidence": claim.evidence, "text": claim.text, "report": claim.evidence}[where]
@@ -89,7 +89,7 @@ def test_no_altered_number_is_accepted(claim: Claim, data: st.DataObject) -> Non
 
 
 @given(claims, st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_altered_grade_is_accepted(claim: Claim, data: st.DataObject) -> None:
     where = data.draw(st.sampled_from(["evidence", "text", "report"]))
     source = claim.text if where == "text" else claim.evidence
@@ -107,7 +107,7 @@ def test_no_altered_grade_is_accepted(claim: Claim, data: st.DataObject) -> None
 
 
 @given(claims, st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_negation_taken_away_is_accepted(claim: Claim, data: st.DataObject) -> None:
     where = data.draw(st.sampled_from(["evidence", "report"]))
     negations = list(re.finditer(r"\b(?:not|no|without|negative|absent|free)\b", claim.evidence, re.IGNORECASE))
@@ -118,7 +118,7 @@ def test_no_negation_taken_away_is_accepted(claim: Claim, data: st.DataObject) -
 
 
 @given(claims, st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_no_negation_put_in_is_accepted(claim: Claim, data: st.DataObject) -> None:
     """The report denies (somewhere) what the evidence affirms, or the evidence denies what the report affirms."""
     where = data.draw(st.sampled_from(["evidence", "report"]))
@@ -140,7 +140,7 @@ def test_the_other_polarity_is_refused(claim: Claim) -> None:
 
 
 @given(claims, st.data())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_a_piece_cut_from_a_sentence_never_turns_its_meaning(claim: Claim, data: st.DataObject) -> None:
     """Whatever part of a denied sentence is quoted, it proves nothing as present; nor an affirmed one as absent."""
     words = claim.evidence.split()
@@ -183,7 +183,7 @@ def fold(data: st.DataObject, sentence: str) -> str:
 
 
 @given(claims, st.data())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_printing_and_scanning_do_not_hide_a_finding(claim: Claim, data: st.DataObject) -> None:
     printed = fold(data, claim.evidence)
     report = reported(printed)
