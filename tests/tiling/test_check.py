@@ -9,8 +9,7 @@ import pytest
 from wsisurv.errors import NoSlidesError, SettingsError
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.tiles import TileSettings
-from wsisurv.slides.bounds import Bounds
-from wsisurv.slides.facts import SlideFacts, read_facts
+from wsisurv.slides.facts import Bounds, SlideFacts, read_facts
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.check import CheckReport, SlideCheck, check_cases, check_slides, resolve_mpps
 from wsisurv.tiling.step import tile

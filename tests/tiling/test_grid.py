@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.settings.tiles import TileSettings
-from wsisurv.tiling.grid import Grid, make_grid, place_tissue, tissue_shares
+from wsisurv.tiling.grid import Grid, make_grid, place_tissue
 
 MPPS = st.one_of(st.sampled_from([0.25, 0.2527, 0.499, 0.5, 0.5022]), st.floats(0.1, 0.5))
 
@@ -106,7 +106,7 @@ def test_shares_are_exact_where_edges_cut_mask_pixels(
     mask = np.random.default_rng(seed).random(shape) < fill
     side = min(side, scale * min(shape))
     ys, xs = (np.arange(0, int(n * scale - side) + 1, 3, dtype=np.int64) for n in shape)
-    shares = tissue_shares(mask, scale, Grid(xs, ys, side))
+    shares = place_tissue(mask, 100.0, scale, Grid(xs, ys, side)).shares
     expected = covered(ys, side, scale, shape[0]) @ mask @ covered(xs, side, scale, shape[1]).T / side**2
     assert shares.dtype == np.float32
     assert np.abs(shares - expected).max() < 1e-5
@@ -115,8 +115,8 @@ def test_shares_are_exact_where_edges_cut_mask_pixels(
 def test_all_is_one_and_none_is_zero() -> None:
     grid = make_grid(5000, 3000, 0.2527, TileSettings())
     shape = (int(np.ceil(3000 * 0.2527 / 8)), int(np.ceil(5000 * 0.2527 / 8)))
-    assert np.allclose(tissue_shares(np.ones(shape, bool), 8 / 0.2527, grid), 1, atol=1e-6)
-    assert (tissue_shares(np.zeros(shape, bool), 8 / 0.2527, grid) == 0).all()
+    assert np.allclose(place_tissue(np.ones(shape, bool), 8.0, 8 / 0.2527, grid).shares, 1, atol=1e-6)
+    assert (place_tissue(np.zeros(shape, bool), 8.0, 8 / 0.2527, grid).shares == 0).all()
 
 
 @given(shape=st.tuples(st.integers(1, 90), st.integers(1, 90)), seed=st.integers(0, 50), cut=st.floats(0.8, 0.999))
@@ -128,7 +128,8 @@ def test_the_shares_of_all_pieces_together_are_the_share_of_tissue(
     scale, side = 7.3, min(40.0, 7.3 * 4 * min(shape))
     ys, xs = (np.arange(0, int(n * scale - side) + 1, 31, dtype=np.int64) for n in mask.shape)
     grid = Grid(xs, ys, side)
-    places, expected = place_tissue(mask, 8.0, scale, grid), tissue_shares(mask, scale, grid)
+    places = place_tissue(mask, 8.0, scale, grid)
+    expected = covered(ys, side, scale, len(mask)) @ mask @ covered(xs, side, scale, mask.shape[1]).T / side**2
     assert np.abs(places.shares - expected).max(initial=0) < 1e-5
     assert ((places.piece > 0) == (expected > 1e-6)).all()
 

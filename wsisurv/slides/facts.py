@@ -1,13 +1,23 @@
-"""What a slide's header tells, without reading a pixel."""
+"""What a slide's header states, without reading a pixel."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsisurv.slides.bounds import Bounds, find_bounds
 from wsisurv.slides.find import slide_bytes
 from wsisurv.slides.readers.registry import OPENSLIDE, open_handle
 from wsisurv.slides.resolution import Objective, Resolution, find_objective, find_resolution
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The part of level 0 that was scanned, pixels of level 0, where a scanner states it (MIRAX, Leica, Ventana …)."""
+
+    x: int
+    y: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class SlideFacts:
         file_bytes: size of all files that make up the slide.
         resolution: the level-0 resolution stated, plausible or not, or None.
         objective: the objective power stated, or None.
-        properties: all that OpenSlide tells.
+        properties: all that OpenSlide states.
     """
 
     vendor: str
@@ -35,6 +45,17 @@ class SlideFacts:
     resolution: Resolution | None
     objective: Objective | None
     properties: dict[str, str]
+
+
+def find_bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds:
+    """Where the scanner says that it scanned, held within level 0."""
+    names = ("x", "y", "width", "height")
+    try:
+        x, y, wide, high = (int(properties[f"openslide.bounds-{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return Bounds(0, 0, width, height)
+    x, y = min(max(0, x), width - 1), min(max(0, y), height - 1)
+    return Bounds(x, y, max(1, min(wide, width - x)), max(1, min(high, height - y)))
 
 
 def read_facts(path: Path) -> SlideFacts:

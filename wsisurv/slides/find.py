@@ -9,21 +9,9 @@ from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
 from wsisurv.slides.readers.registry import packaged_endings
 from wsisurv.units import SlideId
 
-ENDINGS = (
-    ".bif",  # Ventana
-    ".czi",  # Zeiss
-    ".dcm",  # DICOM
-    ".mrxs",  # MIRAX
-    ".ndpi",  # Hamamatsu
-    ".scn",  # Leica
-    ".svs",  # Aperio
-    ".svslide",  # Sakura
-    ".tif",  # Aperio, Huron, Trestle, Ventana, generic tiled TIFF
-    ".tiff",  # Philips, generic tiled TIFF
-    ".vms",  # Hamamatsu
-    ".vmu",  # Hamamatsu
-)
-"""Endings of the formats that OpenSlide documents."""
+ENDINGS = (".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu")
+"""Endings of the formats that OpenSlide documents: Ventana, Zeiss, DICOM, MIRAX, Hamamatsu (.ndpi, .vms, .vmu), Leica,
+Aperio, Sakura; .tif is Aperio's, Huron's, Trestle's and Ventana's too, .tiff Philips', both generic tiled TIFF."""
 
 _MIB = 1 << 20
 _SERIES_TAG = b"\x20\x00\x0e\x00UI"  # DICOM (0020,000E) SeriesInstanceUID, explicit little endian
@@ -54,11 +42,6 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
                 "that is wanted."
             )
         found[slide_id] = path
-    if not found:
-        raise NoSlidesError(
-            f"no slide in {', '.join(str(path) for path in paths) or 'nothing'}: looked at any depth for files ending "
-            f"in {' '.join(known_endings())} (hidden ones left out)."
-        )
     return dict(sorted(found.items()))
 
 
@@ -66,7 +49,7 @@ def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
     """Slides in files and folders as ``find_slides`` finds them, each file once; a slide_id may come twice.
 
     Raises:
-        NoSlidesError: a path is not there.
+        NoSlidesError: a path is not there, or no slide is in any of them.
         SlideError: a folder can't be read.
     """
     seen: set[Path] = set()
@@ -75,6 +58,11 @@ def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
         if real not in seen:
             seen.add(real)
             yield _name(path), path
+    if not seen:
+        raise NoSlidesError(
+            f"no slide in {', '.join(map(str, paths)) or 'nothing'}: looked at any depth for files ending in "
+            f"{' '.join(known_endings())} (hidden ones left out)."
+        )
 
 
 def _candidates(paths: Sequence[Path]) -> Iterator[Path]:

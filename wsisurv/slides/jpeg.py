@@ -37,8 +37,8 @@ class JpegLevel:
     Attributes:
         path: the file.
         level: which level.
-        width: of the level, its pixels, as OpenSlide tells it.
-        height: of the level, its pixels, as OpenSlide tells it.
+        width: of the level, its pixels, by OpenSlide.
+        height: of the level, its pixels, by OpenSlide.
         tile_width: of a tile, pixels.
         tile_height: of a tile, pixels.
         columns: tiles in a row.
@@ -57,10 +57,6 @@ class JpegLevel:
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
     start: bytes
-
-    def open(self, slide: Slide, reduce: Literal[1, 2] = 1) -> "JpegBlocks":
-        """Open it for reading; as ``JpegBlocks``."""
-        return JpegBlocks(self, slide, reduce)
 
 
 def find_jpeg_level(slide: Slide, level: int) -> JpegLevel | str:

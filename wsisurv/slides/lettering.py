@@ -34,12 +34,6 @@ def lettering(size_px: int) -> Lettering:
     return Lettering(ImageFont.load_default(size_px), "um", "^2")
 
 
-def round_length(um: float) -> float:
-    """The largest of 1, 2 or 5 times a power of ten that is not longer."""
-    power = 10.0 ** np.floor(np.log10(um))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= um * (1 + 1e-9)))
-
-
 def draw_scale_bar(
     draw: ImageDraw.ImageDraw, x: float, y: float, room_px: float, mpp: float, letters: Lettering
 ) -> float:
@@ -56,7 +50,8 @@ def draw_scale_bar(
     Returns:
         Length of the bar, pixels.
     """
-    um = round_length(room_px * mpp)
+    power = 10.0 ** np.floor(np.log10(room_px * mpp))
+    um = float(max(step * power for step in (1, 2, 5) if step * power <= room_px * mpp * (1 + 1e-9)))
     bar_px = um / mpp
     draw.rectangle((x, y, x + bar_px, y + 5), fill="black")
     draw.text(

@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.bounds import find_bounds
+from wsisurv.slides.facts import find_bounds
 from wsisurv.slides.readers.registry import open_handle
 from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resolution
 
@@ -45,7 +44,7 @@ class Slide:
         bounds: what was scanned; all of level 0 where the file says nothing.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
         level_sizes: width and height of each level, its own pixels.
-        properties: all that the reader tells, by OpenSlide's names.
+        properties: all that the reader states, by OpenSlide's names.
         reader: ``openslide``, or a package's reader with package and version.
         note: what should be known of a package's reader; empty for OpenSlide.
 
@@ -86,9 +85,7 @@ class Slide:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def view(self, mpp: float) -> NDArray[np.uint8]:
@@ -202,7 +199,7 @@ class Slide:
             try:
                 self._handle.read_into(found, level, x, y, width, height)
             except SlideError as error:
-                self._failed = str(error)  # OpenSlide refuses everything after one, in words that no longer tell why
+                self._failed = str(error)  # OpenSlide refuses everything after one, without saying why
                 raise
         raw = found.view(np.uint8).reshape(height, width, 4)
         if np.bitwise_and.reduce(found) >> 24 != 255:  # the quickest way to see that all of it is opaque

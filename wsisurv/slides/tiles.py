@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ _WHOLE_PX = 1e-6  # nearer to a whole pixel than this is one
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadingPlan:
     """How a slide's tiles are read; found out once, and the same for every reader of it.
 
     Attributes:
@@ -79,13 +78,13 @@ class TileReader:
         tiles: Tiles,
         *,
         decoder: Literal["auto", "openslide", "jpeg", "jpeg-half"] = "auto",
-        plan: Plan | None = None,
+        plan: ReadingPlan | None = None,
     ) -> None:
         self._tiles = tiles
         self._slide = Slide(path, tiles.mpp)
         self._blocks: JpegBlocks | None = None
         try:
-            self._plan = plan or _make_plan(self._slide, tiles, decoder)
+            self._plan = plan or _plan_reading(self._slide, tiles, decoder)
             self.decoder: str = self._plan.decoder if self._slide.reader == OPENSLIDE else self._slide.reader
             self.why = self._plan.why
             if decoder == "jpeg" and self.decoder != "jpeg":
@@ -102,7 +101,7 @@ class TileReader:
     def _open(self) -> Pictures:
         if self._plan.jpeg is None:
             return Regions(self._slide, self._plan.level)
-        self._blocks = self._plan.jpeg.open(self._slide, self._plan.reduce)
+        self._blocks = JpegBlocks(self._plan.jpeg, self._slide, self._plan.reduce)
         return Mosaic(self._blocks)
 
     def twin(self) -> "TileReader":
@@ -164,33 +163,31 @@ class TileReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _make_plan(slide: Slide, tiles: Tiles, decoder: str) -> Plan:
+def _plan_reading(slide: Slide, tiles: Tiles, decoder: str) -> ReadingPlan:
     scale = tiles.tile_level0_px / tiles.tile_px
     level = slide.best_level(scale)
     if decoder == "openslide":
-        return Plan("openslide", "asked for", level)
+        return ReadingPlan("openslide", "asked for", level)
     if not len(tiles.coords):
-        return Plan("openslide", "there are no tiles", level)
+        return ReadingPlan("openslide", "there are no tiles", level)
     found = find_jpeg_level(slide, level)
     if isinstance(found, str):
-        return Plan("openslide", found, level)
+        return ReadingPlan("openslide", found, level)
     downsample = slide.level_downsamples[level]
     squares = np.floor(tiles.coords / downsample + _WHOLE_PX).astype(np.int64)
     against = doubt(found, slide, squares, min(math.ceil(tiles.tile_level0_px / downsample), _COMPARED_PX))
     if against is not None:
-        return Plan("openslide", against, level)
+        return ReadingPlan("openslide", against, level)
     proved = "regions of it are equal to OpenSlide's"
     if decoder != "jpeg-half":
-        return Plan("jpeg", proved, level, found)
+        return ReadingPlan("jpeg", proved, level, found)
     if scale * UPSAMPLING < 2 * downsample:
-        return Plan("jpeg", f"{proved}; half the scale of level {level} would be too coarse", level, found)
-    return Plan("jpeg-half", f"asked for; at full scale, {proved}", level, found)
+        return ReadingPlan("jpeg", f"{proved}; half the scale of level {level} would be too coarse", level, found)
+    return ReadingPlan("jpeg-half", f"asked for; at full scale, {proved}", level, found)
 
 
 def _reading_order(coords: NDArray[np.int64]) -> NDArray[np.int64]:

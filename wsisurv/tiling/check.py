@@ -1,4 +1,4 @@
-"""``wsisurv check``: what each slide's header tells, and what would fail, before any work."""
+"""``wsisurv check``: what each slide's header states, and what would fail, before any work."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,10 @@ from typing import Any
 
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.workers import finished
-from wsisurv.errors import NoSlidesError, WsisurvError, some
+from wsisurv.errors import WsisurvError, some
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
-from wsisurv.slides.find import known_endings, list_slides
+from wsisurv.slides.find import list_slides
 from wsisurv.slides.resolution import GivenMpp, find_mpp
 from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
@@ -127,11 +127,6 @@ def check_slides(
     """
     check_overlap(settings)
     found = sorted(list_slides(sources), key=lambda pair: (pair[0], str(pair[1])))
-    if not found:
-        raise NoSlidesError(
-            f"no slide in {', '.join(map(str, sources)) or 'nothing'}: looked at any depth for files ending in "
-            f"{' '.join(known_endings())} (hidden ones left out)."
-        )
     seen = {}
 
     def look(slide: tuple[SlideId, Path]) -> SlideCheck:

@@ -97,31 +97,12 @@ def _starts(length: int, side: float, step: float) -> NDArray[np.int64]:
     return np.asarray(starts[starts + side <= length + _SLACK])
 
 
-def tissue_shares(mask: NDArray[np.bool_], scale: float, grid: Grid) -> NDArray[np.float32]:
-    """Share of each place's area that is tissue, exact for the mask: its edges cut mask pixels where they fall.
-
-    The integral of a mask is bilinear within each of its pixels, so interpolating the summed-area table between its
-    corners gives the area up to any point. Rows and columns are summed one after the other.
-
-    Args:
-        mask: (height, width), true is tissue; covers the grid.
-        scale: side of a mask pixel, level-0 pixels.
-        grid: the places.
-
-    Returns:
-        float32 (n_rows, n_columns), 0 to 1.
-
-    Source: Crow 1984, Summed-area tables for texture mapping.
-    """
-    return _shares(mask, scale, grid.xs.astype(np.float64), grid.ys.astype(np.float64), grid.side)
-
-
 @dataclass(frozen=True)
 class Places:
     """What lies at each place of a grid.
 
     Attributes:
-        shares: float32 (n_rows, n_columns), as ``tissue_shares``.
+        shares: float32 (n_rows, n_columns), 0 to 1: how much of each place is tissue.
         piece: int32 (n_rows, n_columns), the piece of tissue that has the largest share; 0 where there is none.
     """
 
@@ -136,7 +117,7 @@ def place_tissue(mask: NDArray[np.bool_], mpp: float, scale: float, grid: Grid) 
     section torn in cutting stays one.
 
     Args:
-        mask: as for ``tissue_shares``.
+        mask: (height, width), true is tissue; covers the grid.
         mpp: of the mask, µm per pixel.
         scale: side of a mask pixel, level-0 pixels.
         grid: the places.
@@ -165,6 +146,13 @@ def place_tissue(mask: NDArray[np.bool_], mpp: float, scale: float, grid: Grid) 
 def _shares(
     mask: NDArray[np.bool_], scale: float, xs: NDArray[np.float64], ys: NDArray[np.float64], side: float
 ) -> NDArray[np.float32]:
+    """Share of each place's area that is tissue, exact for the mask: its edges cut mask pixels where they fall.
+
+    The integral of a mask is bilinear within each of its pixels, so interpolating the summed-area table between its
+    corners gives the area up to any point. Rows and columns are summed one after the other.
+
+    Source: Crow 1984, Summed-area tables for texture mapping.
+    """
     down = _between(_summed(mask), ys, side, scale)
     area = _between(_summed(down.T), xs, side, scale).T
     return np.clip(area * (scale / side) ** 2, 0, 1).astype(np.float32)

@@ -16,7 +16,7 @@ from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.tiles import TileSettings
-from wsisurv.slides.bounds import Bounds
+from wsisurv.slides.facts import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp

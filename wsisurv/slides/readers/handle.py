@@ -15,26 +15,21 @@ class Pyramid(Protocol):
     @property
     def properties(self) -> Mapping[str, str]:
         """Metadata by OpenSlide's names; ``openslide.mpp-x`` and ``-y`` are the resolution, µm per pixel."""
-        ...
 
     @property
     def dimensions(self) -> tuple[int, int]:
         """Width and height of level 0, pixels."""
-        ...
 
     @property
     def level_dimensions(self) -> tuple[tuple[int, int], ...]:
         """Width and height of each level, its pixels."""
-        ...
 
     @property
     def level_downsamples(self) -> tuple[float, ...]:
         """How many level-0 pixels a pixel of each level spans."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...
 
 
 class Handle(Pyramid, Protocol):
@@ -46,11 +41,9 @@ class Handle(Pyramid, Protocol):
         Raises:
             SlideError: the file is damaged.
         """
-        ...
 
     def keep_at_most(self, n_bytes: int) -> None:
         """Keep so much of decoded pixels, if any."""
-        ...
 
 
 class PackagedSlide(Pyramid, Protocol):
@@ -58,7 +51,6 @@ class PackagedSlide(Pyramid, Protocol):
 
     def pixels(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """Pixels of a level, uint8 (height, width, 3), RGB, white where nothing was scanned; never beyond the level."""
-        ...
 
 
 @dataclass(frozen=True)
