@@ -19,7 +19,7 @@ from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 
 _PATIENCE_S = 60.0
-"""A child that was told to stop and has not after this long is ended; it stops after a batch, or a slide's writing."""
+"""A child that should stop and has not after this long is ended; it stops after a batch, or a slide's writing."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class _Wants:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A child's progress."""
+class _Progress:
+    """How far a child is."""
 
     n_ended: int
     what: str
@@ -71,7 +71,7 @@ def do_on_devices(task: Task, devices: Sequence[str], progress: Progress) -> Sum
     Args:
         task: what and how.
         devices: a process each; one may be named twice.
-        progress: told of slides that are done.
+        progress: called as slides are done.
 
     Raises:
         SettingsError, WeightsError, DeviceError, StorageError: as ``task.do``; all processes have ended then.
@@ -113,7 +113,7 @@ def _serve(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
                     number = next(turns, None)
                     child.taken += [] if number is None else [number]
                     child.pipe.send(number)
-            except (EOFError, ConnectionError):  # died without a word
+            except (EOFError, ConnectionError):  # it died
                 child.process.join()
                 child.ended = _Ended(Summary(STEP))
                 continue
@@ -123,14 +123,14 @@ def _serve(children: Sequence[_Child], n_jobs: int, progress: Progress) -> None:
                     raise message.error
                 if message.bug:
                     raise RuntimeError(f"the process on {child.device} failed:\n{message.bug}")
-            elif isinstance(message, _Told):
+            elif isinstance(message, _Progress):
                 child.n_ended = message.n_ended
                 progress(sum(one.n_ended for one in children), n_jobs, message.what)
     progress(n_jobs, n_jobs, "")
 
 
 def _stop(children: Sequence[_Child]) -> None:
-    """Close the pipes, which a child that still works takes as the word to stop, and wait for all."""
+    """Close the pipes, at which a child that still works stops, and wait for all."""
     for child in children:
         child.pipe.close()
     for child in children:
@@ -178,37 +178,33 @@ def _work(task: Task, device: str, n_devices: int, pipe: Connection) -> None:
     end_with_parent()
     run = JobRun(task.workspace, STEP, task.jobs, redo=True)  # the parent has looked for stale ones
 
-    def told(what: str) -> None:
+    def report(what: str) -> None:
         if pipe.poll():  # nothing is sent unasked: it was closed
             raise _Stop
-        pipe.send(_Told(run.n_ended, what))
+        pipe.send(_Progress(run.n_ended, what))
 
     try:
         if device == "cpu" and task.settings.encoder != HISTOMICS:
-            _divide_processors(n_devices)
-        ended = _embed(task, device, run, _turns(task.jobs, pipe), told)
+            import torch
+
+            torch.set_num_threads(max(1, torch.get_num_threads() // n_devices))
+        ended = _embed(task, device, run, _turns(task.jobs, pipe), report)
         pipe.send(ended)
-    except (_Stop, ConnectionError):  # nobody waits for a word
+    except (_Stop, ConnectionError):  # nobody waits for it
         pass
     finally:
         pipe.close()
 
 
-def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], told: Any) -> _Ended:
+def _embed(task: Task, device: str, run: JobRun, turns: Iterator[Job], report: Any) -> _Ended:
     try:
         with run:
-            notes = one_device.do(task, run, turns, device, told)
+            notes = one_device.do(task, run, turns, device, report)
     except WsisurvError as error:
         return _Ended(run.summary(), error=error)
-    except Exception:  # noqa: BLE001  # a bug: told to the parent with its traceback
+    except Exception:  # noqa: BLE001  # a bug: the parent raises it with its traceback
         return _Ended(run.summary(), bug=traceback.format_exc())
     return _Ended(run.summary(), notes)
-
-
-def _divide_processors(n_devices: int) -> None:
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // n_devices))
 
 
 def _turns(jobs: Sequence[Job], pipe: Connection) -> Iterator[Job]:

@@ -40,11 +40,9 @@ class Encoder(Protocol):
 
     def buffer(self, n_tiles: int, side: int) -> NDArray[np.uint8]:
         """Room for the pixels of a batch, (n_tiles, side, side, 3), of the kind that is quickest to take."""
-        ...
 
     def find_batch_size(self, side: int) -> int:
         """How many tiles of a side, pixels, to encode at once."""
-        ...
 
     def submit(self, tiles: NDArray[np.uint8], tile_mpp: float) -> Pending:
         """Begin a batch of tiles uint8 (n_tiles, side, side, 3) at ``tile_mpp`` µm/px, which must stay as they are.
@@ -52,11 +50,9 @@ class Encoder(Protocol):
         Raises:
             DeviceError: no room on the device, which fewer tiles may have; also when the result is asked for.
         """
-        ...
 
     def close(self) -> None:
         """Let go of threads."""
-        ...
 
 
 class HistomicsEncoder:

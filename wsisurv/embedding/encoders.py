@@ -1,6 +1,7 @@
 """Encoders built: a model of the table, any of timm's, or histomics."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -123,16 +124,10 @@ def _build_published(
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
     transform = Transform(spec.resize_px or spec.tile_px, spec.input_px, mean, std, spec.interpolation)
-    n_prefix = model.num_prefix_tokens
+    pooled = partial(pool, pooling=spec.pooling, n_prefix=model.num_prefix_tokens)
+    weights = _weights(settings, spec.hub_id, spec.weights_file)
     return ModelEncoder(
-        spec.name,
-        model,
-        transform,
-        lambda tokens: pool(tokens, spec.pooling, n_prefix),
-        spec.n_features,
-        device,
-        settings.precision,
-        weights=_weights(settings, spec.hub_id, spec.weights_file),
+        spec.name, model, transform, pooled, spec.n_features, device, settings.precision, weights=weights
     )
 
 
@@ -171,16 +166,9 @@ def _build_own(
         ) from error
     if len(shape) != 2:
         raise SettingsError(f'{own.name}: gives {shape} a tile, not one vector. Say pooling = "class".')
-    return ModelEncoder(
-        own.name,
-        model,
-        Transform(own.resize_px or own.tile_px, own.input_px, own.mean, own.std, own.interpolation),
-        pooled,
-        shape[1],
-        device,
-        settings.precision,
-        weights=settings.weights or "",
-    )
+    transform = Transform(own.resize_px or own.tile_px, own.input_px, own.mean, own.std, own.interpolation)
+    weights = settings.weights or ""
+    return ModelEncoder(own.name, model, transform, pooled, shape[1], device, settings.precision, weights=weights)
 
 
 def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torch.device) -> ModelEncoder:
@@ -201,20 +189,14 @@ def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torc
         shape = model.eval()(torch.zeros(1, 3, side, side)).shape
     if len(shape) != 2:
         raise SettingsError(f"{settings.encoder}: gives {tuple(shape)} a tile, not one vector. Choose another model.")
+    weights = _weights(settings, str(config.get("hf_hub_id", "")), "model.safetensors")
     return ModelEncoder(
-        settings.encoder,
-        model,
-        transform,
-        lambda out: out,
-        shape[1],
-        device,
-        settings.precision,
-        weights=_weights(settings, str(config.get("hf_hub_id", "")), "model.safetensors"),
+        settings.encoder, model, transform, lambda out: out, shape[1], device, settings.precision, weights=weights
     )
 
 
 def _weights(settings: EmbedSettings, hub_id: str, weights_file: str) -> str:
-    """Where the weights came from, with the commit where they came from the hub and its cache tells."""
+    """Where the weights came from, with the commit where the hub's cache has it."""
     weights = settings.weights or ""
     revision = hub_revision(hub_id, weights_file) if weights.startswith("hub:") else None
     return f"{weights}@{revision}" if revision else weights

@@ -162,9 +162,9 @@ class _Work:
         stain = {} if self._staining is None else self._staining.end(job.id)
         if why := stain.get("left_as_it_is"):
             self.notes.append(f"{job.id}: its stains were left as they are: {why}")
-        spread = None if more_values is None else measure_spread(more_values, len(self._shifts))
-        if spread is not None and (told := spread.by_tile > 0).any():
-            self._moved.append(float(np.median(spread.by_stain[told] / spread.by_tile[told])))
+        by_stain, by_tile = (None, None) if more_values is None else measure_spread(more_values, len(self._shifts))
+        if by_stain is not None and by_tile is not None and (varies := by_tile > 0).any():
+            self._moved.append(float(np.median(by_stain[varies] / by_tile[varies])))
         making: Making = replace(
             self._making,
             decoder=decoder,
@@ -183,8 +183,8 @@ class _Work:
             making=making,
             units=self._encoder.units,
             definitions=self._encoder.definitions,
-            stain_spread=None if spread is None else spread.by_stain,
-            tile_spread=None if spread is None else spread.by_tile,
+            stain_spread=by_stain,
+            tile_spread=by_tile,
         )
         write_features(job.output, features, job.header)
         self._run.finish(job, None if len(tiles.coords) else f"{job.id}: no tiles, so no features")

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -13,22 +12,7 @@ from wsisurv.embedding.colours import ColourMap, Pixels
 from wsisurv.embedding.stains import UNMIXING
 
 STRENGTHS = (0.85, 1.0, 1.15)
-"""Of haematoxylin and of eosin, in all nine combinations; (1, 1) is the slide as it is."""
-
-
-@dataclass(frozen=True)
-class StainSpread:
-    """What stain shifts do to the features of a slide.
-
-    Attributes:
-        by_stain: float32 (n_features,), standard deviation over the shifts, root mean square over the tiles.
-        by_tile: float32 (n_features,), standard deviation over the tiles as they are, to hold it against.
-        n_tiles: how many tiles were shifted.
-    """
-
-    by_stain: NDArray[np.float32]
-    by_tile: NDArray[np.float32]
-    n_tiles: int
+"""Factors of haematoxylin and of eosin, in all nine combinations; (1, 1) is the slide as it is."""
 
 
 def stain_shifts() -> list[ColourMap]:
@@ -52,7 +36,7 @@ def _shift(haematoxylin: float, eosin: float) -> Callable[[NDArray[Any]], NDArra
 
 
 class ShiftedTiles:
-    """Some tiles of a slide under every shift, as ``reading.MoreTiles``: one shift at a time.
+    """Some tiles of a slide under every shift, as ``read_ahead.MoreTiles``: one shift at a time.
 
     Args:
         n_sampled: how many tiles are shifted.
@@ -82,15 +66,19 @@ class ShiftedTiles:
         return shifted if self._restain is None else self._restain(shifted)
 
 
-def measure_spread(features: NDArray[np.floating[Any]], n_shifts: int) -> StainSpread:
+def measure_spread(
+    features: NDArray[np.floating[Any]], n_shifts: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What shifts make of the features of tiles.
 
     Args:
         features: (n_shifts · n_tiles, n_features), shift by shift, in the order of ``stain_shifts``.
         n_shifts: how many there are.
+
+    Returns:
+        float32 (n_features,) each: standard deviation over the shifts, root mean square over the tiles; and, to hold it
+        against, standard deviation over the tiles as they are.
     """
     shifted = features.reshape(n_shifts, -1, features.shape[1]).astype(np.float64)
-    middle = shifted[n_shifts // 2]
-    return StainSpread(
-        np.sqrt(shifted.var(axis=0).mean(axis=0)).astype(np.float32), middle.std(axis=0).astype(np.float32), len(middle)
-    )
+    by_stain, by_tile = np.sqrt(shifted.var(axis=0).mean(axis=0)), shifted[n_shifts // 2].std(axis=0)
+    return by_stain.astype(np.float32), by_tile.astype(np.float32)

@@ -87,7 +87,9 @@ def resolve_settings(
         raise WeightsError(f"{weights_file}: no such file. --weights wants a .safetensors, .bin, .pt or .pth file.")
     known = own or spec
     if known is None:
-        _check_timm(encoder)
+        from wsisurv.embedding.timm_names import timm_name  # torch and timm take seconds
+
+        timm_name(encoder)  # or SettingsError
     precision = "fp32" if known is None else known.precision
     name = encoder if own is None else own.name
     return base.model_copy(update={"encoder": name, "weights": weights, "precision": precision, "own": own})
@@ -99,12 +101,6 @@ def _hub_id(encoder: str, spec: EncoderSpec | None) -> str:
     from wsisurv.embedding.timm_names import hub_id_of  # torch and timm take seconds
 
     return hub_id_of(encoder)
-
-
-def _check_timm(encoder: str) -> None:
-    from wsisurv.embedding.timm_names import timm_name
-
-    timm_name(encoder)
 
 
 def _with_version(settings: EmbedSettings) -> EmbedSettings:

@@ -16,17 +16,8 @@ State = dict[str, torch.Tensor]
 _WRAPPERS = ("state_dict", "model")
 _BEFORE_REASON = "WeightsUnpickler error:"
 # torch's safe unpickler stumbles over bytes that are no pickle in as many ways as there are opcodes.
-_UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
+_OTHER_BYTES = (LookupError, TypeError, AttributeError, EOFError)
+_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, ValueError, *_OTHER_BYTES)
 
 
 def read_weights(path: Path) -> State:
@@ -86,7 +77,7 @@ def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
 
 def _reason(error: Exception) -> str:
     """What is wrong; of torch's words only that, and not its advice to read the file without being safe."""
-    if isinstance(error, LookupError | TypeError | AttributeError | EOFError):
+    if isinstance(error, _OTHER_BYTES):
         return "its bytes are those of something else"
     words = str(error)
     lines = words.rpartition(_BEFORE_REASON)[2].strip().splitlines()
