@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsisurv.embedding.histomics import COLUMNS
+from wsisurv.embedding.columns import COLUMNS
 from wsisurv.embedding.table import ENCODERS
 
 HERE = Path(__file__).parent

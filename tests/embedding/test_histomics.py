@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from wsisurv.embedding.columns import COLUMNS
 from wsisurv.embedding.encoder import HistomicsEncoder
-from wsisurv.embedding.histomics import COLUMNS, histomics
+from wsisurv.embedding.histomics import histomics
 
 Image = NDArray[np.uint8]
 

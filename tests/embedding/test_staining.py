@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from wsisurv.embedding.colours import Pixels, find_stain_settings, make_map
-from wsisurv.embedding.histomics import COLUMNS, histomics
+from wsisurv.embedding.columns import COLUMNS
+from wsisurv.embedding.histomics import histomics
 from wsisurv.embedding.staining import sample_tiles
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import DeviceError

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from wsisurv.embedding import one_device
-from wsisurv.embedding.histomics import COLUMNS, histomics
+from wsisurv.embedding.columns import COLUMNS
+from wsisurv.embedding.histomics import histomics
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import InputError, SettingsError, StaleError
 from wsisurv.formats.features import read_features

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.embedding.histomics import COLUMNS, histomics
+from wsisurv.embedding.columns import COLUMNS
+from wsisurv.embedding.histomics import histomics
 from wsisurv.embedding.table import HISTOMICS
 from wsisurv.formats.features import Making
 

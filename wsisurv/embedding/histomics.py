@@ -4,7 +4,6 @@
 which batch it is in.
 """
 
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -13,106 +12,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.spatial import KDTree
 
+from wsisurv.embedding.columns import COLUMNS, TEXTURE_UM
 from wsisurv.embedding.nuclei import Floats, Nuclei, find_nuclei, histograms, quantile
 from wsisurv.embedding.stains import Planes, Stains, separate_stains
-
-VERSION = 1
-"""Raised whenever a column changes, so that features of two definitions never pass for each other."""
 
 _BATCH_PX = 8 * 224 * 224
 """Pixels worked on at once: fewer leave threads no time to share the interpreter, more leave the cache."""
 _WORKING_MPP = 0.5
 _MIN_SIDE = 16
 """A small tile is not averaged below this, pixels."""
-_TEXTURE_UM = (1, 2, 4, 8)
 _FAR_UM = 30.0
 _QUADRATS = 4
 _MAX_AREA_UM2 = 2000.0
-
-
-@dataclass(frozen=True)
-class Column:
-    """One feature: its name, its unit, and what it measures."""
-
-    name: str
-    unit: str
-    definition: str
-
-
-def _stain_columns(stain: str) -> tuple[Column, ...]:
-    return (
-        Column(f"{stain}_mean", "OD", f"mean {stain} of the tissue, optical density"),
-        Column(f"{stain}_sd", "OD", f"standard deviation of {stain} over the tissue"),
-        Column(f"{stain}_p10", "OD", f"tenth percentile of {stain} over the tissue"),
-        Column(f"{stain}_p50", "OD", f"median {stain} of the tissue"),
-        Column(f"{stain}_p90", "OD", f"ninetieth percentile of {stain} over the tissue"),
-        *(
-            Column(f"{stain}_texture_{2 * um}um", "share", f"variance of {stain} between {um} and {2 * um} µm over all")
-            for um in _TEXTURE_UM
-        ),
-    )
-
-
-COLUMNS: tuple[Column, ...] = (
-    # Glass and colour
-    Column("white_share", "share", "area of glass, lumen and fat: mean optical density under 0.06"),
-    Column("pale_share", "share of tissue", "optical density 0.06 to 0.16: mucin, oedema"),
-    Column("pale_blue_share", "share of tissue", "pale, and more haematoxylin than eosin: mucin-like"),
-    Column(
-        "pink_share", "share of tissue", "eosin over 0.15 OD and at least 4 × haematoxylin: collagen, keratin, debris"
-    ),
-    Column("red_share", "share of tissue", "eosin over 0.6 OD and at least 4 × haematoxylin: red cells, hyaline"),
-    Column("foreign_share", "share of tissue", "over 0.2 OD that neither stain explains: ink, pigment"),
-    Column(
-        "red_blue_ratio", "ratio", "mean red over mean blue intensity of the tissue, 10 at most; 1 in an empty tile"
-    ),
-    Column("density_mean", "OD", "mean optical density of the tissue over the three colours"),
-    *_stain_columns("haematoxylin"),
-    *_stain_columns("eosin"),
-    Column("rest_mean", "OD", "mean optical density that neither stain explains"),
-    Column("rest_sd", "OD", "standard deviation of the same"),
-    Column("haematoxylin_share", "share", "haematoxylin of the tissue over both stains: hue, whatever the strength"),
-    Column("stain_correlation", "correlation", "of haematoxylin and eosin over the tissue, -1 to 1"),
-    Column("haematoxylin_entropy", "bits", "entropy of the tissue's haematoxylin in steps of 0.08 OD"),
-    # Pattern, at 1 µm a pixel
-    Column("fibre_coherence", "0 to 1", "alignment of eosin gradients within 16 µm, weighted by their strength"),
-    Column("fibre_alignment", "0 to 1", "alignment of eosin gradients over the whole tile"),
-    Column("edge_share", "share", "pixels darker than half of their neighbours, in one run: edges"),
-    Column("spot_share", "share", "pixels darker or lighter than all their neighbours: grains"),
-    Column("irregular_share", "share", "pixels whose neighbours change sides more than twice: noise, fine texture"),
-    # Nuclei
-    Column("nuclei_density", "1000/mm²", "nuclei a mm² of tissue"),
-    Column("nuclei_area_share", "share of tissue", "area of nuclei"),
-    Column(
-        "nuclei_area_mean",
-        "µm²",
-        "mean area of a nucleus, a clump taken as 2000; 0 where there is none, as in what follows",
-    ),
-    Column("nuclei_area_sd", "µm²", "standard deviation of the area"),
-    Column("nuclei_area_max", "µm²", "area of the largest nucleus"),
-    Column("large_nuclei_share", "share of nuclei", "area over 70 µm²"),
-    Column("nuclei_eccentricity_mean", "0 to 1", "mean eccentricity, 0 round"),
-    Column("nuclei_eccentricity_sd", "0 to 1", "standard deviation of the eccentricity"),
-    Column("spindle_share", "share of nuclei", "eccentricity over 0.9: fibroblasts, smooth muscle, cut edges"),
-    Column("nuclei_fill_mean", "ratio", "mean area over that of the ellipse of same moments: below 1 irregular"),
-    Column("nuclei_haematoxylin_mean", "OD", "mean haematoxylin of the nuclei"),
-    Column("nuclei_haematoxylin_sd", "OD", "standard deviation of it between nuclei"),
-    Column("nuclei_contrast", "OD", "mean haematoxylin of nuclei less that of the tissue around them"),
-    Column("nuclei_chromatin", "OD", "mean standard deviation of haematoxylin inside a nucleus"),
-    Column("nuclei_threshold", "OD", "haematoxylin that parts nuclei from the rest in this tile"),
-    Column("nuclei_alignment", "0 to 1", "alignment of the long axes, weighted by eccentricity"),
-    Column(
-        "lymphocyte_density", "1000/mm²", "nuclei a mm² of tissue of 12 to 45 µm², eccentricity under 0.75, compact"
-    ),
-    Column("lymphocyte_share", "share of nuclei", "the same over all nuclei"),
-    Column("neighbour_distance_mean", "µm", "to the nearest nucleus, mean; the tile's side where there are not two"),
-    Column("neighbour_distance_sd", "µm", "standard deviation of it"),
-    Column(
-        "nuclei_clustering", "ratio", "variance over mean of the counts in 16 equal squares: 1 random, more clustered"
-    ),
-    Column("nucleus_free_share", "share of tissue", "no nucleus in the 30 µm square around: necrosis, keratin, mucin"),
-    Column("speck_density", "1000/mm²", "dark specks of 1 to 10 µm² a mm² of tissue: debris, pigment, apoptosis"),
-)
 
 
 def histomics(tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
@@ -246,14 +157,14 @@ def _textures(planes: Planes, mpp: float) -> dict[int, Floats]:
     scaled = _average(planes, _step_of_1um(planes, mpp))
     whole = scaled.var(axis=(1, 2), dtype=np.float64)
     shares: dict[int, Floats] = {}
-    for um in _TEXTURE_UM:
+    for um in TEXTURE_UM:
         if min(scaled.shape[1:]) < 2:  # a tile smaller than the scale
             shares[um] = np.zeros(len(planes))
             continue
         coarse = _average(scaled, 2)
         lost = (_average(scaled * scaled, 2) - coarse * coarse).mean(axis=(1, 2))
         scaled = coarse
-        # Below the noise of 8-bit pixels there is no texture to tell of.
+        # Below the noise of 8-bit pixels there is no texture.
         shares[um] = np.where(whole > 1e-5, _over(lost, whole), 0.0).clip(0, 1)
     return shares
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from wsisurv.embedding.columns import VERSION
 from wsisurv.embedding.devices import do_on_devices
-from wsisurv.embedding.histomics import VERSION
 from wsisurv.embedding.one_device import STEP, Task, do
 from wsisurv.embedding.packaged import find_packaged, packaged_weights, tile_size
 from wsisurv.embedding.read_ahead import Decoder

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from wsisurv.cohort import read_cohort, read_slide_map
-from wsisurv.embedding.histomics import COLUMNS
+from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import InputError
 from wsisurv.prediction.contributions import Meaning
