@@ -109,8 +109,8 @@ def read_slide(path: Path, expected: Expected | None = None) -> SlideRead:
     return slide if expected is None else SlideRead(features, header, find_oddities(path, slide.made_with, expected))
 
 
-def read_case(case_id: str, paths: Sequence[Path], expected: Expected | None = None) -> CaseRead | CaseUnread:
-    """Read all slides of a case, or say which can't be; no case is told from half of its slides."""
+def _read_case(case_id: str, paths: Sequence[Path], expected: Expected | None) -> CaseRead | CaseUnread:
+    """Read all slides of a case, or say which can't be; no case is read from half of its slides."""
     slides: list[SlideRead] = []
     for path in paths:
         try:
@@ -133,7 +133,7 @@ def read_cases(
     with ThreadPoolExecutor(1, "read") as reader:
         try:
             for case_id, paths in bags.items():
-                coming.append(reader.submit(read_case, case_id, paths, expected))
+                coming.append(reader.submit(_read_case, case_id, paths, expected))
                 _fetch(paths)
                 if len(coming) > _AHEAD:
                     yield coming.popleft().result()

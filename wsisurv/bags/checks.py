@@ -9,7 +9,7 @@ from wsisurv.errors import EncoderMismatchError, SettingsError
 from wsisurv.formats.cards import StudentCard
 
 PER_SLIDE = frozenset({"slide_mpp", "measures"})
-"""Tile settings that tell how one slide was read or what is known of it besides, not what its tiles are."""
+"""Tile settings that say how one slide was read or what is known of it besides, not what its tiles are."""
 _OTHER_ENCODER = ("encoder", "weights", "version")
 """Embed settings that make other numbers of the same pixels."""
 _ARITHMETIC = frozenset({"precision", "dtype"})
@@ -80,7 +80,7 @@ def require_alike(slides: Mapping[str, MadeWith], *, allow_random_weights: bool)
         if first_id is None:
             first_id = slide_id
         if changes := _differences(_described(slide), _described(slides[first_id])):
-            listed = "; ".join(f"{change.name}: {change.wanted} and {change.seen}" for change in changes)
+            listed = "; ".join(f"{name}: {wanted} and {seen}" for name, seen, wanted in changes)
             raise EncoderMismatchError(
                 f"slides {first_id} and {slide_id} were made in different ways ({listed}). "
                 "Tile and embed all slides of a cohort with the same settings."
@@ -111,32 +111,25 @@ def find_oddities(path: Path, slide: MadeWith, expected: Expected) -> tuple[str,
             f"{encoder!r}. Embed the slides with the version of the encoder that was used in training."
         )
     changes = _differences(slide.settings, card.embed_settings, _ARITHMETIC)
-    if other := [change for change in changes if change.name in _OTHER_ENCODER]:
-        listed = " and ".join(f"{change.name} {change.seen} instead of the {change.wanted} that" for change in other)
+    if other := [change for change in changes if change[0] in _OTHER_ENCODER]:
+        listed = " and ".join(f"{name} {seen} instead of the {wanted} that" for name, seen, wanted in other)
         raise EncoderMismatchError(
             f"{path}: embedded with {listed} {student} was trained on. Embed the slides in the same way."
         )
     changes += _differences(slide.tile_settings, card.tile_settings, PER_SLIDE)
-    odd = [f"made with {change.name} {change.seen} instead of {change.wanted}" for change in changes]
+    odd = [f"made with {name} {seen} instead of {wanted}" for name, seen, wanted in changes]
     tile_mpp = slide.tile_settings.get("tile_mpp")
     if slide.mpp is not None and isinstance(tile_mpp, int | float) and slide.mpp > _COARSER * tile_mpp:
         odd.append(f"scanned at {slide.mpp:g} µm/px and enlarged to {tile_mpp:g}")
     return tuple(odd)
 
 
-@dataclass(frozen=True)
-class _Difference:
-    name: str
-    seen: Any
-    wanted: Any
-
-
 def _differences(
     seen: Mapping[str, Any], wanted: Mapping[str, Any], ignored: Collection[str] = ()
-) -> list[_Difference]:
+) -> list[tuple[str, Any, Any]]:
+    """Name, value seen and value wanted of each setting in which they differ."""
     names = sorted((seen.keys() | wanted.keys()) - set(ignored))
-    pairs = [_Difference(name, seen.get(name), wanted.get(name)) for name in names]
-    return [pair for pair in pairs if pair.seen != pair.wanted]
+    return [(name, seen.get(name), wanted.get(name)) for name in names if seen.get(name) != wanted.get(name)]
 
 
 def _described(slide: MadeWith) -> dict[str, Any]:

@@ -25,8 +25,24 @@ _RUN_ROWS = 128
 """Rows that a thread of a GPU adds up: 512 runs a part, each as many threads as there are columns."""
 
 
+class _Offsets:
+    """What bags say of their lengths, packed or not."""
+
+    offsets: Tensor
+
+    @property
+    def n_bags(self) -> int:
+        """Number of bags."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Rows in each bag, int64 (n_bags,), where the offsets are."""
+        return self.offsets.diff()
+
+
 @dataclass(frozen=True)
-class PackedBags:
+class PackedBags(_Offsets):
     """Rows of all bags, one bag after the other.
 
     Attributes:
@@ -38,16 +54,6 @@ class PackedBags:
     rows: Tensor
     offsets: Tensor
     weight: Tensor | None = None
-
-    @property
-    def n_bags(self) -> int:
-        """Number of bags."""
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> Tensor:
-        """Rows in each bag, int64 (n_bags,)."""
-        return self.offsets.diff()
 
     @property
     def bag_of_row(self) -> Tensor:
@@ -120,7 +126,7 @@ def _free_bytes(device: torch.device) -> int:
 
 
 @dataclass(frozen=True)
-class Bags:
+class Bags(_Offsets):
     """Bags that name their rows and read them only when asked: choosing, sampling and mixing copy no feature.
 
     Attributes:
@@ -139,16 +145,6 @@ class Bags:
     weight: Tensor | None = None
     device: torch.device = torch.device("cpu")
     keep_bytes: int = 4 << 30
-
-    @property
-    def n_bags(self) -> int:
-        """Number of bags."""
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> Tensor:
-        """Rows in each bag, int64 (n_bags,) on the CPU."""
-        return self.offsets.diff()
 
     @property
     def n_features(self) -> int:
@@ -244,13 +240,9 @@ def in_parts(function: Callable[..., Tensor], bags: Bags, *beside: PackedBags) -
         if torch.is_grad_enabled() and kept > bags.keep_bytes:
             outputs.append(checkpoint(computed, part, others, here, use_reentrant=False))
         else:
-            with saved_tensors_hooks(count, _as_it_is):
+            with saved_tensors_hooks(count, lambda tensor: tensor):
                 outputs.append(computed(part, others))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor
 
 
 def pack(bags: Sequence[NDArray[np.floating]]) -> PackedBags:

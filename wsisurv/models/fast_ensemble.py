@@ -4,7 +4,7 @@ Nearly all the arithmetic of a prediction is in the first layer: features times 
 scale the features before it, so one after the other they would each convert, scale and clamp every tile. Here the
 scaling is folded into the weights and the members' weights lie side by side: one pass over the tiles, one product.
 
-Members that look at the tiles along few directions have a first layer of low rank. Then the tiles are multiplied by the
+Members that use few directions of the features have a first layer of low rank. Then the tiles are multiplied by the
 directions of all members, which are fewer columns than hidden units, and these by the members' weights of them.
 """
 
@@ -28,7 +28,7 @@ _BLOCK_TILES = 1024
 _WIDEST = 512
 """First layer whose rank is looked for: 0.1 s a member; at 2,048 units it would be 3 s."""
 _COLUMNS = 16
-"""Of a product: of a multiple of these a BLAS makes full use; 64 columns take three quarters of the time of 55."""
+"""A product of a multiple of these columns makes full use of a BLAS; 64 take three quarters of the time of 55."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,6 @@ class FastMembers:
     def n_features(self) -> int:
         """Columns that the features must have."""
         return len(self._centre)
-
-    @property
-    def n_columns(self) -> int:
-        """Columns of the product with the features: all members' hidden units, or fewer where those are of low rank."""
-        return self._weight.shape[1]
 
     def states(self, features: NDArray[np.floating]) -> CaseStates:
         """Log hazard and state of one case.
@@ -249,6 +244,6 @@ class _GatedAttention:
         self._score = torch.stack([score.weight.T for *_, score in layers])
 
     def scores(self, state: Tensor) -> Tensor:
-        """Of tiles: (n_members, n_tiles, hidden) → (n_members, n_tiles, 1)."""
+        """Scores of tiles: (n_members, n_tiles, hidden) → (n_members, n_tiles, 1)."""
         tanh, gate = torch.baddbmm(self._bias, state, self._weight).sigmoid_().chunk(2, 2)
         return torch.bmm((2 * tanh - 1) * gate, self._score)

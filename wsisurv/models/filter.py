@@ -1,4 +1,4 @@
-"""A student's own filter: which tiles the teacher would find relevant, told from each tile alone."""
+"""A student's own filter: which tiles the teacher would find relevant, judged from each tile alone."""
 
 import math
 
@@ -13,7 +13,7 @@ class TileFilter(nn.Module):
 
     A hard filter leaves out all but the ``keep_share`` best tiles of each bag. A soft one multiplies the state of a
     tile by sigmoid(score − threshold) and leaves the tile in the bag: what is irrelevant falls silent but still counts
-    in the mean, so that the share of the relevant can be told.
+    in the mean, so that the share of the relevant stays known.
 
     Args:
         n_features: columns of the (scaled) features.

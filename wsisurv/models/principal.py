@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SMALLEST = 1e-6
-"""Of the largest: below, a direction is rounding."""
+"""Share of the largest size below which a direction is rounding."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class ReportScaling:
 
     def __call__(self, words: NDArray[np.floating], findings: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, n_words) and (n, n_findings), NaN where nothing is said → (n, k + 2 n_findings)."""
-        told = (_with_known(findings, self.known) - self.shift) * self.scale
-        return np.concatenate([(words - self.mean) @ self.directions, told], axis=1)
+        numbers = (_with_known(findings, self.known) - self.shift) * self.scale
+        return np.concatenate([(words - self.mean) @ self.directions, numbers], axis=1)
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,16 @@ def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64
     found = principal_directions(words - mean, DIRECTIONS)
     there = ~np.isnan(findings)
     known = np.where(there, findings, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    told = _with_known(findings, known)
+    numbers = _with_known(findings, known)
     share = there.mean(axis=0)
     enough = np.concatenate([share >= _RARE, (share >= _RARE) & (share <= 1 - _RARE)])
-    used = enough & (told.std(axis=0) > 1e-9)
+    used = enough & (numbers.std(axis=0) > 1e-9)
     scaling = ReportScaling(
         mean=mean,
         directions=found.rows.T,
         known=known,
-        shift=told.mean(axis=0),
-        scale=np.divide(used, told.std(axis=0), out=np.zeros(len(used)), where=used),
+        shift=numbers.mean(axis=0),
+        scale=np.divide(used, numbers.std(axis=0), out=np.zeros(len(used)), where=used),
     )
     columns, blocks = len(found.sizes) + int(used.sum()), int(len(found.sizes) > 0) + int(used.any())
     of_words = np.sqrt(columns / max(blocks, 1) / max(float(np.square(found.sizes).sum()) / len(words), 1e-12))

@@ -1,4 +1,4 @@
-"""Directions of tile features along which tiles tell what reports say; no outcome is used in the fit."""
+"""Directions of the features that explain what reports say: the feature subspace; no outcome is used in the fit."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,17 @@ _RIDGES = np.geomspace(1e-6, 1.0, 13)
 _NOTHING = 1e-12
 """Variance of reports in one unit: below, they differ by rounding."""
 _LEAST_CORRELATION = 3.0
-"""Of a direction out of fold, in standard errors of none (1 / √n): chance gives the first of many more than two."""
+"""Least correlation of a direction out of fold, in standard errors of none (1 / √n): chance gives the first of many
+more than two."""
 
 
 @dataclass(frozen=True)
 class ReportDirections:
-    """What of tiles tells what reports say.
+    """Directions of tiles that explain what reports say.
 
     Attributes:
         columns: float64 (n_features, r), orthonormal; r may be 0.
-        told: share of the variance of reports that mean tiles tell out of fold; negative where they mislead.
+        told: out-of-fold R², the variance of reports explained by mean tiles; negative where they mislead.
     """
 
     columns: NDArray[np.float64]
@@ -33,7 +34,7 @@ def fit_report_directions(
 ) -> ReportDirections:
     """Reduced-rank ridge regression of reports on the mean of their case's tiles.
 
-    The ridge is the one that tells most out of fold. The directions are the leading ones of the fitted reports, up to
+    The ridge explains most out of fold. The directions are the leading ones of the fitted reports, up to
     the first that doesn't agree with the reports out of fold by more than chance.
 
     Args:
@@ -56,14 +57,13 @@ def fit_report_directions(
     spread = float(np.square(centred).sum())
     if spread <= _NOTHING * reports.size:
         return ReportDirections(np.zeros((tiles.shape[1], 0)), 0.0)
-    told = float(1 - errors[best] / spread)
-
+    explained = float(1 - errors[best] / spread)
     fit = _ridge_path(tiles - tiles.mean(0), centred)[best]
     ranked = principal_directions((tiles - tiles.mean(0)) @ fit, min(reports.shape)).rows.T
     agreement = _correlations(predicted[best] @ ranked, centred @ ranked)
     chance = agreement < _LEAST_CORRELATION / len(reports) ** 0.5
     n_directions = int(chance.argmax()) if chance.any() else len(chance)
-    return ReportDirections(np.linalg.qr(fit @ ranked[:, :n_directions])[0], told)
+    return ReportDirections(np.linalg.qr(fit @ ranked[:, :n_directions])[0], explained)
 
 
 def _ridge_path(tiles: NDArray[np.float64], reports: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,7 +76,7 @@ def _ridge_path(tiles: NDArray[np.float64], reports: NDArray[np.float64]) -> NDA
 
 
 def _correlations(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of columns; 0 where one doesn't vary."""
+    """Correlations of columns; 0 where one doesn't vary."""
     one, other = one - one.mean(0), other - other.mean(0)
     size = np.sqrt(np.square(one).sum(0) * np.square(other).sum(0))
     return np.asarray((one * other).sum(0) / np.where(size > 0, size, 1.0), dtype=np.float64)

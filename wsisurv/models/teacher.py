@@ -36,13 +36,13 @@ class ReportTimeTeacher:
 
     def log_hazard(self, features: NDArray[np.floating], statements: NDArray[np.float32] | None) -> float:
         """r_img / sd + r_text / sd, or r_joint / sd; r_img / sd for a case without statements."""
-        told = statements is not None and len(statements) > 0
-        if self.joint is not None and statements is not None and told:
-            return self.joint.log_hazard(features, statements) / self.joint_sd
+        said = statements if statements is not None and len(statements) else None
+        if self.joint is not None and said is not None:
+            return self.joint.log_hazard(features, said) / self.joint_sd
         risk = self.image.log_hazard(features) / self.image_sd
-        if self.text is None or statements is None or not told:
+        if self.text is None or said is None:
             return risk
-        return risk + self.text.log_hazard(statements) / self.text_sd
+        return risk + self.text.log_hazard(said) / self.text_sd
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""

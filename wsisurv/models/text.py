@@ -7,7 +7,7 @@ must therefore be fitted on the training part of each fold alone; it is here as 
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,10 @@ def tfidf_vectors(tfidf: Tfidf, texts: Sequence[str]) -> NDArray[np.float32]:
     column = {term: index for index, term in enumerate(tfidf.vocabulary)}
     values = np.zeros((len(texts), len(column)), np.float32)
     for row, text in enumerate(texts):
-        for index, count in _known(column, text):
-            values[row, index] = (1 + np.log(count)) * tfidf.idf[index]
+        for term, count in Counter(terms(text)).items():
+            if term in column:
+                values[row, column[term]] = (1 + np.log(count)) * tfidf.idf[column[term]]
     return _unit(values)
-
-
-def _known(column: dict[str, int], text: str) -> Iterator[tuple[int, int]]:
-    return ((column[term], count) for term, count in Counter(terms(text)).items() if term in column)
 
 
 def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:

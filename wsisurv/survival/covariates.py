@@ -33,7 +33,7 @@ _SCALE = re.compile(
 )
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
 _PART = 0.25
-"""Of a step of the scale: how far IIB is from IIA."""
+"""Share of a step of the scale by which IIB is from IIA."""
 
 Kind = Literal["number", "scale", "words"]
 

@@ -1,6 +1,6 @@
 """What a training case's log hazard, by members that did not see it, says of the mean of all members.
 
-A new case has the mean of all members, in which their noise averages out. A training case has the word of those alone
+A new case has the mean of all members, in which their noise averages out. A training case has the mean of those alone
 that did not see it, often of one: more spread out, and with an origin of that member's own. Cut-offs, percentiles and
 survival belong to the mean of members, so the training cases are brought to its distribution.
 

@@ -131,7 +131,7 @@ def cross_fit_ridge(
 ) -> NDArray[np.float64]:
     """Log hazard of each case by fits that have not seen it, float64 (n,), mean over repeats.
 
-    The ridge is chosen anew in each fold: chosen once for all, it would suit the very cases that are then told, and in
+    The ridge is chosen anew in each fold: chosen once for all, it would suit the cases that are then predicted, and in
     pure noise the risks would look like more than nothing in one cohort of five instead of one in twenty.
 
     Args:

@@ -90,8 +90,8 @@ class SelfAttention(Aggregator):
 
         The share is the class token's attention on the tile in the last layer, mean over heads. The value is what the
         last layer takes from the tile, with the layer norm's spread held fixed; what comes from the token itself is
-        given to all tiles alike. The sum is exact, but a tile's part holds what it was told of its neighbours in the
-        first layer: without the tile, theirs would be others.
+        given to all tiles alike. The sum is exact, but a tile's part holds what the first layer
+        took from its neighbours: without the tile, theirs would be others.
         """
         share, value = state.new_zeros(len(state)), torch.zeros_like(state)
         for group in _groups(bags):
