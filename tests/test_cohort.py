@@ -124,7 +124,7 @@ def test_no_events_no_rows_no_file_wrong_encoding(table, tmp_path):
 
 
 def test_incomplete_rows_are_dropped_only_when_asked_and_are_listed(table):
-    table.write_text(TABLE.replace("A-1,120.5", "A-1,0"))
+    table.write_text(TABLE.replace("A-1,120.5", "A-1,[Not Available]"))
     clinical = read_clinical(table, SETTINGS, drop_incomplete=True)
     assert [case.case_id for case in clinical.cases] == ["B-2", "C-3", "D-4"]
     assert [(drop.row, drop.case_id) for drop in clinical.dropped] == [(3, "A-1")]
@@ -186,6 +186,7 @@ OTHER = {
     "event": "other_event",
     "event_values": ("true", "false"),
     "time_unit": "months",
+    "decimal": ",",
     "site": None,
     "covariates": ("age",),
 }
@@ -198,13 +199,15 @@ def test_every_setting_changes_the_cohort(tmp_path, name):
     path = tmp_path / "clinical.csv"
     path.write_text(
         "case_id,time,event,hospital,age,stage,other_case,other_time,other_event\n"
-        "B-2,300,true,north,61,II,A-1,3,false\nA-1,120,false,south,70,III,B-2,4,true\n"
+        "B-2,300,true,north,61.5,II,A-1,3,false\nA-1,120,false,south,70,III,B-2,4,true\n"
     )
 
     def made(settings):
-        cohort, audit = build_cohort(
-            "crc", read_clinical(path, settings), settings, slide_ids=("A-1", "B-2"), report_case_ids=()
-        )
+        try:
+            clinical = read_clinical(path, settings)
+        except CohortError as error:
+            return str(error)
+        cohort, audit = build_cohort("crc", clinical, settings, slide_ids=("A-1", "B-2"), report_case_ids=())
         return cohort.cases, audit
 
     assert OTHER[name] != getattr(SETTINGS, name)

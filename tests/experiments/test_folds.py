@@ -1,6 +1,7 @@
 """Folds: drawn, kept whole by site, and read from what others wrote."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_sites_that_can_not_be_whole_are_said_to_be_split():
         "can't be kept whole" in note for note in draw_folds(cohort(sites=2), n_folds=4, repeats=1, seed=0).notes
     )
     assert draw_folds(cohort(site_column=False), n_folds=4, repeats=1, seed=0).notes == ()
+
+
+def test_cases_of_an_unknown_site_are_dealt_by_themselves_and_sites_stay_whole():
+    place = cohort()
+    cases = tuple(replace(case, site="" if i % 4 == 0 else case.site) for i, case in enumerate(place.cases))
+    drawn = draw_folds(replace(place, cases=cases), n_folds=4, repeats=2, seed=0)
+    site = {case.case_id: case.site for case in cases if case.site}
+    for fold in drawn.folds:
+        assert not {site.get(case) for case in fold.train} & {site.get(case) for case in fold.test} - {None}
+    assert any(sum(case not in site for case in fold.test) not in (0, 10) for fold in drawn.folds)
+    assert any("10 cases have no site" in note for note in drawn.notes)
 
 
 @pytest.mark.parametrize("site_column", [True, False])
@@ -131,3 +143,13 @@ def test_a_fold_given_twice(tmp_path):
     write_splits(tmp_path / "s.jsonl", [fold, fold])
     with pytest.raises(CohortError, match="fold 1-1 .* twice"):
         read_folds(tmp_path / "s.jsonl", cohort())
+
+
+def test_a_case_that_was_left_out_puts_no_other_on_its_side(tmp_path):
+    """P1-2 is in the clinical table and not in the cohort: what the split says of it is not said of P1."""
+    cases = tuple(Case(CaseId(name), time=1.0, event=True) for name in ("P1", "P3", "P4"))
+    (tmp_path / "splits_0.csv").write_text("train,val\nP1-2,P1.svs\nP3,P1-2_a\nfolder/P4.svs,\n")
+    place = Cohort("crc", cases, CohortSettings())
+    read = read_folds(tmp_path, place, others=["P1-2"])
+    assert (read.folds[0].train, read.folds[0].test) == (("P3", "P4"), ("P1",))
+    assert any("2 ids" in note and "P1-2" in note for note in read.notes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsisurv.errors import NoSlidesError, SettingsError
+from wsisurv.errors import CohortError, NoSlidesError, SettingsError
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import Bounds, SlideFacts, read_facts
@@ -97,8 +97,13 @@ def test_the_same_slide_id_twice_is_said_of_both(make_slide: MakeSlide, tmp_path
 def test_mixed_scanners_and_unknown_rows_of_the_table_are_noted(make_slide: MakeSlide, tmp_path: Path) -> None:
     for name, mpp in (("a", 0.2527), ("b", 0.253), ("c", 0.499)):
         make_slide(tmp_path / f"{name}.tiff", (1200, 1200), mpp=mpp)
-    report = check_slides([tmp_path], SETTINGS, GivenMpp(by_slide={"z": 0.5}))
-    assert report.notes == ("1 slides of the mpp table are not here: z", "scanned at 0.2527 µm/px (2), 0.499 µm/px (1)")
+    report = check_slides([tmp_path], SETTINGS, GivenMpp(by_slide={"z": 0.5, "a.tiff": 0.2527}))
+    assert report.notes == (
+        "1 rows of the mpp table name no slide that is here: z",
+        "scanned at 0.2527 µm/px (2), 0.499 µm/px (1)",
+    )
+    with pytest.raises(CohortError, match="none of its 1 rows names a slide that is here: it has z; slides here"):
+        check_slides([tmp_path], SETTINGS, GivenMpp(by_slide={"z": 0.5}))
     assert len(check_slides([tmp_path / "a.tiff", tmp_path / "b.tiff"], SETTINGS, NOTHING_GIVEN).notes) == 0
 
 

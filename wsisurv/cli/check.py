@@ -1,6 +1,7 @@
 """``wsisurv check``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,7 @@ from rich.table import Table
 from wsisurv.cli.console import err, out, progress_bar, size
 from wsisurv.cli.from_settings import option
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
-from wsisurv.cohort import match_case, read_slide_map, read_table
-from wsisurv.errors import CohortError
+from wsisurv.cohort import map_slides, match_case, read_case_ids, read_slide_map
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.cohort import CohortSettings
@@ -92,16 +92,16 @@ def _with_cases(
     """Say whose each slide is; follow-up is not looked at: that is train-teacher's audit."""
     from wsisurv.tiling.check import check_cases
 
-    rows = read_table(clinical)
-    if rows and column not in rows[0]:
-        raise CohortError(
-            f"{clinical}: no column {column!r}; it has {', '.join(rows[0])}. Name the right one with --case."
-        )
-    case_ids = {row[column] for row in rows}
+    case_ids = read_case_ids(clinical, column)
     slide_ids = {slide.slide_id for slide in report.slides}
-    found = {one: slide_map.get(one) if slide_map is not None else match_case(one, case_ids) for one in slide_ids}
-    case_of = {slide_id: case_id for slide_id, case_id in found.items() if case_id in case_ids and case_id}
-    return check_cases(report, case_of, sorted(case_ids - set(case_of.values())))
+    notes: list[str] = []
+    if slide_map is None:
+        case_of = {one: case_id for one in slide_ids if (case_id := match_case(one, case_ids))}
+    else:
+        mapped, notes = map_slides(slide_ids, slide_map, case_ids)
+        case_of = {slide_id: case_id for slide_id, case_id in mapped.items() if case_id in case_ids}
+    report = check_cases(report, case_of, sorted(case_ids - set(case_of.values())))
+    return replace(report, notes=(*report.notes, *notes))
 
 
 def _table(report: "CheckReport", *, with_case: bool) -> Table:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import out
+from wsisurv.cli.console import out, warn
 from wsisurv.cohort import Audit, Cohort
 
 _LISTED = 8
@@ -15,13 +15,13 @@ ClinicalOption = Annotated[
     Path | None,
     typer.Option(
         "--clinical",
-        help="Clinical table with follow-up (CSV or TSV, a row a case); needed the first time.",
+        help="Clinical table with follow-up, a row a case (CSV, TSV, .xlsx); needed the first time.",
         dir_okay=False,
     ),
 ]
 DropIncomplete = Annotated[
     bool,
-    typer.Option("--drop-incomplete", help="Incomplete rows, without a usable time or event, are left out and listed."),
+    typer.Option("--drop-incomplete", help="Incomplete rows, whose time or event is missing, are left out and listed."),
 ]
 
 
@@ -37,8 +37,11 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         "slides": f"{audit.slides}",
         "cases with statements": f"{audit.cases_with_report}",
         "median follow-up": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
-        "sites": f"{len(audit.sites)}" if cohort.settings.site else "no site column named",
+        "sites": _sites(audit) if cohort.settings.site else "no site column named",
     }
+    if not audit.cases and audit.clinical_median_time is not None:  # the table alone, before there are slides
+        rows["median follow-up of the rows"] = f"{audit.clinical_median_time:g} {audit.time_unit}"
+        del rows["median follow-up"]
     if not audit.slides and audit.cases:  # of reports alone
         del rows["slides"], rows["cases with follow-up and slide"], rows["cases with statements"]
         rows["rows in the clinical table"] = rows["rows in the clinical table"].replace("statements", "a report")
@@ -47,10 +50,20 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         table.add_row(name, value)
     out.print(table)
     _print_left_out("rows dropped", [f"row {drop.row} {drop.case_id}: {drop.reason}" for drop in audit.dropped])
+    _print_left_out("slides of dropped rows (not used)", audit.slides_of_dropped)
     _print_left_out("cases without a slide (not in the cohort)", audit.cases_without_slide)
     _print_left_out("cases without a report (not in the cohort)", audit.cases_without_report)
     _print_left_out("slides without a case (not used)", audit.slides_without_case)
     _print_left_out("reports without a case (not used)", audit.reports_without_case)
+    for line in audit.warnings:
+        warn(line)
+
+
+def _sites(audit: Audit) -> str:
+    """How many hospitals there are, and how many cases of an unknown one; of all rows where no case has a slide."""
+    sites, cases = (audit.sites, audit.cases) if audit.cases else (audit.clinical_sites, audit.clinical_cases)
+    unknown = cases - sum(sites.values())
+    return f"{len(sites)}" + (f", and {unknown} cases of unknown hospital" if unknown else "")
 
 
 def _print_left_out(title: str, items: tuple[str, ...] | list[str]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import number, out
+from wsisurv.cli.console import number, out, warn
 from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from wsisurv.errors import some
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.workspace.paths import Workspace
@@ -49,7 +50,10 @@ def evaluate_reports(
     place = Workspace(workspace)
     texts = read_reports(reports)
     ours = read_statements(place.statements) if statements is None else read_gold(statements, texts)
-    scores = score(ours, texts, read_gold(gold, texts) if gold else None)
+    wanted = read_gold(gold, texts) if gold else None
+    if wanted is not None and (strangers := sorted(wanted.keys() - texts.keys())):
+        warn(f"{len(strangers)} cases of {gold} have no report here and count as not found: {some(strangers)}")
+    scores = score(ours, texts, wanted)
     folder = place.statements.parent / "evaluation"
     write_statements_page(
         folder / "index.html", ours, texts, [] if statements else read_rejected(place.rejected), scores

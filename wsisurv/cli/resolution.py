@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.from_settings import option
-from wsisurv.cohort import read_table
-from wsisurv.errors import InputError
+from wsisurv.cohort.values import read_number
+from wsisurv.formats.tables import read_table, refuse
 from wsisurv.settings.tiles import TileSettings
 
 SlideMppOption = Annotated[float | None, option(TileSettings, "slide_mpp")]
@@ -25,23 +25,28 @@ MppFromObjectiveOption = Annotated[
 
 
 def read_mpp_table(path: Path | None) -> dict[str, float]:
-    """Resolution by slide_id from a table ``slide_id,mpp``; nothing for None.
+    """Resolution by slide, as the table ``slide_id,mpp`` names it; nothing for None.
 
     Raises:
-        CohortError: the table can't be read.
-        InputError: a column is missing, a slide comes twice, or an mpp is no positive number; rows are named.
+        CohortError: the table can't be read, a column is missing, a slide comes twice, or an mpp is no positive number;
+            all of it in one list, rows are named.
     """
     mpps: dict[str, float] = {}
-    for number, row in enumerate(read_table(path) if path else [], start=2):
-        if not {"slide_id", "mpp"} <= row.keys():
-            raise InputError(f"{path}: columns slide_id and mpp are needed; it has {', '.join(row)}")
-        slide_id = row["slide_id"]
-        if slide_id in mpps:
-            raise InputError(f"{path}, row {number}: slide {slide_id!r} comes twice")
-        try:
-            mpps[slide_id] = float(row["mpp"])
-        except ValueError as error:
-            raise InputError(f"{path}, row {number}: mpp is {row['mpp']!r}, not a number") from error
-        if not 0 < mpps[slide_id] < float("inf"):
-            raise InputError(f"{path}, row {number}: mpp {row['mpp']} is not a positive number")
+    if path is None:
+        return mpps
+    problems = []
+    for row in read_table(path, "slide_id", "mpp"):
+        slide_id, text = row["slide_id"], row["mpp"]
+        mpp = read_number(text, "," if "," in text else ".")  # none has thousands
+        if not slide_id:
+            problems.append(f"row {row.number}: slide_id is empty")
+        elif slide_id in mpps:
+            problems.append(f"row {row.number}: slide {slide_id!r} comes twice")
+        elif mpp is None and text.lower() != "nan":
+            problems.append(f"row {row.number}: mpp is {text!r}, not a number")
+        elif mpp is None or not 0 < mpp < float("inf"):
+            problems.append(f"row {row.number}: mpp {text} is not a positive number")
+        else:
+            mpps[slide_id] = mpp
+    refuse(path, problems or ([] if mpps else ["no row"]))
     return mpps

@@ -54,6 +54,8 @@ def train_teacher(
     audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/.
     """
     place = Workspace(workspace)
+    if clinical is None and slide_map is not None:
+        raise SettingsError("--slide-map goes with --clinical: a cohort that is there has its slides")
     if clinical is None:
         name = place.the_cohort(cohort)
         chosen, audit = read_cohort(place.cohort(name))

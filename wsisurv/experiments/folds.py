@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wsisurv.cohort import Cohort, match_case, read_table
 from wsisurv.errors import CohortError
+from wsisurv.formats.slide_names import composed
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.splits import kept_whole, make_folds
 
@@ -54,9 +55,10 @@ def draw_folds(
         )
     pairs = list(together)
     ids = [str(case.case_id) for case in cohort.cases]
-    sites = [case.site or "" for case in cohort.cases]
+    sites = [case.site or f"\n{case.case_id}" for case in cohort.cases]  # a case of an unknown one is its own
+    unknown = sum(not case.site for case in cohort.cases)
     by_case = _joined(ids, ids, pairs)
-    by_site = _joined(ids, sites, pairs) if all(sites) else by_case
+    by_site = _joined(ids, sites, pairs) if unknown < len(ids) else by_case
     folds: list[Fold] = []
     split_sites = False
     for repeat in range(repeats):
@@ -71,16 +73,18 @@ def draw_folds(
                 f"cohort {cohort.name}: {len(set(by_case))} groups of cases that belong together can't be dealt out to "
                 f"{n_folds} folds. Ask for fewer --folds."
             )
-        split_sites = split_sites or (all(sites) and not kept_whole(sites, fold_of))
+        split_sites = split_sites or (unknown < len(ids) and not kept_whole(sites, fold_of))
         for k in range(n_folds):
             train, test = (tuple(sorted(np.array(ids)[rows].tolist())) for rows in (fold_of != k, fold_of == k))
             folds.append(Fold(repeat=repeat, fold=k, train=train, test=test))
     notes = []
-    if cohort.settings.site and not all(sites):
-        notes.append(f"{sum(not site for site in sites)} cases have no site, so sites were not kept whole")
+    if cohort.settings.site and unknown:
+        notes.append(
+            f"{unknown} cases have no site: each was dealt out by itself, and others of its site may be elsewhere"
+        )
     if split_sites:
         notes.append(
-            f"{len(set(sites))} sites can't be kept whole in {n_folds} folds (too few, or one holds most cases): "
+            f"{len(set(sites)) - unknown} sites can't be kept whole in {n_folds} folds (too few, or one holds most): "
             "cases were dealt out one by one, so a site's stain may help the slides"
         )
     return Folds(tuple(folds), tuple(notes))
@@ -95,7 +99,7 @@ def _joined(ids: Sequence[str], labels: Sequence[str], pairs: Iterable[tuple[str
     return [label[case_id] for case_id in ids]
 
 
-def read_folds(path: Path, cohort: Cohort) -> Folds:
+def read_folds(path: Path, cohort: Cohort, others: Collection[str] = ()) -> Folds:
     """Read a user's folds: our JSONL, or a folder in the style of SurvPath or PANTHER.
 
     SurvPath, CLAM: ``splits_0.csv`` …, each with columns ``train``, ``val`` and perhaps ``test``. PANTHER: folders
@@ -106,6 +110,7 @@ def read_folds(path: Path, cohort: Cohort) -> Folds:
     Args:
         path: the file or folder.
         cohort: cases that are not in it are left out, and counted in the notes.
+        others: further cases of its clinical table: what the folds say of them is said of no case of the cohort.
 
     Raises:
         CohortError: no split there, or none of the cohort's cases in one side of a fold.
@@ -118,8 +123,9 @@ def read_folds(path: Path, cohort: Cohort) -> Folds:
         raise CohortError(f"{path}: no fold in it")
     if twice := [fold.name for fold in raw if sum(other.name == fold.name for other in raw) > 1]:
         raise CohortError(f"{path}: fold {twice[0]} (repeat-fold, from 1) is there twice")
-    case_of = {str(case.case_id): str(case.case_id) for case in cohort.cases}
-    case_of |= {str(slide): str(case.case_id) for case in cohort.cases for slide in case.slide_ids}
+    case_of: dict[str, str | None] = {composed(case_id): None for case_id in others if case_id}
+    case_of |= {composed(case.case_id): str(case.case_id) for case in cohort.cases}
+    case_of |= {composed(slide): str(case.case_id) for case in cohort.cases for slide in case.slide_ids}
     unknown: set[str] = set()
     folds = []
     for fold in raw:
@@ -139,14 +145,16 @@ def read_folds(path: Path, cohort: Cohort) -> Folds:
     return Folds(tuple(folds), tuple(notes))
 
 
-def _matched(ids: Iterable[str], case_of: Mapping[str, str], unknown: set[str]) -> tuple[str, ...]:
+def _matched(ids: Iterable[str], case_of: Mapping[str, str | None], unknown: set[str]) -> tuple[str, ...]:
+    """Cases of ids that are cases or slides, with or without an ending."""
     found = set()
     for id in ids:
-        case_id = case_of.get(id) or match_case(id, case_of)
+        name = match_case(re.split(r"[\\/]", id)[-1], case_of)
+        case_id = None if name is None else case_of[name]
         if case_id is None:
             unknown.add(id)
         else:
-            found.add(case_of[case_id])
+            found.add(case_id)
     return tuple(sorted(found))
 
 

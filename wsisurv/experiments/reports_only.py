@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, save_cohort
 from wsisurv.engine.progress import Progress
-from wsisurv.errors import MissingArtifactError
+from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks
 from wsisurv.experiments.report_models import ReportInputs, score_report_fold
@@ -84,11 +84,17 @@ def score_reports_only(
         progress: told of each fold.
 
     Raises:
+        CohortError: no report of ``report_text`` is of a case of the cohort.
         MissingArtifactError: no statements, or no vectors of the text encoder.
         ReportError: the reports can't be read.
         WsisurvError: as ``plan_folds``, ``run_folds`` and ``score_report_fold``.
     """
     inputs = _read_inputs(workspace, teacher.text_encoder, report_text)
+    if inputs.full_text and not inputs.full_text.keys() & {str(case.case_id) for case in cohort.cases}:
+        raise CohortError(
+            f"{report_text}: none of its {len(inputs.full_text)} reports is of a case of cohort {cohort.name}: it has "
+            f"{some(list(inputs.full_text), 2)}; cases are called {some([case.case_id for case in cohort.cases], 2)}."
+        )
     planned = plan_folds(
         workspace, cohort, settings, inputs.case_ids, "there is no report", splits=splits, keep_together=keep_together
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Cohort, read_cohort
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import CohortError, some
 from wsisurv.experiments.fold_job import FoldJob, finished, write_risks
@@ -114,7 +114,8 @@ def plan_folds(
         raise CohortError(f"cohort {cohort.name}: none of its {len(empty)} cases can be scored, since {lacking}")
     links = find_links(workspace, chosen.cases, slides)
     if splits is not None:
-        folds = read_folds(splits, chosen)
+        kept = {case.case_id for case in chosen.cases}
+        folds = read_folds(splits, chosen, _table_ids(workspace, cohort) - kept)
     else:
         together = [(link.one, link.other) for link in links] if keep_together else []
         folds = draw_folds(
@@ -126,6 +127,14 @@ def plan_folds(
     if any(slide.random_weights for slide in slides):
         warnings.append("the features come from random weights: these figures are for trying things out only")
     return PlannedFolds(chosen, folds.folds, (*warnings, *folds.notes))
+
+
+def _table_ids(workspace: Workspace, cohort: Cohort) -> set[str]:
+    """All cases of the clinical table that the cohort was made from, those too that are not in it."""
+    audit = read_cohort(workspace.cohort(cohort.name))[1] if workspace.cohort(cohort.name).exists() else None
+    dropped = {drop.case_id for drop in audit.dropped} if audit else set()
+    left_out = {*audit.cases_without_slide, *audit.cases_without_report} if audit else set()
+    return {*dropped, *left_out, *(str(case.case_id) for case in cohort.cases)}
 
 
 @dataclass(frozen=True)

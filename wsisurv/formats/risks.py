@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import write_jsonl, write_text
+from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ def columns(horizons: Sequence[float]) -> tuple[str, ...]:
 
 
 def write_risks(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> None:
-    """Write the rows sorted by case, whole or not at all; slides are joined by ``;``, what is not known is empty.
+    """Write the rows sorted by case, whole or not at all; ids as ``id_cells`` writes them, unknown is empty.
 
     Raises:
         StorageError: no room or no permission.
@@ -111,7 +112,9 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.{_DECIMALS.get(name, 6)}f}"
-    return ";".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return write_ids(value)
+    return write_id(value) if name in ("case_id", "warning") else str(value)
 
 
 def read_risks(path: Path) -> list[Risk]:
@@ -142,8 +145,8 @@ def _parse(row: Mapping[str, str]) -> Risk:
         return float(row[name]) if row[name] else None
 
     return Risk(
-        case_id=row["case_id"],
-        slides=tuple(row["slides"].split(";")) if row["slides"] else (),
+        case_id=read_id(row["case_id"]),
+        slides=read_ids(row["slides"]),
         n_tiles=int(row["n_tiles"]),
         log_hazard=number("log_hazard"),
         risk_percentile=number("risk_percentile"),
@@ -153,7 +156,7 @@ def _parse(row: Mapping[str, str]) -> Risk:
         risk_low=number("risk_low"),
         risk_high=number("risk_high"),
         familiarity=number("familiarity"),
-        warning=row["warning"],
+        warning=read_id(row["warning"]),
     )
 
 

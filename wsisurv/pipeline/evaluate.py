@@ -137,6 +137,8 @@ def evaluate(
     card, time_unit = scale.card, scale.card.cohort.time_unit
     if clinical is not None and cohort is None:
         raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
+    if clinical is None and slide_map is not None:
+        raise SettingsError("--slide-map goes with --clinical: a cohort that is there has its slides")
     if clinical is not None and student.parent.resolve() == workspace.cohort(str(cohort)).resolve():
         raise SettingsError(f"--cohort {cohort} is the cohort that the student was trained on; name the other one")
     ready = FromSlides(workspace, (), {}, ())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from wsisurv.cohort import read_cohort, read_slide_map
+from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import InputError
@@ -107,8 +107,12 @@ def _choose(
             + (f" {name} ({', '.join([*of_cohort][:3])} …)" if of_cohort else "")
         )
     others: dict[str, CaseFiles] = {}
-    of_slide = read_slide_map(slide_map) if slide_map else None
-    for home in (workspace, *map(Workspace, sorted((workspace.root / "predict").glob("*/")))):
+    homes = (workspace, *map(Workspace, sorted((workspace.root / "predict").glob("*/"))))
+    of_slide: dict[str, str] = {}
+    if slide_map is not None:
+        here = {slide_id for home in homes for slide_id in home.embedded_slides(encoder)}
+        of_slide, _ = map_slides(here, read_slide_map(slide_map))
+    for home in homes:
         for case_id, slide_ids in group_slides(home.embedded_slides(encoder), slide_map=of_slide).items():
             others.setdefault(case_id, CaseFiles(case_id, slide_ids, home))
     known = {**others, **of_cohort}

@@ -53,11 +53,14 @@ def import_folder(
     if not files:
         raise NoSlidesError(f"{folder}: no *.h5 file there. Name the folder that holds them.")
     found, given = find_slides(slides) if slides else {}, given or GivenMpp()
+    given, notes = given.of_slides({*found, *(file.stem for file in files)})
     if encoder is not None:
         scale = Scale(tile_px, tile_mpp, given.every, {**given.by_slide, **resolve_mpps(found, given)})
-        return import_features(
+        summary = import_features(
             workspace, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress
         )
+        summary.notes.extend(notes)
+        return summary
     if holds_features(files[0]):
         raise InputError(f"{files[0]}: these are features. Name the encoder that made them with --encoder.")
     if tile_mpp is None:
@@ -65,7 +68,7 @@ def import_folder(
             f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
             "tell it by magnification."
         )
-    return import_tiles(
+    summary = import_tiles(
         workspace,
         folder,
         found,
@@ -75,3 +78,5 @@ def import_folder(
         redo=redo,
         progress=progress,
     )
+    summary.notes.extend(notes)
+    return summary

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsisurv.bags.cases import find_bags
-from wsisurv.cohort import read_cohort, read_slide_map
+from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import InputError, SettingsError
+from wsisurv.formats.id_cells import formula_note
 from wsisurv.formats.risks import risk_frame, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
@@ -111,14 +112,16 @@ def predict(
     """
     years = check_horizons(horizons)
     name = None if student and not cohort else workspace.the_cohort(cohort)
+    if slide_map is not None and name is not None and not slides:
+        raise SettingsError(f"--slide-map {slide_map}: of no use for the cohort's own cases; it goes with slides")
     model = student or workspace.cohort(str(name)) / "student.h5"
     table = output or (workspace.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
     encoder = read_scale(model).card.encoder
-    of_slide = read_slide_map(slide_map) if slide_map else None
     home, folds, looks = workspace, dict[str, int](), dict[str, tuple[str, ...]]()
     summaries: tuple[Summary, ...] = ()
+    unused: list[str] = []
     of_case: Mapping[str, tuple[str, ...]]
     if slides:
         ready = prepare_slides(
@@ -133,9 +136,10 @@ def predict(
             progress=progress,
         )
         home, looks, summaries = ready.workspace, dict(ready.looks), ready.summaries
-        of_case = group_slides(ready.slide_ids, slide_map=of_slide)
-    elif name is None:
-        of_case = group_slides(home.embedded_slides(encoder), slide_map=of_slide)
+    if slides or name is None:
+        here = ready.slide_ids if slides else home.embedded_slides(encoder)
+        of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
+        of_case = group_slides(here, slide_map=of_slide)
     else:
         saved, _ = read_cohort(home.cohort(name))
         of_case = {str(case.case_id): case.slide_ids for case in saved.cases}
@@ -160,5 +164,6 @@ def predict(
         write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
     notes = make_notes(model, prediction, horizons=years, training_cases=folds, command=command)
     beside = write_notes(table, notes)
-    warnings = tuple(f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"])
-    return PredictResult(prediction, years, table, beside, warnings, summaries)
+    odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
+    odd += [*unused, *formula_note([risk.case_id for risk in prediction.risks], table.name)]
+    return PredictResult(prediction, years, table, beside, tuple(odd), summaries)

@@ -67,7 +67,7 @@ def group_slides(
     Args:
         slide_ids: the slides.
         case_ids: known cases; a slide is of the case that its name begins with (``cohort.match_case``).
-        slide_map: slide_id → case_id; goes before the name.
+        slide_map: slide_id → case_id, as ``cohort.map_slides`` gives it; goes before the name.
 
     Returns:
         case_id → its slides, both sorted; a slide of no known case is a case of its own.

@@ -12,6 +12,7 @@ judged by a language model, so that a figure is the same tomorrow.
 Source: the ideas of Liang et al., WSI-LLaVA, arXiv:2412.02141 (WSI-Precision, WSI-Relevance).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +23,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wsisurv.errors import FormatError, MetricError, ReportError
 from wsisurv.formats.atomic import read_jsonl
+from wsisurv.formats.slide_names import composed
 from wsisurv.formats.statements import Category, Polarity, ReportRecord, Statement
 from wsisurv.reports.grounding import Claim, Proof, prove
 from wsisurv.reports.sections import Sentence, find_sections, find_sentences
 from wsisurv.reports.tokens import read
 from wsisurv.reports.words import stated
 
+_ENDING = re.compile(r"\.(?:txt|text|pdf|json|xml)$", re.IGNORECASE)
 _ENOUGH = 0.5
 """Share of the shorter evidence, or of the shorter text's content words, that makes a match."""
 
@@ -262,22 +265,25 @@ def read_gold(path: Path, reports: Mapping[str, str]) -> dict[str, ReportRecord]
     """Read statements written by a person or another tool.
 
     One JSON object a line: ``{"case_id": …, "statements": [{"category", "polarity", "text", "evidence"}, …]}``; other
-    keys are passed over, so a ``statements.jsonl`` is read as well. Each evidence is looked for in the report; where
-    it isn't found, the statement is matched by its words alone.
+    keys are passed over, so a ``statements.jsonl`` is read as well. A case may be named by its report's file. Each
+    evidence is looked for in the report; where it isn't found, the statement is matched by its words alone.
 
     Raises:
         ReportError: there is no such file.
-        FormatError: a line that is no such object, by its number.
+        FormatError: a line that is no such object, by its number, or a case twice.
     """
     if not path.exists():
         raise ReportError(f"{path}: no such file")
     found: dict[str, ReportRecord] = {}
     for lines in read_jsonl(path, _parse):
-        report = reports.get(lines.case_id, "")
-        statements = tuple(_placed(lines.case_id, n, line, report) for n, line in enumerate(lines.statements, start=1))
-        found[lines.case_id] = ReportRecord(
-            case_id=lines.case_id, fingerprint="", report_sha256="", statements=statements
-        )
+        case_id = composed(lines.case_id)
+        if case_id not in reports and _ENDING.sub("", case_id) in reports:
+            case_id = _ENDING.sub("", case_id)
+        if case_id in found:
+            raise FormatError(f"{path}: case {case_id!r} is there twice. Join its statements in one line.")
+        report = reports.get(case_id, "")
+        statements = tuple(_placed(case_id, n, line, report) for n, line in enumerate(lines.statements, start=1))
+        found[case_id] = ReportRecord(case_id=case_id, fingerprint="", report_sha256="", statements=statements)
     if not found:
         raise FormatError(f"{path}: no record in it")
     return found

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wsisurv.errors import ReportError
+from wsisurv.errors import ReportError, some
+from wsisurv.formats.slide_names import composed
 
 _SHOWN = 5
 _UUID = re.compile(r"\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -25,11 +26,13 @@ class Reports(Mapping[str, str]):
         texts: the text of each case, not changed in any way (a byte-order mark is taken off).
         places: where each case's report is: the file, or the file and its row.
         unreadable: files that could not be read, by case_id; always empty where ``strict`` was asked.
+        notes: what of the folder was passed over, in words.
     """
 
     texts: Mapping[str, str]
     places: Mapping[str, str]
     unreadable: Mapping[str, ReportError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, case_id: str) -> str:
         """The text of a case."""
@@ -87,10 +90,12 @@ def _read_folder(folder: Path, strict: bool) -> Reports:
     rows: list[_Row] = []
     unreadable: dict[str, ReportError] = {}
     files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() != ".txt" or file.name.startswith(".") or not file.is_file():
+    others: list[Path] = []
+    for file in sorted(file for file in folder.iterdir() if not file.name.startswith(".")):
+        if file.suffix.lower() != ".txt" or not file.is_file():
+            others.append(file)
             continue
-        case_id = _UUID.sub("", file.stem)
+        case_id = _case_of(file)
         files[case_id] = file
         try:
             rows.append(_Row(case_id, _decode(file, lambda _: ""), str(file)))
@@ -102,9 +107,29 @@ def _read_folder(folder: Path, strict: bool) -> Reports:
         raise next(iter(unreadable.values()))
     for case_id in unreadable.keys() & {row.case_id for row in rows}:
         raise ReportError(f"{folder}: a case twice: {case_id!r} has two files, one of them unreadable. Keep one.")
+    notes = _passed_over(folder, others)
+    if not rows and notes:
+        raise ReportError(f"{folder}: no report in it: {' '.join(notes)}")
     reports = _collect(folder, rows)
     places = {**reports.places, **{case_id: str(files[case_id]) for case_id in unreadable}}
-    return Reports(reports.texts, places, unreadable)
+    return Reports(reports.texts, places, unreadable, notes)
+
+
+def _case_of(file: Path) -> str:
+    return composed(_UUID.sub("", file.stem))
+
+
+def _passed_over(folder: Path, others: Sequence[Path]) -> tuple[str, ...]:
+    """A note on what of a folder is read as no report, empty where there is nothing."""
+    files, folders = [one.name for one in others if one.is_file()], [f"{one.name}/" for one in others if one.is_dir()]
+    counts = [f"{len(files)} files"] if files else []
+    counts += [f"{len(folders)} folders"] if folders else []
+    if not counts:
+        return ()
+    return (
+        f"{' and '.join(counts)} of {folder} were passed over, since .txt files of the folder itself are read and no "
+        f"others: {some([*files, *folders])}.",
+    )
 
 
 def _collect(path: Path, rows: list[_Row]) -> Reports:
@@ -178,7 +203,9 @@ def _read_table(path: Path, delimiter: str) -> list[_Row]:
                     f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}. Put quotes around "
                     "texts that hold the delimiter or line ends."
                 )
-            rows.append(_Row(cells[case].strip(), cells[report], f"{path}, row {number}"))
+            if not any(cell.strip() for cell in cells):
+                continue  # an empty row of a spreadsheet
+            rows.append(_Row(composed(cells[case].strip()), cells[report], f"{path}, row {number}"))
     except csv.Error as error:
         raise ReportError(f"{path}, row {number + 1}: {error}. Mend the row, or bring the reports as JSONL.") from error
     return rows
@@ -206,5 +233,5 @@ def _read_lines(path: Path) -> list[_Row]:
             raise ReportError(f"{place}: text is a JSON {type(report).__name__}, not a text.")
         if _SURROGATE.search(report) or _SURROGATE.search(str(case_id)):
             raise ReportError(f"{place}: half of a surrogate pair (\\ud800…) is no text. Write the row anew as UTF-8.")
-        rows.append(_Row(str(case_id).strip(), report, place))
+        rows.append(_Row(composed(str(case_id).strip()), report, place))
     return rows

@@ -104,7 +104,7 @@ def extract(
     """
     settings = settings or ReportSettings()
     reports = read_reports(source, strict=False)
-    summary = Summary(STEP)
+    summary = Summary(STEP, notes=list(reports.notes))
     contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
     with workspace.claim(STEP, "statements") as claimed:
         if not claimed:

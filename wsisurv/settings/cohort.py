@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
@@ -20,6 +20,7 @@ class CohortSettings(Settings):
     time_unit: Literal["days", "weeks", "months", "years"] = Field(
         "days", description="Unit of the follow-up time: days, weeks, months or years."
     )
+    decimal: Literal[".", ","] = Field(".", description="Mark before the fraction of a number in the table: . or ,")
     site: str | None = Field(None, description="Column of the hospital; `crossval` keeps hospitals whole.")
     covariates: tuple[str, ...] = Field((), description="Columns to compare with, e.g. age,stage.")
 
@@ -29,3 +30,9 @@ class CohortSettings(Settings):
         if words is not None and (len(words) != 2 or words[0] == words[1]):
             raise SettingsError(f"--event-values {','.join(words)!r}: two different words are needed, e.g. Alive,Dead")
         return words
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``decimal`` where it stands at its default: cohorts made before it came are not stale."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if (name, value) != ("decimal", ".")}

@@ -6,11 +6,12 @@ next), so it serves only where a user asks for it.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wsisurv.errors import MissingMppError, SlideError
+from wsisurv.formats.slide_names import by_slide_id, unknown_note
 
 PLAUSIBLE_MPP = (0.05, 32.0)
 """A 100× objective gives about 0.1; resolution tags left at 72 dpi give 353."""
@@ -79,13 +80,22 @@ class GivenMpp:
 
     Attributes:
         every: µm per pixel of every slide.
-        by_slide: µm per pixel by slide_id; goes before ``every``.
+        by_slide: µm per pixel by slide; goes before ``every``. ``of_slides`` brings the names of a table to slide_ids.
         from_objective: where the file states no resolution that can be, take 10 / objective power.
     """
 
     every: float | None = None
     by_slide: Mapping[str, float] = field(default_factory=dict)
     from_objective: bool = False
+
+    def of_slides(self, slide_ids: Collection[str]) -> tuple["GivenMpp", list[str]]:
+        """The same with ``by_slide`` by slide_id, and a note on rows of the table that name no slide that is here.
+
+        Raises:
+            CohortError: there is a table, and no row of it names a slide that is here.
+        """
+        found, unknown = by_slide_id(self.by_slide, slide_ids, "the mpp table")
+        return replace(self, by_slide=found), unknown_note(unknown, "the mpp table")
 
     def of(self, slide_id: str, properties: Mapping[str, str]) -> Resolution | None:
         """What is to be used instead of the file's own resolution; None where the file's stands."""

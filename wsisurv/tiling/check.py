@@ -12,6 +12,7 @@ from wsisurv.errors import WsisurvError, some
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import list_slides
+from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.resolution import GivenMpp, find_mpp
 from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
@@ -124,9 +125,11 @@ def check_slides(
     Raises:
         SettingsError: the overlap is not smaller than the tile.
         NoSlidesError: no slide is there.
+        CohortError: no row of ``given.by_slide`` names a slide that is here.
     """
     check_overlap(settings)
     found = sorted(list_slides(sources), key=lambda pair: (pair[0], str(pair[1])))
+    given, notes = given.of_slides({slide_id for slide_id, _ in found})
     seen = {}
 
     def look(slide: tuple[SlideId, Path]) -> SlideCheck:
@@ -136,7 +139,7 @@ def check_slides(
         seen[slide] = checked
         progress(number, len(found), checked.slide_id)
     slides = [seen[slide] for slide in found]
-    return CheckReport(tuple(_with_duplicates(slides)), tuple(_together(slides, given)))
+    return CheckReport(tuple(_with_duplicates(slides)), (*notes, *_together(slides), *passed_over(sources)))
 
 
 def check_cases(report: CheckReport, case_of: Mapping[str, str], cases_without_slide: Sequence[str]) -> CheckReport:
@@ -243,10 +246,7 @@ def _with_duplicates(slides: Sequence[SlideCheck]) -> Iterable[SlideCheck]:
         yield slide
 
 
-def _together(slides: Sequence[SlideCheck], given: GivenMpp) -> Iterable[str]:
-    unknown = sorted(set(given.by_slide) - {slide.slide_id for slide in slides})
-    if unknown:
-        yield f"{len(unknown)} slides of the mpp table are not here: {some(unknown)}"
+def _together(slides: Sequence[SlideCheck]) -> Iterable[str]:
     mpps = sorted(slide.mpp for slide in slides if slide.mpp is not None)
     groups = [(low, 1) for low in mpps[:1]]
     for mpp in mpps[1:]:

@@ -1,6 +1,7 @@
 """What ``tile`` would do: headers are read, pixels are not, and nothing is written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
@@ -30,10 +31,14 @@ def plan_tile(
 
     Args and errors as ``tile``'s.
     """
-    options = Options(settings, given or GivenMpp(settings.slide_mpp), masks, allow_upsampling, preview=False)
     slides = find_slides(sources)
+    given, _ = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
+    options = Options(settings, given, masks, allow_upsampling, preview=False)
     if shard is not None:
         slides = shard.of(slides)
+    options = replace(
+        options, given=replace(given, by_slide={one: mpp for one, mpp in given.by_slide.items() if one in slides})
+    )
     if not slides:
         return []
     jobs, unread = plan_jobs(workspace, slides, options, _READERS)

@@ -18,6 +18,7 @@ from wsisurv.settings.base import file_sha256
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
+from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
@@ -106,6 +107,7 @@ def tile(
         SettingsError: the overlap is not smaller than the tile.
         InputError: ``masks`` is no folder.
         NoSlidesError, DuplicateSlideError: as ``find_slides``.
+        CohortError: no row of ``given.by_slide`` names a slide that is here.
         StaleError: tiles were made with other settings or from another file, and ``redo`` is not given.
         StorageError: no room or no permission.
 
@@ -120,8 +122,9 @@ def tile(
     check_overlap(settings)
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")
-    options = Options(settings, given or GivenMpp(settings.slide_mpp), masks, allow_upsampling, preview)
     slides = find_slides(sources)
+    given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
+    options = Options(settings, given, masks, allow_upsampling, preview)
     if shard is not None:
         slides = shard.of(slides)
     jobs, unread = plan_jobs(workspace, slides, options, workers)
@@ -134,6 +137,7 @@ def tile(
         progress=progress,
         workers=workers,
     )
+    summary.notes.extend([*notes, *passed_over(sources)])
     for failure in unread:
         record_failure(workspace, STEP, failure)
     summary.failed.extend(unread)

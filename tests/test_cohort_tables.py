@@ -1,0 +1,242 @@
+"""A clinical table is never misread in silence: what is missing, what can't be read, what can hardly be meant."""
+
+import unicodedata
+from dataclasses import replace
+
+import pytest
+
+from wsisurv.cohort import (
+    build_cohort,
+    map_slides,
+    match_case,
+    read_case_ids,
+    read_clinical,
+    read_cohort,
+    read_slide_map,
+    write_cohort,
+)
+from wsisurv.cohort.values import is_missing
+from wsisurv.errors import CohortError
+from wsisurv.settings.cohort import CohortSettings
+
+SITE = CohortSettings(site="hospital", covariates=("age",))
+
+
+@pytest.fixture
+def clinical(tmp_path):
+    """``clinical(lines, …)``: what is read from a table of these lines."""
+
+    def read(*lines, settings=CohortSettings(), drop=False, header="case_id,time,event"):  # noqa: B008
+        path = tmp_path / "clinical.csv"
+        path.write_text("\n".join([header, *lines]) + "\n")
+        return read_clinical(path, settings, drop_incomplete=drop)
+
+    return read
+
+
+def coded(values, n=40):
+    """Rows of years of follow-up whose events go through ``values``."""
+    return [f"P{i:02d},{500 + 60 * i},{values[i % len(values)]}" for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["", " ", "NA", "n/a", "NaN", "[Not Available]", "[Not Applicable]", "[Discrepancy]", "Unknown", "[unknown]", "'--"]
+    + ["Not Reported", "not reported", "#N/A", "--", ".", "None", "NULL", "?", "<NA>"],
+)
+def test_one_list_of_missing_words_for_time_event_site_and_covariates(clinical, word):
+    assert is_missing(word)
+    lines = [f"A,900,1,North,{word}", f"B,800,0,{word},61", f"C,{word},1,South,61", f"D,700,{word},South,61"]
+    header = "case_id,time,event,hospital,age"
+    with pytest.raises(CohortError, match=r"row 4 \(C\): time is missing; row 5 \(D\): event is missing.*--drop"):
+        clinical(*lines, settings=SITE, header=header)
+    read = clinical(*lines, settings=SITE, header=header, drop=True)
+    assert [(case.case_id, case.site, case.covariates["age"]) for case in read.cases] == [
+        ("A", "North", ""),
+        ("B", "", "61"),
+    ]
+    assert [(drop.row, drop.case_id, drop.reason) for drop in read.dropped] == [
+        (4, "C", "time is missing"),
+        (5, "D", "event is missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (coded(["1", "2"]), r"event is '2'.*and 15 more \(seen: '1' 20×; '2' 20×\).*--event-values 1,2"),
+        (coded(["Dead", "alive"]), r"seen: 'Dead' 20×; 'alive' 20×.*--event-values alive,Dead"),
+        (coded(["0:LIVING", "1:DECEASED"]), "--event-values 0:LIVING,1:DECEASED"),
+        (coded(["0", "1", "dead"]), "event is 'dead', not 0/1/true/false.*Name the two words"),
+        (['A,"1,234",1', "B,500,0"], "time is '1,234', not a number.*--decimal , reads it; take out"),
+        (['A,"365,5",1', "B,500,0"], "time is '365,5'.*--decimal ,"),
+        (["A,2020-05-01,1", "B,500,0"], "time is '2020-05-01'.*These are dates"),
+        (["A,01.05.2020,1", "B,500,0"], "These are dates"),
+        (["A,12 months,1", "B,500,0"], "time is '12 months', not a number"),
+        (["A,1_000,1", "B,500,0"], "time is '1_000', not a number"),
+        (["A,0,1", "B,500,0"], "time is '0', not a positive number.*an empty one is left out"),
+        (["A,-5,1", "B,500,0"], "time is '-5', not a positive number"),
+    ],
+)
+def test_a_filled_cell_that_can_not_be_read_is_never_dropped(clinical, lines, message):
+    for drop in (False, True):
+        with pytest.raises(CohortError, match=message):
+            clinical(*lines, drop=drop)
+
+
+def test_the_options_that_errors_name_read_the_table(clinical):
+    r_coding = CohortSettings(event_values=("1", "2"))
+    read = clinical(*coded(["1", "2"])[:5], "P05,NA,2", *coded(["1", "2"])[6:], settings=r_coding, drop=True)
+    assert (len(read.cases), sum(case.event for case in read.cases)) == (39, 19)
+    german = CohortSettings(decimal=",", covariates=("age", "stage"))
+    header = "case_id;time;event;age;stage"
+    read = clinical("A;365,5;1;61,5;IIA", "B;900;0;70;", header=header, settings=german)
+    assert [(case.time, case.covariates["age"]) for case in read.cases] == [(365.5, "61.5"), (900.0, "70")]
+    with pytest.raises(CohortError, match="time is '365.5'.*--decimal , a number has no point"):
+        clinical("A;365.5;1;61;I", "B;900;0;70;I", header=header, settings=german)
+    with pytest.raises(CohortError, match="age is '61,5', not a number.*--decimal ,"):
+        clinical("A;365;1;61,5;I", "B;900;0;70;I", header=header, settings=german.model_copy(update={"decimal": "."}))
+    words = CohortSettings(event_values=("None", "Relapse"))  # a missing word that the user gives a meaning
+    assert [case.event for case in clinical("A,900,None", "B,800,Relapse", settings=words).cases] == [False, True]
+
+
+def test_all_blockers_come_in_one_list(clinical):
+    with pytest.raises(CohortError) as seen:
+        clinical("A,NA,2", "A,soon,1", "B/C,900,1", "D,5,1,9", settings=CohortSettings(site="town"))
+    for part in (
+        "6 things are wrong",
+        "row 5: 4 cells",
+        "no column 'town'",
+        "row 4: case_id 'B/C' can't be a file name",
+        "a case twice: 'A' in rows 2 and 3",
+        "row 2 (A): time is missing",
+        "row 3 (A): time is 'soon'",
+        "row 2 (A): event is '2'",
+    ):
+        assert part in str(seen.value) or part == "6 things are wrong"
+    assert str(seen.value).count("(1) ") == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "hint"),
+    [
+        ([82, 40, 21], "days", "weeks|months"),
+        ([82, 60, 45], "days", "months"),
+        ([9.5, 5, 3], "days", "years"),
+        ([15, 5, 3], "months", "years"),
+        ([120, 25, 20], "weeks", "months"),
+        ([2000, 1000, 450], "weeks", "days"),
+        ([2000, 1000, 450], "months", "days"),
+        ([2000, 1000, 450], "years", "days"),
+        ([120, 30, 20], "years", "months"),
+        ([44000, 43900, 43800], "days", ""),
+    ],
+)
+def test_a_unit_that_can_hardly_be_is_asked_for(clinical, times, unit, hint):
+    lines = [f"P{i},{time},{i % 2}" for i, time in enumerate(times)]
+    (warning,) = clinical(*lines, settings=CohortSettings(time_unit=unit)).warnings
+    assert f"is {unit} the unit of 'time'?" in warning
+    assert hint in warning
+
+
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [([2000, 1000, 450], "days"), ([120, 36, 20], "months"), ([300, 100, 60], "weeks"), ([12, 5, 3], "years")],
+)
+def test_a_unit_that_may_be_is_not_asked_for(clinical, times, unit):
+    lines = [f"P{i},{time},{i % 2}" for i, time in enumerate(times)]
+    assert clinical(*lines, settings=CohortSettings(time_unit=unit)).warnings == ()
+
+
+def test_what_can_be_read_and_can_hardly_be_meant_is_warned_of(clinical):
+    (warning,) = clinical("A,900,1", "B,800,1").warnings
+    assert "all 2 cases have an event" in warning
+    (warning,) = clinical("A,900,1", "B,900,0").warnings
+    assert "'time' is 900 in all 2 cases" in warning
+    rows = [f"P{i},{900 + i},{i % 2},{['North', 'north '][i % 2]},{60 + i}" for i in range(8)]
+    header = "case_id,time,event,hospital,age"
+    warnings = clinical(*rows, "=1+1,900,1,South,>89", "Q,950,0,NA,62", settings=SITE, header=header).warnings
+    assert [warning.split(":")[0].split(" (")[0] for warning in warnings] == [
+        "1 cases of unknown hospital",
+        "hospital",
+        "age",
+        "1 ids look like formulas",
+    ]
+    assert "'North' and 'north' count as different" in warnings[1]
+    assert "1 cells are filled and no number, and count as unknown: >89" in warnings[2]
+
+
+def test_slides_are_matched_against_all_rows_before_any_is_dropped(clinical):
+    read = clinical("P1,900,1", "P1-2,NA,1", "Q,800,0", drop=True)
+    slides = ("P1_a", "P1-2_a", "P1-2-DX1", "Q")
+    cohort, audit = build_cohort("c", read, CohortSettings(), slide_ids=slides, report_case_ids=("P1-2", "Z"))
+    assert {case.case_id: case.slide_ids for case in cohort.cases} == {"P1": ("P1_a",), "Q": ("Q",)}
+    assert audit.slides_of_dropped == ("P1-2-DX1", "P1-2_a")
+    assert audit.slides_without_case == ()
+    assert audit.reports_without_case == ("Z",)
+
+
+def test_unicode_forms_of_an_id_are_one_id(clinical):
+    written, scanned = (unicodedata.normalize(form, "Müller_é") for form in ("NFC", "NFD"))
+    assert written != scanned
+    for table, slide in ((written, scanned), (scanned, written)):
+        assert match_case(f"{slide}-1", {table, "M"}) == table
+        read = clinical(f"{table},900,1", "B,800,0")
+        cohort, _ = build_cohort("c", read, CohortSettings(), slide_ids=(f"{slide}-1",), report_case_ids=())
+        assert [case.slide_ids for case in cohort.cases] == [(f"{slide}-1",)]
+    with pytest.raises(CohortError, match="a case twice"):
+        clinical(f"{written},900,1", f"{scanned},800,0")
+    with pytest.raises(CohortError, match="two Unicode forms"):
+        match_case(f"{written}-1", {written, scanned})
+
+
+@pytest.mark.parametrize("case_id", ["a\x07b", "a\u202eb", "a\x9bb"])
+def test_control_characters_in_ids_are_refused(clinical, case_id):
+    with pytest.raises(CohortError, match="holds a control character"):
+        clinical(f"{case_id},900,1", "B,800,0")
+
+
+def test_a_slide_map_is_brought_to_the_slides_that_are_here(clinical, tmp_path):
+    path = tmp_path / "map.csv"
+    path.write_text("slide_id;case_id\nscan7.svs;A\nnone.svs;A\nscan8.svs;X\n")
+    read = clinical("A,900,1", "B,800,0")
+    cohort, audit = build_cohort(
+        "c",
+        read,
+        CohortSettings(),
+        slide_ids=("scan7", "scan8", "B"),
+        report_case_ids=(),
+        slide_map=read_slide_map(path),
+    )
+    assert [(case.case_id, case.slide_ids) for case in cohort.cases] == [("A", ("scan7",))]
+    assert audit.slides_without_case == ("B", "scan8")
+    assert "1 rows of the slide map name no slide that is here: none.svs" in audit.warnings
+    assert "1 cases of the slide map are not in the clinical table: X" in audit.warnings
+    with pytest.raises(CohortError, match="none of its 3 rows names a slide"):
+        map_slides(["other"], read_slide_map(path))
+    with pytest.raises(
+        CohortError, match="none of its cases is in the clinical table: it has A, X; cases are called Q"
+    ):
+        map_slides(["scan7"], read_slide_map(path), ["Q"])
+    path.write_text("slide_id,case_id\nscan7,\n,A\n")
+    with pytest.raises(CohortError, match=r"row 2: case_id is empty.*row 3: slide_id is empty"):
+        read_slide_map(path)
+
+
+@pytest.mark.parametrize("slide", ["K;9_HE", "[K9", '["K9"]', "=K9", "-K9", "'=K9", "K9,b", 'K"9', " K9"])
+def test_no_id_breaks_the_cohorts_table(clinical, tmp_path, slide):
+    read = clinical("A,900,1", "B,800,0", header="case_id,time,event")
+    cohort, audit = build_cohort("c", read, CohortSettings(), slide_ids=("A",), report_case_ids=())
+    case = replace(cohort.cases[0], case_id=slide, slide_ids=(slide, "second"), covariates={})
+    odd = replace(cohort, cases=(case,))
+    write_cohort(tmp_path / "c", odd, audit)
+    assert read_cohort(tmp_path / "c") == (odd, audit)
+
+
+def test_case_ids_alone_are_read_whatever_the_other_cells_say(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("patient,days\nA,soon\nB,\n,3\n")
+    assert read_case_ids(path, "patient") == {"A", "B"}
+    path.write_text("patient,days\nA,1\nA,2\nB/C,3\n")
+    with pytest.raises(CohortError, match="2 things are wrong.*'B/C'.*a case twice"):
+        read_case_ids(path, "patient")

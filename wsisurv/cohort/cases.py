@@ -1,0 +1,126 @@
+"""Cases of a cohort, and the audit of what went into it and what was left out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from wsisurv.settings.base import canonical_json, fingerprint
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.units import CaseId, SlideId
+from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient.
+
+    Attributes:
+        case_id: the patient.
+        time: follow-up in the cohort's time unit, positive.
+        event: True when the event happened at ``time``, False when follow-up ended without it.
+        site: hospital, where a site column was named; empty text where it is missing.
+        covariates: the named columns as written in the table, decimal commas made points; empty text where missing.
+        slide_ids: slides with features.
+    """
+
+    case_id: CaseId
+    time: float
+    event: bool
+    site: str | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    slide_ids: tuple[SlideId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row of the clinical table that was left out, and why."""
+
+    row: int
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """A clinical table as read: cases without slides yet.
+
+    Attributes:
+        cases: sorted by case_id.
+        dropped: rows left out.
+        warnings: what should be looked at before the figures are believed, such as the unit of time.
+    """
+
+    cases: tuple[Case, ...]
+    dropped: tuple[Dropped, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What went into a cohort and what did not.
+
+    ``cases`` have follow-up and a slide; or, in a cohort of reports alone, a report, and the others are in
+    ``cases_without_report``. ``slides_of_dropped`` are of rows that were left out. ``clinical_…`` is of all usable
+    rows, whether they have a slide or not.
+    """
+
+    clinical_rows: int
+    clinical_cases: int
+    clinical_events: int
+    clinical_cases_with_report: int
+    cases: int
+    events: int
+    slides: int
+    cases_with_report: int
+    cases_of_several_slides: int
+    time_unit: str
+    median_time: float | None
+    sites: dict[str, int]
+    dropped: tuple[Dropped, ...]
+    cases_without_slide: tuple[str, ...]
+    slides_without_case: tuple[str, ...]
+    reports_without_case: tuple[str, ...]
+    cases_without_report: tuple[str, ...] = ()
+    slides_of_dropped: tuple[str, ...] = ()
+    clinical_median_time: float | None = None
+    clinical_sites: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Cases to train on, sorted by case_id."""
+
+    name: str
+    cases: tuple[Case, ...]
+    settings: CohortSettings
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of settings and cases."""
+        return fingerprint(self.settings, {"cases": canonical_json([asdict(case) for case in self.cases])})
+
+    @classmethod
+    def load(cls, workspace: Workspace, name: str | None = None) -> "Cohort":
+        """The cohort of this name in a workspace; None for the only one there is.
+
+        Raises:
+            InputError: there is none of that name, or several.
+            FormatError: its files are damaged.
+        """
+        from wsisurv.cohort.files import read_cohort  # files are of cases
+
+        return read_cohort(workspace.cohort(workspace.the_cohort(name)))[0]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Follow-up, site, covariates and slides of each case, by case_id; ``time`` in ``settings.time_unit``."""
+        import pandas as pd
+
+        rows = [
+            {**vars(case), "slide_ids": list(case.slide_ids), "covariates": None, **case.covariates}
+            for case in self.cases
+        ]
+        return pd.DataFrame(rows).drop(columns="covariates").set_index("case_id")

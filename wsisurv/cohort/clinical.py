@@ -1,0 +1,181 @@
+"""Clinical table → cases: everything that stands in the way in one list, and warnings of what can hardly be meant."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from wsisurv.cohort.cases import Case, Clinical, Dropped
+from wsisurv.cohort.values import is_missing, named, read_covariate, read_events, read_number, read_times
+from wsisurv.formats.id_cells import formula_note
+from wsisurv.formats.slide_names import composed
+from wsisurv.formats.tables import Row, listed, refuse, scan_table
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.units import CaseId
+
+_PER_YEAR = {"days": 365.25, "weeks": 52.18, "months": 12.0, "years": 1.0}
+_SHORT_YEARS, _SHORT_MEDIAN_YEARS = 1.0, 0.6  # longest and median follow-up below which months may be read as weeks
+_LONG_YEARS, _LONG_MEDIAN_YEARS = 40.0, 15.0
+_MOSTLY = 0.8  # of the known cells, as ``survival.covariates`` decides what is a number
+
+
+def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool = False) -> Clinical:
+    """Read the clinical table.
+
+    Args:
+        path: a table with a header, as ``formats.tables`` reads it.
+        settings: which columns mean what.
+        drop_incomplete: leave out (and list) rows whose time, event or case is missing, instead of stopping. A cell
+            that is filled and can't be read is an error in any case.
+
+    Raises:
+        CohortError: a missing column; a case twice; a time or event that is missing, or is filled and can't be read; no
+            case or no event at all. All of them are in one message, rows and values are named.
+    """
+    table = scan_table(path)
+    wanted = [settings.case, settings.time, settings.event, *settings.covariates, *filter(None, [settings.site])]
+    problems = [
+        *table.problems,
+        *table.lacking(wanted, "Name the right ones with --case, --time, --event, --site, --covariates."),
+    ]
+    rows = table.rows
+    if settings.case in table.columns:
+        problems += _id_problems(rows, settings)
+    reasons: dict[int, list[str]] = {}
+    if settings.case in table.columns:
+        reasons = {row.number: [f"{settings.case} is empty"] for row in rows if not row[settings.case]}
+    times = read_times(rows, settings) if settings.time in table.columns else None
+    events = read_events(rows, settings) if settings.event in table.columns else None
+    covariates = {name: read_covariate(rows, settings, name) for name in settings.covariates if name in table.columns}
+    for column, read in ((settings.time, times), (settings.event, events)):
+        for number in read.missing if read else ():
+            reasons.setdefault(number, []).append(f"{column} is missing")
+    if reasons and not drop_incomplete:
+        told = [f"{named(row, settings)}: {' and '.join(reasons[row.number])}" for row in rows if row.number in reasons]
+        problems.append(f"{listed(told)}. Mend the rows, or leave them out with --drop-incomplete.")
+    problems += [read.problem for read in (times, events, *covariates.values()) if read and read.problem]
+    if not problems and times and events:
+        left = [row.number for row in rows if row.number not in reasons]
+        if not left:
+            problems.append("no case left")
+        elif not any(events.values[number] for number in left):
+            problems.append(f"no event in {len(left)} cases: survival can't be learned from follow-up alone")
+    refuse(path, problems)
+    assert times is not None and events is not None  # noqa: PT018 - else a column is missing, which is a problem
+    cases = [
+        Case(
+            case_id=CaseId(_case_id(row, settings)),
+            time=times.values[row.number],
+            event=events.values[row.number],
+            site=_site(row, settings.site),
+            covariates={name: read.values.get(row.number, "") for name, read in covariates.items()},
+        )
+        for row in rows
+        if row.number not in reasons
+    ]
+    dropped = [
+        Dropped(row.number, _case_id(row, settings), " and ".join(reasons[row.number]))
+        for row in rows
+        if row.number in reasons
+    ]
+    return Clinical(
+        tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), tuple(_warnings(cases, settings))
+    )
+
+
+def read_case_ids(path: Path, column: str) -> set[str]:
+    """All case ids of a clinical table, whatever else its rows hold.
+
+    Raises:
+        CohortError: as ``read_clinical``, of the column of the case alone.
+    """
+    table, settings = scan_table(path), CohortSettings(case=column)
+    problems = [*table.problems, *table.lacking([column], "Name the right one with --case.")]
+    if column in table.columns:
+        problems += _id_problems(table.rows, settings)
+    refuse(path, problems)
+    return {_case_id(row, settings) for row in table.rows} - {""}
+
+
+def unusable_id(case_id: str) -> str:
+    """Why a text can't be the id of a case, in words; empty where it can."""
+    if "/" in case_id or "\\" in case_id or case_id.startswith("."):
+        return "can't be a file name"
+    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for letter in case_id):
+        return "holds a control character"
+    return ""
+
+
+def _case_id(row: Row, settings: CohortSettings) -> str:
+    return composed(row[settings.case])
+
+
+def _id_problems(rows: Sequence[Row], settings: CohortSettings) -> list[str]:
+    first: dict[str, int] = {}
+    odd, twice = [], []
+    for row in rows:
+        case_id = _case_id(row, settings)
+        if reason := unusable_id(case_id):
+            odd.append(f"row {row.number}: {settings.case} {case_id!r} {reason}")
+        elif case_id and first.setdefault(case_id, row.number) != row.number:
+            twice.append(f"{case_id!r} in rows {first[case_id]} and {row.number}")
+    problems = [f"{listed(odd)}."] if odd else []
+    return [*problems, f"a case twice: {listed(twice)}. Keep one row a case."] if twice else problems
+
+
+def _site(row: Row, column: str | None) -> str | None:
+    if column is None:
+        return None
+    return "" if is_missing(row[column]) else row[column]
+
+
+def _warnings(cases: Sequence[Case], settings: CohortSettings) -> Iterable[str]:
+    """What can be read and can hardly be meant."""
+    if all(case.event for case in cases):
+        yield (
+            f"all {len(cases)} cases have an event, none is censored: is {settings.event!r} the right column, and does "
+            "it say whether the event happened?"
+        )
+    yield from _unit_warnings([case.time for case in cases], settings)
+    if settings.site is not None:
+        if unknown := sum(not case.site for case in cases):
+            yield f"{unknown} cases of unknown hospital: folds may part them from others of theirs"
+        yield from _spelling_warnings(settings.site, [case.site or "" for case in cases])
+    for name in settings.covariates:
+        values = [case.covariates[name] for case in cases if case.covariates[name]]
+        words = [value for value in values if read_number(value, ".") is None]
+        if words and len(words) <= (1 - _MOSTLY) * len(values):
+            yield f"{name}: {len(words)} cells are filled and no number, and count as unknown: {listed(sorted(words))}"
+        yield from _spelling_warnings(name, values)
+    yield from formula_note([case.case_id for case in cases], "cohort.csv and risk.csv")
+
+
+def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable[str]:
+    middle, longest = sorted(times)[len(times) // 2], max(times)
+
+    def plausible(unit: str) -> bool:
+        years = _PER_YEAR[unit]
+        return (
+            _SHORT_YEARS <= longest / years <= _LONG_YEARS
+            and _SHORT_MEDIAN_YEARS <= middle / years <= _LONG_MEDIAN_YEARS
+        )
+
+    unit, years = settings.time_unit, _PER_YEAR[settings.time_unit]
+    if len(set(times)) == 1 and len(times) > 1:
+        yield f"{settings.time!r} is {times[0]:g} in all {len(times)} cases: is it the follow-up time?"
+    elif not plausible(unit):
+        others = [other for other in _PER_YEAR if plausible(other)]
+        hint = f" If it is in {' or '.join(others)}, say --time-unit {'|'.join(others)}." if others else ""
+        yield (
+            f"follow-up in {unit} has a median of {middle:g} ({middle / years:.1f} years) and ends at {longest:g} "
+            f"({longest / years:.1f} years): is {unit} the unit of {settings.time!r}?{hint}"
+        )
+
+
+def _spelling_warnings(column: str, values: Sequence[str]) -> Iterable[str]:
+    spelt: dict[str, Counter[str]] = {}
+    for value in filter(None, values):
+        spelt.setdefault(" ".join(value.casefold().split()), Counter())[value] += 1
+    for words in spelt.values():
+        if len(words) > 1:
+            yield f"{column}: {' and '.join(map(repr, sorted(words)))} count as different; are they the same?"

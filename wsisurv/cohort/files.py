@@ -1,0 +1,170 @@
+"""Files of a cohort: made from a clinical table and a workspace, written and read."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from wsisurv.cohort.cases import Audit, Case, Cohort
+from wsisurv.cohort.clinical import read_clinical
+from wsisurv.cohort.matching import build_cohort, read_slide_map
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError
+from wsisurv.formats.atomic import write_text
+from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
+from wsisurv.formats.statements import read_statements
+from wsisurv.formats.tables import listed
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.units import CaseId, SlideId
+from wsisurv.workspace.freshness import Origin, compare, require_fresh
+from wsisurv.workspace.paths import Workspace
+
+_COVARIATE = "covariate:"
+
+
+def make_cohort(
+    workspace: Workspace,
+    name: str,
+    clinical: Path,
+    columns: CohortSettings | None = None,
+    *,
+    encoder: str = "histomics",
+    slide_map: Path | None = None,
+    drop_incomplete: bool = False,
+    save: bool = True,
+    redo: bool = False,
+) -> tuple[Cohort, Audit]:
+    """Match a clinical table with a workspace's features and statements; writes cohort.csv and audit.json.
+
+    Args:
+        workspace: holds features and statements.
+        name: of the new cohort.
+        clinical: follow-up table, a row a case.
+        columns: which of its columns mean what; None for ``case_id``, ``time`` (days) and ``event``.
+        encoder: folder of the features.
+        slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
+        drop_incomplete: leave out, and list, rows without a usable time or event.
+        save: False writes nothing.
+        redo: replace another cohort of this name.
+
+    Raises:
+        CohortError: the table can't be used, or matches nothing.
+        StaleError: another cohort of this name is there, and not ``redo``.
+
+    Example:
+        >>> import wsisurv
+        >>> columns = wsisurv.CohortSettings(time="os_days", event="os_event")
+        >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
+        >>> cohort, audit = wsisurv.make_cohort(place, "crc", Path("followup.csv"), columns)  # doctest: +SKIP
+    """
+    settings = columns or CohortSettings()
+    statements = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    cohort, audit = build_cohort(
+        name,
+        read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
+        settings,
+        slide_ids=workspace.embedded_slides(encoder),
+        report_case_ids=[case_id for case_id, record in statements.items() if record.statements],
+        slide_map=read_slide_map(slide_map) if slide_map else None,
+    )
+    if save:
+        save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
+    return cohort, audit
+
+
+def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
+    """Write ``cohort.csv`` and ``audit.json`` (with the cohort's settings) into the cohort's folder.
+
+    Raises:
+        StorageError: no room or no permission.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    covariates = cohort.settings.covariates
+    writer.writerow(["case_id", "slides", "time", "event", "site", *(_COVARIATE + name for name in covariates)])
+    for case in cohort.cases:
+        values = [write_id(case.covariates[name]) for name in covariates]
+        ids = [write_id(case.case_id), write_ids(case.slide_ids)]
+        writer.writerow([*ids, repr(case.time), int(case.event), write_id(case.site or ""), *values])
+    audit_json = {"name": cohort.name, "settings": cohort.settings.model_dump(mode="json"), "audit": asdict(audit)}
+    write_text(folder / "audit.json", json.dumps(audit_json, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "cohort.csv", text.getvalue())
+
+
+def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
+    """Read a cohort that ``train-teacher`` made.
+
+    Raises:
+        MissingArtifactError: there is none.
+        FormatError: its files are damaged.
+    """
+    table, record = folder / "cohort.csv", folder / "audit.json"
+    if not table.exists() or not record.exists():
+        raise MissingArtifactError(
+            f"{folder}: no cohort there. `wsisurv train-teacher --cohort {folder.name} --clinical FILE` makes it."
+        )
+    try:
+        saved = json.loads(record.read_text(encoding="utf-8"))
+        settings = CohortSettings(**saved["settings"])
+        audit = TypeAdapter(Audit).validate_python(saved["audit"])
+        with table.open(encoding="utf-8", newline="") as file:
+            cases = tuple(_parse(row, settings) for row in csv.DictReader(file, strict=True))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise FormatError(
+            f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew."
+        ) from error
+    return Cohort(saved["name"], cases, settings), audit
+
+
+def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:
+    return Case(
+        case_id=CaseId(read_id(row["case_id"])),
+        time=float(row["time"]),
+        event=row["event"] == "1",
+        site=read_id(row["site"]) if settings.site else None,
+        covariates={name: read_id(row[_COVARIATE + name]) for name in settings.covariates},
+        slide_ids=tuple(map(SlideId, read_ids(row["slides"]))),
+    )
+
+
+def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = False) -> None:
+    """Write a cohort unless the same one is there already.
+
+    Raises:
+        CohortError: no case has a slide.
+        StaleError: another cohort is there under this name and ``redo`` is False.
+        StorageError: no room or no permission.
+    """
+    if not cohort.cases:
+        raise CohortError(
+            "no case has a slide with features (nor a report, where reports alone were asked for). Run `wsisurv tile` "
+            "and `wsisurv embed` first, in the same workspace; name another --encoder; or say with --slide-map whose "
+            "each slide is."
+        )
+    if (folder / "cohort.csv").exists() and not redo:
+        saved, _ = read_cohort(folder)
+        require_fresh(
+            {folder: compare(_origin(saved), _origin(cohort), also=_changed_cases(saved, cohort))},
+            remedy="Use --redo to make the cohort anew, another --cohort name, or leave out --clinical to go on with "
+            "the saved one.",
+        )
+    write_cohort(folder, cohort, audit)
+
+
+def _origin(cohort: Cohort) -> Origin:
+    return Origin(cohort.fingerprint, cohort.settings.model_dump(mode="json"))
+
+
+def _changed_cases(old: Cohort, new: Cohort) -> list[str]:
+    """Cases that changed between two cohorts, in words."""
+    changes = []
+    before, after = ({case.case_id: case for case in cohort.cases} for cohort in (old, new))
+    gone, come = before.keys() - after.keys(), after.keys() - before.keys()
+    other = [case_id for case_id in before.keys() & after.keys() if before[case_id] != after[case_id]]
+    for word, ids in (("gone", gone), ("new", come), ("changed", other)):
+        if ids:
+            changes.append(f"{len(ids)} cases {word} ({listed(sorted(ids))})")
+    return changes

@@ -1,0 +1,154 @@
+"""Cells of a clinical table: what is missing, what is a number or an event, and what can't be read."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from wsisurv.formats.tables import Row, listed
+from wsisurv.settings.cohort import CohortSettings
+
+MISSING = frozenset(
+    "|na|n/a|n.a.|nan|<na>|nat|none|null|nil|.|-|--|'--|—|–|?|#n/a|#na|unknown|not known|missing|not reported|"
+    "not available|not applicable|not evaluated|not recorded|no data|not done|pending|unk|discrepancy".split("|")
+)
+"""Words for nothing, in small letters; with brackets around them too, as in [Not Available]."""
+
+T = TypeVar("T")
+_FALSE, _TRUE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
+_HAPPENED = re.compile(
+    r"\b(?:2|dead|death|deceased|died|event|yes|y|relapse\w*|recurr\w*|progress\w*)\b", re.IGNORECASE
+)
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ].*)?")
+_LIKE_NUMBER = re.compile(r"[+-]?\d[\d.,'’ ]*")
+_NUMBERS = {
+    mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:e[+-]?[0-9]+)?|inf", re.I)
+    for mark in ".,"
+}
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell holds nothing, or a word for it."""
+    word = text.strip().lower()
+    return (word[1:-1] if word[:1] + word[-1:] in {"[]", "()"} else word).strip() in MISSING
+
+
+def read_number(text: str, decimal: str) -> float | None:
+    """The number in a cell with ``decimal`` before its fraction, nothing between thousands; None where it is none."""
+    return float(text.replace(",", ".")) if _NUMBERS[decimal].fullmatch(text) else None
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """What was read in a column.
+
+    Attributes:
+        values: by row number; rows whose cell is missing or can't be read are not there.
+        missing: rows without a value.
+        problem: in words, which cells are filled and can't be read, all values seen, and the way out; else empty.
+    """
+
+    values: dict[int, T]
+    missing: tuple[int, ...]
+    problem: str
+
+
+def read_times(rows: Sequence[Row], settings: CohortSettings) -> Column[float]:
+    """Follow-up times, above zero."""
+
+    def read(text: str) -> float:
+        time = read_number(text, settings.decimal)
+        if time is None:
+            raise ValueError("not a number")
+        if not 0 < time < math.inf:
+            raise ValueError("not a positive number")
+        return time
+
+    def way_out(odd: Sequence[str]) -> str:
+        if any(_DATE.fullmatch(text) for text in odd):
+            return "These are dates: a length of time is needed, such as days from diagnosis"
+        if any(_LIKE_NUMBER.fullmatch(text) and read_number(text, settings.decimal) is None for text in odd):
+            return _other_decimal(settings)
+        return "Mend the cells; an empty one is left out with --drop-incomplete"
+
+    return _read(rows, settings, settings.time, read, way_out)
+
+
+def read_events(rows: Sequence[Row], settings: CohortSettings) -> Column[bool]:
+    """Whether the event happened."""
+    words = settings.event_values
+
+    def read(text: str) -> bool:
+        if words and text in words:
+            return text == words[1]
+        if not words and text.lower() in _FALSE | _TRUE:
+            return text.lower() in _TRUE
+        raise ValueError(f"not {' or '.join(map(repr, words))}" if words else "not 0/1/true/false")
+
+    def way_out(odd: Sequence[str]) -> str:
+        seen = sorted({row[settings.event] for row in rows if not is_missing(row[settings.event])} | set(odd))
+        if len(seen) != 2:
+            return "Name the two words for (did not happen, happened) with --event-values, and mend the other cells"
+        no, yes = sorted(seen, key=lambda word: (bool(_HAPPENED.search(word)), word))
+        return f"If {no!r} says that it did not happen and {yes!r} that it did: --event-values {no},{yes}"
+
+    return _read(rows, settings, settings.event, read, way_out)
+
+
+def _read(
+    rows: Sequence[Row],
+    settings: CohortSettings,
+    column: str,
+    read: Callable[[str], T],
+    way_out: Callable[[Sequence[str]], str],
+) -> Column[T]:
+    values: dict[int, T] = {}
+    missing, wrong, odd = [], [], []
+    for row in rows:
+        text = row[column]
+        try:
+            values[row.number] = read(text)
+        except ValueError as error:
+            if is_missing(text):
+                missing.append(row.number)
+            else:
+                wrong.append(f"{named(row, settings)}: {column} is {text!r}, {error}")
+                odd.append(text)
+    problem = f"{listed(wrong)}{_seen([row[column] for row in rows])}. {way_out(odd)}." if wrong else ""
+    return Column(values, tuple(missing), problem)
+
+
+def read_covariate(rows: Sequence[Row], settings: CohortSettings, column: str) -> Column[str]:
+    """Cells of a covariate as text, a number always with a point; of those that look like a number all must be one."""
+    values: dict[int, str] = {}
+    missing, wrong = [], []
+    for row in rows:
+        text = row[column]
+        if is_missing(text):
+            missing.append(row.number)
+        elif _LIKE_NUMBER.fullmatch(text) and read_number(text, settings.decimal) is None and not _DATE.fullmatch(text):
+            wrong.append(f"{named(row, settings)}: {column} is {text!r}, not a number")
+        else:
+            number = settings.decimal != "." and read_number(text, settings.decimal) is not None
+            values[row.number] = text.replace(settings.decimal, ".") if number else text
+    seen = _seen([row[column] for row in rows])
+    return Column(values, tuple(missing), f"{listed(wrong)}{seen}. {_other_decimal(settings)}." if wrong else "")
+
+
+def named(row: Row, settings: CohortSettings) -> str:
+    """A row for a message."""
+    return f"row {row.number} ({row.get(settings.case, '')})"
+
+
+def _other_decimal(settings: CohortSettings) -> str:
+    if settings.decimal == ",":
+        return "With --decimal , a number has no point: mend those cells, or leave the option out"
+    return "Where the comma is a decimal one, --decimal , reads it; take out what stands between thousands"
+
+
+def _seen(texts: Sequence[str]) -> str:
+    """All values of a column, the most frequent first, where that tells something."""
+    counts = Counter(text for text in texts if not is_missing(text))
+    return f" (seen: {listed([f'{text!r} {count}×' for text, count in counts.most_common()])})" if counts else ""

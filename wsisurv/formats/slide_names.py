@@ -1,0 +1,76 @@
+"""Slides as a user's table names them: by slide_id, by file name, in either Unicode form."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from wsisurv.errors import CohortError, some
+
+_ENDING = re.compile(
+    r"\.(?:bif|btf|czi|dcm|h5|hdf5|isyntax|jpe?g|mrxs|ndpi|npy|npz|png|pt|ptif|qptiff|scn|svs|svslide|tiff?|vms|vmu|vsi|"
+    r"zarr)$",
+    re.IGNORECASE,
+)
+T = TypeVar("T")
+
+
+def composed(text: str) -> str:
+    """The same text in Unicode's composed form (NFC): ``é`` is one letter, as most tables have it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def without_ending(name: str) -> str:
+    """A slide's name without the ending of a slide's or features file."""
+    return _ENDING.sub("", name)
+
+
+def by_slide_id(given: Mapping[str, T], slide_ids: Collection[str], table: str) -> tuple[dict[str, T], tuple[str, ...]]:
+    """Bring the rows of a table to the slides that are here.
+
+    A row names a slide by its slide_id, with or without the ending of its file, and with or without folders.
+
+    Args:
+        given: values by the names that the table has.
+        slide_ids: slides that are here.
+        table: what it is, for messages.
+
+    Returns:
+        Values by slide_id, and names that no slide here has.
+
+    Raises:
+        CohortError: there are rows and slides, and no row names any of them; a row names two slides, or two rows give
+            one slide different values.
+    """
+    exact = {composed(slide_id): slide_id for slide_id in slide_ids}
+    bare: dict[str, list[str]] = {}
+    for name, slide_id in exact.items():
+        bare.setdefault(without_ending(name), []).append(slide_id)
+    if len(exact) < len(slide_ids):
+        twice = sorted(slide_id for slide_id in slide_ids if exact[composed(slide_id)] != slide_id)
+        raise CohortError(f"two slides are called {twice[0]!r}, in two Unicode forms. Rename one.")
+    found: dict[str, T] = {}
+    named: dict[str, str] = {}
+    unknown = []
+    for key, value in given.items():
+        name = composed(re.split(r"[\\/]", key)[-1])
+        slides = [exact[name]] if name in exact else bare.get(without_ending(name), [])
+        if len(slides) > 1:
+            raise CohortError(f"{table}: {key!r} may be {' or '.join(map(repr, slides))}. Write the name out.")
+        for slide_id in slides:
+            if slide_id in found and found[slide_id] != value:
+                raise CohortError(f"{table}: {named[slide_id]!r} and {key!r} are one slide, with different values")
+            found[slide_id], named[slide_id] = value, key
+        if not slides:
+            unknown.append(key)
+    if unknown and slide_ids and not found:
+        raise CohortError(
+            f"{table}: none of its {len(given)} rows names a slide that is here: it has {some(unknown, 2)}; slides "
+            f"here are called {some(sorted(slide_ids), 2)}."
+        )
+    return found, tuple(unknown)
+
+
+def unknown_note(unknown: Collection[str], table: str) -> list[str]:
+    """Say which rows of a table name no slide that is here; nothing where all do."""
+    return [f"{len(unknown)} rows of {table} name no slide that is here: {some(sorted(unknown))}"] if unknown else []

@@ -1,0 +1,201 @@
+"""A table that a user brings, as text: CSV, TSV, semicolons, cBioPortal's ``#`` lines, or a sheet of an .xlsx file."""
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsisurv.errors import CohortError
+from wsisurv.formats.spreadsheets import read_sheet
+
+_DELIMITERS = (",", "\t", ";", "|")
+_MOST_BYTES = 256 << 20
+_SHOWN = 5
+
+
+class Row(dict[str, str]):
+    """Cells of a row by column, without blanks around them.
+
+    Attributes:
+        number: of the row in the file, counted from 1 as a spreadsheet does; a cell of several lines is one row.
+    """
+
+    def __init__(self, number: int, cells: dict[str, str]) -> None:
+        super().__init__(cells)
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was found.
+
+    Attributes:
+        path: its file.
+        columns: names of the header; columns without a name are left out.
+        rows: those with at least one filled cell and as many cells as the header.
+        problems: what is wrong with header and rows, in words.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+
+    def lacking(self, columns: Sequence[str], way_out: str) -> list[str]:
+        """Say in words which of ``columns`` are not there; nothing where all are."""
+        missing = [name for name in dict.fromkeys(columns) if name not in self.columns]
+        have = ", ".join(self.columns) or "no named column"
+        return [f"no column {', '.join(map(repr, missing))}; it has {have}. {way_out}"] if missing else []
+
+
+def read_table(path: Path, *columns: str) -> list[Row]:
+    """Read a table that must have these columns.
+
+    Raises:
+        CohortError: as ``scan_table``, and for all that is wrong with its columns and rows, in one list.
+    """
+    table = scan_table(path)
+    refuse(path, [*table.problems, *table.lacking(columns, f"Columns {' and '.join(columns)} are needed.")])
+    return list(table.rows)
+
+
+def refuse(path: Path, problems: Sequence[str]) -> None:
+    """Stop at the problems of a table, all in one message; nothing where there is none.
+
+    Raises:
+        CohortError: there is one.
+    """
+    if len(problems) == 1:
+        raise CohortError(f"{path}: {problems[0]}")
+    if problems:
+        listed = " ".join(f"({number}) {problem}" for number, problem in enumerate(problems, start=1))
+        raise CohortError(f"{path}: {len(problems)} things are wrong. {listed}")
+
+
+def scan_table(path: Path) -> Table:
+    """Read a table as text, whatever separates its cells, and list what is wrong with its rows.
+
+    What separates cells (comma, semicolon, tab or ``|``) is what gives every row as many cells as the header, whatever
+    the file's ending. Lines that begin with ``#`` above the header, Excel's ``sep=`` and rows without a filled cell are
+    passed over.
+
+    Raises:
+        CohortError: no such file, no table, text in another encoding than UTF-8 (or UTF-16 with its mark), or empty.
+    """
+    content = _content(path)
+    if content.startswith(b"PK\x03\x04"):
+        records, problems = read_sheet(path, content)
+    else:
+        records, problems = _split(_decode(path, content), tab_first=path.suffix.lower() in {".tsv", ".tab"})
+    filled = [(number, cells) for number, cells in records if any(cells)]
+    if not filled:
+        raise CohortError(f"{path}: empty")
+    (_, header), *body = filled
+    named = [name for name in header if name]
+    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        problems.append(f"column {', '.join(repeated)} occurs twice")
+    rows, uneven = [], []
+    for number, cells in body:
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            uneven.append(f"row {number}: {len(cells)} cells, but the header has {len(header)}")
+        else:
+            rows.append(Row(number, {name: cell for name, cell in zip(header, cells, strict=False) if name}))
+    if uneven:
+        problems.append(listed(uneven))
+    return Table(path, tuple(dict.fromkeys(named)), tuple(rows), tuple(problems))
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first few of a list for a message, and how many more there are."""
+    return "; ".join(items[:_SHOWN]) + (f"; and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise CohortError(f"{path}: {size / 1e6:.0f} MB, too large for a table")
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CohortError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise CohortError(f"{path}: a folder, not a table") from error
+    except OSError as error:
+        raise CohortError(f"{path}: can't be read ({error.strerror or error})") from error
+    if content.startswith(b"\xd0\xcf\x11\xe0"):
+        raise CohortError(f"{path}: an Excel file of before 2007, or one with a password. Save it as .xlsx or CSV.")
+    return content
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        CohortError: it is none, or in an encoding that can't be told from others.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding, skip = "utf-16", 0
+    elif b"\0" in content:
+        kind = "UTF-16 without its mark" if content[:1024].count(b"\0") > len(content[:1024]) // 4 else "no text"
+        raise CohortError(f"{path}: {kind} (byte {content.find(0)} is 0), not a table in UTF-8. Save it as UTF-8 CSV.")
+    else:
+        encoding, skip = "utf-8", len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    try:
+        return content[skip:].decode(encoding)
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise CohortError(
+            f"{path}, row {row}: byte {error.start} (0x{content[error.start]:02X}) is not {encoding.upper()}: the "
+            "file is in Latin-1 or another encoding. Save it as UTF-8 CSV, e.g. `iconv -f WINDOWS-1252 -t UTF-8 OLD > "
+            "NEW`."
+        ) from error
+
+
+def _split(text: str, *, tab_first: bool) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """Rows by number, as the delimiter that fits best cuts them, and what is wrong."""
+    lines = list(io.StringIO(text, newline=""))
+    above = 0
+    while above < len(lines) and _no_header(lines[above]):
+        above += 1
+    order = ("\t", *_DELIMITERS) if tab_first else _DELIMITERS
+    cut = [_cut(lines[above:], delimiter) for delimiter in order]
+    records, problem = max(cut, key=_fit)
+    return [(above + place, cells) for place, cells in records], [problem] if problem else []
+
+
+def _no_header(line: str) -> bool:
+    bare = line.strip().strip('",;|\t ')
+    return not bare or bare.startswith("#") or bare.lower() == "sep="
+
+
+def _cut(lines: Sequence[str], delimiter: str) -> tuple[list[tuple[int, list[str]]], str]:
+    """Rows cut at a delimiter, and what stopped the cutting, empty where nothing did."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    records: list[tuple[int, list[str]]] = []
+    try:
+        for place, cells in enumerate(reader, start=1):
+            header = records[0][1] if records else cells
+            swallowed = [cell for cell in cells if len(header) > 2 and _holds_row(cell, delimiter, len(header))]
+            if swallowed:
+                return (
+                    records,
+                    f"row {place}: a quote that isn't closed runs over the next ({swallowed[0][:40]!r})",
+                )
+            records.append((place, [cell.strip() for cell in cells]))
+    except csv.Error as error:
+        return records, f"row {len(records) + 1}: {error}: is a quote not closed?"
+    return records, ""
+
+
+def _holds_row(cell: str, delimiter: str, width: int) -> bool:
+    return any(line.count(delimiter) >= width - 1 for line in cell.splitlines()[1:])
+
+
+def _fit(cut: tuple[list[tuple[int, list[str]]], str]) -> tuple[bool, bool, float, int]:
+    """How well a delimiter fits: more columns than one, nothing broken, rows as wide as the header, many columns."""
+    records, problem = cut
+    filled = [cells for _, cells in records if any(cells)]
+    width = len(filled[0]) if filled else 0
+    return width > 1, not problem, sum(len(cells) == width for cells in filled) / max(len(filled), 1), width

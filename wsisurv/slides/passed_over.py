@@ -1,0 +1,40 @@
+"""Files in a user's folder that are taken for no slide: counted and named, so that none is missed in silence."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wsisurv.errors import some
+from wsisurv.slides.find import known_endings
+
+
+def passed_over(sources: Sequence[Path]) -> list[str]:
+    """A note for each folder among ``sources`` that holds files whose ending is of no slide; hidden ones are not told.
+
+    Companions of MIRAX slides, in the folder of the slide's name, are no files of their own.
+    """
+    notes = []
+    for source in sources:
+        if names := sorted(_others(source)):
+            notes.append(
+                f"{len(names)} files of {source} were passed over, their endings are not those of slides: "
+                f"{some(names)}. A file that is named itself is opened whatever its ending."
+            )
+    return notes
+
+
+def _others(top: Path) -> Iterator[str]:
+    """Paths within a folder; links to folders are followed, each folder once, as slides are looked for."""
+    endings, visited = known_endings(), set()
+    for folder, folders, files in os.walk(top, followlinks=True):
+        visited.add(os.path.realpath(folder))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and f"{name}.mrxs" not in files
+            and os.path.realpath(os.path.join(folder, name)) not in visited
+        ]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() not in endings:
+                yield str(Path(folder, name).relative_to(top))
