@@ -8,6 +8,7 @@ from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.guidance import Guidance, read_guidance, write_guidance
 from wsisurv.formats.models import CARD_VERSION, read_model, write_model
 from wsisurv.models.ensemble import load_student
+from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.step import predict_cases, training_folds
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -191,12 +192,10 @@ def test_predict_gives_a_training_case_the_risk_of_its_training_to_the_bit(make_
     train_teacher(trial.workspace, trial.cohort, TEACHER)
     distill(trial.workspace, trial.cohort, FAST)
     slides = {str(case.case_id): case.slide_ids for case in trial.cohort.cases}
-    predicted = predict_cases(
-        trial.path("student.h5"),
-        find_bags(trial.workspace, "histomics", slides),
-        fold_of=training_folds(trial.path("student.h5"), trial.path("guidance.h5")),
-    )
-    by_risk = sorted(predicted.risks, key=lambda risk: risk.log_hazard)
-    model, _ = read_model(trial.path("student.h5"), "student")
-    assert [risk.log_hazard for risk in by_risk] == model.arrays["training_risks"].tolist()
+    folds = training_folds(trial.path("student.h5"), trial.path("guidance.h5"))
+    predicted = predict_cases(trial.path("student.h5"), find_bags(trial.workspace, "histomics", slides), fold_of=folds)
+    scale = read_scale(trial.path("student.h5"))
+    placed = {risk.case_id: scale.out_of_fold.placed(risk.log_hazard, folds[risk.case_id]) for risk in predicted.risks}
+    assert sorted(placed.values()) == scale.training_risks.tolist()
+    by_risk = sorted(predicted.risks, key=lambda risk: placed[risk.case_id])
     assert [risk.risk_percentile for risk in by_risk] == pytest.approx([100 * n / 40 for n in range(40)])
