@@ -5,25 +5,41 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECKED := wsisurv tests docs
+SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test_encoders.py cli/test_options.py survival/test_losses.py)
 
 # A stamp says that an installation ended well. Without it, or with a Python that no longer starts, begin anew:
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint format bench bench-method gpu clean
+.PHONY: demo test lint dist format bench bench-method gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
 
 # One thread a worker: the workers fill the cores already, and threads that wait for each other slow all of them.
+# A worker takes a stretch of the suite, so that what the tests of a file share is made once.
 test: $(VENV)/.tested
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy --strict wsisurv
+	$(BIN)/mypy --strict --python-version 3.14 wsisurv
 	$(BIN)/lint-imports
+
+# What is shipped: sdist and wheel; the wheel in an environment of its own, with the dependencies of ours, which would
+# take minutes to fetch again; tests that read docs, examples and references, from the sdist.
+dist: $(VENV)/.tested
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m venv --without-pip build/empty
+	$(PIP) --python build/empty/bin/python install --no-deps --no-index dist/*.whl
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(ls -d build/empty/lib/python3*/site-packages)/ours.pth
+	$(PIP) --python build/empty/bin/python check
+	cd build && empty/bin/wsisurv demo --help
+	tar -xzf dist/*.tar.gz -C build
+	cd build/wsisurv-*/ && OMP_NUM_THREADS=1 PYTHONPATH=. ../../$(BIN)/python -m pytest -q $(SHIPPED)
 
 format: $(VENV)/.tested
 	$(BIN)/ruff check --fix $(CHECKED)
