@@ -32,7 +32,7 @@ def words(place, *more, cohort="other", clinical="heldout/clinical.csv"):
 def test_the_held_out_hospital(run, place):
     ended = run(*words(place))
     assert ended.code == 0, ended.err
-    assert "observed / expected" in ended.out
+    assert "calibration-in-the-large" in ended.out
     assert "Only " in ended.out
     folder = place / "workspace" / "cohorts" / "other" / "evaluation"
     record = json.loads((folder / "external.json").read_text())

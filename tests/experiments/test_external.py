@@ -83,7 +83,7 @@ def test_slope_and_baseline_of_a_small_training_are_estimates():
         ({"level": 1.6}, "More events happen here than predicted"),
         ({"level": 0.6}, "Fewer events happen here than predicted"),
         ({"spread": 0.4}, "too extreme"),
-        ({"spread": 1.8}, "too timid"),
+        ({"spread": 1.8}, "too moderate"),
     ],
 )
 def test_drift_is_told_by_its_kind(changes, words):
@@ -148,7 +148,7 @@ def test_what_can_not_be_given_is_said():
     assert figures.slope is figures.calibrated_slope is figures.logrank_p is None
     assert any("no slope" in line for line in figures.warnings)
     verdict = drift_verdict(figures, PROGNOSIS, None)
-    assert any("spread of the risks is right can't be told" in line for line in verdict)
+    assert any("calibration slope can't be estimated" in line for line in verdict)
     assert any("risk groups can't be compared" in line for line in verdict)
     assert verdict[-1].startswith("Only ")
 

@@ -41,9 +41,15 @@ def test_two_standard_errors_decide(value, se, wanted):
 @pytest.mark.parametrize(
     ("value", "se", "p", "ratio", "wanted"),
     [
-        (0.03, 0.01, 0.001, 0.5, "Slides add to age and stage here (+0.030 ± 0.010"),
+        (
+            0.03,
+            0.01,
+            0.001,
+            0.5,
+            "Slides add to age and stage here (difference in concordance +0.030, standard error 0.010",
+        ),
         (0.03, 0.01, 0.4, 0.1, "Slides may add to age and stage"),
-        (0.01, 0.01, 0.001, 0.5, "Slides tell something beyond age and stage"),
+        (0.01, 0.01, 0.001, 0.5, "Slides carry prognostic information beyond age and stage"),
         (0.001, 0.005, 0.6, 0.1, "Slides add nothing to age and stage here ("),
         (0.01, 0.03, 0.6, 0.1, "Slides add nothing to age and stage here that 200 events could show"),
         (-0.03, 0.01, 0.6, 0.1, "Slides make age and stage worse"),
@@ -62,15 +68,18 @@ def test_a_gain_without_a_test_still_counts():
 def test_what_is_left_out_is_said_to_be():
     lines = verdict(table([model("selected", 0.6, 0.55)]), ())
     assert lines[0].startswith("No covariates were named")
-    assert lines[1] == "Slides alone tell who does worse (concordance 0.600, 95 % interval 0.550 to 0.650)."
+    assert (
+        lines[1]
+        == "Slides alone predict the outcome better than chance (concordance 0.600, 95 % interval 0.550 to 0.650)."
+    )
     assert lines[2].startswith("No case has statements")
     assert len(lines) == 3
 
 
 def test_chance_is_called_chance_and_few_events_are_named():
     lines = verdict(table([model("selected", 0.55, 0.46), model("text", 0.52, 0.4)], events=20), ())
-    assert "Slides alone do not tell who does worse better than chance" in lines[1]
-    assert any("reports by themselves do not tell" in line for line in lines)
+    assert "Slides alone are not shown to predict the outcome better than chance" in lines[1]
+    assert any("reports by themselves are not shown to predict" in line for line in lines)
     assert lines[-1].startswith("Only 20 events")
 
 
@@ -104,8 +113,11 @@ def test_a_better_report_at_hand_is_recommended():
     line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
     assert "better than age and stage" in line
     assert "add" not in line
-    assert "read it" in line
-    for value, words in ((0.05, "beside age and stage they add something (+0.050"), (0.0, "not shown to add anything")):
+    assert "where there is a report, use it" in line
+    for value, words in (
+        (0.05, "beside age and stage they add something (difference in concordance +0.050"),
+        (0.0, "not shown to add anything"),
+    ):
         pairs = [difference("text_and_covariates", "covariates", value, 0.01)]
         rows = [model("text", 0.7, 0.65), model("selected", 0.6, 0.55)]
         line = next(line for line in verdict(table(rows, pairs), ("age", "stage")) if "reports by themselves" in line)
@@ -120,11 +132,17 @@ def test_a_better_report_at_hand_is_recommended():
             0.01,
             0.001,
             (0.03, 0.01),
-            ("Reports add to age and stage here", "whole text of the reports tells more"),
+            ("Reports add to age and stage here", "whole text of the reports predicts better"),
         ),
-        (0.01, 0.02, 0.001, (0.0, 0.005), ("Reports tell something beyond", "tells no more than their statements")),
+        (
+            0.01,
+            0.02,
+            0.001,
+            (0.0, 0.005),
+            ("Reports carry prognostic information beyond", "no better than their statements"),
+        ),
         (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that", "is not shown")),
-        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "tell more than")),
+        (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "predict better than")),
     ],
 )
 @pytest.mark.parametrize(
@@ -148,6 +166,6 @@ def test_which_student_was_selected_is_said_where_there_was_a_choice():
     folds = replace(table(differences=pairs), selected=("plain", "distilled", "distilled"))
     (line,) = [line for line in verdict(folds, ()) if "student.h5" in line]
     assert "the distilled one in 2 of 3 folds" in line
-    assert "+0.020 ± 0.010" in line
+    assert "+0.020, standard error 0.010" in line
     no_choice = replace(table(), selected=("plain", "plain"))
     assert not any("student.h5" in line for line in verdict(no_choice, ()))

@@ -4,8 +4,14 @@ import torch
 
 from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import cox_loss, discrete_loss, ranking_loss, time_bins
-from wsisurv.training.student_loss import OutcomeTensors, agreement_loss, common_logits, outcome_loss, told_by
-from wsisurv.training.target import Target
+from wsisurv.training.student_loss import (
+    OutcomeTensors,
+    TeacherTarget,
+    agreement_loss,
+    common_logits,
+    outcome_loss,
+    target_tensors,
+)
 
 
 def cohort(n=60, seed=0):
@@ -57,13 +63,13 @@ def test_the_teachers_word_is_put_on_the_scale_of_log_hazards():
         time, torch.ones(300, dtype=torch.bool), time_bins(time=time, event=torch.ones(300).bool())
     )
     risk = np.where(np.arange(300) % 5 == 0, np.nan, 4 * truth)
-    told = told_by(Target(risk, 0.5), np.arange(300), follow_up, settings(distill="mse"))
+    told = target_tensors(TeacherTarget(risk, 0.5), np.arange(300), follow_up, settings(distill="mse"))
     assert told is not None
     assert len(told.rows) == 240
     assert told.slope == pytest.approx(0.25, abs=0.04)
     said = torch.from_numpy(told.slope * risk[told.rows.numpy()])
     assert float(agreement_loss(settings(distill="mse"), told, said[:, None], said, told.risk, None)) < 1e-9
-    correlated = told_by(Target(risk, 0.5), np.arange(300), follow_up, settings())
+    correlated = target_tensors(TeacherTarget(risk, 0.5), np.arange(300), follow_up, settings())
     assert correlated is not None
     assert correlated.slope == 1.0
 
@@ -72,7 +78,9 @@ def test_the_teachers_word_is_put_on_the_scale_of_log_hazards():
 def test_mixed_cases_have_no_risk_set_and_no_tiles_that_the_teacher_saw(distill):
     follow_up = cohort()
     risk = torch.randn(60, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
-    told = told_by(Target(risk.detach().numpy(), 1.0), np.arange(60), follow_up, settings(distill=distill))
+    told = target_tensors(
+        TeacherTarget(risk.detach().numpy(), 1.0), np.arange(60), follow_up, settings(distill=distill)
+    )
     assert told is not None
     loss = agreement_loss(settings(distill=distill), told, risk[:, None], risk, told.risk, None)
     loss.backward()
@@ -84,8 +92,8 @@ def test_mixed_cases_have_no_risk_set_and_no_tiles_that_the_teacher_saw(distill)
 def test_a_teacher_with_a_word_on_fewer_than_two_cases_has_none(known):
     risk = np.full(60, np.nan)
     risk[:known] = 1.0
-    assert told_by(Target(risk, 1.0), np.arange(60), cohort(), settings()) is None
-    assert told_by(None, np.arange(60), cohort(), settings()) is None
+    assert target_tensors(TeacherTarget(risk, 1.0), np.arange(60), cohort(), settings()) is None
+    assert target_tensors(None, np.arange(60), cohort(), settings()) is None
 
 
 @pytest.mark.parametrize(("n_told", "weight"), [(60, 1.5), (15, 0.375)])
@@ -93,6 +101,6 @@ def test_a_few_reports_weigh_little_beside_the_outcome_of_all_cases(n_told, weig
     risk = np.full(80, np.nan)
     train = np.arange(10, 70)
     risk[train[:n_told]] = np.linspace(-1, 1, n_told)
-    told = told_by(Target(risk, gate=0.5), train, cohort(), settings(guidance_weight=3.0))
+    told = target_tensors(TeacherTarget(risk, gate=0.5), train, cohort(), settings(guidance_weight=3.0))
     assert told.rows.tolist() == list(range(n_told))
     assert told.weight == pytest.approx(weight)

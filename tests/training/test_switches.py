@@ -19,9 +19,9 @@ from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
 from wsisurv.training.relevance import read_teacher, relevance_without
+from wsisurv.training.student_loss import TeacherTarget
 from wsisurv.training.students import train_student
-from wsisurv.training.subspace import look_along_reports
-from wsisurv.training.target import Target
+from wsisurv.training.subspace import find_subspaces
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
@@ -71,10 +71,10 @@ class Lesson:
         relevance = relevance_without(self.teacher, cases, 0) if settings.needs_relevance else None
         train, device = np.flatnonzero(self.guidance.fold != 0), torch.device("cpu")
         log = Log(path=tmp_path / "history.jsonl", step="distill", progress=lambda *_: None)
-        target = Target(self.guidance.risk_without[0], 1.0, relevance) if guided else None
+        target = TeacherTarget(self.guidance.risk_without[0], 1.0, relevance) if guided else None
         if target is not None and settings.feature_subspace == "reports":
-            columns = look_along_reports(cases, [train], [3], device, log).columns
-            target = replace(target, directions=None if columns is None else columns[0])
+            columns = find_subspaces(cases, [train], [3], device, log).bases
+            target = replace(target, subspace=None if columns is None else columns[0])
         trained = train_student(cases, train, settings, target=target, seed=3, device=device, part="student", log=log)
         return ensemble_of([(trained.student, trained.centre)])
 

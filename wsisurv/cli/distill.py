@@ -51,15 +51,15 @@ def distill(
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
     table.add_row("cases whose report guided it", f"{result.n_reports} (gate {result.gate:.2f})")
     if result.reports_told is not None:
-        table.add_row("share of the reports that tiles tell", f"{max(result.reports_told, 0):.0%}")
-        table.add_row("so what it sees of the features", _seen(result.directions))
-    table.add_row("concordance out of fold, within folds", number(result.distilled_concordance))
-    table.add_row("… without the teacher", number(result.plain_concordance))
+        table.add_row("variance of the reports explained by tiles (out-of-fold R²)", number(result.reports_told))
+        table.add_row("feature subspace", _subspace(result.directions))
+    table.add_row("concordance of the distilled student, out of fold", number(result.distilled_concordance))
+    table.add_row("concordance of the baseline student (no teacher)", number(result.plain_concordance))
     interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
     table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else interval))
-    names = {"distilled": "the distilled one", "plain": "the baseline one, without the teacher"}
+    names = {"distilled": "distilled student", "plain": "baseline student"}
     table.add_row("selected as student.h5", names[result.winner])
-    table.add_row("concordance of the selected one", _of_the_selected(result))
+    table.add_row("concordance of the selected student", _of_the_selected(result))
     out.print(table)
     out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}", markup=False)
 
@@ -76,9 +76,9 @@ def _of_the_selected(result: DistillResult) -> str:
     )
 
 
-def _seen(directions: Sequence[int]) -> str:
-    """What members see of the features, in words."""
+def _subspace(directions: Sequence[int]) -> str:
+    """Dimensions of the subspaces that the members see."""
     if not directions:
-        return "all of them: that is too little to look for alone"
+        return "not used: tiles explain too little of the reports"
     least, most = min(directions), max(directions)
-    return f"what tells the reports: {least if least == most else f'{least} to {most}'} directions"
+    return f"{least if least == most else f'{least} to {most}'} dimensions"

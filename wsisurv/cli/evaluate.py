@@ -110,8 +110,8 @@ def _print(
 ) -> None:
     table = Table(
         title=f"The student here ({figures.cases} cases, {figures.events} events) and at home",
-        caption="at home: cross-validated, mean over folds. Calibrated slope: 1 where the spread of risks is right. "
-        f"Intervals here: {figures.interval}."
+        caption="At home: cross-validated on its training cohort. Calibration slope: 1 is right, below 1 risks are too "
+        f"extreme. Calibration-in-the-large: 1 is right. Intervals here: {figures.interval}."
         + (f" Uno's: events before {figures.uno_until:g} {time_unit}." if figures.uno_until is not None else ""),
         title_justify="left",
         caption_justify="left",
@@ -141,16 +141,16 @@ def _print(
         f"{number(home.get('uno_low'))} to {number(home.get('uno_high'))}" if own else "–",
     )
     table.add_row("AUC, mean over time", number(figures.auc), number(home.get("auc")))
-    table.add_row("slope of the log hazard", _slope(figures.slope), number(home.get("calibration_slope")))
-    table.add_row("calibrated slope", _slope(figures.calibrated_slope), "–")
-    table.add_row("Brier, over time", number(figures.brier), number(home.get("brier")))
+    table.add_row("calibration slope of the log hazard", _slope(figures.slope), number(home.get("calibration_slope")))
+    table.add_row("calibration slope as calibrated in training", _slope(figures.calibrated_slope), "–")
+    table.add_row("Brier score, over time", number(figures.brier), number(home.get("brier")))
     table.add_row("  of the cohort's own curve", number(figures.brier_reference), number(home.get("brier_reference")))
     table.add_row("D-calibration p", number(figures.d_calibration_p), number(home.get("d_calibration_p")))
     if (found := figures.observed_expected) is not None:
-        table.add_row("events, expected", f"{found.observed}, {found.expected:.1f}", "–")
-        table.add_row("  observed / expected", f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})", "–")
+        table.add_row("events observed, expected", f"{found.observed}, {found.expected:.1f}", "–")
+        table.add_row("calibration-in-the-large", f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})", "–")
     out.print(table)
-    table = Table(title="Event by then: predicted and observed", title_justify="left")
+    table = Table(title="Share of cases with the event by then: predicted and observed", title_justify="left")
     for heading in ("years", "predicted", "observed", "95 % interval", "followed"):
         table.add_column(heading, justify="right")
     for one in figures.at_years:

@@ -1,4 +1,4 @@
-"""The results table of a cross-validation: who is ahead, by how much, how right probabilities are."""
+"""The results table of a cross-validation: discrimination, differences between models, calibration."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import number, out
 from wsisurv.experiments.model_names import model_names
+from wsisurv.experiments.verdict import p_equals
 
 if TYPE_CHECKING:
     from wsisurv.experiments.likelihood_ratio import Added
@@ -25,7 +26,7 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_uni
     table = Table(
         title=f"Concordance within folds ({results.cases} cases, {results.events} events)",
         caption=f"Intervals: {results.interval}. Uno's: events before {_time(results.uno_until)} {time_unit}. "
-        "AUC: cumulative/dynamic, mean over time",
+        "AUC: cumulative/dynamic, mean over time.",
         title_justify="left",
         caption_justify="left",
     )
@@ -60,7 +61,7 @@ def _time(value: float | None) -> str:
 def _print_added(added: "Added", labels: Mapping[str, str]) -> None:
     out.print(
         f"What the {labels[added.model]} adds to {labels['covariates']}: log hazard ratio "
-        f"{added.log_hazard_ratio:+.2f} per standard deviation, likelihood-ratio p {added.p:.3g}",
+        f"{added.log_hazard_ratio:+.2f} per standard deviation; likelihood-ratio test, {p_equals(added.p)}",
         markup=False,
     )
 
@@ -69,15 +70,20 @@ def _print_calibration(results: "ResultsTable", labels: Mapping[str, str]) -> No
     reference = next((row.brier_reference for row in results.models if row.brier_reference is not None), None)
     table = Table(
         title="Calibration",
-        caption="slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 too extreme. Brier: of "
-        f"probabilities, over time; the cohort's own curve has {number(reference)}. D: p of D-calibration, small if "
-        "they are wrong.",
+        caption="Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 risks are too extreme. Brier: "
+        f"integrated Brier score, lower is better; the cohort's own Kaplan-Meier curve has {number(reference)}. "
+        "D-cal. p: p-value of D-calibration, small where predicted probabilities are wrong.",
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("model", "slope", "Brier", "D"):
+    for heading in ("model", "slope", "Brier", "D-cal. p"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in results.models:
-        p = "–" if row.d_calibration_p is None else f"{row.d_calibration_p:.2g}"
-        table.add_row(labels[row.model], number(row.calibration_slope), number(row.brier), p)
+        p = row.d_calibration_p
+        table.add_row(
+            labels[row.model],
+            number(row.calibration_slope),
+            number(row.brier),
+            "< 0.001" if p is not None and p < 0.001 else number(p),
+        )
     out.print(table)

@@ -100,7 +100,7 @@ def train_teacher(
     table.add_row("… of the slides", number(result.image_concordance))
     table.add_row("… of both", number(result.fused_concordance))
     slope = f"slope {number(result.gate_slope, '+')}, standard error {number(result.gate_se)}"
-    table.add_row("gate (how far a student will listen)", f"{result.gate:.2f} of 1 ({slope})")
+    table.add_row("gate (weight that the reports get)", f"{result.gate:.2f} of 1 ({slope})")
     out.print(table)
     done = "kept" if result.kept else "done"
     out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}", markup=False)

@@ -104,7 +104,7 @@ def make_cohort(
         cases: how many, the held-out fifth included.
         seed: 0 or more.
         workers: processes that draw slides.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         SettingsError: too few cases, a negative seed, or no worker.

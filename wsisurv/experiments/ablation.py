@@ -78,7 +78,7 @@ def ablate(
         allow_random_weights: as ``crossval``.
         device: as ``crossval``.
         redo: as ``crossval``.
-        progress: told of each variant in turn.
+        progress: called in each variant in turn.
 
     Raises:
         SettingsError: no such switch, or one that changes nothing.

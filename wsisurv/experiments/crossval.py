@@ -85,7 +85,7 @@ def crossval(
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
         redo: replace splits and folds that were made otherwise.
-        progress: told of the audit, then of the training.
+        progress: called in the audit, then in the training.
 
     Raises:
         MetricError: the tested cases can't give the figures.
@@ -145,7 +145,7 @@ def crossval_reports(
         splits: as ``crossval``.
         keep_together: as ``crossval``.
         redo: as ``crossval``.
-        progress: told of each fold.
+        progress: called in each fold.
 
     Raises:
         MetricError: the tested cases can't give the figures.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wsisurv.experiments.external import ExternalFigures
-from wsisurv.experiments.verdict import FEW_EVENTS, SIGNIFICANT
+from wsisurv.experiments.verdict import FEW_EVENTS, SIGNIFICANT, p_equals
 from wsisurv.survival.prognosis import Prognosis
 
 _CHANCE, _NORMAL = 0.5, 1.96
@@ -14,27 +14,33 @@ _SIGNS = 2
 
 
 def drift_verdict(figures: ExternalFigures, prognosis: Prognosis, own: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Say what the figures show: order, calibration, risk groups.
+    """Say what the figures show: discrimination, calibration, risk groups.
 
     Args:
         figures: of the other cohort.
         prognosis: of the student.
         own: the student's row of its own cross-validation (``concordance``, ``low``, ``high``); None where unknown.
     """
-    lines = [_order(figures, own), _spread(figures), _level(figures), *_horizons(figures), _groups(figures)]
+    lines = [
+        _discrimination(figures, own),
+        _slope(figures),
+        _in_the_large(figures),
+        *_horizons(figures),
+        _groups(figures),
+    ]
     lines.append(_together(figures, prognosis))
     if figures.events < FEW_EVENTS:
         lines.append(f"Only {figures.events} events: treat every line here as a first impression.")
     return tuple(line for line in lines if line)
 
 
-def _order(figures: ExternalFigures, own: Mapping[str, Any] | None) -> str:
+def _discrimination(figures: ExternalFigures, own: Mapping[str, Any] | None) -> str:
     here = figures.concordance
     line = f"concordance {here.value:.3f}, 95 % interval {here.low:.3f} to {here.high:.3f}"
     if here.low > _CHANCE:
-        line = f"The student tells who does worse here ({line})"
+        line = f"The student predicts the outcome better than chance here ({line})"
     else:
-        line = f"That the student tells who does worse here is not shown ({line})"
+        line = f"The student is not shown to predict the outcome better than chance here ({line})"
     if own is None:
         return line + "; it was never cross-validated, so there is nothing to hold that against."
     there = f"{own['concordance']:.3f} in its own cross-validation"
@@ -46,32 +52,32 @@ def _order(figures: ExternalFigures, own: Mapping[str, Any] | None) -> str:
     return f"{line}, {'better' if difference > 0 else 'less well'} than the {there}."
 
 
-def _spread(figures: ExternalFigures) -> str:
+def _slope(figures: ExternalFigures) -> str:
     slope = figures.calibrated_slope
     if slope is None:
-        return "Whether the spread of the risks is right can't be told here."
+        return "The calibration slope can't be estimated here."
     low, high = slope.value - _NORMAL * slope.se, slope.value + _NORMAL * slope.se
-    said = f"calibrated slope {slope.value:.2f}, 95 % interval {low:.2f} to {high:.2f}; 1 is right"
+    figure = f"calibration slope {slope.value:.2f}, 95 % interval {low:.2f} to {high:.2f}; 1 is right"
     if high < 1:
-        return f"Differences between cases are smaller here than predicted: risks are too extreme ({said})."
+        return f"Differences between cases are smaller here than predicted: risks are too extreme ({figure})."
     if low > 1:
-        return f"Differences between cases are larger here than predicted: risks are too timid ({said})."
-    return f"The spread of the risks is not shown to be wrong ({said})."
+        return f"Differences between cases are larger here than predicted: risks are too moderate ({figure})."
+    return f"The spread of the risks is not shown to be wrong ({figure})."
 
 
-def _level(figures: ExternalFigures) -> str:
+def _in_the_large(figures: ExternalFigures) -> str:
     found = figures.observed_expected
     if found is None:
-        return "Whether the level of the risks is right can't be told here."
-    said = (
-        f"{found.observed} events, {found.expected:.1f} expected: ratio {found.ratio:.2f}, 95 % interval "
-        f"{found.low:.2f} to {found.high:.2f}"
+        return "Calibration-in-the-large can't be judged here."
+    figure = (
+        f"calibration-in-the-large: {found.observed} events, {found.expected:.1f} expected, ratio {found.ratio:.2f}, "
+        f"95 % interval {found.low:.2f} to {found.high:.2f}"
     )
     if found.low > 1:
-        return f"More events happen here than predicted: survival is predicted too long ({said})."
+        return f"More events happen here than predicted: survival is predicted too long ({figure})."
     if found.high < 1:
-        return f"Fewer events happen here than predicted: survival is predicted too short ({said})."
-    return f"The level of the risks is not shown to be wrong ({said})."
+        return f"Fewer events happen here than predicted: survival is predicted too short ({figure})."
+    return f"The level of the risks is not shown to be wrong ({figure})."
 
 
 def _horizons(figures: ExternalFigures) -> list[str]:
@@ -90,19 +96,20 @@ def _horizons(figures: ExternalFigures) -> list[str]:
 def _groups(figures: ExternalFigures) -> str:
     if figures.logrank_p is None:
         return "The risk groups can't be compared here."
-    p = "< .001" if figures.logrank_p < 0.001 else f"{figures.logrank_p:.3f}"
-    told = "differ" if figures.logrank_p < SIGNIFICANT else "are not shown to differ"
-    return f"Risk groups by the cut-offs of training {told} in survival here (log-rank p {p})."
+    differ = "differ" if figures.logrank_p < SIGNIFICANT else "are not shown to differ"
+    return (
+        f"Risk groups by the cut-offs of training {differ} in survival here (log-rank {p_equals(figures.logrank_p)})."
+    )
 
 
 def drift_p(figures: ExternalFigures, prognosis: Prognosis) -> float | None:
-    """Chance of slope or level as far off as this where there is no drift: the lesser p of the two, times two.
+    """P-value of no drift, by calibration slope and calibration-in-the-large: the lesser of the two, times two.
 
     Slope and baseline of the student are estimates too, from the events of its training. Taken for the truth, drift was
     called in 25 % of cohorts of 150 cases without any, and in 58 % of 500 (160 training cases). So the slopes are
-    compared with both standard errors, and events with the spread that a level from so few events has: with D events
-    in training, those expected elsewhere are known to within a gamma distribution of shape D, and what is counted is
-    negative binomial.
+    compared with both standard errors, and the ratio of events is allowed the error of a baseline from so few events:
+    with D events in training, those expected elsewhere are known to within a gamma distribution of shape D, and what
+    is counted is negative binomial.
     """
     from scipy.stats import nbinom, norm
 
@@ -110,9 +117,9 @@ def drift_p(figures: ExternalFigures, prognosis: Prognosis) -> float | None:
     if (slope := figures.slope) is not None:
         away = abs(slope.value - prognosis.slope) / np.hypot(slope.se, prognosis.slope_se)
         found.append(2 * float(norm.sf(away)))
-    if (level := figures.observed_expected) is not None:
-        counted = nbinom(prognosis.events, prognosis.events / (prognosis.events + level.expected))
-        found.append(2 * float(min(counted.cdf(level.observed), counted.sf(level.observed - 1))))
+    if (ratio := figures.observed_expected) is not None:
+        counted = nbinom(prognosis.events, prognosis.events / (prognosis.events + ratio.expected))
+        found.append(2 * float(min(counted.cdf(ratio.observed), counted.sf(ratio.observed - 1))))
     return min(1.0, _SIGNS * min(found)) if found else None
 
 
@@ -120,14 +127,14 @@ def _together(figures: ExternalFigures, prognosis: Prognosis) -> str:
     p = drift_p(figures, prognosis)
     if p is None:
         return "Calibration can't be judged here."
-    said = f"slope and level together p {'< .001' if p < 0.001 else f'{p:.3f}'}"
+    test = f"calibration slope and calibration-in-the-large together {p_equals(p)}"
     if p < SIGNIFICANT:
         return (
-            f"Calibration has drifted ({said}, beyond what its {prognosis.events} events in training left open): don't "
-            "read the student's probabilities here before slope and baseline are fitted anew on cases from here; the "
-            "order of the cases is another matter."
+            f"Calibration has drifted ({test}, beyond what its {prognosis.events} events in training left open): don't "
+            "read the student's probabilities here before slope and baseline hazard are fitted anew on cases from "
+            "here; the order of the cases is not affected."
         )
     return (
         f"No drift of calibration is shown by {figures.events} events here and {prognosis.events} in training "
-        f"({said}): small ones would not be."
+        f"({test}): a small one would not be."
     )

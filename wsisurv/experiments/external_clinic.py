@@ -10,7 +10,7 @@ from wsisurv.errors import MetricError
 from wsisurv.experiments.external import ExternalCases, attempted
 from wsisurv.experiments.likelihood_ratio import Added, added_to_covariates
 from wsisurv.experiments.tested import Tested
-from wsisurv.experiments.verdict import SIGNIFICANT
+from wsisurv.experiments.verdict import SIGNIFICANT, p_equals
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.metrics import resample_concordance
 from wsisurv.survival.resampling import Interval
@@ -19,7 +19,7 @@ from wsisurv.survival.stratified import FoldScores
 
 @dataclass(frozen=True)
 class BesideClinic:
-    """The student beside covariates of the other cohort; None where that can't be given, as ``warnings`` tells.
+    """The student beside covariates of the other cohort; None where that can't be given, for a reason in ``warnings``.
 
     Attributes:
         covariates: columns of the clinical table.
@@ -91,16 +91,16 @@ def clinic_verdict(clinic: BesideClinic) -> tuple[str, ...]:
     """What that shows, in plain words and by fixed rules."""
     names, lines = " and ".join(clinic.covariates), []
     if (found := clinic.difference) is not None and clinic.concordance is not None:
-        said = (
-            f"{found.value:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}; {names} as fitted in training "
-            f"have {clinic.concordance.value:.3f}"
-        )
-        told = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not shown to differ from"
-        lines.append(f"In telling who does worse, the student is {told} {names} (concordance {said}).")
-    if (added := clinic.added) is not None:
-        told = "adds to" if added.p < SIGNIFICANT else "is not shown to add to"
+        does = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not shown to differ from"
         lines.append(
-            f"The student {told} {names} here (log hazard ratio {added.log_hazard_ratio:+.2f} per standard deviation, "
-            f"likelihood-ratio p {added.p:.3g})."
+            f"In discrimination the student is {does} {names} (difference in concordance {found.value:+.3f}, 95 % "
+            f"interval {found.low:+.3f} to {found.high:+.3f}; concordance of {names} as fitted in training "
+            f"{clinic.concordance.value:.3f})."
+        )
+    if (added := clinic.added) is not None:
+        does = "adds to" if added.p < SIGNIFICANT else "is not shown to add to"
+        lines.append(
+            f"The student {does} {names} here (log hazard ratio {added.log_hazard_ratio:+.2f} per standard deviation; "
+            f"likelihood-ratio test, {p_equals(added.p)})."
         )
     return tuple(lines)

@@ -81,7 +81,7 @@ def score_reports_only(
         splits: as ``plan_folds``.
         keep_together: as ``plan_folds``.
         redo: as ``run_folds``.
-        progress: told of each fold.
+        progress: called in each fold.
 
     Raises:
         CohortError: no report of ``report_text`` is of a case of the cohort.

@@ -184,7 +184,7 @@ def run_folds(
         score: trains and scores one.
         splits_at: where the folds are written.
         redo: replace splits and folds that were made otherwise.
-        progress: told of each fold.
+        progress: called in each fold.
 
     Returns:
         The risks of all folds, and how many of them were there already.

@@ -96,9 +96,8 @@ def _reports_and_clinic(table: ResultsTable, clinic: str) -> str:
 
 
 def _beside(who: str, table: ResultsTable, gain: Difference, test: Added | None, clinic: str) -> str:
-    """What ``who`` add to the covariates, by the order of the cases and by the likelihood."""
-    p = f", likelihood-ratio p {_p(test.p)}" if test else ""
-    figures = f"{_figure(gain)}{p}"
+    """What ``who`` add to the covariates, by concordance and by the likelihood."""
+    figures = f"{_figure(gain)}{f'; likelihood-ratio test, {p_equals(test.p)}' if test else ''}"
     significant = test is not None and test.p < SIGNIFICANT
     found = judge(gain)
     if found is Judgement.BETTER and (significant or test is None):
@@ -107,11 +106,13 @@ def _beside(who: str, table: ResultsTable, gain: Difference, test: Added | None,
         return f"{who} make {clinic} worse here ({figures})."
     if significant:
         return (
-            f"{who} tell something beyond {clinic} here, but that the order of the cases gains by it is not shown "
-            f"({figures})."
+            f"{who} carry prognostic information beyond {clinic} here by the likelihood-ratio test, but no gain in "
+            f"concordance is shown ({figures})."
         )
     if found is Judgement.BETTER:
-        return f"{who} may add to {clinic} here: the order of the cases gains, the likelihood does not ({figures})."
+        return (
+            f"{who} may add to {clinic} here: concordance gains, the likelihood-ratio test shows nothing ({figures})."
+        )
     if found is Judgement.NOTHING:
         return f"{who} add nothing to {clinic} here ({figures})."
     return f"{who} add nothing to {clinic} here that {table.events} events could show ({figures}); {_room(gain)}."
@@ -122,10 +123,10 @@ def _full_text(table: ResultsTable) -> str:
     if gain is None:
         return ""
     said = {
-        Judgement.BETTER: "The whole text of the reports tells more than their statements",
-        Judgement.WORSE: "The statements tell more than the whole text of the reports",
-        Judgement.NOTHING: "The whole text of the reports tells no more than their statements",
-        Judgement.UNDECIDED: "Whether the whole text of the reports tells more than their statements is not shown",
+        Judgement.BETTER: "The whole text of the reports predicts better than their statements",
+        Judgement.WORSE: "The statements predict better than the whole text of the reports",
+        Judgement.NOTHING: "The whole text of the reports predicts no better than their statements",
+        Judgement.UNDECIDED: "That the whole text of the reports predicts better than their statements is not shown",
     }
     return f"{said[judge(gain)]} ({_figure(gain)})."
 
@@ -136,8 +137,8 @@ def _slides_alone(table: ResultsTable) -> str:
         return ""
     figures = f"concordance {student.concordance:.3f}, 95 % interval {student.low:.3f} to {student.high:.3f}"
     if student.low <= _CHANCE:
-        return f"Slides alone do not tell who does worse better than chance would ({figures})."
-    line = f"Slides alone tell who does worse ({figures})"
+        return f"Slides alone are not shown to predict the outcome better than chance ({figures})."
+    line = f"Slides alone predict the outcome better than chance ({figures})"
     against = table.difference(SELECTED, COVARIATES)
     if against is None:
         return line + "."
@@ -176,7 +177,7 @@ def _selection(table: ResultsTable) -> str:
         return ""
     chosen = sum(one == DISTILLED for one in table.selected)
     gain = table.difference(SELECTED, PLAIN)
-    beside = "" if gain is None else f"; beside the baseline student it is at {_figure(gain)}"
+    beside = "" if gain is None else f" (against the baseline student: {_figure(gain)})"
     return (
         f"The selected student, which distill writes as student.h5, is the distilled one in {chosen} of "
         f"{len(table.selected)} folds{beside}."
@@ -190,8 +191,8 @@ def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> 
         return ""
     figures = f"concordance {text.concordance:.3f}, 95 % interval {text.low:.3f} to {text.high:.3f}"
     if text.low <= _CHANCE:
-        return f"The reports by themselves do not tell who does worse better than chance would ({figures})."
-    line = f"The reports by themselves tell who does worse ({figures})"
+        return f"The reports by themselves are not shown to predict the outcome better than chance ({figures})."
+    line = f"The reports by themselves predict the outcome better than chance ({figures})"
     against = table.difference(name, COVARIATES)
     if against is not None and judge(against) is Judgement.BETTER:
         line += f", better than {clinic} ({_figure(against)})"
@@ -202,7 +203,8 @@ def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> 
     teacher = table.difference(TEACHER, SELECTED)
     if teacher is not None and judge(teacher) is Judgement.BETTER:
         line += (
-            f"; where the report is at hand, read it: the teacher is ahead of the selected student ({_figure(teacher)})"
+            f"; where there is a report, use it: slides and report together do better than the selected student "
+            f"({_figure(teacher)})"
         )
     return line + "."
 
@@ -217,12 +219,13 @@ def _attention(table: ResultsTable) -> str:
 
 
 def _figure(difference: Difference) -> str:
-    return f"{difference.value:+.3f} ± {difference.se:.3f} in concordance"
+    return f"difference in concordance {difference.value:+.3f}, standard error {difference.se:.3f}"
 
 
 def _room(difference: Difference) -> str:
     return f"a gain up to {difference.value + 2 * difference.se:+.3f} can't be ruled out"
 
 
-def _p(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}"
+def p_equals(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``: the one way in which a p-value is written in words."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

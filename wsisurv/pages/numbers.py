@@ -3,6 +3,8 @@
 import math
 import re
 
+from wsisurv.experiments.verdict import p_equals as p_equals
+
 
 def number(value: float | None, form: str = ".3f") -> str:
     """A number in a format of Python's, with −; a dash where it is None or NaN."""
@@ -12,11 +14,6 @@ def number(value: float | None, form: str = ".3f") -> str:
 def p_value(p: float | None) -> str:
     """Three decimals, ``< 0.001`` below that; a dash where there is none."""
     return "< 0.001" if p is not None and p < 0.001 else number(p)
-
-
-def p_equals(p: float) -> str:
-    """``p = 0.012`` or ``p < 0.001``."""
-    return f"p {'' if p < 0.001 else '= '}{p_value(p)}"
 
 
 def share(value: float | None, decimals: int = 0) -> str:

@@ -115,7 +115,7 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         redo: make anew what was made otherwise.
         command: what was called, for the record.
-        progress: told how far it is.
+        progress: called with (done, total, what).
 
     Raises:
         SettingsError: no name for a new cohort, or the training cohort's own; horizons that can't be.

@@ -59,7 +59,7 @@ def prepare_slides(
         weights_file: the encoder's weights, where the student was trained on features of a file.
         device: where the encoder computes.
         redo: make anew what was made otherwise.
-        progress: told of each step.
+        progress: called in each step.
 
     Raises:
         EncoderMismatchError: the student was trained on features that another tool made.

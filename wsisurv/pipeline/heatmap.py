@@ -44,7 +44,7 @@ def heatmap(
         slide_map: table slide_id,case_id, for cases that are not of the cohort.
         tiles: how many on each half of the contact sheet.
         redo: draw anew.
-        progress: told before each case.
+        progress: called before each case.
 
     Returns:
         What was drawn, by folder: ``cohorts/NAME/heatmaps``, and ``predict/heatmaps`` for cases that are not of the

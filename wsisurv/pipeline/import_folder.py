@@ -42,7 +42,7 @@ def import_folder(
         given: resolutions that slides don't state.
         dataset: which features of an AtlasPatch file, where it holds several.
         redo: replace what was made otherwise.
-        progress: told after each file.
+        progress: called after each file.
 
     Raises:
         NoSlidesError: no file there.

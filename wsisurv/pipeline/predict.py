@@ -93,7 +93,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         redo: make anew tiles and features that were made otherwise.
         command: what was called, for the notes.
-        progress: told how far it is.
+        progress: called with (done, total, what).
 
     Returns:
         Risks, sorted by case; a case that can't be read is in ``prediction.failed``, never half predicted.

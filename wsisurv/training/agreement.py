@@ -1,4 +1,4 @@
-"""What a student is told by its teacher: losses between the two, all 0 where the student says what the teacher says."""
+"""Losses between student and teacher, all 0 where the two agree."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ def calibrated_error(log_hazard: Tensor, target: Tensor) -> Tensor:
 
 
 def listwise_kl(*, log_hazard: Tensor, target: Tensor, time: Tensor, event: Tensor) -> Tensor:
-    """Divergence over risk sets: who of those at risk is next, says the teacher, and what does the student say?
+    """Divergence of the student from the teacher over risk sets: who of those at risk is next?
 
     At each event time, with R all who have that time or a later one, p = softmax_R(target), q = softmax_R(log hazard):
     Σ_R p log(p / q), mean over events. Time O(n), whatever the size of the risk sets.
@@ -115,7 +115,7 @@ def attention_kl(*, teacher: Tensor, student: Tensor, bags: PackedBags) -> Tenso
     Returns:
         float64 ().
     """
-    told = teacher.double().clamp(min=_LEAST_SHARE)
-    told = told / segment_sum(told, bags)[bags.bag_of_row]
-    each = told * (told.log() - student.double().clamp(min=_LEAST_SHARE).log())
+    wanted = teacher.double().clamp(min=_LEAST_SHARE)
+    wanted = wanted / segment_sum(wanted, bags)[bags.bag_of_row]
+    each = wanted * (wanted.log() - student.double().clamp(min=_LEAST_SHARE).log())
     return segment_sum(each, bags).mean()

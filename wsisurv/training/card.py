@@ -30,7 +30,7 @@ _FEW = 0.01
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """An ensemble, and what its members say of the training cases that they did not see.
+    """An ensemble, and the risks of the training cases by members that did not see them.
 
     Attributes:
         ensemble: the students.
@@ -64,7 +64,7 @@ class CrossFitted:
 
     @cached_property
     def scale(self) -> OutOfFoldScale:
-        """From out of fold to the mean of members on new cases."""
+        """Scale that brings out-of-fold risks to the mean of members on new cases."""
         return fit_out_of_fold_scale(out_of_fold=self.out_of_fold, by_member=self.risks, fold=self.fold)
 
     @cached_property
@@ -111,7 +111,7 @@ def student_model(
         cohort: whose they are.
         encoder: folder of the features.
         students: the ensemble.
-        guided: whether any member listened to reports.
+        guided: whether any member was guided by reports.
         result: the figures printed in training.
 
     Raises:

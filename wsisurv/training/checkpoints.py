@@ -40,7 +40,7 @@ class Checkpoints:
     """States of the fits of one run, in a folder of their own that is removed when the run ends well.
 
     States of finished fits wait in memory for the next writing: lost are ``every_s`` seconds of work at most, and the
-    epoch in hand.
+    epoch in progress.
 
     Attributes:
         folder: of this run.

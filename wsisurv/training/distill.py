@@ -1,6 +1,6 @@
 """Step 5 of the pipeline: train students that need tiles only, with and without the teacher's guidance."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,9 @@ from wsisurv.training.duplicates import merge_duplicates
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
+from wsisurv.training.student_loss import TeacherTarget
 from wsisurv.training.students import TrainedStudent, train_student
-from wsisurv.training.subspace import Looking, look_along_reports
-from wsisurv.training.target import Target
+from wsisurv.training.subspace import FeatureSubspaces, find_subspaces
 from wsisurv.workspace.freshness import Condition, Freshness, all_done, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
 
@@ -61,7 +61,7 @@ def distill(
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
         checkpoint_s: seconds between checkpoints.
-        progress: told after each epoch.
+        progress: called after each epoch.
 
     Raises:
         MissingArtifactError: no guidance, or features of a slide are missing.
@@ -110,19 +110,18 @@ def distill(
     if all_done(wanted, redo=redo):
         return _with_figures(folder, read_model(folder / "student.h5", "student")[0].card.result, kept=True)
     with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}"):
-        told_by = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
+        teacher_model = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
-        trained = _train(cases, guidance, told_by, settings, place, log)
-        students = trained.students
+        students, subspaces = _train(cases, guidance, teacher_model, settings, place, log)
         choice = choose_student(**students, time=cases.time, event=cases.event, site=cases.site)
-        result = _result(cases, guidance, trained, choice)
+        result = _result(cases, guidance, students, subspaces, choice)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
         for key, name in STUDENT_FILES.items():  # the selected one last: where it is, all is
             which = of_file[key]
-            guided = which == "distilled" and _listens(guidance)
+            guided = which == "distilled" and _guides(guidance)
             model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=result)
             write_model(folder / name, model, wanted[folder / name])
         checkpoints.remove()
@@ -144,14 +143,6 @@ def _require_fresh(path: Path, made: Header, guidance: Guidance, cases: Training
     require_fresh({path: seen}, remedy="Run `wsisurv train-teacher --redo` first.")
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """Plain and distilled students, and what the distilled ones look along."""
-
-    students: dict[Winner, CrossFitted]
-    looking: Looking
-
-
 def _train(
     cases: TrainingCases,
     guidance: Guidance,
@@ -159,8 +150,8 @@ def _train(
     settings: DistillSettings,
     device: torch.device,
     log: Log,
-) -> _Trained:
-    """Plain and distilled students; member j is trained without fold j mod n_folds in both."""
+) -> tuple[dict[Winner, CrossFitted], FeatureSubspaces]:
+    """Train baseline and distilled students; member j is trained without fold j mod n_folds in both."""
     if settings.merge_duplicates:
         cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
     n_folds = len(guidance.gate_without)
@@ -168,20 +159,20 @@ def _train(
     targets = [_target(guidance, fold) for fold in folds]
     splits = [np.flatnonzero(guidance.fold != fold) for fold in folds]
     seeds = [settings.seed * 1000 + member for member in range(settings.members)]
-    looking = Looking()
+    subspaces = FeatureSubspaces()
     if settings.feature_subspace == "reports" and None not in targets:
-        looking = look_along_reports(cases, splits, seeds, device, log)
+        subspaces = find_subspaces(cases, splits, seeds, device, log)
     filter_epochs = settings.epochs if settings.filter != "none" else 0
     guided_epochs = (settings.epochs + settings.pretrain_epochs + filter_epochs) * sum(
         one is not None for one in targets
     )
     log.total = settings.members * settings.epochs + guided_epochs
 
-    def train(member: int, target: Target | None, name: str) -> TrainedStudent:
+    def train(member: int, target: TeacherTarget | None, name: str) -> TrainedStudent:
         if target is not None and teacher is not None:
             target = replace(target, relevance=relevance_without(teacher, cases, folds[member]))
-        if target is not None and looking.columns is not None:
-            target = replace(target, directions=looking.columns[member])
+        if target is not None and subspaces.bases is not None:
+            target = replace(target, subspace=subspaces.bases[member])
         return train_student(
             cases,
             splits[member],
@@ -201,16 +192,16 @@ def _train(
         "distilled": _ensemble(guided, folds, cases, guidance.fold),
         "plain": _ensemble(plain, folds, cases, guidance.fold),
     }
-    return _Trained(students, looking)
+    return students, subspaces
 
 
-def _target(guidance: Guidance, fold: int) -> Target | None:
-    """The teacher's word for members that must not know a fold; None where it can't be trusted."""
+def _target(guidance: Guidance, fold: int) -> TeacherTarget | None:
+    """Teacher target for members that must not know a fold; None where the gate is closed."""
     gate = min(guidance.gate, float(guidance.gate_without[fold]))
-    return Target(guidance.risk_without[fold], gate) if gate > 0 else None
+    return TeacherTarget(guidance.risk_without[fold], gate) if gate > 0 else None
 
 
-def _listens(guidance: Guidance) -> bool:
+def _guides(guidance: Guidance) -> bool:
     """Whether any member is guided."""
     return any(_target(guidance, fold) is not None for fold in range(len(guidance.gate_without)))
 
@@ -224,42 +215,50 @@ def _ensemble(
     return CrossFitted(ensemble, tuple(states), tuple(folds), fold)
 
 
-def _result(cases: TrainingCases, guidance: Guidance, trained: _Trained, choice: Choice) -> DistillResult:
-    told = np.isfinite(guidance.risk)
+def _result(
+    cases: TrainingCases,
+    guidance: Guidance,
+    students: dict[Winner, CrossFitted],
+    subspaces: FeatureSubspaces,
+    choice: Choice,
+) -> DistillResult:
+    reported = np.isfinite(guidance.risk)
     between = choice.difference
     warnings = list(cases.warnings)
     if guidance.gate == 0:
         warnings.append(
-            "gate 0: the reports don't tell who does worse, so the selected student is the baseline one. Are they the "
-            "reports of these cases? With few events a good report may also fail this test."
-            if told.any()
-            else "gate 0: no report guides the student, so the selected student is the baseline one"
+            "gate 0: the reports' risk is not associated with the outcome, so the selected student is the baseline "
+            "student. Are they the reports of these cases? With few events a good report may also fail this test."
+            if reported.any()
+            else "gate 0: no report guides the student, so the selected student is the baseline student"
         )
-    elif not _listens(guidance):
-        warnings.append("the gate closes as soon as any fold is left out, so the selected student is the baseline one")
+    elif not _guides(guidance):
+        warnings.append(
+            "the gate closes as soon as any fold is left out, so the selected student is the baseline student"
+        )
     elif between is None:
         warnings.append(
-            "no fold has a comparable pair, so nothing can choose: the selected student is the baseline one"
+            "no fold has a comparable pair, so nothing can choose: the selected student is the baseline student"
         )
     elif choice.winner == "plain":
         warnings.append(
-            f"out of fold the student without the teacher did better by {-between.value:.3f} (95 % interval "
+            f"out of fold the baseline student did better by {-between.value:.3f} (95 % interval "
             f"{-between.high:+.3f} to {-between.low:+.3f}), so it is selected; the other is in "
             "student_distilled.h5"
         )
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
-    winner = trained.students[choice.winner]
+    winner = students[choice.winner]
     if (slope := winner.prognosis(cases).slope) < LOW_SLOPE:
         warnings.append(low_slope(slope))
     cut_offs = winner.cut_offs
     return DistillResult(
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
-        n_reports=int(told.sum()) if _listens(guidance) else 0,
+        n_reports=int(reported.sum()) if _guides(guidance) else 0,
         gate=guidance.gate,
-        reports_told=trained.looking.told,
-        directions=tuple(columns.shape[1] for columns in trained.looking.columns or ()),
+        reports_told=subspaces.explained,
+        directions=tuple(basis.shape[1] for basis in subspaces.bases or ()),
         winner=choice.winner,
         concordance=choice.distilled if choice.winner == "distilled" else choice.plain,
         distilled_concordance=choice.distilled,

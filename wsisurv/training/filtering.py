@@ -1,4 +1,4 @@
-"""``--filter``: what the teacher found relevant, taught to a head that looks at each tile alone."""
+"""``--filter``: a head that scores each tile alone, fitted to the teacher's relevance."""
 
 import torch
 from torch import Tensor
@@ -52,10 +52,10 @@ def learn_filter(
 
     def loss() -> Tensor:
         drawn = sample_rows(bags, settings.tiles_per_bag, generator)
-        said = in_parts(score, drawn)
-        segments = PackedBags(said, drawn.offsets.to(device))
-        told = relevance[drawn.index].to(device)
-        return attention_kl(teacher=told, student=segment_softmax(said, segments), bags=segments)
+        scores = in_parts(score, drawn)
+        segments = PackedBags(scores, drawn.offsets.to(device))
+        wanted = relevance[drawn.index].to(device)
+        return attention_kl(teacher=wanted, student=segment_softmax(scores, segments), bags=segments)
 
     minimise(
         chosen,

@@ -24,7 +24,7 @@ _SCALING_TILES = 512
 
 @dataclass(frozen=True)
 class JointGuidance:
-    """What joint teachers say; arrays have one entry a case, NaN for a case without a report.
+    """Guidance by joint teachers; arrays have one entry a case, NaN for a case without a report.
 
     Attributes:
         ensemble: one member a fold, trained without it.
@@ -53,8 +53,8 @@ def cross_fit_joint(
 ) -> JointGuidance:
     """Train a model without each fold, which gives τ, and one without each two folds, which gives τ without a fold.
 
-    The model without folds j and k says the risk of the cases of j that a student tested on k may be told, and the
-    other way round: no outcome of either has a part in it.
+    The model without folds j and k gives the teacher target of the cases of j for a student tested on k, and the other
+    way round: no outcome of either has a part in it.
 
     Args:
         cases: the whole cohort; cases without a report take no part.
@@ -74,20 +74,20 @@ def cross_fit_joint(
             f"--teacher {settings.teacher} needs three folds at least, to leave out two at a time; seen {n_folds}. "
             "Give more --folds, or take --teacher late where there are fewer than three events."
         )
-    told = cases.has_report
+    reported = cases.has_report
     risk, without = np.full(len(fold), np.nan), np.full((n_folds, len(fold)), np.nan)
     relevance: dict[int, NDArray[np.float32]] = {}
     members = []
     for k in range(n_folds):
-        member = _train(cases, np.flatnonzero(told & (fold != k)), settings, (k,), device, log)
+        member = _train(cases, np.flatnonzero(reported & (fold != k)), settings, (k,), device, log)
         members.append(member)
-        for case in np.flatnonzero(told & (fold == k)).tolist():
+        for case in np.flatnonzero(reported & (fold == k)).tolist():
             log_hazard, relevance[case] = _look(member, cases, case)
             risk[case] = log_hazard
     for first, second in combinations(range(n_folds), 2):
         left_out = (first, second)
-        member = _train(cases, np.flatnonzero(told & ~np.isin(fold, left_out)), settings, left_out, device, log)
-        for case in np.flatnonzero(told & np.isin(fold, left_out)).tolist():
+        member = _train(cases, np.flatnonzero(reported & ~np.isin(fold, left_out)), settings, left_out, device, log)
+        for case in np.flatnonzero(reported & np.isin(fold, left_out)).tolist():
             other = second if fold[case] == first else first
             without[other, case], _ = _look(member, cases, case)
     gates = [_gate(cases, values) for values in (risk, *without)]

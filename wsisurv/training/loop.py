@@ -60,7 +60,7 @@ class Log:
     Attributes:
         path: history.jsonl.
         step: name of the step in each line.
-        progress: told after each epoch.
+        progress: called after each epoch.
         checkpoints: what an interrupted run left behind, and what this one leaves; None for neither.
         total: epochs in all fits together, as soon as that is known.
     """

@@ -1,4 +1,4 @@
-"""Step 3 of the method, term by term: the loss of the outcome, and what a student is told by its teacher."""
+"""Step 3 of the method, term by term: the loss of the outcome, and the agreement with the teacher target."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,30 @@ from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import correlation_loss, cox_loss, discrete_loss, ranking_loss, time_bins
 from wsisurv.training.agreement import calibrated_error, hazard_kl, listwise_kl, logistic_hazards, proportional_hazards
 from wsisurv.training.inputs import TrainingCases
-from wsisurv.training.target import Target
 
 _CALIBRATED = ("mse", "listwise-kl", "hazard-kl")
 """Objectives that need τ on the scale of log hazards; correlation has no scale."""
 _LEAST_STEP = 1e-9
 """Cumulative hazard of a bin in which no case with a report had the event."""
+
+
+@dataclass(frozen=True)
+class TeacherTarget:
+    """The teacher target of one student.
+
+    Attributes:
+        risk: τ, float64 (n_cases,) of the whole cohort, NaN where there is none.
+        gate: g, above 0.
+        relevance: float32 (n_tiles,), the teacher's relevance of each tile of the whole cohort in the order of
+            ``TrainingCases.bags``, summing to 1 over each bag; where settings need it, else None.
+        subspace: float32 (n_features, r), orthonormal basis of the subspace of the scaled features that the student
+            sees; None for all features.
+    """
+
+    risk: NDArray[np.float64]
+    gate: float
+    relevance: Tensor | None = None
+    subspace: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +63,7 @@ class OutcomeTensors:
         return 1 if self.edges is None else len(self.edges) - 1
 
     def take(self, rows: Tensor) -> "OutcomeTensors":
-        """Of these cases, int64 (n_taken,); one may be taken more than once."""
+        """Select cases by number, int64 (n_taken,); one may be taken more than once."""
         offset = None if self.offset is None else self.offset[rows]
         return OutcomeTensors(self.time[rows], self.event[rows], self.edges, offset)
 
@@ -107,15 +125,15 @@ def outcome_loss(
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one student is told of its training cases, on the device.
+class TargetTensors:
+    """The teacher target on the training cases of one student.
 
     Attributes:
-        rows: int64 (n_told,), which training cases; on the CPU.
-        risk: τ, float64 (n_told,), on the CPU.
+        rows: int64 (n,), which training cases have one; on the CPU.
+        risk: τ, float64 (n,), on the CPU.
         slope: b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards.
         log_steps: (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins.
-        weight: α, the gate times ``--guidance-weight`` times the share of the cases that are told of.
+        weight: α, the gate times ``--guidance-weight`` times the share of the cases that have one.
     """
 
     rows: Tensor
@@ -125,10 +143,10 @@ class Told:
     weight: float
 
 
-def told_by(
-    target: Target | None, train: NDArray[np.int64], follow_up: OutcomeTensors, settings: DistillSettings
-) -> Told | None:
-    """The teacher's word on the training cases; None where it has none on two at least."""
+def target_tensors(
+    target: TeacherTarget | None, train: NDArray[np.int64], follow_up: OutcomeTensors, settings: DistillSettings
+) -> TargetTensors | None:
+    """Restrict the teacher target to the training cases; None where fewer than two have one."""
     if target is None:
         return None
     rows = np.flatnonzero(np.isfinite(target.risk[train]))
@@ -137,10 +155,10 @@ def told_by(
     risk = target.risk[train][rows]
     time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
     slope, log_steps = 1.0, None
-    # few reports are a few words beside the outcome of all cases
+    # few reports weigh little beside the outcome of all cases
     alpha = settings.guidance_weight * target.gate * len(rows) / len(train)
     if settings.distill not in _CALIBRATED:
-        return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
+        return TargetTensors(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
     try:
         slope = max(cox_slope(log_hazard=risk, time=time, event=event).value, 0.0)
         if follow_up.edges is not None:
@@ -150,22 +168,22 @@ def told_by(
             log_steps = torch.from_numpy(np.log(np.maximum(np.diff(by_edge), _LEAST_STEP)))
     except MetricError:
         log_steps = None  # no event among them: nothing to calibrate by
-    return Told(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
+    return TargetTensors(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
 
 
 def agreement_loss(
     settings: DistillSettings,
-    told: Told,
+    target: TargetTensors,
     output: Tensor,
     log_hazard: Tensor,
     risk: Tensor,
     follow_up: OutcomeTensors | None,
 ) -> Tensor:
-    """``--distill``: how far a student is from what it was told; 0 for objectives that are not about risk.
+    """``--distill``: disagreement of a student with the teacher target; 0 for objectives that are not about risk.
 
     Args:
         settings: which objective.
-        told: the teacher's word.
+        target: of the training cases.
         output: of the student, (n, n_bins).
         log_hazard: of the student, (n,).
         risk: of the teacher, τ (n,).
@@ -175,13 +193,13 @@ def agreement_loss(
     risk = risk.to(log_hazard.device)
     if settings.distill == "correlation":
         return correlation_loss(log_hazard, risk)
-    calibrated = told.slope * (risk - risk.mean())
+    calibrated = target.slope * (risk - risk.mean())
     if settings.distill == "mse":
         return calibrated_error(log_hazard, calibrated)
     if settings.distill == "listwise-kl" and follow_up is not None:
         return listwise_kl(log_hazard=log_hazard, target=calibrated, time=follow_up.time, event=follow_up.event)
-    if settings.distill == "hazard-kl" and told.log_steps is not None:
-        steps = told.log_steps.to(log_hazard.device)
+    if settings.distill == "hazard-kl" and target.log_steps is not None:
+        steps = target.log_steps.to(log_hazard.device)
         centred = log_hazard - log_hazard.mean()
         student = logistic_hazards(output) if output.shape[1] > 1 else proportional_hazards(centred, steps)
         return hazard_kl(teacher=proportional_hazards(calibrated, steps), student=student)

@@ -1,7 +1,7 @@
 """Steps 2 to 4 of the method: one student, with or without the teacher's guidance."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,24 +20,24 @@ from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.mixup import mix, similar_partners
 from wsisurv.training.student_loss import (
     OutcomeTensors,
-    Told,
+    TargetTensors,
+    TeacherTarget,
     agreement_loss,
     common_logits,
     follow_up_of,
     outcome_loss,
-    told_by,
+    target_tensors,
 )
-from wsisurv.training.subspace import SCALING_TILES, Along, reports_of
-from wsisurv.training.target import Target
+from wsisurv.training.subspace import SCALING_TILES, Projection, reports_of
 
 _PARTNER_RANKS = 10
 _RICHER = 2
-"""Times ``--hidden`` and ``--tiles-per-bag``, where a student looks along directions: with few weights a unit it can
-learn more units from more tiles. The plain student is the worse for either (docs/log.md)."""
+"""Factor of ``--hidden`` and ``--tiles-per-bag`` where a student sees a feature subspace: with few weights a unit it
+can learn more units from more tiles. The baseline student is the worse for either (docs/log.md)."""
 _MOMENTUM = 0.9
-"""Of the moving average that a student agrees with under ``--ema``; less in the first steps, which it must forget."""
+"""Momentum of the moving average under ``--ema``; less in the first steps, which it must forget."""
 _OWN_WEIGHT = 0.1
-"""Of that agreement: at 1 a student holds on to what it was in its first steps."""
+"""Weight of the agreement with it: at 1 a student holds on to what it was in its first steps."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Course:
     Attributes:
         bags: of the training cases, loaded to the device part by part.
         follow_up: of the same cases, on the device.
-        told: the teacher's word; None trains the plain student.
+        target: the teacher target; None trains the baseline student.
         relevance: the teacher's relevance by row of the features' table, float32 on the CPU; None where not needed.
         settings: how.
         generator: of tiles and partners drawn.
@@ -65,7 +65,7 @@ class _Course:
 
     bags: Bags
     follow_up: OutcomeTensors
-    told: Told | None
+    target: TargetTensors | None
     relevance: Tensor | None
     settings: DistillSettings
     generator: torch.Generator
@@ -87,7 +87,7 @@ def train_student(
     train: NDArray[np.int64],
     settings: DistillSettings,
     *,
-    target: Target | None,
+    target: TeacherTarget | None,
     seed: int,
     device: torch.device,
     part: str,
@@ -99,7 +99,7 @@ def train_student(
         cases: the whole cohort.
         train: numbers of the training cases.
         settings: how.
-        target: the teacher's word; None trains the plain student.
+        target: the teacher target; None trains the baseline student.
         seed: of weights, dropout and tiles drawn.
         device: where.
         part: what is trained, for the history.
@@ -111,14 +111,14 @@ def train_student(
     whole = cases.bags.on(device).select(chosen)
     bags = whole if cases.merged is None else cases.merged.on(device).select(chosen)
     follow_up = follow_up_of(cases, train, settings, device)
-    told = told_by(target, train, follow_up, settings)
+    tensors = target_tensors(target, train, follow_up, settings)
     relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
-    along = None if target is None else target.directions
-    if along is not None:
+    subspace = None if target is None else target.subspace
+    if subspace is not None:
         width = min(_RICHER * settings.hidden, WIDEST)
         settings = settings.model_copy(update={"hidden": width, "tiles_per_bag": _RICHER * settings.tiles_per_bag})
     with seeded(seed, device) as generator, threads_for(bags, settings.tiles_per_bag):
-        course = _Course(bags, follow_up, told, relevance, settings, generator, part, log)
+        course = _Course(bags, follow_up, tensors, relevance, settings, generator, part, log)
         moments = row_moments(sample_rows(bags, SCALING_TILES, generator))
         student = Student(
             bags.n_features,
@@ -131,15 +131,15 @@ def train_student(
         ).to(device)
         if settings.loss == "discrete" and student.hazard.bias is not None:
             student.hazard.bias.data.copy_(common_logits(follow_up))
-        if along is not None:
-            parametrize.register_parametrization(student.embed, "weight", Along(along.to(device)))
+        if subspace is not None:
+            parametrize.register_parametrization(student.embed, "weight", Projection(subspace.to(device)))
         if target is not None and relevance is not None and settings.filter != "none":
             learn_filter(student, bags, relevance, settings, generator, f"{part}, filter", log)
-            course = _Course(filter_bags(student, bags), follow_up, told, relevance, settings, generator, part, log)
+            course = replace(course, bags=filter_bags(student, bags))
         if target is not None and settings.pretrain_epochs:
             _learn_reports(student, cases, train, course)
         _learn_outcome(student, course)
-        if along is not None:
+        if subspace is not None:
             parametrize.remove_parametrizations(student.embed, "weight")
     with torch.inference_mode(), threads_for(whole):
         centre = float(in_parts(student, whole).double().mean())
@@ -173,7 +173,7 @@ def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int
 
 def _learn_outcome(student: Student, course: _Course) -> None:
     """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked."""
-    settings, told = course.settings, course.told
+    settings, target = course.settings, course.target
     average = _Average(student) if settings.ema else None
 
     def loss() -> Tensor:
@@ -181,10 +181,10 @@ def _learn_outcome(student: Student, course: _Course) -> None:
         output = in_parts(student.output, bags)
         log_hazard = student.log_hazard(output)
         value = outcome_loss(settings, output, course.follow_up)
-        if told is not None:
-            value = value + told.weight * _agreement(student, course, told, bags, output, log_hazard)
+        if target is not None:
+            value = value + target.weight * _agreement(student, course, target, bags, output, log_hazard)
             if settings.mixup != "none":
-                value = (value + _mixed_loss(student, course, told, bags)) / 2
+                value = (value + _mixed_loss(student, course, target, bags)) / 2
         if average is not None:
             value = value + _OWN_WEIGHT * _own_agreement(student, average, course, log_hazard)
         return value
@@ -202,7 +202,9 @@ def _learn_outcome(student: Student, course: _Course) -> None:
     )
 
 
-def _agreement(student: Student, course: _Course, told: Told, bags: Bags, output: Tensor, log_hazard: Tensor) -> Tensor:
+def _agreement(
+    student: Student, course: _Course, target: TargetTensors, bags: Bags, output: Tensor, log_hazard: Tensor
+) -> Tensor:
     """``--distill``: of risk over cases with a report, or of attention over the tiles of all cases."""
     if course.settings.distill == "attention-kl" and course.relevance is not None:
         share = in_parts(lambda packed: student.parts(packed).share, bags)
@@ -210,23 +212,27 @@ def _agreement(student: Student, course: _Course, told: Told, bags: Bags, output
         if bags.weight is not None:
             relevance = relevance * bags.weight.to(course.device)
         return attention_kl(teacher=relevance, student=share, bags=_segments(share, bags))
-    rows = told.rows.to(course.device)
-    return agreement_loss(course.settings, told, output[rows], log_hazard[rows], told.risk, course.follow_up.take(rows))
+    rows = target.rows.to(course.device)
+    return agreement_loss(
+        course.settings, target, output[rows], log_hazard[rows], target.risk, course.follow_up.take(rows)
+    )
 
 
-def _mixed_loss(student: Student, course: _Course, told: Told, bags: Bags) -> Tensor:
+def _mixed_loss(student: Student, course: _Course, target: TargetTensors, bags: Bags) -> Tensor:
     """Step 4, ``--mixup``: outcome and agreement over bags mixed of two cases with reports."""
-    near = _PARTNER_RANKS if course.settings.mixup == "risk" else len(told.rows)
-    partners = similar_partners(told.risk, near, course.generator)
-    mixed = mix(bags, told.rows, told.rows[partners], course.generator)
+    near = _PARTNER_RANKS if course.settings.mixup == "risk" else len(target.rows)
+    partners = similar_partners(target.risk, near, course.generator)
+    mixed = mix(bags, target.rows, target.rows[partners], course.generator)
     both = torch.cat([mixed.first, mixed.second]).to(course.device)
     share = mixed.share.to(course.device)
     output = in_parts(student.output, mixed.bags)
     outcome = outcome_loss(
         course.settings, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
     )
-    risk = mixed.share * told.risk + (1 - mixed.share) * told.risk[partners]
-    return outcome + told.weight * agreement_loss(course.settings, told, output, student.log_hazard(output), risk, None)
+    risk = mixed.share * target.risk + (1 - mixed.share) * target.risk[partners]
+    return outcome + target.weight * agreement_loss(
+        course.settings, target, output, student.log_hazard(output), risk, None
+    )
 
 
 class _Average(nn.Module):
@@ -249,14 +255,14 @@ class _Average(nn.Module):
 
 
 def _own_agreement(student: Student, average: _Average, course: _Course, log_hazard: Tensor) -> Tensor:
-    """``--ema``: 1 − correlation with what a moving average of oneself says of other tiles of the same cases.
+    """``--ema``: 1 − correlation with the log hazards of the moving average, on other tiles of the same cases.
 
     Source: Tarvainen and Valpola 2017 (mean teacher).
     """
     average.follow(student)
     with torch.no_grad():
-        said = average.student.log_hazard(in_parts(average.student.output, course.draw()))
-    return correlation_loss(log_hazard, said)
+        averaged = average.student.log_hazard(in_parts(average.student.output, course.draw()))
+    return correlation_loss(log_hazard, averaged)
 
 
 def _segments(rows: Tensor, bags: Bags) -> PackedBags:

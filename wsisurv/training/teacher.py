@@ -1,4 +1,4 @@
-"""Step 4 of the pipeline: train the teacher, and write down what it can tell a student without peeking."""
+"""Step 4 of the pipeline: train the teacher, and write the guidance of students, out of fold for every case."""
 
 from dataclasses import dataclass, replace
 
@@ -79,7 +79,7 @@ def train_teacher(
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
         checkpoint_s: seconds between checkpoints, from which an interrupted training goes on.
-        progress: told after each epoch.
+        progress: called after each epoch.
 
     Raises:
         MissingArtifactError, EncoderMismatchError, SettingsError, CohortError: as ``read_training_cases``.
@@ -145,18 +145,18 @@ def _train(
     if settings.teacher != "late" and text.fitted is not None:
         joint = cross_fit_joint(cases, fold, settings, device, log)
 
-    image_sd, text_sd = _spread(image.risk), _spread(text.risk)
+    image_sd, text_sd = _sd_of_known(image.risk), _sd_of_known(text.risk)
     fused = image.risk / image_sd + np.nan_to_num(text.risk / text_sd)
     if joint is not None:
-        fused = np.where(np.isfinite(joint.risk), joint.risk / _spread(joint.risk), image.risk / image_sd)
-    told = np.isfinite(text.risk)
+        fused = np.where(np.isfinite(joint.risk), joint.risk / _sd_of_known(joint.risk), image.risk / image_sd)
+    reported = np.isfinite(text.risk)
     gate = text.gate
     result = TeacherResult(
         n_cases=len(cases.case_ids),
         n_events=int(cases.event.sum()),
         n_slides=cases.n_slides,
         n_reports=int(cases.has_report.sum()),
-        text_concordance=concordance_or_none(text.risk[told], cases.time[told], cases.event[told]),
+        text_concordance=concordance_or_none(text.risk[reported], cases.time[reported], cases.event[reported]),
         image_concordance=concordance_or_none(image.risk, cases.time, cases.event),
         fused_concordance=concordance_or_none(fused, cases.time, cases.event),
         gate=gate.value,
@@ -179,8 +179,8 @@ def _train(
     )
     teacher = ReportTimeTeacher(image.ensemble, text.fitted.text if text.fitted else None, image_sd, text_sd)
     if joint is not None:
-        guidance = _told_by_both(guidance, joint)
-        teacher = replace(teacher, joint=joint.ensemble, joint_sd=_spread(joint.risk))
+        guidance = _with_joint(guidance, joint)
+        teacher = replace(teacher, joint=joint.ensemble, joint_sd=_sd_of_known(joint.risk))
     return teacher, guidance, result
 
 
@@ -194,11 +194,11 @@ def _sites_not_kept(cases: TrainingCases, fold: NDArray[np.int64], settings: Tea
     )
 
 
-def _told_by_both(guidance: Guidance, joint: JointGuidance) -> Guidance:
+def _with_joint(guidance: Guidance, joint: JointGuidance) -> Guidance:
     """Guidance by a model of tiles and statements.
 
-    Its risk foretells the outcome by the tiles alone, even beside the reports of other cases. So the gate stays shut
-    where the reports by themselves tell nothing.
+    Its risk predicts the outcome by the tiles alone, even beside the reports of other cases. So the gate stays closed
+    where the reports by themselves predict nothing.
     """
     seen = {guidance.case_ids[case]: relevance for case, relevance in joint.relevance.items()}
     return replace(
@@ -237,7 +237,7 @@ def _text_guidance(
 def _image_branch(
     cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: torch.device, log: Log
 ) -> _ImageBranch:
-    """The teacher's own look at the tiles: one student a fold, and what each says of the cases it did not see."""
+    """Image branch of the teacher: one student a fold, and its risk of the cases it did not see."""
     without_teacher = DistillSettings(
         hidden=settings.hidden,
         epochs=settings.epochs,
@@ -273,11 +273,10 @@ def _image_branch(
     return _ImageBranch(ensemble_of([(one.student, one.centre) for one in trained]), risk, relevance)
 
 
-def _spread(risk: NDArray[np.float64]) -> float:
+def _sd_of_known(risk: NDArray[np.float64]) -> float:
     """Standard deviation of what is known; 1 where there is nothing to scale."""
     known = risk[np.isfinite(risk)]
-    spread = float(known.std()) if len(known) else 0.0
-    return spread if spread > 0 else 1.0
+    return float(known.std()) or 1.0 if len(known) else 1.0
 
 
 def concordance_or_none(
@@ -295,7 +294,8 @@ def _warnings(cases: TrainingCases, text: _TextGuidance) -> list[str]:
     if n_reports == 0:
         return [
             "no case of this cohort has statements: there is nothing to guide a student with, so `wsisurv distill` "
-            "will train a plain one. `wsisurv extract-report` makes statements; are its case ids the clinical table's?"
+            "will train the baseline student alone. `wsisurv extract-report` makes statements; are its case ids those "
+            "of the clinical table?"
         ]
     if text.fitted is None:
         return [
@@ -303,8 +303,8 @@ def _warnings(cases: TrainingCases, text: _TextGuidance) -> list[str]:
         ]
     if text.gate.value == 0:
         return [
-            "gate 0: the reports do not tell who does worse (slope "
-            f"{text.gate.slope:.2f}, standard error {text.gate.se:.2f}), so the student won't listen to them. "
+            "gate 0: the reports' risk is not associated with the outcome (slope "
+            f"{text.gate.slope:.2f}, standard error {text.gate.se:.2f}), so it will not guide the student. "
             "Are they the reports of these cases? With few events a good report may also fail this test."
         ]
     return []
