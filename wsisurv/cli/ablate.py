@@ -7,20 +7,18 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import number, out, progress_bar, warn
-from wsisurv.cli.fold_options import (
-    EncoderOption,
-    EpochsOption,
-    SplitsOption,
-    TextEncoderOption,
-    TogetherOption,
-)
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
     CohortOption,
     DeviceOption,
+    EncoderOption,
+    EpochsOption,
     RedoOption,
+    SplitsOption,
+    TextEncoderOption,
+    TogetherOption,
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
@@ -31,7 +29,7 @@ from wsisurv.workspace.paths import Workspace
 if TYPE_CHECKING:
     from wsisurv.experiments.side_by_side import Difference
 
-_WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "can't tell"}
+_WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "undecided": "undecided"}
 
 
 @settings_as_options(
@@ -44,8 +42,8 @@ def ablate(
     switch: Annotated[
         list[str] | None,
         typer.Option(
-            help="Switch NAME=VALUE, a setting of the student, or of the teacher (teacher.NAME=VALUE where both have "
-            "it); may be given again.",
+            help="Setting to change, NAME=VALUE, of the student or of the teacher (teacher.NAME=VALUE where both have "
+            "it). Can be given several times.",
             show_default="every switch of the method: " + ", ".join(SWITCHES),
         ),
     ] = None,
@@ -59,10 +57,10 @@ def ablate(
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
 ) -> None:
-    """Switch one thing at a time and compare the student with the default's, on the same folds and cases.
+    """Ablation: change one setting at a time, and compare the selected student with the default's on the same folds.
 
-    Reads what crossval reads, and its finished folds. Writes crossval/, ablation/ and evaluation/ablation.json into
-    cohorts/NAME/.
+    Reads what `crossval` reads, and uses its finished folds. Writes crossval/, ablation/ and evaluation/ablation.json
+    into cohorts/NAME/.
     """
     from wsisurv.experiments.ablation import ablate as run
 
@@ -85,9 +83,9 @@ def ablate(
         )
     for line in result.warnings:
         warn(line)
-    table = Table(title="One switch at a time, on the same folds", title_justify="left")
-    for heading in ("switch", "concordance", "difference", "95 % interval", "shows"):
-        if heading in ("switch", "shows"):
+    table = Table(title="One setting changed at a time, on the same folds", title_justify="left")
+    for heading in ("setting", "concordance", "difference", "95 % interval", "finding"):
+        if heading in ("setting", "finding"):
             table.add_column(heading, overflow="fold")
         else:
             table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
@@ -109,10 +107,10 @@ def ablate(
 
 def _gains(gains: Sequence["Difference"]) -> Table:
     table = Table(
-        title="What reports add: each distilled student beside the baseline student of its settings",
+        title="What reports add: distilled student − baseline student, with the same settings",
         title_justify="left",
     )
-    table.add_column("switch", overflow="fold")
+    table.add_column("setting", overflow="fold")
     table.add_column("difference", justify="right")
     table.add_column("95 % interval", justify="right", no_wrap=True)
     for gain in gains:

@@ -3,7 +3,9 @@
 Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 130 interrupted.
 """
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -21,7 +23,7 @@ from wsisurv.cli.export import export
 from wsisurv.cli.extract_report import extract_report
 from wsisurv.cli.heatmap import heatmap
 from wsisurv.cli.import_features import import_features
-from wsisurv.cli.interrupts import listen
+from wsisurv.cli.interrupts import remember_interrupts
 from wsisurv.cli.predict import predict
 from wsisurv.cli.recorded import INTERRUPTED, Recorded
 from wsisurv.cli.report import report
@@ -61,16 +63,25 @@ _PANELS = {
     "Checking and results": (crossval, ablate, evaluate, evaluate_reports, heatmap, report),
     "Files and encoders": (encoders, export),
 }
+
+
+def _flowing(command: Callable[..., None]) -> str:
+    """Help of a command: its docstring, a line a paragraph, which a terminal of any width breaks where it must."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(command) or "").split("\n\n"))
+
+
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(cls=Recorded, rich_help_panel=panel)(command)
-app.command("import", cls=Recorded, rich_help_panel="Files and encoders")(import_features)
-app.command(rich_help_panel="Files and encoders")(show)
+        app.command(cls=Recorded, rich_help_panel=panel, help=_flowing(command))(command)
+app.command("import", cls=Recorded, rich_help_panel="Files and encoders", help=_flowing(import_features))(
+    import_features
+)
+app.command(rich_help_panel="Files and encoders", help=_flowing(show))(show)
 
 
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
-    listen()
+    remember_interrupts()
     try:
         app()
     except WsisurvError as error:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import err, out, progress_bar, size
 from wsisurv.cli.from_settings import option
+from wsisurv.cli.options import SlideMapOption, SlidesArgument
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.cohort import map_slides, match_case, read_case_ids, read_slide_map
 from wsisurv.formats.atomic import write_jsonl
@@ -26,29 +27,32 @@ _WIDTH = 200  # of the table in a log file
 
 
 def check(
-    slides: Annotated[
-        list[Path], typer.Argument(help="Slide files, or folders searched for every format that OpenSlide reads.")
-    ],
+    slides: SlidesArgument,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for all figures, JSONL, a line a slide.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File to write all figures to, as JSONL, one line a slide.", dir_okay=False
+        ),
     ] = None,
     tile_px: Annotated[int, option(TileSettings, "tile_px")] = _DEFAULTS.tile_px,
     tile_mpp: Annotated[float, option(TileSettings, "tile_mpp")] = _DEFAULTS.tile_mpp,
     overlap_px: Annotated[int, option(TileSettings, "overlap_px")] = _DEFAULTS.overlap_px,
-    encoder: Annotated[str, typer.Option(help="Encoder whose features' space on disk is reckoned.")] = "histomics",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder for which the features' space on disk is estimated.")
+    ] = "histomics",
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
     clinical: Annotated[
-        Path | None, typer.Option(help="Clinical table: list slides without a case and cases without a slide.")
+        Path | None, typer.Option(help="Clinical table; lists slides without a case and cases without a slide.")
     ] = None,
     case: Annotated[str, option(CohortSettings, "case")] = CohortSettings().case,
-    slide_map: Annotated[Path | None, typer.Option(help="Table slide_id,case_id.", dir_okay=False)] = None,
+    slide_map: SlideMapOption = None,
 ) -> None:
-    """Before step 1: say what each slide is and what would fail, from headers alone.
+    """Before step 1: list what each slide is, and on which `tile` would fail.
 
-    Reads the headers of the slides, no pixels: a thousand take seconds. Writes nothing, but for --output. Exit code 1
-    when `tile` would fail on a slide.
+    Reads the headers of the slides and no pixels: a thousand slides take seconds. Writes nothing, unless --output is
+    given. Ends with exit code 1 where `tile` would fail on a slide.
     """
     from wsisurv.embedding.plan import count_features
     from wsisurv.slides.resolution import GivenMpp

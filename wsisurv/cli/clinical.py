@@ -15,13 +15,15 @@ ClinicalOption = Annotated[
     Path | None,
     typer.Option(
         "--clinical",
-        help="Clinical table with follow-up, a row a case (CSV, TSV, .xlsx); needed the first time.",
+        help="Clinical table with follow-up (CSV, TSV or .xlsx, one row a case); needed the first time.",
         dir_okay=False,
     ),
 ]
 DropIncomplete = Annotated[
     bool,
-    typer.Option("--drop-incomplete", help="Incomplete rows, whose time or event is missing, are left out and listed."),
+    typer.Option(
+        "--drop-incomplete", help="Leave out, and list, rows whose time or event is missing, instead of stopping."
+    ),
 ]
 
 

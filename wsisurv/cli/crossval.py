@@ -7,20 +7,18 @@ import typer
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
-from wsisurv.cli.fold_options import (
-    EncoderOption,
-    EpochsOption,
-    SplitsOption,
-    TextEncoderOption,
-    TogetherOption,
-)
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AllowRandomOption,
     CohortOption,
     DeviceOption,
+    EncoderOption,
+    EpochsOption,
     RedoOption,
+    SplitsOption,
+    TextEncoderOption,
+    TogetherOption,
     WorkspaceOption,
 )
 from wsisurv.cli.results_table import print_results
@@ -57,7 +55,10 @@ def crossval(
     epochs: EpochsOption = None,
     keep_together: TogetherOption = False,
     reports_only: Annotated[
-        bool, typer.Option("--reports-only", help="Reports alone, no slide: what do they tell beside age and stage?")
+        bool,
+        typer.Option(
+            "--reports-only", help="Cross-validate models of the reports and the covariates alone; needs no slide."
+        ),
     ] = False,
     text_branch: Annotated[
         Literal["ridge", "attention"] | None,
@@ -65,7 +66,7 @@ def crossval(
     ] = None,
     report_text: Annotated[
         Path | None,
-        typer.Option(help="Reports themselves, for a row of their whole text; with --reports-only."),
+        typer.Option(help="Reports, as given to extract-report, for a model of their whole text; with --reports-only."),
     ] = None,
     clinical: ClinicalOption = None,
     columns: CohortSettings,
@@ -74,10 +75,10 @@ def crossval(
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
 ) -> None:
-    """Cross-validation: train all anew in each fold, and compare with what the clinic knows without slides.
+    """Cross-validate: train teacher and students anew in each fold, and compare them with the clinical covariates.
 
-    Reads cohorts/NAME/ (cohort.csv, and the settings of its teacher and student where they are trained), features/ and
-    reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/. With --reports-only no
+    Reads cohorts/NAME/ (cohort.csv, and the settings of teacher and student if those were trained before), features/
+    and reports/. Writes splits.jsonl, crossval/ and evaluation/metrics.json into cohorts/NAME/. With --reports-only no
     slide is needed: --clinical and its columns make the cohort, and reports-only/ and
     evaluation/metrics-reports-only.json are written.
     """

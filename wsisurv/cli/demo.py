@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder that everything goes to.", file_okay=False)] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder that everything is written to.", file_okay=False)] = Path(
         "wsisurv-demo"
     ),
-    cases: Annotated[int, typer.Option(help="Patients, the held-out fifth included.")] = 200,
+    cases: Annotated[int, typer.Option(help="Number of invented patients, the held-out fifth included.")] = 200,
     seed: SeedOption = 0,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that draw slides.", show_default="one a core, 4 at most")
     ] = min(4, os.cpu_count() or 1),
     draw_only: Annotated[
-        bool, typer.Option("--draw-only", help="Drawing alone: slides, reports and follow-up into FOLDER/data.")
+        bool, typer.Option("--draw-only", help="Draw slides, reports and follow-up into FOLDER/data, and stop there.")
     ] = False,
 ) -> None:
     """See the six steps work on a synthetic cohort, in under five minutes.
 
-    Draws slides, reports and follow-up of invented patients, prints and runs each command, and ends with the
-    concordance on a hospital that was kept out of training. The same command again goes on where it was stopped.
+    Draws slides, reports and follow-up of invented patients, prints and runs the command of each step, and ends with
+    the concordance on the cases of a hospital that was kept out of training. Run again after an interruption, it goes
+    on where it was stopped.
     """
     from wsisurv.demo.run import draw, run_demo
 

@@ -32,11 +32,11 @@ def distill(
     memory: MemoryOption = None,
     redo: RedoOption = False,
 ) -> None:
-    """Step 5: distil a student that sees tiles alone, and one without the teacher; the better one is selected.
+    """Step 5: train a student on tiles alone with the teacher, and a baseline without; select the better.
 
     Reads cohorts/NAME/ (cohort.csv, guidance.h5), features/ENCODER/ and reports/vectors/. Writes
-    student_distilled.h5, student_plain.h5 and the better of them as student.h5 into cohorts/NAME/, and adds to its
-    history.jsonl. Interrupted, the same command goes on where it was.
+    student_distilled.h5, student_plain.h5 (the baseline) and the better of them as student.h5 into cohorts/NAME/, and
+    adds to its history.jsonl. Run again after an interruption, it goes on where it was stopped.
     """
     from wsisurv.training.distill import distill as run
 

@@ -32,50 +32,58 @@ def embed(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     asked: EmbedSettings,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights: this file (.safetensors, .bin, .pt) instead of the hub's.")
+        Path | None, typer.Option(help="File of the encoder's weights (.safetensors, .bin, .pt), instead of the hub's.")
     ] = None,
     encoder_spec: Annotated[
         Path | None,
-        typer.Option(help="Encoder of your own: TOML file that says what it is. Goes with --weights.", dir_okay=False),
+        typer.Option(help="TOML file that describes an encoder of your own; needs --weights.", dir_okay=False),
     ] = None,
     random_weights: Annotated[
         bool,
-        typer.Option("--random-weights", help="Random weights, never trained: to try things out. Files are marked."),
+        typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked."),
     ] = False,
     device: Annotated[
         str,
-        typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; several with commas (cuda:0,cuda:1), a process each."),
+        typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; or several (cuda:0,cuda:1), with a process each."),
     ] = "auto",
     batch_size: Annotated[
-        str, typer.Option(help="Tiles in one forward pass; halved where the device has no room.", metavar="auto|N")
+        str,
+        typer.Option(
+            help="Tiles in one forward pass; halved where the device's memory is too small.", metavar="auto|N"
+        ),
     ] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that read slides; with histomics, that compute.", show_default="what suits"),
+        typer.Option(
+            min=1, help="Threads that read slides; with histomics, threads that compute.", show_default="by the machine"
+        ),
     ] = None,
     decoder: Annotated[
         Literal["auto", "openslide", "jpeg-half"],
         typer.Option(
-            help="Decoder of pixels. auto: JPEG tiles decoded directly where that is proved equal to OpenSlide; "
-            "jpeg-half: faster, other pixels, a setting of the features.",
+            help="Decoder of the slides' pixels: OpenSlide; direct decoding of JPEG where that is proved equal (auto); or "
+            "decoding at half scale, which is faster and gives slightly other features (jpeg-half).",
         ),
     ] = "auto",
     stain: Annotated[
         Literal["none", "macenko", "reinhard"],
-        typer.Option(help="Stain normalisation to a reference, slide by slide; features get a folder of their own."),
+        typer.Option(help="Stain normalisation of each slide to a reference; features get a folder of their own."),
     ] = "none",
     stain_reference: Annotated[
         Path | None,
-        typer.Option(help="Picture of H&E tissue (PNG, JPEG, TIFF) as reference.", show_default="one built in"),
+        typer.Option(
+            help="Picture of H&E tissue (PNG, JPEG, TIFF) to use as the reference of --stain.",
+            show_default="one built in",
+        ),
     ] = None,
     compile: Annotated[
         bool,
-        typer.Option("--compile", help="Compilation of the network first: minutes, for a faster run over many slides."),
+        typer.Option("--compile", help="Compile the network first: takes minutes, pays for many slides."),
     ] = False,
     allow_mismatch: Annotated[
         bool,
         typer.Option(
-            "--allow-mismatch", help="Mismatch is allowed: tiles of another size or resolution than the encoder's."
+            "--allow-mismatch", help="Accept tiles of another size or resolution than the encoder was trained on."
         ),
     ] = False,
     redo: RedoOption = False,
@@ -84,9 +92,8 @@ def embed(
 ) -> None:
     """Step 2: turn every tile into features with an encoder.
 
-    Reads tiles/SLIDE.h5 and the slides. Writes features/ENCODER/SLIDE.h5 (a row a tile) into the workspace.
+    Reads tiles/SLIDE.h5 and the slides. Writes features/ENCODER/SLIDE.h5 (one row a tile) into the workspace.
 
-    Slides are read ahead of the encoder, a batch may hold tiles of several, and files are written behind it.
     Memory does not grow with the number of slides: about 0.4 GB with histomics on four processors; with a network
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """

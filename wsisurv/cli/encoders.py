@@ -11,21 +11,22 @@ if TYPE_CHECKING:
 
 def encoders(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of encoders; all when left out.", metavar="[NAME]…")
+        list[str] | None, typer.Argument(help="Names of encoders; all if none is given.", metavar="[NAME]…")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check what is missing before the first slide, and the ways out.")
+        bool, typer.Option("--check", help="Check what is missing to use them, and say how to get it.")
     ] = False,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Fetch the weights from the hub, to be used where there is no network.")
+        bool, typer.Option("--fetch", help="Download the weights from the hub, e.g. for a machine without a network.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
 
-    Reads the hub's cache; no network is asked for the list. --check asks the hub about what is not here, unless
-    HF_HUB_OFFLINE is set, and ends with code 1 if anything is missing. --fetch downloads into the hub's cache and says
-    where that is; copy the folder to a node without a network, set HF_HUB_CACHE to it and HF_HUB_OFFLINE=1.
+    The list is made from the local cache of the Hugging Face hub, without network. --check asks the hub about what is
+    not in the cache, unless HF_HUB_OFFLINE is set, and ends with exit code 1 if anything is missing. --fetch downloads
+    into the cache and prints its folder; copy that to a machine without network, set HF_HUB_CACHE to the copy and
+    HF_HUB_OFFLINE=1.
 
     Any other model of timm is timm:NAME; one of your own is `embed --weights FILE --encoder-spec FILE.toml`.
     """

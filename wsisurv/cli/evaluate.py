@@ -12,7 +12,15 @@ from rich.table import Table
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
 from wsisurv.cli.from_settings import option, settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    CohortOption,
+    DeviceOption,
+    RedoOption,
+    SlideMapOption,
+    WeightsOption,
+    WorkspaceOption,
+)
 from wsisurv.cli.predict import years_of
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.settings.cohort import CohortSettings
@@ -28,44 +36,42 @@ if TYPE_CHECKING:
 @settings_as_options()
 def evaluate(
     *,
-    student: Annotated[Path, typer.Option(help="Student's file.", show_default=False, dir_okay=False)],
+    student: Annotated[Path, typer.Option(help="File of the student.", show_default=False, dir_okay=False)],
     slides: Annotated[
         list[Path] | None,
-        typer.Argument(help="Slides of the other cohort; tiled and embedded first, as the student's were."),
+        typer.Argument(help="Slides of the other cohort; tiled and embedded first, with the student's settings."),
     ] = None,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
     columns: CohortSettings,
-    slide_map: Annotated[
-        Path | None,
-        typer.Option(help="Table slide_id,case_id. Without it a slide is of the case whose id begins its name."),
-    ] = None,
+    slide_map: SlideMapOption = None,
     drop_incomplete: DropIncomplete = False,
     drop_known: Annotated[
         bool,
         typer.Option(
             "--drop-known",
-            help="Known cases, which the student was trained on, are left out; else they stop the command.",
+            help="Leave out cases that the student was trained on, instead of stopping.",
         ),
     ] = False,
-    horizons: Annotated[str, typer.Option(help="Years at which predicted and observed are compared.")] = "1,3,5",
+    horizons: Annotated[
+        str, typer.Option(help="Years at which predicted and observed survival are compared.")
+    ] = "1,3,5",
     resamples: Annotated[int, option(CrossvalSettings, "resamples")] = 1000,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of the encoder, where the student was trained on features of a file.")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
 ) -> None:
-    """External validation: a student on another cohort, with cut-offs and calibration as fixed in its training.
+    """External validation: judge a student on another cohort, with cut-offs and calibration as fixed in its training.
 
-    Reads the student, and the other cohort: made from --clinical and slides (or features that are there), or made
-    before. Writes external.json, the cases' risks, and figures into cohorts/NAME/evaluation/: order, calibration and
-    risk groups beside the student's own cross-validation, whether calibration has drifted, and what the student adds to
-    --covariates. `wsisurv report --cohort NAME` makes a page of it.
+    Reads the student, and the other cohort: made from --clinical and slides (or their features, where they are in the
+    workspace), or made by an earlier run. Writes external.json, the cases' risks, and figures into
+    cohorts/NAME/evaluation/: discrimination, calibration and risk groups beside the student's own cross-validation,
+    whether calibration has drifted, and what the student adds to --covariates. `wsisurv report --cohort NAME` makes a
+    page of it.
     """
     from wsisurv.pipeline.evaluate import evaluate as run
     from wsisurv.slides.resolution import GivenMpp

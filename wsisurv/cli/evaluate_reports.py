@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 def evaluate_reports(
-    reports: Annotated[Path, typer.Argument(help="Reports that the statements were drawn from.")],
+    reports: Annotated[Path, typer.Argument(help="Reports that the statements were extracted from.")],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     gold: Annotated[
         Path | None,
         typer.Option(
             help='Gold standard: statements written by a person, JSONL: {"case_id", "statements": [{"category", '
-            '"polarity", "text", "evidence"}]}. Without it the statements are held against the reports alone.',
+            '"polarity", "text", "evidence"}]}. Without it, statements are compared with the reports alone.',
             dir_okay=False,
         ),
     ] = None,
     statements: Annotated[
         Path | None,
         typer.Option(
-            help="Statements of another extraction to score, as --gold; by default the workspace's own.", dir_okay=False
+            help="Statements to score, in the form of --gold.", show_default="the workspace's own", dir_okay=False
         ),
     ] = None,
 ) -> None:
-    """Score an extraction claim by claim, and make a page that shows each report with its statements in place.
+    """Score extracted statements, and make a page that shows each report with its statements marked in place.
 
     Reads the reports and reports/statements.jsonl. Writes reports/evaluation/metrics.json and index.html into the
-    workspace. The page holds the reports' whole text: keep it where they are kept.
+    workspace. The page holds the reports' whole text: it is as confidential as they are.
     """
     from wsisurv.pages.statements_page import write_statements_page
     from wsisurv.reports.evaluation import evaluate_reports as score
@@ -74,8 +74,8 @@ def _table(scores: "ReportScores") -> Table:
     table.add_row("left out", _counts(scores.left_out))
     if (against := scores.against_gold) is not None:
         table.add_row("cases with a gold standard", f"{against.reports}, {against.gold} statements")
-        table.add_row("precision: ours that the gold supports", number(against.precision))
-        table.add_row("relevance: of the gold that we found", number(against.relevance))
+        table.add_row("precision: statements that the gold standard supports", number(against.precision))
+        table.add_row("relevance: share of the gold standard that was found", number(against.relevance))
         table.add_row("polarity errors, number errors", f"{against.polarity_errors}, {against.number_errors}")
     return table
 

@@ -14,10 +14,13 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
     layout: Annotated[
         Literal["stamp", "clam", "trident", "qupath"],
-        typer.Option("--format", help="Format: the tool that will read it."),
+        typer.Option("--format", help="Tool that will read the files."),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="Folder of the features, as `wsisurv embed` printed it. Without it: tiles.")
+        str | None,
+        typer.Option(
+            help="Folder of the features to export, as `wsisurv embed` printed it. Without it, tiles are exported."
+        ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     redo: RedoOption = False,

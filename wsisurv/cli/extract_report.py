@@ -23,25 +23,31 @@ def extract_report(
     host: Annotated[
         str | None, typer.Option(help="Address of the Ollama server.", show_default="$OLLAMA_HOST or 127.0.0.1:11434")
     ] = None,
-    text_encoder: Annotated[str, typer.Option(help="Text encoder, which makes the statements' vectors.")] = "hashing",
-    concurrency: Annotated[int, typer.Option(min=1, help="Reports sent at once; the server's own default is 1.")] = 1,
+    text_encoder: Annotated[
+        str, typer.Option(help="Text encoder of the statements: hashing, tfidf, ollama:MODEL or st:PATH.")
+    ] = "hashing",
+    concurrency: Annotated[int, typer.Option(min=1, help="Reports sent to the server at the same time.")] = 1,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Timeout: seconds to wait for the next piece of a model's answer.")
+        float, typer.Option(min=1, help="Seconds to wait for the next piece of a model's answer.")
     ] = 600,
     allow_remote: Annotated[
         bool,
-        typer.Option("--allow-remote", help="Remote servers and models are allowed: patient text leaves this machine."),
+        typer.Option(
+            "--allow-remote", help="Allow a server or model on another machine: patient text then leaves this one."
+        ),
     ] = False,
-    pull: Annotated[bool, typer.Option("--pull", help="Pull the model first where the server lacks it.")] = False,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Let the server download the model first, where it lacks it.")
+    ] = False,
     log_text: Annotated[
-        bool, typer.Option("--log-text", help="Log of every passage and answer: reports/exchanges.jsonl.")
+        bool, typer.Option("--log-text", help="Log every passage and answer in reports/exchanges.jsonl.")
     ] = False,
     redo: RedoOption = False,
 ) -> None:
-    """Step 3: draw from each report the findings that a slide can show, each proved by a verbatim quote.
+    """Step 3: extract from each report the findings that a slide can show, each proved by a verbatim quote.
 
-    Reads the reports. Writes reports/statements.jsonl (a line a report), reports/rejected.jsonl and
-    reports/vectors/TEXT-ENCODER.h5 into the workspace. No text leaves this machine.
+    Reads the reports. Writes reports/statements.jsonl (one line a report), reports/rejected.jsonl and
+    reports/vectors/TEXT-ENCODER.h5 into the workspace. No text leaves this machine, unless --allow-remote.
     """
     from wsisurv.reports.step import extract
 

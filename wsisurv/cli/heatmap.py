@@ -6,32 +6,33 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import finish, out, progress_bar, report
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, StudentOption, WorkspaceOption
 from wsisurv.workspace.paths import Workspace
 
 
 def heatmap(
-    cases: Annotated[list[str] | None, typer.Argument(help="Cases; slides without a case by their slide_id.")] = None,
-    all_cases: Annotated[bool, typer.Option("--all", help="All cases of the cohort.")] = False,
+    cases: Annotated[list[str] | None, typer.Argument(help="Ids of cases, or of slides that are of no case.")] = None,
+    all_cases: Annotated[bool, typer.Option("--all", help="Draw all cases of the cohort.")] = False,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    student: Annotated[
-        Path | None, typer.Option(help="Student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
-    ] = None,
+    student: StudentOption = None,
     slides: Annotated[
-        list[Path] | None, typer.Option(help="Slides, or their folder, if not where they were when they were tiled.")
+        list[Path] | None, typer.Option(help="Slides, or their folder, if they were moved since they were tiled.")
     ] = None,
     slide_map: Annotated[
-        Path | None, typer.Option(help="Table slide_id,case_id, for cases that are not of the cohort.")
+        Path | None, typer.Option(help="CSV with columns slide_id,case_id, for cases that are not of the cohort.")
     ] = None,
-    tiles: Annotated[int, typer.Option(min=1, max=60, help="Tiles on each half of the contact sheet.")] = 12,
+    tiles: Annotated[
+        int, typer.Option(min=1, max=60, help="Number of highest, and of lowest, tiles in tiles.jpg.")
+    ] = 12,
     redo: RedoOption = False,
 ) -> None:
-    """What raised and what lowered the risk of a case, tile by tile.
+    """Draw which tiles raised and which lowered the risk of a case.
 
     Reads the student, features/ENCODER/ and the slides. Writes into cohorts/NAME/heatmaps/CASE/ (predict/heatmaps/CASE/
-    for slides that were given to predict) a picture and a GeoJSON for QuPath a slide, the highest and lowest tiles as
-    tiles.jpg, and heatmap.json. A case that the student was trained on is explained by members that did not see it.
+    for slides that were given to predict) a picture and a GeoJSON for QuPath of each slide, the highest and lowest
+    tiles as tiles.jpg, and heatmap.json. A case of the training cohort is explained by the members that were not
+    trained on it.
     """
     from wsisurv.pipeline.heatmap import heatmap as run
 

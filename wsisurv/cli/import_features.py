@@ -17,18 +17,19 @@ def import_features(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Tiles or features of STAMP, TRIDENT, CLAM or AtlasPatch: one .h5 a slide.",
+            help="Folder of tiles or features of STAMP, TRIDENT, CLAM or AtlasPatch, one .h5 a slide.",
             exists=True,
             file_okay=False,
         ),
     ],
     encoder: Annotated[
-        str | None, typer.Option(help="Name of the encoder that made the features, e.g. uni2-h. Without it: tiles.")
+        str | None,
+        typer.Option(help="Name of the encoder that made the features, e.g. uni2-h. Without it, tiles are imported."),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     slides: Annotated[
         list[Path] | None,
-        typer.Option(help="Slides, or their folder: they tell their resolution. Needed for tiles."),
+        typer.Option(help="Slides, or their folder, from which the resolution is read. Needed for tiles."),
     ] = None,
     tile_px: Annotated[int | None, option(TileSettings, "tile_px", unset="as the files say")] = None,
     tile_mpp: Annotated[float | None, option(TileSettings, "tile_mpp", unset="as the files say")] = None,
@@ -36,10 +37,12 @@ def import_features(
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
     mpp_from_objective: MppFromObjectiveOption = False,
-    dataset: Annotated[str | None, typer.Option(help="Dataset of an AtlasPatch file, where it holds several.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the dataset in AtlasPatch files that hold several.")
+    ] = None,
     redo: RedoOption = False,
 ) -> None:
-    """Start from tiles or features that another tool made, instead of tile and embed.
+    """Import tiles or features that another tool made, instead of running tile and embed.
 
     Reads FOLDER/*.h5 in the layout of STAMP, TRIDENT, CLAM or AtlasPatch. Writes features/ENCODER/SLIDE.h5, or
     tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution)

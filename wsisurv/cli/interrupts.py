@@ -7,7 +7,7 @@ from types import FrameType
 _pressed = threading.Event()
 
 
-def listen() -> None:
+def remember_interrupts() -> None:
     """Remember every Ctrl-C from now on; nothing changes where the parent process has it ignored (``nohup``)."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _press)

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
+from wsisurv.cli.from_settings import option
+from wsisurv.settings.training import TeacherSettings
+
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
         "--workspace",
         "-w",
         envvar="WSISURV_WORKSPACE",
-        help="Folder of all files that steps write.",
+        help="Folder for all files that the steps write.",
         file_okay=False,
         show_default="./workspace",
     ),
@@ -19,18 +22,18 @@ WorkspaceOption = Annotated[
 DEFAULT_WORKSPACE = Path("workspace")
 
 RedoOption = Annotated[
-    bool, typer.Option("--redo", help="Redo what was made with other settings or from other inputs.")
+    bool, typer.Option("--redo", help="Replace files that were made with other settings or from other inputs.")
 ]
 CohortOption = Annotated[
-    str | None, typer.Option("--cohort", help="Name of the cohort; may be left out where there is only one.")
+    str | None, typer.Option("--cohort", help="Name of the cohort; can be left out where there is only one.")
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="Device: cpu, cuda, cuda:1, mps, or auto, the first accelerator.")
+    str, typer.Option("--device", help="Device: cpu, cuda, cuda:1, mps, or auto (the first accelerator).")
 ]
 AllowRandomOption = Annotated[
     bool,
     typer.Option(
-        "--allow-random-weights", help="Random weights are accepted: features of an encoder that was never trained."
+        "--allow-random-weights", help="Accept features of an encoder with random weights, to try things out."
     ),
 ]
 MemoryOption = Annotated[
@@ -38,9 +41,48 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         min=0.001,
-        help="Memory for features and gradients, GiB; the result is the same. Features that don't fit are read from "
-        "disk.",
+        help="Memory for features and gradients, GiB; features that don't fit are read from disk. Changes no result.",
         show_default="half of the machine's",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of random numbers: same seed and device, same result.")]
+SlidesArgument = Annotated[
+    list[Path], typer.Argument(help="Slide files, or folders searched for every format that OpenSlide reads.")
+]
+SlideMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--slide-map",
+        help="CSV with columns slide_id,case_id; without it, a slide is of the case whose id begins its name.",
+        dir_okay=False,
+    ),
+]
+StudentOption = Annotated[
+    Path | None,
+    typer.Option("--student", help="File of the student.", show_default="the cohort's student.h5", dir_okay=False),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", help="File of the encoder's weights, where the student was trained with such a file."),
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="Seed of random numbers; the same seed on the same device gives the same result.")
+]
+SplitsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--splits", help="Folds of your own: a splits.jsonl, or a folder in the style of SurvPath or PANTHER."
+    ),
+]
+_UNSET = "the cohort's teacher's"
+EncoderOption = Annotated[str | None, option(TeacherSettings, "encoder", unset=_UNSET)]
+TextEncoderOption = Annotated[str | None, option(TeacherSettings, "text_encoder", unset=_UNSET)]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option("--epochs", min=1, help="Epochs of teacher and student.", show_default="as the cohort's were trained"),
+]
+TogetherOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-together", help="Keep cases that share a slide, a report or tissue in one fold, instead of stopping."
+    ),
+]

@@ -13,11 +13,11 @@ from wsisurv.formats.atomic import write_jsonl
 from wsisurv.workspace.freshness import Condition, Planned
 
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Dry run: say what would be done and what would fail, and write nothing.")
+    bool, typer.Option("--dry-run", help="List what would be done and what would fail, and write nothing.")
 ]
 PlanOption = Annotated[
     Path | None,
-    typer.Option("--plan", help="Plan: a dry run into this file, as JSONL, a line a slide.", dir_okay=False),
+    typer.Option("--plan", help="File for the result of a dry run, as JSONL, one line a slide.", dir_okay=False),
 ]
 _WORDS = {
     Condition.MISSING: "to do",
@@ -63,7 +63,7 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
     if stale and not redo:
         changes = "; ".join(sorted({change for item in stale for change in item.changes}))
         err.print(
-            f"would stop: {len(stale)} made from other settings or inputs than now ({changes}). See --redo.",
+            f"would stop: {len(stale)} were made with other settings or from other inputs ({changes}). See --redo.",
             markup=False,
         )
     ahead = [item for item in plan if not item.problem and item.condition is not Condition.DONE]

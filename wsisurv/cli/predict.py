@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report, warn
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, RedoOption, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    CohortOption,
+    DeviceOption,
+    RedoOption,
+    StudentOption,
+    WeightsOption,
+    WorkspaceOption,
+)
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
 from wsisurv.errors import SettingsError
 from wsisurv.workspace.ledger import Summary
@@ -22,15 +30,13 @@ def predict(
     slides: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Slides straight from the scanner. Without any: the cohort's own cases, each by students that did not "
-            "see it; with --student alone, every slide with features in the workspace."
+            help="New slides, files or folders. Without any: the cohort's own cases, each scored by the members that "
+            "were not trained on it; with --student and no --cohort, every slide with features in the workspace."
         ),
     ] = None,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    student: Annotated[
-        Path | None, typer.Option(help="Student's file.", show_default="cohorts/NAME/student.h5", dir_okay=False)
-    ] = None,
+    student: StudentOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -38,11 +44,12 @@ def predict(
         ),
     ] = None,
     horizons: Annotated[
-        str, typer.Option(help="Years to which survival is given, with commas between them.")
+        str, typer.Option(help="Years for which survival is predicted, with commas between them.")
     ] = "1,3,5",
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="JSONL of the same rows beside the table.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write the same rows as JSONL beside the table.")] = False,
     slide_map: Annotated[
-        Path | None, typer.Option(help="Table slide_id,case_id. Without it each slide is a case of its own.")
+        Path | None,
+        typer.Option(help="CSV with columns slide_id,case_id. Without it, each slide is a case of its own."),
     ] = None,
     slide_mpp: SlideMppOption = None,
     mpp_table: MppTableOption = None,
@@ -50,21 +57,20 @@ def predict(
     allow_upsampling: Annotated[
         bool,
         typer.Option(
-            "--allow-upsampling", help="Upsampling of slides scanned coarser than the student's tiles; rows say so."
+            "--allow-upsampling", help="Enlarge slides scanned coarser than the student's tiles; their rows say so."
         ),
     ] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of the encoder, where the student was trained on features of a file.")
-    ] = None,
+    weights: WeightsOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
 ) -> None:
-    """Step 6: the risk of each case, from slides alone.
+    """Step 6: predict the risk of each case, from slides alone.
 
     Reads the student and features/ENCODER/. Slides named here are tiled and embedded first, with the settings that the
-    student was trained on, into predict/ of the workspace, where they are kept. Writes a table, a row a case: the log
-    hazard (higher is worse), its percentile and group among the training cases, survival, the spread of the members,
-    how familiar the case is, and a warning where it may be wrong; and a .json beside it with what made the table.
+    student was trained on, into predict/ of the workspace, where they are kept. Writes a table, one row a case: log
+    hazard (higher is worse), percentile and risk group among the training cases, predicted survival, lowest and highest
+    of the ensemble's members, how similar the case is to the training cases, and a warning where the prediction may be
+    wrong; and a .json beside it that says what made the table.
     """
     from wsisurv.pipeline.predict import predict as run
     from wsisurv.slides.resolution import GivenMpp

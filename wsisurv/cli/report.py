@@ -15,13 +15,16 @@ def report(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     pictures: Annotated[
         int,
-        typer.Option(min=0, help="Pictures: cases whose heatmap is put into the page, of highest and of lowest risk."),
+        typer.Option(
+            min=0, help="Number of cases whose heatmap is put into the page, half of highest and half of lowest risk."
+        ),
     ] = 40,
 ) -> None:
-    """One page of a cohort that stands alone: audit, figures, tables, heatmaps, and how all of it was made.
+    """Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.
 
-    Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html and each
-    figure as SVG and PNG into cohorts/NAME/. What has not been run yet is told on the page, with the command.
+    Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html, which
+    needs no other file, and each figure as SVG and PNG into cohorts/NAME/. What has not been run yet is listed on the
+    page with the command that makes it.
     """
     from wsisurv.pages.cohort_page import write_report
 

@@ -13,13 +13,18 @@ from wsisurv.settings.tiles import TileSettings
 SlideMppOption = Annotated[float | None, option(TileSettings, "slide_mpp")]
 MppTableOption = Annotated[
     Path | None,
-    typer.Option("--mpp-table", help="Table slide_id,mpp: resolution at level 0 slide by slide.", dir_okay=False),
+    typer.Option(
+        "--mpp-table",
+        help="CSV with columns slide_id,mpp: resolution of each slide at level 0, µm per pixel.",
+        dir_okay=False,
+    ),
 ]
 MppFromObjectiveOption = Annotated[
     bool,
     typer.Option(
         "--mpp-from-objective",
-        help="Resolution from the objective, 10 / its power, where a file states none: right to about 10 %.",
+        help="Take the resolution from the objective (10 µm per pixel / its power) where a file states none; right to "
+        "about 10 %.",
     ),
 ]
 

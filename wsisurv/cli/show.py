@@ -13,16 +13,14 @@ from wsisurv.cli.console import out, warn
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="File: a student, or any other of a workspace.", show_default=False)],
-    html: Annotated[
-        Path | None, typer.Option("--html", help="HTML page to write, which stands alone.", dir_okay=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON of all of it, printed.")] = False,
+    file: Annotated[Path, typer.Argument(help="A student, or any other file of a workspace.", show_default=False)],
+    html: Annotated[Path | None, typer.Option("--html", help="HTML page to write.", dir_okay=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """What a file says of itself: a student as a model card, any other file of ours by its settings and shapes.
+    """Print what is in a file: the model card of a student, or the settings and shapes of any other file.
 
-    Reads one file. Runs nothing that is in it, follows no link out of it, and takes no more than it holds. Writes
-    nothing but the page that --html asks for.
+    Reads one file. Runs nothing that is in it, and follows no link out of it. Writes nothing but the page that --html
+    asks for.
     """
     from wsisurv.pages.file_card import file_card, write_card
 

@@ -7,7 +7,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, SlidesArgument, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, read_mpp_table
 from wsisurv.errors import SettingsError
@@ -21,32 +21,33 @@ from wsisurv.workspace.paths import Workspace
 )
 def tile(
     *,
-    slides: Annotated[
-        list[Path], typer.Argument(help="Slide files, or folders searched for every format that OpenSlide reads.")
-    ],
+    slides: SlidesArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: TileSettings,
     for_encoder: Annotated[
         str | None,
         typer.Option(
-            "--for", help="Encoder (uni2-h, virchow2 …) whose size and resolution tiles get, instead of the two above."
+            "--for", help="Encoder (uni2-h, virchow2 …) that tiles are cut for, instead of --tile-px and --tile-mpp."
         ),
     ] = None,
     allow_upsampling: Annotated[
         bool,
         typer.Option(
-            "--allow-upsampling", help="Upsampling of slides scanned coarser than --tile-mpp, which are flagged."
+            "--allow-upsampling",
+            help="Enlarge slides scanned coarser than --tile-mpp, and flag them, instead of failing.",
         ),
     ] = False,
     tissue_masks: Annotated[
         Path | None,
-        typer.Option(help="Folder of tissue drawn by hand: SLIDE.geojson (QuPath) or SLIDE.png.", file_okay=False),
+        typer.Option(
+            help="Folder of tissue outlines drawn by hand, used instead of detection: SLIDE.geojson of QuPath, or "
+            "SLIDE.png.",
+            file_okay=False,
+        ),
     ] = None,
     no_preview: Annotated[
         bool,
-        typer.Option(
-            "--no-preview", help="No preview/SLIDE.jpg, which slides tiled without get later, and no contact sheet."
-        ),
+        typer.Option("--no-preview", help="Write no preview pictures and no contact sheet; a later run can add them."),
     ] = False,
     _preview: Annotated[bool, typer.Option("--preview", hidden=True)] = False,
     mpp_table: MppTableOption = None,
@@ -55,13 +56,15 @@ def tile(
         int,
         typer.Option(
             min=1,
-            help="Slides at a time, in threads. Takes at most 100 MB, and a worker 60 MB where slides have 30,000 px a "
-            "side at 0.25 µm/px, 130 MB at 60,000, 300 MB at 120,000.",
+            help="Slides tiled at the same time, in threads. Memory: 100 MB, and for each worker 60 MB with slides of "
+            "30,000 px a side at 0.25 µm/px, 130 MB with 60,000, 300 MB with 120,000.",
         ),
     ] = 1,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="N/COUNT", help="Shard: every COUNT-th slide only, from the N-th, for job arrays."),
+        typer.Option(
+            metavar="N/COUNT", help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th."
+        ),
     ] = None,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
@@ -70,7 +73,7 @@ def tile(
     """Step 1: find the tissue of each slide and lay a grid of tiles over it.
 
     Reads the slides. Writes tiles/SLIDE.h5 (coordinates in level-0 pixels) and preview/SLIDE.jpg into the workspace.
-    A slide that fails is listed and the others go on; the same command again does only what is missing.
+    A slide that fails is listed and the others go on. Run again, the command does only what is missing.
     """
     from wsisurv.pages.contact_sheet import update_contact_sheet
     from wsisurv.slides.resolution import GivenMpp

@@ -1,6 +1,5 @@
 """``wsisurv train-teacher``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +15,7 @@ from wsisurv.cli.options import (
     DeviceOption,
     MemoryOption,
     RedoOption,
+    SlideMapOption,
     WorkspaceOption,
 )
 from wsisurv.cohort import make_cohort, read_cohort
@@ -34,13 +34,10 @@ def train_teacher(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
     columns: CohortSettings,
-    slide_map: Annotated[
-        Path | None,
-        typer.Option(help="Table slide_id,case_id. Without it a slide is of the case whose id begins its name."),
-    ] = None,
+    slide_map: SlideMapOption = None,
     drop_incomplete: DropIncomplete = False,
     audit_only: Annotated[
-        bool, typer.Option("--audit-only", help="Audit of the cohort alone: print it and write nothing.")
+        bool, typer.Option("--audit-only", help="Print the audit of the cohort, and write nothing.")
     ] = False,
     settings: TeacherSettings,
     device: DeviceOption = "auto",
@@ -48,7 +45,9 @@ def train_teacher(
     allow_random_weights: AllowRandomOption = False,
     redo: RedoOption = False,
 ) -> None:
-    """Step 4: make the cohort, print its audit, and train the teacher, which sees tiles and statements.
+    """Step 4: make the cohort, print its audit, and train the teacher on tiles and report statements.
+
+    Without statements there is nothing to learn from reports, and step 5 trains the baseline student alone.
 
     Reads the clinical table, features/ENCODER/, reports/statements.jsonl and reports/vectors/. Writes cohort.csv,
     audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/.

@@ -11,18 +11,22 @@ from wsisurv.settings.base import Settings
 class CohortSettings(Settings):
     """Which columns of the clinical table mean what."""
 
-    case: str = Field("case_id", description="Column of the case.")
+    case: str = Field("case_id", description="Column of the case id.")
     time: str = Field("time", description="Column of the follow-up time.")
-    event: str = Field("event", description="Column of the event: 0/1/true/false, or see --event-values.")
+    event: str = Field(
+        "event", description="Column of the event (0, 1, true, false; for other words see --event-values)."
+    )
     event_values: tuple[str, str] | None = Field(
-        None, description="Words of the table for (did not happen, happened), e.g. Alive,Dead."
+        None, description="Words of the event column for: did not happen, happened; e.g. Alive,Dead."
     )
     time_unit: Literal["days", "weeks", "months", "years"] = Field(
         "days", description="Unit of the follow-up time: days, weeks, months or years."
     )
-    decimal: Literal[".", ","] = Field(".", description="Mark before the fraction of a number in the table: . or ,")
-    site: str | None = Field(None, description="Column of the hospital; `crossval` keeps hospitals whole.")
-    covariates: tuple[str, ...] = Field((), description="Columns to compare with, e.g. age,stage.")
+    decimal: Literal[".", ","] = Field(".", description="Decimal mark of the numbers in the table: . or ,")
+    site: str | None = Field(None, description="Column of the hospital; `crossval` keeps each hospital in one fold.")
+    covariates: tuple[str, ...] = Field(
+        (), description="Clinical columns that the risk is compared with, e.g. age,stage."
+    )
 
     @field_validator("event_values", mode="before")
     @classmethod

@@ -80,7 +80,8 @@ class EmbedSettings(Settings):
 
     encoder: str = Field(
         "histomics",
-        description="Encoder: histomics (embedded), a published model (uni, virchow2 …), timm:NAME, or a package's.",
+        description="Encoder: histomics (built in), a published model (uni, virchow2 …), timm:NAME, or an installed "
+        "package's. `wsisurv encoders` lists them.",
     )
     weights: str | None = Field(
         None, description="Weights: sha256:… of a file, hub:ID, package:NAME VERSION, random, or None (none needed)."
@@ -94,7 +95,7 @@ class EmbedSettings(Settings):
         None, description="Version of the columns of histomics; None for a model, or for the present one."
     )
     dtype: Literal["float16", "float32"] = Field(
-        "float16", description="Type of number in which features are stored; float16 is checked."
+        "float16", description="Number type of the stored features; float16 is checked for overflow."
     )
     half_scale: bool = Field(
         False,
@@ -103,7 +104,9 @@ class EmbedSettings(Settings):
     )
     own: OwnEncoder | None = Field(None, description="Model of the user's own; then encoder is its name.")
     stain: StainSettings | None = Field(None, description="Stain normalisation; None leaves colours as they are.")
-    augment_stain: bool = Field(False, description="Stain shifts: also write how far they move the features.")
+    augment_stain: bool = Field(
+        False, description="Write also how much the features change when stains are weaker or stronger."
+    )
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

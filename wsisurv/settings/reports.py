@@ -12,11 +12,13 @@ class ReportSettings(Settings):
 
     backend: Literal["ollama", "rules"] = Field(
         "ollama",
-        description="Backend: a local language model through Ollama, or the embedded rules (a baseline).",
+        description="Extractor: a local language model through Ollama, or built-in rules (a baseline).",
     )
-    model: str | None = Field(None, description="Model of the Ollama server, e.g. qwen3:8b. Needed for ollama.")
+    model: str | None = Field(
+        None, description="Model of the Ollama server, e.g. qwen3:8b; needed with --backend ollama."
+    )
     keep: Literal["morphology", "all"] = Field(
-        "morphology", description="Findings to keep: what H&E morphology can show, or all."
+        "morphology", description="Findings to keep: those that H&E morphology can show, or all."
     )
     model_digest: str | None = Field(None, description="Digest of the model, as the server tells it.")
     prompt: str | None = Field(None, description="sha256 of prompt and schema; None for rules.")

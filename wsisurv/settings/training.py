@@ -14,11 +14,11 @@ TextBranch = Literal["attention", "ridge"]
 AGGREGATORS = ("mean", "abmil", "selfattention")
 """From tiles to a case: their mean, gated attention, or a transformer."""
 _AGGREGATOR = (
-    "Aggregator from tiles to a case{}: their mean, gated attention (abmil), a transformer (selfattention), or what an "
-    "installed package adds."
+    "Aggregator from tiles to a case{}: mean, gated attention (abmil), transformer (selfattention), or one of an "
+    "installed package."
 )
-_PRECISION = "Precision of matrix products in training; losses and sums over tiles stay in single precision."
-_SEED = "Seed of random numbers: same seed and device, same result."
+_PRECISION = "Precision of matrix products in training; losses and sums over tiles stay at single precision or better."
+_SEED = "Seed of random numbers; the same seed on the same device gives the same result."
 
 
 def aggregator_names() -> tuple[str, ...]:
@@ -58,26 +58,28 @@ class TeacherSettings(_TrainingSettings):
 
     encoder: str = Field("histomics", description="Folder of the features, as `wsisurv embed` printed it.")
     text_encoder: str = Field(
-        "hashing", description="Vectors of the statements, or tfidf, fitted on the cases trained on."
+        "hashing", description="Text encoder of the statements, as given to extract-report, or tfidf."
     )
     text_branch: TextBranch = Field(
         "ridge",
-        description="Model of the reports' risk: attention over their statements, or a ridge Cox regression on the "
-        "mean statement.",
+        description="Model of the reports: attention over their statements, or ridge Cox regression on the mean "
+        "statement.",
     )
     teacher: Literal["late", "concat", "cross-attention"] = Field(
         "late",
-        description="Teacher target, whose risk guides a student: the reports' alone (late), or that of a model of "
-        "tiles and statements, joined at the end (concat) or with statements looking at tiles (cross-attention).",
+        description="Teacher target, the risk that guides a student: of the reports alone (late), or of a model of "
+        "tiles and statements, joined by concatenation (concat) or by cross-attention.",
     )
     aggregator: Aggregator = Field("abmil", description=_AGGREGATOR.format(" in the image branch"))
-    hidden: int = Field(32, ge=2, le=2048, description="Width of the image branch's hidden layer.")
-    epochs: int = Field(150, ge=1, le=10000, description="Epochs of the image branch: passes over the cohort.")
+    hidden: int = Field(32, ge=2, le=2048, description="Hidden units of the image branch.")
+    epochs: int = Field(150, ge=1, le=10000, description="Epochs of the image branch.")
     learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the image branch.")
     weight_decay: float = Field(1e-3, ge=0, description="Weight decay of the image branch.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout: share of hidden units left out a step.")
-    tiles_per_bag: int = Field(128, ge=0, description="Tiles of a case in a step, drawn at random; 0 takes all.")
-    text_hidden: int = Field(16, ge=2, le=2048, description="Width of the hidden layer of --text-branch attention.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout, a share of the hidden units.")
+    tiles_per_bag: int = Field(
+        128, ge=0, description="Tiles drawn at random from each case in a training step; 0 takes all."
+    )
+    text_hidden: int = Field(16, ge=2, le=2048, description="Hidden units of --text-branch attention.")
     text_epochs: int = Field(60, ge=1, le=10000, description="Epochs of --text-branch attention.")
     text_learning_rate: float = Field(1e-2, gt=0, description="Learning rate of --text-branch attention.")
     text_weight_decay: float = Field(1e-3, ge=0, description="Weight decay of --text-branch attention.")
@@ -85,12 +87,12 @@ class TeacherSettings(_TrainingSettings):
         5,
         ge=2,
         le=20,
-        description="Outer folds: each member of a student is trained, and guided, without the outcomes of one.",
+        description="Outer folds; each member of a student's ensemble is trained and guided without one of them.",
     )
     keep_sites: bool = Field(
         False,
-        description="Whole hospitals in these folds: figures are then of hospitals never seen, but no member of a "
-        "student has seen all of them. `wsisurv crossval` keeps them whole without being asked.",
+        description="Keep each hospital in one outer fold: figures are then of hospitals not trained on, but no member "
+        "is trained on all hospitals. `wsisurv crossval` always does so in its own folds.",
     )
     # with more folds, each model of the cross-fitting learns from more of the events
     text_folds: int = Field(10, ge=2, le=50, description="Folds of the cross-fitting of the text branch.")
@@ -105,74 +107,70 @@ class DistillSettings(_TrainingSettings):
     aggregator: Aggregator = Field("abmil", description=_AGGREGATOR.format(""))
     loss: Literal["cox", "discrete", "ranking"] = Field(
         "cox",
-        description="Loss of the outcome: Cox's partial likelihood, hazards in time bins (discrete), or pairs in "
-        "order (ranking).",
+        description="Survival loss: Cox partial likelihood, discrete-time hazards (discrete), or pairwise ranking.",
     )
     bins: int = Field(4, ge=2, le=100, description="Time bins of --loss discrete and --distill hazard-kl.")
     distill: Literal["correlation", "mse", "listwise-kl", "hazard-kl", "attention-kl", "none"] = Field(
         "correlation",
-        description="Agreement with the teacher: order of risks (correlation), risks (mse), who is next in each risk "
-        "set (listwise-kl), hazards in time bins (hazard-kl), attention to tiles (attention-kl), or none.",
+        description="Distillation loss between student and teacher: correlation of risks, mean squared error (mse), "
+        "divergence over risk sets (listwise-kl), over time bins (hazard-kl) or of attention (attention-kl), or none.",
     )
     # α is this times the gate times the share of cases with a report
     guidance_weight: float = Field(
         2.0,
         gt=0,
-        description="Weight of that agreement beside the outcome, times the gate and the share of cases with a report.",
+        description="Weight of the distillation loss; multiplied by the gate and the share of cases with a report.",
     )
     feature_subspace: Literal["reports", "all"] = Field(
         "reports",
-        description="Feature subspace that a guided student sees: the directions in which tiles explain reports "
-        "(reports; all features, where tiles explain too little of them), or all features.",
+        description="Features that a guided student sees: projected onto the subspace that explains the reports "
+        "(reports; where tiles explain too little of them, all features), or all.",
     )
     filter: Literal["none", "soft", "hard"] = Field(
         "none",
-        description="Filter of the tiles that the teacher found irrelevant: none, turned down but still counted "
-        "(soft), or left out (hard).",
+        description="Filter of tiles irrelevant to the teacher: down-weighted (soft), left out (hard), or none.",
     )
     keep_share: float = Field(0.5, gt=0, le=1, description="Share of the tiles that --filter keeps.")
     merge_duplicates: bool = Field(
-        False, description="Near-duplicate tiles of a case become one tile of their weight in training."
+        False, description="Merge near-duplicate tiles of a case into one weighted tile, in training."
     )
     duplicate_similarity: float = Field(
         0.9,
         gt=0,
         le=1,
-        description="Cosine similarity from which tiles of a case are duplicates, of features less the case's mean.",
+        description="Cosine similarity from which tiles are near-duplicates, of features centred by case.",
     )
-    ema: bool = Field(False, description="Exponential moving average of the student's weights, to be agreed with too.")
+    ema: bool = Field(False, description="Add agreement with the exponential moving average of the student's weights.")
     adjust_for: tuple[str, ...] = Field(
         (),
-        description="Covariates, e.g. age,stage, whose risk is fitted in training and taken as given: the student "
-        "learns what tiles add. It needs tiles alone, and its risk is beyond theirs.",
+        description="Covariates, e.g. age,stage, whose fitted risk is an offset in training: the student learns what "
+        "tiles add to them. It needs no covariates when used.",
     )
-    hidden: int = Field(
-        32, ge=2, le=2048, description="Width of the hidden layer; doubled where a feature subspace is seen."
-    )
+    hidden: int = Field(32, ge=2, le=2048, description="Hidden units; doubled with a feature subspace.")
     # epochs, learning rate and dropout are of both students: one without reports that is trained too little flatters
     # the one with them
-    epochs: int = Field(150, ge=1, le=10000, description="Epochs of the student: passes over the cohort.")
+    epochs: int = Field(150, ge=1, le=10000, description="Epochs of training of each student.")
     pretrain_epochs: int = Field(
         0, ge=0, le=10000, description="Epochs of pre-training on the report embedding; 0 for none."
     )
-    learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the optimiser.")
-    weight_decay: float = Field(1e-3, ge=0, description="Weight decay: pull of the weights towards zero.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout: share of hidden units left out a step.")
+    learning_rate: float = Field(1e-2, gt=0, description="Learning rate.")
+    weight_decay: float = Field(1e-3, ge=0, description="Weight decay.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout, a share of the hidden units.")
     tiles_per_bag: int = Field(
         128,
         ge=0,
-        description="Tiles of a case in a step, drawn at random, twice as many where a feature subspace is seen; 0 "
+        description="Tiles drawn at random from each case in a training step, twice as many with a feature subspace; 0 "
         "takes all.",
     )
     members: int = Field(
         5,
         ge=1,
         le=50,
-        description="Members of the ensemble, whose mean is the risk; each is trained without one of the teacher's "
-        "folds in turn.",
+        description="Members of the ensemble, each trained without one of the teacher's outer folds; their mean is the "
+        "risk.",
     )
     mixup: Literal["risk", "random", "none"] = Field(
-        "none", description="Mixing of bags: of cases of similar risk (risk), of any two (random), or none."
+        "none", description="Mix-up of cases of similar risk (risk), of any two cases (random), or none."
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description=_PRECISION)
     seed: int = Field(0, description=_SEED)
