@@ -61,8 +61,8 @@ def embed(
     decoder: Annotated[
         Literal["auto", "openslide", "jpeg-half"],
         typer.Option(
-            help="Decoder of the slides' pixels: OpenSlide; direct decoding of JPEG where that is proved equal (auto); or "
-            "decoding at half scale, which is faster and gives slightly other features (jpeg-half).",
+            help="Decoder of the slides' pixels: OpenSlide; direct decoding of JPEG where that is proved equal (auto); "
+            "or decoding at half scale, which is faster and gives slightly other features (jpeg-half).",
         ),
     ] = "auto",
     stain: Annotated[
