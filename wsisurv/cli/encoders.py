@@ -23,7 +23,7 @@ def encoders(
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
 
-    The list is made from the local cache of the Hugging Face hub, without network. --check asks the hub about what is
+    The list reads the local cache of the Hugging Face hub, and no network. --check asks the hub about what is
     not in the cache, unless HF_HUB_OFFLINE is set, and ends with exit code 1 if anything is missing. --fetch downloads
     into the cache and prints its folder; copy that to a machine without network, set HF_HUB_CACHE to the copy and
     HF_HUB_OFFLINE=1.
