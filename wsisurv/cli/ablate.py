@@ -107,8 +107,7 @@ def ablate(
 
 def _gains(gains: Sequence["Difference"]) -> Table:
     table = Table(
-        title="What reports add: distilled student − baseline student, with the same settings",
-        title_justify="left",
+        title="What reports add: distilled student − baseline student, with the same settings", title_justify="left"
     )
     table.add_column("setting", overflow="fold")
     table.add_column("difference", justify="right")

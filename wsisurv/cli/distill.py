@@ -6,14 +6,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import (
-    DEFAULT_WORKSPACE,
-    CohortOption,
-    DeviceOption,
-    MemoryOption,
-    RedoOption,
-    WorkspaceOption,
-)
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, MemoryOption, RedoOption, WorkspaceOption
 from wsisurv.cohort import read_cohort
 from wsisurv.formats.cards import DistillResult
 from wsisurv.settings.training import DistillSettings

@@ -39,12 +39,10 @@ def embed(
         typer.Option(help="TOML file that describes an encoder of your own; needs --weights.", dir_okay=False),
     ] = None,
     random_weights: Annotated[
-        bool,
-        typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked."),
+        bool, typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked.")
     ] = False,
     device: Annotated[
-        str,
-        typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; or several (cuda:0,cuda:1), with a process each."),
+        str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; or several (cuda:0,cuda:1), with a process each.")
     ] = "auto",
     batch_size: Annotated[
         str,
@@ -62,7 +60,7 @@ def embed(
         Literal["auto", "openslide", "jpeg-half"],
         typer.Option(
             help="Decoder of the slides' pixels: OpenSlide; direct decoding of JPEG where that is proved equal (auto); "
-            "or decoding at half scale, which is faster and gives slightly other features (jpeg-half).",
+            "or decoding at half scale, which is faster and gives slightly other features (jpeg-half)."
         ),
     ] = "auto",
     stain: Annotated[
@@ -77,8 +75,7 @@ def embed(
         ),
     ] = None,
     compile: Annotated[
-        bool,
-        typer.Option("--compile", help="Compile the network first: takes minutes, pays for many slides."),
+        bool, typer.Option("--compile", help="Compile the network first: takes minutes, pays for many slides.")
     ] = False,
     allow_mismatch: Annotated[
         bool,

@@ -48,11 +48,7 @@ def evaluate(
     slide_map: SlideMapOption = None,
     drop_incomplete: DropIncomplete = False,
     drop_known: Annotated[
-        bool,
-        typer.Option(
-            "--drop-known",
-            help="Leave out cases that the student was trained on, instead of stopping.",
-        ),
+        bool, typer.Option("--drop-known", help="Leave out cases that the student was trained on, instead of stopping.")
     ] = False,
     horizons: Annotated[
         str, typer.Option(help="Years at which predicted and observed survival are compared.")

@@ -13,8 +13,7 @@ from wsisurv.workspace.paths import Workspace
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
     layout: Annotated[
-        Literal["stamp", "clam", "trident", "qupath"],
-        typer.Option("--format", help="Tool that will read the files."),
+        Literal["stamp", "clam", "trident", "qupath"], typer.Option("--format", help="Tool that will read the files.")
     ],
     encoder: Annotated[
         str | None,

@@ -96,13 +96,7 @@ def draw(folder: Path, *, cases: int, seed: int = 0, workers: int = 1, progress:
 
 
 def run_demo(
-    folder: Path,
-    *,
-    cases: int,
-    seed: int,
-    workers: int,
-    say: Callable[[str], None],
-    progress: Progress,
+    folder: Path, *, cases: int, seed: int, workers: int, say: Callable[[str], None], progress: Progress
 ) -> DemoResult:
     """Make the cohort, run the six steps on it as commands, and judge the risks of the held-out hospital.
 

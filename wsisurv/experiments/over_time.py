@@ -75,11 +75,7 @@ def make_horizons(*, time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDA
 
 
 def auc_within(
-    tested: Sequence[FoldScores],
-    *,
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
-    horizons: NDArray[np.float64],
+    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_], horizons: NDArray[np.float64]
 ) -> Auc:
     """AUC of each model from pairs within one fold only, weighted by the censoring of all tested cases.
 

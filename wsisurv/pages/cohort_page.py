@@ -147,10 +147,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
 def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     """Brier score of the student and of no model, a row a horizon."""
     score = brier(
-        survival=predicted.survival[STUDENT],
-        horizons=predicted.horizons,
-        time=predicted.time,
-        event=predicted.event,
+        survival=predicted.survival[STUDENT], horizons=predicted.horizons, time=predicted.time, event=predicted.event
     )
     columns = zip(score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True)
     return [

@@ -279,11 +279,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
             followed = prognosis.followed_to(years * PER_YEAR[card.cohort.time_unit])
             facts[f"training cases followed to {years:g} y"] = str(followed)
     rows = tuple(
-        (
-            row["case"],
-            said(row["log_hazard"]),
-            *(share(value) for value in row["survival"].values()),
-        )
+        (row["case"], said(row["log_hazard"]), *(share(value) for value in row["survival"].values()))
         for row in _survival(card, prognosis)
     )
     head = ("survival of a case", "log hazard", *(f"to {years:g} y" for years in _YEARS)) if rows else ()

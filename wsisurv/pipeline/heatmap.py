@@ -86,12 +86,7 @@ def heatmap(
 
 
 def _choose(
-    workspace: Workspace,
-    name: str | None,
-    encoder: str,
-    wanted: Sequence[str],
-    all_cases: bool,
-    slide_map: Path | None,
+    workspace: Workspace, name: str | None, encoder: str, wanted: Sequence[str], all_cases: bool, slide_map: Path | None
 ) -> tuple[list[CaseFiles], set[str]]:
     """The cases asked for, and which of them are no cases of the cohort."""
     of_cohort: dict[str, CaseFiles] = {}

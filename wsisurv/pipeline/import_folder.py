@@ -69,14 +69,7 @@ def import_folder(
             "tell it by magnification."
         )
     summary = import_tiles(
-        workspace,
-        folder,
-        found,
-        tile_mpp=tile_mpp,
-        overlap_px=overlap_px,
-        given=given,
-        redo=redo,
-        progress=progress,
+        workspace, folder, found, tile_mpp=tile_mpp, overlap_px=overlap_px, given=given, redo=redo, progress=progress
     )
     summary.notes.extend(notes)
     return summary

@@ -96,13 +96,7 @@ class CrossFitted:
 
 
 def student_model(
-    cases: TrainingCases,
-    cohort: Cohort,
-    encoder: str,
-    students: CrossFitted,
-    *,
-    guided: bool,
-    result: DistillResult,
+    cases: TrainingCases, cohort: Cohort, encoder: str, students: CrossFitted, *, guided: bool, result: DistillResult
 ) -> ModelFile[StudentCard]:
     """A student's file, from what it was trained on and what came out.
 

@@ -103,10 +103,7 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
         risk = branch(packed).double().numpy()
     centres = (risk * ~held_out).sum(0) / (~held_out).sum(0)
     centred = risk - centres
-    return CrossFit(
-        risk=(centred * held_out).sum(1) / held_out.sum(1),
-        text=TextEnsemble(scaling, branch, centres),
-    )
+    return CrossFit(risk=(centred * held_out).sum(1) / held_out.sum(1), text=TextEnsemble(scaling, branch, centres))
 
 
 def _cross_fit_ridge(reports: Reports, settings: TeacherSettings, seed: int, part: str, log: Log) -> CrossFit:

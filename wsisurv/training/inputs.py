@@ -127,11 +127,7 @@ def read_training_cases(
         embed_settings=first.header.settings,
         encoder_weights=first.weights,
         tile_settings={name: v for name, v in first.tile_settings.items() if name not in PER_SLIDE},
-        inputs={
-            "cohort": cohort.fingerprint,
-            "features": fingerprint({}, prints),
-            "statements": read.fingerprint,
-        },
+        inputs={"cohort": cohort.fingerprint, "features": fingerprint({}, prints), "statements": read.fingerprint},
         warnings=tuple(warnings),
         clinical=tuple(cases),
     )
