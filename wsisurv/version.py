@@ -1,3 +1,12 @@
-"""Version of wsisurv."""
+"""Version of wsisurv, and of what computes its figures."""
 
 __version__ = "0.1.0.dev0"
+
+
+def versions() -> dict[str, str]:
+    """Versions that figures depend on."""
+    import platform
+    from importlib.metadata import version
+
+    computing = {name: version(name) for name in ("torch", "lifelines", "numpy")}
+    return {"wsisurv": __version__, "python": platform.python_version(), **computing}

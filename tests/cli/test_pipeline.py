@@ -25,8 +25,8 @@ def test_the_demo_ends_with_a_table_and_pictures(trained):
         assert f"$ wsisurv {step} " in said
     rows = re.findall(r"│ (.+?) +│ (\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", text)
     assert [name for name, *_ in rows] == [
-        "student",
-        "student without teacher",
+        "selected student",
+        "baseline student (no teacher)",
         "age and stage",
         "the simulated truth",
     ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.console import figures_table, interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -81,14 +81,9 @@ def ablate(
             redo=redo,
             progress=progress,
         )
-    for line in result.warnings:
-        warn(line)
-    table = Table(title="One setting changed at a time, on the same folds", title_justify="left")
-    for heading in ("setting", "concordance", "difference", "95 % interval", "finding"):
-        if heading in ("setting", "finding"):
-            table.add_column(heading, overflow="fold")
-        else:
-            table.add_column(heading, justify="right", no_wrap=heading == "95 % interval")
+    warn(*result.warnings)
+    title = "One setting changed at a time, on the same folds"
+    table = figures_table(title, "setting", "concordance", "difference", "95 % interval", "finding")
     default, *others = result.models
     table.add_row(default.model, number(default.concordance))
     for row, pair, judged in zip(others, result.differences, result.judgements, strict=True):
@@ -96,7 +91,7 @@ def ablate(
             row.model,
             number(row.concordance),
             number(pair.value, "+"),
-            f"{number(pair.low, '+')} to {number(pair.high, '+')}",
+            interval(pair.low, pair.high, "+"),
             _WORDS[judged.value],
         )
     out.print(table)
@@ -106,12 +101,8 @@ def ablate(
 
 
 def _gains(gains: Sequence["Difference"]) -> Table:
-    table = Table(
-        title="What reports add: distilled student − baseline student, with the same settings", title_justify="left"
-    )
-    table.add_column("setting", overflow="fold")
-    table.add_column("difference", justify="right")
-    table.add_column("95 % interval", justify="right", no_wrap=True)
+    title = "What reports add: distilled student − baseline student, with the same settings"
+    table = figures_table(title, "setting", "difference", "95 % interval")
     for gain in gains:
-        table.add_row(gain.model, number(gain.value, "+"), f"{number(gain.low, '+')} to {number(gain.high, '+')}")
+        table.add_row(gain.model, number(gain.value, "+"), interval(gain.low, gain.high, "+"))
     return table

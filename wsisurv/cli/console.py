@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Table
 from rich.text import Text
 
 from wsisurv.cli.interrupts import stop_if_pressed
@@ -115,14 +116,28 @@ def finish(*summaries: Summary) -> None:
         raise typer.Exit(1)
 
 
-def warn(line: str) -> None:
-    """Print a line that deserves attention."""
-    err.print(f"warning: {line}", markup=False, style="yellow")
+def warn(*lines: str) -> None:
+    """Print lines that deserve attention."""
+    for line in lines:
+        err.print(f"warning: {line}", markup=False, style="yellow")
+
+
+def figures_table(title: str, *headings: str, caption: str | None = None) -> Table:
+    """Make a table of figures: names to the left in the first column, numbers to the right in the others."""
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", overflow="ellipsis" if number else "fold")
+    return table
 
 
 def number(value: float | None, sign: str = "") -> str:
     """A figure for a table, three decimals; a dash where it is undefined."""
     return "–" if value is None else f"{value:{sign}.3f}"
+
+
+def interval(low: float | None, high: float | None, sign: str = "") -> str:
+    """An interval for a table: 0.500 to 0.700; a dash where there is none."""
+    return "–" if low is None and high is None else f"{number(low, sign)} to {number(high, sign)}"
 
 
 def size(n_bytes: int) -> str:

@@ -128,8 +128,7 @@ def crossval(
                 redo=redo,
                 progress=progress,
             )
-    for line in result.warnings:
-        warn(line)
+    warn(*result.warnings)
     print_results(result.table, result.covariates, chosen.settings.time_unit)
     for line in result.verdict:
         out.print(line, markup=False)

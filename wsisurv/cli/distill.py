@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.console import interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, MemoryOption, RedoOption, WorkspaceOption
 from wsisurv.cohort import read_cohort
@@ -38,8 +38,7 @@ def distill(
     chosen, _ = read_cohort(place.cohort(name))
     with progress_bar("distill") as progress:
         result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
-    for line in result.warnings:
-        warn(line)
+    warn(*result.warnings)
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
     table.add_row("cases whose report guided it", f"{result.n_reports} (gate {result.gate:.2f})")
@@ -48,8 +47,8 @@ def distill(
         table.add_row("feature subspace", _subspace(result.directions))
     table.add_row("concordance of the distilled student, out of fold", number(result.distilled_concordance))
     table.add_row("concordance of the baseline student (no teacher)", number(result.plain_concordance))
-    interval = f" (95 % interval {number(result.difference_low, '+')} to {number(result.difference_high, '+')})"
-    table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else interval))
+    between = f" (95 % interval {interval(result.difference_low, result.difference_high, '+')})"
+    table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else between))
     names = {"distilled": "distilled student", "plain": "baseline student"}
     table.add_row("selected as student.h5", names[result.winner])
     table.add_row("concordance of the selected student", _of_the_selected(result))
@@ -61,8 +60,8 @@ def _of_the_selected(result: DistillResult) -> str:
     """Its concordance where each fold selected anew; else the one it was selected by, and that this is too high."""
     nested = result.nested
     if nested is not None:
-        interval = f"95 % interval {number(nested.low)} to {number(nested.high)}"
-        return f"{number(nested.concordance)} ({interval}; cross-validated, selected anew in each fold)"
+        between = f"95 % interval {interval(nested.low, nested.high)}"
+        return f"{number(nested.concordance)} ({between}; cross-validated, selected anew in each fold)"
     return (
         f"{number(result.concordance)}, a little too high: it was selected by this figure. `wsisurv crossval` gives "
         "one that is not"

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
-from wsisurv.cli.console import finish, number, out, progress_bar, report, warn
+from wsisurv.cli.console import figures_table, finish, interval, number, out, progress_bar, report, warn
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -97,8 +96,7 @@ def evaluate(
         report(made, f"in {workspace / 'predict'}")
     if result.audit is not None:
         print_audit(result.cohort, result.audit)
-    for line in result.warnings:
-        warn(line)
+    warn(*result.warnings)
     _print(result.figures, result.own, result.time_unit, result.clinic)
     for line in result.verdict:
         out.print(line, markup=False)
@@ -110,38 +108,25 @@ def evaluate(
 def _print(
     figures: "ExternalFigures", own: Mapping[str, Any] | None, time_unit: str, clinic: "BesideClinic | None"
 ) -> None:
-    table = Table(
-        title=f"The student here ({figures.cases} cases, {figures.events} events) and at home",
+    table = figures_table(
+        f"The student here ({figures.cases} cases, {figures.events} events) and at home",
+        *("figure", "here", "at home"),
         caption="At home: cross-validated on its training cohort. Calibration slope: 1 is right, below 1 risks are too "
         f"extreme. Calibration-in-the-large: 1 is right. Intervals here: {figures.interval}."
         + (f" Uno's: events before {figures.uno_until:g} {time_unit}." if figures.uno_until is not None else ""),
-        title_justify="left",
-        caption_justify="left",
     )
-    for heading in ("figure", "here", "at home"):
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
     here = figures.concordance
     home = dict(own or {})
     table.add_row("concordance", number(here.value), number(home.get("concordance")))
-    table.add_row(
-        "  95 % interval",
-        f"{number(here.low)} to {number(here.high)}",
-        f"{number(home.get('low'))} to {number(home.get('high'))}" if own else "–",
-    )
+    table.add_row("  95 % interval", interval(here.low, here.high), interval(home.get("low"), home.get("high")))
     if clinic is not None and clinic.concordance is not None and clinic.difference is not None:
         names, less = ", ".join(clinic.covariates), clinic.difference
         table.add_row(f"  of {names}, fitted in training", number(clinic.concordance.value), "–")
-        table.add_row(
-            f"  student − {names}",
-            f"{number(less.value, '+')} ({number(less.low, '+')} to {number(less.high, '+')})",
-            "–",
-        )
+        between = f"{number(less.value, '+')} ({interval(less.low, less.high, '+')})"
+        table.add_row(f"  student − {names}", between, "–")
     table.add_row("Uno's", number(figures.uno), number(home.get("uno")))
-    table.add_row(
-        "  95 % interval",
-        f"{number(figures.uno_low)} to {number(figures.uno_high)}",
-        f"{number(home.get('uno_low'))} to {number(home.get('uno_high'))}" if own else "–",
-    )
+    uno = interval(figures.uno_low, figures.uno_high)
+    table.add_row("  95 % interval", uno, interval(home.get("uno_low"), home.get("uno_high")))
     table.add_row("AUC, mean over time", number(figures.auc), number(home.get("auc")))
     table.add_row("calibration slope of the log hazard", _slope(figures.slope), number(home.get("calibration_slope")))
     table.add_row("calibration slope as calibrated in training", _slope(figures.calibrated_slope), "–")
@@ -152,19 +137,17 @@ def _print(
         table.add_row("events observed, expected", f"{found.observed}, {found.expected:.1f}", "–")
         table.add_row("calibration-in-the-large", f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})", "–")
     out.print(table)
-    table = Table(title="Share of cases with the event by then: predicted and observed", title_justify="left")
-    for heading in ("years", "predicted", "observed", "95 % interval", "followed"):
-        table.add_column(heading, justify="right")
+    title = "Share of cases with the event by then: predicted and observed"
+    table = figures_table(title, "years", "predicted", "observed", "95 % interval", "followed")
     for one in figures.at_years:
         if one.predicted is None:
             table.add_row(f"{one.years:g}", "–", "–", one.reason, f"{one.at_risk}")
         else:
-            interval = f"{number(one.low)} to {number(one.high)}"
-            table.add_row(f"{one.years:g}", number(one.predicted), number(one.observed), interval, f"{one.at_risk}")
+            between = interval(one.low, one.high)
+            table.add_row(f"{one.years:g}", number(one.predicted), number(one.observed), between, f"{one.at_risk}")
     out.print(table)
-    table = Table(title=f"Risk groups by the cut-offs of training (time in {time_unit})", title_justify="left")
-    for heading in ("group", "cases", "events", "median survival"):
-        table.add_column(heading, justify="left" if heading == "group" else "right")
+    title = f"Risk groups by the cut-offs of training (time in {time_unit})"
+    table = figures_table(title, "group", "cases", "events", "median survival")
     for row in figures.groups:
         table.add_row(row.name, f"{row.cases}", f"{row.events}", "–" if row.median is None else f"{row.median:g}")
     out.print(table)

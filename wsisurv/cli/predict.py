@@ -95,8 +95,7 @@ def predict(
         )
     for made in result.summaries:
         report(made, f"in {workspace / 'predict'}")
-    for line in result.warnings:
-        warn(line)
+    warn(*result.warnings)
     risks = result.prediction.risks
     odd = [risk for risk in risks if risk.warning]
     for risk in odd[:_SHOWN]:

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from wsisurv.cli.console import number, out
+from wsisurv.cli.console import figures_table, interval, number, out
 from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.verdict import p_equals
 
@@ -23,30 +21,24 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_uni
         time_unit: of the cohort.
     """
     labels = model_names(covariates)
-    table = Table(
-        title=f"Concordance within folds ({results.cases} cases, {results.events} events)",
+    table = figures_table(
+        f"Concordance within folds ({results.cases} cases, {results.events} events)",
+        *("model", "concordance", "95 % interval", "Uno's", "95 % interval", "AUC"),
         caption=f"Intervals: {results.interval}. Uno's: events before {_time(results.uno_until)} {time_unit}. "
         "AUC: cumulative/dynamic, mean over time.",
-        title_justify="left",
-        caption_justify="left",
     )
-    for heading in ("model", "concordance", "95 % interval", "Uno's", "95 % interval", "AUC"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in results.models:
-        harrell = f"{number(row.low)} to {number(row.high)}"
-        uno = f"{number(row.uno_low)} to {number(row.uno_high)}"
+        harrell, uno = interval(row.low, row.high), interval(row.uno_low, row.uno_high)
         table.add_row(labels[row.model], number(row.concordance), harrell, number(row.uno), uno, number(row.auc))
     out.print(table)
     _print_calibration(results, labels)
-    table = Table(title="Paired differences", title_justify="left")
-    for heading in ("concordance of", "difference", "SE", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "concordance of" else "right")
+    table = figures_table("Paired differences", "concordance of", "difference", "SE", "95 % interval")
     for pair in results.differences:
         table.add_row(
             f"{labels[pair.model]} − {labels[pair.minus]}",
             number(pair.value, "+"),
             number(pair.se),
-            f"{number(pair.low, '+')} to {number(pair.high, '+')}",
+            interval(pair.low, pair.high, "+"),
         )
     out.print(table)
     for added in (results.added, results.added_by_report):
@@ -68,16 +60,13 @@ def _print_added(added: "Added", labels: Mapping[str, str]) -> None:
 
 def _print_calibration(results: "ResultsTable", labels: Mapping[str, str]) -> None:
     reference = next((row.brier_reference for row in results.models if row.brier_reference is not None), None)
-    table = Table(
-        title="Calibration",
+    table = figures_table(
+        "Calibration",
+        *("model", "slope", "Brier", "D-cal. p"),
         caption="Slope: of a Cox regression on the log hazard; 1 is calibrated, below 1 risks are too extreme. Brier: "
         f"integrated Brier score, lower is better; the cohort's own Kaplan-Meier curve has {number(reference)}. "
         "D-cal. p: p-value of D-calibration, small where predicted probabilities are wrong.",
-        title_justify="left",
-        caption_justify="left",
     )
-    for heading in ("model", "slope", "Brier", "D-cal. p"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in results.models:
         p = row.d_calibration_p
         table.add_row(

@@ -39,8 +39,7 @@ def show(
             _print(["", ""], part.facts.items(), heads=False)
         if part.head:
             _print(part.head, part.rows, heads=True)
-    for line in card.warnings:
-        warn(line)
+    warn(*card.warnings)
     if html is not None:
         out.print(f"show: {html}", markup=False)
 

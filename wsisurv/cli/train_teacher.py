@@ -91,8 +91,7 @@ def train_teacher(
             memory_gib=memory,
             progress=progress,
         )
-    for line in result.warnings:
-        warn(line)
+    warn(*result.warnings)
     table = Table(title=f"Teacher of {chosen.name}", show_header=False, title_justify="left")
     table.add_row("cases, events, with statements", f"{result.n_cases}, {result.n_events}, {result.n_reports}")
     table.add_row("out-of-fold concordance of the reports", number(result.text_concordance))

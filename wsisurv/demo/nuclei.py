@@ -65,7 +65,7 @@ class _Shape:
     half_width: float
     density: float
     waves: tuple[tuple[int, float, float], ...]
-    """Of the outline: number a turn, share of the radius, phase."""
+    """Waves of the outline: number a turn, share of the radius, phase."""
     chromatin: Array
     look: _Look
     nucleoli: tuple[tuple[float, float], ...]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from wsisurv.cohort import Case, read_clinical, read_cohort, read_table
+from wsisurv.cohort import read_clinical, read_cohort, read_table
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError
@@ -26,6 +26,8 @@ from wsisurv.survival.covariates import fit_covariates
 from wsisurv.workspace.paths import Workspace
 
 COHORT = "demo"
+_SLIDE_MAP = Path("data/heldout/slide_map.csv")
+_RISK, _RISK_PLAIN = "risk.csv", "risk_without_teacher.csv"
 _COLUMNS = CohortSettings(time="days", event="event", site="hospital", covariates=("age", "stage"))
 
 
@@ -52,35 +54,8 @@ class DemoResult:
     preview: Path
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the demo keeps its things."""
-
-    folder: Path
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    @property
-    def workspace(self) -> Workspace:
-        return Workspace(self.folder / "workspace")
-
-    @property
-    def slide_map(self) -> Path:
-        return self.data / "heldout" / "slide_map.csv"
-
-    @property
-    def risk(self) -> Path:
-        return self.folder / "risk.csv"
-
-    @property
-    def risk_plain(self) -> Path:
-        return self.folder / "risk_without_teacher.csv"
-
-    @property
-    def survival(self) -> Path:
-        return self.folder / "survival.png"
+def _workspace(folder: Path) -> Workspace:
+    return Workspace(folder / "workspace")
 
 
 def draw(folder: Path, *, cases: int, seed: int = 0, workers: int = 1, progress: Progress = no_progress) -> DemoCohort:
@@ -89,9 +64,8 @@ def draw(folder: Path, *, cases: int, seed: int = 0, workers: int = 1, progress:
     Raises:
         WsisurvError: as ``make_cohort``.
     """
-    places = _Places(folder)
-    cohort = make_cohort(places.data, cases=cases, seed=seed, workers=workers, progress=progress)
-    _write_slide_map(places.slide_map, cohort)
+    cohort = make_cohort(folder / "data", cases=cases, seed=seed, workers=workers, progress=progress)
+    _write_slide_map(folder / _SLIDE_MAP, cohort)
     return cohort
 
 
@@ -105,30 +79,29 @@ def run_demo(
         cases: how many patients, the held-out fifth included.
         seed: of the cohort and of the training.
         workers: processes that draw slides.
-        say: told each command before it runs.
-        progress: told while slides are drawn.
+        say: called with each command before it runs.
+        progress: called while slides are drawn.
 
     Raises:
         BackendError: a command failed; it has said why.
         WsisurvError: as ``make_cohort``, ``compare``.
     """
-    places = _Places(folder)
-    say(f"drawing a synthetic cohort of {cases} cases into {places.data}: no real patients")
+    say(f"drawing a synthetic cohort of {cases} cases into {folder / 'data'}: no real patients")
     cohort = draw(folder, cases=cases, seed=seed, workers=workers, progress=progress)
-    for command in _commands(places, cohort, seed):
+    for command in _commands(folder, cohort, seed):
         say("$ " + shlex.join(command))
         _run(command)
-    return _judge(places, cohort, seed)
+    return _judge(folder, cohort, seed)
 
 
-def _commands(places: _Places, cohort: DemoCohort, seed: int) -> list[list[str]]:
+def _commands(folder: Path, cohort: DemoCohort, seed: int) -> list[list[str]]:
     """The six steps, as a person would type them; ``predict`` twice, to see what the teacher was worth."""
-    workspace = ["--workspace", str(places.workspace.root)]
+    workspace = ["--workspace", str(_workspace(folder).root)]
     name = ["--cohort", COHORT]
     follow_up = ["--time", _COLUMNS.time, "--event", _COLUMNS.event, "--time-unit", _COLUMNS.time_unit]
     follow_up += ["--site", str(_COLUMNS.site), "--covariates", ",".join(_COLUMNS.covariates)]
-    held_out = [str(cohort.held_out_slides), "--slide-map", str(places.slide_map)]
-    plain = str(places.workspace.cohort(COHORT) / "student_plain.h5")
+    held_out = [str(cohort.held_out_slides), "--slide-map", str(folder / _SLIDE_MAP)]
+    plain = str(_workspace(folder).cohort(COHORT) / "student_plain.h5")
     seeded = ["--seed", str(seed)]
     return [
         ["wsisurv", "tile", str(cohort.slides), *workspace],
@@ -136,8 +109,8 @@ def _commands(places: _Places, cohort: DemoCohort, seed: int) -> list[list[str]]
         ["wsisurv", "extract-report", str(cohort.reports), "--backend", "rules", *workspace],
         ["wsisurv", "train-teacher", *name, "--clinical", str(cohort.clinical), *follow_up, *seeded, *workspace],
         ["wsisurv", "distill", *name, *seeded, *workspace],
-        ["wsisurv", "predict", *held_out, *name, "-o", str(places.risk), *workspace],
-        ["wsisurv", "predict", *held_out, "--student", plain, "-o", str(places.risk_plain), *workspace],
+        ["wsisurv", "predict", *held_out, *name, "-o", str(folder / _RISK), *workspace],
+        ["wsisurv", "predict", *held_out, "--student", plain, "-o", str(folder / _RISK_PLAIN), *workspace],
     ]
 
 
@@ -159,25 +132,25 @@ def _write_slide_map(path: Path, cohort: DemoCohort) -> None:
     write_text(path, text.getvalue())
 
 
-def _judge(places: _Places, cohort: DemoCohort, seed: int) -> DemoResult:
+def _judge(folder: Path, cohort: DemoCohort, seed: int) -> DemoResult:
     """Score the held-out cases by each model, over the same bootstrap resamples."""
-    risks = {risk.case_id: risk for risk in read_risks(places.risk)}
-    plain = {risk.case_id: risk for risk in read_risks(places.risk_plain)}
+    table = read_risks(folder / _RISK)
+    risks, plain = _log_hazards(table), _log_hazards(read_risks(folder / _RISK_PLAIN))
     truth = {row["case_id"]: float(row["log_hazard"]) for row in read_table(cohort.truth)}
     held_out = read_clinical(cohort.held_out_clinical, _COLUMNS).cases
-    scored = [case for case in held_out if _has_risk(case, risks) and _has_risk(case, plain)]
-    training, _ = read_cohort(places.workspace.cohort(COHORT))
+    scored = [case for case in held_out if case.case_id in risks and case.case_id in plain]
+    training, _ = read_cohort(_workspace(folder).cohort(COHORT))
     models: dict[str, ArrayLike] = {
-        "student": [_risk(risks[case.case_id]) for case in scored],
-        "student without teacher": [_risk(plain[case.case_id]) for case in scored],
+        "selected student": [risks[case.case_id] for case in scored],
+        "baseline student (no teacher)": [plain[case.case_id] for case in scored],
         "age and stage": fit_covariates(training.cases).log_hazard(scored),
         "the simulated truth": [truth[case.case_id] for case in scored],
     }
     follow_up = {str(case.case_id): (case.time, case.event) for case in scored}
     rows = compare(models, time=[case.time for case in scored], event=[case.event for case in scored], seed=seed)
     picture, _ = kaplan_meier(
-        places.survival,
-        risk_groups(list(risks.values()), follow_up),
+        folder / "survival.png",
+        risk_groups(table, follow_up),
         time_unit=_COLUMNS.time_unit,
         title="Held-out cases of the synthetic cohort, by the student's risk group",
     )
@@ -186,15 +159,11 @@ def _judge(places: _Places, cohort: DemoCohort, seed: int) -> DemoResult:
         cases=len(scored),
         events=sum(case.event for case in scored),
         left_out=tuple(str(case.case_id) for case in held_out if case not in scored),
-        risk=places.risk,
+        risk=folder / _RISK,
         survival=picture,
-        preview=places.workspace.preview(cohort.training[0].slide_ids[0]),
+        preview=_workspace(folder).preview(cohort.training[0].slide_ids[0]),
     )
 
 
-def _has_risk(case: Case, risks: dict[str, Risk]) -> bool:
-    return case.case_id in risks and risks[case.case_id].log_hazard is not None
-
-
-def _risk(risk: Risk) -> float:
-    return float("nan") if risk.log_hazard is None else risk.log_hazard
+def _log_hazards(risks: Sequence[Risk]) -> dict[str, float]:
+    return {risk.case_id: risk.log_hazard for risk in risks if risk.log_hazard is not None}

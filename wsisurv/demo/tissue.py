@@ -208,7 +208,7 @@ _EPITHELIUM = (0.30, 0.52, 0.0, 0.10)
 _HIGH_GRADE_EPITHELIUM = (0.34, 0.46, 0.0, 0.14)
 _LUMEN = (0.01, 0.03, 0.0, 0.03)
 _SHRINKAGE = (0.93, 1.0, 1.0, 1.07)
-"""Of nuclei in formalin and wax, as the laboratory's day would have it."""
+"""Shrinkage of nuclei in formalin and wax, one for each slide."""
 
 
 def stain_tissue(random: np.random.Generator, layout: Layout, *, mpp: float) -> Stains:

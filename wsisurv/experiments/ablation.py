@@ -15,11 +15,11 @@ from wsisurv.experiments.side_by_side import Difference, ModelFigures, compare_w
 from wsisurv.experiments.switches import SWITCHES, switched
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.experiments.verdict import Judgement, judge
-from wsisurv.experiments.versions import versions
 from wsisurv.experiments.with_slides import score_with_slides
 from wsisurv.formats.atomic import write_text
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.version import versions
 from wsisurv.workspace.paths import Workspace
 
 DEFAULT = "default"

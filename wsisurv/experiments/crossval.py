@@ -14,12 +14,12 @@ from wsisurv.experiments.reports_only import PLACE, score_reports_only
 from wsisurv.experiments.results import ResultsTable, make_results
 from wsisurv.experiments.scoring import ScoredFolds
 from wsisurv.experiments.verdict import verdict
-from wsisurv.experiments.versions import versions
 from wsisurv.experiments.with_slides import score_with_slides
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.models import STUDENT_FILES, add_figures
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings, TextBranch
+from wsisurv.version import versions
 from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:

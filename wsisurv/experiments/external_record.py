@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.experiments.external import ExternalFigures
 from wsisurv.experiments.external_clinic import BesideClinic
-from wsisurv.experiments.versions import versions
 from wsisurv.formats.atomic import write_text
+from wsisurv.version import versions
 
 FORMAT = "wsisurv/external"
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
+from wsisurv.experiments.tested import Repeat, join_repeats
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
 from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
@@ -20,7 +21,7 @@ from wsisurv.survival.stratified import FoldScores
 
 _HORIZONS = 9
 _BINS = 10
-"""Of D-calibration, fewer where there are not five cases for each."""
+"""Bins of D-calibration, fewer where there are not five cases for each."""
 _FEW = 2
 """Events that the other folds must have, at least, for a baseline hazard."""
 
@@ -129,9 +130,8 @@ def predicted_within(
     """
     censoring = censoring_curve(time=time, event=event)
     scores, references, shares, p_values = [], [], [], []
-    for number in sorted({fold.repeat for fold in tested}):
-        folds = [fold for fold in tested if fold.repeat == number]
-        one = _repeat(folds, model, time, event, horizons, censoring)
+    for repeat in join_repeats(tested):
+        one = _scores(repeat, model, time, event, horizons, censoring)
         scores.append(one.brier)
         references.append(one.reference)
         shares.append(one.d_share)
@@ -145,21 +145,19 @@ def predicted_within(
     )
 
 
-def _repeat(
-    folds: Sequence[FoldScores],
+def _scores(
+    repeat: Repeat,
     model: int,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
     censoring: SurvivalCurve,
 ) -> ProbabilityScores:
-    rows = np.concatenate([fold.rows for fold in folds])
-    number = np.concatenate([np.full(len(fold.rows), k) for k, fold in enumerate(folds)])
-    risk = np.concatenate([fold.log_hazard[model] for fold in folds])
+    rows, risk = repeat.rows, repeat.log_hazard[model]
     times, events = time[rows], event[rows]
     survival, own = np.empty((len(rows), len(horizons))), np.empty(len(rows))
-    for k in range(len(folds)):
-        here, others = number == k, number != k
+    for fold in np.unique(repeat.fold):
+        here, others = repeat.fold == fold, repeat.fold != fold
         if int(events[others].sum()) < _FEW:
             raise MetricError("no probabilities: the other folds have too few events for a baseline hazard")
         prognosis = fit_prognosis(log_hazard=risk[others], time=times[others], event=events[others])

@@ -63,7 +63,7 @@ class _ReportRisk:
 
     @classmethod
     def unknown(cls, train: Sequence[Case], test: Sequence[Case]) -> "_ReportRisk":
-        """Of nobody, yet."""
+        """Risks before anything is known of any case."""
         return cls(np.full(len(train), np.nan), np.full(len(test), np.nan))
 
 

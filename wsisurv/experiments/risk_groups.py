@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.formats.risks import Risk
-
-if TYPE_CHECKING:
-    pass
-
+from wsisurv.survival.kaplan_meier import kaplan_meier
 
 RISK_GROUPS = ("low", "intermediate", "high")
 
@@ -86,11 +82,4 @@ def risk_groups_table(groups: Mapping[str, Group]) -> tuple[GroupRow, ...]:
 def _median(group: Group) -> float | None:
     if not len(group.time):
         return None
-    median = float(_fitted(group).median_survival_time_)
-    return median if np.isfinite(median) else None
-
-
-def _fitted(group: Group) -> Any:
-    from lifelines import KaplanMeierFitter
-
-    return KaplanMeierFitter().fit(group.time, group.event)
+    return kaplan_meier(time=group.time, event=group.event).median

@@ -11,7 +11,6 @@ import numpy as np
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
 from wsisurv.experiments.external_record import ExternalRecord, read_record
-from wsisurv.experiments.versions import versions
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.commands import Command, read_commands
@@ -31,6 +30,7 @@ from wsisurv.pages.predicted import (
 )
 from wsisurv.pages.report_figures import FitLoss
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
+from wsisurv.version import versions
 from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.risk_groups import Group, _fitted
+from wsisurv.experiments.risk_groups import Group
 from wsisurv.pages.numbers import p_equals
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.survival.kaplan_meier import logrank
@@ -75,7 +75,9 @@ def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
     if not len(group.time):
         axes.plot([], [], color=colour, linestyle=line, label=label)
         return
-    fit = _fitted(group)
+    from lifelines import KaplanMeierFitter
+
+    fit = KaplanMeierFitter().fit(group.time, group.event)
     survival, band = fit.survival_function_.iloc[:, 0], fit.confidence_interval_
     axes.step(survival.index, survival, where="post", color=colour, linestyle=line, label=label)
     axes.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15, linewidth=0)
