@@ -3,6 +3,7 @@ import torch
 
 from wsisurv.bags.packed import Bags, HeldRows, offsets_of
 from wsisurv.errors import DeviceError
+from wsisurv.settings.training import DistillSettings
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
 
@@ -46,9 +47,7 @@ def test_a_device_that_is_full_is_named_with_ways_out(tmp_path):
         minimise(
             net,
             loss,
-            epochs=1,
-            learning_rate=0.1,
-            weight_decay=0,
+            DistillSettings(epochs=1),
             part="plain student 1",
             log=Log(tmp_path / "history.jsonl", "distill", lambda *_: None),
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wsisurv.formats.header import make_header
+from wsisurv.settings.training import DistillSettings
 from wsisurv.training.checkpoints import FORMAT, Checkpoints, FitState
 from wsisurv.training.distill import distill
 from wsisurv.training.loop import Log, minimise, seeded
@@ -41,9 +42,8 @@ def fit(folder, progress, checkpoints, epochs=12, device="cpu"):
             rows = torch.randperm(20, generator=generator)[:11]
             return (net(data[rows]).squeeze(1) - data[rows, 0]).square().mean()
 
-        minimise(
-            net, loss, epochs=epochs, learning_rate=0.05, weight_decay=1e-3, part="a fit", log=log, generator=generator
-        )
+        settings = DistillSettings(epochs=epochs, learning_rate=0.05, weight_decay=1e-3)
+        minimise(net, loss, settings, part="a fit", log=log, generator=generator)
     return net.state_dict()
 
 

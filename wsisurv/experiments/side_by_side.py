@@ -123,16 +123,20 @@ def compare_models(
     Raises:
         MetricError: too few comparable pairs within folds.
     """
-    drawn, over_time = _draw(tested, resamples, seed), _over_time(tested, len(names))
-    by_fold = [dict(zip(names, map(_known, row), strict=True)) for row in drawn.harrell.by_fold.tolist()]
+    folds, time, event = tested.folds, tested.time, tested.event
+    divisions = [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in {fold.repeat for fold in folds}]
+    units = choose_units([case.site for case in tested.cases], divisions)
+    harrell = concordance_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
+    uno = uno_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
+    over_time = _over_time(tested, len(names))
     return Comparison(
-        models=_rows(tested, names, drawn, over_time),
-        differences=tuple(_difference(a, b, names, drawn.harrell) for a, b in pairs),
-        by_fold=tuple(by_fold),
+        models=_rows(tested, names, harrell, uno, over_time),
+        differences=tuple(_difference(a, b, names, harrell) for a, b in pairs),
+        by_fold=tuple(dict(zip(names, map(_known, row), strict=True)) for row in harrell.by_fold.tolist()),
         horizons=over_time.horizons,
-        interval=drawn.interval,
-        uno_until=drawn.uno.until,
-        warnings=(*((drawn.warning,) if drawn.warning else ()), *over_time.warnings),
+        interval=units.method,
+        uno_until=uno.until,
+        warnings=(*((units.warning,) if units.warning else ()), *over_time.warnings),
     )
 
 
@@ -144,29 +148,8 @@ def compare_with_first(folds: Sequence[ScoredFold], cases: Sequence[Case], *, re
 
 
 @dataclass(frozen=True)
-class _Resampled:
-    """Concordances of all models on one set of bootstrap draws, and what was drawn."""
-
-    harrell: Within
-    uno: UnoWithin
-    interval: str
-    warning: str
-
-
-def _draw(tested: Tested, resamples: int, seed: int) -> _Resampled:
-    repeats = {fold.repeat for fold in tested.folds}
-    divisions = [[fold.rows for fold in tested.folds if fold.repeat == repeat] for repeat in repeats]
-    units = choose_units([case.site for case in tested.cases], divisions)
-    harrell = concordance_within(
-        tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units
-    )
-    uno = uno_within(tested.folds, time=tested.time, event=tested.event, resamples=resamples, seed=seed, units=units)
-    return _Resampled(harrell, uno, units.method, units.warning)
-
-
-@dataclass(frozen=True)
 class _OverTime:
-    """What times and probabilities say of each model; None where it can't be told, with the reason in ``warnings``."""
+    """AUC and scores of probabilities of each model; None where they can't be given, for a reason in ``warnings``."""
 
     horizons: tuple[float, ...]
     auc: Auc | None
@@ -190,11 +173,12 @@ def _over_time(tested: Tested, n_models: int) -> _OverTime:
     return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
 
 
-def _rows(tested: Tested, names: Sequence[str], drawn: _Resampled, over_time: _OverTime) -> tuple[ModelFigures, ...]:
-    within = drawn.harrell
+def _rows(
+    tested: Tested, names: Sequence[str], within: Within, uno_of: UnoWithin, over_time: _OverTime
+) -> tuple[ModelFigures, ...]:
     rows = []
     for number, name in enumerate(names):
-        interval, uno = within.whole.interval(number), drawn.uno.whole.interval(number)
+        interval, uno = within.whole.interval(number), uno_of.whole.interval(number)
         by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
         auc, predicted = over_time.auc, over_time.predicted[number]
         rows.append(

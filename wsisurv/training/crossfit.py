@@ -90,15 +90,13 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
         def loss() -> torch.Tensor:
             return cox_loss(log_hazard=branch(packed), time=time, event=event, weight=trained).sum()
 
-        minimise(
-            branch,
-            loss,
-            epochs=settings.text_epochs,
-            learning_rate=settings.text_learning_rate,
-            weight_decay=settings.text_weight_decay,
-            part=part,
-            log=log,
-        )
+        of_text = {
+            "epochs": settings.text_epochs,
+            "learning_rate": settings.text_learning_rate,
+            "weight_decay": settings.text_weight_decay,
+            "precision": "fp32",
+        }
+        minimise(branch, loss, settings.model_copy(update=of_text), part=part, log=log)
     with torch.inference_mode():
         risk = branch(packed).double().numpy()
     centres = (risk * ~held_out).sum(0) / (~held_out).sum(0)

@@ -57,17 +57,7 @@ def learn_filter(
         wanted = relevance[drawn.index].to(device)
         return attention_kl(teacher=wanted, student=segment_softmax(scores, segments), bags=segments)
 
-    minimise(
-        chosen,
-        loss,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        part=part,
-        log=log,
-        generator=generator,
-        precision=settings.precision,
-    )
+    minimise(chosen, loss, settings, part=part, log=log, generator=generator)
     with torch.no_grad():
         chosen.set_threshold(in_parts(score, bags))
     student.filter = chosen.requires_grad_(False)

@@ -131,17 +131,7 @@ def _train(
             drawn = sample_rows(bags, settings.tiles_per_bag, generator)
             return cox_loss(log_hazard=in_parts(model, drawn, statements), time=time, event=event)
 
-        minimise(
-            model,
-            loss,
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            part=part,
-            log=log,
-            generator=generator,
-            precision=settings.precision,
-        )
+        minimise(model, loss, settings, part=part, log=log, generator=generator)
     member = JointMember(model.cpu(), scaling, 0.0)
     centre = float(np.mean([_look(member, cases, case)[0] for case in train.tolist()]))
     return JointMember(member.model, scaling, centre)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from wsisurv.bags.packed import Bags
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.atomic import append_jsonl
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
 
-Precision = Literal["fp32", "bf16"]
 _LINES_A_FIT = 5
 
 
@@ -103,14 +103,11 @@ def _room_explained(part: str, device: torch.device) -> Iterator[None]:
 def minimise(
     model: nn.Module | Iterable[nn.Module],
     loss: Callable[[], Tensor],
+    settings: TeacherSettings | DistillSettings,
     *,
-    epochs: int,
-    learning_rate: float,
-    weight_decay: float,
     part: str,
     log: Log,
     generator: torch.Generator | None = None,
-    precision: Precision = "fp32",
 ) -> None:
     """AdamW over the whole cohort at once, a fixed number of epochs, the rate falling to zero along a cosine.
 
@@ -119,24 +116,25 @@ def minimise(
     Args:
         model: whose parameters move; left in evaluation mode.
         loss: gives the loss of one epoch, (); its random numbers are torch's global ones or the generator's.
-        epochs: steps; 0 does nothing.
-        learning_rate: at the start.
-        weight_decay: AdamW's.
+        settings: epochs, which are steps; learning rate at the start; weight decay; and precision of matrix products
+            and what lies between them: losses are in double precision in either case.
         part: what is trained, for the history; no two parts of a run have one name.
         log: history, progress and checkpoints.
         generator: that the loss draws from.
-        precision: of matrix products and what lies between them; losses are in double precision in either case.
 
     Raises:
         SettingsError: the loss is not finite any more.
         DeviceError: no room on the device.
         StorageError: no room for a checkpoint.
     """
+    epochs = settings.epochs
     modules = [model] if isinstance(model, nn.Module) else list(model)
     parameters = [parameter for module in modules for parameter in module.parameters()]
     device = parameters[0].device
     fused = device.type == "cuda"  # one kernel instead of a dozen; on a CPU it would round otherwise than before
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused or None
+    )
     for module in modules:
         module.train()
     done = 0
@@ -146,10 +144,10 @@ def minimise(
         log.resumed(part, done)
     for epoch in range(done, epochs):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         optimiser.zero_grad()
         with _room_explained(part, device):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 value = loss()
             value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

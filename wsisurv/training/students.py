@@ -161,13 +161,10 @@ def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int
     minimise(
         [student, head],
         loss,
-        epochs=settings.pretrain_epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+        settings.model_copy(update={"epochs": settings.pretrain_epochs}),
         part=f"{course.part}, reports",
         log=course.log,
         generator=course.generator,
-        precision=settings.precision,
     )
 
 
@@ -192,13 +189,10 @@ def _learn_outcome(student: Student, course: _Course) -> None:
     minimise(
         student if average is None else [student, average],
         loss,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
+        settings,
         part=course.part,
         log=course.log,
         generator=course.generator,
-        precision=settings.precision,
     )
 
 

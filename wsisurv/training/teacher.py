@@ -238,16 +238,8 @@ def _image_branch(
     cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: torch.device, log: Log
 ) -> _ImageBranch:
     """Image branch of the teacher: one student a fold, and its risk of the cases it did not see."""
-    without_teacher = DistillSettings(
-        hidden=settings.hidden,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        dropout=settings.dropout,
-        tiles_per_bag=settings.tiles_per_bag,
-        aggregator=settings.aggregator,
-        precision=settings.precision,
-    )
+    of_image = "hidden epochs learning_rate weight_decay dropout tiles_per_bag aggregator precision".split()
+    without_teacher = DistillSettings(**settings.model_dump(include={*of_image}))
     trained: list[TrainedStudent] = []
     risk = np.zeros(len(fold))
     relevance: dict[str, NDArray[np.float32]] = {}
