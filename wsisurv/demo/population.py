@@ -4,7 +4,7 @@ Everything here is drawn before any slide or report exists, so it can be simulat
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -158,62 +158,43 @@ def _counts(cases: int) -> list[int]:
     return counts
 
 
-@dataclass(frozen=True)
-class _Drawn:
+def _draw(number: int, hospital: Hospital, seed: int) -> DemoCase:
     """A patient before follow-up."""
-
-    number: int
-    hospital: Hospital
-    age: int
-    stage: int
-    shares: Mapping[MorphologyName, float]
-    slides: int
-    has_report: bool
-
-
-def _draw(number: int, hospital: Hospital, seed: int) -> _Drawn:
     random = np.random.default_rng([seed, 0, number])
-    return _Drawn(
+    age = int(np.clip(round(random.normal(MEAN_AGE, SD_AGE)), 31, 92))
+    stage = 1 + int(random.choice(len(STAGE_SHARES), p=STAGE_SHARES))
+    shares = {one.name: one.draw(random) for one in MORPHOLOGIES}
+    case_id = f"DEMO-{hospital.name}-{number + 1:04d}"
+    return DemoCase(
+        case_id=case_id,
         number=number,
         hospital=hospital,
-        age=int(np.clip(round(random.normal(MEAN_AGE, SD_AGE)), 31, 92)),
-        stage=1 + int(random.choice(len(STAGE_SHARES), p=STAGE_SHARES)),
-        shares={one.name: one.draw(random) for one in MORPHOLOGIES},
-        slides=1 + int(random.random() < 0.15),
+        held_out=hospital is HOSPITALS[-1],
+        age=age,
+        stage=stage,
+        shares=shares,
+        log_hazard=morphology_log_hazard(shares) + clinical_log_hazard(age, stage),
+        days=0.0,
+        event=False,
+        slide_ids=tuple(f"{case_id}-{letter}" for letter in "AB"[: 1 + int(random.random() < 0.15)]),
         has_report=bool(random.random() < 0.9),
     )
 
 
-def _follow(drawn: list[_Drawn], random: np.random.Generator) -> list[DemoCase]:
+def _follow(drawn: list[DemoCase], random: np.random.Generator) -> list[DemoCase]:
     """Follow a hospital's patients: Weibull times, censored at times that know nothing of the patient.
 
     Source: Bender, Augustin, Blettner, Generating survival times to simulate Cox proportional hazards models,
     Stat Med 2005, equation for the Weibull distribution.
     """
-    log_hazard = np.array(
-        [morphology_log_hazard(one.shares) + clinical_log_hazard(one.age, one.stage) for one in drawn]
-    )
+    log_hazard = np.array([one.log_hazard for one in drawn])
     uniform = 1 - random.random(len(drawn))  # in (0, 1]: its logarithm is finite
     death = BASELINE_DAYS * (-np.log(uniform) / np.exp(log_hazard)) ** (1 / WEIBULL_SHAPE)
     leaving = random.uniform(0.25, 1.75, len(drawn))
     leaving *= _follow_up_scale(death, leaving)
     days = np.maximum(1, np.round(np.minimum(death, leaving)))
     return [
-        DemoCase(
-            case_id=(case_id := f"DEMO-{one.hospital.name}-{one.number + 1:04d}"),
-            number=one.number,
-            hospital=one.hospital,
-            held_out=one.hospital is HOSPITALS[-1],
-            age=one.age,
-            stage=one.stage,
-            shares=one.shares,
-            log_hazard=float(log_hazard[row]),
-            days=float(days[row]),
-            event=bool(death[row] <= leaving[row]),
-            slide_ids=tuple(f"{case_id}-{letter}" for letter in "AB"[: one.slides]),
-            has_report=one.has_report,
-        )
-        for row, one in enumerate(drawn)
+        replace(one, days=float(days[row]), event=bool(death[row] <= leaving[row])) for row, one in enumerate(drawn)
     ]
 
 

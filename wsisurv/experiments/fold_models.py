@@ -22,11 +22,11 @@ from wsisurv.experiments.model_names import (
 )
 from wsisurv.formats.cards import TeacherCard
 from wsisurv.formats.guidance import read_guidance
-from wsisurv.formats.models import ModelFile, read_model
+from wsisurv.formats.models import read_model
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.ensemble import Ensemble, load_student
-from wsisurv.models.teacher import ReportTimeTeacher, load_teacher
+from wsisurv.models.teacher import load_teacher
 from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.ridge import choose_ridge
@@ -104,10 +104,10 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         **{name: np.zeros(len(cases)) for name in students},
     }
     teacher_file, _ = read_model(folder / "teacher.h5", "teacher")
-    reader = _ReportReader(inputs, load_teacher(teacher_file), teacher_file, text_encoder)
+    teacher, vectors = load_teacher(teacher_file), _statements(inputs, teacher_file.card, text_encoder)
     if inputs.with_reports:
         risks |= {TEXT: np.zeros(len(cases)), TEACHER: np.zeros(len(cases))}
-        if reader.teacher.text is None:
+        if teacher.text is None:
             warnings.append("too few training cases with both a report and an event: reports count as unknown here")
     by_report = np.full(len(cases), np.nan)  # unknown where there is none
     for number, read in enumerate(_read(inputs, encoder, test)):
@@ -115,10 +115,10 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         for name, (student, _) in students.items():
             risks[name][number] = student.log_hazard(tiles)
         if inputs.with_reports:
-            statements = reader.statements(read.case_id)
-            risks[TEACHER][number] = reader.teacher.log_hazard(tiles, statements)
-            if reader.teacher.text is not None and statements is not None:
-                by_report[number] = reader.teacher.text.log_hazard(statements)
+            statements = vectors.get(read.case_id)
+            risks[TEACHER][number] = teacher.log_hazard(tiles, statements)
+            if teacher.text is not None and statements is not None:
+                by_report[number] = teacher.text.log_hazard(statements)
                 risks[TEXT][number] = by_report[number]
     risks[SELECTED] = risks[selected]
     guidance, _ = read_guidance(folder / "guidance.h5")
@@ -170,30 +170,23 @@ def beside_covariates(
     return fit_covariates(trained, [*covariates, _RISK]).log_hazard(with_risk(new, risk))
 
 
-class _ReportReader:
-    """Statements' vectors of tested cases, by what the teacher of the fold was trained on."""
-
-    def __init__(
-        self, inputs: Inputs, teacher: ReportTimeTeacher, model: ModelFile[TeacherCard], text_encoder: str
-    ) -> None:
-        self.teacher = teacher
-        self._vectors: dict[str, NDArray[np.float32]] = {}
-        if not inputs.with_reports:
-            return
-        if text_encoder != "tfidf":
-            self._vectors = read_text_vectors(inputs.workspace.vectors(text_encoder))[0].by_case()
-        elif (words := model.card.tfidf) is not None:
-            tfidf = Tfidf(words.terms, np.array(words.idf, dtype=np.float32))
-            records = read_statements(inputs.workspace.statements)
-            self._vectors = {
-                case_id: tfidf_vectors(tfidf, [statement_terms(said) for said in records[case_id].statements])
-                for case_id in inputs.cases
-                if case_id in records and records[case_id].statements
-            }
-
-    def statements(self, case_id: str) -> NDArray[np.float32] | None:
-        """float32 (n_statements, n_dimensions), or None without a report."""
-        return self._vectors.get(case_id)
+def _statements(inputs: Inputs, card: TeacherCard, text_encoder: str) -> Mapping[str, NDArray[np.float32]]:
+    """Statements' vectors by case, float32 (n_statements, n_dimensions), by what the fold's teacher was trained on."""
+    if not inputs.with_reports:
+        return {}
+    if text_encoder != "tfidf":
+        return read_text_vectors(inputs.workspace.vectors(text_encoder))[0].by_case()
+    if (words := card.tfidf) is None:
+        return {}
+    tfidf, records = (
+        Tfidf(words.terms, np.array(words.idf, dtype=np.float32)),
+        read_statements(inputs.workspace.statements),
+    )
+    return {
+        case_id: tfidf_vectors(tfidf, [statement_terms(one) for one in records[case_id].statements])
+        for case_id in inputs.cases
+        if case_id in records and records[case_id].statements
+    }
 
 
 def _mean_pool(

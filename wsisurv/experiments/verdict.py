@@ -62,14 +62,14 @@ def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
     judged = {row.model for row in table.models} | {row.model for row in table.differences}
     if judged & {TEXT, WORDS} and not judged & {PLAIN, DISTILLED, SELECTED, TEACHER, COMBINED, MEAN_POOL}:
         lines = [
-            _reports_and_clinic(table, clinic),
+            _beside("Reports", table, (WORDS_COMBINED, TEXT_COMBINED), table.added_by_report, clinic),
             _reports_alone(table, clinic, beside=False),
             _full_text(table),
             "No slide was read: these figures are of reports and clinical variables.",
         ]
     else:
         lines = [
-            _slides_and_clinic(table, clinic),
+            _beside("Slides", table, (COMBINED,), table.added, clinic),
             _slides_alone(table),
             _reports_in_training(table),
             _selection(table),
@@ -81,22 +81,14 @@ def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _slides_and_clinic(table: ResultsTable, clinic: str) -> str:
-    gain = table.difference(COMBINED, COVARIATES)
+def _beside(who: str, table: ResultsTable, models: Sequence[str], test: Added | None, clinic: str) -> str:
+    """What ``who`` add to the covariates, by concordance and by the likelihood, by the first model that is there."""
+    gain = next((one for name in models if (one := table.difference(name, COVARIATES)) is not None), None)
     if gain is None:
-        return "No covariates were named, so nothing is said of what slides add to age and stage: name --covariates."
-    return _beside("Slides", table, gain, table.added, clinic)
-
-
-def _reports_and_clinic(table: ResultsTable, clinic: str) -> str:
-    gain = table.difference(WORDS_COMBINED, COVARIATES) or table.difference(TEXT_COMBINED, COVARIATES)
-    if gain is None:
-        return "No covariates were named, so nothing is said of what reports add to age and stage: name --covariates."
-    return _beside("Reports", table, gain, table.added_by_report, clinic)
-
-
-def _beside(who: str, table: ResultsTable, gain: Difference, test: Added | None, clinic: str) -> str:
-    """What ``who`` add to the covariates, by concordance and by the likelihood."""
+        return (
+            f"No covariates were named, so nothing is said of what {who.lower()} add to age and stage: name "
+            "--covariates."
+        )
     figures = f"{_figure(gain)}{f'; likelihood-ratio test, {p_equals(test.p)}' if test else ''}"
     significant = test is not None and test.p < SIGNIFICANT
     found = judge(gain)

@@ -1,4 +1,4 @@
-"""What the student says of the cohort's own cases, by models that have not seen them, for figures and tables."""
+"""Predictions of the cohort's own cases by models that have not seen them, for figures and tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -118,8 +118,8 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Ca
     usual = usual_horizons(cases, cohort.settings.time_unit)
     given = {round(years * unit, 6): years for years in rows[0].survival}
     horizons = np.array([at for at in usual.tolist() if round(at, 6) in given])
-    told = [[row.survival.get(given[round(at, 6)]) for at in horizons.tolist()] for row in rows]
-    survival = np.array(told, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
+    known_at = [[row.survival.get(given[round(at, 6)]) for at in horizons.tolist()] for row in rows]
+    survival = np.array(known_at, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
     known = bool(len(horizons)) and bool(np.isfinite(survival).all())
     return CasePredictions(
         source=source,
@@ -181,7 +181,8 @@ def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str
         for row, risk in zip(rows.tolist(), risks.tolist(), strict=True):
             group[row] = "low" if risk < low else "high" if risk >= high else "intermediate"
     repeats = len({one.fold.repeat for one in tested})
-    judged = _SurvivalGiven.of(first, rows_of, cases, usual_horizons(cases, cohort.settings.time_unit))
+    horizons = usual_horizons(cases, cohort.settings.time_unit)
+    survival, own_survival, without = _survival(first, rows_of, cases, horizons)
     return CasePredictions(
         source=f"the {len(first)} folds of `wsisurv crossval`, each predicted by a student that was trained without it"
         + (f" (the first of {repeats} repeats)" if repeats > 1 else ""),
@@ -195,10 +196,10 @@ def predicted_by_folds(folder: Path, cohort: Cohort, folds: Sequence[Mapping[str
             for one, rows in zip(tested, rows_of, strict=True)
             if len(rows) == len(one.case_ids)
         ),
-        horizons=judged.horizons,
-        survival=judged.survival,
-        own_survival=judged.own,
-        without=judged.without,
+        horizons=horizons,
+        survival=survival,
+        own_survival=own_survival,
+        without=without,
     )
 
 
@@ -227,51 +228,43 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
     return _TestedFold(fold, case_ids, risks, student)
 
 
-@dataclass(frozen=True)
-class _SurvivalGiven:
-    """Probabilities of survival, and why there are none."""
+def _survival(
+    tested: Sequence[_TestedFold],
+    rows_of: Sequence[NDArray[np.int64]],
+    cases: Sequence[Case],
+    horizons: NDArray[np.float64],
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64] | None, str]:
+    """Probabilities of survival by model, the student's to each case's own time, and why there are none.
 
-    horizons: NDArray[np.float64]
-    survival: Mapping[str, NDArray[np.float64]]
-    own: NDArray[np.float64] | None
-    without: str
-
-    @classmethod
-    def of(
-        cls,
-        tested: Sequence[_TestedFold],
-        rows_of: Sequence[NDArray[np.int64]],
-        cases: Sequence[Case],
-        horizons: NDArray[np.float64],
-    ) -> "_SurvivalGiven":
-        """Each fold's probabilities from slope and baseline of the other folds of one repeat."""
-        time = np.array([case.time for case in cases])
-        event = np.array([case.event for case in cases], dtype=bool)
-        survival, own, without = {}, np.full(len(cases), np.nan), ""
-        rows_of = rows_of[: len(tested)]
-        for model in JUDGED:
-            if not all(model in one.risks for one in tested):
-                continue
-            values = np.full((len(cases), len(horizons)), np.nan)
-            try:
-                for number, (one, rows) in enumerate(zip(tested, rows_of, strict=True)):
-                    rest = [other for other in range(len(tested)) if other != number]
-                    if not rest:
-                        raise MetricError("there is one fold only, so no other to learn a baseline hazard from")
-                    others = np.concatenate([rows_of[other] for other in rest])
-                    known = np.concatenate([tested[other].risks[model] for other in rest])
-                    prognosis = fit_prognosis(log_hazard=known, time=time[others], event=event[others])
-                    values[rows] = prognosis.survival(log_hazard=one.risks[model], horizons=horizons)
-                    if model == STUDENT:
-                        scaled = prognosis.slope * one.risks[model]
-                        own[rows] = prognosis.baseline.survival_of(log_hazard=scaled, time=time[rows])
-            except MetricError as error:
-                without = without or str(error)
-                continue
-            followed = np.isfinite(values).all(axis=0)
-            if not followed.all():
-                without = without or "some folds were not followed as long as the horizons"
-                continue
-            survival[model] = values
-        without = without if STUDENT not in survival or not len(horizons) else ""
-        return cls(horizons, survival, own if STUDENT in survival else None, without)
+    Each fold's come from slope and baseline hazard of the other folds of one repeat.
+    """
+    time = np.array([case.time for case in cases])
+    event = np.array([case.event for case in cases], dtype=bool)
+    survival, own, without = {}, np.full(len(cases), np.nan), ""
+    rows_of = rows_of[: len(tested)]
+    for model in JUDGED:
+        if not all(model in one.risks for one in tested):
+            continue
+        values = np.full((len(cases), len(horizons)), np.nan)
+        try:
+            for number, (one, rows) in enumerate(zip(tested, rows_of, strict=True)):
+                rest = [other for other in range(len(tested)) if other != number]
+                if not rest:
+                    raise MetricError("there is one fold only, so no other to learn a baseline hazard from")
+                others = np.concatenate([rows_of[other] for other in rest])
+                known = np.concatenate([tested[other].risks[model] for other in rest])
+                prognosis = fit_prognosis(log_hazard=known, time=time[others], event=event[others])
+                values[rows] = prognosis.survival(log_hazard=one.risks[model], horizons=horizons)
+                if model == STUDENT:
+                    scaled = prognosis.slope * one.risks[model]
+                    own[rows] = prognosis.baseline.survival_of(log_hazard=scaled, time=time[rows])
+        except MetricError as error:
+            without = without or str(error)
+            continue
+        followed = np.isfinite(values).all(axis=0)
+        if not followed.all():
+            without = without or "some folds were not followed as long as the horizons"
+            continue
+        survival[model] = values
+    without = without if STUDENT not in survival or not len(horizons) else ""
+    return survival, own if STUDENT in survival else None, without
