@@ -119,7 +119,7 @@ def test_damaged_survival_is_told(run, student):
         file["prognosis/slope"][0] = np.nan
     ended = run("show", path)
     assert ended.code == 0
-    assert "survival can't be told" in ended.err
+    assert "survival can't be predicted" in ended.err
 
 
 @pytest.mark.parametrize(

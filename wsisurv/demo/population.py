@@ -45,7 +45,7 @@ class Morphology:
 
 
 # Rare on the slide and absent from many cases, as the prognostic phenotypes of real tumours are: with large shares, the
-# mean of a slide's tiles would tell the hazard, and neither attention nor a report could add to it.
+# mean of a slide's tiles would reveal the hazard, and neither attention nor a report could add to it.
 MORPHOLOGIES = (
     Morphology("high_grade_nuclei", weight=+1.1, absent=0.4, least=0.015, most=0.08),
     Morphology("lymphocyte_infiltrate", weight=-1.0, absent=0.4, least=0.01, most=0.07),
@@ -125,8 +125,8 @@ def clinical_log_hazard(age: int, stage: int) -> float:
     """What age and stage add, whatever the morphology."""
     stages = np.arange(1, len(STAGE_SHARES) + 1)
     mean = float(np.average(stages, weights=STAGE_SHARES))
-    spread = float(np.sqrt(np.average((stages - mean) ** 2, weights=STAGE_SHARES)))
-    return AGE_WEIGHT * (age - MEAN_AGE) / SD_AGE + STAGE_WEIGHT * (stage - mean) / spread
+    sd = float(np.sqrt(np.average((stages - mean) ** 2, weights=STAGE_SHARES)))
+    return AGE_WEIGHT * (age - MEAN_AGE) / SD_AGE + STAGE_WEIGHT * (stage - mean) / sd
 
 
 def simulate_population(cases: int, seed: int) -> tuple[DemoCase, ...]:

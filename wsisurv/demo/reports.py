@@ -26,7 +26,7 @@ def true_grade(morphology: Morphology, share: float) -> int:
 def write_report(case: DemoCase, seed: int) -> str:
     """A raw report of the case in one of four voices, with what the scanner of paper did to it.
 
-    Never tells the outcome; tells each morphology by its grade, some not at all and some wrongly.
+    The outcome is not in it; each morphology is graded, some not at all and some wrongly.
     """
     random = np.random.default_rng([seed, 3, case.number])
     voice = _VOICES[int(random.integers(len(_VOICES)))]

@@ -109,7 +109,7 @@ def make_layout(
 
 
 def _grow_bystanders(random: np.random.Generator, region: NDArray[np.uint8], bulk: Array, area: int) -> None:
-    """What lies on a slide as well and that no report speaks of; some of it looks like what the hazard knows."""
+    """Add what no report mentions; some of it looks like what drives the hazard."""
     shape = region.shape
 
     def grow(kind: Region, instead_of: Region, score: NDArray[np.floating], cells: float) -> None:

@@ -69,7 +69,7 @@ def crossval(
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
-    """Train teacher and students anew in each fold, and compare them with what the clinic knows without slides.
+    """Train teacher and students anew in each fold, and compare them with the clinical covariates.
 
     Writes splits.jsonl, crossval/REPEAT-FOLD/ and evaluation/metrics.json into the cohort's folder, and into the card
     of each of its students the figures of that student.
@@ -130,7 +130,7 @@ def crossval_reports(
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
-    """Compare what reports say with what the clinic knows, without any slide.
+    """Compare models of reports with the clinical covariates, without any slide.
 
     Writes reports-only/splits.jsonl, reports-only/REPEAT-FOLD/ and evaluation/metrics-reports-only.json into the
     cohort's folder.
@@ -180,7 +180,7 @@ def _record(
     if not scored.cases_with_statements:
         warnings.append("no case has statements of a report: reports, teacher and distilled student are left out")
     if not covariates:
-        warnings.append("no covariates named (--covariates age,stage): what the clinic knows already is left out")
+        warnings.append("no covariates named (--covariates age,stage): there is no clinical model to compare with")
     words = verdict(table, covariates)
     record = {
         "format": "wsisurv/metrics",

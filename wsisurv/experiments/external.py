@@ -73,7 +73,7 @@ class AtHorizon:
         low: lower end of its 95 % interval.
         high: upper end.
         at_risk: cases followed to then at least.
-        given: whether it can be judged; where not, ``reason`` tells why and the figures are None.
+        given: whether it can be judged; where not, ``reason`` says why and the figures are None.
         reason: as said.
     """
 
@@ -126,7 +126,7 @@ class ExternalFigures:
         d_calibration_p: small where predicted probabilities are wrong.
         d_calibration_share: of the cases in each part of predicted survival.
         slope: of a Cox regression on the log hazard, what crossval calls calibration slope.
-        calibrated_slope: on the log hazard as calibrated in training: 1 if its spread is right here.
+        calibrated_slope: on the log hazard as calibrated in training: 1 if differences between cases are right here.
         observed_expected: of events; None where nothing is expected.
         at_years: predicted and observed at horizons.
         groups: cases, events and median of each risk group.

@@ -18,8 +18,8 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.workspace.paths import Workspace
 
 NEAR = 0.02
-"""Slides whose tiles' mean and spread differ by less than this many standard deviations between slides (root mean
-square over the features) are taken for the same tissue; those of two patients differ by about 1.4."""
+"""Slides whose tiles' mean and standard deviation differ by less than this many standard deviations between slides
+(root mean square over the features) are taken for the same tissue; those of two patients differ by about 1.4."""
 _BLOCK = 1024
 _SHOWN = 5
 
@@ -163,8 +163,8 @@ def _same_tissue(slides: Sequence[SlideDigest]) -> Iterator[Link]:
     if len(slides) < 3 or len({len(slide.mean) for slide in slides}) > 1:
         return
     looks = np.stack([np.concatenate([slide.mean, slide.sd]) for slide in slides])
-    spread = looks.std(0)
-    looks = (looks - looks.mean(0))[:, spread > 1e-9] / spread[spread > 1e-9]
+    sd = looks.std(0)
+    looks = (looks - looks.mean(0))[:, sd > 1e-9] / sd[sd > 1e-9]
     if not looks.shape[1]:
         return
     square = np.square(looks).sum(1)

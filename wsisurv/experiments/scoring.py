@@ -25,7 +25,7 @@ from wsisurv.workspace.paths import Workspace
 STEP = "crossval"
 _SHOWN = 8
 _TICKS = 1000
-"""Progress is told in thousandths of a fold."""
+"""Progress is counted in thousandths of a fold."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
         for number, horizon in enumerate(predicted.horizons.tolist()):
             _draw_horizon(figures, predicted, number, horizon_name(horizon, unit), names)
         covariates = known_covariates(predicted.cases, seen.cohort.settings.covariates)
-        title_against = "Predicted risk and what the clinic knows"
+        title_against = "Predicted risk and clinical covariates"
         figures.draw(
             "risk-against-covariates",
             lambda path: risk_against(path, predicted.percentile, predicted.group, covariates, title=title_against),

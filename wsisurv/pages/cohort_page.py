@@ -72,7 +72,7 @@ class ShownMap:
 def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, command: Sequence[str] = ()) -> ReportResult:
     """Write evaluation/index.html of a cohort and its figures; the same inputs give the same bytes.
 
-    What is not there yet is told on the page with the command that makes it.
+    What is not there yet is listed on the page with the command that makes it.
 
     Args:
         workspace: holds the cohort.

@@ -86,7 +86,7 @@ class ExternalValidation:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everything for the page; what is not there is None or empty, and ``missing`` tells why and which command helps.
+    """Everything for the page; what is not there is None or empty, and ``missing`` says why and which command helps.
 
     Attributes:
         cohort: the cases.

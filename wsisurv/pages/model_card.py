@@ -34,12 +34,12 @@ _FIGURES = {
     "d_calibration_p": "D-calibration p",
 }
 _USE = (
-    "For research: to ask what slides tell of the outcome, in cohorts like the one it was trained on.",
+    "For research: to study how slides predict the outcome, in cohorts like the one it was trained on.",
     "A log hazard is relative to the training cohort: it orders cases; only the calibrated survival says how likely.",
     "The cut-offs of the risk groups were fixed on the training cases out of fold; don't fit them anew on new cases.",
-    "Before it is used elsewhere: `wsisurv evaluate` on cases with follow-up from there, calibration included.",
+    "Before it is used elsewhere: validate it with `wsisurv evaluate` on cases with follow-up from there.",
     "Not a medical device, not for the treatment of anyone. It says nothing of causes, nor of what a therapy does.",
-    "It knows the tissue, stain and scanners of its training. `predict` warns of slides unlike them, not of all.",
+    "It was trained on certain tissue, stains and scanners. `predict` warns of slides unlike them, but can miss some.",
 )
 
 
@@ -139,7 +139,7 @@ def _prognosis(model: ModelFile[StudentCard]) -> tuple[Prognosis | None, list[st
     try:
         return load_prognosis(model.arrays), []
     except (FormatError, ValueError, TypeError) as error:
-        return None, [f"survival can't be told: {said(str(error))}"]
+        return None, [f"survival can't be predicted: {said(str(error))}"]
 
 
 def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluation | None, str]:
@@ -166,7 +166,7 @@ def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[Studen
     weights = sum(array.size for name, array in model.arrays.items() if name.startswith("members/"))
     words = [
         "Reads the tiles of a case's H&E slides, all of them at once, and gives one log hazard: higher is worse.",
-        "Its training was guided by a teacher that had read the pathology reports; it needs no report itself."
+        "Its training was guided by a teacher trained on the pathology reports; it needs no report itself."
         if card.guided
         else "It was trained on slides and follow-up alone, without guidance by reports.",
     ]
@@ -199,7 +199,7 @@ def _input(card: StudentCard) -> CardPart:
         "tissue": f"{said(tiles.get('tissue'))}, at least {said(tiles.get('min_tissue'))} of a tile",
     }
     others = {name: value for name, value in embed.items() if name not in {"encoder", "weights"}}
-    return CardPart("What it takes in", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
+    return CardPart("Input", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
 
 
 def _cohort(cohort: TrainingCohort) -> CardPart:
@@ -271,7 +271,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
         "percentiles, cut-offs and survival go by": f"training cases out of fold, as {said(card.reference)} "
         + ("would score them if new" if card.reference == "mean of members" else "scored them"),
         "calibration slope, out of fold": said(card.calibration.slope),
-        "familiar within a distance of": said(card.familiarity.threshold),
+        "familiar (like the training cases) within a distance of": said(card.familiarity.threshold),
         "few tiles below": said(card.cohort.tiles_a_case.few),
     }
     if prognosis is not None:
@@ -288,7 +288,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
         "calibration slope found out of fold: below 1 they are too extreme by themselves.",
         *(("A dash: nobody in the training cohort was followed so long.",) if rows else ()),
     )
-    return CardPart("What its number means", words, facts, head, rows)
+    return CardPart("What its risk means", words, facts, head, rows)
 
 
 def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
@@ -298,7 +298,7 @@ def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
     if card.cohort.events < _FEW_EVENTS:
         found.append(f"trained on {card.cohort.events} events: take every figure as a first impression")
     if card.cohort.sites <= 1:
-        found.append("hospitals are one or not known: whether it holds elsewhere was not asked")
+        found.append("trained on one hospital, or hospitals are not known: whether it holds elsewhere was not examined")
     if card.calibration.slope == 0:
         found.append(
             "out of fold it ordered the training cases no better than chance: every case gets the same survival"

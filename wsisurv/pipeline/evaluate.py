@@ -68,8 +68,8 @@ class EvaluateResult:
         import pandas as pd
 
         risks = risk_frame(self.prediction.risks).dropna(subset=["log_hazard"])
-        told = pd.DataFrame({"time": self.cases.time, "event": self.cases.event}, index=list(self.cases.case_ids))
-        return risks.join(told)
+        follow_up = pd.DataFrame({"time": self.cases.time, "event": self.cases.event}, index=list(self.cases.case_ids))
+        return risks.join(follow_up)
 
 
 def evaluate(
@@ -99,7 +99,7 @@ def evaluate(
 
     Args:
         workspace: where features are, or are made, and the other cohort's folder.
-        student: the student's file; what lies beside it tells which cases it knows.
+        student: the student's file; files beside it say which cases it was trained on.
         slides: the other cohort's, tiled and embedded first as the student's were; none where features are there.
         cohort: name of the other cohort; needed with ``clinical``, else None for the only one there is.
         clinical: follow-up table; None for a cohort that was made before.

@@ -35,7 +35,7 @@ def import_folder(
         workspace: where to.
         folder: files of STAMP, TRIDENT, CLAM or AtlasPatch, one a slide.
         encoder: that made the features; None for tiles.
-        slides: they tell their resolution; needed for tiles.
+        slides: from which the resolution is read; needed for tiles.
         tile_px: side of a tile, where the files don't say.
         tile_mpp: resolution that a tile is meant to have, µm per pixel; needed for tiles.
         overlap_px: pixels that neighbours share, where the files don't say.
@@ -66,7 +66,7 @@ def import_folder(
     if tile_mpp is None:
         raise InputError(
             f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
-            "tell it by magnification."
+            "state it as a magnification."
         )
     summary = import_tiles(
         workspace, folder, found, tile_mpp=tile_mpp, overlap_px=overlap_px, given=given, redo=redo, progress=progress

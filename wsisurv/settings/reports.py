@@ -20,7 +20,7 @@ class ReportSettings(Settings):
     keep: Literal["morphology", "all"] = Field(
         "morphology", description="Findings to keep: those that H&E morphology can show, or all."
     )
-    model_digest: str | None = Field(None, description="Digest of the model, as the server tells it.")
+    model_digest: str | None = Field(None, description="Digest of the model, as the server states it.")
     prompt: str | None = Field(None, description="sha256 of prompt and schema; None for rules.")
     rules_version: int | None = Field(None, description="Version of the embedded rules; None for ollama.")
     proof_version: int | None = Field(None, description="Version of the proof that every statement has passed.")

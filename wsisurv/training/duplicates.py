@@ -6,7 +6,7 @@ from torch import Tensor
 from wsisurv.bags.packed import Bags, offsets_of
 
 _BLOCK = 256
-"""Candidates at a time: one product of matrices tells which tiles are near any of them."""
+"""Candidates at a time: one product of matrices finds which tiles are near any of them."""
 
 
 def merge_duplicates(bags: Bags, similarity: float) -> Bags:
