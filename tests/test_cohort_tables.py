@@ -218,6 +218,9 @@ def test_a_slide_map_is_brought_to_the_slides_that_are_here(clinical, tmp_path):
         CohortError, match="none of its cases is in the clinical table: it has A, X; cases are called Q"
     ):
         map_slides(["scan7"], read_slide_map(path), ["Q"])
+    path.write_text("slide_id,case_id\nscan7,../A\n")
+    with pytest.raises(CohortError, match="row 2: case_id '../A' can't be a file name"):
+        read_slide_map(path)
     path.write_text("slide_id,case_id\nscan7,\n,A\n")
     with pytest.raises(CohortError, match=r"row 2: case_id is empty.*row 3: slide_id is empty"):
         read_slide_map(path)

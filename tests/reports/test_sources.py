@@ -111,6 +111,7 @@ class TestWrongEncoding:
         ("r.csv", "case_id,text\nA,x,y\n", "row 2: 3 cells"),
         ("r.csv", "case_id,text\n,x\n", "row 2: case_id is empty"),
         ("r.csv", "case_id,text\n../A,x\n", "row 2.*can't be a file name"),
+        ("r.csv", "case_id,text\nA\x9b,x\n", "row 2.*holds a control character"),
         ("r.csv", "case_id,text\nA," + "x" * 200_000 + "\n", "row 2.*JSONL"),
         ("r.jsonl", '{"case_id": "A", "text": "x"}\n{"case_id": "A"}\n', "row 2: no text"),
         ("r.jsonl", '{"case_id": "A", "text": "x"}\n{"case_id": "A", "text": ""}\n', "row 1 and .*row 2"),

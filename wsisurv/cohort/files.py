@@ -46,7 +46,7 @@ def make_cohort(
         columns: which of its columns mean what; None for ``case_id``, ``time`` (days) and ``event``.
         encoder: folder of the features.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
-        drop_incomplete: leave out, and list, rows without a usable time or event.
+        drop_incomplete: leave out, and list, rows whose time or event is missing.
         save: False writes nothing.
         redo: replace another cohort of this name.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort
+from wsisurv.cohort.clinical import unusable_id
 from wsisurv.errors import CohortError, some
 from wsisurv.formats.slide_names import by_slide_id, composed, unknown_note
 from wsisurv.formats.tables import read_table, refuse
@@ -21,7 +22,7 @@ def read_slide_map(path: Path) -> dict[str, str]:
         case_id by slide, the slides as the table names them: ``map_slides`` brings them to those that are here.
 
     Raises:
-        CohortError: a missing column, an empty cell, or one slide of two cases.
+        CohortError: a missing column, an empty cell, a case_id that can't be a file name, or one slide of two cases.
     """
     cases: dict[str, str] = {}
     problems = []
@@ -29,6 +30,8 @@ def read_slide_map(path: Path) -> dict[str, str]:
         slide_id, case_id = composed(row["slide_id"]), composed(row["case_id"])
         if not slide_id or not case_id:
             problems.append(f"row {row.number}: {'case_id' if slide_id else 'slide_id'} is empty.")
+        elif reason := unusable_id(case_id):
+            problems.append(f"row {row.number}: case_id {case_id!r} {reason}.")
         elif cases.setdefault(slide_id, case_id) != case_id:
             problems.append(f"row {row.number}: slide {slide_id!r} belongs to {cases[slide_id]!r} already.")
     refuse(path, problems or ([] if cases else ["no row"]))

@@ -22,7 +22,7 @@ _HAPPENED = re.compile(
     r"\b(?:2|dead|death|deceased|died|event|yes|y|relapse\w*|recurr\w*|progress\w*)\b", re.IGNORECASE
 )
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ].*)?")
-_LIKE_NUMBER = re.compile(r"[+-]?\d[\d.,'’ ]*")
+_LIKE_NUMBER = re.compile(r"[+-]?[0-9][0-9.,'’\s]*")
 _NUMBERS = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:e[+-]?[0-9]+)?|inf", re.I)
     for mark in ".,"

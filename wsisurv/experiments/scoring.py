@@ -131,10 +131,12 @@ def plan_folds(
 
 def _table_ids(workspace: Workspace, cohort: Cohort) -> set[str]:
     """All cases of the clinical table that the cohort was made from, those too that are not in it."""
-    audit = read_cohort(workspace.cohort(cohort.name))[1] if workspace.cohort(cohort.name).exists() else None
-    dropped = {drop.case_id for drop in audit.dropped} if audit else set()
-    left_out = {*audit.cases_without_slide, *audit.cases_without_report} if audit else set()
-    return {*dropped, *left_out, *(str(case.case_id) for case in cohort.cases)}
+    ids = {str(case.case_id) for case in cohort.cases}
+    folder = workspace.cohort(cohort.name)
+    if (folder / "audit.json").exists():
+        _, audit = read_cohort(folder)
+        ids |= {drop.case_id for drop in audit.dropped} | {*audit.cases_without_slide, *audit.cases_without_report}
+    return ids
 
 
 @dataclass(frozen=True)

@@ -36,18 +36,21 @@ class Table:
         columns: names of the header; columns without a name are left out.
         rows: those with at least one filled cell and as many cells as the header.
         problems: what is wrong with header and rows, in words.
+        header_row: its number.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
+    header_row: int = 1
 
     def lacking(self, columns: Sequence[str], way_out: str) -> list[str]:
         """Say in words which of ``columns`` are not there; nothing where all are."""
         missing = [name for name in dict.fromkeys(columns) if name not in self.columns]
         have = ", ".join(self.columns) or "no named column"
-        return [f"no column {', '.join(map(repr, missing))}; it has {have}. {way_out}"] if missing else []
+        place = f" (row {self.header_row}, the first without #)" if self.header_row > 1 else ""
+        return [f"no column {', '.join(map(repr, missing))}; it has {have}{place}. {way_out}"] if missing else []
 
 
 def read_table(path: Path, *columns: str) -> list[Row]:
@@ -92,7 +95,7 @@ def scan_table(path: Path) -> Table:
     filled = [(number, cells) for number, cells in records if any(cells)]
     if not filled:
         raise CohortError(f"{path}: empty")
-    (_, header), *body = filled
+    (header_row, header), *body = filled
     named = [name for name in header if name]
     if repeated := sorted({name for name in named if named.count(name) > 1}):
         problems.append(f"column {', '.join(repeated)} occurs twice")
@@ -104,7 +107,7 @@ def scan_table(path: Path) -> Table:
             rows.append(Row(number, {name: cell for name, cell in zip(header, cells, strict=False) if name}))
     if uneven:
         problems.append(listed(uneven))
-    return Table(path, tuple(dict.fromkeys(named)), tuple(rows), tuple(problems))
+    return Table(path, tuple(dict.fromkeys(named)), tuple(rows), tuple(problems), header_row)
 
 
 def listed(items: Sequence[str]) -> str:
@@ -135,22 +138,23 @@ def _decode(path: Path, content: bytes) -> str:
     Raises:
         CohortError: it is none, or in an encoding that can't be told from others.
     """
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding, skip = "utf-16", 0
-    elif b"\0" in content:
-        kind = "UTF-16 without its mark" if content[:1024].count(b"\0") > len(content[:1024]) // 4 else "no text"
-        raise CohortError(f"{path}: {kind} (byte {content.find(0)} is 0), not a table in UTF-8. Save it as UTF-8 CSV.")
-    else:
-        encoding, skip = "utf-8", len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    zeros = (content[:200:2].count(0), content[1:200:2].count(0))
+    if not marked and max(zeros) > 20 and min(zeros) == 0:
+        raise CohortError(f"{path}: UTF-16 without its mark. Save it as UTF-8 CSV.")
     try:
-        return content[skip:].decode(encoding)
+        text = content.decode("utf-16" if marked else "utf-8")
     except UnicodeDecodeError as error:
+        if marked:
+            raise CohortError(f"{path}: damaged UTF-16 (byte {error.start}). Save it as UTF-8 CSV.") from error
         row = content.count(b"\n", 0, error.start) + 1
         raise CohortError(
-            f"{path}, row {row}: byte {error.start} (0x{content[error.start]:02X}) is not {encoding.upper()}: the "
-            "file is in Latin-1 or another encoding. Save it as UTF-8 CSV, e.g. `iconv -f WINDOWS-1252 -t UTF-8 OLD > "
-            "NEW`."
+            f"{path}, row {row}: byte {error.start} (0x{content[error.start]:02X}) is not UTF-8: the file is in "
+            "Latin-1 or another encoding. Save it as UTF-8 CSV, e.g. `iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`."
         ) from error
+    if "\0" in text:
+        raise CohortError(f"{path}: no text, but a file of another kind. Save it as UTF-8 CSV or .xlsx.")
+    return text.removeprefix("\ufeff")
 
 
 def _split(text: str, *, tab_first: bool) -> tuple[list[tuple[int, list[str]]], list[str]]:

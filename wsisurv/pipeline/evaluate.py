@@ -106,7 +106,7 @@ def evaluate(
         columns: which of its columns mean what.
         covariates: columns that the student is held against; None for all that ``columns`` or the cohort names.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
-        drop_incomplete: leave out, and list, rows without a usable time or event.
+        drop_incomplete: leave out, and list, rows whose time or event is missing.
         drop_known: leave out cases that the student was trained on, instead of stopping.
         horizons: years at which predicted and observed are compared.
         resamples: bootstrap draws of cases.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsisurv.cohort.clinical import unusable_id
 from wsisurv.errors import ReportError, some
 from wsisurv.formats.slide_names import composed
 
@@ -138,8 +139,8 @@ def _collect(path: Path, rows: list[_Row]) -> Reports:
     for row in rows:
         if not row.case_id:
             raise ReportError(f"{row.place}: case_id is empty. Give each report the case that it is of.")
-        if "/" in row.case_id or "\\" in row.case_id or row.case_id.startswith("."):
-            raise ReportError(f"{row.place}: case_id {row.case_id!r} can't be a file name. Give it a plain name.")
+        if reason := unusable_id(row.case_id):
+            raise ReportError(f"{row.place}: case_id {row.case_id!r} {reason}. Give it a plain name.")
         if row.case_id in places:
             twice.append(f"{row.case_id!r} in {places[row.case_id]} and {row.place}")
         else:

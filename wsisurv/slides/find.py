@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
@@ -86,8 +86,13 @@ def _walk(top: Path) -> Iterator[Path]:
             if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in visited
         )
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in endings:
+            if not name.startswith(".") and is_taken(Path(folder, name), endings):
                 yield Path(folder, name)
+
+
+def is_taken(path: Path, endings: Collection[str]) -> bool:
+    """Whether a file of a folder is taken for a slide; ``passed_over`` tells the others."""
+    return path.suffix.lower() in endings
 
 
 def _refuse(error: OSError) -> None:

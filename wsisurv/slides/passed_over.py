@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wsisurv.errors import some
-from wsisurv.slides.find import known_endings
+from wsisurv.slides.find import is_taken, known_endings
 
 
 def passed_over(sources: Sequence[Path]) -> list[str]:
@@ -36,5 +36,5 @@ def _others(top: Path) -> Iterator[str]:
             and os.path.realpath(os.path.join(folder, name)) not in visited
         ]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() not in endings:
+            if not name.startswith(".") and not is_taken(Path(folder, name), endings):
                 yield str(Path(folder, name).relative_to(top))
