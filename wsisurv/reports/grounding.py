@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
+from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
 from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]
-PROOF_VERSION = 1
+PROOF_VERSION = 2
 """Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
 
+LANGUAGE_REFUSED = "it stands in a language whose negations the proof does not know"
 _MOST_SKIPPED = 3
 """Words of the report that an inexact match may pass over, in all."""
 _RANGE_WORDS = frozenset({"to", "or", "of", "x", "through"})
@@ -95,12 +97,12 @@ def prove(claim: Claim, report: str) -> Proof | Refusal:
     Returns:
         The place in ``report``, or the reason why there is none.
     """
-    quote, text, source = read(claim.evidence), read(claim.text), read(report)
+    quote, source = read(claim.evidence, "en"), read(report)
     if not any(word.stems or word.kind == "code" for word in quote.words):
         return Refusal("the evidence has no word that names a finding")
     reason = None
     for span in _places(quote, source):
-        found = _objection(claim, text, source, span)
+        found = _objection(claim, source, span)
         if found is None:
             start, end = source.words[span.first].start, source.words[span.last - 1].end
             return _proof(claim.evidence, report, start, end, span.match)
@@ -179,6 +181,7 @@ def _may_be_skipped(source: Reading, at: int) -> bool:
     """True for a word without which the sentence still says the same: no number, grade, amount or negation."""
     word = source.words[at]
     weighty = word.kind != "word" or word.values or word.plain in NEGATIONS or source.ends_before(at)
+    weighty = weighty or any(table.denies(word.plain) for table in LANGUAGES.values())
     return not weighty and not source.uncertain(at, at + 1) and word.plain not in {"but", "except", "or"}
 
 
@@ -193,8 +196,12 @@ def _rebinds(quote: Reading, index: int, source: Reading, at: int) -> bool:
     return any(source.is_cue(i) or source.words[i].values or not source.words[i].stems for i in (at - 1, at))
 
 
-def _objection(claim: Claim, text: Reading, source: Reading, span: _Span) -> str | None:
+def _objection(claim: Claim, source: Reading, span: _Span) -> str | None:
     """The first reason not to believe that ``span`` says ``claim``, or None."""
+    languages = {source.language(index) for index in range(span.first, span.last)}
+    if unknown := sorted(languages - LANGUAGES.keys()):
+        return f"{LANGUAGE_REFUSED} ({unknown[0]})"
+    text = read(claim.text, source.language(span.first))
     return (
         _cut(source, span)
         or _unproved_values(text, source, span)

@@ -3,8 +3,9 @@
 import re
 
 from wsisurv.formats.statements import Category, Polarity
+from wsisurv.reports.languages import TOPICS, bare
 from wsisurv.reports.tokens import Reading
-from wsisurv.reports.words import AFFIRMATIONS, Word, joined
+from wsisurv.reports.words import AFFIRMATIONS, joined
 
 _TOPICS: dict[Category, str] = {
     "histological_type": r".*(?:omas?$|carcin|tumou?r|neoplas|malign|cancer)|ductal|lobular|.*type|gist",
@@ -84,7 +85,7 @@ def off_topic(
     """
     if category not in _TOPICS:
         return None
-    topic = [index for index in range(first, last) if _speaks_of(category, source.words, index)]
+    topic = [index for index in range(first, last) if _speaks_of(category, source, index)]
     if not topic:
         return f"the evidence does not speak of {category.replace('_', ' ')}"
     if polarity == "present" and any(source.denied[index] for index in topic):
@@ -101,12 +102,14 @@ def _affirms_some(category: Category, source: Reading, first: int, last: int) ->
     return any(word.plain in AFFIRMATIONS or _AFFIRMING_STEMS.get(category) in word.stems for word in words)
 
 
-def _speaks_of(category: Category, words: list[Word], index: int) -> bool:
-    word = words[index]
+def _speaks_of(category: Category, source: Reading, index: int) -> bool:
+    words, word = source.words, source.words[index]
     forms = {word.plain, word.scan}
     if index and word.broken:
         forms.add(words[index - 1].plain + word.plain)
-    return any(re.match(_TOPICS[category], form) for form in forms)
+    if any(re.match(_TOPICS[category], form) for form in forms):
+        return True
+    return source.language(index) != "en" and any(re.match(TOPICS[category], bare(form)) for form in forms)
 
 
 def _flags(reading: Reading, first: int, last: int, denied: list[bool]) -> dict[str, set[bool]]:

@@ -18,7 +18,7 @@ from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_rejected, read_statements
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
 from wsisurv.reports.embed import TextEncoder, open_text_encoder
-from wsisurv.reports.grounding import PROOF_VERSION, Extraction, ground
+from wsisurv.reports.grounding import LANGUAGE_REFUSED, PROOF_VERSION, Extraction, ground
 from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
@@ -317,6 +317,14 @@ def _add_notes(workspace: Workspace, reports: Reports, wanted: Mapping[str, str]
     statements = sum(len(record.statements) for record in current.values())
     rejected = sum(record.rejected for record in current.values())
     summary.notes.append(f"{statements} statements proved in {len(current)} reports, {rejected} rejected")
+    strange = [rejected for rejected in read_rejected(workspace.rejected) if rejected.case_id in current]
+    strange = [rejected for rejected in strange if rejected.reason.startswith(LANGUAGE_REFUSED)]
+    _note(
+        summary,
+        sorted({rejected.case_id for rejected in strange}),
+        f"reports have statements ({len(strange)} in all) in a language whose negations the proof does not know, "
+        "which are refused",
+    )
     left_out: dict[str, int] = {}
     for record in current.values():
         for kind, count in record.left_out.items():

@@ -3,6 +3,15 @@
 import re
 from functools import cached_property, lru_cache
 
+from wsisurv.reports.languages import (
+    ENGLISH,
+    LANGUAGES,
+    NOT_ALONE,
+    UNCERTAIN,
+    Language,
+    report_language,
+    sentence_language,
+)
 from wsisurv.reports.words import (
     AFFIRMATIONS,
     DENY_BOTH_WAYS,
@@ -35,7 +44,7 @@ _UNCERTAIN = re.compile(
     r"\b(?:suspicious|suspected|possibl[ey]|probabl[ey]|questionable|equivocal|indeterminate|borderline"
     r"|may (?:be|represent)|can ?not (?:be )?(?:\w+ )?(?:assess|evaluat|determin|exclud|rul|identif)\w*"
     r"|not (?:be )?(?:assess|evaluat|determin)\w*|favou?r(?:s|ed)?|suggest(?:s|ive)|presumed|presumably|(?:un)?likely"
-    r"|not (?:entirely )?(?:excluded|certain))\b",
+    rf"|not (?:entirely )?(?:excluded|certain)|{UNCERTAIN})\b",
     re.IGNORECASE,
 )
 _NEAR = 5
@@ -47,10 +56,12 @@ class Reading:
 
     Args:
         text: any text; nothing in it is changed, and all offsets are its own.
+        language: of all of it; None has it recognised, sentence by sentence.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, language: str | None = None) -> None:
         self.text = text
+        self._language = language
         self.words = split_words(text)
 
     @cached_property
@@ -116,6 +127,26 @@ class Reading:
         return found
 
     @cached_property
+    def _languages(self) -> list[str]:
+        """Language of each sentence."""
+        if self._language is not None:
+            return [self._language] * len(self.sentences)
+        report = report_language(self.text)
+        found = []
+        for sentence in self.sentences:
+            words = [self.words[index].plain for index in sentence if self.words[index].kind == "word"]
+            text = self.text[self.words[sentence.start].start : self.words[sentence.stop - 1].end]
+            found.append(sentence_language(words, text, report))
+        return found
+
+    def language(self, index: int) -> str:
+        """Code of the language of the sentence that a word belongs to; one without a table can't be read."""
+        return self._languages[self.sentence_of[index]]
+
+    def _table(self, index: int) -> Language:
+        return LANGUAGES.get(self.language(index), ENGLISH)
+
+    @cached_property
     def denied(self) -> list[bool]:
         """True for each word that a negation may reach; errs on the side of reaching further."""
         return self._denied(wide=True)
@@ -144,12 +175,14 @@ class Reading:
         flags = [False] * len(self.words)
         for sentence in self.sentences:
             for index in sentence:
-                forward, backward = self._reach(sentence, index)
+                forward, backward = self._reach(sentence, index, wide=wide)
+                if not wide and index + 1 < sentence.stop and self.words[index + 1].plain in NOT_ALONE:
+                    continue
                 if forward:
                     for reached in self._forward(sentence, index, wide=wide):
                         flags[reached] = True
                 if backward:
-                    for reached in self._backward(sentence, index):
+                    for reached in self._backward(sentence, index, wide=wide):
                         flags[reached] = True
             for index in sentence:
                 if self.is_cue(index):
@@ -165,10 +198,20 @@ class Reading:
             and re.fullmatch(r"(?:[lvr]|y?pn|n|p?m)0", self.words[index].scan) is not None
         )
 
-    def _reach(self, sentence: range, index: int) -> tuple[bool, bool]:
+    def _reach(self, sentence: range, index: int, *, wide: bool = True) -> tuple[bool, bool]:
         """Whether the word denies what follows it, and what precedes it."""
-        word = self.words[index]
+        word, table = self.words[index], self._table(index)
         after = self.words[index + 1] if index + 1 < sentence.stop else None
+        if table.has("no_denials", word.plain):
+            return False, False
+        if table.has("both", word.plain):
+            return True, True
+        ends = ":" in word.gap or after is None or re.search(r"[,;()]", after.gap) is not None
+        if table.has("nots", word.plain):
+            next_words = [self.words[i].plain for i in range(index + 1, min(index + 4, sentence.stop))]
+            return True, wide or ends or any(table.has("seen", word) for word in next_words)
+        if table.has("before", word.plain):
+            return True, ends and table is not ENGLISH
         if word.plain == "no" and word.kind == "word":
             if after is not None and (after.plain in ROMAN or (after.kind == "number" and "." in after.gap)):
                 return False, False  # "No XIV", "No. 3"
@@ -206,12 +249,16 @@ class Reading:
         return False, False
 
     def _forward(self, sentence: range, cue: int, *, wide: bool) -> range:
-        if self.words[cue].plain == "non":
+        table = self._table(cue)
+        if self.words[cue].plain == "non" and not table.denies("non"):
             return range(cue, min(cue + 2, sentence.stop))
-        alternatives = any(self.words[i].plain in {"or", "nor"} for i in range(cue + 1, sentence.stop))
+        alternatives = any(
+            self.words[i].plain in {"or", "nor"} or table.has("ors", self.words[i].plain)
+            for i in range(cue + 1, sentence.stop)
+        )
         for index in range(cue + 1, sentence.stop):
             word = self.words[index]
-            if word.plain in TURNS:
+            if word.plain in TURNS or table.has("turns", word.plain):
                 return range(cue, index)
             if "," in word.gap and index > cue + 1:
                 chunk = self._chunk(sentence, index)
@@ -221,7 +268,8 @@ class Reading:
                     return range(cue, index)
                 if not wide and not alternatives:
                     return range(cue, index)
-            if not wide and word.plain in {"with", "which", "showing", "while"}:
+            aside = word.plain in {"with", "which", "showing", "while"} or table.has("asides", word.plain)
+            if not wide and (aside or table.has("ands", word.plain)):
                 return range(cue, index)
             if not wide and word.plain == "and":
                 rest = self._chunk(sentence, index)[1:]
@@ -229,18 +277,24 @@ class Reading:
                     return range(cue, index)
         return range(cue, sentence.stop)
 
-    def _backward(self, sentence: range, cue: int) -> range:
+    def _backward(self, sentence: range, cue: int, *, wide: bool) -> range:
         in_list = labels = False
+        table = self._table(cue)
         for index in range(cue - 1, sentence.start - 1, -1):
             word, later = self.words[index], self.words[index + 1]
             if ":" in later.gap and index + 1 < cue and labels:
                 return range(index + 1, cue + 1)  # "Vascular: Perineural: absent" says nothing of the first
             labels = labels or ":" in later.gap
-            affirmed = word.plain in _AFFIRMED and index + 1 < cue and self.words[index - 1].plain != "not"
-            if word.plain in _BACK_STOPS or affirmed or word.kind == "code":
+            affirmed = word.plain in _AFFIRMED or table.has("seen", word.plain)
+            before = self.words[index - 1].plain
+            affirmed = affirmed and index + 1 < cue and before != "not" and not table.has("nots", before)
+            if word.plain in _BACK_STOPS or table.has("turns", word.plain) or affirmed or word.kind == "code":
                 return range(index + 1, cue + 1)
             if "," in later.gap and index + 1 < cue:
                 in_list = in_list or later.plain in {"and", "or", "all", "both", "each"}
+                in_list = in_list or table.has("ands", later.plain) or table.has("ors", later.plain)
+                alone = index == sentence.start or "," in word.gap
+                in_list = in_list or (wide and alone and table is not ENGLISH)  # "Venen, Nerven nicht infiltriert"
                 if not in_list and word.plain not in _LIST_WORDS:
                     return range(index + 1, cue + 1)
         return range(sentence.start, cue + 1)
@@ -256,6 +310,6 @@ class Reading:
 
 
 @lru_cache(maxsize=64)
-def read(text: str) -> Reading:
+def read(text: str, language: str | None = None) -> Reading:
     """Read ``text``; the last few readings are kept, for one report is asked about many times."""
-    return Reading(text)
+    return Reading(text, language)

@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from wsisurv.reports import languages
+
 _TOKEN = re.compile(
     r"""(?P<stage>(?:(?:y?p\ ?[TNM])|(?:\b[GLVR]))\ ?[0-4X][a-d]?(?![\w.]*\d)(?!\w))   # pT3, p T 3, G 2, L1
       | (?P<code>[^\W\d_]{1,6}\d+[a-z]?(?!\w|\.\d))                                   # MLH1, A12, Grade2
@@ -58,12 +60,13 @@ GUARDED: dict[str, str] = {
         "positive": "positive",
     }.items()
     for word in words.split()
-}
+} | languages.GRADES
 """Grades and amounts, by the value that they stand for: a restatement may not bring one of its own."""
 
 AFFIRMATIONS = frozenset("present identified seen positive involved noted found evident yes".split())
 PARTICIPLES = AFFIRMATIONS | frozenset("detected demonstrated observed appreciated involving apparent shown".split())
 VALUE_WORDS = PARTICIPLES | frozenset("not no none absent negative nil uninvolved free indeterminate unknown".split())
+VALUE_WORDS |= languages.VALUES
 DENY_WHAT_FOLLOWS = frozenset("no without lack lacks lacking absence never neither nor non devoid nonexistent".split())
 DENY_BOTH_WAYS = frozenset("negative uninvolved absent none nil zero nowhere unaffected".split())
 NEGATIONS = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | {"not", "cannot", "free", "clear"}
@@ -139,7 +142,7 @@ class Word:
         return (GUARDED[self.plain],) if self.plain in GUARDED else ()
 
 
-_SILENT = FUNCTION_WORDS | TURNS | VALUE_WORDS | _WEIGHTY
+_SILENT = FUNCTION_WORDS | languages.FUNCTION_WORDS | TURNS | VALUE_WORDS | _WEIGHTY
 
 
 def _scan_fold(word: str) -> str:

@@ -1,0 +1,216 @@
+# ruff: noqa: E501
+"""Denials of each language that the proof knows, and refusal of all others."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wsisurv.formats.statements import Category, Polarity
+from wsisurv.reports.grounding import LANGUAGE_REFUSED, Claim, Proof, Refusal, prove
+from wsisurv.reports.languages import LANGUAGES
+from wsisurv.reports.step import extract
+from wsisurv.reports.tokens import read
+from wsisurv.settings.reports import ReportSettings
+from wsisurv.workspace.paths import Workspace
+
+L: Category = "lymphovascular_invasion"
+N: Category = "perineural_invasion"
+X: Category = "necrosis"
+M: Category = "margin"
+H: Category = "histological_type"
+Findings = list[tuple[Category, str]]
+
+REPORTS: list[tuple[str, str, Findings, Findings]] = [  # language, text, what it denies, what it affirms
+    (
+        "de",
+        "Adenokarzinom. Kein Nachweis einer Lymphgefäßinvasion. Perineuralscheideninvasion nicht nachweisbar.",
+        [(L, "Kein Nachweis einer Lymphgefäßinvasion"), (N, "Perineuralscheideninvasion nicht nachweisbar")],
+        [],
+    ),
+    (
+        "de",
+        "Mäßig differenziertes Adenokarzinom ohne Gefäßinvasion, jedoch mit Perineuralinvasion. Resektionsränder tumorfrei. Nekrosen fehlen.",
+        [(L, "ohne Gefäßinvasion"), (M, "Resektionsränder tumorfrei"), (X, "Nekrosen fehlen")],
+        [(N, "jedoch mit Perineuralinvasion"), (H, "Mäßig differenziertes Adenokarzinom")],
+    ),
+    (
+        "de",
+        "Lymphgefäßinvasion: nein. Perineuralinvasion: ja. Nekrose nicht vorhanden, Lymphgefäße infiltriert.",
+        [(L, "Lymphgefäßinvasion: nein"), (X, "Nekrose nicht vorhanden")],
+        [(N, "Perineuralinvasion: ja")],
+    ),
+    (
+        "de",
+        "Die Lymphgefäße sind nicht vom Tumor infiltriert. Der Tumor ist nicht nur in den Nerven nachweisbar.",
+        [(L, "Die Lymphgefäße sind nicht vom Tumor infiltriert")],
+        [],
+    ),
+    (
+        "nl",
+        "Adenocarcinoom. Geen lymfangio-invasie. Perineurale groei niet gezien.",
+        [(L, "Geen lymfangio-invasie"), (N, "Perineurale groei niet gezien")],
+        [(H, "Adenocarcinoom")],
+    ),
+    (
+        "nl",
+        "Matig gedifferentieerd adenocarcinoom zonder angio-invasie. Wel perineurale groei aanwezig. Snijvlakken zijn vrij van tumor.",
+        [(L, "zonder angio-invasie"), (M, "Snijvlakken zijn vrij van tumor")],
+        [(N, "perineurale groei aanwezig")],
+    ),
+    (
+        "fr",
+        "Adénocarcinome lieberkühnien. Pas d'invasion vasculaire. Absence d'engainement périnerveux. Nécrose non vue. Il n'existe pas d'embole vasculaire.",
+        [
+            (L, "Pas d'invasion vasculaire"),
+            (N, "Absence d'engainement périnerveux"),
+            (X, "Nécrose non vue"),
+            (L, "Il n'existe pas d'embole vasculaire"),
+        ],
+        [(H, "Adénocarcinome lieberkühnien")],
+    ),
+    (
+        "fr",
+        "Emboles vasculaires : présents. Engainements périnerveux : absents. Limites de résection saines, sans nécrose mais avec embole vasculaire.",
+        [(N, "Engainements périnerveux : absents"), (X, "sans nécrose")],
+        [(L, "Emboles vasculaires : présents"), (L, "avec embole vasculaire")],
+    ),
+    (
+        "es",
+        "Adenocarcinoma moderadamente diferenciado. Sin evidencia de invasión linfovascular. No se observa invasión perineural. Necrosis ausente. Márgenes libres de tumor.",
+        [
+            (L, "Sin evidencia de invasión linfovascular"),
+            (N, "No se observa invasión perineural"),
+            (X, "Necrosis ausente"),
+            (M, "Márgenes libres de tumor"),
+        ],
+        [(H, "Adenocarcinoma moderadamente diferenciado")],
+    ),
+    (
+        "es",
+        "Invasión perineural: no se identifica. Invasión linfovascular presente.",
+        [(N, "Invasión perineural: no se identifica")],
+        [(L, "Invasión linfovascular presente")],
+    ),
+    (
+        "it",
+        "Adenocarcinoma infiltrante. Non si osserva invasione perineurale. Senza invasione vascolare. Necrosi assente. Margini indenni.",
+        [
+            (N, "Non si osserva invasione perineurale"),
+            (L, "Senza invasione vascolare"),
+            (X, "Necrosi assente"),
+            (M, "Margini indenni"),
+        ],
+        [(H, "Adenocarcinoma infiltrante")],
+    ),
+    (
+        "it",
+        "Invasione vascolare non identificata. Invasione perineurale presente.",
+        [(L, "Invasione vascolare non identificata")],
+        [(N, "Invasione perineurale presente")],
+    ),
+    (
+        "pt",
+        "Adenocarcinoma pouco diferenciado. Ausência de invasão vascular. Não se observa invasão perineural. Margens livres. Invasão vascular no tecido adiposo.",
+        [(L, "Ausência de invasão vascular"), (N, "Não se observa invasão perineural"), (M, "Margens livres")],
+        [(L, "Invasão vascular no tecido adiposo")],
+    ),
+    (
+        "pl",
+        "Gruczolakorak jelita grubego. Brak inwazji naczyń. Nie stwierdzono inwazji okołonerwowej. Martwicy nie stwierdzono.",
+        [(L, "Brak inwazji naczyń"), (N, "Nie stwierdzono inwazji okołonerwowej"), (X, "Martwicy nie stwierdzono")],
+        [(H, "Gruczolakorak jelita grubego")],
+    ),
+]
+
+
+def verdict(category: Category, polarity: Polarity, evidence: str, report: str) -> Proof | Refusal:
+    return prove(Claim(category, polarity, evidence, evidence), report)
+
+
+@pytest.mark.parametrize(("language", "report", "denied", "affirmed"), REPORTS, ids=[row[1][:40] for row in REPORTS])
+def test_what_a_report_denies_is_absent_and_never_present(
+    language: str, report: str, denied: Findings, affirmed: Findings
+) -> None:
+    assert {read(report).language(index) for index in range(len(read(report).words))} == {language}
+    for category, evidence in denied:
+        assert isinstance(verdict(category, "absent", evidence, report), Proof), evidence
+        assert isinstance(verdict(category, "present", evidence, report), Refusal), evidence
+    for category, evidence in affirmed:
+        assert isinstance(verdict(category, "present", evidence, report), Proof), evidence
+        assert isinstance(verdict(category, "absent", evidence, report), Refusal), evidence
+
+
+def test_every_language_with_a_table_has_a_report_here() -> None:
+    assert {row[0] for row in REPORTS} | {"en"} == LANGUAGES.keys()
+
+
+UNKNOWN = [
+    ("Adenocarcinom i colon. Ingen vaskulär invasion. Ingen perineural växt.", L, "Ingen vaskulär invasion"),
+    ("Adenokarsinom. Perinöral invazyon izlenmedi. Lenfovasküler invazyon yok.", H, "Adenokarsinom"),
+    (
+        "Adenokarcinom kolonu bez známek invaze do cév. Perineurální invaze nezjištěna.",
+        N,
+        "Perineurální invaze nezjištěna",
+    ),
+    ("Аденокарцинома. Инвазии сосудов не обнаружено. pT3 N0.", "other_morphology", "Инвазии сосудов не обнаружено"),
+    ("腺癌。脈管侵襲なし。", "other_morphology", "脈管侵襲なし"),
+]
+
+
+@pytest.mark.parametrize(("report", "category", "evidence"), UNKNOWN, ids=[row[0][:20] for row in UNKNOWN])
+def test_a_language_without_a_table_is_refused_for_that_reason(report: str, category: Category, evidence: str) -> None:
+    polarities: tuple[Polarity, ...] = ("present", "absent", "uncertain")
+    for polarity in polarities:
+        found = verdict(category, polarity, evidence, report)
+        assert isinstance(found, Refusal)
+        assert found.reason.startswith(LANGUAGE_REFUSED)
+
+
+def test_a_mixed_report_is_read_sentence_by_sentence() -> None:
+    report = (
+        "Invasive ductal carcinoma, grade 2. Lymphovascular invasion is present. Keine Perineuralinvasion. "
+        "Margins free. Ingen necrosis. Infiltratio carcinomatosa sine invasione vasorum."
+    )
+    assert isinstance(verdict(L, "present", "Lymphovascular invasion is present", report), Proof)
+    assert isinstance(verdict(N, "absent", "Keine Perineuralinvasion", report), Proof)
+    assert isinstance(verdict(N, "present", "Keine Perineuralinvasion", report), Refusal)
+    assert isinstance(verdict(M, "absent", "Margins free", report), Proof)
+    for polarity in ("present", "absent"):
+        assert isinstance(verdict(X, polarity, "Ingen necrosis", report), Refusal)
+    assert isinstance(verdict("invasion", "present", "sine invasione vasorum", report), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("report", "category"),
+    [
+        ("Der Tumor zeigt eine fragliche Gefäßinvasion im Randbereich.", L),
+        ("Verdacht auf Perineuralinvasion an einer Stelle des Präparates.", N),
+        ("Si sospetta invasione vascolare in una sezione del tumore.", L),
+        ("Podejrzenie inwazji naczyń w jednym z wycinków z guza.", L),
+        ("Une invasion vasculaire est possible dans la paroi de la tumeur.", L),
+    ],
+)
+def test_doubt_is_not_presence(report: str, category: Category) -> None:
+    assert isinstance(verdict(category, "present", report, report), Refusal)
+    assert isinstance(verdict(category, "uncertain", report, report), Proof)
+
+
+def test_a_grade_of_another_language_is_not_changed_by_restating_it() -> None:
+    report = "Mäßig differenziertes Adenokarzinom des Kolons mit Infiltration der Muskulatur."
+    evidence = "Mäßig differenziertes Adenokarzinom"
+    assert isinstance(prove(Claim("grade", "present", "Moderate differenzierte Form", evidence), report), Proof)
+    assert isinstance(prove(Claim("grade", "present", "Schlecht differenziertes Karzinom", evidence), report), Refusal)
+
+
+def test_not_only_denies_nothing() -> None:
+    report = "Der Tumor ist nicht nur in den Nerven nachweisbar, auch die Gefäße sind befallen."
+    assert isinstance(verdict(N, "absent", "nicht nur in den Nerven nachweisbar", report), Refusal)
+
+
+def test_what_is_refused_for_its_language_is_counted(tmp_path: Path) -> None:
+    source = tmp_path / "r.jsonl"
+    text = "Adenocarcinoma. Lymfovaskulär invasion påvisas inte i de undersökta snitten från tumören."
+    source.write_text(json.dumps({"case_id": "SE", "text": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    summary = extract(Workspace(tmp_path / "w"), source, ReportSettings(backend="rules"))
+    assert any("language whose negations" in note and "SE" in note for note in summary.notes), summary.notes
