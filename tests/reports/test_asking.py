@@ -24,7 +24,7 @@ def make_asker(ollama_server: Any) -> Iterator[MakeAsker]:
 
     def make(thinks: bool = False, passage_chars: int = 8000, num_ctx: int = 8192, **options: Any) -> Asker:
         servers.append(Server(ollama_server.url, timeout_s=600))
-        model = Model("tiny:latest", "d", 32768, thinks, "0.12.6")
+        model = Model("tiny:latest", "a" * 64, 32768, thinks, "0.12.6")
         plan = Plan({**asking.DEFAULT_OPTIONS, **options}, num_ctx, passage_chars)
         return Asker(servers[-1], model, plan, "morphology", Patience((0, 0)))
 

@@ -19,6 +19,7 @@ from wsisurv.reports.ollama import (
     PromptTooLongError,
     Reply,
     Server,
+    ServerBrokenError,
     ServerBusyError,
     ServerSlowError,
     UnfinishedError,
@@ -305,7 +306,7 @@ class TestChat:
             (429, ServerBusyError),
             (404, ModelNotPulledError),
             (400, OllamaUnavailableError),
-            (401, OllamaUnavailableError),
+            (401, ServerBrokenError),
         ],
     )
     def test_status_is_told_with_the_servers_words(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports import step
 from wsisurv.reports.asking import Patience
+from wsisurv.reports.blotting import blotted
 from wsisurv.reports.step import extract
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.ledger import Summary, read_failures
@@ -361,3 +363,88 @@ def test_live_server_answers(workspace: Workspace, source: Path) -> None:
     summary = extract(workspace, source, ReportSettings(model=os.environ["WSISURV_OLLAMA_MODEL"]))
     assert len(summary.done) == 6
     assert not summary.failed
+
+
+PERMANENT = [
+    (500, "model requires more system memory (9.1 GiB) than is available (4.0 GiB)"),
+    (500, "unable to load model: /models/blobs/sha256-aa"),
+    (500, "llama runner process has terminated: error loading model: unknown model architecture: 'new'"),
+    (500, "CUDA error: out of memory"),
+    (500, "failed to allocate buffer for kv cache"),
+    (404, "model 'tiny:latest' not found"),
+    (401, "unauthorized"),
+]
+
+
+class TestTheRunStops:
+    @pytest.mark.parametrize(("status", "words"), PERMANENT, ids=[words[:30] for _, words in PERMANENT])
+    def test_at_an_error_that_stays(
+        self, workspace: Workspace, source: Path, ollama_server: Any, status: int, words: str
+    ) -> None:
+        ollama_server.script.extend([lambda wire: wire.json(status, {"error": words})] * 9)
+        with pytest.raises(OllamaUnavailableError, match=re.escape(words)):
+            run(ollama_server, workspace, source, patience=Patience((600,)))
+        assert len(ollama_server.bodies()) == 1
+
+    @pytest.mark.parametrize("digest", ["b" * 64, ""])
+    def test_when_the_model_is_another(
+        self, workspace: Workspace, source: Path, ollama_server: Any, digest: str
+    ) -> None:
+        def replaced(wire: Any) -> None:
+            ollama_server.models["tiny:latest"] = {"digest": digest}
+            wire.say('{"statements": []}')
+
+        ollama_server.script.append(replaced)
+        with pytest.raises(OllamaUnavailableError, match="was changed while the run went on"):
+            run(ollama_server, workspace, source)
+        assert len(ollama_server.bodies()) == 1
+        assert not workspace.statements.exists()
+
+    def test_when_the_model_is_gone(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        def removed(wire: Any) -> None:
+            ollama_server.models.clear()
+            wire.say('{"statements": []}')
+
+        ollama_server.script.append(removed)
+        with pytest.raises(OllamaUnavailableError, match="was changed while the run went on"):
+            run(ollama_server, workspace, source)
+
+    @pytest.mark.parametrize("where", ["shown", "tags", "answer"])
+    def test_when_text_would_leave_this_machine(
+        self, workspace: Workspace, source: Path, ollama_server: Any, where: str
+    ) -> None:
+        def sent_on(wire: Any) -> None:
+            told = {"remote_host": "https://elsewhere.example"}
+            if where == "shown":
+                ollama_server.shown.update(told)
+            if where == "tags":
+                ollama_server.models["tiny:latest"].update(told)
+            wire.say('{"statements": []}', **(told if where == "answer" else {}))
+
+        ollama_server.models["tiny:latest"] = dict(ollama_server.models["tiny:latest"])
+        ollama_server.script.append(sent_on)
+        with pytest.raises(OllamaUnavailableError, match=r"elsewhere\.example"):
+            run(ollama_server, workspace, source)
+        assert len(ollama_server.bodies()) == 1
+
+
+class TestBlotting:
+    @pytest.mark.parametrize("status", [400, 500, 503, 404])
+    def test_an_error_that_repeats_the_prompt_is_kept_without_it(
+        self, workspace: Workspace, source: Path, ollama_server: Any, status: int
+    ) -> None:
+        for number in range(6):
+            (source / f"case{number}.txt").write_text("Mrs Xylophone,\nZürich 2231987: Adenocarcinoma.")
+        escaped = json.dumps({"prompt": "Mrs Xylophone,\nZürich 2231987: Adenoc"})[:-2]
+        ollama_server.script.extend([lambda wire: wire.json(status, {"error": f"invalid token in {escaped}"})] * 9)
+        with pytest.raises(BackendError, match="invalid token") as caught:
+            run(ollama_server, workspace, source)
+        kept = "".join(failure.message for failure in read_failures(workspace, "extract-report"))
+        for told in (str(caught.value), kept):
+            assert "invalid token" in told
+            for word in ("Xylophone", "rich", "2231987", "Adenoc"):
+                assert word not in told
+
+    def test_a_servers_own_words_stay(self) -> None:
+        words = "model requires more system memory (9.1 GiB) than is available (4.0 GiB)"
+        assert blotted(words, "The model requires more memory than the system. Adenocarcinoma.") == words

@@ -11,6 +11,8 @@ tokens are plausible, there is content, it is strict JSON, of the schema. The pr
     schema ignored by a thinking model       asked once more with ``think`` left to the server
     busy, restarting, connection dropped     wait and ask again, longer each time
     nothing came in time                     failed: it would take as long again
+    no memory, no such model, it won't load  the run stops
+    the model is not the one it was          the run stops
     anything else                            failed, in the server's words
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 
 from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
 from wsisurv.reports import passages
+from wsisurv.reports.blotting import blotted
 from wsisurv.reports.grounding import Extraction
 from wsisurv.reports.ollama import Model, PromptTooLongError, Reply, Server, ServerBusyError, UnfinishedError
 from wsisurv.reports.prompt import MAX_STATEMENTS, Finding, Keep, answer_schema, messages, parse_answer, to_extraction
@@ -134,7 +137,15 @@ class Asker:
         Raises:
             OllamaUnavailableError: the server is not there, stays busy, or cuts what it is sent.
             BackendError: the model gives no answer that can be used.
+
+        An error holds no word of the report, even where the server's words do.
         """
+        try:
+            return self._extract(text)
+        except BackendError as error:
+            raise type(error)(blotted(str(error), text)) from None
+
+    def _extract(self, text: str) -> Extraction:
         found: dict[tuple[str, str, str], Finding] = {}
         for passage in _passages(text, self.plan.passage_chars):
             for finding in self._ask(passage):
@@ -159,6 +170,7 @@ class Asker:
                 return self._ask_halves(passage, error)
             if self.exchange:
                 self.exchange(passage, reply.content)
+            self.server.require_same(self.model)
             self._check_counts(passage, reply)
             if reply.done_reason == "length":
                 larger = min(2 * room, self.plan.num_ctx - (reply.prompt_tokens or 0))

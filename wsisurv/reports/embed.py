@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import OllamaUnavailableError, SettingsError, WeightsError
+from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError, WeightsError
+from wsisurv.reports.blotting import blotted
 from wsisurv.reports.ollama import Server
 from wsisurv.settings.base import file_sha256
 
@@ -105,8 +106,15 @@ def open_text_encoder(
             model = server.find_model(where, able="embedding", pull=pull, progress=progress)
 
             def vectors(texts: Sequence[str]) -> Sequence[Sequence[float] | str]:
-                embedded = server.embed(model.name, texts)
-                return [embedded.refused[at] if row is None else row for at, row in enumerate(embedded.vectors)]
+                try:
+                    embedded = server.embed(model.name, texts)
+                    server.require_same(model)
+                except BackendError as error:
+                    raise type(error)(blotted(str(error), " ".join(texts))) from None
+                return [
+                    blotted(embedded.refused[at], texts[at]) if row is None else row
+                    for at, row in enumerate(embedded.vectors)
+                ]
 
             yield TextEncoder(name, model.digest, model.license, vectors)
     elif kind == "st" and where:

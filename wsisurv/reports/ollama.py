@@ -31,11 +31,24 @@ _OLDEST = (0, 12, 6)
 _UNKNOWN_CONTEXT = 4096
 """Tokens taken as a model's context where the server tells none."""
 _TOO_LONG = re.compile(r"exceed\w* (the |\w+ )*context|context (length|size|window)|(input|prompt)\b.* too long", re.I)
+_PERMANENT = re.compile(
+    r"out of memory|(more|insufficient|not enough|available) (\w+ )*memory|memory (\w+ )*(exhausted|insufficient)"
+    r"|(unable|failed|cannot|can't|could ?n.t|error)\b.{0,40}\b(load|alloc|open|read)\w*\b.{0,20}\b(model|buff)"
+    r"|fail\w* to load|error loading|unable to alloc|(cuda|hip|metal|vulkan|rocm|ggml)\w*[ :_].{0,30}(error|fail)"
+    r"|process (has terminated|no longer)|(unknown|unsupported|invalid) (\w+ )*(architecture|model|gguf|file)"
+    r"|no space left|no such file|not (a )?supported|does not support|permission denied|corrupt|digest mismatch",
+    re.I,
+)
+"""Words of errors that asking again, or about another report, would only repeat."""
 _SHOWN = 300
 
 
 class ServerBusyError(OllamaUnavailableError):
     """The server is busy, restarting, or dropped the connection: waiting may help."""
+
+
+class ServerBrokenError(OllamaUnavailableError):
+    """Nothing that is asked of the server or its model will be answered: the run has to stop."""
 
 
 class ServerSlowError(OllamaUnavailableError):
@@ -61,6 +74,7 @@ class Model:
         thinks: True when it can write thinking text before its answer.
         server_version: the server's, e.g. ``0.12.6``.
         license: the text of its licence; empty where the server tells none.
+        runs_at: the machine that the server would send the text to; empty for this server itself.
     """
 
     name: str
@@ -69,6 +83,7 @@ class Model:
     thinks: bool
     server_version: str
     license: str = ""
+    runs_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,9 +215,9 @@ class Server(AbstractContextManager["Server"]):
                 f"{self.url} has no model {full!r}; it has {_listed(models)}. Run `ollama pull {name}`, or give --pull."
             )
         shown = self._json("POST", "/api/show", {"model": full})
-        told = {**models[full], **{key: value for key, value in shown.items() if value}}
-        if not self._allow_remote and (told.get("remote_host") or told.get("remote_model")):
-            raise _leaves(full, str(told.get("remote_host") or "another machine"))
+        runs_at = _runs_at(models[full], shown)
+        if not self._allow_remote and runs_at:
+            raise _leaves(full, runs_at)
         capabilities = shown.get("capabilities") or []
         if capabilities and able not in capabilities:
             raise ModelNotPulledError(f"{full} is for {', '.join(capabilities)}, not for {able}. Choose another model.")
@@ -213,7 +228,24 @@ class Server(AbstractContextManager["Server"]):
             thinks="thinking" in capabilities,
             server_version=version,
             license=str(shown.get("license") or ""),
+            runs_at=runs_at,
         )
+
+    def require_same(self, model: Model) -> None:
+        """Look whether the server still has the model that was found, at the place where it was.
+
+        Raises:
+            ServerBrokenError: it is gone, another under the same name, or runs elsewhere now.
+        """
+        entry = self._tags().get(model.name)
+        digest = str(entry.get("digest") or "") if entry is not None else "none"
+        runs_at = _runs_at(entry or {}, self._json("POST", "/api/show", {"model": model.name}) if entry else {})
+        if (digest, runs_at) != (model.digest, model.runs_at):
+            there = f"digest {digest[:12]}" + (f", running at {runs_at}" if runs_at else "")
+            raise ServerBrokenError(
+                f"{self.url}: {model.name} was changed while the run went on (digest {model.digest[:12]} before, now "
+                f"{there}). Run the same command again: what is done is kept, or named where it is of another model."
+            )
 
     def chat(
         self,
@@ -263,6 +295,8 @@ class Server(AbstractContextManager["Server"]):
                 piece = _parse_piece(line)
                 if "error" in piece:
                     raise self._failure(int(piece.get("status") or 500), str(piece["error"]))
+                if (elsewhere := _runs_at(piece)) and not self._allow_remote:
+                    raise ServerBrokenError(str(_leaves(model, elsewhere)))
                 content.append(str((piece.get("message") or {}).get("content") or ""))
                 if piece.get("done") is True:
                     return Reply(
@@ -385,6 +419,8 @@ class Server(AbstractContextManager["Server"]):
             return PromptTooLongError(f"{self.url}: {words}")
         if status == 404:
             return ModelNotPulledError(f"{self.url}: {words}")
+        if status in {401, 403} or (status not in {408, 429, 503} and _PERMANENT.search(words)):
+            return ServerBrokenError(f"{self.url}: {words} (status {status})")
         if status in {408, 429} or status >= 500:
             return ServerBusyError(f"{self.url}: {words} (status {status})")
         return OllamaUnavailableError(f"{self.url}: {words} (status {status})")
@@ -407,6 +443,12 @@ def _context(shown: Mapping[str, Any]) -> int:
     info = shown.get("model_info") or {}
     lengths = [value for key, value in info.items() if key.endswith(".context_length") and isinstance(value, int)]
     return lengths[0] if lengths else _UNKNOWN_CONTEXT
+
+
+def _runs_at(*told: Mapping[str, Any]) -> str:
+    """Machine to which the server sends what a model is asked; empty for itself."""
+    told_of = {key: value for entry in told for key, value in entry.items() if value}
+    return str(told_of.get("remote_host") or ("another machine" if told_of.get("remote_model") else ""))
 
 
 def _with_tag(name: str) -> str:

@@ -11,6 +11,7 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import (
     BackendError,
+    ModelNotPulledError,
     OllamaUnavailableError,
     WsisurvError,
 )
@@ -19,7 +20,7 @@ from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_reject
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
 from wsisurv.reports.embed import TextEncoder, open_text_encoder
 from wsisurv.reports.grounding import LANGUAGE_REFUSED, PROOF_VERSION, Extraction, ground
-from wsisurv.reports.ollama import Server
+from wsisurv.reports.ollama import Server, ServerBrokenError
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
 from wsisurv.reports.sources import Reports, read_reports
@@ -218,6 +219,11 @@ def _extract(
                     in_a_row = 0
                     continue
                 _fail(workspace, summary, make_failure(case_id, Path(reports.places[case_id]), result, wanted[case_id]))
+                if isinstance(result, ServerBrokenError | ModelNotPulledError):
+                    raise OllamaUnavailableError(
+                        f"{result} Every other report would fail for the same reason, so the run stopped at {case_id}. "
+                        "What is done is kept: run the same command again to go on."
+                    )
                 in_a_row = in_a_row + 1 if isinstance(result, BackendError) else 0
                 if in_a_row == _IN_A_ROW:
                     raise OllamaUnavailableError(
