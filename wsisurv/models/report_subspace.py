@@ -34,7 +34,7 @@ def fit_report_directions(
 ) -> ReportDirections:
     """Reduced-rank ridge regression of reports on the mean of their case's tiles.
 
-    The ridge explains most out of fold. The directions are the leading ones of the fitted reports, up to
+    The ridge is chosen out of fold. The directions are the leading ones of the fitted reports, up to
     the first that doesn't agree with the reports out of fold by more than chance.
 
     Args:

@@ -21,7 +21,7 @@ from wsisurv.pages.external_figures import draw_calibration, draw_groups
 from wsisurv.pages.model_card import own_figures
 from wsisurv.pipeline.from_slides import FromSlides, prepare_slides
 from wsisurv.prediction.card import RiskScale, read_scale
-from wsisurv.prediction.step import HORIZONS, Prediction, check_horizons, choose_device, predict_cases
+from wsisurv.prediction.step import HORIZONS, Prediction, check_horizons, predict_cases, student_device
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.workspace.ledger import Summary
@@ -164,7 +164,7 @@ def evaluate(
         horizons=years,
         looks=ready.looks,
         tiles=ready.workspace,
-        device=choose_device(device),
+        device=student_device(device),
         progress=stage(progress, "predict"),
     )
     cases = external_cases(tested, prediction.risks, time_unit)

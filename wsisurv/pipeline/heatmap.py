@@ -108,7 +108,7 @@ def _choose(
         here = {slide_id for home in homes for slide_id in home.embedded_slides(encoder)}
         of_slide, _ = map_slides(here, read_slide_map(slide_map))
     for home in homes:
-        for case_id, slide_ids in group_slides(home.embedded_slides(encoder), slide_map=of_slide).items():
+        for case_id, slide_ids in group_slides(home.embedded_slides(encoder), of_slide).items():
             others.setdefault(case_id, CaseFiles(case_id, slide_ids, home))
     known = {**others, **of_cohort}
     if missing := [case_id for case_id in wanted if case_id not in known]:

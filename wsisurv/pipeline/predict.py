@@ -18,9 +18,9 @@ from wsisurv.prediction.step import (
     HORIZONS,
     Prediction,
     check_horizons,
-    choose_device,
     group_slides,
     predict_cases,
+    student_device,
     training_folds,
 )
 from wsisurv.slides.resolution import GivenMpp
@@ -139,7 +139,7 @@ def predict(
     if slides or name is None:
         here = ready.slide_ids if slides else home.embedded_slides(encoder)
         of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
-        of_case = group_slides(here, slide_map=of_slide)
+        of_case = group_slides(here, of_slide)
     else:
         saved, _ = read_cohort(home.cohort(name))
         of_case = {str(case.case_id): case.slide_ids for case in saved.cases}
@@ -153,7 +153,7 @@ def predict(
         horizons=years,
         looks=looks,
         tiles=home,
-        device=choose_device(device),
+        device=student_device(device),
         progress=stage(progress, "predict"),
     )
     for failure in prediction.failed:

@@ -1,4 +1,4 @@
-"""A student's file, opened to predict: what it must be told, and what turns its log hazard into something to say."""
+"""A student's file, opened to predict: what its input must be, and what its log hazard means."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class RiskScale:
     """What a student's log hazard means.
 
     Attributes:
-        card: what the student must be told of its input, and what is known of its training.
+        card: what the student's input must be, and what is known of its training.
         fingerprint: of the student's file.
         training_risks: float64 (n,), sorted log hazards of the training cases, out of fold, as ``out_of_fold`` places
             them among new cases.
@@ -61,7 +61,7 @@ class OpenStudent:
 
 
 def read_scale(student: Path) -> RiskScale:
-    """What a student must be told and what its log hazard means, from its file.
+    """What a student's input must be and what its log hazard means, from its file.
 
     Raises:
         MissingArtifactError: there is no such file.

@@ -33,7 +33,7 @@ class CaseTiles:
         values: float16 (n_tiles, n_features).
         attention: float64 (n_tiles,), share of the attention; sums to 1.
         contribution: float64 (n_tiles,), exact share of the log hazard; sums to the case's.
-        relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is no word of it.
+        relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is none.
         kept: float64 (n_tiles,), 0 to 1, what the student's filter kept of each tile; None where it has none.
         exact: whether a contribution is the tile's own; otherwise the model looks at tiles together, and it is what its
             last layers took from the tile.
@@ -72,8 +72,8 @@ def score_tiles(
     number = np.repeat(np.arange(len(slides)), [len(slide.values) for slide in slides])
     coords = np.concatenate([np.zeros((0, 2), np.int64), *(slide.coords for slide in slides)])
     scores = ensemble.tile_scores(values) if len(values) else TileScores(np.zeros(0), np.zeros(0))
-    told = None if relevance is None or len(relevance) != len(values) else relevance.astype(np.float64)
-    return CaseTiles(number, coords, values, scores.attention, scores.contribution, told, scores.kept, scores.exact)
+    fits = None if relevance is None or len(relevance) != len(values) else relevance.astype(np.float64)
+    return CaseTiles(number, coords, values, scores.attention, scores.contribution, fits, scores.kept, scores.exact)
 
 
 def extreme_tiles(contribution: NDArray[np.float64], *, highest: bool, share: float = TENTH) -> NDArray[np.int64]:
@@ -114,7 +114,7 @@ def feature_shifts(
 ) -> tuple[FeatureShift, ...]:
     """Features in which some tiles of a case differ most from its other tiles, and what that does to the risk.
 
-    The difference is told in standard deviations, the root of the mean of both groups' variances. What it does is
+    The difference is in standard deviations, the root of the mean of both groups' variances. What it does is
     found by giving these tiles the others' mean in that one feature and scoring the case again, attention and all.
 
     Args:

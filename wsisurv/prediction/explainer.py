@@ -1,30 +1,29 @@
-"""A student, opened to be asked what each tile did."""
+"""A student, opened to explain what each tile did."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.formats.guidance import read_guidance
-from wsisurv.formats.models import read_model
-from wsisurv.models.ensemble import Ensemble, load_student
-from wsisurv.prediction.card import RiskScale, read_scale, unseen_members
+from wsisurv.models.ensemble import Ensemble
+from wsisurv.prediction.card import RiskScale, open_student, unseen_members
 from wsisurv.prediction.step import training_folds
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A student, opened to be asked about its tiles.
+    """A student, opened to explain what each tile did.
 
     Attributes:
         path: the student's file.
-        scale: what it must be told, and what its log hazard means.
+        scale: what its input must be, and what its log hazard means.
         ensemble: its members.
         feature_names: of the columns; empty where they have none.
         fold_of: fold of each case that it was trained on.
-        relevance: the teacher's, of each of these cases; none where the student did not listen to the teacher.
+        relevance: the teacher's, of each of these cases; none where the student was trained without it.
         guidance: fingerprint of where the relevance is from, or empty.
     """
 
@@ -46,7 +45,7 @@ class Explainer:
 
 
 def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
-    """Open a student, and the teacher's word on the cases that it was trained on.
+    """Open a student, and the relevance that the teacher gave the tiles of its training cases.
 
     Args:
         student: its file.
@@ -55,13 +54,12 @@ def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
     Raises:
         MissingArtifactError, FormatError, StaleError: as ``training_folds``.
     """
-    scale = read_scale(student)
-    model, _ = read_model(student, "student")
-    names = model.card.feature_names
-    explainer = Explainer(student, scale, load_student(model), names)
+    opened = open_student(student)
+    card = opened.scale.card
+    explainer = Explainer(student, opened.scale, opened.ensemble, card.feature_names)
     folds = training_folds(student, guidance) if guidance is not None and guidance.exists() else {}
     if guidance is None or not folds:
         return explainer
-    told, made = read_guidance(guidance)
-    relevance = told.relevance if model.card.guided else {}  # a student that was not told of it owes it nothing
-    return Explainer(student, scale, explainer.ensemble, names, folds, relevance, made.fingerprint)
+    found, made = read_guidance(guidance)
+    relevance = found.relevance if card.guided else {}  # a student trained without it owes it nothing
+    return replace(explainer, fold_of=folds, relevance=relevance, guidance=made.fingerprint)

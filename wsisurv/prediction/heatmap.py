@@ -7,23 +7,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.bags.cases import read_slide
 from wsisurv.bags.checks import Expected
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, MissingArtifactError, SlideError
 from wsisurv.formats import geojson
 from wsisurv.formats.atomic import replacing, write_text
 from wsisurv.formats.features import FORMAT as FEATURES
-from wsisurv.formats.features import Features
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
-from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.contributions import CaseTiles, Meaning, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
-from wsisurv.prediction.heatmap_picture import DIVERGING, MAX_PX, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
+from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
+from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
 from wsisurv.settings.base import fingerprint
-from wsisurv.slides.reader import Slide
 from wsisurv.workspace.freshness import Origin, compare
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
@@ -31,7 +28,6 @@ from wsisurv.workspace.paths import Workspace
 STEP = "heatmap"
 _VERSION = 2
 _CONTACT_SHEET = "tiles.jpg"
-_SHARPEST_PX = 512
 _SHOWN_SHARE = 0.25
 """No more of the tiles are on one half of the contact sheet."""
 _ENDS = 0.99
@@ -78,7 +74,7 @@ def heatmaps(
         meanings: unit and definition of named features.
         n_shown: tiles on each half of the contact sheet.
         redo: draw again what is there.
-        progress: told before each case.
+        progress: called before each case.
 
     Raises:
         EncoderMismatchError: features of another encoder, tiles or width than the student's.
@@ -110,42 +106,6 @@ def heatmaps(
     progress(len(cases), len(cases), "")
     forget_failures(ledger, STEP, [*summary.done, *summary.kept])
     return summary
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One slide of the case on the ground: its features, and where its pixels are.
-
-    Attributes:
-        features: of the slide.
-        path: its file; None where it is not known.
-        side: of a tile, level-0 pixels.
-        bounds: left, top, width and height of what was scanned, level-0 pixels.
-        size: width and height of the slide when it was tiled, level-0 pixels; None where that is not known.
-    """
-
-    features: Features
-    path: Path | None
-    side: float
-    bounds: tuple[int, int, int, int]
-    size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What the maps of a slide are painted over.
-
-    Attributes:
-        pixels: uint8 (height, width, 3), of what was scanned.
-        mpp: µm per pixel of them.
-        bounds: left, top, width and height of what was scanned, level-0 pixels.
-        problem: why they are white, or empty.
-    """
-
-    pixels: NDArray[np.uint8]
-    mpp: float
-    bounds: tuple[int, int, int, int]
-    problem: str = ""
 
 
 class _Drawing:
@@ -180,7 +140,8 @@ class _Drawing:
     def draw(self) -> CaseMap:
         """Draw all of it; the record is written last."""
         explainer, case_id = self._explainer, self._case.case_id
-        places = [self._place(slide_id) for slide_id in self._case.slide_ids]
+        expected, workspace = Expected(explainer.scale.card, explainer.path), self._case.workspace
+        places = [locate_slide(workspace, name, expected, self._slides.get(name)) for name in self._case.slide_ids]
         out_of_fold = case_id in explainer.fold_of
         ensemble = explainer.members_for(case_id)
         tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
@@ -204,7 +165,10 @@ class _Drawing:
         maps = []
         for number, place in enumerate(places):
             chosen = [tile for tile in {*ends[True], *ends[False]} if tiles.slide[tile] == number]
-            maps.append(self._slide(place, tiles, number, limit, members, chosen, cuts))
+            several = f"   slide {number + 1}" if len(places) > 1 else ""
+            view, own = view_slide(place, tiles, chosen, several)
+            cuts |= own
+            maps.append(self._slide(place, view, tiles, number, limit, members))
         top, bottom = (self._extreme(ensemble, tiles, ends[highest], places, highest) for highest in (True, False))
         sheet = self._contact_sheet(tiles, ends, cuts, limit, len(places)) if cuts else ""
         n_tiles = len(tiles.values)
@@ -226,93 +190,40 @@ class _Drawing:
         write_case_map(self._folder, record)
         return record
 
-    def _place(self, slide_id: str) -> _Place:
-        workspace, card = self._case.workspace, self._explainer.scale.card
-        source = workspace.features(card.encoder, slide_id)
-        features = read_slide(source, Expected(card, self._explainer.path)).features
-        try:
-            side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
-        except (KeyError, ValueError) as error:
-            raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
-        side = side_um / features.mpp
-        path, known = self._slides.get(slide_id), workspace.tiles(slide_id)
-        corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
-        bounds, size = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1]))), None
-        if known.exists():
-            tiles, _ = read_tiles(known)
-            path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
-            left, top, size = tiles.bounds_x, tiles.bounds_y, (tiles.level0_width, tiles.level0_height)
-            bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
-        return _Place(features, path, side, bounds, size)
-
     def _slide(
         self,
-        place: _Place,
+        place: LocatedSlide,
+        view: SlideView,
         tiles: CaseTiles,
         number: int,
         limit: float,
         members: str,
-        chosen: Sequence[int],
-        cuts: dict[int, Cut],
     ) -> SlideMap:
-        """Draw one slide, and cut out the tiles ``chosen`` into ``cuts``."""
         slide_id, mpp = str(place.features.slide_id), place.features.mpp
         rows = np.flatnonzero(tiles.slide == number)
-        look = self._look(place, tiles, chosen, cuts, f"   slide {number + 1}" if len(self._case.slide_ids) > 1 else "")
-        corner = (tiles.coords[rows] - look.bounds[:2]) * (mpp / look.mpp)
-        boxes = np.concatenate([corner, corner + place.side * mpp / look.mpp], axis=1)
+        corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
+        boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
         total = float(tiles.contribution[rows].sum())
         lines = [
             f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
             + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
             + f"; by {members}"
         ]
-        lines += [look.problem] if look.problem else []
+        lines += [view.problem] if view.problem else []
         title = f"{self._case.case_id} · {slide_id}"
-        picture = draw_maps(Ground(look.pixels, look.mpp, boxes), title, lines, _layers(tiles, rows, limit))
+        picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, _layers(tiles, rows, limit))
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
         with replacing(self._folder / png) as partial:
             picture.save(partial, format="PNG")
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
-        squares = geojson.tiles(tiles.coords[rows] - look.bounds[:2], place.side, figures)
+        squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)
         write_text(self._folder / outlines, geojson.collection(squares))
-        return SlideMap(slide_id, len(rows), total, png, outlines, look.problem)
-
-    def _look(self, place: _Place, tiles: CaseTiles, chosen: Sequence[int], cuts: dict[int, Cut], of: str) -> _Look:
-        """The slide's pixels, or white of its size and why."""
-        slide_id, mpp = place.features.slide_id, place.features.mpp
-        problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
-        if place.path is not None:
-            try:
-                with Slide(place.path, mpp) as slide:
-                    if place.size not in {None, (slide.width, slide.height)}:
-                        raise SlideError(
-                            f"{place.path}: {slide.width} × {slide.height} px, but {slide_id} was tiled at "
-                            f"{' × '.join(map(str, place.size or ()))}: another slide? Say where with --slides FOLDER."
-                        )
-                    bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
-                    pixels = slide.view(_view_mpp(bounds, mpp))
-                    cuts.update({tile: self._cut(slide, tiles, tile, place.side, of) for tile in chosen})
-                return _Look(pixels, _view_mpp(bounds, mpp), bounds)
-            except SlideError as error:
-                problem = str(error)
-        view_mpp = _view_mpp(place.bounds, mpp)
-        width, height = (max(1, round(length * mpp / view_mpp)) for length in place.bounds[2:])
-        return _Look(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem)
-
-    @staticmethod
-    def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, of: str) -> Cut:
-        """A tile's own pixels, at the scanner's resolution where that is not too much for a sheet."""
-        out_px = max(1, min(round(side), _SHARPEST_PX))
-        x, y = tiles.coords[tile].tolist()
-        label = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}{of}"
-        pixels = slide.region(x, y, side, out_px)
-        return Cut(pixels, slide.mpp * side / out_px, label, float(tiles.contribution[tile]))
+        return SlideMap(slide_id, len(rows), total, png, outlines, view.problem)
 
     def _extreme(
-        self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[_Place], highest: bool
+        self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[LocatedSlide], highest: bool
     ) -> Extreme | None:
         if not len(tiles.values):
             return None
@@ -345,11 +256,6 @@ class _Drawing:
         with replacing(self._folder / _CONTACT_SHEET) as partial:
             draw_sheet(title, groups, limit).save(partial, format="JPEG", quality=90)
         return _CONTACT_SHEET
-
-
-def _view_mpp(bounds: tuple[int, int, int, int], mpp: float) -> float:
-    """The finest resolution at which the map of a slide stays within ``MAX_PX``."""
-    return mpp * max(1.0, max(bounds[2:]) / MAX_PX)
 
 
 def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Layer]:

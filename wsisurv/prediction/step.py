@@ -1,15 +1,13 @@
 """Step 6, predict: a student and the features of cases → risks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from wsisurv.bags.cases import CaseUnread, SlideRead, read_cases
 from wsisurv.bags.checks import Expected
-from wsisurv.cohort import match_case
+from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, SlideError
 from wsisurv.formats.guidance import read_guidance
@@ -52,30 +50,28 @@ def check_horizons(years: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(years))
 
 
-def choose_device(device: str) -> str:
-    """Where the student computes: on CUDA if asked or there; elsewhere its work is too small to be worth the way."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device if device.startswith("cuda") else "cpu"
+def student_device(device: str) -> str:
+    """Where the student computes: on CUDA if asked or there; elsewhere its work is too small to be worth the way.
+
+    Raises:
+        SettingsError: as ``choose_device``.
+    """
+    return str(choose_device(device if device.startswith(("auto", "cuda")) else "cpu", ("cuda",)))
 
 
-def group_slides(
-    slide_ids: Sequence[str], *, case_ids: Collection[str] | None = None, slide_map: Mapping[str, str] | None = None
-) -> dict[str, tuple[str, ...]]:
+def group_slides(slide_ids: Sequence[str], slide_map: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
     """Whose each slide is, for slides straight from the scanner.
 
     Args:
         slide_ids: the slides.
-        case_ids: known cases; a slide is of the case that its name begins with (``cohort.match_case``).
-        slide_map: slide_id → case_id, as ``cohort.map_slides`` gives it; goes before the name.
+        slide_map: slide_id → case_id, as ``cohort.map_slides`` gives it.
 
     Returns:
-        case_id → its slides, both sorted; a slide of no known case is a case of its own.
+        case_id → its slides, both sorted; a slide that is not in the map is a case of its own.
     """
     groups: dict[str, list[str]] = {}
     for slide_id in sorted(set(slide_ids)):
-        case_id = (slide_map or {}).get(slide_id) or match_case(slide_id, case_ids or ()) or slide_id
-        groups.setdefault(case_id, []).append(slide_id)
+        groups.setdefault((slide_map or {}).get(slide_id) or slide_id, []).append(slide_id)
     return {case_id: tuple(groups[case_id]) for case_id in sorted(groups)}
 
 
@@ -89,12 +85,12 @@ def training_folds(student: Path, guidance: Path) -> dict[str, int]:
         StaleError: student and guidance lie side by side, but the teacher was trained anew since.
     """
     _, header = read_model(student, "student")
-    told, made = read_guidance(guidance)
+    guided, made = read_guidance(guidance)
     seen = compare(
         Origin(header.inputs.get("guidance", "")), Origin(made.fingerprint), also=["the teacher was trained anew since"]
     )
     if seen.done:
-        return dict(zip(told.case_ids, told.fold.tolist(), strict=True))
+        return dict(zip(guided.case_ids, guided.fold.tolist(), strict=True))
     if student.parent.resolve() == guidance.parent.resolve():
         require_fresh({student: seen}, remedy="Run `wsisurv distill --redo` first.")
     return {}
@@ -108,7 +104,7 @@ def look_at_slides(
     Args:
         workspace: where they are tiled.
         slide_ids: the slides.
-        progress: told before each slide.
+        progress: called before each slide.
     """
     seen = {}
     for number, slide_id in enumerate(slide_ids):
@@ -140,12 +136,12 @@ def predict_cases(
         student: the model's file.
         bags: case_id → features files of its slides.
         fold_of: ``training_folds``; a case of a fold is predicted only by members that did not see that fold, so
-            that the student does not repeat what it was told.
+            that the student does not repeat what it was taught.
         horizons: years to which survival is wanted.
         looks: ``look_at_slides``.
         tiles: workspace whose stored stain densities are asked where a slide was not looked at and was measured.
         device: where to compute, as torch names it.
-        progress: told before each case.
+        progress: called before each case.
 
     Raises:
         MissingArtifactError, FormatError: the student is missing or damaged.

@@ -1,4 +1,4 @@
-"""A student in memory, for who has features at hand and no workspace."""
+"""A student in memory, for features in arrays and no workspace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class LoadedStudent:
     """A trained student; ``wsisurv.Student``.
 
     Attributes:
-        card: what it must be told of its input, and what is known of its training.
+        card: what its input must be, and what is known of its training.
         path: its file.
 
     Example:

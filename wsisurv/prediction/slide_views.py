@@ -1,0 +1,131 @@
+"""Slides of a case: where their pixels are, and what the maps are painted over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsisurv.bags.cases import read_slide
+from wsisurv.bags.checks import Expected
+from wsisurv.errors import FormatError, SlideError
+from wsisurv.formats.features import Features
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.prediction.contributions import CaseTiles
+from wsisurv.prediction.heatmap_picture import MAX_PX, Cut
+from wsisurv.slides.reader import Slide
+from wsisurv.workspace.paths import Workspace
+
+_SHARPEST_PX = 512
+
+
+@dataclass(frozen=True)
+class LocatedSlide:
+    """One slide of a case: its features, and where its pixels are.
+
+    Attributes:
+        features: of the slide.
+        path: its file; None where it is not known.
+        side: of a tile, level-0 pixels.
+        bounds: left, top, width and height of what was scanned, level-0 pixels.
+        size: width and height of the slide when it was tiled, level-0 pixels; None where that is not known.
+    """
+
+    features: Features
+    path: Path | None
+    side: float
+    bounds: tuple[int, int, int, int]
+    size: tuple[int, int] | None = None
+
+    def view_mpp(self, bounds: tuple[int, int, int, int]) -> float:
+        """The finest resolution at which the map of what was scanned stays within ``MAX_PX``, µm per pixel."""
+        return self.features.mpp * max(1.0, max(bounds[2:]) / MAX_PX)
+
+
+def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: Path | None) -> LocatedSlide:
+    """Read a slide's features, and find its file.
+
+    Args:
+        workspace: holds its features and, where it was tiled here, its tiles.
+        slide_id: the slide.
+        expected: what the student can read.
+        path: its file, before where it was when it was tiled.
+
+    Raises:
+        MissingArtifactError, FormatError: a file is missing or damaged.
+        EncoderMismatchError: features of another encoder, tiles or width than the student's.
+    """
+    source = workspace.features(expected.card.encoder, slide_id)
+    features = read_slide(source, expected).features
+    try:
+        side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
+    side = side_um / features.mpp
+    known = workspace.tiles(slide_id)
+    corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
+    bounds, size = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1]))), None
+    if known.exists():
+        tiles, _ = read_tiles(known)
+        path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
+        left, top, size = tiles.bounds_x, tiles.bounds_y, (tiles.level0_width, tiles.level0_height)
+        bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
+    return LocatedSlide(features, path, side, bounds, size)
+
+
+@dataclass(frozen=True)
+class SlideView:
+    """What the maps of a slide are painted over.
+
+    Attributes:
+        pixels: uint8 (height, width, 3), of what was scanned.
+        mpp: µm per pixel of them.
+        bounds: left, top, width and height of what was scanned, level-0 pixels.
+        problem: why they are white, or empty.
+    """
+
+    pixels: NDArray[np.uint8]
+    mpp: float
+    bounds: tuple[int, int, int, int]
+    problem: str = ""
+
+
+def view_slide(
+    place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], label: str
+) -> tuple[SlideView, dict[int, Cut]]:
+    """The slide's pixels and some of its tiles; or white of its size and why, and no tile.
+
+    Args:
+        place: the slide.
+        tiles: all tiles of the case.
+        chosen: numbers of those to be cut out.
+        label: written behind each.
+    """
+    slide_id, mpp = place.features.slide_id, place.features.mpp
+    problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
+    if place.path is not None:
+        try:
+            with Slide(place.path, mpp) as slide:
+                if place.size not in {None, (slide.width, slide.height)}:
+                    raise SlideError(
+                        f"{place.path}: {slide.width} × {slide.height} px, but {slide_id} was tiled at "
+                        f"{' × '.join(map(str, place.size or ()))}: another slide? Say where with --slides FOLDER."
+                    )
+                bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
+                view = SlideView(slide.view(place.view_mpp(bounds)), place.view_mpp(bounds), bounds)
+                return view, {tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen}
+        except SlideError as error:
+            problem = str(error)
+    view_mpp = place.view_mpp(place.bounds)
+    width, height = (max(1, round(length * mpp / view_mpp)) for length in place.bounds[2:])
+    return SlideView(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem), {}
+
+
+def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, label: str) -> Cut:
+    """A tile's own pixels, at the scanner's resolution where that is not too much for a sheet."""
+    out_px = max(1, min(round(side), _SHARPEST_PX))
+    x, y = tiles.coords[tile].tolist()
+    text = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}{label}"
+    pixels = slide.region(x, y, side, out_px)
+    return Cut(pixels, slide.mpp * side / out_px, text, float(tiles.contribution[tile]))
