@@ -15,7 +15,7 @@ from wsisurv.settings.training import DistillSettings
 
 POOLING = '''
 import torch
-from wsisurv.bags.packed import segment_softmax, segment_sum
+from wsisurv.bags.segments import segment_softmax, segment_sum
 from wsisurv.models.aggregators.pooling import Aggregator, Parts
 
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsisurv.bags.packed import PackedBags, attention_pool, pack, segment_softmax
+from wsisurv.bags.packed import PackedBags, pack
+from wsisurv.bags.segments import attention_pool, segment_softmax
 from wsisurv.models.aggregators.attention import drop_units
 from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.scaled_linear import scaled_linear

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wsisurv.bags.packed import PackedBags, offsets_of, segment_sum
+from wsisurv.bags.packed import PackedBags, offsets_of
+from wsisurv.bags.segments import segment_sum
 from wsisurv.models.aggregators.attention import drop_units
 from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.filter import TileFilter, n_kept, top_share

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from wsisurv.bags.packed import PackedBags, segment_sum
+from wsisurv.bags.packed import PackedBags
+from wsisurv.bags.segments import segment_sum
 
 _LEAST_SHARE = 1e-12
 _MOST = 30.0

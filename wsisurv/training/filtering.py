@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from wsisurv.bags.packed import Bags, PackedBags, in_parts, offsets_of, sample_rows, segment_softmax
+from wsisurv.bags.packed import Bags, PackedBags, in_parts, offsets_of, sample_rows
+from wsisurv.bags.segments import segment_softmax
 from wsisurv.models.filter import TileFilter, n_kept, top_share
 from wsisurv.models.student import Student
 from wsisurv.settings.training import DistillSettings

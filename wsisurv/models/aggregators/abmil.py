@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from wsisurv.bags.packed import PackedBags, attention_pool, segment_softmax
+from wsisurv.bags.packed import PackedBags
+from wsisurv.bags.segments import attention_pool, segment_softmax
 from wsisurv.models.aggregators.attention import GatedAttention
 from wsisurv.models.aggregators.pooling import Aggregator, Parts
 

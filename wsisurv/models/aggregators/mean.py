@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from wsisurv.bags.packed import PackedBags, segment_softmax, segment_sum
+from wsisurv.bags.packed import PackedBags
+from wsisurv.bags.segments import segment_softmax, segment_sum
 from wsisurv.models.aggregators.pooling import Aggregator, Parts
 
 
