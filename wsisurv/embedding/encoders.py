@@ -123,7 +123,7 @@ def _build_published(
         if spec.from_hub_config:
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
-    transform = Transform(spec.resize_px or spec.tile_px, spec.input_px, mean, std, spec.interpolation)
+    transform = Transform(spec.tile_px, spec.input_px, mean, std)
     pooled = partial(pool, pooling=spec.pooling, n_prefix=model.num_prefix_tokens)
     weights = _weights(settings, spec.hub_id, spec.weights_file)
     return ModelEncoder(

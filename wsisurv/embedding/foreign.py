@@ -63,7 +63,7 @@ def import_features(
         encoder: name of the encoder that made them.
         scale: what the files don't say.
         dataset: which of AtlasPatch's features, where a file holds several.
-        slides: the slides, whose headers tell the resolution where ``scale`` doesn't.
+        slides: the slides, whose headers state the resolution where ``scale`` doesn't.
         redo: replace what was imported from other files or with another scale.
         progress: told after each slide.
 
@@ -77,7 +77,7 @@ def import_features(
         raise NoSlidesError(f"{folder}: no *.h5 file there")
     settings = EmbedSettings(encoder=encoder, weights="imported")
     mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
-    asked = {file.stem: slides[SlideId(file.stem)] for file in files if _asks_slide(file.stem, mpps, slides)}
+    asked = {file.stem: slides[SlideId(file.stem)] for file in files if mpps[file.stem] is None and file.stem in slides}
     jobs = [
         Job(
             id=file.stem,
@@ -107,10 +107,6 @@ def import_features(
     return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
 
 
-def _asks_slide(slide_id: str, mpps: Mapping[str, float | None], slides: Mapping[SlideId, Path]) -> bool:
-    return mpps[slide_id] is None and slide_id in slides
-
-
 def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
     """One slide in our own units; InputError names what is lacking and the option that gives it."""
     if mpp is None:
@@ -122,7 +118,7 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
     if foreign.tile_level0_px and scale.tile_mpp is None:
         exact = foreign.tile_level0_px * mpp / tile_px
         raise InputError(
-            f"{job.source}: {foreign.layout} tells tiles by magnification. Here they are of {exact:.4g} µm per pixel; "
+            f"{job.source}: {foreign.layout} gives tiles by magnification. Here they are of {exact:.4g} µm per pixel; "
             "say with --tile-mpp which resolution was meant, the same for the whole cohort (e.g. 0.5 for 20×)."
         )
     tile_mpp = _agreed(job.source, "--tile-mpp", foreign.tile_mpp, scale.tile_mpp)

@@ -99,6 +99,7 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
     def share(mask: NDArray[np.bool_]) -> Floats:
         return _over(mask.sum(axis=(1, 2)), tissue_px)
 
+    red_blue = _total(tiles[..., 0], stains.weight) / np.maximum(_total(tiles[..., 2], stains.weight), 1)
     rest_mean = _over(_total(stains.rest, stains.weight), tissue_px)
     return {
         "white_share": 1 - tissue.mean(axis=(1, 2)),
@@ -107,17 +108,12 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
         "pink_share": share(pink),
         "red_share": share(pink & (eosin > 0.6)),
         "foreign_share": share(tissue & (np.abs(stains.rest) > 0.2)),
-        "red_blue_ratio": _red_blue(tiles, stains),
+        "red_blue_ratio": np.where(tissue.any(axis=(1, 2)), red_blue.clip(max=10), 1.0),
         "density_mean": _over(_total(stains.density, stains.weight), tissue_px),
         "rest_mean": rest_mean,
         "rest_sd": np.sqrt((_over(_total(stains.rest**2, stains.weight), tissue_px) - rest_mean**2).clip(min=0)),
         **_hue(stains, tissue_px),
     }
-
-
-def _red_blue(tiles: NDArray[np.uint8], stains: Stains) -> Floats:
-    ratio = _total(tiles[..., 0], stains.weight) / np.maximum(_total(tiles[..., 2], stains.weight), 1)
-    return np.where(stains.tissue.any(axis=(1, 2)), ratio.clip(max=10), 1.0)
 
 
 def _hue(stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:

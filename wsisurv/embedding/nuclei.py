@@ -163,7 +163,9 @@ def _measure(
     xx, yy, xy = mean(dx * dx) + 1 / 12, mean(dy * dy) + 1 / 12, mean(dx * dy)
     middle, spread = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     area = count * mpp**2
+    kept = np.zeros(mask.shape, bool)
     is_nucleus = area >= _MIN_AREA_UM2
+    kept.ravel()[pixels[is_nucleus[labels]]] = True
     is_speck = ~is_nucleus & (area >= _MIN_SPECK_UM2)
     return Nuclei(
         tile=tile[is_nucleus],
@@ -175,13 +177,7 @@ def _measure(
         fill=(count / (4 * np.pi * np.sqrt(xx * yy - xy**2)))[is_nucleus],
         haematoxylin=stain_mean[is_nucleus],
         chromatin=np.sqrt(mean(dstain**2))[is_nucleus],
-        mask=_keep(mask, pixels, is_nucleus[labels]),
+        mask=kept,
         specks=np.bincount(tile[is_speck], minlength=n_tiles),
         threshold=threshold,
     )
-
-
-def _keep(mask: NDArray[np.bool_], pixels: NDArray[np.int64], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    kept = np.zeros(mask.shape, bool)
-    kept.ravel()[pixels[keep]] = True
-    return kept

@@ -1,4 +1,4 @@
-"""Stains of the slides in hand: each estimated once, in the thread that first reads tiles of it."""
+"""Stains of the slides in progress: each estimated once, in the thread that first reads tiles of it."""
 
 import threading
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.embedding.colours import ColourMap, Fit, Pixels, estimate, make_map
 from wsisurv.formats.tiles import Tiles
 from wsisurv.settings.embedding import StainSettings
-from wsisurv.slides.reader import Slide
+from wsisurv.slides.reader import Slide, read_tiles
 
 _SAMPLED_TILES = 32
 _SAMPLED_PX = 1 << 18
@@ -27,20 +27,18 @@ def sample_tiles(tiles: Tiles, most: int = _SAMPLED_TILES) -> Pixels:
     Raises:
         SlideError: the slide can't be opened or read.
     """
-    rows = sampled_rows(tiles, most)
     with Slide(tiles.slide_path, tiles.mpp) as slide:
-        regions = [slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px) for x, y in tiles.coords[rows]]
-    return np.stack(regions)
+        return read_tiles(slide, tiles, sampled_rows(tiles, most))
 
 
 def estimate_tiles(method: str, sample: Pixels) -> Fit:
-    """As ``estimate``, in as many of the sample's pixels as tell enough."""
+    """As ``estimate``, in as many of the sample's pixels as suffice."""
     pixels = sample.reshape(-1, 3)
     return estimate(method, pixels[:: -(-len(pixels) // _SAMPLED_PX)])
 
 
 @dataclass
-class _InHand:
+class _SlideStains:
     """A slide whose stains are being estimated, or are; ``map`` stays None where they could not be."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,7 +56,7 @@ class Staining:
     def __init__(self, settings: StainSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._slides: dict[str, _InHand] = {}
+        self._slides: dict[str, _SlideStains] = {}
 
     def __call__(self, pixels: Pixels, tiles: Tiles) -> Pixels:
         """Tiles of a slide, uint8 (n, side, side, 3), in their new colours.
@@ -67,7 +65,7 @@ class Staining:
             SlideError: the slide can't be read.
         """
         with self._lock:
-            slide = self._slides.setdefault(tiles.slide_id, _InHand())
+            slide = self._slides.setdefault(tiles.slide_id, _SlideStains())
         with slide.lock:
             if slide.fit is None:
                 fit = estimate_tiles(self._settings.method, sample_tiles(tiles))

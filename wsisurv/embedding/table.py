@@ -50,8 +50,6 @@ class EncoderSpec:
         hub_file: True where the repository holds only weights, without a config that timm can read.
         from_hub_config: True where architecture, mean and std come from the repository's config.
         paper: where its authors describe it.
-        interpolation: of the resampling, where a tile has another side than ``resize_px``.
-        resize_px: side that a tile is resampled to; None for ``tile_px``.
     """
 
     name: str
@@ -76,8 +74,6 @@ class EncoderSpec:
     hub_file: bool = False
     from_hub_config: bool = False
     paper: str = ""
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    resize_px: int | None = None
 
 
 _DYNAMIC: dict[str, object] = {"dynamic_img_size": True}

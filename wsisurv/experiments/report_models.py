@@ -24,10 +24,11 @@ from wsisurv.experiments.model_names import (
 )
 from wsisurv.formats.statements import Statement
 from wsisurv.models.findings import finding_values, text_values
-from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
+from wsisurv.models.report_ridge import fit_report_ridge
 from wsisurv.models.text import fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.ridge import cross_fit_ridge
 from wsisurv.training.crossfit import Reports, cross_fit_text
 from wsisurv.training.loop import Log
 
@@ -180,7 +181,8 @@ def _ridge_risk(
     site = [case.site for case in cases]
     try:
         model = fit_report_ridge(words=words, findings=numbers[0], time=time, event=event, site=site, seed=seed)
-        seen = cross_fit_reports(words=words, findings=numbers[0], time=time, event=event, site=site, seed=seed)
+        variables = model.scaling(words, numbers[0])
+        seen = cross_fit_ridge(variables=variables, time=time, event=event, site=site, seed=seed)
     except MetricError:
         return None
     risk = _ReportRisk.unknown(train, test)

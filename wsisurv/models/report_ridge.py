@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.models.principal import principal_directions
-from wsisurv.survival.ridge import RidgeFit, choose_ridge, cross_fit_ridge
+from wsisurv.survival.ridge import RidgeFit, choose_ridge
 
 DIRECTIONS = 64
 """Principal directions of the words."""
@@ -90,38 +90,6 @@ def fit_report_ridge(
     scaling = fit_report_scaling(words, findings)
     fit = choose_ridge(variables=scaling(words, findings), time=time, event=event, site=site, seed=seed)
     return ReportRidge(scaling, fit)
-
-
-def cross_fit_reports(
-    *,
-    words: NDArray[np.floating],
-    findings: NDArray[np.float64],
-    time: ArrayLike,
-    event: ArrayLike,
-    site: Sequence[str | None] | None = None,
-    folds: int = 5,
-    repeats: int = 2,
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Log hazard of each training case by regressions that have not seen its outcome, float64 (n,).
-
-    Args:
-        words: as ``fit_report_ridge``.
-        findings: as ``fit_report_ridge``.
-        time: (n,), positive.
-        event: (n,), bool or 0/1.
-        site: hospital of each, kept whole in the folds where they can be.
-        folds: of the cases.
-        repeats: divisions into folds.
-        seed: of the folds.
-
-    Raises:
-        MetricError: no comparable pair.
-    """
-    variables = fit_report_scaling(words, findings)(words, findings)
-    return cross_fit_ridge(
-        variables=variables, time=time, event=event, site=site, folds=folds, repeats=repeats, seed=seed
-    )
 
 
 def fit_report_scaling(words: NDArray[np.floating], findings: NDArray[np.float64]) -> ReportScaling:

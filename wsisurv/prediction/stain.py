@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.reader import Slide
+from wsisurv.slides.reader import Slide, read_tiles
 
 _TILES = 24
 _STAINED = 0.12
@@ -69,8 +69,7 @@ def look_at(tiles: Tiles) -> Colours:
     """
     rows = np.unique(np.linspace(0, max(0, len(tiles.coords) - 1), _TILES).astype(int))[: len(tiles.coords)]
     with Slide(tiles.slide_path, tiles.mpp) as slide:
-        seen = [slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px) for x, y in tiles.coords[rows]]
-    return colours_of(np.stack(seen)) if seen else Colours(0.0, 0.0, 0)
+        return colours_of(read_tiles(slide, tiles, rows))
 
 
 def measured_warnings(tiles: Tiles) -> tuple[str, ...]:

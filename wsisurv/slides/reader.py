@@ -5,7 +5,6 @@ Coordinates are always pixels of level 0, x to the right and y down; sizes are p
 
 import math
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.facts import find_bounds
 from wsisurv.slides.readers.registry import open_handle
-from wsisurv.slides.resolution import GivenMpp, Resolution, find_mpp, find_resolution
+from wsisurv.slides.resolution import GivenMpp, find_mpp, find_resolution
 
 UPSAMPLING = 1.02
 """A level may be enlarged by this much: the second level of a 0.2527 µm/px scan serves 0.5 at a quarter of the work."""
@@ -67,8 +66,9 @@ class Slide:
             self.level_sizes: tuple[tuple[int, int], ...] = self._handle.level_dimensions
             self.bounds = find_bounds(properties, self.width, self.height)
             given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
-            resolution = given or _stated(path, properties)
-            self.mpp, self.mpp_source = resolution.mpp, resolution.source
+            self.mpp = given.mpp if given else find_mpp(path, properties)
+            source = given or find_resolution(properties)
+            self.mpp_source = source.source if source else ""
         except SlideError:
             self.close()
             raise
@@ -207,18 +207,17 @@ class Slide:
         return raw
 
     def _image(self, level: int, x: int, y: int, width: int, height: int) -> Image.Image:
-        """As ``pixels``, as an image."""
         raw = self.raw_pixels(level, x, y, width, height)
         return Image.frombuffer("RGB", (width, height), raw, "raw", "BGRX", 0, 1)
 
 
-def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray[np.uint8]:
+def read_tiles(slide: Slide, tiles: Tiles, rows: slice | NDArray[np.int64] = slice(None)) -> NDArray[np.uint8]:
     """Read the pixels of tiles.
 
     Args:
         slide: the open slide that they were cut from.
         tiles: where they are.
-        rows: which of them, as a slice of ``tiles.coords``; None for all.
+        rows: which of them, as a slice or numbers of ``tiles.coords``.
 
     Returns:
         uint8 (n, tile_px, tile_px, 3), RGB.
@@ -226,7 +225,7 @@ def read_tiles(slide: Slide, tiles: Tiles, rows: slice | None = None) -> NDArray
     Raises:
         SlideError: the file is damaged.
     """
-    coords = tiles.coords if rows is None else tiles.coords[rows]
+    coords = tiles.coords[rows]
     pixels = np.empty((len(coords), tiles.tile_px, tiles.tile_px, 3), np.uint8)
     for index, (x, y) in enumerate(coords):
         pixels[index] = slide.region(int(x), int(y), tiles.tile_level0_px, tiles.tile_px)
@@ -243,12 +242,6 @@ def _put_on_white(raw: NDArray[np.uint8]) -> None:
     """Show white where pixels are not opaque; what is there was multiplied by their alpha."""
     colours, alpha = raw[..., :3], raw[..., 3:]
     np.subtract(255, alpha - np.minimum(colours, alpha), out=colours)
-
-
-def _stated(path: Path, properties: Mapping[str, str]) -> Resolution:
-    mpp = find_mpp(path, properties)
-    stated = find_resolution(properties)
-    return Resolution(mpp, mpp, stated.source if stated else "")
 
 
 def _cells(length: int, scale: float) -> int:

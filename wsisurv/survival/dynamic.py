@@ -77,7 +77,10 @@ def dynamic_auc(
     Source: Uno H, Cai T, Tian L, Wei LJ. Journal of the American Statistical Association 2007;102:527-537; mean as in
     Lambert J, Chevret S. Statistical Methods in Medical Research 2016;25:2088-2102.
     """
-    data = _one_model(log_hazard, time, event)
+    checked_follow_up(time, event)
+    data = checked(log_hazard, time, event)
+    if len(data.risks) != 1:
+        raise MetricError(f"log hazards of {len(data.risks)} models; one is needed")
     at = checked_horizons(horizons, data)
     first = np.flatnonzero(data.events & (data.times <= at[-1]))
     if not len(first) or data.times[first].min() > at[0]:
@@ -104,14 +107,6 @@ def _auc(
     controls = np.add.reduceat(alive, starts, axis=1, dtype=np.float64)
     lower = controls.cumsum(axis=1) - controls / 2  # an equal risk counts half
     return np.asarray((cases * lower).sum(axis=1) / (cases.sum(axis=1) * controls.sum(axis=1)), dtype=np.float64)
-
-
-def _one_model(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
-    checked_follow_up(time, event)
-    data = checked(log_hazard, time, event)
-    if len(data.risks) != 1:
-        raise MetricError(f"log hazards of {len(data.risks)} models; one is needed")
-    return data
 
 
 def _case_weights(data: FollowUp, first: NDArray[np.int64], censoring: SurvivalCurve | None) -> NDArray[np.float64]:

@@ -62,16 +62,6 @@ def checked_follow_up(time: ArrayLike, event: ArrayLike) -> FollowUp:
     return data
 
 
-def require_same_length(one: ArrayLike, other: ArrayLike) -> None:
-    """Refuse arrays of two shapes.
-
-    Raises:
-        MetricError: shapes differ.
-    """
-    if np.shape(one) != np.shape(other):
-        raise MetricError(f"lengths differ: {np.shape(one)} and {np.shape(other)}")
-
-
 def require_pairs(data: FollowUp) -> None:
     """Refuse follow-up without a comparable pair. Where any event has a partner, the earliest one has.
 

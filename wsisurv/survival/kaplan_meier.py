@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.follow_up import checked_follow_up, require_same_length
+from wsisurv.survival.follow_up import checked_follow_up
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def logrank(*, group: ArrayLike, time: ArrayLike, event: ArrayLike) -> LogRank:
     from lifelines.statistics import multivariate_logrank_test
 
     labels = np.asarray(group)
-    require_same_length(labels, time)
+    if labels.shape != np.shape(time):
+        raise MetricError(f"lengths differ: {labels.shape} and {np.shape(time)}")
     data = checked_follow_up(time, event)
     groups = np.unique(labels)
     if len(groups) < 2:

@@ -61,7 +61,8 @@ def cox_log_likelihood(
     n_tied = _group_sum(counted, group).clamp(min=1)[group]
     mean_weight = _group_sum(w, group)[group] / n_tied
     if ties == "efron":
-        before = (counted.cumsum(0) - counted - _before_group(counted, group)) * counted
+        totals = _group_sum(counted, group)
+        before = (counted.cumsum(0) - counted - (totals.cumsum(0) - totals)[group]) * counted
         tied = _group_logsumexp(eta + log_w, group)[group]
         share = before / n_tied * torch.exp((tied - at_risk).clamp(max=0))
         at_risk = at_risk + torch.log1p(-share)
@@ -237,12 +238,6 @@ def _group_sum(values: Tensor, group: Tensor) -> Tensor:
     """Sum of each group, (n, models) → (n_groups, models)."""
     shape = (int(group.max()) + 1, values.shape[1])
     return torch.zeros(shape, dtype=values.dtype, device=values.device).index_add(0, group, values)
-
-
-def _before_group(counts: Tensor, group: Tensor) -> Tensor:
-    """Count of all rows in earlier groups, for each row."""
-    totals = _group_sum(counts, group)
-    return (totals.cumsum(0) - totals)[group]
 
 
 def _group_logsumexp(values: Tensor, group: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from wsisurv.bags.packed import bags_of, pack
 from wsisurv.errors import MetricError
-from wsisurv.models.report_ridge import cross_fit_reports, fit_report_ridge
+from wsisurv.models.report_ridge import fit_report_ridge
 from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, TextModel, fit_text_scaling
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.losses import cox_loss
+from wsisurv.survival.ridge import cross_fit_ridge
 from wsisurv.survival.splits import make_folds
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
@@ -112,9 +113,8 @@ def _cross_fit_ridge(reports: Reports, settings: TeacherSettings, seed: int, par
         model = fit_report_ridge(
             words=words, findings=nothing, time=reports.time, event=reports.event, site=reports.site, seed=seed
         )
-        risk = cross_fit_reports(
-            words=words,
-            findings=nothing,
+        risk = cross_fit_ridge(
+            variables=model.scaling(words, nothing),
             time=reports.time,
             event=reports.event,
             site=reports.site,
