@@ -1,4 +1,4 @@
-"""Stains and colours: known mixtures found again, slides brought to the reference, and shifts of known size."""
+"""StainPlanes and colours: known mixtures found again, slides brought to the reference, and shifts of known size."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from wsisurv.embedding import read_ahead, stream
-from wsisurv.embedding.read_ahead import PIECE_BYTES, ReadAhead, SlideInHand
+from wsisurv.embedding.read_ahead import PIECE_BYTES, ReadAhead, SlideInProgress
 from wsisurv.embedding.step import embed
 from wsisurv.engine.jobs import Job
 from wsisurv.errors import DeviceError, SlideError, StorageError
@@ -360,7 +360,7 @@ def test_a_slide_that_failed_is_read_no_further() -> None:
 def test_pixels_can_be_prepared_before_the_encoder(add_slide: AddSlide) -> None:
     tiles = add_slide("a", 5)
     job = Job("a", tiles.slide_path, Path("out"), make_header("wsisurv/test", {}, {}))
-    slide = SlideInHand(job, tiles, np.zeros((5, 2)), "auto")
+    slide = SlideInProgress(job, tiles, np.zeros((5, 2)), "auto")
     ahead = ReadAhead(2, lambda pixels, its: 255 - pixels if its is tiles else pixels)
     [piece] = ahead.read([slide], lambda: 0)
     with TileReader(tiles.slide_path, tiles) as reader:

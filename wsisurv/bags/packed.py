@@ -229,7 +229,7 @@ def in_parts(function: Callable[..., Tensor], bags: Bags, *beside: PackedBags) -
     def computed(part: Bags, others: Sequence[PackedBags], _here: Tensor | None = None) -> Tensor:
         return function(part.load(), *others)
 
-    here = torch.empty(0, device=bags.device)  # tells checkpoint whose random numbers to keep
+    here = torch.empty(0, device=bags.device)  # by which checkpoint knows whose random numbers to keep
     outputs = []
     first = 0
     for part in bags.parts():

@@ -30,7 +30,7 @@ _REINHARD_SOURCE = "built in: TCGA-A2-A3XS-DX1, Amgad et al. 2019"
 _LIGHT = 240.0
 """Intensity of glass."""
 _FAINT = 0.15
-"""Optical density (natural logarithm) below which a pixel is too pale to tell stains in."""
+"""Optical density (natural logarithm) below which a pixel is too pale to see stains in."""
 _MIN_PIXELS = 500
 _MIN_ANGLE = np.radians(5)
 _TABLE_SIDE = 65
@@ -45,8 +45,8 @@ class Fit:
     """What was estimated in some pixels.
 
     Attributes:
-        values: as ``StainSettings.reference``; None where the pixels don't tell.
-        why_not: why they don't, in words.
+        values: as ``StainSettings.reference``; None where the pixels don't show it.
+        why_not: why not, in words.
     """
 
     values: tuple[float, ...] | None

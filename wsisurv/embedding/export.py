@@ -31,7 +31,7 @@ def export(
         layout: for whom.
         encoder: folder name of the features; None for tiles.
         redo: write over what is there.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         InputError: nothing to export, a tool that has no such file (STAMP tiles, QuPath features), or a file is there

@@ -65,7 +65,7 @@ def import_features(
         dataset: which of AtlasPatch's features, where a file holds several.
         slides: the slides, whose headers state the resolution where ``scale`` doesn't.
         redo: replace what was imported from other files or with another scale.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         NoSlidesError: no ``*.h5`` there.

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from wsisurv.embedding.columns import COLUMNS, TEXTURE_UM
 from wsisurv.embedding.nuclei import Floats, Nuclei, find_nuclei, histograms, quantile
-from wsisurv.embedding.stains import Planes, Stains, separate_stains
+from wsisurv.embedding.stains import Planes, StainPlanes, separate_stains
 
 _BATCH_PX = 8 * 224 * 224
 """Pixels worked on at once: fewer leave threads no time to share the interpreter, more leave the cache."""
@@ -91,7 +91,7 @@ def _total(planes: NDArray[Any], weight: Planes) -> Floats:
     return total.astype(np.float64)
 
 
-def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
+def _colour(tiles: NDArray[np.uint8], stains: StainPlanes, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
     tissue, haematoxylin, eosin = stains.tissue, stains.haematoxylin, stains.eosin
     pale = tissue & (stains.density < 0.16)
     pink = tissue & (eosin > 0.15) & (eosin > 4 * haematoxylin)
@@ -116,7 +116,7 @@ def _colour(tiles: NDArray[np.uint8], stains: Stains, tissue_px: NDArray[np.int6
     }
 
 
-def _hue(stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
+def _hue(stains: StainPlanes, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
     weight, haematoxylin, eosin = stains.weight, stains.haematoxylin, stains.eosin
     total_h, total_e = _total(haematoxylin.clip(min=0), weight), _total(eosin.clip(min=0), weight)
     mean_h = _over(_total(haematoxylin, weight), tissue_px)
@@ -130,7 +130,9 @@ def _hue(stains: Stains, tissue_px: NDArray[np.int64]) -> dict[str, Floats]:
     }
 
 
-def _stain(name: str, planes: Planes, stains: Stains, tissue_px: NDArray[np.int64], mpp: float) -> dict[str, Floats]:
+def _stain(
+    name: str, planes: Planes, stains: StainPlanes, tissue_px: NDArray[np.int64], mpp: float
+) -> dict[str, Floats]:
     counts = histograms(planes, stains.tissue)
     mean = _over(_total(planes, stains.weight), tissue_px)
     variance = (_over(_total(planes * planes, stains.weight), tissue_px) - mean**2).clip(min=0)
@@ -165,7 +167,7 @@ def _textures(planes: Planes, mpp: float) -> dict[int, Floats]:
     return shares
 
 
-def _pattern(stains: Stains, mpp: float) -> dict[str, Floats]:
+def _pattern(stains: StainPlanes, mpp: float) -> dict[str, Floats]:
     """Alignment of gradients (structure tensor) and local binary patterns, at about 1 µm a pixel.
 
     Source: Ojala, Pietikäinen and Mäenpää, Multiresolution gray-scale and rotation invariant texture
@@ -198,7 +200,7 @@ def _pattern(stains: Stains, mpp: float) -> dict[str, Floats]:
     }
 
 
-def _nuclei(nuclei: Nuclei, stains: Stains, tissue_px: NDArray[np.int64], mpp: float) -> dict[str, Floats]:
+def _nuclei(nuclei: Nuclei, stains: StainPlanes, tissue_px: NDArray[np.int64], mpp: float) -> dict[str, Floats]:
     n_tiles, height, width = stains.tissue.shape
     tile, tissue_mm2 = nuclei.tile, tissue_px * (mpp / 1000) ** 2
     count, area = np.bincount(tile, minlength=n_tiles), np.minimum(nuclei.area, _MAX_AREA_UM2)

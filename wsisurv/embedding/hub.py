@@ -170,7 +170,7 @@ def _is_cached(hub_id: str, filenames: Sequence[str]) -> bool:
 
 
 def hub_revision(hub_id: str, weights_file: str) -> str | None:
-    """Commit of a repository's weights in the hub's cache, 40 hex digits; None where the cache doesn't tell."""
+    """Commit of a repository's weights in the hub's cache, 40 hex digits; None where the cache doesn't say."""
     for name in dict.fromkeys([*_HUB_FILES, weights_file]):
         path = try_to_load_from_cache(hub_id, name)
         if isinstance(path, str) and len(folder := Path(path).parents[name.count("/")].name) == _COMMIT_DIGITS:

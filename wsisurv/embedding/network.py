@@ -28,7 +28,7 @@ _MOST = 256
 """More tiles at once make no accelerator faster, only the wait for the first result longer."""
 _PROBES = (2, 8)
 _SHARE = 0.7
-"""Of the device's free memory that a batch may fill, by what the probes tell."""
+"""Share of the device's free memory that a batch may fill, by the use of the probes."""
 
 
 @dataclass(frozen=True)

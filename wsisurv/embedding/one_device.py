@@ -56,7 +56,7 @@ class Task:
     compiled: bool = False
 
 
-def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callable[[str], None]) -> list[str]:
+def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Callable[[str], None]) -> list[str]:
     """Embed slides on one device.
 
     Args:
@@ -64,7 +64,7 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callabl
         run: where slides are claimed and noted.
         turns: the slides that fall to this device, as their turn comes.
         device: where a network computes.
-        told: called after each batch with the slide and tiles at hand; may raise to stop the run.
+        report: called after each batch with the slide and its tiles so far; may raise to stop the run.
 
     Returns:
         What a person should know of the run.
@@ -88,7 +88,7 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, told: Callabl
             dtype=task.settings.dtype,
             decoder=task.decoder,
             prepare=staining,
-            told=told,
+            report=report,
         )
         stream.run(turns)
     finally:

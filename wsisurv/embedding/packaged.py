@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ANY_TILE = (224, 0.5)
 _TOLERANCE = 0.02
-"""Of the features' spread: half precision does not add up alike in batches of two sizes."""
+"""Share of the features' spread: half precision does not add up alike in batches of two sizes."""
 
 
 @dataclass(frozen=True)

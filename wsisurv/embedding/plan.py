@@ -20,7 +20,7 @@ _TILE_BYTES = 16  # the coordinates of a tile
 
 
 def count_features(encoder: str) -> int | None:
-    """Features a tile of an encoder; None where only building it would tell (``timm:NAME``).
+    """Features a tile of an encoder; None where only building it would show it (``timm:NAME``).
 
     Raises:
         SettingsError: no such encoder.

@@ -1,4 +1,4 @@
-"""Slides in hand, and their pixels read ahead of use by a few threads."""
+"""Slides in progress, and their pixels read ahead of use by a few threads."""
 
 import threading
 from collections import deque
@@ -52,7 +52,7 @@ def tile_bytes(tiles: Tiles) -> int:
     return 3 * tiles.tile_px**2
 
 
-class SlideInHand:
+class SlideInProgress:
     """A slide whose turn has come: open readers, as many as threads want at once, and features as they come in.
 
     Attributes:
@@ -131,14 +131,14 @@ class SlideInHand:
 class Piece:
     """Tiles of one slide that are read at once: now, or soon, or just now."""
 
-    slide: SlideInHand
+    slide: SlideInProgress
     rows: slice
     pixels: Future[Pixels | None]
     """None where the slide was given up before."""
 
     @property
     def n_bytes(self) -> int:
-        """Of its pixels."""
+        """Size of its pixels."""
         n_tiles: int = self.rows.stop - self.rows.start
         return n_tiles * tile_bytes(self.slide.tiles)
 
@@ -155,7 +155,7 @@ class ReadAhead:
         self._n_threads, self._prepare = threads, prepare
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
-    def read(self, slides: Iterable[SlideInHand], batch_bytes: Callable[[], int]) -> Iterator[Piece]:
+    def read(self, slides: Iterable[SlideInProgress], batch_bytes: Callable[[], int]) -> Iterator[Piece]:
         """Pieces of slides in their order, being read when they are given or before.
 
         Args:
@@ -176,7 +176,7 @@ class ReadAhead:
         enough = sum(sizes) >= self._n_threads * PIECE_BYTES + batch_bytes
         return len(sizes) <= self._n_threads * _PIECES_A_THREAD and not enough
 
-    def _read(self, slide: SlideInHand, rows: slice) -> Pixels | None:
+    def _read(self, slide: SlideInProgress, rows: slice) -> Pixels | None:
         pixels = slide.read(rows)
         if pixels is None or self._prepare is None or rows.start >= len(slide.tiles.coords):
             return pixels
@@ -187,7 +187,7 @@ class ReadAhead:
         self._threads.shutdown(cancel_futures=True)
 
 
-def _rows(slides: Iterable[SlideInHand]) -> Iterator[tuple[SlideInHand, slice]]:
+def _rows(slides: Iterable[SlideInProgress]) -> Iterator[tuple[SlideInProgress, slice]]:
     n_tiles = _FIRST_PIECE
     for slide in slides:
         start, end = 0, len(slide.tiles.coords)

@@ -26,7 +26,7 @@ UNMIXING = _unmixing()
 
 
 @dataclass(frozen=True)
-class Stains:
+class StainPlanes:
     """What colour deconvolution gives.
 
     Attributes:
@@ -46,7 +46,7 @@ class Stains:
     weight: Planes
 
 
-def separate_stains(tiles: NDArray[np.uint8]) -> Stains:
+def separate_stains(tiles: NDArray[np.uint8]) -> StainPlanes:
     """Separate the stains of tiles, uint8 (n_tiles, height, width, 3).
 
     Each pixel by itself, in a fixed order of sums, so that a tile's result doesn't depend on its batch.
@@ -60,7 +60,7 @@ def separate_stains(tiles: NDArray[np.uint8]) -> Stains:
     density += blue
     density /= np.float32(3)
     tissue = density >= _GLASS
-    return Stains(haematoxylin, eosin, rest, density, tissue, tissue.astype(np.float32))
+    return StainPlanes(haematoxylin, eosin, rest, density, tissue, tissue.astype(np.float32))
 
 
 def _mix(red: Planes, green: Planes, blue: Planes, row: NDArray[np.float32]) -> Planes:

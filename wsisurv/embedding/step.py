@@ -162,7 +162,7 @@ def embed(
         compiled: compile the network first: minutes, which pay off over many slides.
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
         redo: make features of other settings or tiles anew.
-        progress: told slides done, slides in all, and slide and tiles now.
+        progress: called with slides done, slides in all, and slide and tiles now.
 
     Raises:
         InputError: nothing is tiled.

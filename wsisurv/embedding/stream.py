@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, Pending
-from wsisurv.embedding.read_ahead import Decoder, MoreTiles, Piece, Pixels, Prepare, ReadAhead, SlideInHand, tile_bytes
+from wsisurv.embedding.read_ahead import (
+    Decoder,
+    MoreTiles,
+    Piece,
+    Pixels,
+    Prepare,
+    ReadAhead,
+    SlideInProgress,
+    tile_bytes,
+)
 from wsisurv.engine.jobs import Job
 from wsisurv.errors import DeviceError, SlideError, StorageError, WsisurvError
 from wsisurv.formats.tiles import Tiles
@@ -52,10 +61,10 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _BatchPart:
     """Tiles of one slide in a batch."""
 
-    slide: SlideInHand
+    slide: SlideInProgress
     start: int
     n_tiles: int
 
@@ -67,18 +76,18 @@ class _Batch:
     pixels: Pixels
     tile_mpp: float
     size: int
-    parts: list[_Part] = field(default_factory=list)
+    parts: list[_BatchPart] = field(default_factory=list)
     n_tiles: int = 0
     pending: Pending | None = None
 
     def fits(self, tiles: Tiles) -> bool:
         return (self.pixels.shape[1], self.tile_mpp) == (tiles.tile_px, tiles.tile_mpp)
 
-    def add(self, slide: SlideInHand, start: int, pixels: Pixels) -> int:
+    def add(self, slide: SlideInProgress, start: int, pixels: Pixels) -> int:
         """Take as many as there is room for; returns how many."""
         taken = min(len(pixels), self.size - self.n_tiles)
         self.pixels[self.n_tiles : self.n_tiles + taken] = pixels[:taken]
-        self.parts.append(_Part(slide, start, taken))
+        self.parts.append(_BatchPart(slide, start, taken))
         self.n_tiles += taken
         return taken
 
@@ -94,7 +103,7 @@ class Stream:
         dtype: in which features are kept.
         decoder: what reads the pixels.
         prepare: done to the pixels before the encoder, or None.
-        told: called after each batch with the slide and tiles at hand; may raise to stop the run.
+        report: called after each batch with the slide and its tiles so far; may raise to stop the run.
 
     Attributes:
         notes: what a person should know of the run.
@@ -110,16 +119,16 @@ class Stream:
         dtype: str = "float16",
         decoder: Decoder = "auto",
         prepare: Prepare | None = None,
-        told: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._encoder, self._work, self._told = encoder, work, told
+        self._encoder, self._work, self._report = encoder, work, report
         self._batch_size, self._dtype, self._decoder = batch_size, np.dtype(dtype), decoder
         self._sizes: dict[int, int] = {}
         self._filling: _Batch | None = None
         self._flying: deque[_Batch] = deque()
         self._spare: list[Pixels] = []
         self._writes: deque[Future[None]] = deque()
-        self._open: dict[str, SlideInHand] = {}
+        self._open: dict[str, SlideInProgress] = {}
         self._ahead = ReadAhead(readers, prepare)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self.notes: list[str] = []
@@ -148,14 +157,14 @@ class Stream:
     def _batch_bytes(self) -> int:
         return max((size * 3 * side**2 for side, size in self._sizes.items()), default=0)
 
-    def _slides(self, jobs: Iterable[Job]) -> Iterator[SlideInHand]:
+    def _slides(self, jobs: Iterable[Job]) -> Iterator[SlideInProgress]:
         for job in jobs:
             tiles = self._work.begin(job)
             if tiles is None:
                 continue
             values = np.empty((len(tiles.coords), self._encoder.n_features), self._dtype)
             more = self._work.more(tiles) if len(tiles.coords) else None
-            slide = self._open[job.id] = SlideInHand(job, tiles, values, self._decoder, more)
+            slide = self._open[job.id] = SlideInProgress(job, tiles, values, self._decoder, more)
             if not slide.n_left:
                 self._write(slide)
             yield slide
@@ -191,7 +200,7 @@ class Stream:
         return _Batch(pixels, tiles.tile_mpp, size)
 
     def _submit(self) -> None:
-        """Begin the batch at hand, and take in those before it that need not wait any more."""
+        """Begin the batch in progress, and take in those before it that need not wait any more."""
         batch, self._filling = self._filling, None
         if batch is None:
             return
@@ -214,7 +223,7 @@ class Stream:
             self._spare.append(batch.pixels)
             self._collect(_WRITES_WAITING)
             slide = batch.parts[-1].slide
-            self._told(f"{slide.job.id} ({slide.n_tiles - slide.n_left}/{slide.n_tiles} tiles)")
+            self._report(f"{slide.job.id} ({slide.n_tiles - slide.n_left}/{slide.n_tiles} tiles)")
 
     def _result(self, batch: _Batch) -> NDArray[np.float32]:
         if batch.pending is not None:
@@ -245,7 +254,7 @@ class Stream:
         self._sizes[side] = size
         return np.concatenate(features)
 
-    def _take_in(self, part: _Part, values: NDArray[np.float32]) -> None:
+    def _take_in(self, part: _BatchPart, values: NDArray[np.float32]) -> None:
         """Keep features of a slide, and have it written when they are all there."""
         slide = part.slide
         if slide.given_up:
@@ -263,17 +272,17 @@ class Stream:
         if not slide.n_left:
             self._write(slide)
 
-    def _give_up(self, slide: SlideInHand, error: Exception) -> None:
+    def _give_up(self, slide: SlideInProgress, error: Exception) -> None:
         if not slide.given_up:
             slide.give_up()
             self._open.pop(slide.job.id, None)
             self._work.fail(slide.job, error)
 
-    def _write(self, slide: SlideInHand) -> None:
+    def _write(self, slide: SlideInProgress) -> None:
         self._open.pop(slide.job.id, None)
         self._writes.append(self._writing.submit(self._save, slide))
 
-    def _save(self, slide: SlideInHand) -> None:
+    def _save(self, slide: SlideInProgress) -> None:
         try:
             self._work.save(slide.job, slide.tiles, slide.values, slide.more_values, slide.decoder)
         except StorageError:
@@ -287,7 +296,7 @@ class Stream:
             self._writes.popleft().result()
 
 
-def _narrowed(values: NDArray[np.float32], dtype: np.dtype[Any], part: _Part) -> NDArray[np.floating[Any]]:
+def _narrowed(values: NDArray[np.float32], dtype: np.dtype[Any], part: _BatchPart) -> NDArray[np.floating[Any]]:
     """In the type of the file; SlideError where that can't hold them."""
     with np.errstate(over="ignore"):
         narrow: NDArray[np.floating[Any]] = values.astype(dtype)

@@ -39,8 +39,8 @@ class JointTeacher(nn.Module):
     With H = dropout(relu(X W)) of tiles and T = dropout(relu(S W')) of statements:
 
     - ``concat``: z = aggregator of H, t = attention pool of T, log hazard = [z, t] · w;
-    - ``cross-attention``: each statement looks at the tiles, u_s = Σ_t softmax_t(T_s Q · H_t K / √h) H_t, and the case
-      is the attention pool of [u_s, T_s] over statements.
+    - ``cross-attention``: each statement attends to the tiles, u_s = Σ_t softmax_t(T_s Q · H_t K / √h) H_t, and the
+      case is the attention pool of [u_s, T_s] over statements.
 
     Args:
         kind: one of ``KINDS``.
@@ -102,7 +102,7 @@ class JointTeacher(nn.Module):
         return JointSight(self.hazard(case).squeeze(1), relevance)
 
     def _looks(self, seen: Tensor, said: Tensor, tiles: PackedBags, statements: PackedBags) -> list[Tensor]:
-        """How much each statement of a case looks at each of its tiles: float32 (n_statements, n_tiles) a case.
+        """How much each statement of a case attends to each of its tiles: float32 (n_statements, n_tiles) a case.
 
         A matrix a case: all pairs of a statement and a tile hold one number each, not a hidden state.
         """

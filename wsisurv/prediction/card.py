@@ -88,7 +88,7 @@ def open_student(student: Path, *, device: str = "cpu") -> OpenStudent:
     card = scale.card
     if n_features != card.n_features or n_members != len(card.member_folds):
         raise FormatError(
-            f"{student}: the card speaks of {len(card.member_folds)} members and {card.n_features} features, the "
+            f"{student}: the card names {len(card.member_folds)} members and {card.n_features} features, the "
             f"weights of {n_members} and {n_features}. Delete it and run `wsisurv distill`."
         )
     return OpenStudent(scale, ensemble)
@@ -116,5 +116,5 @@ def _scale(path: Path, model: ModelFile[StudentCard], header: Header) -> RiskSca
 
 
 def unseen_members(card: StudentCard, fold: int | None) -> NDArray[np.bool_]:
-    """Members that may speak of a case of this fold; all of them for a case that was in no fold."""
+    """Members that did not see the cases of this fold; all of them for a case that was in no fold."""
     return np.array([fold is None or member_fold == fold for member_fold in card.member_folds])

@@ -35,7 +35,7 @@ class CaseTiles:
         contribution: float64 (n_tiles,), exact share of the log hazard; sums to the case's.
         relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is none.
         kept: float64 (n_tiles,), 0 to 1, what the student's filter kept of each tile; None where it has none.
-        exact: whether a contribution is the tile's own; otherwise the model looks at tiles together, and it is what its
+        exact: whether a contribution is the tile's own; otherwise the model sees tiles together, and it is what its
             last layers took from the tile.
     """
 
@@ -60,7 +60,7 @@ def score_tiles(
     """Attention and contribution of every tile of a case.
 
     Args:
-        ensemble: the members that may speak.
+        ensemble: the members that did not see the case.
         slides: features of the case's slides; some may have no tile.
         relevance: the teacher's, over all tiles; left out where it is of another number of tiles.
 
@@ -118,7 +118,7 @@ def feature_shifts(
     found by giving these tiles the others' mean in that one feature and scoring the case again, attention and all.
 
     Args:
-        ensemble: the members that may speak.
+        ensemble: the members that did not see the case.
         values: (n_tiles, n_features), of the case.
         rows: numbers of the tiles asked about.
         names: of the features; none gives no answer.

@@ -37,7 +37,7 @@ class Explainer:
     _by_fold: dict[int | None, Ensemble] = field(default_factory=dict)
 
     def members_for(self, case_id: str) -> Ensemble:
-        """The members that may speak of a case: those that did not see it in training."""
+        """The members that explain a case: those that did not see it in training."""
         fold = self.fold_of.get(case_id)
         if fold not in self._by_fold:
             self._by_fold[fold] = self.ensemble.only(unseen_members(self.scale.card, fold))
@@ -49,7 +49,7 @@ def open_explainer(student: Path, guidance: Path | None = None) -> Explainer:
 
     Args:
         student: its file.
-        guidance: of the cohort whose cases are asked about; without, every member speaks of every case.
+        guidance: of the cohort whose cases are asked about; without, every member explains every case.
 
     Raises:
         MissingArtifactError, FormatError, StaleError: as ``training_folds``.

@@ -14,7 +14,7 @@ MAX_PX = 900
 """Longest side of one map."""
 Colours = tuple[tuple[int, int, int], ...]
 
-# Blue and red through white, told apart by every kind of colour vision (ColorBrewer's RdBu)
+# Blue and red through white, distinct for every kind of colour vision (ColorBrewer's RdBu)
 DIVERGING: Colours = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
 SEQUENTIAL: Colours = ((247, 247, 247), (116, 196, 118), (0, 68, 27))
 _FADE = 0.6

@@ -38,15 +38,15 @@ def make_row(
         nothing = dict.fromkeys(horizons)
         warning = join_warnings(odd, ["no tile: nothing was seen"])
         return Risk(case.case_id, case.slide_ids, 0, None, None, UNKNOWN, survival=nothing, warning=warning)
-    may_speak = unseen_members(scale.card, fold)
-    by_member = states.log_hazard[may_speak]
+    unseen = unseen_members(scale.card, fold)
+    by_member = states.log_hazard[unseen]
     log_hazard = float(by_member.mean()) if len(by_member) else math.nan
     if not math.isfinite(log_hazard):
         raise FormatError(
             f"case {case.case_id}: the student gives {log_hazard}; its weights or the features of "
             f"{', '.join(case.slide_ids)} are damaged. Make the features anew with `wsisurv embed --redo`."
         )
-    distance = float(scale.familiarity.distances(states.pooled)[may_speak].mean())
+    distance = float(scale.familiarity.distances(states.pooled)[unseen].mean())
     at = [scale.in_unit(years) for years in horizons]
     expected, placed = scale.out_of_fold.expected(log_hazard, fold), scale.out_of_fold.placed(log_hazard, fold)
     known = scale.prognosis.survival(log_hazard=expected, horizons=at)[0]

@@ -33,7 +33,7 @@ class Colours:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What speaks against H&E, in words."""
+        """Why this may not be H&E, in words."""
         if not self.pixels:
             return ()
         found = []

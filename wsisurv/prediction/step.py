@@ -177,7 +177,7 @@ def predict_cases(
 
 
 def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> tuple[str, ...]:
-    """All that speaks against a slide but its features."""
+    """All that is odd about a slide."""
     slide_id = str(slide.features.slide_id)
     if slide_id in looks:
         return (*slide.warnings, *looks[slide_id])

@@ -96,8 +96,8 @@ class LoadedStudent:
         """Predict the risk of one new case from its tiles.
 
         Arrays don't say what made them: they must be of the encoder and the tiles that ``card`` names, as
-        ``wsisurv.predict`` makes sure for files. A case of the training is predicted too well here: members speak of
-        it that have seen it.
+        ``wsisurv.predict`` makes sure for files. A case of the training is predicted too well here, by members that
+        have seen it too.
 
         Args:
             features: (n_tiles, n_features), float16 or float32, as ``embed`` made them, unscaled.

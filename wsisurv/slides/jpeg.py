@@ -194,7 +194,7 @@ class JpegBlocks:
 
 
 def doubt(level: JpegLevel, slide: Slide, squares: NDArray[np.int64], side: int) -> str | None:
-    """Compare a few regions with OpenSlide, the authority; say in words what speaks against decoding directly.
+    """Compare a few regions with OpenSlide, the authority; say in words why not to decode directly.
 
     Where a level's downsample is not whole, OpenSlide moves what it reads by a part of a pixel, to where the level-0
     pixel asked for begins; the same is done here to the pixels compared.

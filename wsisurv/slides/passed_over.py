@@ -9,7 +9,7 @@ from wsisurv.slides.find import is_taken, known_endings
 
 
 def passed_over(sources: Sequence[Path]) -> list[str]:
-    """A note for each folder among ``sources`` that holds files whose ending is of no slide; hidden ones are not told.
+    """A note for each folder among ``sources`` that holds files whose ending is of no slide; hidden ones are left out.
 
     Companions of MIRAX slides, in the folder of the slide's name, are no files of their own.
     """

@@ -40,7 +40,7 @@ def find_ink(view: View) -> Mask:
     ink), or blue by far (yellow, orange), is none of theirs. Red ink absorbs blue as much as green, and far more than
     eosin does. Black ink is dark without any colour, where the darkest nuclei and folds stay purple; dark blue ink has
     the colour of more haematoxylin than a section holds over 16 µm. Violet and pink ink have the colours of
-    haematoxylin and eosin, brown that of pigment, and can't be told from them.
+    haematoxylin and eosin, brown that of pigment, and can't be distinguished from them.
     """
     red, green, blue = (plane.astype(np.int16) for plane in view.planes)
     over_red, over_blue = green - red, green - blue

@@ -120,7 +120,7 @@ def check_slides(
         given: resolutions that the user gives.
         n_features: features a tile that the encoder will make, for the space they take.
         allow_upsampling: slides scanned coarser than ``tile_mpp`` are to be enlarged, and don't fail.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         SettingsError: the overlap is not smaller than the tile.

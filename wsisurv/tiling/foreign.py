@@ -43,13 +43,13 @@ def import_tiles(
     Args:
         workspace: where to.
         folder: tiles of TRIDENT, CLAM or AtlasPatch, a file a slide.
-        slides: the slides themselves: they tell resolution and size, and are read by ``embed``.
+        slides: the slides themselves: they state resolution and size, and are read by ``embed``.
         tile_mpp: µm per pixel that a tile is meant to have, the same for the whole cohort; within two percent of what
             its level-0 side makes it.
         overlap_px: pixels that neighbours share, where the files don't say (CLAM).
-        given: resolutions, where slides don't tell them.
+        given: resolutions, where slides don't state them.
         redo: replace what was made otherwise.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         NoSlidesError: no ``*.h5`` there.

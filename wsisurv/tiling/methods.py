@@ -1,4 +1,4 @@
-"""Ways to tell tissue from glass: each a small function of a low-power view to a mask."""
+"""Ways to part tissue from glass: each a small function of a low-power view to a mask."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -150,7 +150,7 @@ METHODS: Mapping[str, Callable[[View], Mask]] = MappingProxyType(
 
 def otsu(values: NDArray[np.float32]) -> float:
     """Threshold that parts the values into two classes of greatest variance between them."""
-    counts, edges = np.histogram(values[..., ::2], bins=_BINS)  # half of them tell as much
+    counts, edges = np.histogram(values[..., ::2], bins=_BINS)  # half of them say as much
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = counts.sum() - below

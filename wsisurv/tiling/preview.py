@@ -14,7 +14,7 @@ from wsisurv.tiling.tissue import Tissue
 MAX_PX = 1600
 """Longest side of a preview."""
 
-_TILE_EDGE = (0, 114, 178)  # Okabe and Ito's blue: told from pink and purple by any eye
+_TILE_EDGE = (0, 114, 178)  # Okabe and Ito's blue: distinct from pink and purple for any eye
 _OUTLINE = (0, 0, 0)
 _INK_OUTLINE = (230, 159, 0)  # their orange
 _ARTEFACT_OUTLINE = (204, 121, 167)  # their reddish purple

@@ -101,7 +101,7 @@ def tile(
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own.
         redo: make stale tiles anew.
-        progress: told after each slide.
+        progress: called after each slide.
 
     Raises:
         SettingsError: the overlap is not smaller than the tile.
