@@ -1,4 +1,4 @@
-"""StainPlanes and colours: known mixtures found again, slides brought to the reference, and shifts of known size."""
+"""Stains and colours: known mixtures found again, slides brought to the reference, and shifts of known size."""
 
 from pathlib import Path
 

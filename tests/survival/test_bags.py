@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsisurv.bags.packed import HeldRows, PackedBags, _sums_of_sums, bags_of, pack, sample_rows
-from wsisurv.bags.segments import attention_pool, segment_softmax, segment_sum
+from wsisurv.bags.packed import HeldRows, PackedBags, bags_of, pack, sample_rows
+from wsisurv.bags.segments import _sums_of_sums, attention_pool, segment_softmax, segment_sum
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
 
