@@ -277,13 +277,16 @@ def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWi
 
 def _d_calibration(cases: ExternalCases, prognosis: Prognosis) -> DCalibration:
     """Cases followed beyond the training cohort count as censored where that ends: nothing is predicted beyond."""
-    end = prognosis.baseline.followed_until
-    own = prognosis.baseline.survival_of(
-        log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
-    )
+    end, own = prognosis.baseline.followed_until, _own_survival(cases, prognosis)
     return d_calibration(
         survival=own, event=cases.event & (cases.time <= end), n_bins=max(2, min(_BINS, len(own) // 5))
     )
+
+
+def _own_survival(cases: ExternalCases, prognosis: Prognosis) -> NDArray[np.float64]:
+    """Predicted survival of each case to its own time, or to the end of the training cohort's follow-up."""
+    time = np.minimum(cases.time, prognosis.baseline.followed_until)
+    return prognosis.baseline.survival_of(log_hazard=prognosis.slope * cases.log_hazard, time=time)
 
 
 def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExpected:
@@ -297,10 +300,7 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
     """
     from scipy.stats import chi2
 
-    end = prognosis.baseline.followed_until
-    own = prognosis.baseline.survival_of(
-        log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
-    )
+    end, own = prognosis.baseline.followed_until, _own_survival(cases, prognosis)
     expected = float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
     observed = int((cases.event & (cases.time <= end)).sum())
     if expected <= 0:
