@@ -119,7 +119,7 @@ class DistillSettings(_TrainingSettings):
     guidance_weight: float = Field(
         2.0,
         gt=0,
-        description="Weight of the distillation loss, times the gate (how far the reports' risk can be trusted, 0 to 1) "
+        description="Weight of the distillation loss, times the gate (trust in the reports' risk, 0 to 1) "
         "and the share of cases with a report.",
     )
     feature_subspace: Literal["reports", "all"] = Field(
