@@ -1,15 +1,16 @@
 """Many slides: threads, shards, two runs at once, and runs killed at any moment."""
 
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ SLIDES = 12
 
 RUN = """
 import os, signal, sys
+root, slides, workers, left = words
 from pathlib import Path
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.step import tile
 from wsisurv.workspace.paths import Workspace
-left = int(sys.argv[4])
 def die_in_time(event, args):
     global left
     if event in ("open", "os.rename", "os.remove", "os.mkdir", "fcntl.flock"):
@@ -39,9 +40,10 @@ def die_in_time(event, args):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(die_in_time)
-print("ready", flush=True)
-tile(Workspace(Path(sys.argv[1])), [Path(sys.argv[2])], TileSettings(), workers=int(sys.argv[3]))
+tile(Workspace(root), [slides], TileSettings(), workers=workers)
 """
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["wsisurv.tiling.step"])  # a process then starts in no time, and forty do
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +67,11 @@ def made(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-def start(root: Path, slides: Path, workers: int = 1, dies_at: int = 0) -> subprocess.Popen[str]:
+def start(root: Path, slides: Path, workers: int = 1, dies_at: int = 0) -> BaseProcess:
     """A run in a process of its own, which kills itself (-9) just before its ``dies_at``-th doing with a file."""
-    words = [str(root), str(slides), str(workers), str(dies_at)]
-    return subprocess.Popen([sys.executable, "-c", RUN, *words], stdout=subprocess.PIPE, text=True)
+    process = PROCESSES.Process(target=exec, args=(RUN, {"words": (root, slides, workers, dies_at)}))
+    process.start()
+    return process
 
 
 def test_threads_make_the_same_files_and_report_in_order(
@@ -142,8 +145,8 @@ def test_killed_at_twenty_random_moments_then_rerun_is_as_if_undisturbed(slides:
             shutil.rmtree(root)
         both = [start(root, slides, workers, dies_at=dice.randrange(1, 60)) for workers in (1, 2)]
         for process in both:
-            process.communicate()
-            killed += process.returncode == -signal.SIGKILL
+            process.join()
+            killed += process.exitcode == -signal.SIGKILL
     assert tile(Workspace(root), [slides], TileSettings()).failed == []
     assert made(root) == undisturbed
 
@@ -153,10 +156,11 @@ def test_ctrl_c_in_threads_leaves_whole_files_and_the_same_command_goes_on(
     slides: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     process = start(tmp_path, slides, workers=2)
-    while process.poll() is None and not list((tmp_path / "tiles").glob("*.h5")):
+    while process.is_alive() and not list((tmp_path / "tiles").glob("*.h5")):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    process.communicate()
+    assert process.pid
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
     assert not [path for path in tmp_path.rglob("*.partial")]
     summary = tile(Workspace(tmp_path), [slides], TileSettings())
     assert len(summary.done) + len(summary.kept) == SLIDES
