@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from wsisurv.cli.app import main
 from wsisurv.cohort import Audit, Cohort, write_cohort
 from wsisurv.formats.models import STUDENT_FILES, read_model
 from wsisurv.settings.cohort import CohortSettings
@@ -16,19 +19,20 @@ from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
+FOLDS = ["--folds", "2", "--repeats", "1", "--device", "cpu"]
 TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
 
 
-@pytest.fixture
-def workspace(tmp_path) -> Workspace:
-    """A trained cohort ``trial`` of 40 cases with a column age."""
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> Workspace:
+    """A trained cohort ``trial`` of 40 cases with a column age; not to be changed."""
     path = Path(__file__).parents[1] / "training" / "simulation.py"
     spec = importlib.util.spec_from_file_location("cli_simulation", path)
     simulation = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = simulation
     spec.loader.exec_module(simulation)
-    place = Workspace(tmp_path / "workspace")
+    place = Workspace(tmp_path_factory.mktemp("taught") / "workspace")
     data = simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
     drawn = simulation.save(place, data)
     cases = tuple(replace(case, covariates={"age": f"{60 + 5 * i % 7}"}) for i, case in enumerate(drawn.cases))
@@ -40,8 +44,33 @@ def workspace(tmp_path) -> Workspace:
     return place
 
 
+@pytest.fixture
+def workspace(taught, tmp_path) -> Workspace:
+    """A copy of it."""
+    return Workspace(shutil.copytree(taught.root, tmp_path / "workspace", copy_function=os.link))
+
+
+@pytest.fixture(scope="module")
+def judged(taught, tmp_path_factory) -> Workspace:
+    """The same after a cross-validation of two folds; not to be changed."""
+    place = tmp_path_factory.mktemp("judged") / "workspace"
+    place = Workspace(shutil.copytree(taught.root, place, copy_function=os.link))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["wsisurv", "crossval", "-w", str(place.root), *FOLDS])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return place
+
+
+@pytest.fixture
+def crossvalidated(judged, tmp_path) -> Workspace:
+    """A copy of it."""
+    return Workspace(shutil.copytree(judged.root, tmp_path / "workspace", copy_function=os.link))
+
+
 def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspace):
-    words = ["crossval", "--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
+    words = ["crossval", "--workspace", workspace.root, *FOLDS]
     ended = run(*words)
     assert ended.code == 0, ended.err
     assert "Concordance within folds (40 cases" in ended.out
@@ -70,13 +99,14 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     assert "no covariate grade; it has age" in ended.err
 
 
-def test_distilling_says_which_of_its_figures_the_choice_has_flattered(run, workspace):
+def test_distilling_says_which_of_its_figures_the_choice_has_flattered(run, workspace, judged):
     words = ["--workspace", workspace.root, "--device", "cpu"]
     settings = ["--hidden", 8, "--epochs", 4, "--pretrain-epochs", 2, "--members", 2]
     before = " ".join(run("distill", *words, *settings).out.replace("│", " ").split())
     assert "too high: it was selected by this figure" in before
     assert "wsisurv crossval" in before
-    assert run("crossval", *words, "--folds", 2, "--repeats", 1).code == 0
+    shutil.rmtree(workspace.root)
+    shutil.copytree(judged.root, workspace.root, copy_function=os.link)
     record = json.loads((workspace.cohort("trial") / "evaluation" / "metrics.json").read_text())
     nested = next(row for row in record["models"] if row["model"] == "selected")
     after = " ".join(run("distill", *words, *settings).out.replace("│", " ").split())
@@ -95,9 +125,9 @@ def test_splits_that_leak_stop_with_the_cases_named(run, workspace, tmp_path):
     assert "case case0019 itself (fold 1-1)" in ended.err
 
 
-def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
-    words = ["--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
-    assert run("crossval", *words).code == 0
+def test_one_switch_at_a_time_against_the_folds_of_crossval(run, crossvalidated):
+    workspace = crossvalidated
+    words = ["--workspace", workspace.root, *FOLDS]
     stamp = (workspace.cohort("trial") / "crossval" / "1-1" / "risks.json").stat().st_mtime_ns
     ended = run("ablate", *words, "--switch", "mixup=risk", "--switch", "teacher.text_epochs=3")
     assert ended.code == 0, ended.err
@@ -125,9 +155,8 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, workspace):
         assert message in ended.err
 
 
-def test_a_teacher_that_is_the_same_is_not_trained_again(run, workspace, monkeypatch):
-    words = ["--workspace", workspace.root, "--folds", 2, "--repeats", 1, "--device", "cpu"]
-    assert run("crossval", *words).code == 0
+def test_a_teacher_that_is_the_same_is_not_trained_again(run, crossvalidated, monkeypatch):
+    words = ["--workspace", crossvalidated.root, *FOLDS]
     import wsisurv.training.teacher as teacher
 
     def refuse(*_arguments, **_named):
