@@ -15,7 +15,6 @@ from wsisurv.cli.app import main
 from wsisurv.demo.run import draw
 
 CASES = 30
-QUICK = ["--epochs", "5"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,21 @@ def folder(drawn, tmp_path) -> Path:
     place = tmp_path / "demo"
     shutil.copytree(drawn, place, copy_function=os.link)
     return place
+
+
+@pytest.fixture(scope="session")
+def lend_slides() -> Callable[[Path, Path], None]:
+    """``lend_slides(trained, workspace)`` links the tiles and features of training slides that the workspace lacks."""
+
+    def lend(place: Path, workspace: Path) -> None:
+        made = place / "workspace"
+        for path in (path for name in ("tiles", "preview", "features") for path in (made / name).rglob("*.*")):
+            there = workspace / path.relative_to(made)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            if not there.exists():
+                os.link(path, there)
+
+    return lend
 
 
 @pytest.fixture(scope="session")
