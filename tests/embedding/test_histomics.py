@@ -167,8 +167,8 @@ def test_a_tile_measures_the_same_in_any_batch_order_and_number_of_threads() -> 
     assert np.array_equal(histomics(tiles[order], MPP), together[order])
     assert np.array_equal(np.concatenate([histomics(tile[None], MPP) for tile in tiles]), together)
     threads = HistomicsEncoder(workers=4)
-    assert np.array_equal(threads.encode(tiles, MPP), together)
-    assert threads.encode(tiles[:0], MPP).shape == (0, len(COLUMNS))
+    assert np.array_equal(threads.submit(tiles, MPP)(), together)
+    assert threads.submit(tiles[:0], MPP)().shape == (0, len(COLUMNS))
     threads.close()
 
 

@@ -86,10 +86,6 @@ class HistomicsEncoder:
         futures = [self._threads.submit(histomics, part, tile_mpp) for part in parts]
         return lambda: np.concatenate([future.result() for future in futures])
 
-    def encode(self, tiles: NDArray[np.uint8], tile_mpp: float) -> NDArray[np.float32]:
-        """Features float32 (n_tiles, n_features), in the order of ``COLUMNS``."""
-        return self.submit(tiles, tile_mpp)()
-
     def close(self) -> None:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Encoders built: a model of the table, any of timm's, or histomics."""
+"""Encoders built: a model of the table, any of timm's, or a package's."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,11 +11,11 @@ from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
+from wsisurv.embedding.encoder import Encoder
 from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.packaged import build_packaged, find_packaged
-from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
+from wsisurv.embedding.table import EncoderSpec, find_spec
 from wsisurv.embedding.timm_names import timm_name
 from wsisurv.embedding.weights import load_strictly, read_weights
 from wsisurv.engine.devices import choose_device
@@ -29,28 +29,20 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def build_encoder(
-    settings: EmbedSettings,
-    weights_file: Path | None = None,
-    device: str = "auto",
-    workers: int = 1,
-    *,
-    compiled: bool = False,
+    settings: EmbedSettings, weights_file: Path | None = None, device: str = "auto", *, compiled: bool = False
 ) -> Encoder:
-    """Build the encoder that ``settings`` name, with their weights.
+    """Build the network, or the package's encoder, that ``settings`` name, with their weights.
 
     Args:
         settings: with ``weights`` filled in (``resolve_settings``).
         weights_file: the file of weights, where ``settings.weights`` is a sha256.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        workers: threads of histomics.
         compiled: compile the network first, which takes minutes and pays off over many slides.
 
     Raises:
         SettingsError: no such encoder or device.
         WeightsError: weights that can't be had, or that don't fit.
     """
-    if settings.encoder == HISTOMICS:
-        return HistomicsEncoder(workers)
     if (packaged := find_packaged(settings.encoder)) is not None:
         return build_packaged(packaged, settings, device)
     target = choose_device(device)

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsisurv.embedding.encoder import Encoder, HistomicsEncoder
-from wsisurv.embedding.read_ahead import Decoder, MoreTiles
+from wsisurv.embedding.read_ahead import Decoder, SlideInProgress
 from wsisurv.embedding.stain_shifts import ShiftedTiles, measure_spread, stain_shifts
 from wsisurv.embedding.staining import Staining, sample_tiles, sampled_rows
 from wsisurv.embedding.stream import Stream
@@ -142,7 +140,7 @@ class _Work:
             return None
         return tiles
 
-    def more(self, tiles: Tiles) -> MoreTiles | None:
+    def more(self, tiles: Tiles) -> ShiftedTiles | None:
         """A few tiles under stain shifts, where they are asked for."""
         if not self._shifts:
             return None
@@ -150,14 +148,8 @@ class _Work:
         restain = None if self._staining is None else self._staining.restain
         return ShiftedTiles(n_sampled, lambda: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
 
-    def save(
-        self,
-        job: Job,
-        tiles: Tiles,
-        values: NDArray[np.floating[Any]],
-        more_values: NDArray[np.float32] | None,
-        decoder: str,
-    ) -> None:
+    def save(self, slide: SlideInProgress) -> None:
+        job, tiles, more_values = slide.job, slide.tiles, slide.more_values
         header = self._tile_headers.pop(job.id)
         stain = {} if self._staining is None else self._staining.end(job.id)
         if why := stain.get("left_as_it_is"):
@@ -167,14 +159,14 @@ class _Work:
             self._moved.append(float(np.median(by_stain[varies] / by_tile[varies])))
         making: Making = replace(
             self._making,
-            decoder=decoder,
+            decoder=slide.decoder,
             tiles_fingerprint=header.fingerprint,
             mismatch=self._task.mismatches.get(job.id, ""),
             stain=stain,
         )
         features = Features(
             slide_id=tiles.slide_id,
-            values=values,
+            values=slide.values,
             coords=tiles.coords,
             encoder=self._encoder.name,
             names=self._encoder.names,

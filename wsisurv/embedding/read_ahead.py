@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.embedding.colours import Pixels
+from wsisurv.embedding.stain_shifts import ShiftedTiles
 from wsisurv.engine.jobs import Job
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.tiles import TileReader
@@ -22,29 +24,8 @@ _PIECES_A_THREAD = 4
 """Pieces ahead, where slides are smaller than a piece."""
 
 Decoder = Literal["auto", "openslide", "jpeg-half"]
-Pixels = NDArray[np.uint8]
 Prepare = Callable[[Pixels, Tiles], Pixels]
 """Done to pixels of tiles before the encoder, uint8 (n, side, side, 3) to the same; runs in a reading thread."""
-
-
-class MoreTiles(Protocol):
-    """Tiles of a slide that are made, not cut from it, and encoded behind its own.
-
-    Attributes:
-        n_tiles: how many.
-        piece: how many of them are made at once.
-    """
-
-    n_tiles: int
-    piece: int
-
-    def read(self, rows: slice) -> Pixels:
-        """Pixels of ``piece`` tiles, uint8 (n, side, side, 3); called in a reading thread.
-
-        Raises:
-            SlideError: the slide can't be read.
-        """
-        ...
 
 
 def tile_bytes(tiles: Tiles) -> int:
@@ -59,7 +40,7 @@ class SlideInProgress:
         job: where it is and where its features go.
         tiles: where its tiles are.
         values: (n_tiles, n_features), filled as batches come back.
-        more: tiles behind its own, or None.
+        more: tiles under stain shifts, encoded behind its own, or None.
         more_values: float32 (more.n_tiles, n_features), likewise; None where there are no more.
         n_tiles: tiles in all, those behind its own too.
         n_left: tiles without features yet.
@@ -68,7 +49,12 @@ class SlideInProgress:
     """
 
     def __init__(
-        self, job: Job, tiles: Tiles, values: NDArray[np.floating[Any]], decoder: Decoder, more: MoreTiles | None = None
+        self,
+        job: Job,
+        tiles: Tiles,
+        values: NDArray[np.floating[Any]],
+        decoder: Decoder,
+        more: ShiftedTiles | None = None,
     ) -> None:
         self.job, self.tiles, self.values, self.more = job, tiles, values, more
         self.more_values = None if more is None else np.empty((more.n_tiles, values.shape[1]), np.float32)

@@ -36,13 +36,17 @@ def _shift(haematoxylin: float, eosin: float) -> Callable[[NDArray[Any]], NDArra
 
 
 class ShiftedTiles:
-    """Some tiles of a slide under every shift, as ``read_ahead.MoreTiles``: one shift at a time.
+    """Some tiles of a slide under every shift, encoded behind its own: one shift at a time.
 
     Args:
         n_sampled: how many tiles are shifted.
         sample: reads them, uint8 (n_sampled, side, side, 3); called once.
         shifts: as ``stain_shifts``.
         restain: done to the shifted sample, as if it were a slide of its own; or None.
+
+    Attributes:
+        n_tiles: how many there are in all.
+        piece: how many of them are made at once.
     """
 
     def __init__(
@@ -58,7 +62,11 @@ class ShiftedTiles:
         self._sampled: Pixels | None = None
 
     def read(self, rows: slice) -> Pixels:
-        """The sample under one shift."""
+        """The sample under one shift, uint8 (n, side, side, 3); called in a reading thread.
+
+        Raises:
+            SlideError: the slide can't be read.
+        """
         with self._lock:
             if self._sampled is None:
                 self._sampled = self._sample()

@@ -13,17 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.embedding.colours import Pixels
 from wsisurv.embedding.encoder import Encoder, Pending
-from wsisurv.embedding.read_ahead import (
-    Decoder,
-    MoreTiles,
-    Piece,
-    Pixels,
-    Prepare,
-    ReadAhead,
-    SlideInProgress,
-    tile_bytes,
-)
+from wsisurv.embedding.read_ahead import Decoder, Piece, Prepare, ReadAhead, SlideInProgress, tile_bytes
+from wsisurv.embedding.stain_shifts import ShiftedTiles
 from wsisurv.engine.jobs import Job
 from wsisurv.errors import DeviceError, SlideError, StorageError, WsisurvError
 from wsisurv.formats.tiles import Tiles
@@ -38,26 +31,15 @@ class Work(Protocol):
 
     def begin(self, job: Job) -> Tiles | None:
         """Claim a slide whose turn has come; None where there is nothing to do, or it can't be done."""
-        ...
 
-    def more(self, tiles: Tiles) -> MoreTiles | None:
+    def more(self, tiles: Tiles) -> ShiftedTiles | None:
         """What is encoded behind a slide's own tiles; not asked for a slide without any."""
-        ...
 
-    def save(
-        self,
-        job: Job,
-        tiles: Tiles,
-        values: NDArray[np.floating[Any]],
-        more_values: NDArray[np.float32] | None,
-        decoder: str,
-    ) -> None:
+    def save(self, slide: SlideInProgress) -> None:
         """Write the features of a slide; called in the writer's thread."""
-        ...
 
     def fail(self, job: Job, error: Exception) -> None:
         """Note that a slide can't be embedded; called in either thread."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -284,7 +266,7 @@ class Stream:
 
     def _save(self, slide: SlideInProgress) -> None:
         try:
-            self._work.save(slide.job, slide.tiles, slide.values, slide.more_values, slide.decoder)
+            self._work.save(slide)
         except StorageError:
             raise
         except (WsisurvError, OSError) as error:

@@ -40,13 +40,11 @@ class DCalibration:
         share: float64 (n_bins,), of the cases in each tenth (or other bin) of predicted survival, lowest first;
             1/n_bins each if calibrated.
         statistic: chi-squared.
-        degrees_of_freedom: bins minus one.
         p: small where the predictions are not calibrated.
     """
 
     share: NDArray[np.float64]
     statistic: float
-    degrees_of_freedom: int
     p: float
 
 
@@ -124,7 +122,7 @@ def d_calibration(*, survival: ArrayLike, event: ArrayLike, n_bins: int = 10) ->
         count[number] += np.sum((np.minimum(ends, high) - np.minimum(ends, low)) / ends)
     expected = n / n_bins
     statistic = float(np.sum((count - expected) ** 2) / expected)
-    return DCalibration(count / n, statistic, n_bins - 1, float(chi2.sf(statistic, n_bins - 1)))
+    return DCalibration(count / n, statistic, float(chi2.sf(statistic, n_bins - 1)))
 
 
 def _weights(
