@@ -17,7 +17,7 @@ from wsisurv.formats.models import CARD_VERSION, model_format, read_model, write
 from wsisurv.formats.risks import read_risks, write_risks
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.card import read_scale
-from wsisurv.prediction.step import group_slides, predict_cases, training_folds
+from wsisurv.prediction.step import group_slides, predict_cases, student_device, training_folds
 from wsisurv.workspace.paths import Workspace
 
 Alone = Any
@@ -317,3 +317,9 @@ def test_folds_are_those_of_the_training_that_made_the_student(save_student: Sav
     model, _ = read_model(student, "student")
     write_model(student, model, make_header(model_format("student"), {}, {"guidance": header.fingerprint}))
     assert training_folds(student, beside) == {"a": 1, "b": 0}
+
+
+def test_the_student_computes_on_cuda_alone_and_a_device_that_is_not_here_is_explained() -> None:
+    assert [student_device(name) for name in ("cpu", "mps", "cpu,cpu")] == ["cpu"] * 3
+    with pytest.raises(SettingsError, match="--device cuda:99"):
+        student_device("cuda:99, cuda:98")

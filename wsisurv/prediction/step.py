@@ -51,12 +51,13 @@ def check_horizons(years: Sequence[float]) -> tuple[float, ...]:
 
 
 def student_device(device: str) -> str:
-    """Where the student computes: on CUDA if asked or there; elsewhere its work is too small to be worth the way.
+    """Where the student computes: on CUDA if asked or there, of several the first; for others its work is too small.
 
     Raises:
         SettingsError: as ``choose_device``.
     """
-    return str(choose_device(device if device.startswith(("auto", "cuda")) else "cpu", ("cuda",)))
+    first = device.partition(",")[0].strip()
+    return str(choose_device(first if first.startswith(("auto", "cuda")) else "cpu", ("cuda",)))
 
 
 def group_slides(slide_ids: Sequence[str], slide_map: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:

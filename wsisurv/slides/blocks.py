@@ -18,8 +18,11 @@ _X, _Y = 0, 1
 Picture = NDArray[np.uint8]
 
 
-class Pictures(Protocol):
-    """What can fill many pictures of one level."""
+class Regions:
+    """Many pictures of one level by OpenSlide: those that follow one another and touch are one read."""
+
+    def __init__(self, slide: Slide, level: int) -> None:
+        self._slide, self._level = slide, level
 
     def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
         """Fill pictures with what is at their places; white beside the level.
@@ -31,16 +34,6 @@ class Pictures(Protocol):
         Raises:
             SlideError: the file is damaged.
         """
-
-
-class Regions:
-    """As ``Pictures``, by OpenSlide: pictures that follow one another and touch are one read."""
-
-    def __init__(self, slide: Slide, level: int) -> None:
-        self._slide, self._level = slide, level
-
-    def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
-        """Fill pictures with what is at their places."""
         boxes = [
             _Box((x, y), (x + picture.shape[1], y + picture.shape[0]), [number])
             for number, (picture, (x, y)) in enumerate(zip(pictures, places.tolist(), strict=True))
@@ -107,7 +100,7 @@ class Blocks(Protocol):
 
 
 class Mosaic:
-    """As ``Pictures``, put together of blocks; keeps the blocks last used, 48 MiB of them."""
+    """Many pictures of one level put together of blocks; keeps the blocks last used, 48 MiB of them."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
@@ -115,7 +108,7 @@ class Mosaic:
         self._bytes = 0
 
     def fill(self, pictures: Sequence[Picture], places: NDArray[np.int64]) -> None:
-        """Fill pictures with what is at their places."""
+        """As ``Regions.fill``."""
         for picture, (x, y) in zip(pictures, places.tolist(), strict=True):
             self._put_together(picture, x, y)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.blocks import Mosaic, Pictures, Regions
+from wsisurv.slides.blocks import Mosaic, Regions
 from wsisurv.slides.jpeg import JpegBlocks, JpegLevel, doubt, find_jpeg_level
 from wsisurv.slides.reader import UPSAMPLING, Slide, last_px, resize
 from wsisurv.slides.readers.registry import OPENSLIDE
@@ -98,7 +98,7 @@ class TileReader:
         square = last_px(self._side) + 1  # one that begins between two pixels touches one more
         self._squares = np.empty((max(1, _WORK_BYTES // (3 * square**2)), square, square, 3), np.uint8)
 
-    def _open(self) -> Pictures:
+    def _open(self) -> Regions | Mosaic:
         if self._plan.jpeg is None:
             return Regions(self._slide, self._plan.level)
         self._blocks = JpegBlocks(self._plan.jpeg, self._slide, self._plan.reduce)
