@@ -25,7 +25,7 @@ def test_directions_are_those_that_tiles_and_reports_share(n_features):
     assert found.columns.shape == (n_features, N_TOLD)
     np.testing.assert_allclose(found.columns.T @ found.columns, np.eye(N_TOLD), atol=1e-9)
     # seen along them, hidden things are told apart, and by far better than along as many of the largest directions
-    assert found.told > 0.5
+    assert found.explained > 0.5
     angles = np.linalg.svd(found.columns.T @ looks, compute_uv=False)
     largest = np.linalg.svd(tiles - tiles.mean(0))[2][:N_TOLD].T
     assert angles.min() > 0.6 > np.linalg.svd(largest.T @ looks, compute_uv=False).min()
@@ -34,7 +34,7 @@ def test_directions_are_those_that_tiles_and_reports_share(n_features):
 def test_reports_of_the_wrong_cases_are_told_by_nothing():
     tiles, reports, fold, _ = world(200, 20)
     found = fit_report_directions(tiles, np.random.default_rng(1).permutation(reports), fold)
-    assert found.told < 0.05
+    assert found.explained < 0.05
     assert found.columns.shape[1] <= 1
 
 
@@ -45,8 +45,8 @@ def test_what_is_told_is_judged_out_of_fold():
     for one in range(10):
         inner = fold[fold != one]
         few = fit_report_directions(tiles[fold != one], reports[fold != one], inner)
-        held.append(few.told)
-    assert found.told < 0.4
+        held.append(few.explained)
+    assert found.explained < 0.4
     assert max(held) < 0.5
 
 
@@ -56,4 +56,4 @@ def test_nothing_varies(spoilt):
     values = {"tiles": tiles, "reports": reports} | {spoilt: np.ones_like(tiles if spoilt == "tiles" else reports)}
     found = fit_report_directions(**values, fold=fold)
     assert found.columns.shape[1] == 0
-    assert found.told <= 0
+    assert found.explained <= 0

@@ -22,11 +22,11 @@ class ReportDirections:
 
     Attributes:
         columns: float64 (n_features, r), orthonormal; r may be 0.
-        told: out-of-fold R², the variance of reports explained by mean tiles; negative where they mislead.
+        explained: out-of-fold R², the variance of reports explained by mean tiles; negative where they mislead.
     """
 
     columns: NDArray[np.float64]
-    told: float
+    explained: float
 
 
 def fit_report_directions(

@@ -109,8 +109,8 @@ def find_subspaces(
         return FeatureSubspaces()
     found = [_subspace(cases, train, seed, device) for train, seed in zip(splits, seeds, strict=True)]
     for number, one in enumerate(found):
-        log.line(part=f"directions of member {number + 1}", directions=one.columns.shape[1], told=one.told)
-    explained = float(np.mean([one.told for one in found]))
+        log.line(part=f"directions of member {number + 1}", directions=one.columns.shape[1], told=one.explained)
+    explained = float(np.mean([one.explained for one in found]))
     if explained < _LEAST_EXPLAINED or not all(one.columns.shape[1] for one in found):
         return FeatureSubspaces(explained)
     return FeatureSubspaces(explained, tuple(torch.from_numpy(one.columns).float() for one in found))
