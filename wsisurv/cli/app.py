@@ -12,6 +12,7 @@ import typer
 
 from wsisurv.cli.ablate import ablate
 from wsisurv.cli.check import check
+from wsisurv.cli.console import err
 from wsisurv.cli.crossval import crossval
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
@@ -85,9 +86,9 @@ def main() -> None:
     try:
         app()
     except WsisurvError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        err.print(f"error: {error}", style="red")
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-            typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
+            err.print("interrupted: what is done is kept; the same command goes on from there", style="yellow")
         raise

@@ -38,7 +38,7 @@ def demo(
     if draw_only:
         with progress_bar("draw slides") as progress:
             cohort = draw(folder, cases=cases, seed=seed, workers=workers, progress=progress)
-        out.print(f"drawn: {len(cohort.cases)} invented cases in {cohort.folder}", markup=False)
+        out.print(f"drawn: {len(cohort.cases)} invented cases in {cohort.folder}")
         return
 
     with progress_bar("draw slides") as progress:
@@ -47,7 +47,7 @@ def demo(
             cases=cases,
             seed=seed,
             workers=workers,
-            say=lambda line: err.print(line, style="bold", markup=False),
+            say=lambda line: err.print(line, style="bold"),
             progress=progress,
         )
     if result.left_out:
@@ -69,7 +69,7 @@ def demo(
         ("survival by risk group", result.survival),
         ("a slide with its tiles", result.preview),
     ):
-        out.print(f"{name}: {path}", markup=False)
+        out.print(f"{name}: {path}")
 
 
 def _interval(interval: "Interval", sign: str = "") -> str:

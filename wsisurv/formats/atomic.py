@@ -13,6 +13,7 @@ from typing import Any
 
 from wsisurv.errors import FormatError, StorageError
 
+_MOST_BYTES = 1 << 30
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
@@ -108,24 +109,74 @@ def append_jsonl(path: Path, record: Any) -> None:
             os.fsync(file.fileno())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text of anybody's.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested beyond what Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects nested too deeply") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of one JSON object.
+
+    Raises:
+        FormatError: a file that can't be read or is larger than any of ours.
+        ValueError: as ``parse_json``, or no object; the caller knows what made the file.
+    """
+    value = parse_json(_content(path))
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def read_text(path: Path) -> str:
+    """Text of a file.
+
+    Raises:
+        FormatError: not UTF-8, by line and byte; a file that can't be read or is larger than any of ours.
+    """
+    content = _content(path)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FormatError(
+            f"{path}, line {line}: byte {error.start} (0x{content[error.start]:02X}) is not UTF-8"
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise FormatError(f"{path}: {path.stat().st_size} bytes of text; files of ours have {_MOST_BYTES} at most")
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: can't be read ({error.strerror})") from error
+
+
 def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) -> list[Any]:
     """Read JSON records, one a line, each through ``parse``; a missing file is an empty list.
 
     Only an unfinished last line (a run killed while it wrote) is passed over.
 
     Raises:
-        FormatError: a line that is not JSON, or that ``parse`` refuses with a ValueError, by its number.
+        FormatError: a line that is not JSON, or that ``parse`` refuses, by its number.
     """
     if not path.exists():
         return []
     records = []
-    lines = path.read_bytes().split(b"\n")
+    lines = _content(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(parse(json.loads(line)))
-        except ValueError as error:
+            records.append(parse(parse_json(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             if number == len(lines):
                 break  # no newline after it: never finished
             raise FormatError(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from wsisurv.cohort.clinical import unusable_id
 from wsisurv.errors import ReportError, some
+from wsisurv.formats.atomic import parse_json
 from wsisurv.formats.slide_names import composed
 
 _SHOWN = 5
@@ -220,7 +220,7 @@ def _read_lines(path: Path) -> list[_Row]:
             continue
         place = f"{path}, row {number}"
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise ReportError(f"{place}: {error}. Each line is one JSON object.") from error
         if not isinstance(record, dict):

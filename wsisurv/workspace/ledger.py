@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -63,7 +64,12 @@ def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
 
 def read_failures(workspace: Workspace, step: str) -> list[Failure]:
     """Failures in the step's ledger."""
-    return read_jsonl(workspace.failures(step), lambda value: Failure(**value))
+    return read_jsonl(workspace.failures(step), _parse)
+
+
+def _parse(value: Any) -> Failure:
+    """A failure; what a later wsisurv adds is passed over."""
+    return Failure(**{each.name: str(value[each.name]) for each in fields(Failure)})
 
 
 def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> None:
