@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -42,6 +43,10 @@ class Terminal(Console):
         super().__init__(
             stderr=stderr, width=width, highlight=False, soft_wrap=width is None, markup=False, emoji=False
         )
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """A string as rich takes it; the escapes count for its width."""
+        return super().render_str(visible(text), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the pieces of what is printed; rich's own orders to the terminal stay as they are."""
