@@ -4,6 +4,7 @@ Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 130 interrupted.
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -32,6 +33,7 @@ from wsisurv.cli.show import show
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.errors import WsisurvError
+from wsisurv.formats.atomic import GROUP_READABLE
 from wsisurv.version import __version__
 
 app = typer.Typer(
@@ -51,11 +53,21 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    group_readable: Annotated[
+        bool,
+        typer.Option(
+            "--group-readable",
+            envvar=GROUP_READABLE,
+            help="Group may read files with report text or follow-up, which are else for their owner alone.",
+        ),
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """From raw whole-slide images and pathology reports to survival risk scores."""
+    if group_readable:
+        os.environ[GROUP_READABLE] = "1"
 
 
 _PANELS = {

@@ -7,12 +7,16 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import FormatError, StorageError
 
+GROUP_READABLE = "WSISURV_GROUP_READABLE"
+"""Variable of the environment that lets a group read reports and follow-up; processes of a run inherit it."""
+_OF_SLIDES = {"tiles", "features", "preview", "geojson", "slides"}
+"""Folders of what is made of slides alone."""
 _MOST_BYTES = 1 << 30
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -54,6 +58,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with explain_storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if (mode := _mode(path)) is not None:
+                partial.unlink(missing_ok=True)
+                os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, mode))  # before there is anything to read in it
             yield partial
             descriptor = os.open(partial, os.O_RDONLY)
             try:
@@ -64,6 +71,16 @@ def replacing(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int | None:
+    """Rights of a file that may hold words of a report or follow-up, which is all but what is made of slides alone.
+
+    None leaves them to the system.
+    """
+    if _OF_SLIDES & {parent.name for parent in path.parents[:3]}:
+        return None
+    return 0o640 if os.environ.get(GROUP_READABLE) else 0o600
 
 
 def _sync_folder(folder: Path) -> None:
@@ -98,7 +115,11 @@ def append_jsonl(path: Path, record: Any) -> None:
     """
     with explain_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        mode = _mode(path)
+        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
+            if mode is not None:
+                with suppress(OSError):  # a file system without rights, or another's file
+                    os.chmod(path, mode)  # one of an older wsisurv
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # only then is the whole file read: a long run adds many lines
