@@ -225,7 +225,7 @@ def doubt(level: JpegLevel, slide: Slide, squares: NDArray[np.int64], side: int)
             allowed = _ROUNDING + _INTERPOLATING * any(shifts)
             seen = slide.pixels(level.level, int(x), int(y), side, side)
             right, below = level.width - int(x) - 1, level.height - int(y) - 1  # where OpenSlide mixes in filling
-            compared = slice(1, min(side, below) - 1), slice(1, min(side, right) - 1)
+            compared = slice(1, max(1, min(side, below) - 1)), slice(1, max(1, min(side, right) - 1))
             inner = compared if slide.levels[level.level].filled else (slice(1, -1), slice(1, -1))
             difference = np.abs(moved - seen)[inner].max(initial=0)
             if difference > allowed:

@@ -262,5 +262,5 @@ def _grey(handle: Handle, level: int, x: int, y: int, width: int, height: int) -
     """A region as grey values, white where nothing was scanned."""
     found = np.empty(width * height, np.uint32)
     handle.read_into(found, level, x, y, width, height)
-    values = found.view(np.uint8).reshape(height, width, 4).astype(np.float32)
-    return Image.fromarray(values[..., :3].mean(axis=2) + 255 - values[..., 3])
+    blue, green, red, alpha = np.moveaxis(found.view(np.uint8).reshape(height, width, 4).astype(np.float32), 2, 0)
+    return Image.fromarray((blue + green + red) / 3 + 255 - alpha)
