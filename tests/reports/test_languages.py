@@ -214,3 +214,29 @@ def test_what_is_refused_for_its_language_is_counted(tmp_path: Path) -> None:
     source.write_text(json.dumps({"case_id": "SE", "text": text}, ensure_ascii=False) + "\n", encoding="utf-8")
     summary = extract(Workspace(tmp_path / "w"), source, ReportSettings(backend="rules"))
     assert any("language whose negations" in note and "SE" in note for note in summary.notes), summary.notes
+
+
+@pytest.mark.parametrize(
+    ("gross", "microscopic"),
+    [
+        ("GROSS DESCRIPTION: ", "MICROSCOPIC DESCRIPTION: "),
+        ("Macroscopic examination: ", "Diagnosis: "),
+        ("Makroskopie: ", "Mikroskopie: "),
+        ("Esame macroscopico: ", "Esame microscopico: "),
+    ],
+)
+def test_gross_description_that_reads_like_microscopy_stays_out(gross: str, microscopic: str) -> None:
+    sentence = "The mass invades the pericolic fat, 3 cm from the radial margin."
+    other = "Moderately differentiated adenocarcinoma of the usual type."
+    report = f"{gross}Received fresh. {sentence}\n{microscopic}{other}"
+    for category in ("invasion", "margin"):
+        found = verdict(category, "present", sentence, report)
+        assert isinstance(found, Refusal)
+        assert "gross description" in found.reason
+        swapped = f"{gross}Received fresh, weighs 3 g.\n{microscopic}{other} {sentence}"
+        assert isinstance(verdict(category, "present", sentence, swapped), Proof)
+        both = f"{report} {sentence}"
+        assert isinstance(verdict(category, "present", sentence, both), Proof)
+    assert isinstance(verdict("grade", "present", other, report), Proof)
+    kept = Claim("non_morphology", "present", sentence, sentence)
+    assert isinstance(prove(kept, report), Proof)

@@ -14,6 +14,7 @@ from typing import Literal
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
 from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
+from wsisurv.reports.sections import seen_by_eye
 from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
@@ -86,9 +87,9 @@ class _Span:
 def prove(claim: Claim, report: str) -> Proof | Refusal:
     """Look for the claim's evidence in ``report`` and hold the claim against it.
 
-    The first place that passes all checks is the proof. They are: every word of the evidence stands there in order;
-    no number, grade or word is cut in two; the polarity is what the sentence around it says; the restated text brings
-    no number, grade or amount that the evidence lacks.
+    The first place that passes all checks is the proof. They are: every word of the evidence stands there in order; no
+    number, grade or word is cut in two; its language is known; it is not of the gross description; the polarity is what
+    the sentence around it says; the restated text brings no number, grade or amount that the evidence lacks.
 
     Args:
         claim: the finding, with its evidence.
@@ -201,6 +202,8 @@ def _objection(claim: Claim, source: Reading, span: _Span) -> str | None:
     languages = {source.language(index) for index in range(span.first, span.last)}
     if unknown := sorted(languages - LANGUAGES.keys()):
         return f"{LANGUAGE_REFUSED} ({unknown[0]})"
+    if claim.category != "non_morphology" and seen_by_eye(source.text, source.words[span.first].start):
+        return "it stands in the gross description, which no slide shows"
     text = read(claim.text, source.language(span.first))
     return (
         _cut(source, span)

@@ -20,7 +20,8 @@ def alternatives(lines: str) -> str:
 HEADINGS: dict[Kind, str] = {
     "gross": r"""
         gross|gross (?:description|examination|diagnosis|findings|appearance[\w ]*)
-        macroscop(?:y|ic (?:description|examination|findings))|macro
+        macroscop(?:y|ic (?:description|examination|findings))|macro|makroskopi\w*(?: \w+)?|opis makroskopowy
+        macroscopi[ae]|(?:examen|description|descripci[oó]n|esame|descrizione|descri[cç][aã]o) macrosc\w+
         tumou?r (?:site|size|location|configuration|dimensions)|specimen (?:size|length)
         (?:gross )?distance from[\w ]*|location of tumou?r
         specimen description|additional dimensions|intactness of mesorectum
@@ -56,6 +57,8 @@ HEADINGS: dict[Kind, str] = {
     """,
     "microscopic": r"""
         (?:(?:final|pathologic(?:al)?|histopatholog(?:y|ic|ical)|permanent|microscopic) )*diagnosis
+        mikroskopi\w*(?: \w+)?|opis mikroskopowy|microscopi[ae]|rozpoznanie(?: \w+)?|diagnos[ei]|diagn[oó]stico
+        (?:examen|description|descripci[oó]n|esame|descrizione|descri[cç][aã]o) microsc\w+|beurteilung|diagnostic
         diagnos[ie]s|diagnosis ?/ ?diagnoses|diagnosis \(diagnoses\)|diagnosis based on[\w ]*
         microscop(?:y|ic (?:description|examination|exam|findings|tumou?r extension))|light microscopy|histology
         findings and diagnosis[\w ]*|(?:colorectal |gi )?cancer (?:template|case summary)[\w -]*

@@ -7,6 +7,7 @@ also say by its own words that it belongs elsewhere ("Received fresh …" below 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wsisurv.reports.lexicon import HEADINGS, OWN_WORDS, Kind, alternatives
 from wsisurv.reports.tokens import Reading, read
@@ -55,6 +56,18 @@ _CAPITAL_HEADING = re.compile(
 """Headings that stand out by their capitals wherever they are."""
 
 
+_BY_EYE = re.compile(r"gross|ma[ck]ros", re.IGNORECASE)
+
+
+def seen_by_eye(text: str, at: int) -> bool:
+    """True where the character ``at`` lies under a heading that says gross or macroscopic."""
+    return any(
+        section.kind == "gross" and section.start <= at < section.end and _BY_EYE.search(section.title)
+        for section in find_sections(text)
+    )
+
+
+@lru_cache(maxsize=64)
 def find_sections(text: str) -> tuple[Section, ...]:
     """Split a report by its headings; the sections cover the text without overlap.
 
