@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from wsisurv import extensions
 from wsisurv.formats.cards import StudentCard, TeacherCard, TeacherResult
 from wsisurv.formats.hdf5 import put_texts
+from wsisurv.formats.header import seal
 
 # No example fails for being slow: on a machine that does other work any may be.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -88,23 +89,6 @@ def write_slide(
             blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
             pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return path
-
-
-def write_levels(path: Path, levels: Sequence[Image], mpp: float = 0.25, tile: int = 256, **options: Any) -> Path:
-    """Write a tiled TIFF of these levels as they are, whether reductions of the first or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"photometric": "rgb", "compression": "jpeg", "metadata": None, **options}
-    with tifffile.TiffWriter(path) as file:
-        for number, level in enumerate(levels):
-            resolution = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
-            file.write(level, tile=(tile, tile), subfiletype=int(number > 0), **resolution, **options)
-    return path
-
-
-@pytest.fixture(scope="session")
-def make_levels() -> MakeSlide:
-    """``make_levels(path, levels, mpp=0.25, tile=256, **options of tifffile)``; see ``write_levels``."""
-    return write_levels
 
 
 @pytest.fixture(scope="session")
@@ -239,6 +223,7 @@ def spoil_card() -> Callable[..., None]:
             card = {**json.loads(file["card"][()]), **changes}
             del file["card"]
             put_texts(file, "card", json.dumps({name: value for name, value in card.items() if value is not None}))
+            seal(path, file)
 
     return spoil
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from wsisurv.engine.jobs import Job, JobRun, run_jobs
-from wsisurv.errors import InputError, SlideError, StaleError, StorageError
+from wsisurv.errors import BusyError, InputError, SlideError, StaleError, StorageError
 from wsisurv.formats.header import create, make_header, read_header
+from wsisurv.workspace import claims
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
@@ -219,3 +221,118 @@ def test_a_run_that_is_broken_off_lets_go_of_what_it_claimed(workspace):
     with pytest.raises(KeyboardInterrupt):
         break_off()
     assert run_jobs(workspace, "test", jobs, write).done == ["a"]
+
+
+def test_a_newer_file_is_a_failure_of_its_item_and_stays_also_with_redo(workspace):
+    jobs = make_jobs(workspace, "ab")
+    write(jobs[0])
+    with h5py.File(jobs[0].output, "a") as file:
+        file.attrs["format_version"] = 99
+    before = jobs[0].output.read_bytes()
+    for redo in (False, True):
+        summary = run_jobs(workspace, "test", jobs, write, redo=redo)
+        assert [failure.error for failure in summary.failed] == ["NewerFormatError"]
+        assert "made by wsisurv" in summary.failed[0].message
+        assert summary.done or summary.kept == ["b"]
+    assert jobs[0].output.read_bytes() == before
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from wsisurv.workspace.paths import Workspace
+with Workspace(Path(sys.argv[1])).claim_settings("tile", {"tile_px": 224}):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_second_run_with_other_settings_is_told_which_at_once(workspace, locks, monkeypatch):
+    program = RUN if locks else f"import errno, fcntl\n{NO_FLOCK}{RUN}"
+    if not locks:
+        monkeypatch.setattr("fcntl.flock", no_flock)
+    holder = subprocess.Popen([sys.executable, "-c", program, str(workspace.root)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with workspace.claim_settings("tile", {"tile_px": 224}), workspace.claim_settings("embed/x", {"tile_px": 512}):
+            pass
+        with pytest.raises(BusyError, match="tile_px: 224 → 512"), workspace.claim_settings("tile", {"tile_px": 512}):
+            pass
+        holder.kill()
+        holder.wait()
+    with workspace.claim_settings("tile", {"tile_px": 512}):
+        pass
+    left = [path.name for path in (workspace.root / ".claims" / "tile.settings").iterdir()]
+    assert set(left) <= {"door.lock"}
+
+
+def test_work_that_can_not_be_shared_says_who_is_at_it_and_with_what(workspace):
+    with workspace.claim_alone("distill", "crc", "distilling cohort crc", {"epochs": 5}):
+        with (
+            pytest.raises(BusyError, match=r"another process is distilling cohort crc .*epochs: 5 → 6") as caught,
+            workspace.claim_alone("distill", "crc", "distilling cohort crc", {"epochs": 6}),
+        ):
+            pass
+        assert caught.value.exit_code == 3
+
+
+def no_flock(*_args):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+NO_FLOCK = """
+def refuse(*_args):
+    raise OSError(errno.EOPNOTSUPP, "not supported")
+fcntl.flock = refuse
+"""
+
+
+def test_without_locks_claims_hold_end_with_their_process_and_are_told_once(workspace, monkeypatch):
+    monkeypatch.setattr(claims, "_without_locks", set())
+    monkeypatch.setattr(claims, "_told", False)
+    monkeypatch.setattr("fcntl.flock", no_flock)
+    with (
+        workspace.claim("test", "a") as mine,
+        workspace.claim("test", "a") as again,
+        workspace.claim("test", "b") as other,
+    ):
+        assert (mine, again, other) == (True, False, True)
+    with workspace.claim("test", "a") as free:
+        assert free
+    note = claims.note_of_no_locks()
+    assert note is not None
+    assert "has no locks" in note
+    assert claims.note_of_no_locks() is None
+
+    program = f"import errno, fcntl\n{NO_FLOCK}{HOLD}"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(workspace.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with workspace.claim("test", "a") as held:
+            assert not held
+        holder.kill()
+        holder.wait()
+    with workspace.claim("test", "a") as free:
+        assert free
+
+
+def test_without_locks_a_process_of_another_machine_is_known_by_its_silence(workspace, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", no_flock)
+    held = workspace.root / ".claims" / "test" / "a.held"
+    held.parent.mkdir(parents=True)
+    held.write_text("00000000-1")
+    with workspace.claim("test", "a") as claimed:
+        assert not claimed
+    os.utime(held, (time.time() - 1000, time.time() - 1000))
+    with workspace.claim("test", "a") as claimed:
+        assert claimed
+
+
+def test_a_name_longer_than_a_file_can_have_is_claimed(workspace):
+    with workspace.claim("test", "x" * 300) as one, workspace.claim("test", "x" * 301) as two:
+        assert one
+        assert two

@@ -11,7 +11,9 @@
     │  └ CohortError             a clinical table, or its match with slides and reports
     ├ ArtifactError              something in the workspace
     │  ├ FormatError             not the file that it should be, or damaged
-    │  │  └ OlderFormatError     of an older wsisurv, in a format that is not read any more
+    │  │  ├ OlderFormatError     of an older wsisurv, in a format that is not read any more
+    │  │  └ NewerFormatError     of a newer wsisurv: never written over
+    │  ├ BusyError               another process is at it now (exit code 3)
     │  ├ MissingArtifactError    an earlier step has not been run
     │  ├ StaleError              made with other settings or from other inputs
     │  ├ EncoderMismatchError    features of another encoder than the model's
@@ -32,6 +34,8 @@ from collections.abc import Sequence
 
 class WsisurvError(Exception):
     """Root of the tree: one ``except`` at the command line catches what can be explained."""
+
+    exit_code = 1
 
 
 class SettingsError(WsisurvError):
@@ -76,6 +80,16 @@ class FormatError(ArtifactError):
 
 class OlderFormatError(FormatError):
     """A file was made by an older wsisurv, in a format that is not read any more."""
+
+
+class NewerFormatError(FormatError):
+    """A file was made by a newer wsisurv."""
+
+
+class BusyError(ArtifactError):
+    """Another process is at it now."""
+
+    exit_code = 3
 
 
 class MissingArtifactError(ArtifactError):

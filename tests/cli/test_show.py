@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from wsisurv.formats.header import make_header
+from wsisurv.formats.header import make_header, seal
 from wsisurv.formats.models import ModelFile, write_model
 from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.prognosis import fit_prognosis
@@ -117,6 +117,7 @@ def test_damaged_survival_is_told(run, student):
     path = student()
     with h5py.File(path, "a") as file:
         file["prognosis/slope"][0] = np.nan
+        seal(path, file)
     ended = run("show", path)
     assert ended.code == 0
     assert "survival can't be predicted" in ended.err

@@ -13,6 +13,7 @@ from wsisurv.formats.features import Making
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
 from wsisurv.settings.tiles import TileSettings
+from wsisurv.slides.find import slide_fingerprint
 from wsisurv.units import SlideId
 from wsisurv.workspace.paths import Workspace
 
@@ -47,7 +48,7 @@ def add_slide(workspace: Workspace, tmp_path: Path, make_slide: Callable[..., Pa
             level0_width=400,
             level0_height=300,
         )
-        write_tiles(workspace.tiles(slide_id), tiles, make_header(FORMAT, settings, {"slide": slide_id}))
+        write_tiles(workspace.tiles(slide_id), tiles, make_header(FORMAT, settings, {"slide": slide_fingerprint(path)}))
         return tiles
 
     return add

@@ -55,7 +55,7 @@ def test_a_slide_of_glass_is_left_as_it_is_and_says_so(
     tiles = add_slide("a")
     white = make_slide(tiles.slide_path.with_name("white.tif"), np.full((300, 400, 3), 244, np.uint8))
     blank = replace(tiles, slide_id="white", slide_path=white)
-    write_tiles(workspace.tiles("white"), blank, make_header(FORMAT, TileSettings(tile_px=64), {"slide": "white"}))
+    write_tiles(workspace.tiles("white"), blank, make_header(FORMAT, TileSettings(tile_px=64), {}))
     add_slide("none", n_tiles=0)
     summary = embed(workspace, with_stain())
     assert summary.done == ["a", "none", "white"]
@@ -97,6 +97,7 @@ def test_stains_brought_to_a_reference_hardly_move(
     density = np.kron(amounts @ [[0.65, 0.70, 0.29], [0.27, 0.80, 0.50]], np.ones((4, 4, 1)))
     tiles = add_slide("a")
     make_slide(tiles.slide_path, (240 * np.exp(-density)).clip(0, 255).astype(np.uint8), compression="deflate")
+    write_tiles(workspace.tiles("a"), tiles, make_header(FORMAT, TileSettings(tile_px=64), {}))
     spreads = []
     for settings in (resolve_settings(augment_stain=True), with_stain(method, augment_stain=True)):
         embed(workspace, settings)

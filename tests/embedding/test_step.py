@@ -21,6 +21,7 @@ from wsisurv.formats.header import make_header, read_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
+from wsisurv.slides.find import slide_fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.reader import read_tiles as read_pixels
 from wsisurv.workspace.ledger import read_failures
@@ -150,7 +151,7 @@ def test_a_slide_moved_and_tiled_again_is_embedded_from_its_new_place(
     moved = tiles.slide_path.with_name("moved.tif")
     tiles.slide_path.rename(moved)
     assert embed(workspace, HISTOMICS).failed
-    header = make_header(FORMAT, TileSettings(tile_px=64), {"slide": "a"})
+    header = make_header(FORMAT, TileSettings(tile_px=64), {"slide": slide_fingerprint(moved)})
     write_tiles(workspace.tiles("a"), replace(tiles, slide_path=moved), header)
     assert embed(workspace, HISTOMICS).done == ["a"]
     assert read_failures(workspace, "embed") == []

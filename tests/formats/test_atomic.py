@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from wsisurv.errors import FormatError, StorageError
-from wsisurv.formats.atomic import append_jsonl, read_jsonl, replacing, write_text
+from wsisurv.formats.atomic import append_jsonl, leftovers, read_jsonl, replacing, write_jsonl, write_text
 
 
 def test_a_file_appears_whole_and_nothing_else_stays(tmp_path):
@@ -32,10 +32,50 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_partial_one(tmp_path,
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_a_partial_file_of_a_killed_run_is_written_over(tmp_path):
-    (tmp_path / ".file.txt.partial").write_text("half of something")
-    write_text(tmp_path / "file.txt", "whole")
+def test_a_partial_file_of_a_killed_run_is_taken_away_and_one_of_a_living_run_is_not(tmp_path):
+    program = f"""
+import os
+from pathlib import Path
+from wsisurv.formats.atomic import replacing
+with replacing(Path({str(tmp_path)!r}) / "file.txt") as partial:
+    partial.write_text("half of something")
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    [left] = leftovers(tmp_path)
+    with replacing(tmp_path / "other.txt") as partial:
+        partial.write_text("of a run that lives")
+        assert not left.exists()
+        write_text(tmp_path / "file.txt", "whole")
+        assert partial.exists()
+        assert leftovers(tmp_path) == []
+    assert sorted(os.listdir(tmp_path)) == ["file.txt", "other.txt"]
+
+
+def test_two_that_write_one_file_at_once_each_write_their_own(tmp_path):
+    path = tmp_path / "file.txt"
+    with replacing(path) as one, replacing(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_the_error_of_tidying_up_does_not_hide_what_went_wrong(tmp_path, monkeypatch):
+    def refuse(*_args, **_more):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with pytest.raises(ValueError, match="the real one"), replacing(tmp_path / "file"):
+        raise ValueError("the real one")
+
+
+def test_names_that_are_no_text_survive_json(tmp_path):
+    append_jsonl(tmp_path / "a.jsonl", {"name": "x\udcff"})
+    write_jsonl(tmp_path / "b.jsonl", [{"name": "x\udcff"}])
+    for name in ("a.jsonl", "b.jsonl"):
+        assert read_jsonl(tmp_path / name) == [{"name": "x\udcff"}]
 
 
 def test_a_full_disk_is_a_storage_error_that_names_the_file(tmp_path):

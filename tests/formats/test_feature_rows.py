@@ -7,7 +7,7 @@ import pytest
 from wsisurv.bags.feature_rows import describe_features, read_rows
 from wsisurv.errors import ArtifactError, FormatError
 from wsisurv.formats.features import FORMAT, Features, write_features
-from wsisurv.formats.header import create_bare, make_header
+from wsisurv.formats.header import create_bare, make_header, seal
 from wsisurv.units import SlideId
 
 
@@ -21,12 +21,13 @@ def written(path, n_tiles=700, n_features=1536, seed=0, dtype=np.float16):
 
 def rewritten(path, **how):
     """The same file with its features stored another way."""
-    with h5py.File(path) as old, create_bare(path.with_name("new.h5")) as new:
+    with h5py.File(path) as old, create_bare(path.parent / "new" / path.name) as new:
         for name, value in old.attrs.items():
             new.attrs[name] = value
         old.copy("coords", new)
         new.create_dataset("features", data=old["features"][()], **how)
-    return path.with_name("new.h5")
+        seal(path, new)
+    return path.parent / "new" / path.name
 
 
 ROWS = {

@@ -71,8 +71,8 @@ def test_tiles_carry_the_attributes_that_other_tools_read(tmp_path):
 
 @pytest.mark.parametrize("n_tiles", [0, 7])
 def test_features_round_trip(tmp_path, n_tiles):
-    write_features(tmp_path / "f.h5", make_features(n_tiles), make_header("wsisurv/features", {}, {"tiles": "x"}))
-    features, _ = read_features(tmp_path / "f.h5")
+    write_features(tmp_path / "S1.h5", make_features(n_tiles), make_header("wsisurv/features", {}, {"tiles": "x"}))
+    features, _ = read_features(tmp_path / "S1.h5")
     same(make_features(n_tiles), features)
 
 

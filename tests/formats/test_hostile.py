@@ -42,12 +42,12 @@ def originals(tmp_path_factory, student_card, teacher_card) -> dict[str, Path]:
     }
     coords = np.arange(80, dtype=np.int64).reshape(-1, 2)
     tiles = Tiles(
-        SlideId("S"), Path("S.svs"), coords, np.ones(40, np.float32), 0.25, 0.5, 224, 448.0, 0, 9000, 8000,
+        SlideId("tiles"), Path("S.svs"), coords, np.ones(40, np.float32), 0.25, 0.5, 224, 448.0, 0, 9000, 8000,
         piece=np.ones(40, np.int32), measures={"focus": np.ones(40, np.float32)}, flags=("pen",),
     )  # fmt: skip
     write_tiles(paths["tiles"], tiles, head("wsisurv/tiles", {"tile_px": 224}))
     values = rng.normal(size=(40, 3)).astype(np.float16)
-    features = Features(SlideId("S"), values, coords, "histomics", ("a", "b", "c"), {"tile_px": 224}, 0.25)
+    features = Features(SlideId("features"), values, coords, "histomics", ("a", "b", "c"), {"tile_px": 224}, 0.25)
     write_features(paths["features"], features, head("wsisurv/features", {"encoder": "histomics"}))
     numbers = rng.normal(size=4)
     guidance = Guidance(
@@ -117,13 +117,14 @@ def test_what_unfolds_without_end(files):
 
 
 def test_a_packed_copy_is_still_read(files, tmp_path):
-    with h5py.File(files["features"]) as source, h5py.File(tmp_path / "packed.h5", "w") as target:
+    (tmp_path / "packed").mkdir()
+    with h5py.File(files["features"]) as source, h5py.File(tmp_path / "packed" / "features.h5", "w") as target:
         target.attrs.update(source.attrs)
         for name, item in source.items():
             packed = target.create_dataset(name, data=item[()], compression="gzip", chunks=item.shape)
             packed.attrs.update(item.attrs)
     np.testing.assert_array_equal(
-        read_features(tmp_path / "packed.h5")[0].values, read_features(files["features"])[0].values
+        read_features(tmp_path / "packed" / "features.h5")[0].values, read_features(files["features"])[0].values
     )
 
 

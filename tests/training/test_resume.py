@@ -1,6 +1,7 @@
 """Interrupted training goes on where it was, and ends with the files of a training that nothing disturbed."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -127,9 +128,9 @@ def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
 
 
 def test_a_student_along_directions_goes_on_to_the_same_file(make_trial, teacher_settings, distill_settings):
-    whole, stopped = (
-        make_trial(150, folder=folder, clear=True, taught=teacher_settings) for folder in ("whole", "stopped")
-    )
+    whole, stopped = make_trial(150, folder="whole", clear=True), make_trial(150, folder="stopped", clear=True)
+    for trial in (whole, stopped):
+        train_teacher(trial.workspace, trial.cohort, teacher_settings)
     assert distill(whole.workspace, whole.cohort, distill_settings).directions
     progress, before = stop_at(20)  # 12 epochs of plain students, then of one along directions and another
     with pytest.raises(Stopped):
@@ -137,3 +138,26 @@ def test_a_student_along_directions_goes_on_to_the_same_file(make_trial, teacher
     assert "distilled student 2 of 3" in before[-1]
     distill(stopped.workspace, stopped.cohort, distill_settings)
     assert whole.path("student_distilled.h5").read_bytes() == stopped.path("student_distilled.h5").read_bytes()
+
+
+@pytest.mark.parametrize("every_s", [0.0, 1000.0])
+def test_a_history_has_no_line_twice_after_kills(tmp_path, every_s):
+    for epoch in (3, 7, 9, 1000):
+        progress, _ = stop_at(epoch)
+        with suppress(Stopped):
+            fit(tmp_path, progress, checkpoints_in(tmp_path, every_s=every_s))
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    epochs = [line["epoch"] for line in lines if "epoch" in line]
+    fit(tmp_path / "whole", lambda *_: None, checkpoints_in(tmp_path / "whole"))
+    whole = [json.loads(line) for line in (tmp_path / "whole" / "history.jsonl").read_text().splitlines()]
+    assert epochs == sorted(set(epochs))
+    assert set(epochs) <= {line["epoch"] for line in whole}
+    assert epochs[-1] == 12
+
+
+def test_another_run_has_a_history_of_its_own(tmp_path):
+    for settings in ({"a": 1}, {"a": 2}):
+        fit(tmp_path, lambda *_: None, checkpoints_in(tmp_path, settings))
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert len({line["run"] for line in lines}) == 2
+    assert [line["epoch"] for line in lines[: len(lines) // 2]] == [line["epoch"] for line in lines[len(lines) // 2 :]]

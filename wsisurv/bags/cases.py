@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsisurv.bags.checks import Expected, MadeWith, find_oddities
+from wsisurv.bags.checks import Expected, MadeWith, find_oddities, require_own_tiles
 from wsisurv.bags.feature_rows import FeatureFile, describe_features
 from wsisurv.bags.memory import memory_of, rows_of
 from wsisurv.bags.packed import Bags, offsets_of
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError
 from wsisurv.formats.features import Features, read_features
 from wsisurv.formats.header import Header
 from wsisurv.workspace.paths import Workspace
@@ -80,7 +80,7 @@ class CaseUnread:
 
     case_id: str
     path: Path
-    error: MissingArtifactError | FormatError | EncoderMismatchError | OSError
+    error: MissingArtifactError | FormatError | StaleError | EncoderMismatchError | OSError
 
 
 def find_bags(
@@ -102,9 +102,11 @@ def read_slide(path: Path, expected: Expected | None = None) -> SlideRead:
 
     Raises:
         MissingArtifactError, FormatError: the file is missing or damaged.
+        StaleError: made of other tiles than the slide's.
         EncoderMismatchError: not what the student was trained on.
     """
     features, header = read_features(path)
+    require_own_tiles(path, header)
     slide = SlideRead(features, header)
     return slide if expected is None else SlideRead(features, header, find_oddities(path, slide.made_with, expected))
 
@@ -115,7 +117,7 @@ def _read_case(case_id: str, paths: Sequence[Path], expected: Expected | None) -
     for path in paths:
         try:
             slides.append(read_slide(path, expected))
-        except (MissingArtifactError, FormatError, EncoderMismatchError, OSError) as error:
+        except (MissingArtifactError, FormatError, StaleError, EncoderMismatchError, OSError) as error:
             return CaseUnread(case_id, path, error)
     return CaseRead(case_id, tuple(slides))
 
@@ -147,7 +149,7 @@ def whole(cases: Generator[CaseRead | CaseUnread, None, None]) -> Iterator[CaseR
     """The same cases where each must be there.
 
     Raises:
-        MissingArtifactError, FormatError, EncoderMismatchError, OSError: of the first that can't be read.
+        MissingArtifactError, FormatError, StaleError, EncoderMismatchError, OSError: of the first that can't be read.
     """
     with closing(cases):  # the thread that reads ahead ends here, and not when memory is tidied
         for case in cases:
@@ -177,8 +179,11 @@ def describe_slide(workspace: Workspace, encoder: str, slide_id: str) -> Feature
     Raises:
         MissingArtifactError: not there; names the encoders that have features.
         FormatError: damaged.
+        StaleError: made of other tiles than the slide's.
     """
-    return describe_features(require_features(workspace, encoder, slide_id))
+    file = describe_features(require_features(workspace, encoder, slide_id))
+    require_own_tiles(file.path, file.header)
+    return file
 
 
 def require_features(workspace: Workspace, encoder: str, slide_id: str) -> Path:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import EncoderMismatchError, SettingsError
+from wsisurv.errors import EncoderMismatchError, SettingsError, StaleError
 from wsisurv.formats.cards import StudentCard
+from wsisurv.formats.header import Header, read_header
+from wsisurv.formats.tiles import FORMAT as TILES
+from wsisurv.formats.tiles import MADE_BY as TILED_BY
 
 PER_SLIDE = frozenset({"slide_mpp", "measures"})
 """Tile settings that say how one slide was read or what is known of it besides, not what its tiles are."""
@@ -85,6 +88,23 @@ def require_alike(slides: Mapping[str, MadeWith], *, allow_random_weights: bool)
                 f"slides {first_id} and {slide_id} were made in different ways ({listed}). "
                 "Tile and embed all slides of a cohort with the same settings."
             )
+
+
+def require_own_tiles(path: Path, header: Header) -> None:
+    """Refuse features of other tiles than those of the slide that are there now.
+
+    Args:
+        path: of the features, in a workspace.
+        header: of the features; imported ones say of no tiles of ours that they were made of them.
+
+    Raises:
+        StaleError: the tiles are others.
+        FormatError: the tiles are damaged.
+    """
+    tiles = path.parents[2] / "tiles" / path.name
+    made_of = header.inputs.get("tiles")
+    if made_of is not None and tiles.exists() and read_header(tiles, TILES, TILED_BY).fingerprint != made_of:
+        raise StaleError(f"{path}: made of other tiles than {tiles} has now. Run `wsisurv embed --redo` first.")
 
 
 def find_oddities(path: Path, slide: MadeWith, expected: Expected) -> tuple[str, ...]:

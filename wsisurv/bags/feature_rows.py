@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import ArtifactError, FormatError
 from wsisurv.formats.features import FORMAT, MADE_BY
 from wsisurv.formats.hdf5 import text, texts
-from wsisurv.formats.header import Header, opened
+from wsisurv.formats.header import Header, opened, require_id
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def describe_features(path: Path) -> FeatureFile:
         values = file["features"]
         if values.ndim != 2 or len(values) != len(file["coords"]):
             raise FormatError(f"{path}: features {values.shape} and coords {file['coords'].shape} don't match")
+        require_id(path, text(file, "slide_id"))
         return FeatureFile(
             path=path,
             header=header,

@@ -1,10 +1,10 @@
 """The ``wsisurv`` command: its subcommands, and the one place where errors become messages and exit codes.
 
-Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 130 interrupted.
+Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 3 another process is at it; 130 interrupted.
 """
 
 import inspect
-import os
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -13,7 +13,6 @@ import typer
 
 from wsisurv.cli.ablate import ablate
 from wsisurv.cli.check import check
-from wsisurv.cli.console import err
 from wsisurv.cli.crossval import crossval
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
@@ -32,8 +31,8 @@ from wsisurv.cli.report import report
 from wsisurv.cli.show import show
 from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
+from wsisurv.cli.verify import verify
 from wsisurv.errors import WsisurvError
-from wsisurv.formats.atomic import GROUP_READABLE
 from wsisurv.version import __version__
 
 app = typer.Typer(
@@ -53,27 +52,17 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    group_readable: Annotated[
-        bool,
-        typer.Option(
-            "--group-readable",
-            envvar=GROUP_READABLE,
-            help="Group may read files with report text or follow-up, which are else for their owner alone.",
-        ),
-    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """From raw whole-slide images and pathology reports to survival risk scores."""
-    if group_readable:
-        os.environ[GROUP_READABLE] = "1"
 
 
 _PANELS = {
     "Start here": (demo, check),
     "Steps": (tile, embed, extract_report, train_teacher, distill, predict),
-    "Checking and results": (crossval, ablate, evaluate, evaluate_reports, heatmap, report),
+    "Checking and results": (crossval, ablate, evaluate, evaluate_reports, heatmap, report, verify),
     "Files and encoders": (encoders, export),
 }
 
@@ -95,12 +84,14 @@ app.command(rich_help_panel="Files and encoders", help=_flowing(show))(show)
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
     remember_interrupts()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a file's name that is no text, as stderr does
     try:
         app()
     except WsisurvError as error:
-        err.print(f"error: {error}", style="red")
-        sys.exit(1)
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-            err.print("interrupted: what is done is kept; the same command goes on from there", style="yellow")
+            typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
         raise

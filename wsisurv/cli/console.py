@@ -1,14 +1,12 @@
 """What a person sees while a command runs and when it ends."""
 
-import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,43 +17,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from wsisurv.cli.interrupts import stop_if_pressed
 from wsisurv.engine.progress import Progress
+from wsisurv.errors import BusyError
 from wsisurv.workspace.ledger import Summary
 
-_RAW = re.compile("[^\\n\\t -~\u00a0-\U0010ffff]|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-"""What a terminal takes as an order, or can't show: control characters, marks that turn the direction, surrogates."""
-
-
-def visible(text: str) -> str:
-    """``text`` with escapes for what a terminal must not get raw; also valid within JSON."""
-    return _RAW.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
-class Terminal(Console):
-    """A console on which names of files and words of servers are only words: no markup, no emoji, nothing raw."""
-
-    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
-        super().__init__(
-            stderr=stderr, width=width, highlight=False, soft_wrap=width is None, markup=False, emoji=False
-        )
-
-    def render_str(self, text: str, **how: Any) -> Text:
-        """A string as rich takes it; the escapes count for its width."""
-        return super().render_str(visible(text), **how)
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the pieces of what is printed; rich's own orders to the terminal stay as they are."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(visible(segment.text), segment.style)
-
-
-out = Terminal()
-err = Terminal(stderr=True)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
@@ -118,7 +89,7 @@ def _lines(title: str) -> Progress:
             spent = time.monotonic() - start
             rate = (done - first) / spent if spent > 1 else 0.0  # what was done before says nothing of what is left
             left = f"{_rate(rate)}, {timedelta(seconds=round((total - done) / rate))} left" if rate else ""
-            err.print(" · ".join(part for part in (f"{title}: {done}/{total}", left, what) if part))
+            err.print(" · ".join(part for part in (f"{title}: {done}/{total}", left, what) if part), markup=False)
 
     return move
 
@@ -126,30 +97,36 @@ def _lines(title: str) -> Progress:
 def report(summary: Summary, where: str) -> None:
     """Print what a step did: notes, failures, one line of counts."""
     for note in summary.notes:
-        err.print(f"note: {note}")
+        err.print(f"note: {note}", markup=False)
     for failure in summary.failed:
-        err.print(f"failed: {failure.id}: {failure.message}", style="red")
+        err.print(f"failed: {failure.id}: {failure.message}", markup=False, style="red")
     counts = [f"{len(summary.done)} done"]
     counts += [f"{len(summary.kept)} kept"] if summary.kept else []
     counts += [f"{len(summary.elsewhere)} being done by another process"] if summary.elsewhere else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    out.print(f"{summary.step}: {', '.join(counts)} · {where}")
+    out.print(f"{summary.step}: {', '.join(counts)} · {where}", markup=False)
 
 
 def finish(*summaries: Summary) -> None:
-    """Leave with exit code 1 where anything failed.
+    """Leave with exit code 1 where anything failed, with 3 where another process is still at something.
 
     Raises:
-        typer.Exit: something failed.
+        typer.Exit: something failed, or is not done yet.
     """
     if any(summary.failed for summary in summaries):
         raise typer.Exit(1)
+    if count := sum(len(summary.elsewhere) for summary in summaries):
+        warn(
+            f"another process is at {count} of them now, so not all is done. Run the same command again when it has "
+            "ended: what is done is kept."
+        )
+        raise typer.Exit(BusyError.exit_code)
 
 
 def warn(*lines: str) -> None:
     """Print lines that deserve attention."""
     for line in lines:
-        err.print(f"warning: {line}", style="yellow")
+        err.print(f"warning: {line}", markup=False, style="yellow")
 
 
 def figures_table(title: str, *headings: str, caption: str | None = None) -> Table:

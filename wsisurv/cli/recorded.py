@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from filelock import FileLock
 from typer.core import TyperCommand
 
-from wsisurv.errors import StorageError
+from wsisurv.cli.console import warn
+from wsisurv.errors import StorageError, WsisurvError
 from wsisurv.formats.commands import Command, append_command
 from wsisurv.version import __version__
+from wsisurv.workspace.claims import note_of_no_locks
+from wsisurv.workspace.ledger import exclusive
+from wsisurv.workspace.paths import Workspace
 
 _SECRET = re.compile(r"://[^/@\s]+@")
 """User and password in an address; the page is shown to others."""
@@ -39,6 +42,9 @@ class Recorded(TyperCommand):
         except typer.Exit as ended:
             exit_code = ended.exit_code
             raise
+        except WsisurvError as error:
+            exit_code = error.exit_code
+            raise
         except KeyboardInterrupt:
             exit_code = INTERRUPTED
             raise
@@ -49,13 +55,13 @@ class Recorded(TyperCommand):
                 words = ("wsisurv", *(_SECRET.sub("://…@", word) for word in sys.argv[1:]))
                 seconds = round(time.monotonic() - clock, 1)
                 _note(Path(workspace), Command(when, words, str(Path.cwd()), exit_code, seconds, __version__))
+            if note := note_of_no_locks():
+                warn(note)
 
 
 def _note(workspace: Path, command: Command) -> None:
     if not workspace.is_dir():
         return
     with suppress(OSError, StorageError):  # can be read but not written: the command has said what it could not write
-        lock = workspace / ".claims" / "commands.lock"
-        lock.parent.mkdir(exist_ok=True)
-        with FileLock(lock):
+        with exclusive(Workspace(workspace), "commands"):
             append_command(workspace, command)

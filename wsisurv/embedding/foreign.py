@@ -69,6 +69,7 @@ def import_features(
 
     Raises:
         NoSlidesError: no ``*.h5`` there.
+        BusyError: another process makes features in the same folder otherwise now.
         StaleError: as ``run_jobs``.
         StorageError: no room.
     """
@@ -104,7 +105,8 @@ def import_features(
         write_features(job.output, _convert(job, foreign, encoder, scale, mpp), job.header)
         return None if len(foreign.values) else f"{job.id}: no tile"
 
-    return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+    with workspace.claim_settings(f"embed/{settings.folder}", settings.model_dump(mode="json")):
+        return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
 
 
 def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:

@@ -19,6 +19,7 @@ from wsisurv.formats.features import Features, Making, write_features
 from wsisurv.formats.header import Header
 from wsisurv.formats.tiles import Tiles, read_tiles
 from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.slides.find import require_tiled
 from wsisurv.workspace.paths import Workspace
 
 STEP = "embed"
@@ -129,15 +130,18 @@ class _Work:
         if not self._run.claim(job):
             return None
         try:
-            tiles, self._tile_headers[job.id] = read_tiles(self._task.workspace.tiles(job.id))
+            tiles, header = read_tiles(self._task.workspace.tiles(job.id))
             if len(tiles.coords) and not tiles.slide_path.exists():
                 raise SlideError(
                     f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
                     "then this again."
                 )
+            if len(tiles.coords):
+                require_tiled(tiles.slide_path, job.id, header.inputs.get("slide"))
         except (WsisurvError, OSError) as error:
             self._run.fail(job, error)
             return None
+        self._tile_headers[job.id] = header
         return tiles
 
     def more(self, tiles: Tiles) -> ShiftedTiles | None:

@@ -169,6 +169,7 @@ def embed(
         SettingsError: no such encoder or device, or tiles that it was not trained on.
         WeightsError: weights that can't be had, or that don't fit.
         DeviceError: a device has no room for a single tile.
+        BusyError: another process embeds with other settings into the same folder now.
         StaleError: features are there that were made otherwise, and ``redo`` is False.
         StorageError: no room to write.
 
@@ -202,11 +203,12 @@ def embed(
         decoder="jpeg-half" if settings.half_scale else decoder,
         compiled=compiled,
     )
-    run = JobRun(workspace, STEP, task.jobs, redo=redo)
-    if len(devices) > 1 and not run.all_done:
-        summary = do_on_devices(task, devices, progress)
-    else:
-        summary = _do_here(task, run, device, progress)
+    with workspace.claim_settings(f"{STEP}/{settings.folder}", settings.model_dump(mode="json")):
+        run = JobRun(workspace, STEP, task.jobs, redo=redo)
+        if len(devices) > 1 and not run.all_done:
+            summary = do_on_devices(task, devices, progress)
+        else:
+            summary = _do_here(task, run, device, progress)
     if mismatches and not run.all_done:
         more = f"; and {len(mismatches) - 1} more" if len(mismatches) > 1 else ""
         summary.notes.append(f"{next(iter(mismatches.values()))}{more}; embedded all the same")

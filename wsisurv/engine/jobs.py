@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar
 
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.workers import Attempt, finished
+from wsisurv.errors import NewerFormatError
 from wsisurv.formats.header import Header
 from wsisurv.workspace.freshness import Condition, Freshness, check, require_fresh
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
@@ -90,7 +91,9 @@ class JobRun:
         return all(seen.done for seen in self._checks.values())
 
     def claim(self, job: AnyJob) -> bool:
-        """Claim a job; False where it is done or another process is at it, which is noted in the summary.
+        """Claim a job; False where there is nothing for this run to do, which is noted in the summary.
+
+        That is: it is done, another process is at it, or a newer wsisurv made it, which is a failure.
 
         Raises:
             StorageError: the workspace can't be written.
@@ -106,6 +109,9 @@ class JobRun:
                 self._outcomes[job.id] = Summary(self._step, kept=[job.id])
                 return False
             self._claims[job.id] = stack.pop_all()
+        if self._checks[job.id].condition is Condition.NEWER:
+            self.fail(job, NewerFormatError(self._checks[job.id].changes[0]))
+            return False
         return True
 
     def finish(self, job: AnyJob, note: str | None = None) -> None:

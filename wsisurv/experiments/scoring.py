@@ -193,10 +193,11 @@ def run_folds(
 
     Raises:
         StaleError: splits or a fold were made otherwise, and not ``redo``.
-        ArtifactError: another process is cross-validating this cohort now.
+        BusyError: another process is cross-validating this cohort now.
         WsisurvError: as ``score``.
     """
-    with workspace.claim_alone(STEP, cohort_name, f"cross-validating cohort {cohort_name}"):
+    what = f"cross-validating cohort {cohort_name}"
+    with workspace.claim_alone(STEP, cohort_name, what, jobs[0].settings):
         _save_splits(splits_at, [job.fold for job in jobs], redo)
         kept = finished(jobs, workspace, redo=redo)
         scored = []

@@ -1,25 +1,29 @@
 """Files that exist are whole: written beside, flushed to disk, then renamed.
 
-A run that is killed leaves at most a hidden ``.NAME.partial``, which the next run writes over.
+A run that is killed leaves at most a hidden ``.PROCESS-RANDOM.partial``, which the next one that writes into the same
+folder takes away. Names are never shared: two that write one file at once each write their own, and the last stays.
 """
 
 import errno
 import json
 import os
+import re
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import FormatError, StorageError
 
-GROUP_READABLE = "WSISURV_GROUP_READABLE"
-"""Variable of the environment that lets a group read reports and follow-up; processes of a run inherit it."""
-_OF_SLIDES = {"tiles", "features", "preview", "geojson", "slides"}
-"""Folders of what is made of slides alone."""
-_MOST_BYTES = 1 << 30
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+PARTIAL = ".partial"
+_PROCESS = re.compile(r"\.?([0-9a-f]{8})-([0-9]+)(?:-[0-9a-f]{8}\.partial)?")
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -54,13 +58,11 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: as ``explain_storage``.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{process_name()}-{secrets.token_hex(4)}{PARTIAL}")
     try:
         with explain_storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if (mode := _mode(path)) is not None:
-                partial.unlink(missing_ok=True)
-                os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, mode))  # before there is anything to read in it
+            _sweep(path.parent)
             yield partial
             descriptor = os.open(partial, os.O_RDONLY)
             try:
@@ -70,17 +72,50 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
             _sync_folder(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that can't be written to can't be tidied: its own error is the one to tell
+            partial.unlink(missing_ok=True)
 
 
-def _mode(path: Path) -> int | None:
-    """Rights of a file that may hold words of a report or follow-up, which is all but what is made of slides alone.
+@cache
+def _machine() -> str:
+    """This machine, where numbers of processes mean something: containers count theirs anew."""
+    try:
+        numbers = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # not Linux
+        numbers = 0
+    return blake2b(f"{socket.gethostname()} {numbers}".encode(), digest_size=4).hexdigest()
 
-    None leaves them to the system.
-    """
-    if _OF_SLIDES & {parent.name for parent in path.parents[:3]}:
+
+def process_name() -> str:
+    """A name for this process, from which others can tell whether it lives."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+def process_of_name(name: str) -> bool | None:
+    """Whether the process of a ``process_name``, or of a partial file's name, lives; None of another machine."""
+    found = _PROCESS.fullmatch(name)
+    if found is None or found[1] != _machine():
         return None
-    return 0o640 if os.environ.get(GROUP_READABLE) else 0o600
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # there, of another user
+    return True
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Partial files in a folder that processes of this machine left when they were killed."""
+    return [path for path in folder.glob(f".*{PARTIAL}") if process_of_name(path.name) is False]
+
+
+def _sweep(folder: Path) -> None:
+    """Take leftovers away, once a folder in the life of a process."""
+    if folder not in _swept:
+        _swept.add(folder)
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -98,9 +133,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, whole or not at all; bytes of names that are no UTF-8 are escaped, as JSON does."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
@@ -115,69 +150,15 @@ def append_jsonl(path: Path, record: Any) -> None:
     """
     with explain_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        mode = _mode(path)
-        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
-            if mode is not None:
-                with suppress(OSError):  # a file system without rights, or another's file
-                    os.chmod(path, mode)  # one of an older wsisurv
+        with path.open("ab+") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # only then is the whole file read: a long run adds many lines
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text of anybody's.
-
-    Raises:
-        ValueError: it is not JSON, not UTF-8, or nested beyond what Python reads.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("lists or objects nested too deeply") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of one JSON object.
-
-    Raises:
-        FormatError: a file that can't be read or is larger than any of ours.
-        ValueError: as ``parse_json``, or no object; the caller knows what made the file.
-    """
-    value = parse_json(_content(path))
-    if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}, not an object")
-    return value
-
-
-def read_text(path: Path) -> str:
-    """Text of a file.
-
-    Raises:
-        FormatError: not UTF-8, by line and byte; a file that can't be read or is larger than any of ours.
-    """
-    content = _content(path)
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise FormatError(
-            f"{path}, line {line}: byte {error.start} (0x{content[error.start]:02X}) is not UTF-8"
-        ) from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise FormatError(f"{path}: {path.stat().st_size} bytes of text; files of ours have {_MOST_BYTES} at most")
-        return path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"{path}: can't be read ({error.strerror})") from error
 
 
 def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) -> list[Any]:
@@ -186,18 +167,18 @@ def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) 
     Only an unfinished last line (a run killed while it wrote) is passed over.
 
     Raises:
-        FormatError: a line that is not JSON, or that ``parse`` refuses, by its number.
+        FormatError: a line that is not JSON, or that ``parse`` refuses with a ValueError, by its number.
     """
     if not path.exists():
         return []
     records = []
-    lines = _content(path).split(b"\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(parse(parse_json(line)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            records.append(parse(json.loads(line)))
+        except ValueError as error:
             if number == len(lines):
                 break  # no newline after it: never finished
             raise FormatError(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
-from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.header import Header, create, opened, require_id
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/features"
@@ -120,10 +121,11 @@ def read_features(path: Path) -> tuple[Features, Header]:
     """Read the features of a slide and what made them.
 
     Raises:
-        MissingArtifactError, FormatError: as ``header.opened``; also when features and coords differ in length.
+        MissingArtifactError, FormatError: as ``header.opened``; also when features and coords differ in length, and
+            for a name of another slide.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
-        values, coords = file["features"][()], file["coords"][()]
+        values, coords = read_array(file["features"]), read_array(file["coords"])
         if values.ndim != 2 or len(values) != len(coords):
             raise FormatError(f"{path}: features {values.shape} and coords {coords.shape} don't match")
         require_array(path, "features", values, kinds="f", shape=(None, None))
@@ -139,11 +141,12 @@ def read_features(path: Path) -> tuple[Features, Header]:
             making=_making(file),
             units=texts(file, "units"),
             definitions=texts(file, "definitions"),
-            stain_spread=file["stain_spread"][()] if "stain_spread" in file else None,
-            tile_spread=file["tile_spread"][()] if "tile_spread" in file else None,
+            stain_spread=read_array(file["stain_spread"]) if "stain_spread" in file else None,
+            tile_spread=read_array(file["tile_spread"]) if "tile_spread" in file else None,
         )
         if not isinstance(features.tile_settings, dict) or not 0 < features.mpp < float("inf"):
             raise FormatError(f"{path}: tile settings are no JSON object, or mpp {features.mpp} is no positive number")
+        require_id(path, features.slide_id)
         return features, header
 
 

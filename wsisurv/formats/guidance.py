@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_texts, require_array, texts
 from wsisurv.formats.header import Header, create, opened
 
@@ -76,15 +77,15 @@ def read_guidance(path: Path) -> tuple[Guidance, Header]:
     with opened(path, FORMAT, MADE_BY) as (file, header):
         guidance = Guidance(
             case_ids=texts(file, "case_ids"),
-            risk=file["risk"][()],
+            risk=read_array(file["risk"]),
             gate=float(file.attrs["gate"]),
             gate_slope=float(file.attrs["gate_slope"]),
             gate_se=float(file.attrs["gate_se"]),
-            relevance={case_id: dataset[()] for case_id, dataset in file["relevance"].items()},
-            fold=file["fold"][()],
-            risk_without=file["risk_without"][()],
-            gate_without=file["gate_without"][()],
-            text_risk=(file["text_risk"] if "text_risk" in file else file["risk"])[()],
+            relevance={case_id: read_array(dataset) for case_id, dataset in file["relevance"].items()},
+            fold=read_array(file["fold"]),
+            risk_without=read_array(file["risk_without"]),
+            gate_without=read_array(file["gate_without"]),
+            text_risk=read_array(file["text_risk" if "text_risk" in file else "risk"]),
         )
         n_cases, n_folds = len(guidance.case_ids), len(guidance.gate_without)
         require_array(path, "fold", guidance.fold, kinds="iu", shape=(n_cases,))

@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.digests import crc32, read_array
 
 _DEPTH = 6
 _UNFOLDS = 16
 """Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+SEAL = "attributes_crc32"
+"""Of a file of ours: checksum of everything but its arrays, which have their own."""
 _ATTRIBUTE_BYTES = 60_000
 """HDF5 holds 64 KiB in an attribute, name and type included."""
 
@@ -62,7 +65,7 @@ def text(item: h5py.HLObject, name: str, default: str | None = None) -> str:
 
 def texts(group: h5py.Group, name: str) -> tuple[str, ...]:
     """A list of texts; none where the dataset is not there."""
-    return tuple(_decoded(value, name) for value in group[name][()]) if name in group else ()
+    return tuple(_decoded(value, name) for value in read_array(group[name])) if name in group else ()
 
 
 def long_text(group: h5py.Group, name: str) -> str:
@@ -72,7 +75,7 @@ def long_text(group: h5py.Group, name: str) -> str:
         KeyError: it is not there.
         TypeError: it is no text, or a list.
     """
-    return _decoded(group[name][()], name)
+    return _decoded(read_array(group[name]), name)
 
 
 def _decoded(value: Any, name: str) -> str:
@@ -118,27 +121,34 @@ class Budget:
         return FormatError(f"{self._path}: {what} of shape {shape} is larger than the file that it is in")
 
 
-def require_plain(path: Path, file: h5py.File, *, redo: str | None) -> None:
+def require_plain(path: Path, file: h5py.File, *, redo: str | None, n_bytes: int | None = None) -> int:
     """Refuse a file that holds anything but numbers and text of its own, no larger than itself.
 
     Args:
         path: the file.
         file: opened.
+        n_bytes: its size; None to ask the system.
         redo: the command that makes a file of ours anew; None for a file of another tool, which may hold text of any
             length: that must not be read here.
+
+    Returns:
+        Checksum of all names, types, shapes and attributes, ``SEAL`` left out; 0 for a file of another tool.
 
     Raises:
         FormatError: a link, an array in another file, another type, a filter, a size that can't be, or endless nesting.
     """
-    require_plain_root(path, file, redo=redo)
-    budget = Budget(path, path.stat().st_size)
+    size = path.stat().st_size if n_bytes is None else n_bytes
+    digest = _require_plain_root(path, file, size, redo)
+    budget = Budget(path, size)
     seen = {_address(file)}
     for name, item in _walk(path, file, seen):
-        _require_plain_attributes(path, item, budget, redo)
+        digest = _require_plain_attributes(path, item, budget, redo, crc32(_encoded(name), digest))
         if isinstance(item, h5py.Dataset):
+            digest = crc32(f"{item.dtype.str}{item.shape}".encode(), digest)
             _require_plain_dataset(path, name, item, budget, redo)
         elif not isinstance(item, h5py.Group):
             raise FormatError(f"{path}: {name} is a named type, not an array")
+    return digest
 
 
 def require_plain_root(path: Path, file: h5py.File, *, redo: str | None) -> None:
@@ -147,9 +157,13 @@ def require_plain_root(path: Path, file: h5py.File, *, redo: str | None) -> None
     Raises:
         FormatError: as ``require_plain``; or its addresses are not plain places in the file, eight bytes wide.
     """
+    _require_plain_root(path, file, path.stat().st_size, redo)
+
+
+def _require_plain_root(path: Path, file: h5py.File, n_bytes: int, redo: str | None) -> int:
     if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
         raise FormatError(f"{path}: an HDF5 file with a block in front, or with addresses that are not 8 bytes wide")
-    _require_plain_attributes(path, file, Budget(path, path.stat().st_size), redo)
+    return _require_plain_attributes(path, file, Budget(path, n_bytes), redo, 0)
 
 
 def _walk(path: Path, file: h5py.File, seen: set[int]) -> Iterator[tuple[str, h5py.HLObject]]:
@@ -193,7 +207,12 @@ def _require_plain_dataset(path: Path, name: str, item: h5py.Dataset, budget: Bu
         budget.fits(f"a block of {name}", size, item.chunks, folded=folded)
 
 
-def _require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget, redo: str | None) -> None:
+def _encoded(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget, redo: str | None, digest: int) -> int:
+    """Look through attributes; gives ``digest`` with theirs taken in, where they are of a file of ours."""
     attributes = item.attrs
     for name in attributes:
         attribute = attributes.get_id(name)
@@ -201,6 +220,11 @@ def _require_plain_attributes(path: Path, item: h5py.HLObject, budget: Budget, r
         _require_plain_type(path, f"attribute {name}", dtype, redo)
         size = math.prod(shape) * dtype.itemsize if shape is not None else 0
         budget.take(f"attribute {name}", size, shape)
+        if redo is not None and name != SEAL and shape is not None:
+            values = np.empty(shape, dtype)
+            attribute.read(values)
+            digest = crc32(values.tobytes(), crc32(_encoded(name), digest))
+    return digest
 
 
 def _require_plain_type(path: Path, name: str, dtype: np.dtype[np.generic], redo: str | None) -> None:

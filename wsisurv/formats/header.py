@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
-from wsisurv.errors import FormatError, MissingArtifactError, OlderFormatError
+from wsisurv.errors import FormatError, MissingArtifactError, NewerFormatError, OlderFormatError
 from wsisurv.formats.atomic import replacing
-from wsisurv.formats.hdf5 import put_text, require_plain, require_plain_root, text
+from wsisurv.formats.digests import seal_array
+from wsisurv.formats.hdf5 import SEAL, put_text, require_plain, require_plain_root, text
 from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.renamed import present_names
 from wsisurv.version import __version__
 
 FORMAT_VERSION = 2
-"""2: text is of fixed length, a model's card a dataset; 1 had text of any length and is not read any more."""
+"""2: text is of fixed length, a model's card a dataset, with checksums; 1 had none of these and is not read."""
+_LONG_VERSION = 100
 DAMAGE = (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError, MemoryError, AssertionError)
 """What h5py, json and the readers of single formats say of a file whose parts are not what they should be."""
 
@@ -51,9 +56,13 @@ def make_header(format: str, settings: Any, inputs: Mapping[str, str]) -> Header
 def create(path: Path, header: Header) -> Iterator[h5py.File]:
     """Open a new HDF5 file with its header; it appears at ``path`` only when the block ends without error.
 
+    It is given its checksums then: of each array, and of all else.
+
     Raises:
+        NewerFormatError: a file of a newer wsisurv is there, which is left as it is.
         StorageError: no room or no permission.
     """
+    refuse_newer(path)
     with create_bare(path) as file:
         put_text(file, "format", header.format)
         file.attrs["format_version"] = header.format_version
@@ -62,6 +71,27 @@ def create(path: Path, header: Header) -> Iterator[h5py.File]:
         put_text(file, "inputs", canonical_json(header.inputs))
         put_text(file, "fingerprint", header.fingerprint)
         yield file
+        seal(path, file)
+
+
+def seal(path: Path, file: h5py.File) -> None:
+    """Give a file that has all its parts its checksums; ``path`` is for messages."""
+    file.visititems(lambda _, item: seal_array(item) if isinstance(item, h5py.Dataset) else None)
+    file.attrs[SEAL] = np.uint32(require_plain(path, file, redo="", n_bytes=sys.maxsize))
+
+
+def refuse_newer(path: Path) -> None:
+    """Refuse to write where a file of a newer wsisurv lies.
+
+    Raises:
+        NewerFormatError: one does.
+    """
+    try:
+        read_header(path, "", "")
+    except NewerFormatError:
+        raise
+    except (FormatError, MissingArtifactError):
+        return  # damaged or of another format: those may be written over
 
 
 @contextmanager
@@ -92,9 +122,10 @@ def opened(path: Path, format: str, made_by: str) -> Iterator[tuple[h5py.File, H
 
     Raises:
         MissingArtifactError: there is no such file.
-        OlderFormatError: an older wsisurv made it.
-        FormatError: it is no HDF5, is damaged, is of another format or a newer version, lacks a key, or holds what no
-            file of ours does (``hdf5``); also for any error in the block that speaks of what is in the file.
+        OlderFormatError, NewerFormatError: an older, or a newer, wsisurv made it.
+        FormatError: it is no HDF5, is damaged, is of another format, lacks a key, or holds what no file of ours does
+            (``hdf5``); also for any error in the block that speaks of what is in the file. Last, when the block has
+            ended: its checksum is another.
     """
     with _plain(path, made_by, require_plain) as file:
         yield file, _parse(file, path, format)
@@ -112,7 +143,7 @@ def opened_any(path: Path) -> Iterator[tuple[h5py.File, Header]]:
 
 
 @contextmanager
-def _plain(path: Path, made_by: str, require: Callable[..., None]) -> Iterator[h5py.File]:
+def _plain(path: Path, made_by: str, require: Callable[..., int | None]) -> Iterator[h5py.File]:
     """Open a file that has passed ``require``; whatever Python says of damaged parts becomes a FormatError."""
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `{made_by}` first.")
@@ -121,8 +152,10 @@ def _plain(path: Path, made_by: str, require: Callable[..., None]) -> Iterator[h
         with h5py.File(path, "r") as file:
             redo = f"`{made_by} --redo`" if made_by.startswith("wsisurv") else f"{made_by}, with --redo"
             _require_version(path, file, redo)
-            require(path, file, redo=redo)
+            digest = require(path, file, redo=redo)
             yield file
+            if digest is not None and digest != int(file.attrs[SEAL]):
+                raise FormatError(f"{path}: damaged: it is not what was written (its checksum is another). {again}")
     except KeyError as error:
         raise FormatError(f"{path}: {error.args[0] if error.args else 'a part is missing'}. {again}") from error
     except OSError as error:
@@ -142,13 +175,21 @@ def _require_version(path: Path, file: h5py.File, redo: str) -> None:
         raise FormatError(f"{path}: format version is no whole number. Run {redo}.")
     version = int(file.attrs["format_version"])
     if version > FORMAT_VERSION:
-        raise FormatError(
-            f"{path}: format version {version} is newer than this wsisurv knows ({FORMAT_VERSION}). Update wsisurv."
+        raise NewerFormatError(
+            f"{path}: made by wsisurv {_maker(file)} in format version {version}; this is wsisurv {__version__}, which "
+            f"reads version {FORMAT_VERSION}. Update wsisurv; the file is left as it is."
         )
     if version < FORMAT_VERSION:
         raise OlderFormatError(
             f"{path}: made by an older wsisurv (format version {version}, now {FORMAT_VERSION}). Run {redo}."
         )
+
+
+def _maker(file: h5py.File) -> str:
+    """The version that made a file, as far as it can be told without knowing its format."""
+    attribute = file.attrs.get_id("wsisurv_version") if "wsisurv_version" in file.attrs else None
+    plain = attribute is not None and attribute.dtype.kind == "S" and attribute.dtype.itemsize < _LONG_VERSION
+    return text(file, "wsisurv_version") if plain else "of a later day"
 
 
 def _parse(file: h5py.File, path: Path, format: str | None = None) -> Header:
@@ -165,7 +206,22 @@ def _parse(file: h5py.File, path: Path, format: str | None = None) -> Header:
     if not isinstance(settings, dict) or not isinstance(inputs, dict):
         raise FormatError(f"{path}: settings or inputs are not JSON objects.")
     version = int(file.attrs["format_version"])
+    if Header(seen, settings, inputs, version).fingerprint != text(file, "fingerprint"):
+        raise FormatError(f"{path}: settings and inputs are not those that its fingerprint is of: damaged.")
     return Header(seen, present_names(settings), inputs, version, text(file, "wsisurv_version"))
+
+
+def require_id(path: Path, slide_id: str) -> None:
+    """Hold the slide that a file says it is of against its name.
+
+    Raises:
+        FormatError: they are two.
+    """
+    if unicodedata.normalize("NFC", slide_id) != unicodedata.normalize("NFC", path.stem):
+        raise FormatError(
+            f"{path}: is of slide {slide_id!r}, not {path.stem!r}: renamed, or exchanged with another's file? Delete "
+            "it and run the step again."
+        )
 
 
 def read_header(path: Path, format: str, made_by: str) -> Header:

@@ -1,13 +1,14 @@
 """``heatmaps/<case>/heatmap.json``: what raised and what lowered a case's risk, for a person and the report page."""
 
 import json
+import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import read_json, write_text
+from wsisurv.formats.atomic import write_text
 
 FORMAT = "wsisurv/heatmap"
 FILE = "heatmap.json"
@@ -154,10 +155,13 @@ def read_case_map(folder: Path) -> CaseMap:
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv heatmap` first.")
     try:
-        record = read_json(path)
+        record = json.loads(path.read_text(encoding="utf-8"))
         if record.pop("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
-        return TypeAdapter(CaseMap).validate_python(record)
+        case = TypeAdapter(CaseMap).validate_python(record)
+        if unicodedata.normalize("NFC", case.case_id) != unicodedata.normalize("NFC", folder.name):
+            raise ValueError(f"is of case {case.case_id!r}: exchanged with another's?")
+        return case
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).splitlines()[1:3]).strip() if isinstance(error, ValidationError) else str(error)
         raise FormatError(

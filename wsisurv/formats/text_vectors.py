@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
 from wsisurv.formats.header import Header, create, opened
 
@@ -59,7 +60,7 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         vectors = TextVectors(
-            values=file["vectors"][()],
+            values=read_array(file["vectors"]),
             case_ids=texts(file, "case_ids"),
             statement_ids=texts(file, "statement_ids"),
             encoder=text(file, "encoder"),

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, require_array, text
-from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.header import Header, create, opened, require_id
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/tiles"
@@ -111,11 +112,13 @@ def read_tiles(path: Path) -> tuple[Tiles, Header]:
     """Read the tiles of a slide and what made them.
 
     Raises:
-        MissingArtifactError, FormatError: as ``header.opened``; also for arrays and sizes that can't be.
+        MissingArtifactError, FormatError: as ``header.opened``; also for arrays and sizes that can't be, and for a
+            name of another slide.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         tiles = _tiles(file, file["coords"])
         _require_sound(path, tiles)
+        require_id(path, tiles.slide_id)
         return tiles, header
 
 
@@ -138,8 +141,8 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
     return Tiles(
         slide_id=SlideId(text(file, "slide_id")),
         slide_path=Path(text(file, "slide_path")),
-        coords=coords[()],
-        tissue=file["tissue"][()],
+        coords=read_array(coords),
+        tissue=read_array(file["tissue"]),
         mpp=float(coords.attrs["mpp"]),
         tile_mpp=float(coords.attrs["tile_mpp"]),
         tile_px=int(coords.attrs["tile_px"]),
@@ -147,8 +150,8 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
         overlap_px=int(coords.attrs["overlap"]),
         level0_width=int(coords.attrs["level0_width"]),
         level0_height=int(coords.attrs["level0_height"]),
-        piece=file["piece"][()] if "piece" in file else None,
-        measures={name: values[()] for name, values in file.get("measures", {}).items()},
+        piece=read_array(file["piece"]) if "piece" in file else None,
+        measures={name: read_array(values) for name, values in file.get("measures", {}).items()},
         flags=tuple(json.loads(text(file, "flags", "[]"))),
         mpp_source=text(coords, "mpp_source", ""),
         bounds_x=int(coords.attrs.get("bounds_x", 0)),

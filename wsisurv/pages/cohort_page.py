@@ -22,6 +22,7 @@ from wsisurv.pages.rendering import write_page
 from wsisurv.pages.subgroups import subgroups
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import logrank
+from wsisurv.workspace.ledger import exclusive
 from wsisurv.workspace.paths import Workspace
 
 PAGE = "index.html"
@@ -89,6 +90,11 @@ def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, comma
         >>> wsisurv.report(wsisurv.Workspace(Path("workspace")), "crc").page  # doctest: +SKIP
     """
     folder = workspace.cohort(name) / "evaluation"
+    with exclusive(workspace, f"report/{name}"):  # of two at once each writes all of its page and figures
+        return _write(workspace, name, folder, n_pictures, command)
+
+
+def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, command: Sequence[str]) -> ReportResult:
     seen = gather(workspace, name)
     figures = draw_cohort(seen, folder)
     maps = [

@@ -1,5 +1,6 @@
 """Predictions of the cohort's own cases by models that have not seen them, for figures and tables."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
-from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import Risk
@@ -208,7 +208,7 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
     again = "Run `wsisurv crossval` again."
     try:
         known = {fold.name: fold for fold in read_splits(folder / "splits.jsonl")}
-        saved = read_json(path)
+        saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["fingerprint"] != record["fingerprint"]:
             raise FormatError(f"{path}: not the fold that metrics.json was made from. {again}")
         fold, case_ids = known[str(record["name"])], tuple(map(str, saved["case_ids"]))

@@ -15,7 +15,7 @@ from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.step import tile
-from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.ledger import Summary, exclusive
 from wsisurv.workspace.paths import Workspace
 
 
@@ -75,28 +75,29 @@ def prepare_slides(
     embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
     name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]
     home = Workspace(workspace.root / "predict" / name)
-    tiled = tile(
-        home,
-        slides,
-        tiling,
-        given=given,
-        allow_upsampling=allow_upsampling,
-        redo=redo,
-        progress=stage(progress, "tile"),
-    )
-    update_contact_sheet(home)
-    there, summaries = [*tiled.done, *tiled.kept], [tiled]
-    if there:
-        embedded = embed(
+    with exclusive(home, "predict"):  # of two at once the second waits, and finds it done
+        tiled = tile(
             home,
-            embedding,
-            weights_file=weights_file,
-            slide_ids=there,
-            device=device,
+            slides,
+            tiling,
+            given=given,
+            allow_upsampling=allow_upsampling,
             redo=redo,
-            progress=stage(progress, "embed"),
+            progress=stage(progress, "tile"),
         )
-        summaries.append(embedded)
+        update_contact_sheet(home)
+        there, summaries = [*tiled.done, *tiled.kept], [tiled]
+        if there:
+            embedded = embed(
+                home,
+                embedding,
+                weights_file=weights_file,
+                slide_ids=there,
+                device=device,
+                redo=redo,
+                progress=stage(progress, "embed"),
+            )
+            summaries.append(embedded)
     slide_ids = (*there, *(failure.id for failure in tiled.failed), *tiled.elsewhere)
     looks = look_at_slides(home, slide_ids, progress=stage(progress, "look at the stain of"))
     return FromSlides(home, slide_ids, looks, tuple(summaries))

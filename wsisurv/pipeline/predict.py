@@ -1,6 +1,7 @@
 """``predict``: from slides, or from features that are there, to a table of risks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
-from wsisurv.errors import InputError, SettingsError
+from wsisurv.errors import InputError, SettingsError, StorageError
 from wsisurv.formats.id_cells import formula_note
 from wsisurv.formats.risks import risk_frame, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
@@ -23,8 +24,9 @@ from wsisurv.prediction.step import (
     student_device,
     training_folds,
 )
+from wsisurv.settings.base import fingerprint
 from wsisurv.slides.resolution import GivenMpp
-from wsisurv.workspace.ledger import Summary, forget_failures, record_failure
+from wsisurv.workspace.ledger import Summary, exclusive, forget_failures, record_failure
 from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
@@ -156,14 +158,25 @@ def predict(
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
-    for failure in prediction.failed:
-        record_failure(home, "predict", failure)
-    forget_failures(home, "predict", [risk.case_id for risk in prediction.risks])
-    write_risks(table, prediction.risks, horizons=years)
-    if jsonl:
-        write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
     notes = make_notes(model, prediction, horizons=years, training_cases=folds, command=command)
-    beside = write_notes(table, notes)
+    with _alone(workspace, table):
+        write_risks(table, prediction.risks, horizons=years)
+        if jsonl:
+            write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
+        beside = write_notes(table, notes)
+    with suppress(StorageError):  # a workspace that is only read; failures are in the notes too
+        for failure in prediction.failed:
+            record_failure(home, "predict", failure)
+        forget_failures(home, "predict", [risk.case_id for risk in prediction.risks])
     odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
     odd += [*unused, *formula_note([risk.case_id for risk in prediction.risks], table.name)]
     return PredictResult(prediction, years, table, beside, tuple(odd), summaries)
+
+
+@contextmanager
+def _alone(workspace: Workspace, table: Path) -> Iterator[None]:
+    """Write a table and what lies beside it as one, however many runs write it; a workspace may be one to read only."""
+    with ExitStack() as stack:
+        with suppress(StorageError):
+            stack.enter_context(exclusive(workspace, f"table/{fingerprint(str(table.absolute()), {})}"))
+        yield

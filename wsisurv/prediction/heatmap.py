@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from wsisurv.bags.checks import Expected
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, MissingArtifactError, SlideError
+from wsisurv.errors import FormatError, MissingArtifactError, SlideError, StaleError, StorageError
 from wsisurv.formats import geojson
 from wsisurv.formats.atomic import replacing, write_text
 from wsisurv.formats.features import FORMAT as FEATURES
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, score_tiles, spread_out
+from wsisurv.prediction.contributions import CaseTiles, Meaning, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
 from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
@@ -56,7 +56,7 @@ def heatmaps(
     *,
     ledger: Workspace,
     slides: Mapping[str, Path] | None = None,
-    meanings: Mapping[str, tuple[str, str]] | None = None,
+    meanings: Mapping[str, Meaning] | None = None,
     n_shown: int = 12,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -88,8 +88,14 @@ def heatmaps(
             if not redo and drawn.is_there():
                 summary.kept.append(case.case_id)
                 continue
-            record = drawn.draw()
-        except (MissingArtifactError, FormatError, SlideError) as error:
+            with ledger.claim(STEP, f"{folder.parent.name}/{case.case_id}", wait=True):  # one drawing, one run
+                if not redo and drawn.is_there():  # another process was quicker
+                    summary.kept.append(case.case_id)
+                    continue
+                record = drawn.draw()
+        except StorageError:
+            raise
+        except (MissingArtifactError, FormatError, StaleError, SlideError, OSError) as error:
             failure = make_failure(case.case_id, explainer.path, error, explainer.scale.fingerprint)
             record_failure(ledger, STEP, failure)
             summary.failed.append(failure)
@@ -117,7 +123,7 @@ class _Drawing:
         case: CaseFiles,
         folder: Path,
         slides: Mapping[str, Path],
-        meanings: Mapping[str, tuple[str, str]],
+        meanings: Mapping[str, Meaning],
         n_shown: int,
     ) -> None:
         self._explainer, self._case, self._folder = explainer, case, folder

@@ -14,6 +14,7 @@ from wsisurv.formats.features import Features
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.prediction.contributions import CaseTiles
 from wsisurv.prediction.heatmap_picture import MAX_PX, Cut
+from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
 from wsisurv.workspace.paths import Workspace
 
@@ -29,14 +30,14 @@ class LocatedSlide:
         path: its file; None where it is not known.
         side: of a tile, level-0 pixels.
         bounds: left, top, width and height of what was scanned, level-0 pixels.
-        size: width and height of the slide when it was tiled, level-0 pixels; None where that is not known.
+        fingerprint: of the file that was tiled; None where that is not known.
     """
 
     features: Features
     path: Path | None
     side: float
     bounds: tuple[int, int, int, int]
-    size: tuple[int, int] | None = None
+    fingerprint: str | None = None
 
     def view_mpp(self, bounds: tuple[int, int, int, int]) -> float:
         """The finest resolution at which the map of what was scanned stays within ``MAX_PX``, µm per pixel."""
@@ -57,7 +58,8 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
         EncoderMismatchError: features of another encoder, tiles or width than the student's.
     """
     source = workspace.features(expected.card.encoder, slide_id)
-    features = read_slide(source, expected).features
+    read = read_slide(source, expected)
+    features, fingerprint = read.features, read.header.inputs.get("slide")
     try:
         side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
     except (KeyError, ValueError) as error:
@@ -65,13 +67,14 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
     side = side_um / features.mpp
     known = workspace.tiles(slide_id)
     corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
-    bounds, size = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1]))), None
+    bounds = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1])))
     if known.exists():
-        tiles, _ = read_tiles(known)
+        tiles, header = read_tiles(known)
+        fingerprint = header.inputs.get("slide")
         path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
-        left, top, size = tiles.bounds_x, tiles.bounds_y, (tiles.level0_width, tiles.level0_height)
+        left, top = tiles.bounds_x, tiles.bounds_y
         bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
-    return LocatedSlide(features, path, side, bounds, size)
+    return LocatedSlide(features, path, side, bounds, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,8 @@ def view_slide(
     problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
     if place.path is not None:
         try:
+            require_tiled(place.path, str(slide_id), place.fingerprint)
             with Slide(place.path, mpp) as slide:
-                if place.size not in {None, (slide.width, slide.height)}:
-                    raise SlideError(
-                        f"{place.path}: {slide.width} × {slide.height} px, but {slide_id} was tiled at "
-                        f"{' × '.join(map(str, place.size or ()))}: another slide? Say where with --slides FOLDER."
-                    )
                 bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
                 view = SlideView(slide.view(place.view_mpp(bounds)), place.view_mpp(bounds), bounds)
                 return view, {tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen}

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsisurv.bags.cases import CaseUnread, SlideRead, read_cases
+from wsisurv.bags.cases import CaseRead, CaseUnread, SlideRead, read_cases
 from wsisurv.bags.checks import Expected
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
@@ -17,6 +17,7 @@ from wsisurv.formats.tiles import read_tiles
 from wsisurv.prediction.card import open_student
 from wsisurv.prediction.rows import make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
+from wsisurv.slides.find import require_tiled
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, make_failure
 from wsisurv.workspace.paths import Workspace
@@ -30,8 +31,8 @@ class Prediction:
 
     Attributes:
         risks: one a case that could be read, sorted by case.
-        failed: cases of which a features file is missing or damaged, or not of the student's encoder; no risk is given
-            from half a case.
+        failed: cases of which a features file is missing or damaged, not of the slide's tiles or not of the student's
+            encoder, or whose slide is another now than was tiled; no risk is given from half a case.
     """
 
     risks: tuple[Risk, ...]
@@ -140,7 +141,8 @@ def predict_cases(
             that the student does not repeat what it was taught.
         horizons: years to which survival is wanted.
         looks: ``look_at_slides``.
-        tiles: workspace whose stored stain densities are asked where a slide was not looked at and was measured.
+        tiles: workspace of the slides' tiles: a slide whose file is another now than was tiled fails its case, and
+            stored stain densities are asked where a slide was not looked at and was measured.
         device: where to compute, as torch names it.
         progress: called before each case.
 
@@ -163,6 +165,9 @@ def predict_cases(
                 failed.append(make_failure(case.case_id, case.path, case.error, opened.scale.fingerprint))
                 refused = case.error if isinstance(case.error, EncoderMismatchError) else refused
                 continue
+            if (replaced := _replaced(case, tiles)) is not None:
+                failed.append(replaced)
+                continue
             states = opened.ensemble.states(case.tiles) if case.n_tiles else None
             odd = [(str(slide.features.slide_id), _odd(slide, looks or {}, tiles)) for slide in case.slides]
             fold = (fold_of or {}).get(case.case_id)
@@ -175,6 +180,23 @@ def predict_cases(
         raise refused  # it is the student that is wrong here, and not one of many cases
     progress(len(bags), len(bags), "")
     return Prediction(tuple(risks), tuple(failed))
+
+
+def _replaced(case: CaseRead, tiles: Workspace | None) -> Failure | None:
+    """The failure of a case of which a slide's file, where it is there, is not the one that was tiled."""
+    if tiles is None:
+        return None
+    for slide_id in case.slide_ids:
+        path = tiles.tiles(slide_id)
+        if not path.exists():
+            continue
+        try:
+            tiled, header = read_tiles(path)
+            if tiled.slide_path.exists():  # features are enough to predict from
+                require_tiled(tiled.slide_path, slide_id, header.inputs.get("slide"))
+        except (FormatError, SlideError) as error:
+            return make_failure(case.case_id, path, error, "")
+    return None
 
 
 def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> tuple[str, ...]:

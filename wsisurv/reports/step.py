@@ -95,6 +95,7 @@ def extract(
         ReportError: the source can't be read (a .txt among readable ones that can't be is a failure instead).
         SettingsError: no model, or one whose context is too small.
         BackendError: no server, no model, or five reports in a row that failed; what is done is kept.
+        BusyError: another process extracts with other settings here now.
         StaleError: records were made otherwise; raised before any report is read.
         StorageError: no room.
 
@@ -107,7 +108,8 @@ def extract(
     reports = read_reports(source, strict=False)
     summary = Summary(STEP, notes=list(reports.notes))
     contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
-    with workspace.claim(STEP, "statements") as claimed:
+    asked = settings.model_dump(mode="json")
+    with workspace.claim_settings(STEP, asked), workspace.claim(STEP, "statements") as claimed:
         if not claimed:
             summary.elsewhere.extend(reports)
             return summary

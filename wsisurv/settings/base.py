@@ -62,6 +62,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, ``name: old → new``; those of a group, such as a teacher's, by ``teacher.epochs``."""
+    groups = [name for name in old.keys() & new.keys() if isinstance(old[name], dict) and isinstance(new[name], dict)]
+    flat: list[dict[str, Any]] = []
+    for settings in (old, new):
+        single = {name: value for name, value in settings.items() if name not in groups}
+        flat.append(single | {f"{name}.{key}": value for name in groups for key, value in settings[name].items()})
+    return changed_settings(*flat)
+
+
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """``name: old → new`` for each top-level key that differs between two JSON objects."""
     keys = sorted(old.keys() | new.keys())

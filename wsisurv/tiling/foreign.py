@@ -88,7 +88,8 @@ def import_tiles(
         write_tiles(job.output, tiles, job.header)
         return None if len(tiles.coords) else f"{job.id}: no tile"
 
-    return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+    with workspace.claim_settings("tile", {"imported": True, "tile_mpp": tile_mpp}):
+        return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
 
 
 def _overlap(file: Path, tiles: ForeignTiles, given: int | None) -> int:

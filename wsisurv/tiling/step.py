@@ -27,7 +27,7 @@ from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
 from wsisurv.tiling.tissue import Tissue, find_tissue
-from wsisurv.units import SlideId
+from wsisurv.units import SlideId, name_problem, shown_name
 from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
@@ -108,6 +108,7 @@ def tile(
         InputError: ``masks`` is no folder.
         NoSlidesError, DuplicateSlideError: as ``find_slides``.
         CohortError: no row of ``given.by_slide`` names a slide that is here.
+        BusyError: another process tiles with other settings here now.
         StaleError: tiles were made with other settings or from another file, and ``redo`` is not given.
         StorageError: no room or no permission.
 
@@ -127,16 +128,17 @@ def tile(
     options = Options(settings, given, masks, allow_upsampling, preview)
     if shard is not None:
         slides = shard.of(slides)
-    jobs, unread = plan_jobs(workspace, slides, options, workers)
-    summary = run_jobs(
-        workspace,
-        STEP,
-        jobs,
-        lambda job: _tile_slide(workspace, job, options),
-        redo=redo,
-        progress=progress,
-        workers=workers,
-    )
+    with workspace.claim_settings(STEP, settings.model_dump(mode="json")):
+        jobs, unread = plan_jobs(workspace, slides, options, workers)
+        summary = run_jobs(
+            workspace,
+            STEP,
+            jobs,
+            lambda job: _tile_slide(workspace, job, options),
+            redo=redo,
+            progress=progress,
+            workers=workers,
+        )
     summary.notes.extend([*notes, *passed_over(sources)])
     for failure in unread:
         record_failure(workspace, STEP, failure)
@@ -153,6 +155,9 @@ def plan_jobs(
 
     def plan(slide: tuple[SlideId, Path]) -> Job | Failure:
         slide_id, path = slide
+        if problem := name_problem(slide_id):
+            error = SlideError(f"{shown_name(str(path))}: its name {problem}. Rename it.")
+            return make_failure(slide_id, path, error, fingerprint="")
         slide_mpp = options.given.by_slide.get(slide_id, options.given.every)
         settings = options.settings.model_copy(update={"slide_mpp": slide_mpp})
         try:
@@ -186,7 +191,7 @@ def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
         mpp_from_objective=options.given.from_objective,
     ) as slide:
         cut = _cut(slide, job, options)
-        tiles = replace(cut.tiles, flags=(*cut.tiles.flags, *slide.notes))
+        tiles = replace(cut.tiles, flags=(*cut.tiles.flags, slide.note)) if slide.note else cut.tiles
         if wanted and options.settings.measures:
             tiles = replace(tiles, measures=measure_tiles(slide, tiles))
     outlines, preview = workspace.outlines(job.id), workspace.preview(job.id)

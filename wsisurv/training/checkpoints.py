@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsisurv.errors import ArtifactError
+from wsisurv.formats.digests import read_array
 from wsisurv.formats.header import Header, create, make_header, opened
 from wsisurv.workspace.freshness import compare
 
@@ -60,7 +61,7 @@ class Checkpoints:
             with opened(self._path(part), FORMAT, "the run") as (file, header):
                 if not compare(header, self.header).done:
                     return None
-                arrays: dict[str, NDArray[Any]] = {name: np.asarray(value[()]) for name, value in file.items()}
+                arrays: dict[str, NDArray[Any]] = {name: np.asarray(read_array(value)) for name, value in file.items()}
                 return FitState(int(file.attrs["epoch"]), arrays)
         except ArtifactError:  # missing, or cut short: begin anew
             return None

@@ -69,7 +69,7 @@ def distill(
             were made otherwise, and not ``redo``.
         SettingsError: fewer members than the teacher's folds; a device that is not there; a loss without bounds.
         CohortError: fewer than two events among cases with tiles.
-        ArtifactError: another process is distilling this cohort now.
+        BusyError: another process is distilling this cohort now.
         StorageError: no room or no permission.
 
     Example:
@@ -109,7 +109,7 @@ def distill(
     }
     if all_done(wanted, redo=redo):
         return _with_figures(folder, read_model(folder / "student.h5", "student")[0].card.result, kept=True)
-    with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}"):
+    with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}", asked):
         teacher_model = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)

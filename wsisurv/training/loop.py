@@ -1,7 +1,8 @@
 """What all training shares: device, seeds, the loop over epochs, and the history."""
 
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from wsisurv.bags.packed import Bags
 from wsisurv.engine.progress import Progress
-from wsisurv.errors import DeviceError, SettingsError
-from wsisurv.formats.atomic import append_jsonl
+from wsisurv.errors import DeviceError, FormatError, SettingsError
+from wsisurv.formats.atomic import append_jsonl, read_jsonl
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
 
@@ -57,6 +58,8 @@ def threads_for(bags: Bags, tiles_per_bag: int = 0) -> Iterator[None]:
 class Log:
     """Counts epochs for the progress line and writes about five lines of history a fit.
 
+    A run that goes on where a killed one stopped does some epochs again, whose lines it does not write again.
+
     Attributes:
         path: history.jsonl.
         step: name of the step in each line.
@@ -71,13 +74,15 @@ class Log:
     checkpoints: Checkpoints | None = None
     total: int = 0
     _done: int = field(default=0, init=False)
+    _written: set[str] | None = field(default=None, init=False)
 
     def epoch(self, part: str, epoch: int, epochs: int, loss: float) -> None:
         """Note an epoch (counted from 1) of a part of the work."""
         self._done += 1
         self.progress(min(self._done, self.total), self.total, part)
         if epoch == epochs or epoch % max(1, epochs // _LINES_A_FIT) == 0:
-            self.line(part=part, epoch=epoch, loss=loss)
+            run = {"run": self._run} if self._run else {}
+            self.line(part=part, epoch=epoch, loss=loss, **run)
 
     def resumed(self, part: str, epoch: int) -> None:
         """Note that a part goes on after ``epoch`` epochs that an earlier run did."""
@@ -86,7 +91,36 @@ class Log:
 
     def line(self, **values: Any) -> None:
         """Write one line of history."""
-        append_jsonl(self.path, {"step": self.step, **values})
+        record = {"step": self.step, **values}
+        if self._written is None:
+            self._written = self._of_this_run()
+        if (key := _key(record)) not in self._written:
+            self._written.add(key)
+            append_jsonl(self.path, record)
+
+    @property
+    def _run(self) -> str:
+        """By which lines of one run are known; a run begun again has the same, one of other settings another."""
+        return self.checkpoints.header.fingerprint[:12] if self.checkpoints is not None else ""
+
+    def _of_this_run(self) -> set[str]:
+        """Lines at the end of the history that a killed run of the same work has left."""
+        try:
+            lines = [line for line in read_jsonl(self.path) if isinstance(line, dict) and line.get("step") == self.step]
+        except FormatError:  # the page says so
+            return set()
+        written: set[str] = set()
+        for line in lines:
+            if "epoch" in line and line.get("run") != self._run:
+                written.clear()  # of another run
+            else:
+                written.add(_key(line))
+        return written
+
+
+def _key(line: Mapping[str, Any]) -> str:
+    """What two lines share that tell the same of one run; on a GPU losses may differ in the last digits."""
+    return json.dumps([line["part"], line["epoch"]] if "epoch" in line else line, sort_keys=True)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def train_teacher(
     Raises:
         MissingArtifactError, EncoderMismatchError, SettingsError, CohortError: as ``read_training_cases``.
         StaleError: the files were made otherwise, and not ``redo``.
-        ArtifactError: another process is training this cohort's teacher now.
+        BusyError: another process is training this cohort's teacher now.
         StorageError: no room or no permission.
 
     Example:
@@ -108,7 +108,9 @@ def train_teacher(
     }
     if all_done(wanted, redo=redo):
         return read_model(folder / "teacher.h5", "teacher")[0].card.result.model_copy(update={"kept": True})
-    with workspace.claim_alone(STEP, cohort.name, f"training the teacher of cohort {cohort.name}"):
+    with workspace.claim_alone(
+        STEP, cohort.name, f"training the teacher of cohort {cohort.name}", settings.model_dump(mode="json")
+    ):
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "teacher.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)

@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import FormatError, MissingArtifactError, OlderFormatError, StaleError
+from wsisurv.errors import FormatError, MissingArtifactError, NewerFormatError, OlderFormatError, StaleError
 from wsisurv.formats.header import Header, read_header
-from wsisurv.settings.base import changed_settings
+from wsisurv.settings.base import changes_between
 
 REDO = "Use --redo to make it anew, the old settings to keep it, or another --workspace to have both."
 
@@ -23,6 +23,8 @@ class Condition(Enum):
     DONE = "done"
     STALE = "stale"
     DAMAGED = "damaged"
+    NEWER = "newer"
+    """Of a newer wsisurv; never written over."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def compare(made: Header | Origin, wanted: Header | Origin, *, also: Sequence[st
     """
     if made.fingerprint == wanted.fingerprint:
         return Freshness(Condition.DONE)
-    changes = [*also, *_changes(made.settings, wanted.settings)]
+    changes = [*also, *changes_between(made.settings, wanted.settings)]
     for name in sorted(made.inputs.keys() | wanted.inputs.keys()):
         if made.inputs.get(name) != wanted.inputs.get(name):
             changes.append(f"{name} is not the one it was made from")
@@ -101,6 +103,8 @@ def check(path: Path, wanted: Header) -> Freshness:
         return Freshness(Condition.MISSING)
     except OlderFormatError:
         return Freshness(Condition.STALE, ("made by an older wsisurv, in a format that is not read any more",))
+    except NewerFormatError as error:
+        return Freshness(Condition.NEWER, (str(error),))
     except FormatError:
         return Freshness(Condition.DAMAGED)
     return compare(header, wanted)
@@ -110,9 +114,13 @@ def all_done(wanted: Mapping[Path, Header], *, redo: bool) -> bool:
     """Whether all files of one run are there as they should be.
 
     Raises:
+        NewerFormatError: one is of a newer wsisurv.
         StaleError: one is stale, and not ``redo``.
     """
     seen = {path: check(path, header) for path, header in wanted.items()}
+    for one in seen.values():
+        if one.condition is Condition.NEWER:
+            raise NewerFormatError(one.changes[0])
     if all(one.done for one in seen.values()):
         return True
     if not redo:
@@ -137,13 +145,3 @@ def require_fresh(seen: Mapping[Path, Freshness], *, remedy: str = REDO) -> None
     first = next(iter(stale))
     more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
     raise StaleError(f"{first}{more}: made from other settings or inputs than now ({'; '.join(changes)}). {remedy}")
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Settings that differ; a group of them, such as a teacher's, is told one by one as ``teacher.epochs``."""
-    groups = [name for name in old.keys() & new.keys() if isinstance(old[name], dict) and isinstance(new[name], dict)]
-    flat: list[dict[str, Any]] = []
-    for settings in (old, new):
-        single = {name: value for name, value in settings.items() if name not in groups}
-        flat.append(single | {f"{name}.{key}": value for name in groups for key, value in settings[name].items()})
-    return changed_settings(*flat)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from wsisurv.formats.atomic import append_jsonl, explain_storage, read_jsonl, write_jsonl
+from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
+from wsisurv.units import shown_name
+from wsisurv.workspace.claims import Claim
 from wsisurv.workspace.paths import Workspace
 
 
@@ -53,7 +53,7 @@ class Summary:
 def make_failure(id: str, path: Path, error: Exception, fingerprint: str) -> Failure:
     """Describe a failure that happened now."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    return Failure(id, str(path), type(error).__name__, str(error), when, fingerprint)
+    return Failure(shown_name(id), shown_name(str(path)), type(error).__name__, str(error), when, fingerprint)
 
 
 def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
@@ -64,22 +64,30 @@ def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
 
 def read_failures(workspace: Workspace, step: str) -> list[Failure]:
     """Failures in the step's ledger."""
-    return read_jsonl(workspace.failures(step), _parse)
 
+    def parse(value: Any) -> Failure:
+        try:
+            return Failure(**value)
+        except TypeError as error:
+            raise ValueError(f"no failure ({error})") from error
 
-def _parse(value: Any) -> Failure:
-    """A failure; what a later wsisurv adds is passed over."""
-    return Failure(**{each.name: str(value[each.name]) for each in fields(Failure)})
+    return read_jsonl(workspace.failures(step), parse)
 
 
 def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> None:
     """Take items that are done now out of the step's ledger, and older failures of the same item."""
     path = workspace.failures(step)
-    if not path.exists():
-        return
     finished = set(done)
+
+    def left() -> tuple[int, dict[str, Failure]]:
+        failures = read_failures(workspace, step)
+        return len(failures), {failure.id: failure for failure in failures if failure.id not in finished}
+
+    n_failures, newest = left()
+    if n_failures == len(newest):  # nothing is to be written: the place may be one that can't be
+        return
     with exclusive(workspace, f"{step}.ledger"):
-        newest = {failure.id: failure for failure in read_failures(workspace, step) if failure.id not in finished}
+        _, newest = left()
         if newest:
             write_jsonl(path, [vars(failure) for failure in newest.values()])
         else:
@@ -93,12 +101,9 @@ def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
     Raises:
         StorageError: no room or no permission.
     """
-    path = workspace.root / ".claims" / f"{name}.lock"
-    with explain_storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
+    claim = Claim(workspace.root / ".claims", name)
+    claim.take(wait=True)
     try:
         yield
     finally:
-        lock.release()
+        claim.release()

@@ -1,14 +1,19 @@
-"""Where everything of a workspace lies, and claims on single items."""
+"""Where everything of a workspace lies, and claims on items, on settings, and on what all runs write."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from wsisurv.errors import BusyError, InputError
+from wsisurv.formats.atomic import process_name
+from wsisurv.settings.base import changes_between
+from wsisurv.workspace.claims import Claim
 
-from wsisurv.errors import ArtifactError, InputError
-from wsisurv.formats.atomic import explain_storage
+_DOOR = "door"
+"""Held while the settings of other runs are looked at."""
 
 
 @dataclass(frozen=True)
@@ -94,36 +99,86 @@ class Workspace:
         return self.root / "failures" / f"{step}.jsonl"
 
     @contextmanager
-    def claim(self, step: str, item: str) -> Iterator[bool]:
+    def claim(self, step: str, item: str, *, wait: bool = False) -> Iterator[bool]:
         """Claim an item for this process; gives False when a living process holds it.
 
-        The lock is the kernel's, so it ends with its process, however that dies.
+        Args:
+            step: whose item it is.
+            item: its name.
+            wait: until it is free; then it is always given True.
+
+        Raises:
+            StorageError: no room or no permission.
         """
-        path = self.root / ".claims" / step / f"{item}.lock"
-        with explain_storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0, thread_local=False)  # one thread may claim and another let go
-            try:
-                lock.acquire()
-            except Timeout:
-                yield False
-                return
+        claim = Claim(self.root / ".claims", f"{step}/{item}")
+        if not claim.take(wait=wait):
+            yield False
+            return
         try:
             yield True
         finally:
-            lock.release()
+            claim.release()
 
     @contextmanager
-    def claim_alone(self, step: str, item: str, what: str) -> Iterator[None]:
-        """Claim an item whose work can't be shared; ``what`` says what another process would be doing with it.
+    def claim_alone(self, step: str, item: str, what: str, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Claim an item whose work can't be shared.
+
+        Args:
+            step: whose item it is.
+            item: its name.
+            what: another process would be doing with it, for the message.
+            settings: of this run; the message says which of the other's differ.
 
         Raises:
-            ArtifactError: a living process holds it.
+            BusyError: a living process holds it.
+            StorageError: no room or no permission.
         """
-        with self.claim(step, item) as claimed:
-            if not claimed:
-                raise ArtifactError(f"{self.root}: another process is {what}. Wait for it to end.")
+        claim = Claim(self.root / ".claims", f"{step}/{item}")
+        if not claim.take(words=settings):
+            raise BusyError(
+                f"{self.root}: another process is {what}{_unlike(claim.holder(), settings)}. Wait for it to end, then "
+                "run the same command again."
+            )
+        try:
             yield
+        finally:
+            claim.release()
+
+    @contextmanager
+    def claim_settings(self, step: str, settings: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the settings of a step while it runs: runs with the same share its items, one with others is refused.
+
+        Args:
+            step: the step, and what of it (``embed/histomics``).
+            settings: of this run.
+
+        Raises:
+            BusyError: a living process runs the step with other settings; names which.
+            StorageError: no room or no permission.
+        """
+        folder = self.root / ".claims"
+        mine = Claim(folder, f"{step}.settings/{process_name()}-{secrets.token_hex(4)}")
+        with self.claim(f"{step}.settings", _DOOR, wait=True):
+            for name in sorted({path.stem for path in (folder / f"{step}.settings").iterdir()} - {_DOOR}):
+                other = Claim(folder, f"{step}.settings/{name}")
+                if other.take():
+                    other.remove()  # of a process that has ended
+                elif differs := _unlike(other.holder(), settings):
+                    raise BusyError(
+                        f"{self.root}: another process is at `{step.partition('/')[0]}` now{differs}. Wait for it to "
+                        "end, use its settings, or another --workspace."
+                    )
+            mine.take(words=settings)
+        try:
+            yield
+        finally:
+            mine.remove()
+
+
+def _unlike(held: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Settings of another process that differ from these, in brackets; empty where none does, or it said none."""
+    changes = changes_between(held, settings) if held else []
+    return f" with other settings (its → yours: {'; '.join(changes)})" if changes else ""
 
 
 def _stems(folder: Path) -> list[str]:

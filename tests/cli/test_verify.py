@@ -1,0 +1,154 @@
+"""`wsisurv verify`, and inputs that are another's: a slide, a file, a setting, a process."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from wsisurv.workspace.paths import Workspace
+
+
+@pytest.fixture
+def place(tmp_path, make_slide, run) -> Workspace:
+    """Two slides, tiled and embedded."""
+    for name, size in (("a", (900, 700)), ("b", (800, 700))):
+        make_slide(tmp_path / "slides" / f"{name}.tiff", size)
+    assert run("tile", tmp_path / "slides", "-w", tmp_path / "ws").code == 0
+    assert run("embed", "-w", tmp_path / "ws").code == 0
+    return Workspace(tmp_path / "ws")
+
+
+def test_a_whole_workspace_is_right(run, place):
+    ended = run("verify", place.root)
+    assert ended.code == 0
+    assert " 0 wrong" in ended.out
+
+
+def flip(place):
+    path = place.features("histomics", "a")
+    with h5py.File(path) as file:
+        at = file["features"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[at + 10] ^= 1
+    path.write_bytes(content)
+
+
+def exchange(place):
+    one, other = place.tiles("a"), place.tiles("b")
+    aside = one.rename(place.root.parent / "aside")
+    other.rename(one)
+    aside.rename(other)
+
+
+def replace_slide(place):
+    slides = place.root.parent / "slides"
+    shutil.copy(slides / "b.tiff", slides / "a.tiff")
+
+
+def spoil_ledger(place):
+    path = place.failures("tile")
+    path.parent.mkdir()
+    path.write_text("{}\nnonsense\n")
+
+
+def double_history(place):
+    path = place.cohort("crc") / "history.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(2 * (json.dumps({"step": "distill", "part": "x", "epoch": 1, "loss": 1.0}) + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (flip, "features is not what was written"),
+        (exchange, "tiles/a.h5: is of slide 'b'"),
+        (replace_slide, "a.tiff: another slide"),
+        (spoil_ledger, "failures/tile.jsonl, line"),
+        (double_history, "history.jsonl, line 2: the same"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_what_is_wrong_is_named_and_ends_with_1(run, place, harm, told):
+    harm(place)
+    ended = run("verify", place.root)
+    assert ended.code == 1
+    assert told in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_leftovers_are_told_and_are_no_fault(run, place):
+    (place.root / "tiles" / ".0badcafe-1-00000000.partial").write_bytes(b"half")
+    ended = run("verify", place.root)
+    assert ended.code == 0
+    assert "left by a run that was killed" in ended.err
+
+
+def test_no_such_workspace(run, tmp_path):
+    assert run("verify", tmp_path / "none").code == 1
+
+
+def test_features_of_tiles_that_were_made_anew_are_wrong(run, place, tmp_path):
+    assert run("tile", tmp_path / "slides", "-w", place.root, "--tile-px", 256, "--redo").code == 0
+    ended = run("verify", place.root)
+    assert ended.code == 1
+    assert "made of other tiles" in ended.err
+
+
+def test_a_slide_that_was_replaced_is_not_embedded(run, place):
+    shutil.rmtree(place.root / "features")
+    replace_slide(place)
+    ended = run("embed", "-w", place.root)
+    assert ended.code == 1
+    assert "another slide, not the file that a was tiled from" in ended.err
+    assert place.embedded_slides("histomics") == ["b"]
+
+
+def test_a_newer_file_is_refused_and_stays(run, place):
+    path = place.features("histomics", "a")
+    with h5py.File(path, "a") as file:
+        file.attrs["format_version"] = np.int64(99)
+    before = path.read_bytes()
+    for more in ((), ("--redo",)):
+        ended = run("embed", "-w", place.root, *more)
+        assert ended.code == 1
+        assert "made by wsisurv" in ended.err
+        assert "damaged" not in ended.err
+        assert path.read_bytes() == before
+
+
+def test_another_process_is_exit_code_3_and_a_sentence(run, place, tmp_path):
+    place.tiles("a").unlink()
+    with place.claim("tile", "a"):
+        ended = run("tile", tmp_path / "slides", "-w", place.root)
+        assert ended.code == 3
+        assert "another process is at 1 of them" in ended.err
+    with place.claim_settings("tile", {"tile_px": 1}):
+        ended = run("tile", tmp_path / "slides", "-w", place.root)
+        assert ended.code == 3
+        assert "tile_px: 1 → 224" in ended.err
+
+
+@pytest.mark.parametrize("name", ["x\ny", "x\udcff", "x" * 245])
+def test_one_bad_name_fails_alone(run, tmp_path, make_slide, name):
+    make_slide(tmp_path / "slides" / "good.tiff", (900, 700))
+    shutil.copy(tmp_path / "slides" / "good.tiff", tmp_path / "slides" / f"{name}.tiff")
+    ended = run("tile", tmp_path / "slides", "-w", tmp_path / "ws")
+    assert ended.code == 1
+    assert "its name" in ended.err
+    assert Workspace(tmp_path / "ws").tiled_slides() == ["good"]
+
+
+def test_one_damaged_mask_fails_alone(run, tmp_path, make_slide):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("deep", "cut", "good"):
+        make_slide(tmp_path / "slides" / f"{name}.tiff", (900, 700))
+    (masks / "deep.geojson").write_text("[" * 100_000)
+    (masks / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08\x08\0\0\0\0bad!\0\0")
+    square = [[0, 0], [800, 0], [800, 600], [0, 600], [0, 0]]
+    (masks / "good.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [square]}))
+    ended = run("tile", tmp_path / "slides", "-w", tmp_path / "ws", "--tissue-masks", masks)
+    assert ended.code == 1
+    assert Workspace(tmp_path / "ws").tiled_slides() == ["good"]

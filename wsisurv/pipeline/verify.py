@@ -1,0 +1,164 @@
+"""``verify``: everything of a workspace held against its checksums, its names, and what it was made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from wsisurv.bags.checks import require_own_tiles
+from wsisurv.cohort import read_cohort
+from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.errors import FormatError, InputError, StaleError, WsisurvError
+from wsisurv.formats import features, guidance, heatmaps, text_vectors, tiles
+from wsisurv.formats.atomic import PARTIAL, process_of_name, read_jsonl
+from wsisurv.formats.commands import FILE as COMMANDS
+from wsisurv.formats.commands import read_commands
+from wsisurv.formats.digests import read_array
+from wsisurv.formats.header import Header, opened_any, read_header
+from wsisurv.formats.models import model_format, read_model
+from wsisurv.formats.risks import read_risks
+from wsisurv.formats.shown import describe
+from wsisurv.formats.statements import read_rejected, read_statements
+from wsisurv.slides.find import require_tiled
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
+
+_READ: Mapping[str, Callable[[Path], Any]] = {
+    "statements.jsonl": read_statements,
+    "rejected.jsonl": read_rejected,
+    COMMANDS: lambda path: read_commands(path.parent),
+    heatmaps.FILE: lambda path: heatmaps.read_case_map(path.parent),
+    "cohort.csv": lambda path: read_cohort(path.parent),
+    "risk.csv": read_risks,
+}
+"""Readers of the files that are known by name; others are looked through as ``show`` does."""
+_TEXT = {".csv", ".json", ".jsonl"}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was looked at.
+
+    Attributes:
+        n_files: files.
+        problems: what is wrong, one line each, with the file's name.
+        notes: what is no fault but worth knowing: leftovers of killed runs, slides that are not there.
+    """
+
+    n_files: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verified:
+    """Read all files of a workspace; writes nothing.
+
+    Checksums of all arrays and of all else in HDF5 files, ids against names, features against tiles, tiles against
+    slides, models against guidance and cohort, every line of every ledger, and what killed runs left.
+
+    Args:
+        workspace: to be looked at.
+        progress: told before each file.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not workspace.root.is_dir():
+        raise InputError(f"{workspace.root}: no such workspace. Name one, or set WSISURV_WORKSPACE.")
+    files = [path for path in sorted(workspace.root.rglob("*")) if path.is_file() and ".claims" not in path.parts]
+    problems: list[str] = []
+    notes: list[str] = []
+    for number, path in enumerate(files):
+        progress(number, len(files), path.name)
+        if path.name.endswith(PARTIAL):
+            if process_of_name(path.name) is not True:
+                notes.append(f"{path}: left by a run that was killed, and of no use. It can be deleted.")
+            continue
+        try:
+            notes += _look(path)
+        except WsisurvError as error:
+            problems.append(str(error))
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{path}: can't be read ({type(error).__name__}: {error})")
+    progress(len(files), len(files), "")
+    return Verified(len(files), tuple(problems), tuple(notes))
+
+
+def _look(path: Path) -> list[str]:
+    """Look at one file; gives notes, raises what is wrong."""
+    if path.suffix == ".h5":
+        return _look_at_hdf5(path)
+    if path.name in _READ:
+        _READ[path.name](path)
+    elif path.parent.name == "failures" and path.suffix == ".jsonl":
+        read_failures(Workspace(path.parent.parent), path.stem)
+    elif path.suffix in _TEXT:
+        describe(path)
+    if path.suffix == ".jsonl":
+        _require_single(path)
+    return []
+
+
+def _look_at_hdf5(path: Path) -> list[str]:
+    with opened_any(path) as (file, header):
+        if header.format not in _READERS:
+            file.visititems(lambda _, item: _read(item))
+            return [f"{path}: of a training that was interrupted; the same command goes on from it."]
+    if header.format == tiles.FORMAT:
+        return _look_at_tiles(path)
+    _READERS[header.format](path)
+    _require_lineage(path, header)
+    return []
+
+
+def _look_at_features(path: Path) -> None:
+    made, header = features.read_features(path)
+    require_own_tiles(path, header)
+    own = path.parents[2] / "tiles" / path.name
+    if "tiles" in header.inputs and own.exists() and not np.array_equal(tiles.read_tiles(own)[0].coords, made.coords):
+        raise FormatError(f"{path}: of other places than the tiles of {own}. Run `wsisurv embed --redo`.")
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {
+    tiles.FORMAT: tiles.read_tiles,
+    features.FORMAT: _look_at_features,
+    guidance.FORMAT: guidance.read_guidance,
+    text_vectors.FORMAT: text_vectors.read_text_vectors,
+    model_format("teacher"): lambda path: read_model(path, "teacher"),
+    model_format("student"): lambda path: read_model(path, "student"),
+}
+
+
+def _read(item: h5py.HLObject) -> None:
+    if isinstance(item, h5py.Dataset):
+        read_array(item)
+
+
+def _look_at_tiles(path: Path) -> list[str]:
+    tiled, header = tiles.read_tiles(path)
+    if not tiled.slide_path.exists():
+        return [f"{path}: its slide is not at {tiled.slide_path} now."]
+    require_tiled(tiled.slide_path, tiled.slide_id, header.inputs.get("slide"))
+    return []
+
+
+def _require_lineage(path: Path, header: Header) -> None:
+    """Hold a model against the guidance and the cohort beside it, where they are what it names as its inputs."""
+    folder = path.parent
+    if "guidance" in header.inputs and (beside := folder / "guidance.h5").exists():
+        if read_header(beside, guidance.FORMAT, guidance.MADE_BY).fingerprint != header.inputs["guidance"]:
+            raise StaleError(f"{path}: made with another guidance than {beside}. Run `wsisurv distill --redo`.")
+    if "cohort" in header.inputs and (folder / "cohort.csv").exists():
+        if read_cohort(folder)[0].fingerprint != header.inputs["cohort"]:
+            raise StaleError(f"{path}: made of another cohort than {folder / 'cohort.csv'}. Train anew with --redo.")
+
+
+def _require_single(path: Path) -> None:
+    """Refuse a line that stands there twice in a row: nothing of ours writes one."""
+    lines = read_jsonl(path)
+    for number, (one, next_one) in enumerate(zip(lines[:-1], lines[1:], strict=True), start=2):
+        if one == next_one:
+            raise FormatError(f"{path}, line {number}: the same as the line before. Delete one of the two.")

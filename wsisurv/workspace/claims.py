@@ -1,0 +1,170 @@
+"""Claims: what one process holds while it works, so that no other does the same or spoils it.
+
+The lock is the kernel's, so that it ends with its process, however that dies. Where the file system has none (NFS
+without its lock service, some container mounts), a file that is made only where there is none stands for it, touched
+every few seconds while its process lives; one that was not touched for long belongs to a process that died.
+"""
+
+import errno
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from wsisurv.formats.atomic import explain_storage, process_name, process_of_name, write_text
+
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+_BEAT_S, _DEAD_S, _WAIT_S = 5.0, 60.0, 0.05
+_LONGEST = 200
+_without_locks: set[Path] = set()
+_told = False
+
+
+def note_of_no_locks() -> str | None:
+    """What to tell of a file system without locks, once a process; None where there is nothing to tell."""
+    global _told
+    if _told or not _without_locks:
+        return None
+    _told = True
+    return (
+        f"{min(_without_locks)}: this file system has no locks. Files that are touched every {_BEAT_S:g} s stand for "
+        f"them: after a run is killed on another machine, its items are free again after {_DEAD_S:g} s."
+    )
+
+
+class Claim:
+    """A claim on a name; ``take`` it, and ``release`` it from any thread.
+
+    Args:
+        folder: of claims.
+        name: of what is claimed; may hold folders.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        head, _, item = name.rpartition("/")
+        if len(os.fsencode(item)) > _LONGEST:  # a file's name holds 255 bytes
+            item = sha256(os.fsencode(item)).hexdigest()
+        self._path = folder / head / f"{item}.lock"
+        self._words = self._path.with_suffix(".json")
+        self._lock: FileLock | None = None
+        self._beating: threading.Event | None = None
+
+    def take(self, *, wait: bool = False, words: Mapping[str, Any] | None = None) -> bool:
+        """Claim it; False where a living process holds it.
+
+        Args:
+            wait: until it is free.
+            words: what a process that comes second is told (``holder``).
+
+        Raises:
+            StorageError: the claim can't be written.
+        """
+        with explain_storage(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            while not self._try():
+                if not wait:
+                    return False
+                time.sleep(_WAIT_S)
+        if words is not None:
+            write_text(self._words, json.dumps(words))
+        return True
+
+    def holder(self) -> dict[str, Any]:
+        """What the process that holds it has said; empty where it said nothing."""
+        try:
+            words = json.loads(self._words.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return words if isinstance(words, dict) else {}
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._beating is not None:
+            self._beating.set()
+            self._beating = None
+            with suppress(OSError):
+                self._beat_file.unlink()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def remove(self) -> None:
+        """Let it go, and leave nothing behind: only for a name that nobody else takes."""
+        for path in (self._words, self._path):
+            with suppress(OSError):
+                path.unlink()
+        self.release()
+
+    def _try(self) -> bool:
+        if self._folder in _without_locks:
+            return self._try_without_locks()
+        lock = FileLock(self._path, timeout=0, thread_local=False)  # one thread may claim and another let go
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:  # older filelock raises the latter for ENOSYS
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            _without_locks.add(self._folder)
+            return self._try_without_locks()
+        self._lock = lock
+        return True
+
+    @property
+    def _beat_file(self) -> Path:
+        return self._path.with_suffix(".held")
+
+    def _try_without_locks(self) -> bool:
+        held = self._beat_file
+        try:
+            descriptor = os.open(held, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return self._is_dead(held) and self._bury(held) and self._try_without_locks()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(process_name())
+        self._beating = threading.Event()
+        threading.Thread(target=_beat, args=(held, self._beating), daemon=True).start()
+        return True
+
+    def _is_dead(self, held: Path) -> bool:
+        """Whether the process that holds it has died: known of one of this machine, of others by their silence."""
+        try:
+            alive = process_of_name(held.read_text(encoding="utf-8"))
+            if alive is not None:
+                return not alive
+            clock = held.with_suffix(f".{secrets.token_hex(4)}.clock")
+            clock.touch()  # the file system's own clock, which need not be this machine's
+            silent = clock.stat().st_mtime - held.stat().st_mtime
+            clock.unlink()
+        except FileNotFoundError:
+            return False  # let go just now: the next try has it
+        return silent > _DEAD_S
+
+    def _bury(self, held: Path) -> bool:
+        """Take a dead process's file away; of several that try, one does."""
+        grave = held.with_suffix(f".{secrets.token_hex(4)}.dead")
+        try:
+            os.rename(held, grave)
+        except FileNotFoundError:
+            return True
+        with suppress(OSError):
+            if not self._is_dead(grave):  # another was quicker, and this is its own
+                os.link(grave, held)
+        grave.unlink(missing_ok=True)
+        return True
+
+
+def _beat(held: Path, stop: threading.Event) -> None:
+    while not stop.wait(_BEAT_S):
+        with suppress(OSError):
+            os.utime(held)
