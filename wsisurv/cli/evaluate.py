@@ -154,4 +154,4 @@ def _print(
 
 
 def _slope(slope: Any) -> str:
-    return "–" if slope is None else f"{slope.value:.2f} ± {slope.se:.2f}"
+    return "–" if slope is None else f"{slope.value:.2f} (SE {slope.se:.2f})"
