@@ -51,8 +51,8 @@ def check(
 ) -> None:
     """Before step 1: list what each slide is, and on which `tile` would fail.
 
-    Reads the headers of the slides and no pixels: a thousand slides take seconds. Writes nothing, unless --output is
-    given. Ends with exit code 1 where `tile` would fail on a slide.
+    Reads the headers of the slides, and a few places to know their levels and colours. Writes nothing, unless --output
+    is given. Ends with exit code 1 where `tile` would fail on a slide.
     """
     from wsisurv.embedding.plan import count_features
     from wsisurv.slides.resolution import GivenMpp
