@@ -24,6 +24,27 @@ Findings = list[tuple[Category, str]]
 REPORTS: list[tuple[str, str, Findings, Findings]] = [  # language, text, what it denies, what it affirms
     (
         "de",
+        "Eine Perineuralscheideninvasion liegt nicht vor. Hinweise auf eine Gefäßinvasion ergaben sich nicht.",
+        [
+            (N, "Eine Perineuralscheideninvasion liegt nicht vor"),
+            (L, "Hinweise auf eine Gefäßinvasion ergaben sich nicht"),
+        ],
+        [],
+    ),
+    (
+        "nl",
+        "Perineurale ingroei is niet aantoonbaar. Er werd geen angio-invasie gezien.",
+        [(N, "Perineurale ingroei is niet aantoonbaar"), (L, "Er werd geen angio-invasie gezien")],
+        [],
+    ),
+    (
+        "pl",
+        "Nie uwidoczniono inwazji naczyń chłonnych. Inwazja okołonerwowa: nieobecna.",
+        [(L, "Nie uwidoczniono inwazji naczyń chłonnych"), (N, "Inwazja okołonerwowa: nieobecna")],
+        [],
+    ),
+    (
+        "de",
         "Adenokarzinom. Kein Nachweis einer Lymphgefäßinvasion. Perineuralscheideninvasion nicht nachweisbar.",
         [(L, "Kein Nachweis einer Lymphgefäßinvasion"), (N, "Perineuralscheideninvasion nicht nachweisbar")],
         [],

@@ -79,7 +79,7 @@ LANGUAGES: dict[str, Language] = {
         before=r"kein\w*|ohne|weder|noch|fehlen\w*|ausschlu(?:ss|ß)|ausgeschlossen",
         nots="nicht|nie|niemals|nirgends",
         both=r"fehlt|nein|negativ\w*|\w*frei(?:e[nrsm]?)?|unauffallig\w*|verneint|entfallt|abwesend\w*",
-        seen=r"nachweis\w*|nachgewiesen\w*|erkenn\w*|erkannt|sicht\w*|gesehen|vorhanden\w*|vorliegend|gefunden\w*|"
+        seen=r"nachweis\w*|nachgewiesen\w*|erkenn\w*|erkannt|sicht\w*|gesehen|vorhanden\w*|vor|vorlieg\w*|gefunden\w*|"
         r"beobacht\w*|festgestellt\w*|darstell\w*|abgrenzbar|positiv\w*|ja|infiltriert|befallen|involviert|beteiligt",
         turns="aber|jedoch|allerdings|sondern|hingegen|dagegen",
         asides="mit|wobei|dafur|bei",
@@ -127,7 +127,7 @@ LANGUAGES: dict[str, Language] = {
         before="geen|zonder|noch|afwezigheid|ontbreken|ontbreekt|ontbrekende",
         nots="niet|nooit|nergens",
         both=r"nee|neen|afwezige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan",
-        seen=r"gezien|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonbare?|zichtbare?|herkenbare?|vastgesteld\w*|"
+        seen=r"gezien|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonba\w*|zichtba\w*|herkenba\w*|vastgesteld\w*|"
         r"geidentificeerd\w*|positieve?|ja|aangetroffen|aangedaan|evidente?",
         turns="maar|echter|wel|doch|hoewel",
         asides="met|bij",
