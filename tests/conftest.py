@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,23 @@ def write_slide(
             blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
             pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return path
+
+
+def write_levels(path: Path, levels: Sequence[Image], mpp: float = 0.25, tile: int = 256, **options: Any) -> Path:
+    """Write a tiled TIFF of these levels as they are, whether reductions of the first or not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"photometric": "rgb", "compression": "jpeg", "metadata": None, **options}
+    with tifffile.TiffWriter(path) as file:
+        for number, level in enumerate(levels):
+            resolution = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+            file.write(level, tile=(tile, tile), subfiletype=int(number > 0), **resolution, **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_levels() -> MakeSlide:
+    """``make_levels(path, levels, mpp=0.25, tile=256, **options of tifffile)``; see ``write_levels``."""
+    return write_levels
 
 
 @pytest.fixture(scope="session")

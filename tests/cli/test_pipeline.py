@@ -25,7 +25,7 @@ def test_the_demo_ends_with_a_table_and_pictures(trained):
     rows = re.findall(r"│ (.+?) +│ (\d\.\d+) \((\d\.\d+) to (\d\.\d+)\)", text)
     assert [name for name, *_ in rows] == [
         "selected student",
-        "baseline student (no teacher)",
+        "baseline student",
         "age and stage",
         "the simulated truth",
     ]

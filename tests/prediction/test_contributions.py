@@ -9,7 +9,6 @@ from wsisurv.models.ensemble import Ensemble, ensemble_of
 from wsisurv.models.filter import TileFilter
 from wsisurv.models.student import Student
 from wsisurv.prediction.contributions import (
-    Meaning,
     extreme_tiles,
     feature_shifts,
     score_tiles,
@@ -120,7 +119,7 @@ def test_the_difference_is_the_standardised_one_and_what_it_adds_is_found_by_tak
     rows = np.arange(6)
     values[rows, 2] += 4
     values[:, 4] = 1.0  # the same everywhere: says nothing
-    shifts = feature_shifts(ensemble, values, rows, NAMES, {"c": Meaning("µm", "what c is")}, count=9)
+    shifts = feature_shifts(ensemble, values, rows, NAMES, {"c": ("µm", "what c is")}, count=9)
     assert shifts[0].name == "c"
     assert (shifts[0].unit, shifts[0].definition) == ("µm", "what c is")
     assert {shift.name for shift in shifts} == set("abcd")

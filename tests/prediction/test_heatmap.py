@@ -19,7 +19,6 @@ from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.student import Student
 from wsisurv.prediction.card import RiskScale
-from wsisurv.prediction.contributions import Meaning
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
 from wsisurv.settings.embedding import EmbedSettings
@@ -88,7 +87,7 @@ def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explain
     values = np.concatenate([place.add("A", 9), place.add("B", 6)])
     relevance = np.full(15, 1 / 15, np.float32)
     explainer = replace(explainer, relevance={"case": relevance}, fold_of={"case": 1})
-    summary = place.draw(explainer, place.case("case", "A", "B"), meanings={"spread": Meaning("µm", "wide")}, n_shown=3)
+    summary = place.draw(explainer, place.case("case", "A", "B"), meanings={"spread": ("µm", "wide")}, n_shown=3)
     assert summary.done == ["case"]
     folder = place.folder / "case"
     record = read_case_map(folder)

@@ -3,11 +3,12 @@ import os
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
-from wsisurv.slides.find import ENDINGS, find_slides, instances, slide_fingerprint
-
-SERIES = b"\x20\x00\x0e\x00UI"
+from wsisurv.slides.dicom import instances
+from wsisurv.slides.find import ENDINGS, find_slides, slide_fingerprint
 
 
 def put(path: Path, content: bytes = b"x") -> Path:
@@ -17,8 +18,15 @@ def put(path: Path, content: bytes = b"x") -> Path:
 
 
 def put_dicom(path: Path, series: str) -> Path:
-    value = series.encode() + b"\0" * (len(series) % 2)
-    return put(path, b"\0" * 128 + b"DICM" + SERIES + len(value).to_bytes(2, "little") + value + path.name.encode())
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = series
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
 
 
 @pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending != ".dcm"])

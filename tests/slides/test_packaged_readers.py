@@ -102,7 +102,7 @@ def test_a_reader_that_is_openslides_equal_is_used_without_a_note(install, tmp_p
     install("their_reader", READER, readers("tiff_reader"))
     path = make_slide(tmp_path / "a.tiff", draw_tissue(900, 700), compression="deflate")
     with Slide(path) as slide:
-        assert (slide.reader, slide.note) == (SAID, "")
+        assert (slide.reader, slide.notes) == (SAID, ())
 
 
 def test_a_reader_of_other_pixels_gives_way_to_openslide_with_a_note(install, tmp_path, make_slide, draw_tissue):
@@ -111,7 +111,7 @@ def test_a_reader_of_other_pixels_gives_way_to_openslide_with_a_note(install, tm
     install("their_reader", READER, readers("brighter_reader"))
     with Slide(path) as slide:
         assert slide.reader == "openslide"
-        assert "theirs of their_reader 1.2 is not OpenSlide's equal (its pixels differ by 5" in slide.note
+        assert "theirs of their_reader 1.2 is not OpenSlide's equal (its pixels differ by 5" in slide.notes[0]
         np.testing.assert_array_equal(slide.pixels(0, 100, 100, 9, 9), image[100:109, 100:109])
 
 

@@ -51,8 +51,7 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
 
 
 def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_directions_they_are_seen(make_trial):
-    trial = make_trial(150, clear=True)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(150, clear=True, taught=TEACHER)
     result = distill(trial.workspace, trial.cohort, FAST)
     ensemble = load_student(read_model(trial.path("student_distilled.h5"), "student")[0])
     ranks = [np.linalg.matrix_rank(one.embed.weight.detach().numpy(), rtol=1e-4) for one in ensemble.members]
@@ -69,8 +68,7 @@ def test_the_result_says_what_tiles_tell_of_reports_and_along_how_many_direction
 
 def test_members_look_along_directions_all_or_none_so_that_they_have_one_width(make_trial):
     """A fold whose gate is shut has a plain member, which sees all features."""
-    trial = make_trial(150, clear=True)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(150, clear=True, taught=TEACHER)
     path = trial.path("guidance.h5")
     guidance, header = read_guidance(path)
     gates = guidance.gate_without.copy()
@@ -84,8 +82,7 @@ def test_members_look_along_directions_all_or_none_so_that_they_have_one_width(m
 
 
 def test_a_closed_gate_makes_the_student_the_plain_one(make_trial):
-    trial = make_trial(40, reported=0.0)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(40, reported=0.0, taught=TEACHER)
     result = distill(trial.workspace, trial.cohort, FAST)
     student, _ = read_model(trial.path("student.h5"), "student")
     plain, _ = read_model(trial.path("student_plain.h5"), "student")
@@ -128,8 +125,7 @@ def test_run_again_keeps_and_one_seed_gives_one_file(make_trial):
 
 
 def test_mixup_trains_another_student(make_trial):
-    trial = make_trial(80, effect=2.0)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(80, effect=2.0, taught=TEACHER)
     arrays = []
     for mixup in ("none", "risk"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"mixup": mixup}), redo=True)
@@ -150,16 +146,14 @@ def test_distilling_needs_guidance_of_this_cohort(make_trial):
 
 
 def test_new_features_make_guidance_stale(make_trial):
-    trial = make_trial(40)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(40, taught=TEACHER)
     trial.simulation.write_slide_features(trial.workspace, "case0005-0", np.ones((9, 12), np.float16), EmbedSettings())
     with pytest.raises(StaleError, match="features is not the one it was made from"):
         distill(trial.workspace, trial.cohort, FAST)
 
 
 def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
-    trial = make_trial(40)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(40, taught=TEACHER)
     with pytest.raises(SettingsError, match="--members 2 is fewer than the teacher's 3 folds"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"members": 2}))
     distill(trial.workspace, trial.cohort, FAST)
@@ -176,8 +170,7 @@ def test_other_settings_are_stale_and_too_few_members_refused(make_trial):
 
 
 def test_guidance_is_read_back_as_written(tmp_path, make_trial):
-    trial = make_trial(40)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(40, taught=TEACHER)
     guidance, header = read_guidance(trial.path("guidance.h5"))
     write_guidance(tmp_path / "copy.h5", guidance, header)
     again, _ = read_guidance(tmp_path / "copy.h5")
@@ -188,8 +181,7 @@ def test_guidance_is_read_back_as_written(tmp_path, make_trial):
 
 
 def test_predict_gives_a_training_case_the_risk_of_its_training_to_the_bit(make_trial):
-    trial = make_trial(40)
-    train_teacher(trial.workspace, trial.cohort, TEACHER)
+    trial = make_trial(40, taught=TEACHER)
     distill(trial.workspace, trial.cohort, FAST)
     slides = {str(case.case_id): case.slide_ids for case in trial.cohort.cases}
     folds = training_folds(trial.path("student.h5"), trial.path("guidance.h5"))

@@ -128,9 +128,9 @@ def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
 
 
 def test_a_student_along_directions_goes_on_to_the_same_file(make_trial, teacher_settings, distill_settings):
-    whole, stopped = make_trial(150, folder="whole", clear=True), make_trial(150, folder="stopped", clear=True)
-    for trial in (whole, stopped):
-        train_teacher(trial.workspace, trial.cohort, teacher_settings)
+    whole, stopped = (
+        make_trial(150, folder=folder, clear=True, taught=teacher_settings) for folder in ("whole", "stopped")
+    )
     assert distill(whole.workspace, whole.cohort, distill_settings).directions
     progress, before = stop_at(20)  # 12 epochs of plain students, then of one along directions and another
     with pytest.raises(Stopped):

@@ -97,7 +97,7 @@ def ablate(
     out.print(table)
     if result.gains is not None:
         out.print(_gains(result.gains))
-    out.print(f"ablate: {len(others)} switches · {result.path}", markup=False)
+    out.print(f"ablate: {len(others)} switches · {result.path}")
 
 
 def _gains(gains: Sequence["Difference"]) -> Table:

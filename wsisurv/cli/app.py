@@ -5,6 +5,7 @@ Exit codes: 0 all done; 1 anything failed; 2 wrong usage; 3 another process is a
 
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 
 from wsisurv.cli.ablate import ablate
 from wsisurv.cli.check import check
+from wsisurv.cli.console import err
 from wsisurv.cli.crossval import crossval
 from wsisurv.cli.demo import demo
 from wsisurv.cli.distill import distill
@@ -33,6 +35,7 @@ from wsisurv.cli.tile import tile
 from wsisurv.cli.train_teacher import train_teacher
 from wsisurv.cli.verify import verify
 from wsisurv.errors import WsisurvError
+from wsisurv.formats.atomic import GROUP_READABLE
 from wsisurv.version import __version__
 
 app = typer.Typer(
@@ -52,11 +55,21 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    group_readable: Annotated[
+        bool,
+        typer.Option(
+            "--group-readable",
+            envvar=GROUP_READABLE,
+            help="Group may read files with report text or follow-up, which are else for their owner alone.",
+        ),
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """From raw whole-slide images and pathology reports to survival risk scores."""
+    if group_readable:
+        os.environ[GROUP_READABLE] = "1"
 
 
 _PANELS = {
@@ -89,9 +102,9 @@ def main() -> None:
     try:
         app()
     except WsisurvError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        err.print(f"error: {error}", style="red")
         sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-            typer.secho("interrupted: what is done is kept; the same command goes on from there", err=True, fg="yellow")
+            err.print("interrupted: what is done is kept; the same command goes on from there", style="yellow")
         raise

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from wsisurv.cli.console import err, out, progress_bar, size
+from wsisurv.cli.console import Terminal, err, out, progress_bar, size
 from wsisurv.cli.from_settings import option
 from wsisurv.cli.options import SlideMapOption, SlidesArgument
 from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
@@ -70,21 +69,20 @@ def check(
     if output is not None:
         write_jsonl(output, (slide.as_json() for slide in report.slides))
 
-    wide = out if out.is_terminal else Console(highlight=False, width=_WIDTH)
+    wide = out if out.is_terminal else Terminal(width=_WIDTH)
     wide.print(_table(report, with_case=clinical is not None))
     for slide in report.slides:
         for problem in slide.problems:
-            err.print(f"would fail: {slide.slide_id}: {problem}", markup=False, style="red")
+            err.print(f"would fail: {slide.slide_id}: {problem}", style="red")
         for note in slide.notes:
-            err.print(f"note: {slide.slide_id}: {note}", markup=False)
+            err.print(f"note: {slide.slide_id}: {note}")
     for note in report.notes:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {note}")
     space = f"tiles {size(report.total('tiles_bytes'))}"
     space += f", features of {encoder} {size(report.total('features_bytes'))}" if n_features else ""
     out.print(
         f"check: {len(report.slides)} slides, {report.failing} would fail · at most {report.total('tiles_at_most')} "
         f"tiles ({space}): from the slides' size, tissue is not looked at",
-        markup=False,
     )
     if report.failing:
         raise typer.Exit(1)

@@ -71,4 +71,4 @@ def _sites(audit: Audit) -> str:
 def _print_left_out(title: str, items: tuple[str, ...] | list[str]) -> None:
     if items:
         more = f"; and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
-        out.print(f"{len(items)} {title}: {'; '.join(items[:_LISTED])}{more}", markup=False)
+        out.print(f"{len(items)} {title}: {'; '.join(items[:_LISTED])}{more}")

@@ -1,12 +1,14 @@
 """What a person sees while a command runs and when it ends."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -25,8 +28,35 @@ from wsisurv.engine.progress import Progress
 from wsisurv.errors import BusyError
 from wsisurv.workspace.ledger import Summary
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_RAW = re.compile("[^\\n\\t -~\u00a0-\U0010ffff]|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""What a terminal takes as an order, or can't show: control characters, marks that turn the direction, surrogates."""
+
+
+def visible(text: str) -> str:
+    """``text`` with escapes for what a terminal must not get raw; also valid within JSON."""
+    return _RAW.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+class Terminal(Console):
+    """A console on which names of files and words of servers are only words: no markup, no emoji, nothing raw."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(
+            stderr=stderr, width=width, highlight=False, soft_wrap=width is None, markup=False, emoji=False
+        )
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """A string as rich takes it; the escapes count for its width."""
+        return super().render_str(visible(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the pieces of what is printed; rich's own orders to the terminal stay as they are."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 class _Rate(ProgressColumn):
@@ -89,7 +119,7 @@ def _lines(title: str) -> Progress:
             spent = time.monotonic() - start
             rate = (done - first) / spent if spent > 1 else 0.0  # what was done before says nothing of what is left
             left = f"{_rate(rate)}, {timedelta(seconds=round((total - done) / rate))} left" if rate else ""
-            err.print(" · ".join(part for part in (f"{title}: {done}/{total}", left, what) if part), markup=False)
+            err.print(" · ".join(part for part in (f"{title}: {done}/{total}", left, what) if part))
 
     return move
 
@@ -97,14 +127,14 @@ def _lines(title: str) -> Progress:
 def report(summary: Summary, where: str) -> None:
     """Print what a step did: notes, failures, one line of counts."""
     for note in summary.notes:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {note}")
     for failure in summary.failed:
-        err.print(f"failed: {failure.id}: {failure.message}", markup=False, style="red")
+        err.print(f"failed: {failure.id}: {failure.message}", style="red")
     counts = [f"{len(summary.done)} done"]
     counts += [f"{len(summary.kept)} kept"] if summary.kept else []
     counts += [f"{len(summary.elsewhere)} being done by another process"] if summary.elsewhere else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    out.print(f"{summary.step}: {', '.join(counts)} · {where}", markup=False)
+    out.print(f"{summary.step}: {', '.join(counts)} · {where}")
 
 
 def finish(*summaries: Summary) -> None:
@@ -126,7 +156,7 @@ def finish(*summaries: Summary) -> None:
 def warn(*lines: str) -> None:
     """Print lines that deserve attention."""
     for line in lines:
-        err.print(f"warning: {line}", markup=False, style="yellow")
+        err.print(f"warning: {line}", style="yellow")
 
 
 def figures_table(title: str, *headings: str, caption: str | None = None) -> Table:

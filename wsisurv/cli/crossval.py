@@ -131,6 +131,6 @@ def crossval(
     warn(*result.warnings)
     print_results(result.table, result.covariates, chosen.settings.time_unit)
     for line in result.verdict:
-        out.print(line, markup=False)
+        out.print(line)
     kept = f", {result.kept} of them kept" if result.kept else ""
-    out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}", markup=False)
+    out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}")

@@ -38,7 +38,7 @@ def demo(
     if draw_only:
         with progress_bar("draw slides") as progress:
             cohort = draw(folder, cases=cases, seed=seed, workers=workers, progress=progress)
-        out.print(f"drawn: {len(cohort.cases)} invented cases in {cohort.folder}", markup=False)
+        out.print(f"drawn: {len(cohort.cases)} invented cases in {cohort.folder}")
         return
 
     with progress_bar("draw slides") as progress:
@@ -47,14 +47,14 @@ def demo(
             cases=cases,
             seed=seed,
             workers=workers,
-            say=lambda line: err.print(line, style="bold", markup=False),
+            say=lambda line: err.print(line, style="bold"),
             progress=progress,
         )
     if result.left_out:
         warn(f"held-out cases without a risk, not in the table: {', '.join(result.left_out)}")
     table = Table(
         title=f"Concordance on {result.cases} held-out cases ({result.events} events) of the synthetic cohort",
-        caption="In brackets 95 % bootstrap intervals by case. Higher is better, 0.5 is chance.",
+        caption="In brackets 95 % bootstrap intervals by case; 0.5 is chance. Baseline: without the teacher.",
         title_justify="left",
         caption_justify="left",
     )
@@ -69,7 +69,7 @@ def demo(
         ("survival by risk group", result.survival),
         ("a slide with its tiles", result.preview),
     ):
-        out.print(f"{name}: {path}", markup=False)
+        out.print(f"{name}: {path}")
 
 
 def _interval(interval: "Interval", sign: str = "") -> str:

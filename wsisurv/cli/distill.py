@@ -53,7 +53,7 @@ def distill(
     table.add_row("selected as student.h5", names[result.winner])
     table.add_row("concordance of the selected student", _of_the_selected(result))
     out.print(table)
-    out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}", markup=False)
+    out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}")
 
 
 def _of_the_selected(result: DistillResult) -> str:

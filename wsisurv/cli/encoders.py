@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wsisurv.cli.console import out
+
 if TYPE_CHECKING:
     from wsisurv.embedding.table import EncoderSpec
 
@@ -39,7 +41,7 @@ def encoders(
         return
     rows = _rows(names)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        out.print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
         _show(rows)
 
@@ -58,12 +60,12 @@ def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
         except WeightsError as error:
             checks.append(EncoderCheck(name, False, str(error).removeprefix(f"{name}: ")))
     if as_json:
-        typer.echo(json.dumps([vars(each) for each in checks], indent=2, ensure_ascii=False))
+        out.print(json.dumps([vars(each) for each in checks], indent=2, ensure_ascii=False))
     else:
         for each in checks:
-            typer.secho(f"{each.encoder}: {each.message}", fg=None if each.ready else "red")
+            out.print(f"{each.encoder}: {each.message}", style=None if each.ready else "red")
         if fetch and any(each.ready for each in checks):
-            typer.echo(
+            out.print(
                 f"in {cache_folder()}; where there is no network, set HF_HUB_OFFLINE=1 and HF_HUB_CACHE to a copy of it"
             )
     if not all(each.ready for each in checks):
@@ -134,8 +136,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
         lines.append((row["name"], str(row["features"] or "its own"), size, here, row["needs"], row["licence"]))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        typer.echo("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
-    typer.echo(
+        out.print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    out.print(
         "A file of weights (--weights FILE) does for each; `--check NAME` says which. timm:NAME is any architecture"
     )
-    typer.echo("of timm; --weights FILE --encoder-spec FILE.toml is a model of your own.")
+    out.print("of timm; --weights FILE --encoder-spec FILE.toml is a model of your own.")

@@ -99,7 +99,7 @@ def evaluate(
     warn(*result.warnings)
     _print(result.figures, result.own, result.time_unit, result.clinic)
     for line in result.verdict:
-        out.print(line, markup=False)
+        out.print(line)
     summary = Summary("evaluate", list(result.cases.case_ids), failed=list(result.prediction.failed))
     report(summary, f"figures in {result.record}")
     finish(*result.summaries, summary)

@@ -60,7 +60,7 @@ def evaluate_reports(
     )
     write_text(folder / "metrics.json", json.dumps(asdict(scores), indent=1, ensure_ascii=False) + "\n")
     out.print(_table(scores))
-    out.print(f"the reports with their statements in place: {folder / 'index.html'}", markup=False)
+    out.print(f"the reports with their statements in place: {folder / 'index.html'}")
 
 
 def _table(scores: "ReportScores") -> Table:

@@ -52,5 +52,5 @@ def heatmap(
     for folder, summary in made.items():
         report(summary, f"pictures in {folder}")
     if all_cases:
-        out.print("`wsisurv report` puts them on a page", markup=False)
+        out.print("`wsisurv report` puts them on a page")
     finish(*made.values())

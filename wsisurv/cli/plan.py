@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from wsisurv.cli.console import err, out, size
+from wsisurv.cli.console import Terminal, err, out, size
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.workspace.freshness import Condition, Planned
 
@@ -55,16 +54,15 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
             "–" if item.bytes is None else size(item.bytes),
             style="red" if item.problem else None,
         )
-    (out if out.is_terminal else Console(highlight=False, width=_WIDTH)).print(table)
+    (out if out.is_terminal else Terminal(width=_WIDTH)).print(table)
     for item in plan:
         if item.problem:
-            err.print(f"would fail: {item.id}: {item.problem}", markup=False, style="red")
+            err.print(f"would fail: {item.id}: {item.problem}", style="red")
     stale = [item for item in plan if item.condition is Condition.STALE]
     if stale and not redo:
         changes = "; ".join(sorted({change for item in stale for change in item.changes}))
         err.print(
             f"would stop: {len(stale)} were made with other settings or from other inputs ({changes}). See --redo.",
-            markup=False,
         )
     ahead = [item for item in plan if not item.problem and item.condition is not Condition.DONE]
     most = "at most " if bound else ""
@@ -72,7 +70,6 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
         f"{step} --dry-run: {len(ahead)} to do, {sum(item.condition is Condition.DONE for item in plan)} done, "
         f"{sum(bool(item.problem) for item in plan)} would fail · {most}{sum(item.tiles or 0 for item in ahead)} "
         f"tiles, {most}{size(sum(item.bytes or 0 for item in ahead))}; nothing was written",
-        markup=False,
     )
     if any(item.problem for item in plan) or (stale and not redo):
         raise typer.Exit(1)

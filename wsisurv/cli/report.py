@@ -32,5 +32,5 @@ def report(
     name = place.the_cohort(cohort)
     result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
     for part, why in result.missing.items():
-        out.print(f"not on the page: {part}: {why}", markup=False)
-    out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}", markup=False)
+        out.print(f"not on the page: {part}: {why}")
+    out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}")

@@ -54,7 +54,6 @@ def _print_added(added: "Added", labels: Mapping[str, str]) -> None:
     out.print(
         f"What the {labels[added.model]} adds to {labels['covariates']}: log hazard ratio "
         f"{added.log_hazard_ratio:+.2f} per standard deviation; likelihood-ratio test, {p_equals(added.p)}",
-        markup=False,
     )
 
 

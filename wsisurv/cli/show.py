@@ -30,18 +30,18 @@ def show(
     if as_json:
         typer.echo(json.dumps(card.record, indent=1, allow_nan=False))
         return
-    out.print(card.title, markup=False, style="bold")
+    out.print(card.title, style="bold")
     for part in card.parts:
-        out.print(f"\n{part.title}", markup=False, style="bold")
+        out.print(f"\n{part.title}", style="bold")
         for line in part.words:
-            out.print(line, markup=False)
+            out.print(line)
         if part.facts:
             _print(["", ""], part.facts.items(), heads=False)
         if part.head:
             _print(part.head, part.rows, heads=True)
     warn(*card.warnings)
     if html is not None:
-        out.print(f"show: {html}", markup=False)
+        out.print(f"show: {html}")
 
 
 def _print(head: Sequence[str], rows: Iterable[Sequence[str]], *, heads: bool) -> None:

@@ -76,7 +76,7 @@ def train_teacher(
     if audit_only:
         return
     if clinical is not None:
-        out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}", markup=False)
+        out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}")
 
     from wsisurv.training.teacher import train_teacher as run
 
@@ -101,4 +101,4 @@ def train_teacher(
     table.add_row("gate (weight that the reports get)", f"{result.gate:.2f} of 1 ({slope})")
     out.print(table)
     done = "kept" if result.kept else "done"
-    out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}", markup=False)
+    out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}")

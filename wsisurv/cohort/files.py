@@ -12,8 +12,8 @@ from pydantic import TypeAdapter
 from wsisurv.cohort.cases import Audit, Case, Cohort
 from wsisurv.cohort.clinical import read_clinical
 from wsisurv.cohort.matching import build_cohort, read_slide_map
-from wsisurv.errors import CohortError, FormatError, MissingArtifactError
-from wsisurv.formats.atomic import write_text
+from wsisurv.errors import CohortError, FormatError, MissingArtifactError, SettingsError
+from wsisurv.formats.atomic import read_json, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.tables import listed
@@ -107,16 +107,17 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
             f"{folder}: no cohort there. `wsisurv train-teacher --cohort {folder.name} --clinical FILE` makes it."
         )
     try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
+        saved = read_json(record)
+        name = str(saved["name"])
         settings = CohortSettings(**saved["settings"])
         audit = TypeAdapter(Audit).validate_python(saved["audit"])
         with table.open(encoding="utf-8", newline="") as file:
             cases = tuple(_parse(row, settings) for row in csv.DictReader(file, strict=True))
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SettingsError, csv.Error) as error:
         raise FormatError(
             f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew."
         ) from error
-    return Cohort(saved["name"], cases, settings), audit
+    return Cohort(name, cases, settings), audit
 
 
 def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:

@@ -142,7 +142,7 @@ def _judge(folder: Path, cohort: DemoCohort, seed: int) -> DemoResult:
     training, _ = read_cohort(_workspace(folder).cohort(COHORT))
     models: dict[str, ArrayLike] = {
         "selected student": [risks[case.case_id] for case in scored],
-        "baseline student (no teacher)": [plain[case.case_id] for case in scored],
+        "baseline student": [plain[case.case_id] for case in scored],
         "age and stage": fit_covariates(training.cases).log_hazard(scored),
         "the simulated truth": [truth[case.case_id] for case in scored],
     }

@@ -9,7 +9,7 @@ TEXTURE_UM = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Column:
+class FeatureColumn:
     """One feature: its name, its unit, and what it measures."""
 
     name: str
@@ -84,5 +84,5 @@ _ROWS = (
     ("speck_density", "1000/mm²", "dark specks of 1 to 10 µm² a mm² of tissue: debris, pigment, apoptosis"),
 )
 
-COLUMNS = tuple(Column(*row) for row in _ROWS)
+COLUMNS = tuple(FeatureColumn(*row) for row in _ROWS)
 """Every column, in the order of the features."""

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.experiments.external import ExternalFigures
 from wsisurv.experiments.external_clinic import BesideClinic
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import read_json, write_text
 from wsisurv.version import versions
 
 FORMAT = "wsisurv/external"
@@ -73,12 +73,12 @@ def read_record(path: Path) -> ExternalRecord:
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv evaluate --cohort {name} --student FILE` first.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record["format"] != FORMAT:
             raise ValueError(f"format is {record['format']!r}")
         known = {field: record[field] for field in ExternalRecord.__dataclass_fields__ if field in record}
         return TypeAdapter(ExternalRecord).validate_python(known)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).splitlines()[:3])
         raise FormatError(
             f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv evaluate --cohort {name}` again."

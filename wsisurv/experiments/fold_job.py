@@ -11,7 +11,7 @@ import numpy as np
 from wsisurv.cohort import Cohort
 from wsisurv.errors import FormatError
 from wsisurv.experiments.fold_models import FoldRisks
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import read_json, write_text
 from wsisurv.formats.splits import Fold
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Freshness, Origin, compare, require_fresh
@@ -94,7 +94,7 @@ def finished(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> di
         if not path.exists():
             continue
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             made = Origin(str(record["fingerprint"]), dict(record["settings"]))
             seen[path.parent] = compare(made, Origin(job.fingerprint, job.settings))
             if seen[path.parent].done:

@@ -19,6 +19,11 @@ from typing import Any
 
 from wsisurv.errors import FormatError, StorageError
 
+GROUP_READABLE = "WSISURV_GROUP_READABLE"
+"""Variable of the environment that lets a group read reports and follow-up; processes of a run inherit it."""
+_OF_SLIDES = {"tiles", "features", "preview", "geojson", "slides"}
+"""Folders of what is made of slides alone."""
+_MOST_BYTES = 1 << 30
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 PARTIAL = ".partial"
@@ -63,6 +68,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with explain_storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path.parent)
+            if (mode := _mode(path)) is not None:
+                os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, mode))  # before there is anything to read in it
             yield partial
             descriptor = os.open(partial, os.O_RDONLY)
             try:
@@ -118,6 +125,16 @@ def _sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _mode(path: Path) -> int | None:
+    """Rights of a file that may hold words of a report or follow-up, which is all but what is made of slides alone.
+
+    None leaves them to the system.
+    """
+    if _OF_SLIDES & {parent.name for parent in path.parents[:3]}:
+        return None
+    return 0o640 if os.environ.get(GROUP_READABLE) else 0o600
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system can open folders."""
     try:
@@ -150,7 +167,11 @@ def append_jsonl(path: Path, record: Any) -> None:
     """
     with explain_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        mode = _mode(path)
+        with open(path, "ab+", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
+            if mode is not None:
+                with suppress(OSError):  # a file system without rights, or another's file
+                    os.chmod(path, mode)  # one of an older wsisurv
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # only then is the whole file read: a long run adds many lines
@@ -161,24 +182,74 @@ def append_jsonl(path: Path, record: Any) -> None:
             os.fsync(file.fileno())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text of anybody's.
+
+    Raises:
+        ValueError: it is not JSON, not UTF-8, or nested beyond what Python reads.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists or objects nested too deeply") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of one JSON object.
+
+    Raises:
+        FormatError: a file that can't be read or is larger than any of ours.
+        ValueError: as ``parse_json``, or no object; the caller knows what made the file.
+    """
+    value = parse_json(_content(path))
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def read_text(path: Path) -> str:
+    """Text of a file.
+
+    Raises:
+        FormatError: not UTF-8, by line and byte; a file that can't be read or is larger than any of ours.
+    """
+    content = _content(path)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FormatError(
+            f"{path}, line {line}: byte {error.start} (0x{content[error.start]:02X}) is not UTF-8"
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise FormatError(f"{path}: {path.stat().st_size} bytes of text; files of ours have {_MOST_BYTES} at most")
+        return path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"{path}: can't be read ({error.strerror})") from error
+
+
 def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) -> list[Any]:
     """Read JSON records, one a line, each through ``parse``; a missing file is an empty list.
 
     Only an unfinished last line (a run killed while it wrote) is passed over.
 
     Raises:
-        FormatError: a line that is not JSON, or that ``parse`` refuses with a ValueError, by its number.
+        FormatError: a line that is not JSON, or that ``parse`` refuses, by its number.
     """
     if not path.exists():
         return []
     records = []
-    lines = path.read_bytes().split(b"\n")
+    lines = _content(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(parse(json.loads(line)))
-        except ValueError as error:
+            records.append(parse(parse_json(line)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             if number == len(lines):
                 break  # no newline after it: never finished
             raise FormatError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import read_json, write_text
 
 FORMAT = "wsisurv/heatmap"
 FILE = "heatmap.json"
@@ -155,7 +155,7 @@ def read_case_map(folder: Path) -> CaseMap:
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv heatmap` first.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record.pop("format") != FORMAT:
             raise ValueError(f"format is not {FORMAT}")
         case = TypeAdapter(CaseMap).validate_python(record)

@@ -1,6 +1,5 @@
 """``teacher.h5``, ``student.h5``: named arrays and a card. Nothing is pickled, so opening one runs no code."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from wsisurv.errors import FormatError
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import Evaluation, StudentCard, TeacherCard, first_problem
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import long_text, put_texts
@@ -165,7 +165,7 @@ def add_figures(student: Path, metrics: Path) -> bool:
         return False
     model, header = read_model(student, "student")
     try:
-        evaluation, _ = figures_of(header, model.card, json.loads(metrics.read_text(encoding="utf-8")))
+        evaluation, _ = figures_of(header, model.card, read_json(metrics))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else error
         raise FormatError(f"{metrics}: not the figures of `wsisurv crossval` ({problem}). Run it again.") from error

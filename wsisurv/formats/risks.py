@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import write_jsonl, write_text
+from wsisurv.formats.atomic import read_text, write_jsonl, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
 
 if TYPE_CHECKING:
@@ -126,18 +126,15 @@ def read_risks(path: Path) -> list[Risk]:
     """
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv predict` first.")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        seen = reader.fieldnames or ()
-        if missing := {*_BEFORE, *_AFTER} - set(seen):
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    rows: list[Risk] = []
+    try:
+        if missing := {*_BEFORE, *_AFTER} - set(reader.fieldnames or ()):
             raise FormatError(f"{path}: no column {', '.join(sorted(missing))}. Run `wsisurv predict` again.")
-        rows = []
-        for number, row in enumerate(reader, start=2):
-            try:
-                rows.append(_parse(row))
-            except (ValueError, TypeError) as error:
-                raise FormatError(f"{path}, row {number}: {error}") from error
-        return rows
+        rows.extend(map(_parse, reader))
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        raise FormatError(f"{path}, row {len(rows) + 2}: {error}. Run `wsisurv predict` again.") from error
+    return rows
 
 
 def _parse(row: Mapping[str, str]) -> Risk:

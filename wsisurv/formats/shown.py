@@ -1,7 +1,6 @@
 """What any file of ours says of itself, as plain values to print; nothing in it is trusted."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.atomic import parse_json, read_json
 from wsisurv.formats.hdf5 import texts
 from wsisurv.formats.header import Header, opened_any
 
@@ -135,7 +135,7 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, str):
         if value[:1] in {"{", "["}:
             try:
-                return plain_value(json.loads(value))
+                return plain_value(parse_json(value))
             except (ValueError, RecursionError):
                 return value
         return value
@@ -167,7 +167,7 @@ def _jsonl(path: Path) -> Shown:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         if not isinstance(record, dict):
@@ -194,9 +194,7 @@ def _json(path: Path) -> Shown:
     size = path.stat().st_size
     if size > _JSON:
         raise ValueError(f"{size} bytes of JSON; files of ours have {_JSON} at most")
-    record = json.loads(path.read_bytes())
-    if not isinstance(record, dict):
-        raise ValueError("no JSON object")
+    record = read_json(path)
     named = record.pop("format", None)
     what = (
         named if isinstance(named, str) else "audit of a cohort" if {"audit", "settings"} <= record.keys() else "JSON"

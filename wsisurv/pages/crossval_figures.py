@@ -1,6 +1,5 @@
 """What the cohort page takes from evaluation/metrics.json."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import SELECTED
 from wsisurv.experiments.side_by_side import Difference, ModelFigures
+from wsisurv.formats.atomic import read_json
 from wsisurv.survival.resampling import OF_CASES
 
 
@@ -68,7 +68,7 @@ def read_metrics(path: Path) -> CrossvalFigures:
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval --cohort {name}` first.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record["format"] != "wsisurv/metrics":
             raise ValueError(f"format is {record['format']!r}")
         record["added"] = record["added_by_slides"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from wsisurv.errors import FormatError
 from wsisurv.experiments.model_names import model_names
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, figures_of, read_model
@@ -156,7 +157,7 @@ def own_figures(path: Path, card: StudentCard, header: Header) -> tuple[Evaluati
     if not beside.is_file() or beside.stat().st_size > 1 << 26:
         return None, "not cross-validated: run `wsisurv crossval`"
     try:
-        evaluation, reason = figures_of(header, card, json.loads(beside.read_bytes()))
+        evaluation, reason = figures_of(header, card, read_json(beside))
         return evaluation, f"{beside} is {reason}" if evaluation is None else f"in {beside}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{beside} is damaged: run `wsisurv crossval`"

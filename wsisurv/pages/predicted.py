@@ -1,6 +1,5 @@
 """Predictions of the cohort's own cases by models that have not seen them, for figures and tables."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import Risk
@@ -208,7 +208,7 @@ def _read_fold(folder: Path, record: Mapping[str, Any]) -> _TestedFold:
     again = "Run `wsisurv crossval` again."
     try:
         known = {fold.name: fold for fold in read_splits(folder / "splits.jsonl")}
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json(path)
         if saved["fingerprint"] != record["fingerprint"]:
             raise FormatError(f"{path}: not the fold that metrics.json was made from. {again}")
         fold, case_ids = known[str(record["name"])], tuple(map(str, saved["case_ids"]))

@@ -8,7 +8,6 @@ from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import InputError
-from wsisurv.prediction.contributions import Meaning
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
 from wsisurv.prediction.step import group_slides
@@ -64,7 +63,7 @@ def heatmap(
     explainer = open_explainer(model, home / "guidance.h5" if home is not None else None)
     chosen, others = _choose(workspace, name, explainer.scale.card.encoder, cases, all_cases, slide_map)
     found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
-    meanings = {column.name: Meaning(column.unit, column.definition) for column in COLUMNS}
+    meanings = {column.name: (column.unit, column.definition) for column in COLUMNS}
     made: dict[Path, Summary] = {}
     for of_cohort in (True, False):
         wanted = [case for case in chosen if (case.case_id not in others) == of_cohort]

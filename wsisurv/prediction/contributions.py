@@ -16,14 +16,6 @@ TENTH = 0.1
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What a feature measures."""
-
-    unit: str
-    definition: str
-
-
-@dataclass(frozen=True)
 class CaseTiles:
     """All tiles of a case, its slides one after the other.
 
@@ -109,7 +101,7 @@ def feature_shifts(
     values: NDArray[np.floating],
     rows: NDArray[np.int64],
     names: Sequence[str],
-    meanings: Mapping[str, Meaning],
+    meanings: Mapping[str, tuple[str, str]],
     count: int = 8,
 ) -> tuple[FeatureShift, ...]:
     """Features in which some tiles of a case differ most from its other tiles, and what that does to the risk.
@@ -146,8 +138,8 @@ def feature_shifts(
     return tuple(
         FeatureShift(
             name=names[column],
-            unit=meanings[names[column]].unit if names[column] in meanings else "",
-            definition=meanings[names[column]].definition if names[column] in meanings else "",
+            unit=meanings.get(names[column], ("", ""))[0],
+            definition=meanings.get(names[column], ("", ""))[1],
             mean=float(mean[column]),
             others=float(rest[column]),
             difference=float(difference[column]),

@@ -16,7 +16,7 @@ from wsisurv.formats.features import FORMAT as FEATURES
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.contributions import CaseTiles, Meaning, extreme_tiles, feature_shifts, score_tiles, spread_out
+from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
 from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
@@ -56,7 +56,7 @@ def heatmaps(
     *,
     ledger: Workspace,
     slides: Mapping[str, Path] | None = None,
-    meanings: Mapping[str, Meaning] | None = None,
+    meanings: Mapping[str, tuple[str, str]] | None = None,
     n_shown: int = 12,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -123,7 +123,7 @@ class _Drawing:
         case: CaseFiles,
         folder: Path,
         slides: Mapping[str, Path],
-        meanings: Mapping[str, Meaning],
+        meanings: Mapping[str, tuple[str, str]],
         n_shown: int,
     ) -> None:
         self._explainer, self._case, self._folder = explainer, case, folder

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from wsisurv.cohort.clinical import unusable_id
 from wsisurv.errors import ReportError, some
+from wsisurv.formats.atomic import parse_json
 from wsisurv.formats.slide_names import composed
 
 _SHOWN = 5
@@ -192,7 +192,7 @@ def _read_table(path: Path, delimiter: str) -> list[_Row]:
         header = [name.strip() for name in next(reader, [])]
         if missing := [name for name in ("case_id", "text") if name not in header]:
             raise ReportError(
-                f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header) or 'nothing'}. "
+                f"{path}: no column {', '.join(map(repr, missing))}; it has {', '.join(header)[:200] or 'nothing'}. "
                 "Name the columns case_id and text."
             )
         case, report = header.index("case_id"), header.index("text")
@@ -220,13 +220,13 @@ def _read_lines(path: Path) -> list[_Row]:
             continue
         place = f"{path}, row {number}"
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise ReportError(f"{place}: {error}. Each line is one JSON object.") from error
         if not isinstance(record, dict):
             raise ReportError(f"{place}: a JSON {type(record).__name__}, not an object with case_id and text.")
         if missing := [key for key in ("case_id", "text") if key not in record]:
-            raise ReportError(f"{place}: no {' and no '.join(missing)}; it has {', '.join(record) or 'nothing'}.")
+            raise ReportError(f"{place}: no {' and no '.join(missing)}; it has {', '.join(record)[:200] or 'nothing'}.")
         case_id, report = record["case_id"], record["text"]
         if not isinstance(case_id, str | int) or isinstance(case_id, bool):
             raise ReportError(f"{place}: case_id is {case_id!r}, not a text.")

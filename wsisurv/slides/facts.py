@@ -1,4 +1,4 @@
-"""What a slide's header states, without reading a pixel."""
+"""What a slide's header states; pixels are read only to find its levels."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -28,12 +28,13 @@ class SlideFacts:
         vendor: the format, as OpenSlide names it.
         width: of level 0, pixels.
         height: of level 0, pixels.
-        level_downsamples: how many level-0 pixels a pixel of each level spans.
+        level_downsamples: how many level-0 pixels a pixel of each level that is used spans.
         bounds: what was scanned; all of level 0 where the file says nothing.
         file_bytes: size of all files that make up the slide.
         resolution: the level-0 resolution stated, plausible or not, or None.
         objective: the objective power stated, or None.
         properties: all that OpenSlide states.
+        notes: what should be known of its reader and levels.
     """
 
     vendor: str
@@ -45,6 +46,7 @@ class SlideFacts:
     resolution: Resolution | None
     objective: Objective | None
     properties: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def find_bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds:
@@ -68,15 +70,15 @@ def read_facts(path: Path) -> SlideFacts:
     with closing(opened.handle) as handle:
         properties = dict(handle.properties)
         width, height = handle.dimensions
-        downsamples = handle.level_downsamples
     return SlideFacts(
         vendor=properties.get("openslide.vendor", "unknown" if opened.reader == OPENSLIDE else opened.reader),
         width=width,
         height=height,
-        level_downsamples=downsamples,
+        level_downsamples=tuple(level.downsample for level in opened.levels),
         bounds=find_bounds(properties, width, height),
         file_bytes=slide_bytes(path),
         resolution=find_resolution(properties),
         objective=find_objective(properties),
         properties=properties,
+        notes=opened.notes,
     )

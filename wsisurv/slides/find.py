@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
+from wsisurv.slides.dicom import instances, series_in, series_of
 from wsisurv.slides.readers.registry import packaged_endings
 from wsisurv.units import SlideId
 
@@ -14,7 +15,6 @@ ENDINGS = (".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide",
 Aperio, Sakura; .tif is Aperio's, Huron's, Trestle's and Ventana's too, .tiff Philips', both generic tiled TIFF."""
 
 _MIB = 1 << 20
-_SERIES_TAG = b"\x20\x00\x0e\x00UI"  # DICOM (0020,000E) SeriesInstanceUID, explicit little endian
 
 
 def known_endings() -> tuple[str, ...]:
@@ -27,7 +27,8 @@ def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
 
     A slide_id is the file's name without its ending. DICOM instances of one series are one slide: named after their
     folder when that holds this one series in several files, else after the first file. A folder is searched at any
-    depth for known endings, hidden files and folders left out; a file named explicitly is taken whatever its ending.
+    depth for known endings, and for DICOM slides whatever their ending; hidden files and folders are left out. A file
+    named explicitly is taken whatever its ending.
 
     Raises:
         NoSlidesError: a path is not there, or no slide is in any of them.
@@ -92,7 +93,7 @@ def _walk(top: Path) -> Iterator[Path]:
 
 def is_taken(path: Path, endings: Collection[str]) -> bool:
     """Whether a file of a folder is taken for a slide; ``passed_over`` tells the others."""
-    return path.suffix.lower() in endings
+    return path.suffix.lower() in endings or series_of(path) is not None
 
 
 def _refuse(error: OSError) -> None:
@@ -107,42 +108,19 @@ def _merge_series(paths: Iterable[Path]) -> Iterator[Path]:
     """Pass everything on, but of each DICOM series only its first file."""
     given: set[Path] = set()
     for path in paths:
-        first = instances(path)[0]
-        if first not in given:
-            given.add(first)
-            yield first
+        if path in given:
+            continue
+        files = instances(path)
+        if files[0] not in given:
+            yield files[0]
+        given.update(files)
 
 
 def _name(path: Path) -> SlideId:
-    files = instances(path)
-    alone = len(files) > 1 and files == _dicom_files(path.parent)
-    return SlideId(path.resolve().parent.name if alone else path.stem)
-
-
-def instances(path: Path) -> list[Path]:
-    """Files of the same DICOM series in the same folder, sorted by name; for any other format ``[path]``."""
-    if path.suffix.lower() != ".dcm" or (series := _series(path)) is None:
-        return [path]
-    return [file for file in _dicom_files(path.parent) if _series(file) == series] or [path]
-
-
-def _dicom_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".dcm" and not file.name.startswith("."))
-
-
-def _series(path: Path) -> bytes | None:
-    """The series that a DICOM file says it belongs to; the element comes early, before any pixels."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_MIB // 4)
-    except OSError:
-        return None
-    at = start.find(_SERIES_TAG)
-    if at < 0:
-        return None
-    value = at + len(_SERIES_TAG) + 2
-    length = int.from_bytes(start[value - 2 : value], "little")
-    return start[value : value + length].rstrip(b"\0 ")
+    series = series_in(path.parent) if series_of(path) is not None else {}
+    alone = [len(files) > 1 for files in series.values()] == [True]
+    numbered = series and path.suffix[1:].isdecimal()  # a UID, or IM.0001: no ending
+    return SlideId(path.resolve().parent.name if alone else path.name if numbered else path.stem)
 
 
 def slide_fingerprint(path: Path) -> str:
@@ -198,4 +176,4 @@ def _companions(path: Path) -> list[Path]:
     if ending == ".mrxs":
         folder = path.with_suffix("")
         return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
-    return instances(path) if ending == ".dcm" else []
+    return instances(path) if ending == ".dcm" or series_of(path) is not None else []

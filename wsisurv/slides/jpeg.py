@@ -196,8 +196,8 @@ class JpegBlocks:
 def doubt(level: JpegLevel, slide: Slide, squares: NDArray[np.int64], side: int) -> str | None:
     """Compare a few regions with OpenSlide, the authority; say in words why not to decode directly.
 
-    Where a level's downsample is not whole, OpenSlide moves what it reads by a part of a pixel, to where the level-0
-    pixel asked for begins; the same is done here to the pixels compared.
+    Where a level's downsample, as OpenSlide takes it, is not whole, OpenSlide moves what it reads by a part of a pixel,
+    to where the level-0 pixel asked for begins; the same is done here to the pixels compared.
 
     Args:
         level: where the JPEG tiles are.
@@ -218,13 +218,16 @@ def doubt(level: JpegLevel, slide: Slide, squares: NDArray[np.int64], side: int)
         for x, y in np.random.default_rng(0).permutation(squares)[:_REGIONS]:
             mosaic.fill([picture], np.array([[x, y]], np.int64))
             moved, shifts = picture.astype(np.float32), []
-            downsample = slide.level_downsamples[level.level]
+            downsample = slide.levels[level.level].placing
             for axis, start in ((1, int(x)), (0, int(y))):
                 shifts.append(round(start * downsample) / downsample - start)
                 moved = _moved(moved, shifts[-1], axis)
             allowed = _ROUNDING + _INTERPOLATING * any(shifts)
             seen = slide.pixels(level.level, int(x), int(y), side, side)
-            difference = np.abs(moved - seen)[1:-1, 1:-1].max()
+            right, below = level.width - int(x) - 1, level.height - int(y) - 1  # where OpenSlide mixes in filling
+            compared = slice(1, max(1, min(side, below) - 1)), slice(1, max(1, min(side, right) - 1))
+            inner = compared if slide.levels[level.level].filled else (slice(1, -1), slice(1, -1))
+            difference = np.abs(moved - seen)[inner].max(initial=0)
             if difference > allowed:
                 return f"at {x}, {y} of level {level.level} its pixels differ from OpenSlide's by {difference:.0f}"
         if blocks.refused:

@@ -41,11 +41,12 @@ class Slide:
         width: of level 0, pixels.
         height: of level 0, pixels.
         bounds: what was scanned; all of level 0 where the file says nothing.
+        levels: those that are used; a level that is no reduction of level 0 is none of them.
         level_downsamples: how many level-0 pixels a pixel of each level spans.
         level_sizes: width and height of each level, its own pixels.
         properties: all that the reader states, by OpenSlide's names.
         reader: ``openslide``, or a package's reader with package and version.
-        note: what should be known of a package's reader; empty for OpenSlide.
+        notes: what should be known of a package's reader, of levels that are left out or filled up.
 
     Raises:
         SlideError: it can't be opened, or its pixels are not square to within one percent.
@@ -58,12 +59,12 @@ class Slide:
         self._using = threading.Lock()
         self._buffer = np.empty(0, np.uint32)
         opened = open_handle(path)
-        self._handle, self.reader, self.note = opened.handle, opened.reader, opened.note
+        self._handle, self.reader, self.notes, self.levels = opened.handle, opened.reader, opened.notes, opened.levels
         try:
             self.properties = properties = dict(self._handle.properties)
             self.width, self.height = self._handle.dimensions
-            self.level_downsamples: tuple[float, ...] = self._handle.level_downsamples
-            self.level_sizes: tuple[tuple[int, int], ...] = self._handle.level_dimensions
+            self.level_downsamples = tuple(level.downsample for level in self.levels)
+            self.level_sizes = tuple((level.width, level.height) for level in self.levels)
             self.bounds = find_bounds(properties, self.width, self.height)
             given = GivenMpp(slide_mpp, from_objective=mpp_from_objective).of("", properties)
             self.mpp = given.mpp if given else find_mpp(path, properties)
@@ -197,11 +198,13 @@ class Slide:
                 self._buffer = np.empty(n_pixels, np.uint32)
             found = self._buffer[:n_pixels]
             try:
-                self._handle.read_into(found, level, x, y, width, height)
+                self._handle.read_into(found, self.levels[level].number, x, y, width, height)
             except SlideError as error:
                 self._failed = str(error)  # OpenSlide refuses everything after one, without saying why
                 raise
         raw = found.view(np.uint8).reshape(height, width, 4)
+        if self.levels[level].filled:
+            raw[max(0, self.levels[level].height - y) :] = raw[:, max(0, self.levels[level].width - x) :] = 0
         if np.bitwise_and.reduce(found) >> 24 != 255:  # the quickest way to see that all of it is opaque
             _put_on_white(raw)
         return raw

@@ -112,7 +112,7 @@ def check_slides(
     allow_upsampling: bool = False,
     progress: Progress = no_progress,
 ) -> CheckReport:
-    """Read the header of every slide and say what ``tile`` would make of it; nothing is written, no pixel is read.
+    """Read the header of every slide and say what ``tile`` would make of it; nothing is written.
 
     Args:
         sources: slide files and folders.
@@ -227,6 +227,7 @@ def _named(path: Path, error: WsisurvError) -> str:
 
 
 def _notes(facts: SlideFacts, mpp: float, settings: TileSettings) -> Iterable[str]:
+    yield from facts.notes
     stated, objective = facts.resolution, facts.objective
     if stated and stated.mpp_x != stated.mpp_y:
         yield f"mpp_x {stated.mpp_x:g} ≠ mpp_y {stated.mpp_y:g}"

@@ -1,6 +1,5 @@
 """Tissue as a person drew it: GeoJSON as QuPath writes it, or a picture."""
 
-import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from wsisurv.errors import InputError, SlideError
+from wsisurv.formats.atomic import parse_json
 
 _ASPECT = 0.02  # a picture may be out of shape by this share: its pixels are whole, the slide's need not be
 _FINER = 4  # polygons are drawn this much finer, so that their edges fall within a quarter of a mask pixel
@@ -70,8 +70,8 @@ def _from_picture(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 def _from_geojson(path: Path, shape: tuple[int, int], scale: float) -> NDArray[np.bool_]:
     try:
-        areas = list(_areas(json.loads(path.read_bytes())))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        areas = list(_areas(parse_json(path.read_bytes())))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: not GeoJSON as QuPath writes it ({type(error).__name__}: {error}).") from error
     if not areas:
         raise InputError(f"{path}: no polygon in it. Draw the tissue as areas; lines and points have none.")

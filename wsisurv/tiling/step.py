@@ -191,7 +191,7 @@ def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
         mpp_from_objective=options.given.from_objective,
     ) as slide:
         cut = _cut(slide, job, options)
-        tiles = replace(cut.tiles, flags=(*cut.tiles.flags, slide.note)) if slide.note else cut.tiles
+        tiles = replace(cut.tiles, flags=(*cut.tiles.flags, *slide.notes))
         if wanted and options.settings.measures:
             tiles = replace(tiles, measures=measure_tiles(slide, tiles))
     outlines, preview = workspace.outlines(job.id), workspace.preview(job.id)

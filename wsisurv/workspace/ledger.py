@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,12 @@ def record_failure(workspace: Workspace, step: str, failure: Failure) -> None:
 
 def read_failures(workspace: Workspace, step: str) -> list[Failure]:
     """Failures in the step's ledger."""
+    return read_jsonl(workspace.failures(step), _parse)
 
-    def parse(value: Any) -> Failure:
-        try:
-            return Failure(**value)
-        except TypeError as error:
-            raise ValueError(f"no failure ({error})") from error
 
-    return read_jsonl(workspace.failures(step), parse)
+def _parse(value: Any) -> Failure:
+    """A failure; what a later wsisurv adds is passed over."""
+    return Failure(**{each.name: str(value[each.name]) for each in fields(Failure)})
 
 
 def forget_failures(workspace: Workspace, step: str, done: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from openslide import lowlevel
 
 from wsisurv.errors import SlideError
+from wsisurv.slides import dicom
 
 _PIXELS = ctypes.POINTER(ctypes.c_uint32)
 
@@ -27,9 +28,11 @@ class OpenSlideHandle:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        place, self._put_back = dicom.put_apart(path)
         try:
-            self._slide = openslide.OpenSlide(path)
+            self._slide = openslide.OpenSlide(place)
         except (openslide.OpenSlideError, OSError) as error:
+            self._put_back()
             raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
         try:
             self.properties: Mapping[str, str] = dict(self._slide.properties)
@@ -56,6 +59,7 @@ class OpenSlideHandle:
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
+        self._put_back()
 
     def _error(self, error: Exception) -> SlideError:
         return SlideError(f"{self._path}: can't be read (OpenSlide: {error}). Is the file whole?")

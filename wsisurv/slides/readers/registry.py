@@ -1,6 +1,6 @@
 """Which reader opens a file: a package's, where it declares the ending and proves itself, else OpenSlide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.extensions import READERS, added_names, load_added, release
+from wsisurv.slides import dicom
+from wsisurv.slides.colours import odd_colours, stated_colours
+from wsisurv.slides.levels import Level, find_levels
 from wsisurv.slides.readers.by_openslide import OpenSlideHandle
 from wsisurv.slides.readers.handle import Handle, PackagedReader, PackagedSlide
 
@@ -21,11 +24,12 @@ _ROUNDING = 3
 
 @dataclass(frozen=True)
 class Opened:
-    """An open slide, the reader that opened it, and what should be known of that."""
+    """An open slide, the reader that opened it, its levels that are used, and what should be known of all that."""
 
     handle: Handle
     reader: str
-    note: str = ""
+    notes: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()
 
 
 def packaged_endings() -> tuple[str, ...]:
@@ -38,7 +42,7 @@ def packaged_endings() -> tuple[str, ...]:
 
 
 def open_handle(path: Path) -> Opened:
-    """Open a slide.
+    """Open a slide and find its levels.
 
     Where a package's reader declares the ending and OpenSlide opens the file too, regions of both are compared; the
     package's is used where they are equal, and OpenSlide where they aren't, with a note. What OpenSlide does not open
@@ -48,6 +52,24 @@ def open_handle(path: Path) -> Opened:
         SlideError: no reader opens it.
         SettingsError: as ``packaged_endings``.
     """
+    try:
+        opened = _open(path)
+    except SlideError as error:
+        if odd := "; ".join(stated_colours(path)):
+            raise SlideError(f"{error} It is {odd}.") from error
+        raise
+    try:
+        levels = find_levels(opened.handle, lambda: dicom.spacings(path))
+        odd_notes = odd_colours(path, opened.handle, levels.used[-1])
+    except SlideError:  # damaged somewhere, which is for those to say who read there
+        opened.handle.close()
+        opened = _open(path)
+        levels = find_levels(opened.handle, lambda: dicom.spacings(path), compare=False)
+        odd_notes = tuple(stated_colours(path))
+    return replace(opened, levels=levels.used, notes=(*opened.notes, *levels.notes, *odd_notes))
+
+
+def _open(path: Path) -> Opened:
     found = _by_ending().get(path.suffix.lower())
     if found is None:
         return Opened(OpenSlideHandle(path), OPENSLIDE)
@@ -62,16 +84,16 @@ def open_handle(path: Path) -> Opened:
         if ours is None:
             why = f"{type(error).__name__}: {error}"
             raise SlideError(f"{path}: can't be opened, by OpenSlide or by {said} ({why}). Is it whole?") from error
-        return Opened(ours, OPENSLIDE, f"{said} can't open it ({error}): read by OpenSlide")
+        return Opened(ours, OPENSLIDE, (f"{said} can't open it ({error}): read by OpenSlide",))
     if ours is None:
-        return Opened(theirs, said, f"read by {said}: OpenSlide doesn't open it, so nothing proves its pixels")
+        return Opened(theirs, said, (f"read by {said}: OpenSlide doesn't open it, so nothing proves its pixels",))
     try:
         against = _difference(ours, theirs)
     except SlideError as error:
         against = str(error)
     if against:
         theirs.close()
-        return Opened(ours, OPENSLIDE, f"{said} is not OpenSlide's equal ({against}): read by OpenSlide")
+        return Opened(ours, OPENSLIDE, (f"{said} is not OpenSlide's equal ({against}): read by OpenSlide",))
     ours.close()
     return Opened(theirs, said)
 

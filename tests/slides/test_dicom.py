@@ -1,0 +1,224 @@
+"""DICOM slides as a PACS gives them: files without ending, many in a folder, other series named in a file."""
+
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, generate_uid
+
+from wsisurv.slides import dicom
+from wsisurv.slides.find import find_slides, slide_fingerprint
+from wsisurv.slides.reader import Slide
+
+SIDE = 128
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+
+
+def item(**values: Any) -> list[Dataset]:
+    """A sequence of one item."""
+    dataset = Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return [dataset]
+
+
+def write_level(
+    path: Path,
+    image: NDArray[np.uint8],
+    series: str,
+    spacing: float,
+    *,
+    first: bool,
+    refers_to: str | None = None,
+) -> None:
+    """Write one instance, its tiles in JPEG, row by row."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, -height % SIDE), (0, -width % SIDE), (0, 0)), constant_values=243)
+    frames = []
+    for y in range(0, height, SIDE):
+        for x in range(0, width, SIDE):
+            buffer = io.BytesIO()
+            Image.fromarray(padded[y : y + SIDE, x : x + SIDE]).save(buffer, "JPEG", quality=90)
+            frames.append(buffer.getvalue())
+    meta, dataset = FileMetaDataset(), Dataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID = WHOLE_SLIDE
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.file_meta = meta
+    kind = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"] if first else ["DERIVED", "PRIMARY", "VOLUME", "RESAMPLED"]
+    if refers_to:
+        instance = item(ReferencedSOPClassUID=WHOLE_SLIDE, ReferencedSOPInstanceUID=generate_uid())
+        dataset.ReferencedSeriesSequence = item(SeriesInstanceUID=refers_to, ReferencedInstanceSequence=instance)
+    optical = item(
+        IlluminationTypeCodeSequence=item(CodeValue="111744", CodingSchemeDesignator="DCM", CodeMeaning="Brightfield"),
+        OpticalPathIdentifier="1",
+    )
+    measures = item(PixelSpacing=[spacing / 1000] * 2, SliceThickness=0.001)
+    values = {
+        "ImageType": kind,
+        "Modality": "SM",
+        "StudyInstanceUID": "1.2.3",
+        "SeriesInstanceUID": series,
+        "FrameOfReferenceUID": "1.2.4",
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "YBR_FULL_422",
+        "PlanarConfiguration": 0,
+        "NumberOfFrames": len(frames),
+        "Rows": SIDE,
+        "Columns": SIDE,
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "TotalPixelMatrixColumns": width,
+        "TotalPixelMatrixRows": height,
+        "TotalPixelMatrixFocalPlanes": 1,
+        "NumberOfOpticalPaths": 1,
+        "TotalPixelMatrixOriginSequence": item(XOffsetInSlideCoordinateSystem=0, YOffsetInSlideCoordinateSystem=0),
+        "ImageOrientationSlide": [0, -1, 0, -1, 0, 0],
+        "DimensionOrganizationType": "TILED_FULL",
+        "SharedFunctionalGroupsSequence": item(
+            PixelMeasuresSequence=measures, WholeSlideMicroscopyImageFrameTypeSequence=item(FrameType=kind)
+        ),
+        "OpticalPathSequence": optical,
+        "PixelData": encapsulate(frames),
+    }
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    dataset["PixelData"].is_undefined_length = True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def write_series(
+    paths: Sequence[Path],
+    seed: int = 0,
+    size: tuple[int, int] = (600, 400),
+    steps: Sequence[int] = (1, 2, 4),
+    **options: Any,
+) -> NDArray[np.uint8]:
+    """Write a slide of several files; returns what level 0 shows."""
+    rng, series = np.random.default_rng(seed), generate_uid()
+    small = rng.integers(60, 240, (size[1] // 20, size[0] // 20, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+    for path, step in zip(paths, steps, strict=True):
+        level = np.asarray(Image.fromarray(image).resize((size[0] // step, size[1] // step), Image.Resampling.BOX))
+        write_level(path, level, series, 0.25 * step, first=step == 1, **options)
+    return image
+
+
+@pytest.mark.parametrize("names", [("IM0", "IM1", "IM2"), ("1.2.8", "1.2.9", "1.2.10"), ("a.dcm", "b.dcm", "c.DCM")])
+def test_a_slide_is_one_whatever_its_files_are_called_and_whichever_is_named(
+    tmp_path: Path, names: Sequence[str]
+) -> None:
+    folder = tmp_path / "P7"
+    image = write_series([folder / name for name in names])
+    (folder / "notes").write_text("no DICOM")
+    first = sorted(folder / name for name in names)[0]
+    assert find_slides([folder]) == find_slides(sorted(folder.iterdir())[:-1]) == {"P7": first}
+    prints = {slide_fingerprint(path) for path in dicom.instances(folder / names[1])[:1]}
+    for name in names:
+        assert find_slides([folder / name]) == {"P7": first}
+        with Slide(folder / name) as slide:
+            assert slide.level_downsamples == (1, 2, 4)
+            assert np.abs(slide.pixels(0, 0, 0, 600, 400).astype(int) - image).mean() < 4
+    assert prints == {slide_fingerprint(first)}
+
+
+def test_numbers_behind_a_dot_are_no_ending(tmp_path: Path) -> None:
+    """Two slides of one file each: 1.2.3 is not called 1.2, as 1.2.4 would be too."""
+    for number in (3, 4):
+        write_series([tmp_path / f"1.2.{number}"], number, steps=(1,))
+    assert list(find_slides([tmp_path])) == ["1.2.3", "1.2.4"]
+
+
+def test_another_series_that_a_file_names_is_not_its_own(tmp_path: Path) -> None:
+    """Two slides that both refer to one third series, in an element that comes before their own."""
+    for number in range(2):
+        write_series([tmp_path / f"{number}{part}.dcm" for part in "abc"], number, refers_to="1.2.99")
+    assert list(find_slides([tmp_path])) == ["0a", "1a"]
+    assert dicom.instances(tmp_path / "1c.dcm") == [tmp_path / f"1{part}.dcm" for part in "abc"]
+
+
+def test_a_slide_among_others_is_opened_without_a_look_at_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSlide is given a folder of this slide's files alone, which is gone when the slide is closed."""
+    images = [write_series([tmp_path / f"{number}{part}" for part in "abc"], number) for number in range(3)]
+    seen: list[list[str]] = []
+    folders: list[Path] = []
+    opening = openslide.OpenSlide.__init__
+
+    def watch(self: Any, path: Path) -> None:
+        seen.append(sorted(os.listdir(path.parent)))
+        folders.append(path.parent)
+        opening(self, path)
+
+    monkeypatch.setattr(openslide.OpenSlide, "__init__", watch)
+    for number, image in enumerate(images):
+        with Slide(tmp_path / f"{number}b") as slide:
+            assert [slide.pixels(level, 0, 0, 9, 9).shape for level in range(3)] == [(9, 9, 3)] * 3
+            assert np.abs(slide.pixels(0, 0, 0, 600, 400).astype(int) - image).mean() < 4
+    assert seen == [["0a", "0b", "0c"], ["1a", "1b", "1c"], ["2a", "2b", "2c"]]
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_each_file_of_a_folder_is_read_a_few_times_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    reading = dicom._read
+    for number in range(12):
+        write_series([tmp_path / f"{number:02d}{part}" for part in "abc"], size=(128, 128))
+    monkeypatch.setattr(dicom, "_read", lambda path, *rest: read.append(path) or reading(path, *rest))  # type: ignore[func-returns-value]
+    slides = find_slides([tmp_path])
+    for path in slides.values():
+        slide_fingerprint(path)
+    assert len(slides) == 12
+    assert max(map(read.count, set(read))) <= 6
+
+
+def test_a_file_that_comes_or_changes_is_seen(tmp_path: Path) -> None:
+    write_series([tmp_path / f"0{part}" for part in "abc"])
+    assert list(find_slides([tmp_path])) == [tmp_path.name]
+    time.sleep(0.02)  # as the clock of a file system goes
+    write_series([tmp_path / "1a"], 1, steps=(1,))
+    assert list(find_slides([tmp_path])) == ["0a", "1a"]
+    write_series([tmp_path / "0b"], 2, steps=(1,))  # another series in the place of a file
+    assert dicom.instances(tmp_path / "0b") == [tmp_path / "0b"]
+
+
+def test_a_filled_up_level_has_the_factor_of_its_spacing(tmp_path: Path) -> None:
+    """2.5, which no whole number tells; and the file's word is taken where pixels say the same, or nothing."""
+    rng, series, factor = np.random.default_rng(0), generate_uid(), 2.5
+    small = rng.integers(60, 240, (60, 90, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((1100, 900), Image.Resampling.BICUBIC))
+    level = np.asarray(Image.fromarray(image).resize((440, 360), Image.Resampling.BOX))
+    level = np.pad(level, ((0, 24), (0, 72), (0, 0)), constant_values=243)
+    write_level(tmp_path / "a", image, series, 0.25, first=True)
+    write_level(tmp_path / "b", level, series, 0.25 * factor, first=False)
+    with Slide(tmp_path / "a") as slide:
+        assert slide.level_downsamples == (1, pytest.approx(2.5))
+        assert slide.level_sizes[1] == (440, 360)
+
+
+def test_what_is_no_slide_of_dicom_is_passed_by(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + b"\x04\x00\x00\x00")
+    write_series([tmp_path / "S"], steps=(1,))
+    report = Dataset()
+    report.file_meta = FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID = generate_uid()
+    report.SeriesInstanceUID = generate_uid()
+    report.save_as(tmp_path / "report", enforce_file_format=True)
+    assert find_slides([tmp_path]) == {"S": tmp_path / "S"}
