@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import (
     COMBINED,
     COVARIATES,
@@ -18,8 +18,11 @@ from wsisurv.experiments.model_names import (
     WORDS,
     WORDS_COMBINED,
 )
-from wsisurv.experiments.results import ResultsTable
-from wsisurv.experiments.side_by_side import Difference
+
+if TYPE_CHECKING:  # pages and commands that only write a p take nothing of survival along
+    from wsisurv.experiments.likelihood_ratio import Added
+    from wsisurv.experiments.results import ResultsTable
+    from wsisurv.experiments.side_by_side import Difference
 
 FEW_EVENTS = 50
 """Below this an interval of concordance is some ±.08 wide, whatever the models are."""
@@ -42,7 +45,7 @@ class Judgement(Enum):
     """Neither, and a useful gain can't be ruled out."""
 
 
-def judge(difference: Difference) -> Judgement:
+def judge(difference: "Difference") -> Judgement:
     """Judge a difference by two standard errors."""
     if difference.value - 2 * difference.se > 0:
         return Judgement.BETTER
@@ -51,7 +54,7 @@ def judge(difference: Difference) -> Judgement:
     return Judgement.NOTHING if difference.value + 2 * difference.se < NEGLIGIBLE else Judgement.UNDECIDED
 
 
-def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
+def verdict(table: "ResultsTable", covariates: Sequence[str]) -> tuple[str, ...]:
     """Say what the figures show, a line a question, the most important first.
 
     Args:
@@ -81,7 +84,7 @@ def verdict(table: ResultsTable, covariates: Sequence[str]) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
-def _beside(who: str, table: ResultsTable, models: Sequence[str], test: Added | None, clinic: str) -> str:
+def _beside(who: str, table: "ResultsTable", models: Sequence[str], test: "Added | None", clinic: str) -> str:
     """What ``who`` add to the covariates, by concordance and by the likelihood, by the first model that is there."""
     gain = next((one for name in models if (one := table.difference(name, COVARIATES)) is not None), None)
     if gain is None:
@@ -110,7 +113,7 @@ def _beside(who: str, table: ResultsTable, models: Sequence[str], test: Added | 
     return f"{who} add nothing to {clinic} here that {table.events} events could show ({figures}); {_room(gain)}."
 
 
-def _full_text(table: ResultsTable) -> str:
+def _full_text(table: "ResultsTable") -> str:
     gain = table.difference(FULL_TEXT, WORDS) or table.difference(FULL_TEXT, TEXT)
     if gain is None:
         return ""
@@ -123,7 +126,7 @@ def _full_text(table: ResultsTable) -> str:
     return f"{said[judge(gain)]} ({_figure(gain)})."
 
 
-def _slides_alone(table: ResultsTable) -> str:
+def _slides_alone(table: "ResultsTable") -> str:
     student = table.model(SELECTED)
     if student is None:
         return ""
@@ -143,7 +146,7 @@ def _slides_alone(table: ResultsTable) -> str:
     return f"{line}, {words[judge(against)]} ({_figure(against)})."
 
 
-def _reports_in_training(table: ResultsTable) -> str:
+def _reports_in_training(table: "ResultsTable") -> str:
     gain = table.difference(DISTILLED, PLAIN)
     if gain is None:
         return "No case has statements of a report, so nothing is said of what reports add."
@@ -163,7 +166,7 @@ def _reports_in_training(table: ResultsTable) -> str:
     )
 
 
-def _selection(table: ResultsTable) -> str:
+def _selection(table: "ResultsTable") -> str:
     """Which student was selected, where there was a choice."""
     if table.difference(DISTILLED, PLAIN) is None or not table.selected:
         return ""
@@ -176,7 +179,7 @@ def _selection(table: ResultsTable) -> str:
     )
 
 
-def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> str:
+def _reports_alone(table: "ResultsTable", clinic: str, *, beside: bool = True) -> str:
     name, combined = (WORDS, WORDS_COMBINED) if table.model(WORDS) else (TEXT, TEXT_COMBINED)
     text = table.model(name)
     if text is None:
@@ -201,7 +204,7 @@ def _reports_alone(table: ResultsTable, clinic: str, *, beside: bool = True) -> 
     return line + "."
 
 
-def _attention(table: ResultsTable) -> str:
+def _attention(table: "ResultsTable") -> str:
     gain = table.difference(SELECTED, MEAN_POOL)
     if gain is None or judge(gain) is Judgement.BETTER:
         return ""
@@ -210,11 +213,11 @@ def _attention(table: ResultsTable) -> str:
     return f"The selected student is not shown to do better than a Cox model on the mean tile ({_figure(gain)})."
 
 
-def _figure(difference: Difference) -> str:
+def _figure(difference: "Difference") -> str:
     return f"difference in concordance {difference.value:+.3f}, standard error {difference.se:.3f}"
 
 
-def _room(difference: Difference) -> str:
+def _room(difference: "Difference") -> str:
     return f"a gain up to {difference.value + 2 * difference.se:+.3f} can't be ruled out"
 
 
