@@ -8,11 +8,11 @@ import pytest
 from wsisurv.engine.progress import no_progress
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.metrics import concordance
-from wsisurv.training.crossfit import Reports, cross_fit_text, fit_gate
+from wsisurv.training.crossfit import ReportedCases, cross_fit_text, fit_gate
 from wsisurv.training.loop import Log
 
 
-def reports(n: int, seed: int) -> Reports:
+def reports(n: int, seed: int) -> ReportedCases:
     """Three to six statements a case; the mean of one direction drives the hazard."""
     random = np.random.default_rng(seed)
     level = random.normal(size=n)
@@ -22,10 +22,10 @@ def reports(n: int, seed: int) -> Reports:
         rows[:, 3] += 2 * one
         statements.append(rows.astype(np.float32))
     death, end = random.exponential(np.exp(-level)), random.exponential(1.0, n)
-    return Reports(statements, np.minimum(death, end) + 0.01, death <= end, [None] * n)
+    return ReportedCases(statements, np.minimum(death, end) + 0.01, death <= end, [None] * n)
 
 
-def fitted(data: Reports, tmp_path: Path, **changes: object):
+def fitted(data: ReportedCases, tmp_path: Path, **changes: object):
     settings = TeacherSettings(text_epochs=20, repeats=1, text_folds=3, **changes)
     log = Log(tmp_path / "history.jsonl", "train-teacher", no_progress)
     return cross_fit_text(data, settings, seed=0, part="text", log=log)
@@ -46,7 +46,7 @@ def test_risks_out_of_fold_and_of_new_reports(tmp_path, branch):
 @pytest.mark.parametrize("branch", ["ridge", "attention"])
 def test_reports_of_the_wrong_cases_tell_nothing(tmp_path, branch):
     data = reports(150, 2)
-    wrong = Reports(data.statements[1:] + data.statements[:1], data.time, data.event, data.site)
+    wrong = ReportedCases(data.statements[1:] + data.statements[:1], data.time, data.event, data.site)
     fit = fitted(wrong, tmp_path, text_branch=branch)
     assert fit_gate(risk=fit.risk, time=data.time, event=data.event).value < 0.5
 
@@ -55,7 +55,7 @@ def test_follow_up_that_nobody_outlives_teaches_a_ridge_nothing(tmp_path):
     data = reports(20, 3)
     event = np.zeros(20, dtype=bool)
     event[np.argsort(data.time)[-1]] = True
-    alone = Reports(data.statements, data.time, event, data.site)
+    alone = ReportedCases(data.statements, data.time, event, data.site)
     fit = fitted(alone, tmp_path, text_branch="ridge")
     assert not fit.risk.any()
     assert fit.text.log_hazard(data.statements[0]) == 0

@@ -16,7 +16,7 @@ from wsisurv.cohort import read_clinical, read_cohort, read_table
 from wsisurv.demo.cohort import DemoCohort, make_cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError
-from wsisurv.experiments.comparison import Row, compare
+from wsisurv.experiments.comparison import ComparedModel, compare
 from wsisurv.experiments.risk_groups import risk_groups
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.risks import Risk, read_risks
@@ -45,7 +45,7 @@ class DemoResult:
         preview: preview of a slide with its tiles.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedModel, ...]
     cases: int
     events: int
     left_out: tuple[str, ...]

@@ -33,7 +33,7 @@ class AnyJob(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Of all that is to make it."""
+        """Fingerprint of all that is to make it."""
 
     def look(self) -> Freshness:
         """Whether the output is there as it should be."""
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Of all that is to make it."""
+        """Fingerprint of all that is to make it."""
         return self.header.fingerprint
 
     def look(self) -> Freshness:

@@ -12,7 +12,7 @@ from wsisurv.survival.resampling import Interval
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedModel:
     """One model of a comparison.
 
     Attributes:
@@ -34,7 +34,7 @@ def compare(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[Row, ...]:
+) -> tuple[ComparedModel, ...]:
     """Concordance of each model with its bootstrap interval, and how far the first model is ahead of each other one.
 
     All rows share the resamples, so the differences are paired and every row leaves out the same resamples: those
@@ -63,6 +63,6 @@ def compare(
     stacked = np.stack([np.asarray(models[name], dtype=np.float64) for name in names])
     drawn = resample_concordance(log_hazard=stacked, time=time, event=event, resamples=resamples, seed=seed)
     return tuple(
-        Row(name, drawn.interval(number, level), drawn.difference(0, number, level) if number else None)
+        ComparedModel(name, drawn.interval(number, level), drawn.difference(0, number, level) if number else None)
         for number, name in enumerate(names)
     )

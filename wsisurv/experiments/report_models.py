@@ -29,7 +29,7 @@ from wsisurv.models.text import fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.ridge import cross_fit_ridge
-from wsisurv.training.crossfit import Reports, cross_fit_text
+from wsisurv.training.crossfit import ReportedCases, cross_fit_text
 from wsisurv.training.loop import Log
 
 _FEW = 2
@@ -137,7 +137,7 @@ def _attention_risk(
     if rows is None:
         return None
     cases = [train[row] for row in rows]
-    reports = Reports(
+    reports = ReportedCases(
         statements=[vectors[str(case.case_id)] for case in cases],
         time=np.array([case.time for case in cases], dtype=np.float64),
         event=np.array([case.event for case in cases], dtype=np.bool_),

@@ -88,13 +88,13 @@ class TeacherResult(Card):
     n_reports: int
     """Cases with statements."""
     text_concordance: float | None
-    """Of the report's risk, over cases with statements."""
+    """Concordance of the report's risk, over cases with statements."""
     image_concordance: float | None
-    """Of the image branch, over all cases."""
+    """Concordance of the image branch's risk, over all cases."""
     fused_concordance: float | None
-    """Of both; of the image alone where there is no report."""
+    """Concordance of both together; of the image alone where there is no report."""
     gate: float
-    """0 to 1, how far a student will listen to the reports."""
+    """0 to 1, how much weight the teacher target has in a student's training."""
     gate_slope: float | None
     """b of the Cox model of follow-up on the report's risk; None where it can't be fitted."""
     gate_se: float | None
@@ -137,14 +137,14 @@ class DistillResult(Card):
     reports_told: float | None
     """Share of the variance of reports that tiles tell out of fold, mean over members; None where not asked."""
     directions: tuple[int, ...]
-    """Of the features that each distilled member looks along; empty where they see all of them."""
+    """Dimensions of the feature subspace of each distilled member; empty where they see all features."""
     winner: Literal["distilled", "plain"]
     """The selected student, which is in student.h5."""
     concordance: float | None
-    """Of the winner; a little too high, since it was selected by this figure."""
+    """Concordance of the selected student; a little too high, since it was selected by this figure."""
     nested: FigureRow | None = None
-    """Of the selected student by ``crossval``, which selects anew in each fold: not too high. None where that was not
-    run, and in a card, where it stands under ``evaluation``."""
+    """Concordance of the selected student by ``crossval``, which selects anew in each fold: not too high. None where
+    that was not run, and in a card, where it stands under ``evaluation``."""
     distilled_concordance: float | None
     plain_concordance: float | None
     difference: float | None
@@ -275,7 +275,7 @@ class StudentCard(Card):
     n_features: int = Field(gt=0)
     """Columns of its features."""
     feature_names: tuple[str, ...]
-    """Of the columns; empty where the encoder has none."""
+    """Names of the columns; empty where the encoder has none."""
     embed_settings: dict[str, Any]
     """Settings in the header of the features that it was trained on."""
     encoder_weights: str

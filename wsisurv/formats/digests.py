@@ -21,7 +21,7 @@ with suppress(ImportError):  # an imagecodecs that was built without libdeflate
     _fast = deflate_crc32  # the same number
 
 ATTRIBUTE = "crc32"
-"""Of each dataset: checksum of its array."""
+"""Dataset → checksum of its array."""
 _LARGE = 1 << 12
 
 

@@ -23,7 +23,7 @@ _UNFOLDS = 16
 """Times its own size that a file may unfold to where it is compressed; ours never are, repacked ones may be."""
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 SEAL = "attributes_crc32"
-"""Of a file of ours: checksum of everything but its arrays, which have their own."""
+"""Checksum, in a file of ours, of everything but its arrays, which have their own."""
 _ATTRIBUTE_BYTES = 60_000
 """HDF5 holds 64 KiB in an attribute, name and type included."""
 

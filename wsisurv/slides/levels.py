@@ -162,7 +162,7 @@ class _Candidate:
         return all(tile and part % tile == 0 for part, tile in zip(self._size, self._tile(), strict=True))
 
     def _from_spacings(self, spacings: Iterable[float]) -> Iterator[float]:
-        """Of the factors that a file states, those that a filled or cut level may have."""
+        """Stated factors that a filled or cut level may have."""
         for factor in spacings:
             whole = round(factor)
             yield float(whole) if abs(factor - whole) < whole * 1e-3 else factor

@@ -22,7 +22,7 @@ TEXT_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
-class Reports:
+class ReportedCases:
     """Statements and follow-up of cases that have a report.
 
     Attributes:
@@ -56,7 +56,7 @@ def can_cross_fit(event: NDArray[np.bool_]) -> bool:
     return int(event.sum()) >= 2
 
 
-def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, part: str, log: Log) -> CrossFit:
+def cross_fit_text(reports: ReportedCases, settings: TeacherSettings, *, seed: int, part: str, log: Log) -> CrossFit:
     """Cross-fit the text branch: ``text_folds`` models × ``repeats``, each centred by its own training mean.
 
     With attention, all models are trained side by side; a case has weight 0 in the Cox loss of the models that must
@@ -105,7 +105,7 @@ def cross_fit_text(reports: Reports, settings: TeacherSettings, *, seed: int, pa
     return CrossFit(risk=(centred * held_out).sum(1) / held_out.sum(1), text=TextEnsemble(scaling, branch, centres))
 
 
-def _cross_fit_ridge(reports: Reports, settings: TeacherSettings, seed: int, part: str, log: Log) -> CrossFit:
+def _cross_fit_ridge(reports: ReportedCases, settings: TeacherSettings, seed: int, part: str, log: Log) -> CrossFit:
     """A ridge Cox regression on principal directions of the mean statement; risks out of fold, a model of all cases."""
     words = np.stack([vectors.mean(axis=0, dtype=np.float64) for vectors in reports.statements])
     nothing = np.zeros((len(words), 0))

@@ -28,7 +28,7 @@ less, what the reports leave unsaid is worth more than what they single out."""
 
 
 @dataclass(frozen=True)
-class Reports:
+class ReportVectors:
     """Reports of training cases.
 
     Attributes:
@@ -40,7 +40,7 @@ class Reports:
     means: NDArray[np.float64]
 
 
-def reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> Reports:
+def reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> ReportVectors:
     """Mean statement of each report of the training cases, in few dimensions."""
     rows = np.flatnonzero(cases.has_report[train])
     statements = [vectors for case in train[rows] if (vectors := cases.statements[case]) is not None]
@@ -48,7 +48,7 @@ def reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> Reports:
     means = np.stack([scaling(vectors).mean(0, dtype=np.float64) for vectors in statements])
     means -= means.mean(0)
     sd = float(np.sqrt(np.square(means).mean()))  # one number: what reports hardly differ in must not count alike
-    return Reports(rows, means / (sd if sd > 1e-6 else 1.0))
+    return ReportVectors(rows, means / (sd if sd > 1e-6 else 1.0))
 
 
 class Projection(nn.Module):

@@ -21,7 +21,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.splits import kept_whole, make_folds
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
-from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, Reports, can_cross_fit, cross_fit_text, fit_gate
+from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, ReportedCases, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
 from wsisurv.training.loop import Log
@@ -223,7 +223,7 @@ def _text_guidance(
     if not can_cross_fit(event):
         return _TextGuidance(None, risk, CLOSED)
     statements = [vectors for row in rows if (vectors := cases.statements[row]) is not None]
-    reports = Reports(statements, time, event, [cases.site[row] for row in rows])
+    reports = ReportedCases(statements, time, event, [cases.site[row] for row in rows])
     fitted = cross_fit_text(reports, settings, seed=settings.seed, part=part, log=log)
     risk[rows] = fitted.risk
     gate = fit_gate(risk=fitted.risk, time=time, event=event)

@@ -40,7 +40,7 @@ def note_of_no_locks() -> str | None:
     )
 
 
-class Claim:
+class ItemClaim:
     """A claim on a name; ``take`` it, and ``release`` it from any thread.
 
     Args:

@@ -24,7 +24,7 @@ class Condition(Enum):
     STALE = "stale"
     DAMAGED = "damaged"
     NEWER = "newer"
-    """Of a newer wsisurv; never written over."""
+    """Made by a newer wsisurv; never written over."""
 
 
 @dataclass(frozen=True)

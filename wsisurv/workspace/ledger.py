@@ -9,7 +9,7 @@ from typing import Any
 
 from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
 from wsisurv.units import shown_name
-from wsisurv.workspace.claims import Claim
+from wsisurv.workspace.claims import ItemClaim
 from wsisurv.workspace.paths import Workspace
 
 
@@ -99,7 +99,7 @@ def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
     Raises:
         StorageError: no room or no permission.
     """
-    claim = Claim(workspace.root / ".claims", name)
+    claim = ItemClaim(workspace.root / ".claims", name)
     claim.take(wait=True)
     try:
         yield

@@ -10,7 +10,7 @@ from typing import Any
 from wsisurv.errors import BusyError, InputError
 from wsisurv.formats.atomic import process_name
 from wsisurv.settings.base import changes_between
-from wsisurv.workspace.claims import Claim
+from wsisurv.workspace.claims import ItemClaim
 
 _DOOR = "door"
 """Held while the settings of other runs are looked at."""
@@ -110,7 +110,7 @@ class Workspace:
         Raises:
             StorageError: no room or no permission.
         """
-        claim = Claim(self.root / ".claims", f"{step}/{item}")
+        claim = ItemClaim(self.root / ".claims", f"{step}/{item}")
         if not claim.take(wait=wait):
             yield False
             return
@@ -133,7 +133,7 @@ class Workspace:
             BusyError: a living process holds it.
             StorageError: no room or no permission.
         """
-        claim = Claim(self.root / ".claims", f"{step}/{item}")
+        claim = ItemClaim(self.root / ".claims", f"{step}/{item}")
         if not claim.take(words=settings):
             raise BusyError(
                 f"{self.root}: another process is {what}{_unlike(claim.holder(), settings)}. Wait for it to end, then "
@@ -157,10 +157,10 @@ class Workspace:
             StorageError: no room or no permission.
         """
         folder = self.root / ".claims"
-        mine = Claim(folder, f"{step}.settings/{process_name()}-{secrets.token_hex(4)}")
+        mine = ItemClaim(folder, f"{step}.settings/{process_name()}-{secrets.token_hex(4)}")
         with self.claim(f"{step}.settings", _DOOR, wait=True):
             for name in sorted({path.stem for path in (folder / f"{step}.settings").iterdir()} - {_DOOR}):
-                other = Claim(folder, f"{step}.settings/{name}")
+                other = ItemClaim(folder, f"{step}.settings/{name}")
                 if other.take():
                     other.remove()  # of a process that has ended
                 elif differs := _unlike(other.holder(), settings):
