@@ -93,7 +93,7 @@ def test_features_of_tiles_that_were_made_anew_are_wrong(run, place, tmp_path):
     assert run("tile", tmp_path / "slides", "-w", place.root, "--tile-px", 256, "--redo").code == 0
     ended = run("verify", place.root)
     assert ended.code == 1
-    assert "made of other tiles" in ended.err
+    assert "made of the tiles of" in ended.err
 
 
 def test_a_slide_that_was_replaced_is_not_embedded(run, place):

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import EncoderMismatchError, SettingsError, StaleError
+from wsisurv.errors import EncoderMismatchError, SettingsError
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.header import Header, read_header
 from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.formats.tiles import MADE_BY as TILED_BY
+from wsisurv.workspace.freshness import require_made_of
 
 PER_SLIDE = frozenset({"slide_mpp", "measures"})
 """Tile settings that say how one slide was read or what is known of it besides, not what its tiles are."""
@@ -103,8 +104,9 @@ def require_own_tiles(path: Path, header: Header) -> None:
     """
     tiles = path.parents[2] / "tiles" / path.name
     made_of = header.inputs.get("tiles")
-    if made_of is not None and tiles.exists() and read_header(tiles, TILES, TILED_BY).fingerprint != made_of:
-        raise StaleError(f"{path}: made of other tiles than {tiles} has now. Run `wsisurv embed --redo` first.")
+    if made_of is not None and tiles.exists():
+        now = read_header(tiles, TILES, TILED_BY)
+        require_made_of(path, made_of, now, f"the tiles of {tiles}", "Run `wsisurv embed --redo` first.")
 
 
 def find_oddities(path: Path, slide: MadeWith, expected: Expected) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from wsisurv.bags.checks import require_own_tiles
 from wsisurv.cohort import read_cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, InputError, StaleError, WsisurvError
+from wsisurv.errors import FormatError, InputError, WsisurvError
 from wsisurv.formats import features, guidance, heatmaps, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name, read_jsonl
 from wsisurv.formats.commands import FILE as COMMANDS
@@ -23,6 +23,7 @@ from wsisurv.formats.risks import read_risks
 from wsisurv.formats.shown import describe
 from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.slides.find import require_tiled
+from wsisurv.workspace.freshness import Origin, require_made_of
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
@@ -149,11 +150,11 @@ def _require_lineage(path: Path, header: Header) -> None:
     """Hold a model against the guidance and the cohort beside it, where they are what it names as its inputs."""
     folder = path.parent
     if "guidance" in header.inputs and (beside := folder / "guidance.h5").exists():
-        if read_header(beside, guidance.FORMAT, guidance.MADE_BY).fingerprint != header.inputs["guidance"]:
-            raise StaleError(f"{path}: made with another guidance than {beside}. Run `wsisurv distill --redo`.")
-    if "cohort" in header.inputs and (folder / "cohort.csv").exists():
-        if read_cohort(folder)[0].fingerprint != header.inputs["cohort"]:
-            raise StaleError(f"{path}: made of another cohort than {folder / 'cohort.csv'}. Train anew with --redo.")
+        now = read_header(beside, guidance.FORMAT, guidance.MADE_BY)
+        require_made_of(path, header.inputs["guidance"], now, f"what {beside} holds", "Run `wsisurv distill --redo`.")
+    if "cohort" in header.inputs and (beside := folder / "cohort.csv").exists():
+        cohort = Origin(read_cohort(folder)[0].fingerprint)
+        require_made_of(path, header.inputs["cohort"], cohort, f"the cases of {beside}", "Train anew with --redo.")
 
 
 def _require_single(path: Path) -> None:

@@ -110,6 +110,23 @@ def check(path: Path, wanted: Header) -> Freshness:
     return compare(header, wanted)
 
 
+def require_made_of(path: Path, made_of: str, now: Origin | Header, what: str, remedy: str) -> None:
+    """Refuse a file that was made of something else than lies there now.
+
+    Args:
+        path: the file.
+        made_of: fingerprint of its input.
+        now: of what is there.
+        what: the input, for the message.
+        remedy: the way out, as a sentence.
+
+    Raises:
+        StaleError: they are two.
+    """
+    if now.fingerprint != made_of:
+        require_fresh({path: Freshness(Condition.STALE, (f"made of {what}, which is another now",))}, remedy=remedy)
+
+
 def all_done(wanted: Mapping[Path, Header], *, redo: bool) -> bool:
     """Whether all files of one run are there as they should be.
 
