@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -130,11 +131,14 @@ def slide_fingerprint(path: Path) -> str:
     DICOM, also from names and sizes of the files that belong to it.
 
     Raises:
-        SlideError: the file can't be read.
+        SlideError: the file can't be read, or is no regular file.
     """
     digest = hashlib.sha256()
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+            raise SlideError(f"{path}: not a regular file.")
+        size = found.st_size
         digest.update(f"{size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(_MIB))
