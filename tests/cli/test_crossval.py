@@ -77,7 +77,7 @@ def test_a_table_a_verdict_and_the_settings_of_the_trained_student(run, workspac
     assert "selected student − baseline" in ended.out
     assert "AUC" in ended.out
     assert "D-calibration" in ended.out
-    assert "the cohort's own curve has 0." in " ".join(ended.out.split())
+    assert "the cohort's own Kaplan-Meier curve has 0." in " ".join(ended.out.split())
     assert "to age here" in ended.out
     assert "events were tested" in ended.out
     assert "crossval: 2 folds · " in ended.out

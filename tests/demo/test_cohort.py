@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import os
+import resource
 import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
@@ -122,9 +123,13 @@ def test_no_room_in_a_worker_stops_the_run_with_what_to_do(demo: DemoCohort, tmp
     missing = sorted((tmp_path / "slides").iterdir())[:2]
     for path in missing:
         path.unlink()
-        path.with_name(f".{path.name}.partial").symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="no room to write"):
-        make_cohort(tmp_path, cases=len(demo.cases), seed=3, workers=2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # the workers inherit it
+    try:
+        with pytest.raises(StorageError, match="no room to write"):
+            make_cohort(tmp_path, cases=len(demo.cases), seed=3, workers=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not any(path.exists() for path in missing)
     assert not list(tmp_path.rglob("*.partial"))
 

@@ -10,6 +10,7 @@ import pytest
 
 from wsisurv.cohort import Cohort
 from wsisurv.formats.guidance import read_guidance, write_guidance
+from wsisurv.formats.header import seal
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
@@ -88,6 +89,7 @@ def place(tmp_path_factory) -> tuple[Workspace, Cohort]:
             name = "features" if "features" in file else "vectors"
             file[name][:] = file[name][:] * np.linspace(0.5, 2, file[name].shape[1])
             file.attrs.create("encoder", "other", dtype=h5py.string_dtype("utf-8", 5))
+            seal(path, file)
     train_teacher(workspace, cohort, TEACHER)
     path = workspace.cohort(cohort.name) / "guidance.h5"
     guidance, header = read_guidance(path)
