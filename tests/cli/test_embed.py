@@ -82,7 +82,7 @@ def test_ctrl_c_on_a_terminal_which_is_sent_to_all_processes_ends_them(place):
 
 
 def test_processes_whose_parent_is_killed_end_and_the_same_command_goes_on(run, place):
-    """One of them meets a slide that would never open."""
+    """One of them hangs in a slide that never opens, and ends all the same."""
     slide = place.root.parent / "slides" / "c.tiff"
     content = slide.read_bytes()
     slide.unlink()

@@ -136,13 +136,14 @@ class _Work:
                     f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
                     "then this again."
                 )
-            if len(tiles.coords):
-                require_tiled(tiles.slide_path, job.id, header.inputs.get("slide"))
         except (WsisurvError, OSError) as error:
             self._run.fail(job, error)
             return None
         self._tile_headers[job.id] = header
         return tiles
+
+    def verify(self, job: Job) -> None:
+        require_tiled(job.source, job.id, self._tile_headers[job.id].inputs.get("slide"))
 
     def more(self, tiles: Tiles) -> ShiftedTiles | None:
         """A few tiles under stain shifts, where they are asked for."""

@@ -55,13 +55,14 @@ class SlideInProgress:
         values: NDArray[np.floating[Any]],
         decoder: Decoder,
         more: ShiftedTiles | None = None,
+        verify: Callable[[Job], None] = lambda _: None,
     ) -> None:
         self.job, self.tiles, self.values, self.more = job, tiles, values, more
         self.more_values = None if more is None else np.empty((more.n_tiles, values.shape[1]), np.float32)
         self.n_left = self.n_tiles = len(tiles.coords) + (0 if more is None else more.n_tiles)
         self.given_up = False
         self.decoder = ""
-        self._asked, self._unread = decoder, len(tiles.coords)
+        self._asked, self._verify, self._unread = decoder, verify, len(tiles.coords)
         self._lock = threading.Lock()
         self._first: TileReader | None = None
         self._idle: dict[TileReader, int] = {}
@@ -87,6 +88,7 @@ class SlideInProgress:
                 del self._idle[reader]
                 return reader
             if self._first is None:
+                self._verify(self.job)
                 self._first = TileReader(self.job.source, self.tiles, decoder=self._asked)
                 return self._first
             return self._first.twin()

@@ -35,6 +35,9 @@ class Work(Protocol):
     def more(self, tiles: Tiles) -> ShiftedTiles | None:
         """What is encoded behind a slide's own tiles; not asked for a slide without any."""
 
+    def verify(self, job: Job) -> None:
+        """Refuse a slide that is not the one that was tiled; called in a reader's thread, before it is opened."""
+
     def save(self, slide: SlideInProgress) -> None:
         """Write the features of a slide; called in the writer's thread."""
 
@@ -146,7 +149,7 @@ class Stream:
                 continue
             values = np.empty((len(tiles.coords), self._encoder.n_features), self._dtype)
             more = self._work.more(tiles) if len(tiles.coords) else None
-            slide = self._open[job.id] = SlideInProgress(job, tiles, values, self._decoder, more)
+            slide = self._open[job.id] = SlideInProgress(job, tiles, values, self._decoder, more, self._work.verify)
             if not slide.n_left:
                 self._write(slide)
             yield slide
