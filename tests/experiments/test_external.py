@@ -58,6 +58,23 @@ def test_a_cohort_as_predicted_shows_no_drift():
     assert any(line.startswith("No drift") for line in drift_verdict(figures, PROGNOSIS, None))
 
 
+@pytest.mark.parametrize("years", [1.0, 0.5])
+def test_tied_times_alone_are_no_drift(years):
+    """Training and other cohort in whole (half) years: most events share their time with others."""
+    calls = 0
+    for seed in range(10):
+        home, cases = (
+            replace(one, time=np.ceil(one.time / 12 / years))
+            for one in (drawn(600, seed=seed), drawn(600, seed=50 + seed))
+        )
+        fitted = fit_prognosis(log_hazard=home.log_hazard, time=home.time, event=home.event)
+        figures = external_figures(cases, fitted, years={1.0: 1 / years}, group_names=RISK_GROUPS, resamples=1)
+        calls += drift_p(figures, fitted) < 0.05 or figures.d_calibration_p < 0.01
+        assert figures.observed_expected.ratio == pytest.approx(1, abs=0.25)
+        assert figures.at_years[0].predicted == pytest.approx(figures.at_years[0].observed, abs=0.08)
+    assert calls <= 3  # binomial(10, .06) goes beyond 3 three times in a thousand
+
+
 def test_chance_calls_drift_seldom():
     """As often as a test at 5 % may, Bonferroni over two signs; 60 cohorts without drift."""
     calls = sum(drift_p(figures_of(drawn(150, seed=seed), resamples=1), KNOWN) < 0.05 for seed in range(60))

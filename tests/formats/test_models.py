@@ -11,6 +11,7 @@ from wsisurv.formats.cards import FigureRow
 from wsisurv.formats.hdf5 import put_texts
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, add_figures, figures_of, read_model, write_model
+from wsisurv.pages.model_card import model_card
 from wsisurv.settings.training import DistillSettings
 
 HEADER = make_header("wsisurv/student", DistillSettings(), {"cohort": "c" * 64})
@@ -88,6 +89,12 @@ def test_figures_of_the_same_cohort_and_settings_join_the_card(student, tmp_path
     assert model.card.evaluation.own == FigureRow(model="selected", concordance=0.68)
     assert model.card.model_copy(update={"evaluation": None}) == student_card()
     assert header.fingerprint == before
+
+
+@pytest.mark.parametrize(("baseline", "told"), [("efron", 0), ("breslow", 1)])
+def test_a_student_of_before_says_that_its_survival_is_too_long_under_ties(tmp_path, student_card, baseline, told):
+    write_model(tmp_path / "student.h5", ModelFile({"centres": np.zeros(2)}, student_card(baseline=baseline)), HEADER)
+    assert sum("Breslow" in line for line in model_card(tmp_path / "student.h5").warnings) == told
 
 
 @pytest.mark.parametrize(("key", "guided"), [("plain", False), ("distilled", True)])

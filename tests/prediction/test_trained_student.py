@@ -74,6 +74,7 @@ def test_from_training_to_the_risk_of_new_cases(tmp_path: Path) -> None:
     assert scale.card.encoder == "histomics"
     assert len(scale.training_risks) == 30
     assert scale.card.reference == "mean of members"
+    assert scale.card.baseline == "efron"
     assert not result.failed
     risks = [risk.log_hazard for risk in result.risks]
     assert {risk.risk_group for risk in result.risks} == {"low", "intermediate", "high"}

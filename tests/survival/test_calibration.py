@@ -12,6 +12,7 @@ from wsisurv.errors import MetricError
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import censoring_curve
+from wsisurv.survival.prognosis import fit_prognosis
 
 
 def proportional(n: int, seed: int, *, censored: bool = True) -> dict[str, Any]:
@@ -146,6 +147,22 @@ def test_baseline_gives_calibrated_probabilities_of_new_cases() -> None:
     assert d_calibration(survival=survival, event=new["event"]).p > 0.05
     twice = baseline.survival_of(log_hazard=new["risk"] + np.log(2), time=new["time"])
     assert d_calibration(survival=twice, event=new["event"]).p < 1e-6
+
+
+@pytest.mark.parametrize("years", [1.0, 0.5, 1 / 12])
+def test_right_probabilities_are_calibrated_where_times_are_tied(years: float) -> None:
+    """Events of one year fall in one place, and look wrong, unless they count over all that the year takes away."""
+    p_spread, p_one_place = [], []
+    for seed in range(20):
+        training, new = proportional(1500, seed), proportional(400, 100 + seed)
+        for data in (training, new):
+            data["time"] = np.ceil(data["time"] * 3 / years)
+        prognosis = fit_prognosis(log_hazard=training["risk"], time=training["time"], event=training["event"])
+        own, before = prognosis.own_survival(log_hazard=new["risk"], time=new["time"])
+        p_spread.append(d_calibration(survival=own, before=before, event=new["event"]).p)
+        p_one_place.append(d_calibration(survival=own, event=new["event"]).p)
+    assert sum(p < 0.05 for p in p_spread) <= 4  # binomial(20, .05) goes beyond 4 three times in a thousand
+    assert years < 0.5 or sum(p < 0.05 for p in p_one_place) >= 10
 
 
 @pytest.mark.parametrize(

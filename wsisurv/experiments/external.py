@@ -94,7 +94,7 @@ class ObservedExpected:
 
     Attributes:
         observed: events.
-        expected: sum of predicted cumulative hazards to each case's own time.
+        expected: of each case by its own time, see ``BaselineHazard.expected_events``; their sum.
         ratio: observed / expected; above 1 survival was predicted too long.
         low: lower end of the exact 95 % interval, the expected number being given.
         high: upper end.
@@ -277,16 +277,14 @@ def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWi
 
 def _d_calibration(cases: ExternalCases, prognosis: Prognosis) -> DCalibration:
     """Cases followed beyond the training cohort count as censored where that ends: nothing is predicted beyond."""
-    end, own = prognosis.baseline.followed_until, _own_survival(cases, prognosis)
+    end = prognosis.baseline.followed_until
+    own, before = prognosis.own_survival(log_hazard=cases.log_hazard, time=np.minimum(cases.time, end))
     return d_calibration(
-        survival=own, event=cases.event & (cases.time <= end), n_bins=max(2, min(_BINS, len(own) // 5))
+        survival=own,
+        before=before,
+        event=cases.event & (cases.time <= end),
+        n_bins=max(2, min(_BINS, len(own) // 5)),
     )
-
-
-def _own_survival(cases: ExternalCases, prognosis: Prognosis) -> NDArray[np.float64]:
-    """Predicted survival of each case to its own time, or to the end of the training cohort's follow-up."""
-    time = np.minimum(cases.time, prognosis.baseline.followed_until)
-    return prognosis.baseline.survival_of(log_hazard=prognosis.slope * cases.log_hazard, time=time)
 
 
 def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExpected:
@@ -300,8 +298,12 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
     """
     from scipy.stats import chi2
 
-    end, own = prognosis.baseline.followed_until, _own_survival(cases, prognosis)
-    expected = float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).sum())
+    end = prognosis.baseline.followed_until
+    expected = float(
+        prognosis.baseline.expected_events(
+            log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
+        ).sum()
+    )
     observed = int((cases.event & (cases.time <= end)).sum())
     if expected <= 0:
         raise MetricError("no event is expected in so short a follow-up")

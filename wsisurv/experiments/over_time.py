@@ -155,7 +155,7 @@ def _scores(
 ) -> ProbabilityScores:
     rows, risk = repeat.rows, repeat.log_hazard[model]
     times, events = time[rows], event[rows]
-    survival, own = np.empty((len(rows), len(horizons))), np.empty(len(rows))
+    survival, own, before = np.empty((len(rows), len(horizons))), np.empty(len(rows)), np.empty(len(rows))
     for fold in np.unique(repeat.fold):
         here, others = repeat.fold == fold, repeat.fold != fold
         if int(events[others].sum()) < _FEW:
@@ -163,7 +163,7 @@ def _scores(
         prognosis = fit_prognosis(log_hazard=risk[others], time=times[others], event=events[others])
         last = prognosis.baseline.followed_until
         survival[here] = prognosis.survival(log_hazard=risk[here], horizons=np.minimum(horizons, last))
-        own[here] = prognosis.baseline.survival_of(log_hazard=prognosis.slope * risk[here], time=times[here])
+        own[here], before[here] = prognosis.own_survival(log_hazard=risk[here], time=times[here])
     score = brier(survival=survival, horizons=horizons, time=times, event=events, censoring=censoring)
-    d = d_calibration(survival=own, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
+    d = d_calibration(survival=own, before=before, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
     return ProbabilityScores(score.integrated, score.integrated_reference, d.share, d.p)

@@ -286,6 +286,9 @@ class StudentCard(Card):
     reference: Literal["mean of members", "single members"] = "single members"
     """What percentiles, cut-offs and survival go by: training cases out of fold, brought to the mean of members that a
     new case has; or, in students of before, as single members gave them, which makes the outer thirds too small."""
+    baseline: Literal["efron", "breslow"] = "breslow"
+    """Step of the baseline hazard where events share a time; in students of before Breslow's, which predicts too long
+    a survival there."""
     risk_mean: float
     """Mean log hazard of the training cases, out of fold."""
     guided: bool

@@ -138,8 +138,9 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         except MetricError as error:
             without["brier"] = str(error)
     if predicted.own_survival is not None:
+        own, before = predicted.own_survival
         try:
-            found["d_calibration"] = d_calibration(survival=predicted.own_survival, event=predicted.event).p
+            found["d_calibration"] = d_calibration(survival=own, before=before, event=predicted.event).p
         except MetricError as error:
             without["d_calibration"] = str(error)
     return {

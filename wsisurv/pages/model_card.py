@@ -311,6 +311,11 @@ def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
             "made by an older wsisurv: cut-offs and percentiles are of single members, so that fewer than a third of "
             "new cases are of low and of high risk. Run `wsisurv distill --redo`"
         )
+    if card.baseline == "breslow":
+        found.append(
+            "made by an older wsisurv, with Breslow's baseline hazard: where several events share a time, as in months "
+            "or years, predicted survival is too long. Run `wsisurv distill --redo`"
+        )
     if evaluation is None:
         found.append("never cross-validated: how good it is, is not known")
     return [*found, *(said(line) for line in (evaluation.warnings if evaluation else ()))]

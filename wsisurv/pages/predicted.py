@@ -44,7 +44,8 @@ class CasePredictions:
         folds: all that was tested, further repeats too; rows count in ``cases``.
         horizons: float64 (m,), in the cohort's unit.
         survival: model of ``JUDGED`` → float64 (n, m); those that are known.
-        own_survival: of the student, to each case's own time, float64 (n,); None where not known.
+        own_survival: of the student, to each case's own time and to just before it, float64 (n,) each; None where not
+            known.
         without: why survival is not known, or empty.
     """
 
@@ -57,7 +58,7 @@ class CasePredictions:
     folds: tuple[FoldScores, ...]
     horizons: NDArray[np.float64]
     survival: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    own_survival: NDArray[np.float64] | None = None
+    own_survival: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     without: str = ""
 
     @property
@@ -233,14 +234,14 @@ def _survival(
     rows_of: Sequence[NDArray[np.int64]],
     cases: Sequence[Case],
     horizons: NDArray[np.float64],
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64] | None, str]:
-    """Probabilities of survival by model, the student's to each case's own time, and why there are none.
+) -> tuple[dict[str, NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]] | None, str]:
+    """Probabilities of survival by model, the student's to (and before) each case's own time, why there are none.
 
     Each fold's come from slope and baseline hazard of the other folds of one repeat.
     """
     time = np.array([case.time for case in cases])
     event = np.array([case.event for case in cases], dtype=bool)
-    survival, own, without = {}, np.full(len(cases), np.nan), ""
+    survival, own, without = {}, (np.full(len(cases), np.nan), np.full(len(cases), np.nan)), ""
     rows_of = rows_of[: len(tested)]
     for model in JUDGED:
         if not all(model in one.risks for one in tested):
@@ -256,8 +257,7 @@ def _survival(
                 prognosis = fit_prognosis(log_hazard=known, time=time[others], event=event[others])
                 values[rows] = prognosis.survival(log_hazard=one.risks[model], horizons=horizons)
                 if model == STUDENT:
-                    scaled = prognosis.slope * one.risks[model]
-                    own[rows] = prognosis.baseline.survival_of(log_hazard=scaled, time=time[rows])
+                    own[0][rows], own[1][rows] = prognosis.own_survival(log_hazard=one.risks[model], time=time[rows])
         except MetricError as error:
             without = without or str(error)
             continue

@@ -1,6 +1,7 @@
 """From log hazards to probabilities: the baseline hazard of a cohort, and survival at horizons."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +11,9 @@ from wsisurv.survival.follow_up import checked
 
 _MAX_EXPONENT = 700.0
 """exp of more is no float64; survival is 0 long before."""
+
+_AT_ONCE = 1 << 22
+"""Numbers (cases · event times) held at once."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class BaselineHazard:
             )
         return self._survival(_finite(log_hazard)[:, None] + self._log_hazard_by(at))
 
-    def survival_of(self, *, log_hazard: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
+    def survival_of(self, *, log_hazard: ArrayLike, time: ArrayLike, before: bool = False) -> NDArray[np.float64]:
         """Survival of each case to its own time, float64 (n,); what ``d_calibration`` takes.
 
         Beyond the cohort's follow-up its last value holds.
@@ -56,12 +60,43 @@ class BaselineHazard:
         Args:
             log_hazard: (n,).
             time: (n,).
+            before: survival to just before that time, S(T−), which is higher where the cohort has an event at T.
 
         Raises:
             MetricError: lengths differ, or a value is not finite.
         """
         data = checked(log_hazard, time, np.zeros(np.shape(time)))
-        return self._survival(data.risks[0] + self._log_hazard_by(data.times))
+        return self._survival(data.risks[0] + self._log_hazard_by(data.times, "left" if before else "right"))
+
+    def expected_events(self, *, log_hazard: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
+        """Events expected of each case by its own time, float64 (n,): Σ over event times t ≤ T of 1 − S(t)/S(t−).
+
+        Where each time is distinct that is the cumulative hazard but for a trifle. Where times are whole months or
+        years it is less, and right: a case that dies in a month was at risk for a part of it. The sum over the cases
+        that the baseline is of is their number of events, or very near it.
+
+        Args:
+            log_hazard: (n,).
+            time: (n,).
+
+        Raises:
+            MetricError: lengths differ, or a value is not finite.
+
+        Source: Kalbfleisch JD, Prentice RL. The Statistical Analysis of Failure Time Data, 2002, section 4.6 (grouped
+        times).
+        """
+        data = checked(log_hazard, time, np.zeros(np.shape(time)))
+        steps = np.diff(np.exp(self.log_cumulative), prepend=0.0)
+        with np.errstate(divide="ignore"):
+            log_steps = np.log(steps)
+        until = np.searchsorted(self.times, data.times, side="right")
+        expected = np.empty(len(until))
+        rows = max(1, _AT_ONCE // len(steps))
+        for start in range(0, len(until), rows):
+            part = slice(start, start + rows)
+            each = -np.expm1(-np.exp(np.minimum(data.risks[0][part, None] + log_steps, _MAX_EXPONENT)))
+            expected[part] = np.where(np.arange(len(steps)) < until[part, None], each, 0.0).sum(axis=1)
+        return expected
 
     def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
         """First time by which survival is half or less, float64 (n,); NaN where the cohort's follow-up ends before.
@@ -76,8 +111,10 @@ class BaselineHazard:
         step = np.searchsorted(self.log_cumulative, needed - 1e-12, side="left")
         return np.asarray(np.append(self.times, np.nan)[step], dtype=np.float64)
 
-    def _log_hazard_by(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        steps = np.searchsorted(self.times, time, side="right")
+    def _log_hazard_by(
+        self, time: NDArray[np.float64], side: Literal["left", "right"] = "right"
+    ) -> NDArray[np.float64]:
+        steps = np.searchsorted(self.times, time, side=side)
         return np.concatenate([[-np.inf], self.log_cumulative])[steps]
 
     @staticmethod
@@ -86,7 +123,12 @@ class BaselineHazard:
 
 
 def baseline_hazard(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> BaselineHazard:
-    """Breslow's estimate: at each event time H₀ rises by the events over the sum of exp(η) of all at risk.
+    """Efron's estimate: of d events at one time, each meets a risk set that is one d-th of the tied ones smaller.
+
+    At each event time H₀ rises by Σ_{j<d} 1 / (Σ_R exp(η) − (j/d) Σ_D exp(η)), R all at risk and D the events of that
+    time. For d = 1 that is Breslow's step. For more, Breslow's d / Σ_R exp(η) takes all tied cases as at risk until
+    the last of them is gone: with times in years and no differences in risk it gave a survival of .694 to one year
+    where Kaplan and Meier's is .634. Efron's step belongs to coefficients that are Efron's too, as ours are.
 
     The log hazards must be honest for these cases: out of fold, or of another cohort. Those of a model on its own
     training cases are too extreme, and so are the probabilities that follow.
@@ -99,18 +141,23 @@ def baseline_hazard(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike)
     Raises:
         MetricError: as ``metrics.concordance`` for the values; no event.
 
-    Source: Breslow NE, in the discussion of Cox DR. Journal of the Royal Statistical Society B 1972;34:216-217.
+    Source: Efron B. Journal of the American Statistical Association 1977;72:557-565; Therneau TM, Grambsch PM.
+    Modeling Survival Data, 2000, section 3.3 (the hazard that R's survfit pairs with Efron's coefficients).
     """
     data = checked(log_hazard, time, event)
     if not data.events.any():
         raise MetricError(f"no baseline hazard: none of {len(data.times)} cases has an event")
-    order = np.argsort(data.times)[::-1]
-    at_risk = np.logaddexp.accumulate(data.risks[0][order])
-    times, events = np.unique(data.times[data.events], return_counts=True)
+    order = np.lexsort((data.risks[0], data.times))[::-1]  # by risk too, so that the order of rows changes no bit
+    risk, at, died = data.risks[0][order], data.times[order], data.events[order]
+    at_risk = np.logaddexp.accumulate(risk)
+    times, first, events = np.unique(-at[died], return_index=True, return_counts=True)
     # the risk set of t ends with the last case, latest first, whose time is t or later
-    last = len(order) - np.searchsorted(data.times[order][::-1], times, side="left") - 1
-    log_steps = np.log(events) - at_risk[last]
-    return BaselineHazard(times, np.logaddexp.accumulate(log_steps), float(data.times.max()))
+    last = np.searchsorted(-at, times, side="right") - 1
+    tied = np.logaddexp.reduceat(risk[died], first)
+    gone = np.arange(len(at[died])) - np.repeat(first, events)
+    share = gone / np.repeat(events, events) * np.repeat(np.exp(np.minimum(tied - at_risk[last], 0.0)), events)
+    log_steps = np.logaddexp.reduceat(-np.repeat(at_risk[last], events) - np.log1p(-share), first)[::-1]
+    return BaselineHazard(-times[::-1], np.logaddexp.accumulate(log_steps), float(data.times.max()))
 
 
 def _finite(log_hazard: ArrayLike) -> NDArray[np.float64]:

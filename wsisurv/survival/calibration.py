@@ -88,22 +88,28 @@ def brier(
     return Brier(at, score, reference, _mean(score, at), _mean(reference, at))
 
 
-def d_calibration(*, survival: ArrayLike, event: ArrayLike, n_bins: int = 10) -> DCalibration:
+def d_calibration(
+    *, survival: ArrayLike, event: ArrayLike, n_bins: int = 10, before: ArrayLike | None = None
+) -> DCalibration:
     """D-calibration of predicted survival to each case's own time.
 
-    A case with the event counts in the bin of its prediction. One censored at predicted survival s would have had its
-    event anywhere below s: it counts in equal density over 0 to s. That smooths: where most cases are censored, the
-    test finds only gross faults, and a large p says little.
+    A case with the event counts in the bin of its prediction; where ``before`` is higher than ``survival``, since the
+    model lets events happen at that very time, in equal density between the two. (With times in months or years all
+    events of one would fall in one place else, and right predictions would look wrong.) One censored at predicted
+    survival s would have had its event anywhere below s: it counts in equal density over 0 to s. That smooths: where
+    most cases are censored, the test finds only gross faults, and a large p says little.
 
     Args:
         survival: (n,), predicted probability of outliving the case's own time, see ``BaselineHazard.survival_of``.
         event: (n,), bool or 0/1.
         n_bins: 2 or more; five cases a bin are wanted for the p-value.
+        before: (n,), predicted survival to just before the case's own time; as ``survival`` if None.
 
     Raises:
         MetricError: lengths differ, a value is out of range, no event, or fewer than 5 cases a bin.
 
-    Source: Haider H, Hoehn B, Davis S, Greiner R. Journal of Machine Learning Research 2020;21(85).
+    Source: Haider H, Hoehn B, Davis S, Greiner R. Journal of Machine Learning Research 2020;21(85); of tied times,
+    Czado C, Gneiting T, Held L. Biometrics 2009;65:1254-1261 (the non-randomised transform).
     """
     from scipy.stats import chi2
 
@@ -114,12 +120,16 @@ def d_calibration(*, survival: ArrayLike, event: ArrayLike, n_bins: int = 10) ->
         raise MetricError(f"no D-calibration: none of {n} cases has an event")
     if n_bins < 2 or n < 5 * n_bins:
         raise MetricError(f"D-calibration of {n} cases in {n_bins} bins: two bins and five cases a bin are needed")
-    count = np.histogram(predicted[data.events], bins=n_bins, range=(0.0, 1.0))[0].astype(np.float64)
-    # density 1/s below s; at s = 0 the event is in the lowest bin
-    ends = np.maximum(predicted[~data.events], np.finfo(np.float64).tiny)
+    high = predicted if before is None else np.maximum(checked_survival(before, (n,)), predicted)
+    # of a censored case anything below its prediction; at 0 the event is in the lowest bin
+    low = np.where(data.events, predicted, 0.0)
+    high = np.where(data.events, high, np.maximum(predicted, np.finfo(np.float64).tiny))
+    spread = high > low
+    count = np.histogram(low[~spread], bins=n_bins, range=(0.0, 1.0))[0].astype(np.float64)
+    low, high = low[spread], high[spread]
     for number in range(n_bins):
-        low, high = number / n_bins, (number + 1) / n_bins
-        count[number] += np.sum((np.minimum(ends, high) - np.minimum(ends, low)) / ends)
+        ends = np.clip(np.stack([low, high]), number / n_bins, (number + 1) / n_bins)
+        count[number] += np.sum((ends[1] - ends[0]) / (high - low))
     expected = n / n_bins
     statistic = float(np.sum((count - expected) ** 2) / expected)
     return DCalibration(count / n, statistic, float(chi2.sf(statistic, n_bins - 1)))

@@ -29,7 +29,7 @@ class Prognosis:
         slope: b of the mean of all members, for a new case: below 1 where its log hazards are too extreme, 0 where they
             order the cases no better than chance, so that every case has the survival of the whole cohort.
         slope_of_one: b of a member alone, as it was found on training cases that this one had not seen.
-        baseline: H₀, Breslow's.
+        baseline: H₀, Efron's.
         followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
         slope_se: standard error of ``slope``.
         events: that the baseline rests on.
@@ -65,6 +65,17 @@ class Prognosis:
     def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
         """Time by which survival is half or less, float64 (n,), in the cohort's unit; NaN where that is not reached."""
         return self.baseline.median(log_hazard=self._scaled(log_hazard))
+
+    def own_survival(
+        self, *, log_hazard: ArrayLike, time: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Survival of each case to its own time and to just before it, float64 (n,) each; what ``d_calibration`` takes.
+
+        Beyond the cohort's follow-up the last value holds.
+        """
+        risks = self._scaled(log_hazard)
+        to, before = (self.baseline.survival_of(log_hazard=risks, time=time, before=one) for one in (False, True))
+        return to, before
 
     def followed_to(self, time: float) -> int:
         """Training cases that were followed to ``time``, or to a little more; 0 beyond the longest follow-up."""

@@ -124,6 +124,7 @@ def student_model(
         tile_settings=dict(cases.tile_settings),
         cut_offs=students.cut_offs,
         reference="mean of members",
+        baseline="efron",
         risk_mean=students.scale.mean,
         guided=guided,
         member_folds=students.member_folds,
