@@ -3,7 +3,7 @@
 set -euo pipefail
 slides=${SLIDES:?folder of slides}
 reports=${REPORTS:?folder of .txt reports, or a CSV or JSONL with case_id,text}
-clinical=${CLINICAL:?follow-up table}
+clinical=${CLINICAL:?clinical table}
 model=${MODEL:-qwen3:8b}                       # of the Ollama server on this machine; no text leaves it
 backend=${BACKEND:-ollama}                     # rules: the embedded baseline, no model needed
 time=${TIME:-os_days}

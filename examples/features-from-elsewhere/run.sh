@@ -4,7 +4,7 @@ set -euo pipefail
 features=${FEATURES:?folder with one .h5 a slide}
 encoder=${ENCODER:?name of the encoder that made them}
 reports=${REPORTS:?folder of .txt reports, or a CSV or JSONL with case_id,text}
-clinical=${CLINICAL:?follow-up table}
+clinical=${CLINICAL:?clinical table}
 slide_mpp=${SLIDE_MPP:?µm per pixel of the slides at level 0}
 export WSISURV_WORKSPACE=${OUT:-workspace}     # instead of --workspace in each command
 

@@ -178,6 +178,7 @@ def test_help_can_be_read_at_80_columns(run, command, monkeypatch):
     for option in (one for one in COMMANDS[command].params if one.param_type_name == "option" and not one.hidden):
         assert words & set(option.opts), f"{option.opts} is cut short"
         assert option.help[0].isupper(), option.opts
+    assert all(one.endswith(">") for one in re.findall(r"<[\w.,-]*\|\S*", page)), "a list of choices is broken"
 
 
 TRAINED, OWN = "tests/training/test_effects.py", "tests/embedding/test_own.py"

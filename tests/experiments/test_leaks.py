@@ -1,4 +1,4 @@
-"""The leak audit finds what is on both sides, and nothing where there is nothing."""
+"""The leak check finds what is on both sides, and nothing where there is nothing."""
 
 from dataclasses import replace
 

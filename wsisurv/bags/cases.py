@@ -1,6 +1,6 @@
 """The one way from a case to its tiles: features of its slides, whole and read ahead, or as bags that may stay on disk.
 
-Training asks for ``training_bags``, which hold no more than memory allows; prediction, scoring, the leak audit and
+Training asks for ``training_bags``, which hold no more than memory allows; prediction, scoring, the leak check and
 heatmaps ask for ``read_slide`` and ``read_cases``. What may not be read together is refused in ``bags.checks``.
 """
 

@@ -60,11 +60,14 @@ def _root(
         typer.Option(
             "--group-readable",
             envvar=GROUP_READABLE,
-            help="Group may read files with report text or follow-up, which are else for their owner alone.",
+            help="Let the group read files with report text or follow-up, which are else for their owner alone.",
         ),
     ] = False,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Version of wsisurv: print it and leave."
+        ),
     ] = False,
 ) -> None:
     """From raw whole-slide images and pathology reports to survival risk scores."""

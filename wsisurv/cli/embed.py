@@ -59,8 +59,10 @@ def embed(
     decoder: Annotated[
         Literal["auto", "openslide", "jpeg-half"],
         typer.Option(
-            help="Decoder of the slides' pixels: OpenSlide; direct decoding of JPEG where that is proved equal (auto); "
-            "or decoding at half scale, which is faster and gives slightly other features (jpeg-half)."
+            help="Decoder of the slides' pixels: JPEG decoded directly where that is proved equal, else OpenSlide "
+            "(auto); OpenSlide alone (openslide); or decoding at half scale, which is faster and gives slightly other "
+            "features (jpeg-half).",
+            show_choices=False,
         ),
     ] = "auto",
     stain: Annotated[

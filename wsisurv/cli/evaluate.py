@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from wsisurv.experiments.external_clinic import BesideClinic
 
 
-@settings_as_options()
+@settings_as_options(
+    first=("student", "cohort", "workspace", "clinical", "time", "event", "site", "covariates", "slide_map", "redo")
+)
 def evaluate(
     *,
-    student: Annotated[Path, typer.Option(help="File of the student.", show_default=False, dir_okay=False)],
+    student: Annotated[
+        Path, typer.Option(help="Student to judge, a file of distill.", show_default=False, dir_okay=False)
+    ],
     slides: Annotated[
         list[Path] | None,
         typer.Argument(help="Slides of the other cohort; tiled and embedded first, with the student's settings."),

@@ -13,12 +13,13 @@ from wsisurv.workspace.paths import Workspace
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
     layout: Annotated[
-        Literal["stamp", "clam", "trident", "qupath"], typer.Option("--format", help="Tool that will read the files.")
+        Literal["stamp", "clam", "trident", "qupath"],
+        typer.Option("--format", help="Tool that will read the files: stamp, clam, trident or qupath.", metavar="TOOL"),
     ],
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Folder of the features to export, as `wsisurv embed` printed it. Without it, tiles are exported."
+            help="Encoder whose features to export, as `wsisurv embed` printed it. Without it, tiles are exported."
         ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

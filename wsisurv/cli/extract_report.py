@@ -24,7 +24,11 @@ def extract_report(
         str | None, typer.Option(help="Address of the Ollama server.", show_default="$OLLAMA_HOST or 127.0.0.1:11434")
     ] = None,
     text_encoder: Annotated[
-        str, typer.Option(help="Text encoder of the statements: hashing, tfidf, ollama:MODEL or st:PATH.")
+        str,
+        typer.Option(
+            help="Text encoder, which makes a vector of each statement: hashing (words counted; no model), tfidf "
+            "(weighted words, fitted in training), ollama:MODEL, or st:PATH (sentence-transformers)."
+        ),
     ] = "hashing",
     concurrency: Annotated[int, typer.Option(min=1, help="Reports sent to the server at the same time.")] = 1,
     timeout: Annotated[

@@ -25,7 +25,8 @@ RedoOption = Annotated[
     bool, typer.Option("--redo", help="Replace files that were made with other settings or from other inputs.")
 ]
 CohortOption = Annotated[
-    str | None, typer.Option("--cohort", help="Name of the cohort; can be left out where there is only one.")
+    str | None,
+    typer.Option("--cohort", help="Name of the cohort, a folder in cohorts/; can be left out where there is only one."),
 ]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Device: cpu, cuda, cuda:1, mps, or auto (the first accelerator).")
@@ -41,7 +42,7 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         min=0.001,
-        help="Memory for features and gradients, GiB; features that don't fit are read from disk. Changes no result.",
+        help="Memory for training, GiB. Features that don't fit are read from disk as needed: slower, same result.",
         show_default="half of the machine's",
     ),
 ]
@@ -58,7 +59,9 @@ SlideMapOption = Annotated[
 ]
 StudentOption = Annotated[
     Path | None,
-    typer.Option("--student", help="File of the student.", show_default="the cohort's student.h5", dir_okay=False),
+    typer.Option(
+        "--student", help="Student to use, a file of distill.", show_default="the cohort's student.h5", dir_okay=False
+    ),
 ]
 WeightsOption = Annotated[
     Path | None,

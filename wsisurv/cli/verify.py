@@ -12,13 +12,13 @@ from wsisurv.workspace.paths import Workspace
 
 def verify(
     workspace: Annotated[
-        Path, typer.Argument(envvar="WSISURV_WORKSPACE", help="Workspace to be read.", file_okay=False)
+        Path, typer.Argument(envvar="WSISURV_WORKSPACE", help="Workspace to check.", file_okay=False)
     ] = DEFAULT_WORKSPACE,
 ) -> None:
-    """Hold every file of a workspace against its checksums, its name, and what it was made of.
+    """Check every file of a workspace against its checksums, its name, and the files it was made from.
 
     Reads all files, and of each slide the first and last MiB. Writes nothing. What is wrong is listed by file, with the
-    way out, and the exit code is 1; what killed runs left is told, and that slides are not where they were.
+    way out, and the exit code is 1. Leftovers of killed runs and slides that were moved are notes.
     """
     from wsisurv.pipeline.verify import verify as run
 

@@ -42,7 +42,7 @@ def make_cohort(
     Args:
         workspace: holds features and statements.
         name: of the new cohort.
-        clinical: follow-up table, a row a case.
+        clinical: clinical table, a row a case.
         columns: which of its columns mean what; None for ``case_id``, ``time`` (days) and ``event``.
         encoder: folder of the features.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.

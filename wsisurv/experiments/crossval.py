@@ -1,4 +1,4 @@
-"""Cross-validation of the whole method: folds, leak audit, training anew in each fold, and one results table."""
+"""Cross-validation of the whole method: folds, leak check, training anew in each fold, and one results table."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -85,7 +85,7 @@ def crossval(
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
         redo: replace splits and folds that were made otherwise.
-        progress: called in the audit, then in the training.
+        progress: called in the leak check, then in the training.
 
     Raises:
         MetricError: the tested cases can't give the figures.

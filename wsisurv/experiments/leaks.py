@@ -1,4 +1,4 @@
-"""The leak audit: what must not be on both sides of a fold, found before any training."""
+"""The leak check: what must not be on both sides of a fold, found before any training."""
 
 import hashlib
 from collections import defaultdict
@@ -26,7 +26,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class SlideDigest:
-    """What the audit and the mean-pool baseline need of a slide's features.
+    """What the leak check and the mean-pool baseline need of a slide's features.
 
     Attributes:
         case_id: the patient.
@@ -71,7 +71,7 @@ def digest_slides(
     digests = []
     first: dict[str, MadeWith] = {}
     for number, (case_id, slide_id) in enumerate(pairs):
-        progress(0, 1, f"audit of {len(pairs)} slides: {number + 1}")
+        progress(0, 1, f"leak check of {len(pairs)} slides: {number + 1}")
         slide = read_slide(require_features(workspace, encoder, slide_id))
         made_with = slide.made_with
         if made_with.n_tiles:

@@ -1,4 +1,4 @@
-"""All folds of a cohort: audited before any training, then trained and scored one by one, finished ones kept."""
+"""All folds of a cohort: checked for leaks before any training, then trained and scored, finished ones kept."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ _TICKS = 1000
 
 @dataclass(frozen=True)
 class PlannedFolds:
-    """What is settled before any training: audited folds of the cases that can be scored.
+    """What is settled before any training: folds, checked for leaks, of the cases that can be scored.
 
     Attributes:
         cohort: those cases.

@@ -52,7 +52,7 @@ def score_with_slides(
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
         redo: as ``run_folds``.
-        progress: called in the audit, then in the training.
+        progress: called in the leak check, then in the training.
 
     Raises:
         WsisurvError: as ``plan_folds``, ``run_folds``, ``train_teacher`` and ``distill``.

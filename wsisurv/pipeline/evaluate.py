@@ -102,7 +102,7 @@ def evaluate(
         student: the student's file; files beside it say which cases it was trained on.
         slides: the other cohort's, tiled and embedded first as the student's were; none where features are there.
         cohort: name of the other cohort; needed with ``clinical``, else None for the only one there is.
-        clinical: follow-up table; None for a cohort that was made before.
+        clinical: clinical table; None for a cohort that was made before.
         columns: which of its columns mean what.
         covariates: columns that the student is held against; None for all that ``columns`` or the cohort names.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.

@@ -14,10 +14,13 @@ class CohortSettings(Settings):
     case: str = Field("case_id", description="Column of the case id.")
     time: str = Field("time", description="Column of the follow-up time.")
     event: str = Field(
-        "event", description="Column of the event (0, 1, true, false; for other words see --event-values)."
+        "event",
+        description="Column of the event: 1 or true where it happened, 0 or false where censored; for other words "
+        "see --event-values.",
     )
     event_values: tuple[str, str] | None = Field(
-        None, description="Words of the event column for: did not happen, happened; e.g. Alive,Dead."
+        None,
+        description="Words of the event column: first that for censored, then that for the event, e.g. Alive,Dead.",
     )
     time_unit: Literal["days", "weeks", "months", "years"] = Field(
         "days", description="Unit of the follow-up time: days, weeks, months or years."

@@ -56,25 +56,29 @@ class _TrainingSettings(Settings):
 class TeacherSettings(_TrainingSettings):
     """How the teacher is trained."""
 
-    encoder: str = Field("histomics", description="Folder of the features, as `wsisurv embed` printed it.")
+    encoder: str = Field(
+        "histomics", description="Encoder whose features are used: their folder in features/, as `embed` printed it."
+    )
     text_encoder: str = Field(
-        "hashing", description="Text encoder of the statements, as given to extract-report, or tfidf."
+        "hashing",
+        description="Text encoder whose vectors of the statements are used, as given to extract-report (hashing: words "
+        "counted, no model needed); or tfidf, fitted anew in each fold.",
     )
     text_branch: TextBranch = Field(
         "ridge",
-        description="Model of the reports: attention over their statements, or ridge Cox regression on the mean "
-        "statement.",
+        description="Model of the reports: ridge Cox regression on the mean of a case's statement vectors (ridge), or "
+        "attention over its statements.",
     )
     teacher: Literal["late", "concat", "cross-attention"] = Field(
         "late",
         description="Teacher target, the risk that guides a student: of the reports alone (late), or of a model of "
         "tiles and statements, joined by concatenation (concat) or by cross-attention.",
     )
-    aggregator: Aggregator = Field("abmil", description=_AGGREGATOR.format(" in the image branch"))
-    hidden: int = Field(32, ge=2, le=2048, description="Hidden units of the image branch.")
-    epochs: int = Field(150, ge=1, le=10000, description="Epochs of the image branch.")
-    learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the image branch.")
-    weight_decay: float = Field(1e-3, ge=0, description="Weight decay of the image branch.")
+    aggregator: Aggregator = Field("abmil", description=_AGGREGATOR.format(", in the teacher's model of tiles"))
+    hidden: int = Field(32, ge=2, le=2048, description="Hidden units of the teacher's model of tiles.")
+    epochs: int = Field(150, ge=1, le=10000, description="Epochs of the teacher's model of tiles.")
+    learning_rate: float = Field(1e-2, gt=0, description="Learning rate of the teacher's model of tiles.")
+    weight_decay: float = Field(1e-3, ge=0, description="Weight decay of the teacher's model of tiles.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout, a share of the hidden units.")
     tiles_per_bag: int = Field(
         128, ge=0, description="Tiles drawn at random from each case in a training step; 0 takes all."
@@ -87,16 +91,18 @@ class TeacherSettings(_TrainingSettings):
         5,
         ge=2,
         le=20,
-        description="Outer folds; each member of a student's ensemble is trained and guided without one of them.",
+        description="Folds of the cases; each member of a student's ensemble is trained and guided without one.",
     )
     keep_sites: bool = Field(
         False,
-        description="Keep each hospital in one outer fold: figures are then of hospitals not trained on, but no member "
-        "is trained on all hospitals. `wsisurv crossval` always does so in its own folds.",
+        description="Keep each hospital whole in one of --folds: out-of-fold figures are then of hospitals not trained "
+        "on, but no member has seen all hospitals. `crossval` always does so in its own folds.",
     )
     # with more folds, each model of the cross-fitting learns from more of the events
-    text_folds: int = Field(10, ge=2, le=50, description="Folds of the cross-fitting of the text branch.")
-    repeats: int = Field(3, ge=1, le=50, description="Repeats of the cross-fitting of the text branch.")
+    text_folds: int = Field(
+        10, ge=2, le=50, description="Folds in which the model of the reports is fitted, for risks out of fold."
+    )
+    repeats: int = Field(3, ge=1, le=50, description="Repeats of --text-folds, with other folds.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description=_PRECISION)
     seed: int = Field(0, description=_SEED)
 
@@ -141,7 +147,9 @@ class DistillSettings(_TrainingSettings):
         le=1,
         description="Cosine similarity from which tiles are near-duplicates, of features centred by case.",
     )
-    ema: bool = Field(False, description="Add agreement with the exponential moving average of the student's weights.")
+    ema: bool = Field(
+        False, description="Exponential moving average of the student's weights: add agreement with it to the loss."
+    )
     adjust_for: tuple[str, ...] = Field(
         (),
         description="Covariates, e.g. age,stage, whose fitted risk is an offset in training: the student learns what "
@@ -152,7 +160,10 @@ class DistillSettings(_TrainingSettings):
     # the one with them
     epochs: int = Field(150, ge=1, le=10000, description="Epochs of training of each student.")
     pretrain_epochs: int = Field(
-        0, ge=0, le=10000, description="Epochs of pre-training on the report embedding; 0 for none."
+        0,
+        ge=0,
+        le=10000,
+        description="Epochs of pre-training, in which tiles predict the mean of the statement vectors; 0 for none.",
     )
     learning_rate: float = Field(1e-2, gt=0, description="Learning rate.")
     weight_decay: float = Field(1e-3, ge=0, description="Weight decay.")
@@ -167,8 +178,7 @@ class DistillSettings(_TrainingSettings):
         5,
         ge=1,
         le=50,
-        description="Members of the ensemble, each trained without one of the teacher's outer folds; their mean is the "
-        "risk.",
+        description="Members of the ensemble, each trained without one of train-teacher's --folds; their mean is the risk.",
     )
     mixup: Literal["risk", "random", "none"] = Field(
         "none", description="Mix-up of cases of similar risk (risk), of any two cases (random), or none."

@@ -106,7 +106,7 @@ def cross_fit_text(reports: ReportedCases, settings: TeacherSettings, *, seed: i
 
 
 def _cross_fit_ridge(reports: ReportedCases, settings: TeacherSettings, seed: int, part: str, log: Log) -> CrossFit:
-    """A ridge Cox regression on principal directions of the mean statement; risks out of fold, a model of all cases."""
+    """A ridge Cox regression on principal directions of the mean statement vector: risks out of fold, model of all."""
     words = np.stack([vectors.mean(axis=0, dtype=np.float64) for vectors in reports.statements])
     nothing = np.zeros((len(words), 0))
     try:

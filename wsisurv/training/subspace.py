@@ -41,7 +41,7 @@ class ReportVectors:
 
 
 def reports_of(cases: TrainingCases, train: NDArray[np.int64]) -> ReportVectors:
-    """Mean statement of each report of the training cases, in few dimensions."""
+    """Mean statement vector of each report of the training cases, in few dimensions."""
     rows = np.flatnonzero(cases.has_report[train])
     statements = [vectors for case in train[rows] if (vectors := cases.statements[case]) is not None]
     scaling = fit_text_scaling(np.concatenate(statements), TEXT_DIMENSIONS)
