@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wsisurv.pipeline.evaluate import evaluate
     from wsisurv.pipeline.heatmap import heatmap
     from wsisurv.pipeline.predict import predict
+    from wsisurv.pipeline.tile import tile
     from wsisurv.prediction.student import LoadedStudent as Student
     from wsisurv.reports.step import extract as extract_report
     from wsisurv.settings.cohort import CohortSettings
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from wsisurv.settings.tiles import TileSettings
     from wsisurv.settings.training import DistillSettings, TeacherSettings
     from wsisurv.slides.resolution import GivenMpp
-    from wsisurv.tiling.step import tile
     from wsisurv.training.distill import distill
     from wsisurv.training.teacher import train_teacher
     from wsisurv.workspace.paths import Workspace
@@ -55,7 +55,7 @@ _WHERE = {
     "predict": "pipeline.predict:predict",
     "report": "pages.cohort_page:write_report",
     "resolve_settings": "embedding.step:resolve_settings",
-    "tile": "tiling.step:tile",
+    "tile": "pipeline.tile:tile",
     "train_teacher": "training.teacher:train_teacher",
 }
 

@@ -21,7 +21,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 
 COMMANDS = get_command(app).commands
 STEPS: dict[type[Settings], tuple[list[str], str]] = {
-    TileSettings: (["tile", "slides"], "wsisurv.tiling.step.tile"),
+    TileSettings: (["tile", "slides"], "wsisurv.pipeline.tile.tile"),
     EmbedSettings: (["embed"], "wsisurv.embedding.step.embed"),
     ReportSettings: (["extract-report", "reports"], "wsisurv.reports.step.extract"),
     CohortSettings: (

@@ -9,24 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
+from wsisurv import tile
 from wsisurv.errors import StaleError
 from wsisurv.formats.header import seal
-from wsisurv.pages.contact_sheet import update_contact_sheet
 from wsisurv.settings.tiles import TileSettings
-from wsisurv.tiling import step
 from wsisurv.workspace.paths import Workspace
 
 MakeSlide = Callable[..., Path]
-
-
-def tile(
-    workspace: Workspace, sources: list[Path], settings: TileSettings, *, preview: bool = True, redo: bool = False
-):
-    """What `wsisurv tile` does: the step, then the sheet where previews are wanted."""
-    summary = step.tile(workspace, sources, settings, preview=preview, redo=redo)
-    if preview:
-        update_contact_sheet(workspace)
-    return summary
 
 
 def pictures(workspace: Workspace) -> dict[str, bytes]:

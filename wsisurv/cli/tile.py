@@ -75,10 +75,9 @@ def tile(
     Reads the slides. Writes tiles/SLIDE.h5 (coordinates in level-0 pixels) and preview/SLIDE.jpg into the workspace.
     A slide that fails is listed and the others go on. Run again, the command does only what is missing.
     """
-    from wsisurv.pages.contact_sheet import update_contact_sheet
+    from wsisurv.pipeline.tile import tile as run
     from wsisurv.slides.resolution import GivenMpp
     from wsisurv.tiling.step import parse_shard
-    from wsisurv.tiling.step import tile as run
 
     settings = _sized(settings, for_encoder)
     given = GivenMpp(settings.slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
@@ -111,8 +110,6 @@ def tile(
             redo=redo,
             progress=progress,
         )
-    if not no_preview:
-        update_contact_sheet(Workspace(workspace))
     previews = "" if no_preview else f", previews in {workspace / 'preview'}"
     report(summary, f"tiles in {workspace / 'tiles'}{previews}")
     finish(summary)

@@ -33,8 +33,9 @@ LABELS = {
 }
 """Key → label, with a place for the names of the covariates.
 
-The text branch is the teacher's: ridge on the mean statement vector, or attention over statements. Words and findings are
-what cross-validation of reports alone reads by ridge. The selected student is the one that distill writes as student.h5.
+The text branch is the teacher's: ridge on the mean statement vector, or attention over statements. Words and findings
+are what cross-validation of reports alone reads by ridge. The selected student is the one that distill writes as
+student.h5.
 """
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 from wsisurv.embedding.step import embed
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import EncoderMismatchError
-from wsisurv.pages.contact_sheet import update_contact_sheet
+from wsisurv.pipeline.tile import tile
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.step import look_at_slides
 from wsisurv.settings.base import fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.resolution import GivenMpp
-from wsisurv.tiling.step import tile
 from wsisurv.workspace.ledger import Summary, exclusive
 from wsisurv.workspace.paths import Workspace
 
@@ -85,7 +84,6 @@ def prepare_slides(
             redo=redo,
             progress=stage(progress, "tile"),
         )
-        update_contact_sheet(home)
         there, summaries = [*tiled.done, *tiled.kept], [tiled]
         if there:
             embedded = embed(

@@ -178,7 +178,7 @@ class DistillSettings(_TrainingSettings):
         5,
         ge=1,
         le=50,
-        description="Members of the ensemble, each trained without one of train-teacher's --folds; their mean is the risk.",
+        description="Members of the ensemble, each trained without one of train-teacher's --folds; their mean is used.",
     )
     mixup: Literal["risk", "random", "none"] = Field(
         "none", description="Mix-up of cases of similar risk (risk), of any two cases (random), or none."

@@ -97,7 +97,8 @@ def tile(
         given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
         masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
-        preview: draw previews, of slides too that were tiled without; if False, those of what is made anew go.
+        preview: draw previews, of slides too that were tiled without, and (as ``wsisurv.tile``) the contact sheet; if
+            False, those of what is made anew go.
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own.
         redo: make stale tiles anew.
