@@ -74,7 +74,7 @@ def test_one_list_of_missing_words_for_time_event_site_and_covariates(clinical, 
         (["A,01.05.2020,1", "B,500,0"], "These are dates"),
         (["A,12 months,1", "B,500,0"], "time is '12 months', not a number"),
         (["A,1_000,1", "B,500,0"], "time is '1_000', not a number"),
-        (["A,0,1", "B,500,0"], "time is '0', not a positive number.*an empty one is left out"),
+        (["A,inf,1", "B,500,0"], "time is 'inf', not a positive number.*an empty one is left out"),
         (["A,-5,1", "B,500,0"], "time is '-5', not a positive number"),
     ],
 )
@@ -82,6 +82,23 @@ def test_a_filled_cell_that_can_not_be_read_is_never_dropped(clinical, lines, me
     for drop in (False, True):
         with pytest.raises(CohortError, match=message):
             clinical(*lines, drop=drop)
+
+
+def test_a_follow_up_of_zero_is_kept_and_said(clinical):
+    rows = ["A,0,1", "B,500,0", "C,0,0", "D,12,1", "E,0.0,1", "F,3,0"]
+    for drop in (False, True):
+        read = clinical(*rows, drop=drop)
+        assert {str(case.case_id): case.time for case in read.cases} == {
+            **{"A": 3.0, "E": 3.0},  # events, at the smallest time above 0
+            "C": 1.5,  # lost at once: before any event, so in no risk set
+            **{"B": 500.0, "D": 12.0, "F": 3.0},
+        }
+        assert not read.dropped
+        assert "3 cases have a follow-up of 0 and are kept: 2 with an event count at 3 days" in read.warnings[0]
+    # a row that is left out gives no smallest time
+    assert clinical("A,0,1", "B,500,0", "C,1,", drop=True).cases[0].time == 500.0
+    with pytest.raises(CohortError, match="time is 0 in all 2 cases"):
+        clinical("A,0,1", "B,0,0")
 
 
 def test_the_options_that_errors_name_read_the_table(clinical):

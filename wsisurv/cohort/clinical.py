@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsisurv.cohort.cases import Case, Clinical, Dropped
@@ -26,11 +26,11 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         path: a table with a header, as ``formats.tables`` reads it.
         settings: which columns mean what.
         drop_incomplete: leave out (and list) rows whose time, event or case is missing, instead of stopping. A cell
-            that is filled and can't be read is an error in any case.
+            that is filled and can't be read is an error in any case. A follow-up of 0 is neither: see ``_above_zero``.
 
     Raises:
         CohortError: a missing column; a case twice; a time or event that is missing, or is filled and can't be read; no
-            case or no event at all. All of them are in one message, rows and values are named.
+            case, no event or no follow-up above 0 at all. All of them are in one message, rows and values are named.
     """
     table = scan_table(path)
     wanted = [settings.case, settings.time, settings.event, *settings.covariates, *filter(None, [settings.site])]
@@ -60,12 +60,16 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
             problems.append("no case left")
         elif not any(events.values[number] for number in left):
             problems.append(f"no event in {len(left)} cases: survival can't be learned from follow-up alone")
+        elif not any(times.values[number] for number in left):
+            problems.append(f"{settings.time} is 0 in all {len(left)} cases: is it the follow-up time?")
     refuse(path, problems)
     assert times is not None and events is not None  # noqa: PT018 - else a column is missing, which is a problem
+    used = [row.number for row in rows if row.number not in reasons]
+    follow_up, of_zero = _above_zero({number: times.values[number] for number in used}, events.values, settings)
     cases = [
         Case(
             case_id=CaseId(_case_id(row, settings)),
-            time=times.values[row.number],
+            time=follow_up[row.number],
             event=events.values[row.number],
             site=_site(row, settings.site),
             covariates={name: read.values.get(row.number, "") for name, read in covariates.items()},
@@ -79,8 +83,30 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         if row.number in reasons
     ]
     return Clinical(
-        tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), tuple(_warnings(cases, settings))
+        tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), (*of_zero, *_warnings(cases, settings))
     )
+
+
+def _above_zero(
+    times: Mapping[int, float], events: Mapping[int, bool], settings: CohortSettings
+) -> tuple[dict[int, float], tuple[str, ...]]:
+    """Give a follow-up of 0 a time that survival models can take, and say so.
+
+    An event at 0 (at the operation, or in an unlucky rounding) counts at the smallest positive time of the table. A
+    case without one was lost at once: half of that time puts it in no risk set, and keeps its slides and report.
+    """
+    at_zero = [number for number, time in times.items() if not time]
+    if not at_zero:
+        return dict(times), ()
+    first = min(time for time in times.values() if time)
+    moved = {number: first if events[number] else first / 2 for number in at_zero}
+    n_events = sum(events[number] for number in at_zero)
+    unit = settings.time_unit
+    told = (
+        f"{len(at_zero)} cases have a follow-up of 0 and are kept: {n_events} with an event count at {first:g} {unit}, "
+        f"the smallest time above 0; {len(at_zero) - n_events} without one count at {first / 2:g}, before any event"
+    )
+    return {**times, **moved}, (told,)
 
 
 def read_case_ids(path: Path, column: str) -> set[str]:

@@ -56,14 +56,14 @@ class Column(Generic[T]):
 
 
 def read_times(rows: Sequence[Row], settings: CohortSettings) -> Column[float]:
-    """Follow-up times, above zero."""
+    """Follow-up times, at least zero."""
 
     def read(text: str) -> float:
         time = read_number(text, settings.decimal)
         if time is None:
             raise ValueError("not a number")
-        if not 0 < time < math.inf:
-            raise ValueError("not a positive number")
+        if not 0 <= time < math.inf:
+            raise ValueError("not a positive number, nor 0")
         return time
 
     def way_out(odd: Sequence[str]) -> str:
