@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint dist format bench bench-method gpu clean
+.PHONY: demo test lint dist format bench bench-method bench-real gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -52,6 +52,10 @@ bench: $(VENV)/.tested
 # What reports give the student, on simulated cohorts; about half an hour on four cores.
 bench-method: $(VENV)/.tested
 	$(BIN)/python tests/bench/method.py
+
+# The same on real patients, where their data lie (docs/benchmark.md); finished folds are kept in build/bench-real.
+bench-real: $(VENV)/.tested
+	$(BIN)/python tests/bench/real.py
 
 # All that only a graphics card can tell, in eight minutes on one; docs/gpu.md. Figures go to ./gpu-out/gpu.json.
 gpu: $(VENV)/.tested
