@@ -4,48 +4,61 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from wsisurv import __version__
+from wsisurv.cli.app import PANELS, app
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = [
-    "check",
-    "tile",
-    "embed",
-    "extract-report",
-    "train-teacher",
-    "distill",
-    "predict",
-    "crossval",
-    "ablate",
-    "demo",
-    "import",
-    "export",
-    "evaluate-reports",
-    "encoders",
-    "evaluate",
-    "heatmap",
-    "report",
-    "show",
-]
+COMMANDS = [name for names in PANELS.values() for name in names]
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
 
 
-def test_help_imports_no_torch():
-    """Importing torch takes seconds; asking for help must not."""
+HEAVY = {"torch", "timm", "skimage", "openslide", "matplotlib", "pandas", "lifelines", "ollama", "scipy", "jinja2"}
+
+
+def loaded_by(*words: str) -> set[str]:
+    """Modules that a command has loaded when it ends."""
     program = (
         "import sys, wsisurv.cli.app as a\n"
-        "sys.argv = ['wsisurv', '--help']\n"
+        f"sys.argv = ['wsisurv', *{words!r}]\n"
         "try: a.main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'timm', 'skimage', 'openslide', 'matplotlib', 'pandas', 'lifelines', 'ollama'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
+        "print('LOADED', *sys.modules)"
     )
     done = python("-c", program)
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert "LOADED" in done.stdout, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_the_list_of_commands_imports_none_of_them():
+    """What a person waits for most often: the help, the version, and a mistyped name."""
+    for words in (["--help"], ["--version"], [], ["tiel"]):
+        loaded = loaded_by(*words)
+        assert not loaded & (HEAVY | {"numpy", "h5py"}), words
+        assert {one for one in loaded if one.startswith("wsisurv.cli.")} <= {
+            "wsisurv.cli.app",
+            "wsisurv.cli.interrupts",
+        }
+
+
+def test_a_command_imports_no_other():
+    loaded = loaded_by("show", "--help")
+    assert not loaded & (HEAVY | {"numpy", "h5py"})
+    assert "wsisurv.cli.show" in loaded
+    assert not loaded & {f"wsisurv.cli.{name}" for name in ("tile", "embed", "predict", "crossval")}
+
+
+def test_the_list_says_of_each_command_what_its_help_begins_with():
+    made = get_command(app).commands
+    for names in PANELS.values():
+        for name, text in names.items():
+            assert made[name].help.split("\n\n")[0] == text
+    with pytest.raises(KeyError):
+        made["tiel"]
 
 
 def test_version_and_module_say_the_same():

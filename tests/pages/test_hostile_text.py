@@ -15,8 +15,8 @@ from jinja2 import UndefinedError
 from pydantic import BaseModel
 
 from wsisurv.pages import cohort_page, contact_sheet, file_card, rendering, statements_page
+from wsisurv.pages.card_parts import CardPart, FileCard
 from wsisurv.pages.contact_sheet import SlideEntry
-from wsisurv.pages.model_card import CardPart, FileCard
 from wsisurv.workspace.paths import Workspace
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>`<b>`{{ 7 * 7 }}"

@@ -7,39 +7,125 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from copy import copy
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from wsisurv.cli.ablate import ablate
-from wsisurv.cli.check import check
-from wsisurv.cli.console import err
-from wsisurv.cli.crossval import crossval
-from wsisurv.cli.demo import demo
-from wsisurv.cli.distill import distill
-from wsisurv.cli.embed import embed
-from wsisurv.cli.encoders import encoders
-from wsisurv.cli.evaluate import evaluate
-from wsisurv.cli.evaluate_reports import evaluate_reports
-from wsisurv.cli.export import export
-from wsisurv.cli.extract_report import extract_report
-from wsisurv.cli.heatmap import heatmap
-from wsisurv.cli.import_features import import_features
-from wsisurv.cli.interrupts import remember_interrupts
-from wsisurv.cli.predict import predict
-from wsisurv.cli.recorded import INTERRUPTED, Recorded
-from wsisurv.cli.report import report
-from wsisurv.cli.show import show
-from wsisurv.cli.tile import tile
-from wsisurv.cli.train_teacher import train_teacher
-from wsisurv.cli.verify import verify
+from wsisurv.cli.interrupts import INTERRUPTED, remember_interrupts
 from wsisurv.errors import WsisurvError
 from wsisurv.formats.atomic import GROUP_READABLE
 from wsisurv.version import __version__
 
+PANELS: Mapping[str, Mapping[str, str]] = {
+    "Start here": {
+        "demo": "See the six steps work on a synthetic cohort, in under five minutes.",
+        "check": "Before step 1: list what each slide is, and on which `tile` would fail.",
+    },
+    "Steps": {
+        "tile": "Step 1: find the tissue of each slide and lay a grid of tiles over it.",
+        "embed": "Step 2: turn every tile into features with an encoder.",
+        "extract-report": "Step 3: extract from each report the findings that a slide can show, each proved by a "
+        "verbatim quote.",
+        "train-teacher": "Step 4: make the cohort, print its audit, and train the teacher on tiles and report "
+        "statements.",
+        "distill": "Step 5: train a student on tiles alone with the teacher, and a baseline without; select the "
+        "better.",
+        "predict": "Step 6: predict the risk of each case, from slides alone.",
+    },
+    "Checking and results": {
+        "crossval": "Cross-validate: train teacher and students anew in each fold, and compare them with the clinical "
+        "covariates.",
+        "ablate": "Ablation: change one setting at a time, and compare the selected student with the default's on the "
+        "same folds.",
+        "evaluate": "External validation: judge a student on another cohort, with cut-offs and calibration as fixed in "
+        "its training.",
+        "evaluate-reports": "Score extracted statements, and make a page that shows each report with its statements "
+        "marked in place.",
+        "heatmap": "Draw which tiles raised and which lowered the risk of a case.",
+        "report": "Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.",
+        "verify": "Hold every file of a workspace against its checksums, its name, and what it was made of.",
+    },
+    "Files and encoders": {
+        "encoders": "List the encoders of `embed`: tiles, features, licence, and whether the weights are here.",
+        "export": "Write tiles or features in the layout of another tool.",
+        "import": "Import tiles or features that another tool made, instead of running tile and embed.",
+        "show": "Print what is in a file: the model card of a student, or the settings and shapes of any other file.",
+    },
+}
+"""Commands by panel of the help, each with the first paragraph of its own help: a list that is printed without them."""
+_MODULES = {"import": "import_features"}
+"""Modules that are not called as their command."""
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for: one takes up to half a second."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            panel = next((panel for panel, names in PANELS.items() if name in names), None)
+            if panel is None:
+                raise KeyError(name)
+            self._made[name] = _make(name, panel)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for names in PANELS.values() for name in names)
+
+    def __len__(self) -> int:
+        return sum(map(len, PANELS.values()))
+
+
+def _make(name: str, panel: str) -> Any:
+    """The command itself; its help is its docstring, a line a paragraph, which a terminal breaks where it must."""
+    called = _MODULES.get(name, name.replace("-", "_"))
+    function = getattr(import_module(f"wsisurv.cli.{called}"), called)
+    text = "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(function) or "").split("\n\n"))
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, cls=_kind(name), rich_help_panel=panel, help=text)(function)
+    return get_command(single)
+
+
+def _kind(name: str) -> type[TyperCommand]:
+    if name == "show":  # of a file that may be in no workspace
+        return TyperCommand
+    from wsisurv.cli.recorded import Recorded
+
+    return Recorded
+
+
+class Root(TyperGroup):
+    """``wsisurv`` itself: knows its commands by name, and lists them without importing any."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{**how, "commands": Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands; what each is, nobody needs to know here."""
+        del ctx
+        return list(self.commands)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with the commands as the table here names them."""
+        listed = copy(self)
+        listed.commands = {
+            name: TyperCommand(name, help=text, rich_help_panel=panel)
+            for panel, names in PANELS.items()
+            for name, text in names.items()
+        }
+        super(Root, listed).format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="wsisurv",
+    cls=Root,
     help="From raw whole-slide images and pathology reports to survival risk scores.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -75,28 +161,6 @@ def _root(
         os.environ[GROUP_READABLE] = "1"
 
 
-_PANELS = {
-    "Start here": (demo, check),
-    "Steps": (tile, embed, extract_report, train_teacher, distill, predict),
-    "Checking and results": (crossval, ablate, evaluate, evaluate_reports, heatmap, report, verify),
-    "Files and encoders": (encoders, export),
-}
-
-
-def _flowing(command: Callable[..., None]) -> str:
-    """Help of a command: its docstring, a line a paragraph, which a terminal of any width breaks where it must."""
-    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(command) or "").split("\n\n"))
-
-
-for panel, commands in _PANELS.items():
-    for command in commands:
-        app.command(cls=Recorded, rich_help_panel=panel, help=_flowing(command))(command)
-app.command("import", cls=Recorded, rich_help_panel="Files and encoders", help=_flowing(import_features))(
-    import_features
-)
-app.command(rich_help_panel="Files and encoders", help=_flowing(show))(show)
-
-
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
     remember_interrupts()
@@ -105,9 +169,13 @@ def main() -> None:
     try:
         app()
     except WsisurvError as error:
+        from wsisurv.cli.console import err
+
         err.print(f"error: {error}", style="red")
         sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            from wsisurv.cli.console import err
+
             err.print("interrupted: what is done is kept; the same command goes on from there", style="yellow")
         raise

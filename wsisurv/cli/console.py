@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -26,7 +26,9 @@ from rich.text import Text
 from wsisurv.cli.interrupts import stop_if_pressed
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import BusyError
-from wsisurv.workspace.ledger import Summary
+
+if TYPE_CHECKING:
+    from wsisurv.workspace.ledger import Summary
 
 _RAW = re.compile("[^\\n\\t -~\u00a0-\U0010ffff]|[\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """What a terminal takes as an order, or can't show: control characters, marks that turn the direction, surrogates."""
@@ -124,7 +126,7 @@ def _lines(title: str) -> Progress:
     return move
 
 
-def report(summary: Summary, where: str) -> None:
+def report(summary: "Summary", where: str) -> None:
     """Print what a step did: notes, failures, one line of counts."""
     for note in summary.notes:
         err.print(f"note: {note}")
@@ -137,7 +139,7 @@ def report(summary: Summary, where: str) -> None:
     out.print(f"{summary.step}: {', '.join(counts)} · {where}")
 
 
-def finish(*summaries: Summary) -> None:
+def finish(*summaries: "Summary") -> None:
     """Leave with exit code 1 where anything failed, with 3 where another process is still at something.
 
     Raises:

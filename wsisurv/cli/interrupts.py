@@ -4,6 +4,8 @@ import signal
 import threading
 from types import FrameType
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended."""
 _pressed = threading.Event()
 
 

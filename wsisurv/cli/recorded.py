@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from wsisurv.cli.console import warn
+from wsisurv.cli.interrupts import INTERRUPTED
 from wsisurv.errors import StorageError, WsisurvError
 from wsisurv.formats.commands import Command, append_command
 from wsisurv.version import __version__
@@ -21,8 +22,6 @@ from wsisurv.workspace.paths import Workspace
 
 _SECRET = re.compile(r"://[^/@\s]+@")
 """User and password in an address; the page is shown to others."""
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended."""
 
 
 class Recorded(TyperCommand):

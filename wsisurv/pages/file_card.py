@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.formats.shown import Array, Shown, describe
-from wsisurv.pages.model_card import CardPart, FileCard, model_card, said
-from wsisurv.pages.rendering import write_page
+from wsisurv.pages.card_parts import CardPart, FileCard, said
 
 _LISTED = 60
 
@@ -19,7 +18,11 @@ def file_card(path: Path) -> FileCard:
         MissingArtifactError, FormatError: there is no such file, it is none of ours, or damaged.
     """
     shown = describe(path)
-    return model_card(path) if shown.what == "wsisurv/student" else _plain_card(shown)
+    if shown.what != "wsisurv/student":
+        return _plain_card(shown)
+    from wsisurv.pages.model_card import model_card  # its schemas take longer to load than any other file to read
+
+    return model_card(path)
 
 
 def _plain_card(shown: Shown) -> FileCard:
@@ -92,4 +95,6 @@ def write_card(path: Path, card: FileCard) -> None:
     Raises:
         StorageError: no room or no permission.
     """
+    from wsisurv.pages.rendering import write_page
+
     write_page(path, "file_card.html", card=card)

@@ -3,9 +3,6 @@
 What is printed comes from a file that may be anybody's, so each value is looked up with care and printed as plain text.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from wsisurv.formats.cards import Evaluation, StudentCard, TrainingCohort
 from wsisurv.formats.header import Header
 from wsisurv.formats.models import ModelFile, figures_of, read_model
 from wsisurv.formats.shown import plain_value
+from wsisurv.pages.card_parts import CardPart, FileCard, said
 from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
@@ -25,7 +23,6 @@ from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 
 _YEARS = (1.0, 3.0, 5.0)
 _FEW_EVENTS = 50
-_LENGTH = 300
 _FIGURES = {
     "concordance": "concordance",
     "uno": "Uno's",
@@ -42,55 +39,6 @@ _USE = (
     "Not a medical device, not for the treatment of anyone. It says nothing of causes, nor of what a therapy does.",
     "It was trained on certain tissue, stains and scanners. `predict` warns of slides unlike them, but can miss some.",
 )
-
-
-@dataclass(frozen=True)
-class CardPart:
-    """A part of the card.
-
-    Attributes:
-        title: of it.
-        words: lines.
-        facts: name → value.
-        head: of a table.
-        rows: of the table.
-    """
-
-    title: str
-    words: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class FileCard:
-    """A file, described for a person.
-
-    Attributes:
-        title: one line.
-        parts: in the order in which they are read.
-        warnings: what should be known before it is used.
-        record: all of it as a JSON object.
-    """
-
-    title: str
-    parts: tuple[CardPart, ...]
-    warnings: tuple[str, ...]
-    record: Mapping[str, Any]
-
-
-def said(value: object) -> str:
-    """Any value as one line of plain text that can't steer a terminal; a dash where there is none."""
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return number(value, ".4g")
-    words = value if isinstance(value, str) else json.dumps(plain_value(value), ensure_ascii=False)
-    words = "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
-    return words if len(words) <= _LENGTH else words[:_LENGTH] + " …"
 
 
 def model_card(path: Path) -> FileCard:
