@@ -17,6 +17,7 @@ from torch import nn
 from wsisurv.errors import ArtifactError
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.header import Header, create, make_header, opened
+from wsisurv.training.adamw import AdamW
 from wsisurv.workspace.freshness import compare
 
 FORMAT = "wsisurv/checkpoint"
@@ -119,7 +120,7 @@ def make_checkpoints(folder: Path, header: Header, device: torch.device, every_s
 def capture(
     epoch: int,
     modules: Sequence[nn.Module],
-    optimiser: torch.optim.Optimizer,
+    optimiser: AdamW,
     generator: torch.Generator | None,
     device: torch.device,
 ) -> FitState:
@@ -129,7 +130,7 @@ def capture(
         for number, module in enumerate(modules)
         for name, value in module.state_dict().items()
     }
-    for number, moments in optimiser.state_dict()["state"].items():
+    for number, moments in optimiser.moments.items():
         tensors |= {f"optimiser {number} {name}": value for name, value in moments.items()}
     tensors["random cpu"] = torch.get_rng_state()
     if device.type == "cuda":
@@ -142,7 +143,7 @@ def capture(
 def restore(
     state: FitState,
     modules: Sequence[nn.Module],
-    optimiser: torch.optim.Optimizer,
+    optimiser: AdamW,
     generator: torch.Generator | None,
     device: torch.device,
 ) -> None:
@@ -158,7 +159,7 @@ def restore(
     for name, value in under("optimiser").items():
         parameter, moment = name.split(" ", 1)
         moments.setdefault(int(parameter), {})[moment] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    optimiser.load(moments)
     random = under("random")
     torch.set_rng_state(random["cpu"])
     if device.type == "cuda":

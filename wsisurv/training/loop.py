@@ -16,6 +16,7 @@ from wsisurv.engine.progress import Progress
 from wsisurv.errors import DeviceError, FormatError, SettingsError
 from wsisurv.formats.atomic import append_jsonl, read_jsonl
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.training.adamw import AdamW
 from wsisurv.training.checkpoints import Checkpoints, capture, restore
 
 _LINES_A_FIT = 5
@@ -165,9 +166,11 @@ def minimise(
     modules = [model] if isinstance(model, nn.Module) else list(model)
     parameters = [parameter for module in modules for parameter in module.parameters()]
     device = parameters[0].device
-    fused = device.type == "cuda"  # one kernel instead of a dozen; on a CPU it would round otherwise than before
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused or None
+    optimiser = AdamW(
+        parameters,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda",
     )
     for module in modules:
         module.train()
@@ -177,8 +180,7 @@ def minimise(
         done = state.epoch
         log.resumed(part, done)
     for epoch in range(done, epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        optimiser.learning_rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         optimiser.zero_grad()
         with _room_explained(part, device):
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
