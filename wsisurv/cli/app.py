@@ -48,7 +48,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "marked in place.",
         "heatmap": "Draw which tiles raised and which lowered the risk of a case.",
         "report": "Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.",
-        "verify": "Hold every file of a workspace against its checksums, its name, and what it was made of.",
+        "verify": "Check every file of a workspace against its checksums, its name, and the files it was made from.",
     },
     "Files and encoders": {
         "encoders": "List the encoders of `embed`: tiles, features, licence, and whether the weights are here.",
