@@ -7,7 +7,7 @@ training of twelve cases leaves in the process. Linux; never fails on a figure.
 """
 
 import argparse
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -20,14 +20,8 @@ import numpy as np
 
 
 def simulation() -> Any:
-    path = Path(__file__).parents[1] / "training" / "simulation.py"
-    spec = importlib.util.spec_from_file_location("memory_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    return importlib.import_module("simulation")
 
 
 def write_linked(root: Path, cases: int, tiles: int, columns: int) -> None:

@@ -13,7 +13,7 @@ adds, and what the teacher adds, who reads the test case's own report. Nothing f
 """
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
 import sys
@@ -34,14 +34,8 @@ ARMS = ("reports", "shuffled", "missing")
 
 
 def simulation() -> Any:
-    path = Path(__file__).parents[1] / "training" / "simulation.py"
-    spec = importlib.util.spec_from_file_location("method_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    return importlib.import_module("simulation")
 
 
 def run(

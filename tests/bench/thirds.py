@@ -7,7 +7,7 @@ the mean over students with its standard error; each student's own error is that
 """
 
 import argparse
-import importlib.util
+import importlib
 import sys
 import tempfile
 from pathlib import Path
@@ -25,14 +25,8 @@ def shares(cut_offs: tuple[float, float], risks: NDArray[np.float64]) -> NDArray
 
 
 def simulation() -> Any:
-    path = Path(__file__).parents[1] / "training" / "simulation.py"
-    spec = importlib.util.spec_from_file_location("thirds_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    return importlib.import_module("simulation")
 
 
 def run(n: int, seed: int, n_features: int, apart: float) -> dict[str, NDArray[np.float64]]:

@@ -1,14 +1,13 @@
 """``wsisurv crossval`` as a person runs it, on a small simulated cohort."""
 
-import importlib.util
 import json
 import os
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import simulation
 
 from wsisurv.cli.app import main
 from wsisurv.cohort import Audit, Cohort, write_cohort
@@ -27,11 +26,6 @@ STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Workspace:
     """A trained cohort ``trial`` of 40 cases with a column age; not to be changed."""
-    path = Path(__file__).parents[1] / "training" / "simulation.py"
-    spec = importlib.util.spec_from_file_location("cli_simulation", path)
-    simulation = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = simulation
-    spec.loader.exec_module(simulation)
     place = Workspace(tmp_path_factory.mktemp("taught") / "workspace")
     data = simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
     drawn = simulation.save(place, data)

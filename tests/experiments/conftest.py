@@ -1,14 +1,12 @@
 """A small simulated workspace, and settings by which a fold is trained in a moment."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import simulation
 import torch
 
 from wsisurv.cohort import Cohort
@@ -20,20 +18,6 @@ from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2)
-
-
-def _load() -> ModuleType:
-    path = Path(__file__).parents[1] / "training" / "simulation.py"
-    spec = importlib.util.spec_from_file_location("evaluation_simulation", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulation = _load()
 
 
 @dataclass

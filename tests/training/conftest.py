@@ -1,8 +1,6 @@
 """A small simulated cohort in a workspace, and settings that train in a moment."""
 
-import importlib.util
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import simulation
 import torch
 
 from wsisurv.cohort import Cohort
@@ -19,19 +18,6 @@ from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3, text_folds=3)
 DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("training_simulation", Path(__file__).with_name("simulation.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulation = _load()
 
 
 @dataclass(frozen=True)

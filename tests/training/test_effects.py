@@ -1,12 +1,12 @@
 """Every setting of the teacher and of the student changes what is trained: a new one without an entry here fails."""
 
 import shutil
-import sys
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+import simulation
 
 from wsisurv.cohort import Cohort
 from wsisurv.formats.guidance import read_guidance, write_guidance
@@ -73,7 +73,6 @@ OF_STUDENT = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> tuple[Workspace, Cohort]:
     """A cohort whose tiles tell their reports, with features of a second encoder, and a teacher that is listened to."""
-    simulation = sys.modules["training_simulation"]
     world = simulation.make_world(1, n_features=12)
     world = replace(world, looks=4 * world.looks, stains=world.stains / 4)
     workspace = Workspace(tmp_path_factory.mktemp("effects"))

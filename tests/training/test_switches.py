@@ -1,11 +1,11 @@
 """Every switch of the student: it trains, it learns what is there, and it does what it says."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import simulation
 import torch
 
 from wsisurv.bags.packed import pack
@@ -98,7 +98,6 @@ def test_a_switch_trains_a_student_that_learns_what_is_there_and_is_read_back(le
 
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
-    simulation = sys.modules["training_simulation"]
     world = simulation.make_world(1, n_features=24, n_words=24)
     world = replace(world, looks=3 * world.looks, stains=world.stains / 4)  # phenotypes that can't be mistaken
     workspace = Workspace(tmp_path_factory.mktemp("lesson"))
