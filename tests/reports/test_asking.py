@@ -11,8 +11,10 @@ import pytest
 from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
 from wsisurv.reports import asking
 from wsisurv.reports.asking import Asker, Patience, Plan, estimate_tokens, make_plan
-from wsisurv.reports.ollama import Model, Server, ServerBusyError, ServerSlowError
+from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import MAX_STATEMENTS
+from wsisurv.reports.server_errors import ServerBusyError, ServerSlowError
+from wsisurv.reports.server_models import Model
 
 REPORT = "Moderately differentiated adenocarcinoma. No perineural invasion. " * 40
 MakeAsker = Callable[..., Asker]

@@ -15,10 +15,9 @@ from wsisurv.errors import (
     SettingsError,
 )
 from wsisurv.reports.host import is_this_machine, server_url
-from wsisurv.reports.ollama import (
+from wsisurv.reports.ollama import Reply, Server
+from wsisurv.reports.server_errors import (
     PromptTooLongError,
-    Reply,
-    Server,
     ServerBrokenError,
     ServerBusyError,
     ServerSlowError,

@@ -25,8 +25,10 @@ from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
 from wsisurv.reports import passages
 from wsisurv.reports.blotting import blotted
 from wsisurv.reports.grounding import Extraction
-from wsisurv.reports.ollama import Model, PromptTooLongError, Reply, Server, ServerBusyError, UnfinishedError
+from wsisurv.reports.ollama import Reply, Server
 from wsisurv.reports.prompt import MAX_STATEMENTS, Finding, Keep, answer_schema, messages, parse_answer, to_extraction
+from wsisurv.reports.server_errors import PromptTooLongError, ServerBusyError, UnfinishedError
+from wsisurv.reports.server_models import Model
 
 PASSAGE_CHARS = 8000
 """Characters of a report that are asked at once: nine of ten reports are shorter, and a window of 8,192 tokens holds

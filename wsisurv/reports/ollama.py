@@ -11,79 +11,25 @@ Answers are streamed, so a server that stalls is noticed by the time between two
 """
 
 import json
-import re
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal
 
-import httpx
 import ollama
 
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import BackendError, ModelNotPulledError, OllamaUnavailableError, SettingsError
-from wsisurv.reports.host import is_this_machine, server_url
-
-_OLDEST = (0, 12, 6)
-"""The first release whose /api/chat knows ``truncate`` and ``shift``; an older one passes over them in silence."""
-_UNKNOWN_CONTEXT = 4096
-"""Tokens taken as a model's context where the server tells none."""
-_TOO_LONG = re.compile(r"exceed\w* (the |\w+ )*context|context (length|size|window)|(input|prompt)\b.* too long", re.I)
-_PERMANENT = re.compile(
-    r"out of memory|(more|insufficient|not enough|available) (\w+ )*memory|memory (\w+ )*(exhausted|insufficient)"
-    r"|(unable|failed|cannot|can't|could ?n.t|error)\b.{0,40}\b(load|alloc|open|read)\w*\b.{0,20}\b(model|buff)"
-    r"|fail\w* to load|error loading|unable to alloc|(cuda|hip|metal|vulkan|rocm|ggml)\w*[ :_].{0,30}(error|fail)"
-    r"|process (has terminated|no longer)|(unknown|unsupported|invalid) (\w+ )*(architecture|model|gguf|file)"
-    r"|no space left|no such file|not (a )?supported|does not support|permission denied|corrupt|digest mismatch",
-    re.I,
+from wsisurv.errors import ModelNotPulledError, OllamaUnavailableError, SettingsError
+from wsisurv.reports.connection import Connection
+from wsisurv.reports.server_errors import (
+    SHOWN,
+    PromptTooLongError,
+    ServerBrokenError,
+    ServerBusyError,
+    ServerSlowError,
+    UnfinishedError,
+    refusal,
 )
-"""Words of errors that asking again, or about another report, would only repeat."""
-_SHOWN = 300
-
-
-class ServerBusyError(OllamaUnavailableError):
-    """The server is busy, restarting, or dropped the connection: waiting may help."""
-
-
-class ServerBrokenError(OllamaUnavailableError):
-    """Nothing that is asked of the server or its model will be answered: the run has to stop."""
-
-
-class ServerSlowError(OllamaUnavailableError):
-    """No piece of an answer came in time: asking again would take as long."""
-
-
-class PromptTooLongError(BackendError):
-    """The prompt has more tokens than the context: a shorter one may fit."""
-
-
-class UnfinishedError(BackendError):
-    """The stream ended properly but without its last piece: the server broke off, as it does on endless repetition."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model as the server tells it.
-
-    Attributes:
-        name: full name, with its tag.
-        digest: sha256 of the model.
-        context_length: tokens that it was made for.
-        thinks: True when it can write thinking text before its answer.
-        server_version: the server's, e.g. ``0.12.6``.
-        license: the text of its licence; empty where the server tells none.
-        runs_at: the machine that the server would send the text to; empty for this server itself.
-    """
-
-    name: str
-    digest: str
-    context_length: int
-    thinks: bool
-    server_version: str
-    license: str = ""
-    runs_at: str = ""
+from wsisurv.reports.server_models import Model, check_version, context_length, runs_at, text_leaves, with_tag
 
 
 @dataclass(frozen=True)
@@ -116,67 +62,8 @@ class Embedded:
     refused: Mapping[int, str]
 
 
-class Server(AbstractContextManager["Server"]):
-    """A connection to one Ollama server; close it, or use it in a ``with`` block.
-
-    Args:
-        host: address, as ``server_url`` takes it.
-        allow_remote: accept a host or a model that is not on this machine.
-        timeout_s: seconds to wait for the next piece of an answer. The first one comes after the model is loaded and
-            the prompt is read, which takes minutes without a graphics card.
-        connections: questions under way at once.
-
-    Raises:
-        SettingsError: the host is no address.
-        OllamaUnavailableError: the host is another machine and ``allow_remote`` is False.
-    """
-
-    def __init__(
-        self, host: str | None = None, *, allow_remote: bool = False, timeout_s: float = 600, connections: int = 1
-    ) -> None:
-        self.url = server_url(host)
-        self._allow_remote = allow_remote
-        self._timeout_s = timeout_s
-        self._sockets: list[socket.socket] = []
-        self._traced = {"trace": self._remember_socket}
-        if not allow_remote and not is_this_machine(self.url):
-            raise OllamaUnavailableError(
-                f"{self.url} is not this machine: patient text would leave it. Give --allow-remote if it may, "
-                "or run Ollama here."
-            )
-        timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s), pool=None)
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=timeout,
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        )
-        self._client = ollama.Client(self.url, timeout=timeout, trust_env=False, follow_redirects=False)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close all connections."""
-        del kind, error, trace
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._sockets.clear()
-        self._http.close()
-        self._client.close()  # type: ignore[no-untyped-call]
-
-    def hang_up(self) -> None:
-        """Drop every question under way, from any thread: who waits for an answer gets a ServerBusyError at once."""
-        for connection in self._sockets:
-            with suppress(OSError):  # closed already
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            still_open = [connection for connection in self._sockets if connection.fileno() >= 0]
-            self._sockets = [*still_open, info["return_value"].get_extra_info("socket")]
+class Server(Connection):
+    """A connection to one Ollama server, and what is asked of it; close it, or use it in a ``with`` block."""
 
     def find_model(
         self,
@@ -204,9 +91,9 @@ class Server(AbstractContextManager["Server"]):
         models = self._tags()
         if not name:
             raise SettingsError(f"--model NAME is needed; {self.url} has {_listed(models)}.")
-        full = _with_tag(name)
+        full = with_tag(name)
         if not self._allow_remote and full.endswith(("-cloud", ":cloud")):
-            raise _leaves(full, "ollama.com")
+            raise text_leaves(full, "ollama.com")
         if full not in models and pull:
             self._pull(full, progress)
             models = self._tags()
@@ -215,20 +102,20 @@ class Server(AbstractContextManager["Server"]):
                 f"{self.url} has no model {full!r}; it has {_listed(models)}. Run `ollama pull {name}`, or give --pull."
             )
         shown = self._json("POST", "/api/show", {"model": full})
-        runs_at = _runs_at(models[full], shown)
-        if not self._allow_remote and runs_at:
-            raise _leaves(full, runs_at)
+        machine = runs_at(models[full], shown)
+        if not self._allow_remote and machine:
+            raise text_leaves(full, machine)
         capabilities = shown.get("capabilities") or []
         if capabilities and able not in capabilities:
             raise ModelNotPulledError(f"{full} is for {', '.join(capabilities)}, not for {able}. Choose another model.")
         return Model(
             name=full,
             digest=str(models[full].get("digest") or ""),
-            context_length=_context(shown),
+            context_length=context_length(shown),
             thinks="thinking" in capabilities,
             server_version=version,
             license=str(shown.get("license") or ""),
-            runs_at=runs_at,
+            runs_at=machine,
         )
 
     def require_same(self, model: Model) -> None:
@@ -239,9 +126,9 @@ class Server(AbstractContextManager["Server"]):
         """
         entry = self._tags().get(model.name)
         digest = str(entry.get("digest") or "") if entry is not None else "none"
-        runs_at = _runs_at(entry or {}, self._json("POST", "/api/show", {"model": model.name}) if entry else {})
-        if (digest, runs_at) != (model.digest, model.runs_at):
-            there = f"digest {digest[:12]}" + (f", running at {runs_at}" if runs_at else "")
+        machine = runs_at(entry or {}, self._json("POST", "/api/show", {"model": model.name}) if entry else {})
+        if (digest, machine) != (model.digest, model.runs_at):
+            there = f"digest {digest[:12]}" + (f", running at {machine}" if machine else "")
             raise ServerBrokenError(
                 f"{self.url}: {model.name} was changed while the run went on (digest {model.digest[:12]} before, now "
                 f"{there}). Run the same command again: what is done is kept, or named where it is of another model."
@@ -294,9 +181,9 @@ class Server(AbstractContextManager["Server"]):
                     continue
                 piece = _parse_piece(line)
                 if "error" in piece:
-                    raise self._failure(int(piece.get("status") or 500), str(piece["error"]))
-                if (elsewhere := _runs_at(piece)) and not self._allow_remote:
-                    raise ServerBrokenError(str(_leaves(model, elsewhere)))
+                    raise refusal(self.url, int(piece.get("status") or 500), str(piece["error"]))
+                if (elsewhere := runs_at(piece)) and not self._allow_remote:
+                    raise ServerBrokenError(str(text_leaves(model, elsewhere)))
                 content.append(str((piece.get("message") or {}).get("content") or ""))
                 if piece.get("done") is True:
                     return Reply(
@@ -314,7 +201,7 @@ class Server(AbstractContextManager["Server"]):
             OllamaUnavailableError: the server does not answer.
         """
         for entry in self._json("GET", "/api/ps").get("models") or []:
-            if _with_tag(str(entry.get("model") or entry.get("name") or "")) == model and entry.get("context_length"):
+            if with_tag(str(entry.get("model") or entry.get("name") or "")) == model and entry.get("context_length"):
                 return int(entry["context_length"])
         return None
 
@@ -330,11 +217,11 @@ class Server(AbstractContextManager["Server"]):
             with self._explained():
                 vectors = self._client.embed(model, list(texts), truncate=False).embeddings
         except ollama.ResponseError as error:
-            failure = self._failure(error.status_code, str(error.error))
+            failure = refusal(self.url, error.status_code, str(error.error))
             if error.status_code not in {400, 413} and not isinstance(failure, PromptTooLongError):
                 raise failure from error
             if len(texts) == 1:
-                return Embedded((None,), {0: str(error.error)[:_SHOWN]})
+                return Embedded((None,), {0: str(error.error)[:SHOWN]})
             middle = len(texts) // 2
             first, second = self.embed(model, texts[:middle]), self.embed(model, texts[middle:])
             refused = {**first.refused, **{middle + place: words for place, words in second.refused.items()}}
@@ -351,20 +238,12 @@ class Server(AbstractContextManager["Server"]):
                 f"{error} Start the server with `ollama serve`, name another with --host or OLLAMA_HOST, or use "
                 "--backend rules, which needs none."
             ) from error
-        numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-        if not numbers:
-            raise OllamaUnavailableError(f"{self.url} answers, but tells no Ollama version. Is it another program?")
-        release = tuple(int(number) for number in numbers.groups())
-        if release != (0, 0, 0) and release < _OLDEST:  # 0.0.0 is a build of one's own
-            wanted = ".".join(map(str, _OLDEST))
-            raise OllamaUnavailableError(
-                f"{self.url} is Ollama {version}, which cuts long prompts in silence. Update it to {wanted} or newer."
-            )
+        check_version(self.url, version)
         return version
 
     def _tags(self) -> dict[str, dict[str, Any]]:
         entries = self._json("GET", "/api/tags").get("models") or []
-        return {_with_tag(str(entry.get("model") or entry.get("name"))): entry for entry in entries}
+        return {with_tag(str(entry.get("model") or entry.get("name"))): entry for entry in entries}
 
     def _pull(self, name: str, progress: Progress) -> None:
         try:
@@ -372,58 +251,7 @@ class Server(AbstractContextManager["Server"]):
                 for step in self._client.pull(name, stream=True):
                     progress(step.completed or 0, step.total or 0, f"pulling {name}: {step.status or ''}")
         except ollama.ResponseError as error:
-            raise ModelNotPulledError(f"{self.url} can't pull {name!r}: {str(error.error)[:_SHOWN]}") from error
-
-    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        with self._explained():
-            response = self._http.request(method, path, json=body, extensions=self._traced)
-            self._refuse_status(response)
-            try:
-                value = response.json()
-            except ValueError:
-                value = None
-        if not isinstance(value, dict):
-            raise OllamaUnavailableError(f"{self.url}{path} answers, but not in JSON. Is it another program?")
-        return value
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what httpx raises into an error of wsisurv."""
-        try:
-            yield
-        except httpx.TimeoutException as error:
-            raise ServerSlowError(f"{self.url}: nothing came for {self._timeout_s:g} seconds.") from error
-        except (httpx.ConnectError, ConnectionError) as error:
-            raise ServerBusyError(f"No Ollama server answers at {self.url} ({error or 'refused'}).") from error
-        except httpx.TransportError as error:
-            raise ServerBusyError(f"{self.url}: the connection was dropped ({error}).") from error
-        except ValueError as error:  # what the ollama client raises on an answer of another form
-            raise OllamaUnavailableError(f"{self.url} answers, but not in Ollama's form.") from error
-
-    def _refuse_status(self, response: httpx.Response) -> None:
-        if response.status_code == 200:
-            return
-        if response.is_redirect:
-            target = response.headers.get("location", "elsewhere")
-            raise OllamaUnavailableError(f"{self.url} sends on to {target}, which is not followed. Name that host.")
-        words = response.read().decode("utf-8", errors="replace")
-        try:
-            words = str(json.loads(words)["error"])
-        except (ValueError, KeyError, TypeError):
-            pass  # not Ollama's form of an error: its words as they are
-        raise self._failure(response.status_code, words)
-
-    def _failure(self, status: int, words: str) -> BackendError:
-        words = words.strip()[:_SHOWN] or "no words"
-        if _TOO_LONG.search(words):
-            return PromptTooLongError(f"{self.url}: {words}")
-        if status == 404:
-            return ModelNotPulledError(f"{self.url}: {words}")
-        if status in {401, 403} or (status not in {408, 429, 503} and _PERMANENT.search(words)):
-            return ServerBrokenError(f"{self.url}: {words} (status {status})")
-        if status in {408, 429} or status >= 500:
-            return ServerBusyError(f"{self.url}: {words} (status {status})")
-        return OllamaUnavailableError(f"{self.url}: {words} (status {status})")
+            raise ModelNotPulledError(f"{self.url} can't pull {name!r}: {str(error.error)[:SHOWN]}") from error
 
 
 def _parse_piece(line: str) -> dict[str, Any]:
@@ -437,29 +265,6 @@ def _parse_piece(line: str) -> dict[str, Any]:
 def _count(piece: Mapping[str, Any], key: str) -> int | None:
     value = piece.get(key)
     return value if isinstance(value, int) else None
-
-
-def _context(shown: Mapping[str, Any]) -> int:
-    info = shown.get("model_info") or {}
-    lengths = [value for key, value in info.items() if key.endswith(".context_length") and isinstance(value, int)]
-    return lengths[0] if lengths else _UNKNOWN_CONTEXT
-
-
-def _runs_at(*told: Mapping[str, Any]) -> str:
-    """Machine to which the server sends what a model is asked; empty for itself."""
-    told_of = {key: value for entry in told for key, value in entry.items() if value}
-    return str(told_of.get("remote_host") or ("another machine" if told_of.get("remote_model") else ""))
-
-
-def _with_tag(name: str) -> str:
-    return name if ":" in name.rsplit("/", 1)[-1] else f"{name}:latest"
-
-
-def _leaves(model: str, host: str) -> OllamaUnavailableError:
-    return OllamaUnavailableError(
-        f"{model} runs at {host}: patient text would leave this machine. Choose a local model, or give --allow-remote "
-        "if it may."
-    )
 
 
 def _listed(models: Mapping[str, Any]) -> str:

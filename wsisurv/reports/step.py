@@ -20,9 +20,10 @@ from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_reject
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
 from wsisurv.reports.embed import TextEncoder, open_text_encoder
 from wsisurv.reports.grounding import LANGUAGE_REFUSED, PROOF_VERSION, Extraction, ground
-from wsisurv.reports.ollama import Server, ServerBrokenError
+from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
 from wsisurv.reports.rules import RULES_VERSION, extract_rules
+from wsisurv.reports.server_errors import ServerBrokenError
 from wsisurv.reports.sources import Reports, read_reports
 from wsisurv.reports.vectors import write_vectors
 from wsisurv.settings.base import fingerprint
