@@ -8,19 +8,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import figures_table, interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import (
-    DEFAULT_WORKSPACE,
-    AllowRandomOption,
-    CohortOption,
-    DeviceOption,
-    EncoderOption,
-    EpochsOption,
-    RedoOption,
-    SplitsOption,
-    TextEncoderOption,
-    TogetherOption,
-    WorkspaceOption,
-)
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
 from wsisurv.cohort import read_cohort
 from wsisurv.experiments.switches import SWITCHES
 from wsisurv.settings.crossval import CrossvalSettings
@@ -48,14 +36,7 @@ def ablate(
         ),
     ] = None,
     settings: CrossvalSettings,
-    splits: SplitsOption = None,
-    encoder: EncoderOption = None,
-    text_encoder: TextEncoderOption = None,
-    epochs: EpochsOption = None,
-    keep_together: TogetherOption = False,
-    device: DeviceOption = "auto",
-    allow_random_weights: AllowRandomOption = False,
-    redo: RedoOption = False,
+    how: FoldOptions,
 ) -> None:
     """Ablation: change one setting at a time, and compare the selected student with the default's on the same folds.
 
@@ -72,14 +53,9 @@ def ablate(
             chosen,
             settings,
             switches=switch or None,
-            teacher={"encoder": encoder, "text_encoder": text_encoder, "epochs": epochs},
-            student={"epochs": epochs},
-            splits=splits,
-            keep_together=keep_together,
-            allow_random_weights=allow_random_weights,
-            device=device,
-            redo=redo,
+            teacher=how.changes(),
             progress=progress,
+            **how.trained(),
         )
     warn(*result.warnings)
     title = "One setting changed at a time, on the same folds"

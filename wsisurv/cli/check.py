@@ -9,9 +9,9 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import Terminal, err, out, progress_bar, size
-from wsisurv.cli.from_settings import option
+from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import SlideMapOption, SlidesArgument
-from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.cohort import map_slides, match_case, read_case_ids, read_slide_map
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.settings.base import parse_settings
@@ -25,7 +25,9 @@ _DEFAULTS = TileSettings()
 _WIDTH = 200  # of the table in a log file
 
 
+@settings_as_options()
 def check(
+    *,
     slides: SlidesArgument,
     output: Annotated[
         Path | None,
@@ -39,9 +41,7 @@ def check(
     encoder: Annotated[
         str, typer.Option(help="Encoder for which the features' space on disk is estimated.")
     ] = "histomics",
-    slide_mpp: SlideMppOption = None,
-    mpp_table: MppTableOption = None,
-    mpp_from_objective: MppFromObjectiveOption = False,
+    resolution: ResolutionOptions,
     clinical: Annotated[
         Path | None, typer.Option(help="Clinical table; lists slides without a case and cases without a slide.")
     ] = None,
@@ -54,14 +54,14 @@ def check(
     is given. Ends with exit code 1 where `tile` would fail on a slide.
     """
     from wsisurv.embedding.plan import count_features
-    from wsisurv.slides.resolution import GivenMpp
     from wsisurv.tiling.check import check_slides
 
     settings = parse_settings(
-        TileSettings, {"tile_px": tile_px, "tile_mpp": tile_mpp, "overlap_px": overlap_px, "slide_mpp": slide_mpp}
+        TileSettings,
+        {"tile_px": tile_px, "tile_mpp": tile_mpp, "overlap_px": overlap_px, "slide_mpp": resolution.slide_mpp},
     )
     n_features = count_features(encoder)
-    given = GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
+    given = resolution.given()
     with progress_bar("check") as progress:
         report = check_slides(slides, settings, given, n_features=n_features, progress=progress)
     if clinical is not None:

@@ -1,26 +1,14 @@
 """``wsisurv crossval``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
-from wsisurv.cli.options import (
-    DEFAULT_WORKSPACE,
-    AllowRandomOption,
-    CohortOption,
-    DeviceOption,
-    EncoderOption,
-    EpochsOption,
-    RedoOption,
-    SplitsOption,
-    TextEncoderOption,
-    TogetherOption,
-    WorkspaceOption,
-)
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
 from wsisurv.cli.results_table import print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
@@ -28,6 +16,9 @@ from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from wsisurv.experiments.crossval import CrossvalResult
 
 
 @settings_as_options(
@@ -49,11 +40,7 @@ def crossval(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: CrossvalSettings,
-    splits: SplitsOption = None,
-    encoder: EncoderOption = None,
-    text_encoder: TextEncoderOption = None,
-    epochs: EpochsOption = None,
-    keep_together: TogetherOption = False,
+    how: FoldOptions,
     reports_only: Annotated[
         bool,
         typer.Option(
@@ -71,9 +58,6 @@ def crossval(
     clinical: ClinicalOption = None,
     columns: CohortSettings,
     drop_incomplete: DropIncomplete = False,
-    device: DeviceOption = "auto",
-    allow_random_weights: AllowRandomOption = False,
-    redo: RedoOption = False,
 ) -> None:
     """Cross-validate: train teacher and students anew in each fold, and compare them with the clinical covariates.
 
@@ -97,9 +81,11 @@ def crossval(
             "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
         )
     else:
-        chosen, audit = cohort_of_reports(place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=redo)
+        chosen, audit = cohort_of_reports(
+            place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=how.redo
+        )
         print_audit(chosen, audit)
-    teacher = {"encoder": encoder, "text_encoder": text_encoder, "text_branch": text_branch, "epochs": epochs}
+    teacher = {**how.changes(), "text_branch": text_branch}
     with progress_bar("crossval") as progress:
         if reports_only:
             result = crossval_reports(
@@ -109,27 +95,17 @@ def crossval(
                 teacher=teacher,
                 text_branch=text_branch or "ridge",
                 report_text=report_text,
-                splits=splits,
-                keep_together=keep_together,
-                redo=redo,
                 progress=progress,
+                **how.kept(),
             )
         else:
-            result = with_slides(
-                place,
-                chosen,
-                settings,
-                teacher=teacher,
-                student={"epochs": epochs},
-                splits=splits,
-                keep_together=keep_together,
-                allow_random_weights=allow_random_weights,
-                device=device,
-                redo=redo,
-                progress=progress,
-            )
+            result = with_slides(place, chosen, settings, teacher=teacher, progress=progress, **how.trained())
+    _print(result, chosen.settings.time_unit)
+
+
+def _print(result: "CrossvalResult", time_unit: str) -> None:
     warn(*result.warnings)
-    print_results(result.table, result.covariates, chosen.settings.time_unit)
+    print_results(result.table, result.covariates, time_unit)
     for line in result.verdict:
         out.print(line)
     kept = f", {result.kept} of them kept" if result.kept else ""

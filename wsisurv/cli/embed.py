@@ -1,5 +1,6 @@
 """``wsisurv embed``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,65 @@ from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """What makes the features, beside what is in their settings: weights, decoder and stain."""
+
+    weights: Annotated[
+        Path | None, typer.Option(help="File of the encoder's weights (.safetensors, .bin, .pt), instead of the hub's.")
+    ] = None
+    encoder_spec: Annotated[
+        Path | None,
+        typer.Option(help="TOML file that describes an encoder of your own; needs --weights.", dir_okay=False),
+    ] = None
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked.")
+    ] = False
+    decoder: Annotated[
+        Literal["auto", "openslide", "jpeg-half"],
+        typer.Option(
+            help="Decoder of the slides' pixels: JPEG decoded directly where that is proved equal, else OpenSlide "
+            "(auto); OpenSlide alone (openslide); or decoding at half scale, which is faster and gives slightly other "
+            "features (jpeg-half).",
+            show_choices=False,
+        ),
+    ] = "auto"
+    stain: Annotated[
+        Literal["none", "macenko", "reinhard"],
+        typer.Option(help="Stain normalisation of each slide to a reference; features get a folder of their own."),
+    ] = "none"
+    stain_reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Picture of H&E tissue (PNG, JPEG, TIFF) to use as the reference of --stain.",
+            show_default="one built in",
+        ),
+    ] = None
+
+    def settings(self, asked: EmbedSettings) -> EmbedSettings:
+        """Settings of the features.
+
+        Raises:
+            WsisurvError: as ``resolve_settings``, ``read_encoder_spec`` and ``find_stain_settings``.
+        """
+        from wsisurv.embedding.colours import find_stain_settings
+        from wsisurv.embedding.encoder_spec import read_encoder_spec
+        from wsisurv.embedding.step import resolve_settings
+
+        if self.encoder_spec and "encoder" in asked.model_fields_set:
+            raise typer.BadParameter("it names the encoder itself: leave out --encoder.", param_hint="--encoder-spec")
+        return resolve_settings(
+            asked.encoder,
+            self.weights,
+            self.random_weights,
+            dtype=asked.dtype,
+            half_scale=self.decoder == "jpeg-half",
+            own=read_encoder_spec(self.encoder_spec) if self.encoder_spec else None,
+            stain=find_stain_settings(self.stain, self.stain_reference),
+            augment_stain=asked.augment_stain,
+        )
 
 
 @settings_as_options(
@@ -31,16 +91,7 @@ def embed(
     *,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     asked: EmbedSettings,
-    weights: Annotated[
-        Path | None, typer.Option(help="File of the encoder's weights (.safetensors, .bin, .pt), instead of the hub's.")
-    ] = None,
-    encoder_spec: Annotated[
-        Path | None,
-        typer.Option(help="TOML file that describes an encoder of your own; needs --weights.", dir_okay=False),
-    ] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked.")
-    ] = False,
+    encoding: EncodingOptions,
     device: Annotated[
         str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps; or several (cuda:0,cuda:1), with a process each.")
     ] = "auto",
@@ -54,26 +105,6 @@ def embed(
         int | None,
         typer.Option(
             min=1, help="Threads that read slides; with histomics, threads that compute.", show_default="by the machine"
-        ),
-    ] = None,
-    decoder: Annotated[
-        Literal["auto", "openslide", "jpeg-half"],
-        typer.Option(
-            help="Decoder of the slides' pixels: JPEG decoded directly where that is proved equal, else OpenSlide "
-            "(auto); OpenSlide alone (openslide); or decoding at half scale, which is faster and gives slightly other "
-            "features (jpeg-half).",
-            show_choices=False,
-        ),
-    ] = "auto",
-    stain: Annotated[
-        Literal["none", "macenko", "reinhard"],
-        typer.Option(help="Stain normalisation of each slide to a reference; features get a folder of their own."),
-    ] = "none",
-    stain_reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="Picture of H&E tissue (PNG, JPEG, TIFF) to use as the reference of --stain.",
-            show_default="one built in",
         ),
     ] = None,
     compile: Annotated[
@@ -96,25 +127,10 @@ def embed(
     Memory does not grow with the number of slides: about 0.4 GB with histomics on four processors; with a network
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
-    from wsisurv.embedding.colours import find_stain_settings
-    from wsisurv.embedding.encoder_spec import read_encoder_spec
     from wsisurv.embedding.step import embed as run
-    from wsisurv.embedding.step import resolve_settings
 
     tiles_at_once = _batch_size(batch_size)
-    half_scale = decoder == "jpeg-half"
-    if encoder_spec and "encoder" in asked.model_fields_set:
-        raise typer.BadParameter("it names the encoder itself: leave out --encoder.", param_hint="--encoder-spec")
-    settings = resolve_settings(
-        asked.encoder,
-        weights,
-        random_weights,
-        dtype=asked.dtype,
-        half_scale=half_scale,
-        own=read_encoder_spec(encoder_spec) if encoder_spec else None,
-        stain=find_stain_settings(stain, stain_reference),
-        augment_stain=asked.augment_stain,
-    )
+    settings = encoding.settings(asked)
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed
 
@@ -125,11 +141,11 @@ def embed(
         summary = run(
             Workspace(workspace),
             settings,
-            weights_file=weights,
+            weights_file=encoding.weights,
             device=device,
             batch_size=tiles_at_once,
             workers=workers,
-            decoder=decoder,
+            decoder=encoding.decoder,
             compiled=compile,
             allow_mismatch=allow_mismatch,
             redo=redo,

@@ -21,7 +21,7 @@ from wsisurv.cli.options import (
     WorkspaceOption,
 )
 from wsisurv.cli.predict import years_of
-from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.ledger import Summary
@@ -57,9 +57,7 @@ def evaluate(
         str, typer.Option(help="Years at which predicted and observed survival are compared.")
     ] = "1,3,5",
     resamples: Annotated[int, option(CrossvalSettings, "resamples")] = 1000,
-    slide_mpp: SlideMppOption = None,
-    mpp_table: MppTableOption = None,
-    mpp_from_objective: MppFromObjectiveOption = False,
+    resolution: ResolutionOptions,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
@@ -73,7 +71,6 @@ def evaluate(
     page of it.
     """
     from wsisurv.pipeline.evaluate import evaluate as run
-    from wsisurv.slides.resolution import GivenMpp
 
     with progress_bar("evaluate") as progress:
         result = run(
@@ -89,7 +86,7 @@ def evaluate(
             drop_known=drop_known,
             horizons=years_of(horizons),
             resamples=resamples,
-            given=GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective),
+            given=resolution.given(),
             weights_file=weights,
             device=device,
             redo=redo,

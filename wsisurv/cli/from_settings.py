@@ -1,13 +1,15 @@
 """Options of a command, made from the fields of settings models: name, type, range, default and help are said there.
 
 A command that takes a parameter whose type is a settings model has an option for each of its fields, and is handed the
-settings. ``settings.model_fields_set`` says which of them the user gave.
+settings. ``settings.model_fields_set`` says which of them the user gave. A parameter that is a dataclass of options
+does the same for options that several commands share, or that belong together.
 """
 
 import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
+from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, get_args, get_origin
 
@@ -47,27 +49,27 @@ _LONGEST_CHOICES = 22
 
 
 def settings_as_options(*, first: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command, so that each parameter that is a settings model becomes its options.
+    """Decorate a command, so that each parameter that is a settings model, or a dataclass of options, becomes options.
 
-    Two models of one command may share a field: its option, with the help of the first, goes to both.
+    Two of one command may share a field: its option, with the help of the first, goes to both.
 
     Args:
         first: parameters that people use first; the others are shown as advanced. Empty: no difference is made.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        models: dict[str, type[Settings]] = {}
+        groups: dict[str, Any] = {}
         shown: dict[str, inspect.Parameter] = {}
         for name, parameter in inspect.signature(command).parameters.items():
-            if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Settings):
-                models[name] = parameter.annotation
+            if _is_group(parameter.annotation):
+                groups[name] = parameter.annotation
                 for made in _parameters(parameter.annotation):
                     shown.setdefault(made.name, made)
             else:
                 shown[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         if first:
             shown = {name: one if name in first else _advanced(one) for name, one in shown.items()}
-        of_model = {name: {one.name for one in _parameters(model)} for name, model in models.items()}
+        of_group = {name: {one.name for one in _parameters(group)} for name, group in groups.items()}
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
         @wraps(command)
@@ -75,11 +77,13 @@ def settings_as_options(*, first: Collection[str] = ()) -> Callable[[Callable[..
             sources = {name: context.get_parameter_source(name) for name in values}
             given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
             handed = {
-                name: _settings(context, model, {key: values[key] for key in of_model[name] & given})
-                for name, model in models.items()
+                name: _settings(context, group, {key: values[key] for key in of_group[name] & given})
+                if issubclass(group, Settings)
+                else group(**{key: values[key] for key in of_group[name]})
+                for name, group in groups.items()
             }
-            of_settings = set().union(*of_model.values())
-            command(**{name: value for name, value in values.items() if name not in of_settings}, **handed)
+            of_groups = set().union(*of_group.values())
+            command(**{name: value for name, value in values.items() if name not in of_groups}, **handed)
 
         run.__signature__ = inspect.Signature([context, *shown.values()])  # type: ignore[attr-defined]
         return run
@@ -110,8 +114,15 @@ def option(model: type[Settings], name: str, *, unset: str | None = None) -> Any
     )
 
 
-def _parameters(model: type[Settings]) -> Iterable[inspect.Parameter]:
-    """Parameters of typer for the fields of a model, and hidden ones for other names."""
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and (issubclass(annotation, Settings) or is_dataclass(annotation))
+
+
+def _parameters(model: Any) -> Iterable[inspect.Parameter]:
+    """Parameters of typer for the fields of a model or dataclass, and hidden ones for other names."""
+    if is_dataclass(model):
+        yield from (_parameter(one.name, one.type, one.default) for one in fields(model))
+        return
     for name, field in model.model_fields.items():
         if name in LEFT_OUT.get(model, {}):
             continue

@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
-from wsisurv.cli.from_settings import option
+from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
-from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace.paths import Workspace
 
 
+@settings_as_options()
 def import_features(
+    *,
     folder: Annotated[
         Path,
         typer.Argument(
@@ -34,9 +36,7 @@ def import_features(
     tile_px: Annotated[int | None, option(TileSettings, "tile_px", unset="as the files say")] = None,
     tile_mpp: Annotated[float | None, option(TileSettings, "tile_mpp", unset="as the files say")] = None,
     overlap_px: Annotated[int | None, option(TileSettings, "overlap_px", unset="as the files say")] = None,
-    slide_mpp: SlideMppOption = None,
-    mpp_table: MppTableOption = None,
-    mpp_from_objective: MppFromObjectiveOption = False,
+    resolution: ResolutionOptions,
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset in AtlasPatch files that hold several.")
     ] = None,
@@ -49,7 +49,6 @@ def import_features(
     is asked for, never guessed.
     """
     from wsisurv.pipeline.import_folder import import_folder
-    from wsisurv.slides.resolution import GivenMpp
 
     with progress_bar("import") as progress:
         summary = import_folder(
@@ -60,7 +59,7 @@ def import_features(
             tile_px=tile_px,
             tile_mpp=tile_mpp,
             overlap_px=overlap_px,
-            given=GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective),
+            given=resolution.given(),
             dataset=dataset,
             redo=redo,
             progress=progress,

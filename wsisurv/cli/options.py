@@ -1,7 +1,8 @@
 """Options that several commands share, written once."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,22 +71,47 @@ WeightsOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Seed of random numbers; the same seed on the same device gives the same result.")
 ]
-SplitsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--splits", help="Folds of your own: a splits.jsonl, or a folder in the style of SurvPath or PANTHER."
-    ),
-]
 _UNSET = "the cohort's teacher's"
-EncoderOption = Annotated[str | None, option(TeacherSettings, "encoder", unset=_UNSET)]
-TextEncoderOption = Annotated[str | None, option(TeacherSettings, "text_encoder", unset=_UNSET)]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option("--epochs", min=1, help="Epochs of teacher and student.", show_default="as the cohort's were trained"),
-]
-TogetherOption = Annotated[
-    bool,
-    typer.Option(
-        "--keep-together", help="Keep cases that share a slide, a report or tissue in one fold, instead of stopping."
-    ),
-]
+
+
+@dataclass(frozen=True)
+class FoldOptions:
+    """How the folds of a cohort are drawn, trained and kept."""
+
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="Folds of your own: a splits.jsonl, or a folder in the style of SurvPath or PANTHER."),
+    ] = None
+    encoder: Annotated[str | None, option(TeacherSettings, "encoder", unset=_UNSET)] = None
+    text_encoder: Annotated[str | None, option(TeacherSettings, "text_encoder", unset=_UNSET)] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of teacher and student.", show_default="as the cohort's were trained"),
+    ] = None
+    keep_together: Annotated[
+        bool,
+        typer.Option(
+            "--keep-together",
+            help="Keep cases that share a slide, a report or tissue in one fold, instead of stopping.",
+        ),
+    ] = False
+    device: DeviceOption = "auto"
+    allow_random_weights: AllowRandomOption = False
+    redo: RedoOption = False
+
+    def changes(self) -> dict[str, Any]:
+        """What is asked of the teacher beside the settings that the cohort's own was trained with."""
+        return {"encoder": self.encoder, "text_encoder": self.text_encoder, "epochs": self.epochs}
+
+    def kept(self) -> dict[str, Any]:
+        """Arguments of every cross-validation."""
+        return {"splits": self.splits, "keep_together": self.keep_together, "redo": self.redo}
+
+    def trained(self) -> dict[str, Any]:
+        """Arguments of a cross-validation that trains on slides."""
+        return {
+            **self.kept(),
+            "student": {"epochs": self.epochs},
+            "device": self.device,
+            "allow_random_weights": self.allow_random_weights,
+        }

@@ -4,11 +4,12 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report, warn
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     CohortOption,
@@ -18,15 +19,20 @@ from wsisurv.cli.options import (
     WeightsOption,
     WorkspaceOption,
 )
-from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, SlideMppOption, read_mpp_table
+from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.errors import SettingsError
 from wsisurv.workspace.ledger import Summary
 from wsisurv.workspace.paths import Workspace
 
+if TYPE_CHECKING:
+    from wsisurv.pipeline.predict import PredictResult
+
 _SHOWN = 5
 
 
+@settings_as_options()
 def predict(
+    *,
     slides: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -51,9 +57,7 @@ def predict(
         Path | None,
         typer.Option(help="CSV with columns slide_id,case_id. Without it, each slide is a case of its own."),
     ] = None,
-    slide_mpp: SlideMppOption = None,
-    mpp_table: MppTableOption = None,
-    mpp_from_objective: MppFromObjectiveOption = False,
+    resolution: ResolutionOptions,
     allow_upsampling: Annotated[
         bool,
         typer.Option(
@@ -73,7 +77,6 @@ def predict(
     wrong; and a .json beside it that says what made the table.
     """
     from wsisurv.pipeline.predict import predict as run
-    from wsisurv.slides.resolution import GivenMpp
 
     with progress_bar("predict") as progress:
         result = run(
@@ -85,7 +88,7 @@ def predict(
             jsonl=jsonl,
             horizons=years_of(horizons),
             slide_map=slide_map,
-            given=GivenMpp(slide_mpp, read_mpp_table(mpp_table), mpp_from_objective),
+            given=resolution.given(),
             allow_upsampling=allow_upsampling,
             weights_file=weights,
             device=device,
@@ -96,6 +99,12 @@ def predict(
     for made in result.summaries:
         report(made, f"in {workspace / 'predict'}")
     warn(*result.warnings)
+    summary = _print(result)
+    finish(*result.summaries, summary)
+
+
+def _print(result: "PredictResult") -> Summary:
+    """Warnings of single cases, and how many cases there are in each risk group."""
     risks = result.prediction.risks
     odd = [risk for risk in risks if risk.warning]
     for risk in odd[:_SHOWN]:
@@ -106,7 +115,7 @@ def predict(
     summary = Summary("predict", [risk.case_id for risk in risks], failed=list(result.prediction.failed))
     counts = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
     report(summary, f"{counts} · risks in {result.table}, what made them in {result.notes}")
-    finish(*result.summaries, summary)
+    return summary
 
 
 def years_of(text: str) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """Options by which a user gives what slides don't say of their resolution, written once."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,23 +11,39 @@ from wsisurv.cohort.values import read_number
 from wsisurv.formats.tables import read_table, refuse
 from wsisurv.settings.tiles import TileSettings
 
-SlideMppOption = Annotated[float | None, option(TileSettings, "slide_mpp")]
-MppTableOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--mpp-table",
-        help="CSV with columns slide_id,mpp: resolution of each slide at level 0, µm per pixel.",
-        dir_okay=False,
-    ),
-]
-MppFromObjectiveOption = Annotated[
-    bool,
-    typer.Option(
-        "--mpp-from-objective",
-        help="Take the resolution from the objective (10 µm per pixel / its power) where a file states none; right to "
-        "about 10 %.",
-    ),
-]
+if TYPE_CHECKING:
+    from wsisurv.slides.resolution import GivenMpp
+
+
+@dataclass(frozen=True)
+class ResolutionOptions:
+    """What the user says of the resolution of slides."""
+
+    slide_mpp: Annotated[float | None, option(TileSettings, "slide_mpp")] = None
+    mpp_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with columns slide_id,mpp: resolution of each slide at level 0, µm per pixel.", dir_okay=False
+        ),
+    ] = None
+    mpp_from_objective: Annotated[
+        bool,
+        typer.Option(
+            "--mpp-from-objective",
+            help="Take the resolution from the objective (10 µm per pixel / its power) where a file states none; right "
+            "to about 10 %.",
+        ),
+    ] = False
+
+    def given(self) -> "GivenMpp":
+        """The same as the steps take it.
+
+        Raises:
+            CohortError: as ``read_mpp_table``.
+        """
+        from wsisurv.slides.resolution import GivenMpp
+
+        return GivenMpp(self.slide_mpp, read_mpp_table(self.mpp_table), self.mpp_from_objective)
 
 
 def read_mpp_table(path: Path | None) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """``wsisurv tile``."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,11 +10,75 @@ from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, SlidesArgument, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
-from wsisurv.cli.resolution import MppFromObjectiveOption, MppTableOption, read_mpp_table
+from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace.paths import Workspace
+
+
+@dataclass(frozen=True)
+class CuttingOptions:
+    """How slides are cut, beside what is in the settings of the tiles."""
+
+    for_encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="Encoder (uni2-h, virchow2 …) that tiles are cut for, instead of --tile-px and --tile-mpp."
+        ),
+    ] = None
+    allow_upsampling: Annotated[
+        bool,
+        typer.Option(
+            "--allow-upsampling",
+            help="Enlarge slides scanned coarser than --tile-mpp, and flag them, instead of failing.",
+        ),
+    ] = False
+    tissue_masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of tissue outlines drawn by hand, used instead of detection: SLIDE.geojson of QuPath, or "
+            "SLIDE.png.",
+            file_okay=False,
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/COUNT", help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th."
+        ),
+    ] = None
+
+    def sized(self, settings: TileSettings) -> TileSettings:
+        """Settings with size and resolution of a tile as an encoder wants them, where one is named.
+
+        Raises:
+            SettingsError: both are given, or the encoder is not known or has no tile of its own.
+        """
+        if self.for_encoder is None:
+            return settings
+        from wsisurv.embedding.packaged import tile_size
+
+        if settings.model_fields_set & {"tile_px", "tile_mpp"}:
+            raise SettingsError(
+                f"--for {self.for_encoder} says the size of a tile; leave out --tile-px and --tile-mpp, or --for."
+            )
+        size = tile_size(self.for_encoder)
+        if size is None:
+            raise SettingsError(
+                f"--for {self.for_encoder}: it takes tiles of any size; give --tile-px and --tile-mpp instead."
+            )
+        return parse_settings(TileSettings, {**settings.model_dump(), "tile_px": size[0], "tile_mpp": size[1]})
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the step and of its plan."""
+        from wsisurv.tiling.step import parse_shard
+
+        return {
+            "masks": self.tissue_masks,
+            "allow_upsampling": self.allow_upsampling,
+            "shard": parse_shard(self.shard) if self.shard else None,
+        }
 
 
 @settings_as_options(
@@ -24,34 +89,13 @@ def tile(
     slides: SlidesArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: TileSettings,
-    for_encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--for", help="Encoder (uni2-h, virchow2 …) that tiles are cut for, instead of --tile-px and --tile-mpp."
-        ),
-    ] = None,
-    allow_upsampling: Annotated[
-        bool,
-        typer.Option(
-            "--allow-upsampling",
-            help="Enlarge slides scanned coarser than --tile-mpp, and flag them, instead of failing.",
-        ),
-    ] = False,
-    tissue_masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tissue outlines drawn by hand, used instead of detection: SLIDE.geojson of QuPath, or "
-            "SLIDE.png.",
-            file_okay=False,
-        ),
-    ] = None,
+    cutting: CuttingOptions,
     no_preview: Annotated[
         bool,
         typer.Option("--no-preview", help="Write no preview pictures and no contact sheet; a later run can add them."),
     ] = False,
     _preview: Annotated[bool, typer.Option("--preview", hidden=True)] = False,
-    mpp_table: MppTableOption = None,
-    mpp_from_objective: MppFromObjectiveOption = False,
+    resolution: ResolutionOptions,
     workers: Annotated[
         int,
         typer.Option(
@@ -60,12 +104,6 @@ def tile(
             "30,000 px a side at 0.25 µm/px, 130 MB with 60,000, 300 MB with 120,000.",
         ),
     ] = 1,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N/COUNT", help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th."
-        ),
-    ] = None,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
     plan_file: PlanOption = None,
@@ -76,24 +114,13 @@ def tile(
     A slide that fails is listed and the others go on. Run again, the command does only what is missing.
     """
     from wsisurv.pipeline.tile import tile as run
-    from wsisurv.slides.resolution import GivenMpp
-    from wsisurv.tiling.step import parse_shard
 
-    settings = _sized(settings, for_encoder)
-    given = GivenMpp(settings.slide_mpp, read_mpp_table(mpp_table), mpp_from_objective)
-    part = parse_shard(shard) if shard else None
+    settings = cutting.sized(settings)
+    how = {"given": resolution.given(), **cutting.arguments()}
     if dry_run or plan_file:
         from wsisurv.tiling.plan import plan_tile
 
-        plan = plan_tile(
-            Workspace(workspace),
-            slides,
-            settings,
-            given=given,
-            masks=tissue_masks,
-            allow_upsampling=allow_upsampling,
-            shard=part,
-        )
+        plan = plan_tile(Workspace(workspace), slides, settings, **how)
         show_plan("tile", plan, redo=redo, bound=True, jsonl=plan_file)
         return
     with progress_bar("tile") as progress:
@@ -101,33 +128,12 @@ def tile(
             Workspace(workspace),
             slides,
             settings,
-            given=given,
-            masks=tissue_masks,
-            allow_upsampling=allow_upsampling,
             preview=not no_preview,
-            shard=part,
             workers=workers,
             redo=redo,
             progress=progress,
+            **how,
         )
     previews = "" if no_preview else f", previews in {workspace / 'preview'}"
     report(summary, f"tiles in {workspace / 'tiles'}{previews}")
     finish(summary)
-
-
-def _sized(settings: TileSettings, encoder: str | None) -> TileSettings:
-    """Settings with size and resolution of a tile as an encoder wants them, where one is named.
-
-    Raises:
-        SettingsError: both are given, or the encoder is not known or has no tile of its own.
-    """
-    if encoder is None:
-        return settings
-    from wsisurv.embedding.packaged import tile_size
-
-    if settings.model_fields_set & {"tile_px", "tile_mpp"}:
-        raise SettingsError(f"--for {encoder} says the size of a tile; leave out --tile-px and --tile-mpp, or --for.")
-    size = tile_size(encoder)
-    if size is None:
-        raise SettingsError(f"--for {encoder}: it takes tiles of any size; give --tile-px and --tile-mpp instead.")
-    return parse_settings(TileSettings, {**settings.model_dump(), "tile_px": size[0], "tile_mpp": size[1]})

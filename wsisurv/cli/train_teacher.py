@@ -1,6 +1,6 @@
 """``wsisurv train-teacher``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -23,6 +23,9 @@ from wsisurv.errors import SettingsError
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from wsisurv.formats.cards import TeacherResult
 
 
 @settings_as_options(
@@ -91,8 +94,14 @@ def train_teacher(
             memory_gib=memory,
             progress=progress,
         )
+    _print(result, chosen.name)
+    done = "kept" if result.kept else "done"
+    out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}")
+
+
+def _print(result: "TeacherResult", name: str) -> None:
     warn(*result.warnings)
-    table = Table(title=f"Teacher of {chosen.name}", show_header=False, title_justify="left")
+    table = Table(title=f"Teacher of {name}", show_header=False, title_justify="left")
     table.add_row("cases, events, with statements", f"{result.n_cases}, {result.n_events}, {result.n_reports}")
     table.add_row("out-of-fold concordance of the reports", number(result.text_concordance))
     table.add_row("… of the slides", number(result.image_concordance))
@@ -100,5 +109,3 @@ def train_teacher(
     slope = f"slope {number(result.gate_slope, '+')}, standard error {number(result.gate_se)}"
     table.add_row("gate (weight that the reports get)", f"{result.gate:.2f} of 1 ({slope})")
     out.print(table)
-    done = "kept" if result.kept else "done"
-    out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}")
