@@ -12,6 +12,7 @@ from wsisurv.formats.features import read_features
 from wsisurv.workspace.paths import Workspace
 
 SIGNALLED = """
+from importlib import import_module
 import os, signal, sys
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ def progress_bar(title):
 
 if __name__ == "__main__":
     from wsisurv.cli.app import main
-    sys.modules["wsisurv.cli.embed"].progress_bar = progress_bar
+    import_module("wsisurv.cli.embed").progress_bar = progress_bar
     sys.argv = ["wsisurv", *{words!r}]
     main()
 """
