@@ -24,6 +24,7 @@ class Case:
         site: hospital, where a site column was named; empty text where it is missing.
         covariates: the named columns as written in the table, decimal commas made points; empty text where missing.
         slide_ids: slides with features.
+        entry: time from which the case was followed, before ``time``; 0 where no entry column was named.
     """
 
     case_id: CaseId
@@ -32,6 +33,7 @@ class Case:
     site: str | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
     slide_ids: tuple[SlideId, ...] = ()
+    entry: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class Cohort:
     @property
     def fingerprint(self) -> str:
         """sha256 of settings and cases."""
-        return fingerprint(self.settings, {"cases": canonical_json([asdict(case) for case in self.cases])})
+        cases = [asdict(case) for case in self.cases]
+        if not any(case.entry for case in self.cases):  # as before there was late entry
+            cases = [{name: value for name, value in case.items() if name != "entry"} for case in cases]
+        return fingerprint(self.settings, {"cases": canonical_json(cases)})
 
     @classmethod
     def load(cls, workspace: Workspace, name: str | None = None) -> "Cohort":
@@ -116,11 +121,12 @@ class Cohort:
         return read_cohort(workspace.cohort(workspace.the_cohort(name)))[0]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Follow-up, site, covariates and slides of each case, by case_id; ``time`` in ``settings.time_unit``."""
+        """Follow-up, site, covariates and slides of each case, by case_id; times in ``settings.time_unit``."""
         import pandas as pd
 
         rows = [
             {**vars(case), "slide_ids": list(case.slide_ids), "covariates": None, **case.covariates}
             for case in self.cases
         ]
-        return pd.DataFrame(rows).drop(columns="covariates").set_index("case_id")
+        unused = ["covariates", *([] if any(case.entry for case in self.cases) else ["entry"])]
+        return pd.DataFrame(rows).drop(columns=unused).set_index("case_id")

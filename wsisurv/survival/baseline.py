@@ -52,24 +52,34 @@ class BaselineHazard:
             )
         return self._survival(_finite(log_hazard)[:, None] + self._log_hazard_by(at))
 
-    def survival_of(self, *, log_hazard: ArrayLike, time: ArrayLike, before: bool = False) -> NDArray[np.float64]:
-        """Survival of each case to its own time, float64 (n,); what ``d_calibration`` takes.
+    def survival_of(
+        self, *, log_hazard: ArrayLike, time: ArrayLike, entry: ArrayLike | None = None, before: bool = False
+    ) -> NDArray[np.float64]:
+        """Survival of each case from its entry to its own time, float64 (n,); what ``d_calibration`` takes.
 
         Beyond the cohort's follow-up its last value holds.
 
         Args:
             log_hazard: (n,).
             time: (n,).
+            entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
             before: survival to just before that time, S(T−), which is higher where the cohort has an event at T.
 
         Raises:
             MetricError: lengths differ, or a value is not finite.
         """
-        data = checked(log_hazard, time, np.zeros(np.shape(time)))
-        return self._survival(data.risks[0] + self._log_hazard_by(data.times, "left" if before else "right"))
+        data = checked(log_hazard, time, np.zeros(np.shape(time)), entry)
+        log_hazard_by = self._log_hazard_by(data.times, "left" if before else "right")
+        if data.entries is not None:
+            gone = np.exp(self._log_hazard_by(data.entries))
+            with np.errstate(divide="ignore"):
+                log_hazard_by = np.log(np.maximum(np.exp(log_hazard_by) - gone, 0.0))
+        return self._survival(data.risks[0] + log_hazard_by)
 
-    def expected_events(self, *, log_hazard: ArrayLike, time: ArrayLike) -> NDArray[np.float64]:
-        """Events expected of each case by its own time, float64 (n,): Σ over event times t ≤ T of 1 − S(t)/S(t−).
+    def expected_events(
+        self, *, log_hazard: ArrayLike, time: ArrayLike, entry: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Events expected of each case in its follow-up, float64 (n,): Σ of 1 − S(t)/S(t−), event times entry < t ≤ T.
 
         Where each time is distinct that is the cumulative hazard but for a trifle. Where times are whole months or
         years it is less, and right: a case that dies in a month was at risk for a part of it. The sum over the cases
@@ -78,6 +88,7 @@ class BaselineHazard:
         Args:
             log_hazard: (n,).
             time: (n,).
+            entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
         Raises:
             MetricError: lengths differ, or a value is not finite.
@@ -85,17 +96,20 @@ class BaselineHazard:
         Source: Kalbfleisch JD, Prentice RL. The Statistical Analysis of Failure Time Data, 2002, section 4.6 (grouped
         times).
         """
-        data = checked(log_hazard, time, np.zeros(np.shape(time)))
+        data = checked(log_hazard, time, np.zeros(np.shape(time)), entry)
         steps = np.diff(np.exp(self.log_cumulative), prepend=0.0)
         with np.errstate(divide="ignore"):
             log_steps = np.log(steps)
         until = np.searchsorted(self.times, data.times, side="right")
-        expected = np.empty(len(until))
+        after = np.searchsorted(self.times, np.zeros(1) if data.entries is None else data.entries, side="right")
+        after = np.broadcast_to(after, until.shape)
+        expected, number = np.empty(len(until)), np.arange(len(steps))
         rows = max(1, _AT_ONCE // len(steps))
         for start in range(0, len(until), rows):
             part = slice(start, start + rows)
             each = -np.expm1(-np.exp(np.minimum(data.risks[0][part, None] + log_steps, _MAX_EXPONENT)))
-            expected[part] = np.where(np.arange(len(steps)) < until[part, None], each, 0.0).sum(axis=1)
+            counted = (number >= after[part, None]) & (number < until[part, None])
+            expected[part] = np.where(counted, each, 0.0).sum(axis=1)
         return expected
 
     def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
@@ -122,7 +136,9 @@ class BaselineHazard:
         return np.asarray(np.exp(-np.exp(np.minimum(log_cumulative, _MAX_EXPONENT))), dtype=np.float64)
 
 
-def baseline_hazard(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> BaselineHazard:
+def baseline_hazard(
+    *, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None
+) -> BaselineHazard:
     """Efron's estimate: of d events at one time, each meets a risk set that is one d-th of the tied ones smaller.
 
     At each event time H₀ rises by Σ_{j<d} 1 / (Σ_R exp(η) − (j/d) Σ_D exp(η)), R all at risk and D the events of that
@@ -137,6 +153,7 @@ def baseline_hazard(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike)
         log_hazard: (n,), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
         MetricError: as ``metrics.concordance`` for the values; no event.
@@ -144,19 +161,22 @@ def baseline_hazard(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike)
     Source: Efron B. Journal of the American Statistical Association 1977;72:557-565; Therneau TM, Grambsch PM.
     Modeling Survival Data, 2000, section 3.3 (the hazard that R's survfit pairs with Efron's coefficients).
     """
-    data = checked(log_hazard, time, event)
+    data = checked(log_hazard, time, event, entry)
     if not data.events.any():
         raise MetricError(f"no baseline hazard: none of {len(data.times)} cases has an event")
     order = np.lexsort((data.risks[0], data.times))[::-1]  # by risk too, so that the order of rows changes no bit
     risk, at, died = data.risks[0][order], data.times[order], data.events[order]
-    at_risk = np.logaddexp.accumulate(risk)
     times, first, events = np.unique(-at[died], return_index=True, return_counts=True)
-    # the risk set of t ends with the last case, latest first, whose time is t or later
-    last = np.searchsorted(-at, times, side="right") - 1
+    if data.entries is None:
+        # the risk set of t ends with the last case, latest first, whose time is t or later
+        at_risk = np.logaddexp.accumulate(risk)[np.searchsorted(-at, times, side="right") - 1]
+    else:
+        late = data.entries[order]
+        at_risk = np.array([np.logaddexp.reduce(risk[(late < t) & (at >= t)]) for t in -times])
     tied = np.logaddexp.reduceat(risk[died], first)
     gone = np.arange(len(at[died])) - np.repeat(first, events)
-    share = gone / np.repeat(events, events) * np.repeat(np.exp(np.minimum(tied - at_risk[last], 0.0)), events)
-    log_steps = np.logaddexp.reduceat(-np.repeat(at_risk[last], events) - np.log1p(-share), first)[::-1]
+    share = gone / np.repeat(events, events) * np.repeat(np.exp(np.minimum(tied - at_risk, 0.0)), events)
+    log_steps = np.logaddexp.reduceat(-np.repeat(at_risk, events) - np.log1p(-share), first)[::-1]
     return BaselineHazard(-times[::-1], np.logaddexp.accumulate(log_steps), float(data.times.max()))
 
 

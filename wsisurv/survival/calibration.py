@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import FollowUp, checked_follow_up, checked_horizons, checked_survival
-from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_meier
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,24 @@ def brier(
     horizons: ArrayLike,
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     censoring: SurvivalCurve | None = None,
 ) -> Brier:
     """Brier score at each horizon and integrated, censored cases made up for by weights.
 
     A case with the event at T ≤ t counts S(t)²/G(T−), one followed beyond t counts (1 − S(t))²/G(t), one censored
-    before t nothing; G is the Kaplan-Meier curve of censoring. The integral is by the trapezoidal rule.
+    before t nothing; G is the Kaplan-Meier curve of censoring, and with late entry the share that is followed, where a
+    case that enters after t counts nothing either. Events come before censorings of the same time: one at T was at
+    risk of being censored before T only. The integral is by the
+    trapezoidal rule.
 
     Args:
         survival: (n, m), predicted probability of outliving each horizon.
         horizons: (m,), ascending, all before the longest follow-up.
         time: (n,), positive.
         event: (n,), bool or 0/1.
-        censoring: curve of censoring in the training cases; of these cases if None.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
+        censoring: ``followed_share`` of the training cases; of these cases if None.
 
     Raises:
         MetricError: lengths differ, a value is out of range, nobody is followed beyond a horizon, or ``censoring`` says
@@ -74,15 +79,17 @@ def brier(
 
     Source: Graf E, Schmoor C, Sauerbrei W, Schumacher M. Statistics in Medicine 1999;18:2529-2545.
     """
-    data = checked_follow_up(time, event)
+    data = checked_follow_up(time, event, entry)
     at = checked_horizons(horizons, data)
     predicted = checked_survival(survival, (len(data.times), len(at)))
-    curve = censoring or censoring_curve(time=data.times, event=data.events)
-    marginal = kaplan_meier(time=data.times, event=data.events).at(at)
+    curve = censoring or followed_share(time=data.times, event=data.events, entry=data.entries)
+    marginal = kaplan_meier(time=data.times, event=data.events, entry=data.entries).at(at)
     early, late = _weights(data, at, curve)
     score, reference = np.empty(len(at)), np.empty(len(at))
     for number, horizon in enumerate(at):
         died, alive = early * (data.times <= horizon), late[number] * (data.times > horizon)
+        if data.entries is not None:
+            alive = alive * (data.entries <= horizon)
         for scores, guess in ((score, predicted[:, number]), (reference, marginal[number])):
             scores[number] = np.mean(died * guess**2 + alive * (1 - guess) ** 2)
     return Brier(at, score, reference, _mean(score, at), _mean(reference, at))

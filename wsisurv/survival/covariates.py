@@ -112,15 +112,16 @@ def fit_covariates(cases: Sequence[Case], names: Sequence[str] | None = None) ->
     mean = np.where(known, numbers, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     centred = np.nan_to_num(numbers - mean)
     scale = centred.std(axis=0)
-    time, event = [case.time for case in cases], [case.event for case in cases]
+    time, event, entry = ([getattr(case, name) for case in cases] for name in ("time", "event", "entry"))
     chosen = choose_ridge(
         variables=centred / np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1.0), scale, np.inf),
         time=time,
         event=event,
+        entry=entry,
         site=[case.site for case in cases],
         ridges=RIDGES,
     )
-    fit = fit_cox(variables=centred, time=time, event=event, ridge=chosen.ridge)
+    fit = fit_cox(variables=centred, time=time, event=event, entry=entry, ridge=chosen.ridge)
     return CovariateModel(columns, mean, fit.coefficients, chosen.ridge)
 
 

@@ -53,13 +53,21 @@ class CoxFit:
     se: NDArray[np.float64]
 
 
-def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike, ridge: float = 0.0) -> CoxFit:
+def fit_cox(
+    *,
+    variables: NDArray[np.float64],
+    time: ArrayLike,
+    event: ArrayLike,
+    entry: ArrayLike | None = None,
+    ridge: float = 0.0,
+) -> CoxFit:
     """Cox regression with Efron ties through lifelines, on standardised variables.
 
     Args:
         variables: (n, n_variables).
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         ridge: λ of the penalty n·λ/2·Σβ², β per standard deviation.
 
     Raises:
@@ -69,7 +77,7 @@ def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike
     """
     import pandas as pd
 
-    data = checked(np.asarray(variables).T, time, event)
+    data = checked(np.asarray(variables).T, time, event, entry)
     require_pairs(data)
     scale = data.risks.std(axis=1)
     varies = scale > 1e-12 * np.abs(data.risks).max(axis=1)
@@ -78,7 +86,7 @@ def fit_cox(*, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike
         return CoxFit(coefficients, se)
     centred = data.risks[varies] - data.risks[varies].mean(axis=1, keepdims=True)
     table = pd.DataFrame((centred / scale[varies, None]).T).assign(time=data.times, event=data.events)
-    fit = _lifelines_fit(table, ridge, f"of {len(data.times)} cases")
+    fit = _lifelines_fit(table, data.entries, ridge, f"of {len(data.times)} cases")
     coefficients[varies] = fit.params_.to_numpy() / scale[varies]
     se[varies] = fit.standard_errors_.to_numpy() / scale[varies]
     return CoxFit(coefficients, se)
@@ -98,7 +106,12 @@ class CoxWithin:
 
 
 def cox_within(
-    *, variables: NDArray[np.float64], fold: NDArray[np.int64], time: NDArray[np.float64], event: NDArray[np.bool_]
+    *,
+    variables: NDArray[np.float64],
+    fold: NDArray[np.int64],
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
 ) -> CoxWithin:
     """Cox regression stratified by fold, through lifelines; a trace of a ridge keeps rare levels finite.
 
@@ -107,6 +120,7 @@ def cox_within(
         fold: (n,), the fold in which each case was scored.
         time: (n,), positive.
         event: bool (n,).
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
         MetricError: no variable varies, or the fit does not converge.
@@ -114,9 +128,6 @@ def cox_within(
     Source: Kalbfleisch JD, Prentice RL. The Statistical Analysis of Failure Time Data, 2002, section 4.4.
     """
     import pandas as pd
-    import torch
-
-    from wsisurv.survival.losses import cox_log_likelihood  # torch is loaded where it is needed
 
     centred = variables.astype(np.float64)  # only what differs within a fold counts
     for number in np.unique(fold):
@@ -127,23 +138,26 @@ def cox_within(
         raise MetricError("no variable varies within a fold: there is nothing to fit")
     scaled = centred[:, varies] / spread[varies]
     table = pd.DataFrame(scaled).assign(fold=fold, time=time, event=event)
-    fit = _lifelines_fit(table, _TRACE, "within folds", ["fold"])
+    fit = _lifelines_fit(table, entry, _TRACE, "within folds", ["fold"])
     scaled_coefficients = fit.params_.to_numpy()
-    risk = torch.from_numpy(scaled @ scaled_coefficients)
+    risk = scaled @ scaled_coefficients
     total = 0.0
     for number in np.unique(fold[event]):
-        rows = torch.from_numpy(np.flatnonzero(fold == number))
-        total += float(
-            cox_log_likelihood(
-                log_hazard=risk[rows], time=torch.from_numpy(time)[rows], event=torch.from_numpy(event)[rows]
-            )
-        )
+        rows = np.flatnonzero(fold == number)
+        late = None if entry is None else entry[rows]
+        total += _Deaths.of(risk[rows], time[rows], event[rows], late).at(1.0).value
     coefficients = np.zeros(variables.shape[1])
     coefficients[varies] = scaled_coefficients / spread[varies]
     return CoxWithin(coefficients, total)
 
 
-def _lifelines_fit(table: "pd.DataFrame", ridge: float, what: str, strata: Sequence[str] | None = None) -> Any:
+def _lifelines_fit(
+    table: "pd.DataFrame",
+    entry: NDArray[np.float64] | None,
+    ridge: float,
+    what: str,
+    strata: Sequence[str] | None = None,
+) -> Any:
     from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
@@ -152,12 +166,21 @@ def _lifelines_fit(table: "pd.DataFrame", ridge: float, what: str, strata: Seque
             # lifelines warns of collinear or rare columns, which a ridge mends; of a fit that failed it only warns too
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
-            return CoxPHFitter(penalizer=ridge).fit(table, "time", "event", strata=strata)
+            late = None if entry is None else "entry"
+            table = table if entry is None else table.assign(entry=entry)
+            return CoxPHFitter(penalizer=ridge).fit(table, "time", "event", strata=strata, entry_col=late)
     except (ConvergenceError, ConvergenceWarning) as error:
         raise MetricError(f"the Cox regression {what} does not converge: {error}") from error
 
 
-def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, stratum: ArrayLike | None = None) -> Slope:
+def cox_slope(
+    *,
+    log_hazard: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    entry: ArrayLike | None = None,
+    stratum: ArrayLike | None = None,
+) -> Slope:
     """Slope of a Cox regression of follow-up on ``log_hazard`` (Efron ties): 1 for a calibrated model, 0 for noise.
 
     lifelines takes some 50 ms for the one number; a hundred of them are wanted in a cross-validation.
@@ -166,6 +189,7 @@ def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, strat
         log_hazard: (n,), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         stratum: (n,), cases are compared within one only, each of which has a baseline hazard of its own; all in one
             if None.
 
@@ -174,7 +198,7 @@ def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, strat
 
     Source: van Houwelingen HC. Statistics in Medicine 2000;19:3401-3415 (calibration slope).
     """
-    data = checked(log_hazard, time, event)
+    data = checked(log_hazard, time, event, entry)
     risk = data.risks[0]
     groups = np.zeros(len(risk), dtype=np.int64) if stratum is None else np.unique(stratum, return_inverse=True)[1]
     if len(groups) != len(risk):
@@ -186,7 +210,12 @@ def cox_slope(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, strat
     if scale <= 1e-12 * np.abs(risk).max(initial=0.0):
         raise MetricError(f"all {len(risk)} log hazards are {risk[0]:g}: there is no slope")
     parts = [
-        _Deaths.of(centred[rows] / scale, data.times[rows], data.events[rows])
+        _Deaths.of(
+            centred[rows] / scale,
+            data.times[rows],
+            data.events[rows],
+            None if data.entries is None else data.entries[rows],
+        )
         for rows in (np.flatnonzero(groups == group) for group in range(groups.max() + 1))
     ]
     slope, here = 0.0, _at(parts, 0.0)
@@ -223,6 +252,8 @@ class _Deaths:
         ends: last row of each death's risk set.
         ties: (n_deaths, 2), first and past-the-last death of the same time among the deaths.
         share: of the tied deaths that count as gone already.
+        entered: risk of all cases, latest entry first, (n,), and how many of these enter too late for each death's risk
+            set, (n_deaths,); None where all are followed from 0.
     """
 
     risk: NDArray[np.float64]
@@ -230,30 +261,49 @@ class _Deaths:
     ends: NDArray[np.int64]
     ties: NDArray[np.int64]
     share: NDArray[np.float64]
+    entered: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
 
     @staticmethod
-    def of(risk: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> "_Deaths":
+    def of(
+        risk: NDArray[np.float64],
+        time: NDArray[np.float64],
+        event: NDArray[np.bool_],
+        entry: NDArray[np.float64] | None = None,
+    ) -> "_Deaths":
         order = np.argsort(-time, kind="stable")
         times, died = -time[order], np.flatnonzero(event[order])
         at = times[died]
         ties = np.stack([np.searchsorted(at, at, side="left"), np.searchsorted(at, at, side="right")], axis=1)
         share = (np.arange(len(died)) - ties[:, 0]) / (ties[:, 1] - ties[:, 0])
-        return _Deaths(risk[order], died, np.searchsorted(times, at, side="right") - 1, ties, share)
+        entered = None
+        if entry is not None:
+            by_entry = np.argsort(-entry, kind="stable")
+            entered = risk[by_entry], np.searchsorted(-entry[by_entry], at, side="right")
+        return _Deaths(risk[order], died, np.searchsorted(times, at, side="right") - 1, ties, share, entered)
 
     def at(self, slope: float) -> _Point:
         if not len(self.died):
             return _Point(0.0, 0.0, 0.0)
         eta = slope * self.risk
         top = eta.max()
-        sums = np.exp(eta - top) * np.stack([np.ones_like(eta), self.risk, self.risk**2])
+        sums = _moments(self.risk, slope, top)
         tied = np.concatenate([np.zeros((3, 1)), sums[:, self.died].cumsum(axis=1)], axis=1)
         gone = (tied[:, self.ties[:, 1]] - tied[:, self.ties[:, 0]]) * self.share
-        zero, one, two = sums.cumsum(axis=1)[:, self.ends] - gone
+        at_risk = sums.cumsum(axis=1)[:, self.ends]
+        if self.entered is not None:
+            late = _moments(self.entered[0], slope, top).cumsum(axis=1)
+            at_risk = at_risk - np.concatenate([np.zeros((3, 1)), late], axis=1)[:, self.entered[1]]
+        zero, one, two = at_risk - gone
         return _Point(
             value=float((eta[self.died] - top - np.log(zero)).sum()),
             gradient=float((self.risk[self.died] - one / zero).sum()),
             information=float((two / zero - (one / zero) ** 2).sum()),
         )
+
+
+def _moments(risk: NDArray[np.float64], slope: float, top: float) -> NDArray[np.float64]:
+    """exp(slope · risk − top) times 1, the risk and its square, (3, n)."""
+    return np.exp(slope * risk - top) * np.stack([np.ones_like(risk), risk, risk**2])
 
 
 def _at(parts: Sequence[_Deaths], slope: float) -> _Point:

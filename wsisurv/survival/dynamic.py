@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import FollowUp, checked, checked_follow_up, checked_horizons
-from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_meier
 
 _AT_ONCE = 1 << 22
 """Numbers (cases · horizons) held at once."""
@@ -34,7 +34,7 @@ class DynamicAuc:
     mean: float
 
 
-def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> float:
+def followed_until(*, time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None, share: float = 0.1) -> float:
     """Where to truncate: the last time in the data to which at least this share escaped censoring, by Kaplan-Meier.
 
     Beyond it, few cases stand for all the others, and a figure with weights follows those few.
@@ -42,6 +42,7 @@ def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> 
     Args:
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         share: above 0, below 1; no weight before that time is then above 1/share.
 
     Raises:
@@ -49,8 +50,9 @@ def followed_until(*, time: ArrayLike, event: ArrayLike, share: float = 0.1) -> 
     """
     if not 0 < share < 1:
         raise MetricError(f"share is {share}, not between 0 and 1")
-    curve = censoring_curve(time=time, event=event)
-    return float(curve.times[curve.before(curve.times) >= share][-1])
+    curve = followed_share(time=time, event=event, entry=entry)
+    times = np.unique(np.asarray(time, dtype=np.float64))
+    return float(times[curve.before(times) >= share][-1])
 
 
 def dynamic_auc(
@@ -59,6 +61,7 @@ def dynamic_auc(
     time: ArrayLike,
     event: ArrayLike,
     horizons: ArrayLike,
+    entry: ArrayLike | None = None,
     censoring: SurvivalCurve | None = None,
 ) -> DynamicAuc:
     """Cumulative/dynamic AUC at each horizon: cases with the event by then against those that outlive it.
@@ -67,8 +70,9 @@ def dynamic_auc(
         log_hazard: (n,), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         horizons: (m,), ascending, all before the longest follow-up.
-        censoring: curve of censoring in the training cases; of these cases if None.
+        censoring: ``followed_share`` of the training cases; of these cases if None.
 
     Raises:
         MetricError: as ``metrics.concordance`` for the values; no event by a horizon, nobody followed beyond one, or
@@ -77,8 +81,8 @@ def dynamic_auc(
     Source: Uno H, Cai T, Tian L, Wei LJ. Journal of the American Statistical Association 2007;102:527-537; mean as in
     Lambert J, Chevret S. Statistical Methods in Medical Research 2016;25:2088-2102.
     """
-    checked_follow_up(time, event)
-    data = checked(log_hazard, time, event)
+    checked_follow_up(time, event, entry)
+    data = checked(log_hazard, time, event, entry)
     if len(data.risks) != 1:
         raise MetricError(f"log hazards of {len(data.risks)} models; one is needed")
     at = checked_horizons(horizons, data)
@@ -89,21 +93,28 @@ def dynamic_auc(
     weight[first] = _case_weights(data, first, censoring)
     order = np.argsort(data.risks[0], kind="stable")
     risks, times, weight = data.risks[0][order], data.times[order], weight[order]
+    entries = None if data.entries is None else data.entries[order]
     starts = np.flatnonzero(np.diff(risks, prepend=-np.inf))  # cases of equal risk form a group
     step = max(1, _AT_ONCE // len(times))
-    parts = [_auc(times, weight, starts, at[start : start + step]) for start in range(0, len(at), step)]
+    parts = [_auc(times, entries, weight, starts, at[start : start + step]) for start in range(0, len(at), step)]
     auc = np.concatenate(parts)
-    survival = kaplan_meier(time=data.times, event=data.events).at(at)
+    survival = kaplan_meier(time=data.times, event=data.events, entry=data.entries).at(at)
     falls = -np.diff(survival, prepend=1.0)
     return DynamicAuc(at, auc, float(falls @ auc / falls.sum()))
 
 
 def _auc(
-    times: NDArray[np.float64], weight: NDArray[np.float64], starts: NDArray[np.int64], at: NDArray[np.float64]
+    times: NDArray[np.float64],
+    entries: NDArray[np.float64] | None,
+    weight: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    at: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """AUC at each horizon; cases by ascending risk, in groups of equal risk that begin at ``starts``."""
     alive = times > at[:, None]
     cases = np.add.reduceat(np.where(alive, 0.0, weight), starts, axis=1)
+    if entries is not None:
+        alive &= entries <= at[:, None]
     controls = np.add.reduceat(alive, starts, axis=1, dtype=np.float64)
     lower = controls.cumsum(axis=1) - controls / 2  # an equal risk counts half
     return np.asarray((cases * lower).sum(axis=1) / (cases.sum(axis=1) * controls.sum(axis=1)), dtype=np.float64)
@@ -111,7 +122,7 @@ def _auc(
 
 def _case_weights(data: FollowUp, first: NDArray[np.int64], censoring: SurvivalCurve | None) -> NDArray[np.float64]:
     """1/G(T−) of the cases numbered ``first``."""
-    curve = censoring or censoring_curve(time=data.times, event=data.events)
+    curve = censoring or followed_share(time=data.times, event=data.events, entry=data.entries)
     followed = curve.before(data.times[first])
     if (followed <= 0).any():
         time = data.times[first][followed <= 0].min()

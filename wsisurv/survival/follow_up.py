@@ -1,6 +1,7 @@
 """Follow-up of cases as arrays, checked once and in one place."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,23 +17,40 @@ class FollowUp:
         risks: float64 (n_models, n), log hazards.
         times: float64 (n,), positive.
         events: bool (n,).
+        entries: float64 (n,), times from which each case was followed; None where all were followed from 0. A case is
+            at risk at t if its entry is before t and its time is t or later.
     """
 
     risks: NDArray[np.float64]
     times: NDArray[np.float64]
     events: NDArray[np.bool_]
+    entries: NDArray[np.float64] | None = None
+
+    def take(self, rows: NDArray[Any]) -> "FollowUp":
+        """Select cases, by number or by a bool each."""
+        entries = None if self.entries is None else self.entries[rows]
+        return FollowUp(self.risks[:, rows], self.times[rows], self.events[rows], entries)
+
+    def at_risk(self, time: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many cases are at risk at each time."""
+        left = len(self.times) - np.searchsorted(np.sort(self.times), time, side="left")
+        if self.entries is not None:
+            left = left - (len(self.times) - np.searchsorted(np.sort(self.entries), time, side="left"))
+        return np.asarray(left, dtype=np.int64)
 
 
-def checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
+def checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> FollowUp:
     """Give the input as arrays.
 
     Args:
         log_hazard: (n,) or (n_models, n).
         time: (n,).
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
-        MetricError: lengths differ, a value is not finite, a time not positive, or an event not 0/1; it says which.
+        MetricError: lengths differ, a value is not finite, a time not positive, an event not 0/1, or an entry negative
+            or not before the time; it says which.
     """
     risks = np.atleast_2d(np.asarray(log_hazard, dtype=np.float64))
     times, raw_events = np.asarray(time, dtype=np.float64), np.asarray(event)
@@ -47,31 +65,39 @@ def checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowU
         raise MetricError(f"time of case {bad[0]} is {times[bad[0]]}, not a positive number")
     if (bad := np.flatnonzero((raw_events != 0) & (raw_events != 1))).size:
         raise MetricError(f"event of case {bad[0]} is {raw_events[bad[0]]!r}, not true or false")
-    return FollowUp(risks, times, raw_events.astype(bool))
+    entries = None if entry is None else np.asarray(entry, dtype=np.float64)
+    if entries is not None:
+        if entries.shape != times.shape:
+            raise MetricError(f"lengths differ: time {times.shape}, entry {entries.shape}")
+        if (bad := np.flatnonzero(~((entries >= 0) & (entries < times)))).size:
+            raise MetricError(
+                f"entry of case {bad[0]} is {entries[bad[0]]}, not from 0 to before its time, {times[bad[0]]}"
+            )
+        entries = entries if entries.any() else None
+    return FollowUp(risks, times, raw_events.astype(bool), entries)
 
 
-def checked_follow_up(time: ArrayLike, event: ArrayLike) -> FollowUp:
+def checked_follow_up(time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> FollowUp:
     """Give times and events as arrays, without a risk (zeros).
 
     Raises:
         MetricError: as ``checked``, or there is no case.
     """
-    data = checked(np.zeros(np.shape(time)), time, event)
+    data = checked(np.zeros(np.shape(time)), time, event, entry)
     if not len(data.times):
         raise MetricError("follow-up of no case at all")
     return data
 
 
 def require_pairs(data: FollowUp) -> None:
-    """Refuse follow-up without a comparable pair. Where any event has a partner, the earliest one has.
+    """Refuse follow-up without a comparable pair.
 
     Raises:
-        MetricError: nobody was followed beyond an event.
+        MetricError: at no event is anybody at risk who is followed beyond it.
     """
-    if data.events.any():
-        first = data.times[data.events].min()
-        if ((data.times > first) | (~data.events & (data.times == first))).any():
-            return
+    here, fell = np.unique(data.times[data.events], return_counts=True)
+    if (data.at_risk(here) > fell).any():
+        return
     raise MetricError(
         f"no comparable pair in {len(data.times)} cases with {int(data.events.sum())} events: nobody was followed "
         "beyond an event"

@@ -12,19 +12,21 @@ from numpy.typing import ArrayLike
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import checked, require_pairs
 from wsisurv.survival.resampling import CASES, Interval, Resampled, Units
-from wsisurv.survival.stratified import FoldScores, concordance_within
+from wsisurv.survival.stratified import FoldScores, concordance_within, within_one_fold
 
 
-def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
+def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> float:
     """Harrell's concordance: the share of comparable pairs in which the case that dies first has the higher risk.
 
-    A pair is comparable when the earlier time is an event, or both times are equal and exactly one is an event. Equal
-    risks count half. O(n log n).
+    A pair is comparable when the earlier time is an event, or both times are equal and exactly one is an event, and
+    the other case was at risk then: with late entry, its own entry is earlier. Equal risks count half. O(n log n)
+    where all are followed from 0.
 
     Args:
         log_hazard: (n,), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
         MetricError: lengths differ, a value is not finite, a time not positive, an event not 0/1, or no pair is
@@ -34,8 +36,10 @@ def concordance(*, log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> 
     """
     from lifelines.utils import concordance_index
 
-    data = checked(log_hazard, time, event)
+    data = checked(log_hazard, time, event, entry)
     require_pairs(data)
+    if data.entries is not None:  # lifelines compares with cases that had not entered
+        return float(within_one_fold(data)[0])
     return float(concordance_index(data.times, -data.risks[0], data.events))
 
 
@@ -44,6 +48,7 @@ def bootstrap(
     log_hazard: ArrayLike,
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -55,6 +60,7 @@ def bootstrap(
         log_hazard: (n,), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         resamples: how many.
         seed: of the draws; equal seeds and lengths draw equal cases.
         level: coverage of the interval.
@@ -66,7 +72,13 @@ def bootstrap(
     Source: Efron B, Tibshirani RJ. An Introduction to the Bootstrap, 1993, chapter 13.
     """
     one = resample_concordance(
-        log_hazard=np.asarray(log_hazard)[None], time=time, event=event, resamples=resamples, seed=seed, units=units
+        log_hazard=np.asarray(log_hazard)[None],
+        time=time,
+        event=event,
+        entry=entry,
+        resamples=resamples,
+        seed=seed,
+        units=units,
     )
     return one.interval(0, level)
 
@@ -76,6 +88,7 @@ def resample_concordance(
     log_hazard: ArrayLike,
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
     units: Units = CASES,
@@ -90,6 +103,7 @@ def resample_concordance(
         log_hazard: (n_models, n), higher is worse.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         resamples: how many.
         seed: of the draws.
         units: what is drawn whole.
@@ -97,11 +111,13 @@ def resample_concordance(
     Raises:
         MetricError: as ``concordance``, or more than half of the resamples have no comparable pair.
     """
-    data = checked(log_hazard, time, event)
+    data = checked(log_hazard, time, event, entry)
     require_pairs(data)
     if resamples < 1:
         raise MetricError(f"{resamples} resamples: at least one is needed")
     n = len(data.times)
     whole = [FoldScores(0, np.arange(n), data.risks, n)]
-    within = concordance_within(whole, time=data.times, event=data.events, resamples=resamples, seed=seed, units=units)
+    within = concordance_within(
+        whole, time=data.times, event=data.events, entry=data.entries, resamples=resamples, seed=seed, units=units
+    )
     return within.whole

@@ -26,7 +26,13 @@ class NetBenefit:
 
 
 def net_benefit(
-    *, survival: ArrayLike, horizon: float, thresholds: ArrayLike, time: ArrayLike, event: ArrayLike
+    *,
+    survival: ArrayLike,
+    horizon: float,
+    thresholds: ArrayLike,
+    time: ArrayLike,
+    event: ArrayLike,
+    entry: ArrayLike | None = None,
 ) -> NetBenefit:
     """Net benefit of acting on cases whose predicted probability of the event by the horizon reaches a threshold.
 
@@ -39,24 +45,26 @@ def net_benefit(
         thresholds: (k,), above 0, below 1.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
         MetricError: lengths differ, a value is out of range, or nobody is followed beyond the horizon.
 
     Source: Vickers AJ, Cronin AM, Elkin EB, Gonen M. BMC Medical Informatics and Decision Making 2008;8:53.
     """
-    data = checked_follow_up(time, event)
+    data = checked_follow_up(time, event, entry)
     at = float(checked_horizons([horizon], data)[0])
     risk = 1 - checked_survival(survival, (len(data.times),))
     levels = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
     if not ((levels > 0) & (levels < 1)).all():
         raise MetricError(f"thresholds {levels.tolist()}: probabilities above 0 and below 1 are needed")
     odds = levels / (1 - levels)
-    everybody = kaplan_meier(time=data.times, event=data.events).at(at)
+    everybody = float(kaplan_meier(time=data.times, event=data.events, entry=data.entries).at(at))
     model = np.zeros(len(levels))
     for number, level in enumerate(levels):
         chosen = risk >= level
         if chosen.any():
-            alive = float(kaplan_meier(time=data.times[chosen], event=data.events[chosen]).at(at))
+            some = data.take(chosen)
+            alive = float(kaplan_meier(time=some.times, event=some.events, entry=some.entries).at(at))
             model[number] = chosen.mean() * ((1 - alive) - alive * odds[number])
     return NetBenefit(levels, model, (1 - everybody) - everybody * odds)

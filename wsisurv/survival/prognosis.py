@@ -67,14 +67,14 @@ class Prognosis:
         return self.baseline.median(log_hazard=self._scaled(log_hazard))
 
     def own_survival(
-        self, *, log_hazard: ArrayLike, time: ArrayLike
+        self, *, log_hazard: ArrayLike, time: ArrayLike, entry: ArrayLike | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Survival of each case to its own time and to just before it, float64 (n,) each; what ``d_calibration`` takes.
+        """Survival of each case from its entry to its own time, and to just before it, float64 (n,) each.
 
-        Beyond the cohort's follow-up the last value holds.
+        What ``d_calibration`` takes. Beyond the cohort's follow-up the last value holds.
         """
-        risks = self._scaled(log_hazard)
-        to, before = (self.baseline.survival_of(log_hazard=risks, time=time, before=one) for one in (False, True))
+        risks, at = self._scaled(log_hazard), self.baseline
+        to, before = (at.survival_of(log_hazard=risks, time=time, entry=entry, before=one) for one in (False, True))
         return to, before
 
     def followed_to(self, time: float) -> int:
@@ -97,6 +97,7 @@ def fit_prognosis(
     log_hazard: ArrayLike,
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     fold: ArrayLike | None = None,
     averaging: float = 1.0,
     reference: ArrayLike | None = None,
@@ -111,6 +112,7 @@ def fit_prognosis(
         log_hazard: (n,), of each training case by a member that has not seen it.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         fold: (n,), the fold of each case; None where one model gave all log hazards.
         averaging: var(member) / var(mean of members) over new cases, 1 or more.
         reference: (n,), the log hazards brought to those of new cases (``OutOfFoldScale.placed``), for the baseline;
@@ -122,19 +124,21 @@ def fit_prognosis(
     Source: van Houwelingen HC. Statistics in Medicine 2000;19:3401-3415 (validation by calibration of slope and
     baseline).
     """
-    data = checked(log_hazard, time, event)
+    data = checked(log_hazard, time, event, entry)
     risks = data.risks[0].copy()
     folds = np.zeros(len(risks), np.int64) if fold is None else np.asarray(fold)
     for number in np.unique(folds) if fold is not None else ():
         risks[folds == number] -= risks[folds == number].mean()
     try:
-        fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events)
+        fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events, entry=data.entries)
         slope = max(0.0, float(fit.coefficients[0]))
-        se = cox_slope(log_hazard=risks, time=data.times, event=data.events, stratum=folds).se
+        se = cox_slope(log_hazard=risks, time=data.times, event=data.events, entry=data.entries, stratum=folds).se
     except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
         slope = se = 0.0 if np.ptp(risks) == 0 else 1.0
     new = risks / math.sqrt(averaging) if reference is None else np.asarray(reference, dtype=np.float64)
-    baseline = baseline_hazard(log_hazard=slope * averaging * new, time=data.times, event=data.events)
+    baseline = baseline_hazard(
+        log_hazard=slope * averaging * new, time=data.times, event=data.events, entry=data.entries
+    )
     grid = np.linspace(0, baseline.followed_until, 101)
     followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
     events = int(data.events.sum())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.survival.follow_up import checked, require_pairs
+from wsisurv.survival.follow_up import FollowUp, checked, require_pairs
 from wsisurv.survival.splits import make_folds
 
 RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -41,7 +41,12 @@ class RidgeFit:
 
 
 def ridge_path(
-    *, variables: NDArray[np.float64], time: ArrayLike, event: ArrayLike, ridges: Sequence[float] = RIDGES
+    *,
+    variables: NDArray[np.float64],
+    time: ArrayLike,
+    event: ArrayLike,
+    entry: ArrayLike | None = None,
+    ridges: Sequence[float] = RIDGES,
 ) -> NDArray[np.float64]:
     """Coefficients for each ridge λ: the maximum of log L(β) − n λ/2 Σβ², by Newton's method, Breslow's ties.
 
@@ -49,6 +54,7 @@ def ridge_path(
         variables: (n, n_variables); their scale is the caller's, since the ridge depends on it.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         ridges: positive, largest first.
 
     Returns:
@@ -59,16 +65,15 @@ def ridge_path(
 
     Source: Verweij PJM, van Houwelingen HC. Statistics in Medicine 1994;13:2427-2436.
     """
-    data = checked(np.asarray(variables).T, time, event)
+    data = checked(np.asarray(variables).T, time, event, entry)
     require_pairs(data)
     if not ridges or min(ridges) <= 0:
         raise MetricError(f"ridges {list(ridges)}: positive numbers are needed")
-    order = np.argsort(-data.times, kind="stable")
-    likelihood = _Likelihood.of(data.risks.T[order], data.times[order], data.events[order])
+    likelihood = _Likelihood.of(data)
     coefficients = np.zeros(len(data.risks))
     path = []
     for ridge in ridges:
-        coefficients = likelihood.maximum(coefficients, len(order) * ridge)
+        coefficients = likelihood.maximum(coefficients, len(data.times) * ridge)
         path.append(coefficients)
     return np.stack(path)
 
@@ -78,6 +83,7 @@ def choose_ridge(
     variables: NDArray[np.float64],
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     site: Sequence[str | None] | None = None,
     ridges: Sequence[float] = RIDGES,
     repeats: int = 2,
@@ -92,6 +98,7 @@ def choose_ridge(
         variables: (n, n_variables).
         time: (n,), positive.
         event: (n,), bool or 0/1; with fewer than two events the largest ridge is taken.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         site: hospital of each case, kept whole in the folds where they can be.
         ridges: to choose from, largest first.
         repeats: of the five folds.
@@ -102,19 +109,21 @@ def choose_ridge(
 
     Source: Verweij PJM, van Houwelingen HC. Statistics in Medicine 1993;12:2305-2314.
     """
-    times, events = np.asarray(time, dtype=np.float64), np.asarray(event).astype(bool)
     mean = variables.mean(axis=0)
     centred = variables - mean
-    path = ridge_path(variables=centred, time=times, event=events, ridges=ridges)
+    path = ridge_path(variables=centred, time=time, event=event, entry=entry, ridges=ridges)
+    data = checked(np.zeros(np.shape(time)), time, event, entry)
     gained = np.zeros(len(ridges))
-    for seen in _folds(events, site, _FOLDS, repeats, seed):
+    for seen in _folds(data.events, site, _FOLDS, repeats, seed):
+        part = data.take(seen)
         try:
-            fits = ridge_path(variables=centred[seen], time=times[seen], event=events[seen], ridges=ridges)
+            fits = ridge_path(
+                variables=centred[seen], time=part.times, event=part.events, entry=part.entries, ridges=ridges
+            )
         except MetricError:
             continue  # no comparable pair is left to learn from: this fold has no say
         for number, log_hazard in enumerate(fits @ centred.T):
-            gained[number] += _log_likelihood(log_hazard, times, events)
-            gained[number] -= _log_likelihood(log_hazard[seen], times[seen], events[seen])
+            gained[number] += _log_likelihood(log_hazard, data) - _log_likelihood(log_hazard[seen], part)
     best = int(np.argmax(gained))
     return RidgeFit(ridges[best], mean, path[best])
 
@@ -124,6 +133,7 @@ def cross_fit_ridge(
     variables: NDArray[np.float64],
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     site: Sequence[str | None] | None = None,
     folds: int = 5,
     repeats: int = 2,
@@ -138,6 +148,7 @@ def cross_fit_ridge(
         variables: (n, n_variables).
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         site: hospital of each case, kept whole in the folds where they can be.
         folds: at most as many as there are events.
         repeats: divisions into folds.
@@ -146,15 +157,17 @@ def cross_fit_ridge(
     Raises:
         MetricError: as ``ridge_path``.
     """
-    times, events = np.asarray(time, dtype=np.float64), np.asarray(event).astype(bool)
-    ridge_path(variables=variables[:, :0], time=times, event=events)  # refuses follow-up that can't be
-    risk = np.zeros(len(times))
-    for seen in _folds(events, site, folds, repeats, seed):
+    ridge_path(variables=variables[:, :0], time=time, event=event, entry=entry)  # refuses follow-up that can't be
+    data = checked(np.zeros(np.shape(time)), time, event, entry)
+    risk = np.zeros(len(data.times))
+    for seen in _folds(data.events, site, folds, repeats, seed):
+        part = data.take(seen)
         try:
             fit = choose_ridge(
                 variables=variables[seen],
-                time=times[seen],
-                event=events[seen],
+                time=part.times,
+                event=part.events,
+                entry=part.entries,
                 site=None if site is None else [site[row] for row in np.flatnonzero(seen).tolist()],
                 repeats=1,
                 seed=seed,
@@ -183,21 +196,32 @@ class _Likelihood:
         variables: (n, p).
         deaths: rows with an event.
         ends: (n,), events whose risk set ends with each row.
+        late: where cases enter late, what each risk set lacks; None where all are followed from 0.
     """
 
     variables: NDArray[np.float64]
     deaths: NDArray[np.int64]
     ends: NDArray[np.float64]
+    late: "_Late | None" = None
 
     @staticmethod
-    def of(variables: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> "_Likelihood":
+    def of(data: FollowUp) -> "_Likelihood":
+        order = np.argsort(-data.times, kind="stable")
+        time, event = data.times[order], data.events[order]
         last = np.searchsorted(-time, -time[event], side="right") - 1
-        return _Likelihood(variables, np.flatnonzero(event), np.bincount(last, minlength=len(time)).astype(np.float64))
+        ends = np.bincount(last, minlength=len(time)).astype(np.float64)
+        late = None if data.entries is None else _Late.of(data.entries[order], time[np.flatnonzero(ends)])
+        return _Likelihood(data.risks.T[order], np.flatnonzero(event), ends, late)
 
     def value(self, log_hazard: NDArray[np.float64]) -> float:
         """Partial log likelihood."""
         sets = np.flatnonzero(self.ends)
-        at_risk = np.logaddexp.accumulate(log_hazard)[sets]
+        if self.late is None:
+            at_risk = np.logaddexp.accumulate(log_hazard)[sets]
+        else:
+            top = log_hazard.max()
+            hazard = np.exp(log_hazard - top)
+            at_risk = top + np.log(hazard.cumsum()[sets] - self.late.sums(hazard))
         return float(log_hazard[self.deaths].sum() - self.ends[sets] @ at_risk)
 
     def maximum(self, start: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -222,20 +246,54 @@ class _Likelihood:
         log_hazard = self.variables @ coefficients
         hazard = np.exp(log_hazard - log_hazard.max())
         sets = np.flatnonzero(self.ends)
-        sums = hazard.cumsum()[sets]
+        sums = hazard.cumsum()[sets] - (0.0 if self.late is None else self.late.sums(hazard))
         weight = self.ends[sets] / sums
         # a case is in the risk sets that end at its row or later
         share = np.zeros(len(hazard))
         share[sets] = weight
-        share = hazard * share[::-1].cumsum()[::-1]
+        share = share[::-1].cumsum()[::-1]
+        if self.late is not None:
+            share = share - np.append(weight[::-1].cumsum()[::-1], 0.0)[self.late.missed]
+        share = hazard * share
         means = np.add.reduceat(hazard[:, None] * self.variables, np.concatenate([[0], sets[:-1] + 1]))
-        means = means.cumsum(axis=0) / sums[:, None]
+        means = means.cumsum(axis=0)
+        if self.late is not None:
+            means -= self.late.sums(hazard[:, None] * self.variables)
+        means /= sums[:, None]
         gradient = self.variables[self.deaths].sum(0) - share @ self.variables - penalty * coefficients
         curvature = (self.variables * share[:, None]).T @ self.variables - (means * self.ends[sets, None]).T @ means
         curvature[np.diag_indices_from(curvature)] += penalty
         return np.asarray(np.linalg.solve(curvature, gradient))
 
 
-def _log_likelihood(log_hazard: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> float:
-    order = np.argsort(-time, kind="stable")
-    return _Likelihood.of(np.zeros((len(time), 0)), time[order], event[order]).value(log_hazard[order])
+@dataclass(frozen=True)
+class _Late:
+    """What risk sets lack because cases enter late.
+
+    Attributes:
+        by_entry: rows, latest entry first.
+        count: (n_sets,), how many of ``by_entry`` enter at the time of each risk set or later.
+        missed: (n,), the first risk set, latest first, at whose time each row had not entered yet.
+    """
+
+    by_entry: NDArray[np.int64]
+    count: NDArray[np.int64]
+    missed: NDArray[np.int64]
+
+    @staticmethod
+    def of(entry: NDArray[np.float64], at: NDArray[np.float64]) -> "_Late":
+        """Entries of the rows, and the times of the risk sets, latest first."""
+        by_entry = np.argsort(-entry, kind="stable")
+        count = np.searchsorted(-entry[by_entry], -at, side="right")
+        return _Late(by_entry, count, np.searchsorted(-at, -entry, side="left"))
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of the rows that each risk set lacks, (n,) or (n, p) → (n_sets,) or (n_sets, p)."""
+        total = np.concatenate([np.zeros_like(values[:1]), values[self.by_entry].cumsum(axis=0)])
+        return np.asarray(total[self.count], dtype=np.float64)
+
+
+def _log_likelihood(log_hazard: NDArray[np.float64], data: FollowUp) -> float:
+    order = np.argsort(-data.times, kind="stable")
+    none = FollowUp(np.zeros((0, len(order))), data.times, data.events, data.entries)
+    return _Likelihood.of(none).value(log_hazard[order])

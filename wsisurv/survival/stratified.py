@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.dynamic import followed_until
+from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.kaplan_meier import drawn_censoring
 from wsisurv.survival.resampling import CASES, Resampled, Units, draw_weights
 
@@ -72,6 +73,7 @@ def concordance_within(
     *,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     units: Units = CASES,
@@ -82,6 +84,7 @@ def concordance_within(
         tested: folds, all with the same models.
         time: (n_cases,) of the cohort, positive.
         event: bool (n_cases,).
+        entry: (n_cases,), time from which each case was followed; from 0 if None.
         resamples: bootstrap draws.
         seed: of the draws.
         units: what is drawn whole, cases or hospitals.
@@ -96,14 +99,15 @@ def concordance_within(
         if not np.isfinite(fold.log_hazard).all():
             raise MetricError(f"a log hazard of repeat {fold.repeat + 1} is not finite")
     n_cases, n_models = len(time), len(tested[0].log_hazard)
-    value = _over_repeats(tested, np.ones((1, n_cases), np.float32), time, event)[:, 0]
+    follow_up = FollowUp(np.zeros((1, n_cases)), time, event, entry)
+    value = _over_repeats(tested, np.ones((1, n_cases), np.float32), follow_up)[:, 0]
     if not np.isfinite(value).all():
         raise MetricError(
             f"{len(tested)} folds of {n_cases} cases with {int(event.sum())} events: a repeat has no comparable pair "
             "in any fold. Fewer --folds or more events are needed."
         )
     draws = draw_weights(n_cases, resamples, seed, units, _AT_ONCE)
-    drawn = np.concatenate([_over_repeats(tested, weights, time, event) for weights in draws], axis=1)
+    drawn = np.concatenate([_over_repeats(tested, weights, follow_up) for weights in draws], axis=1)
     kept = np.isfinite(drawn).all(0)
     if 2 * int(kept.sum()) < resamples:
         raise MetricError(
@@ -112,11 +116,18 @@ def concordance_within(
         )
     by_fold = np.full((len(tested), n_models), np.nan)
     for number, fold in enumerate(tested):
-        pairs, score = _count(fold, np.ones((1, n_cases), np.float32), time, event)
+        pairs, score = _count(fold, np.ones((1, n_cases), np.float32), follow_up)
         if pairs[0] > 0:
             by_fold[number] = score[:, 0] / pairs[0]
     share = float(np.mean([len(fold.rows) / fold.n_train for fold in tested]))
     return Within(Resampled(value, drawn[:, kept], int((~kept).sum()), _few(tested, units)), by_fold, share)
+
+
+def within_one_fold(data: FollowUp) -> NDArray[np.float64]:
+    """Harrell's concordance of each model, all cases in one fold, float64 (n_models,); NaN without a pair."""
+    n = len(data.times)
+    one = FoldScores(0, np.arange(n), data.risks, n)
+    return _over_repeats([one], np.ones((1, n), np.float32), data)[:, 0]
 
 
 def _few(tested: Sequence[FoldScores], units: Units) -> float | None:
@@ -146,6 +157,7 @@ def uno_within(
     *,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     units: Units = CASES,
@@ -153,7 +165,8 @@ def uno_within(
 ) -> UnoWithin:
     """Uno's concordance of each model: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
 
-    G is the curve of censoring of all tested cases, which is smoother than that of one fold. The value is the mean over
+    G is the curve of censoring of all tested cases, which is smoother than that of one fold; with late entry, the share
+    that is followed (``kaplan_meier.followed_share``). The value is the mean over
     folds, each weighted by its cases; folds without a comparable pair are left out. A resample keeps the truncation,
     which is part of what is asked, and has the censoring of its own cases.
 
@@ -161,6 +174,7 @@ def uno_within(
         tested: folds, all with the same models.
         time: (n_cases,), positive.
         event: bool (n_cases,).
+        entry: (n_cases,), time from which each case was followed; from 0 if None.
         resamples: bootstrap draws.
         seed: of the draws.
         units: what is drawn whole, cases or hospitals.
@@ -168,12 +182,13 @@ def uno_within(
 
     Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117.
     """
-    n_cases, until = len(time), followed_until(time=time, event=event) if until is None else until
+    n_cases, follow_up = len(time), FollowUp(np.zeros((1, len(time))), time, event, entry)
+    until = followed_until(time=time, event=event, entry=entry) if until is None else until
 
     def drawn(weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        followed = drawn_censoring(weights, time=time, event=event)
+        followed = drawn_censoring(weights, time=time, event=event, entry=entry)
         early = event & (time < until) & (weights > 0)
-        return _uno_over_folds(tested, weights, np.where(early, followed, np.inf) ** -2.0, time, event)
+        return _uno_over_folds(tested, weights, np.where(early, followed, np.inf) ** -2.0, follow_up)
 
     value = drawn(np.ones((1, n_cases), np.float32))[:, 0]
     values = [drawn(weights) for weights in draw_weights(n_cases, resamples, seed, units, _AT_ONCE)]
@@ -187,13 +202,12 @@ def _uno_over_folds(
     tested: Sequence[FoldScores],
     weights: NDArray[np.float32],
     earlier: NDArray[np.float64],
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
+    follow_up: FollowUp,
 ) -> NDArray[np.float64]:
     """Mean over folds of Uno's concordance, (n_models, n_draws); NaN for a draw without a pair in any fold."""
     total, cases = np.zeros((len(tested[0].log_hazard), len(weights))), np.zeros(len(weights))
     for fold in tested:
-        pairs, score = _count(fold, weights, time, event, earlier)
+        pairs, score = _count(fold, weights, follow_up, earlier)
         size = weights[:, fold.rows].sum(1, dtype=np.float64) * (pairs > 0)
         total += size * np.divide(score, pairs, out=np.zeros_like(score), where=pairs > 0)
         cases += size
@@ -201,12 +215,12 @@ def _uno_over_folds(
 
 
 def _over_repeats(
-    tested: Sequence[FoldScores], weights: NDArray[np.float32], time: NDArray[np.float64], event: NDArray[np.bool_]
+    tested: Sequence[FoldScores], weights: NDArray[np.float32], follow_up: FollowUp
 ) -> NDArray[np.float64]:
     """Mean over repeats of the concordance of all folds: (n_models, n_draws), NaN where a repeat has no pair."""
     values = []
     for repeat in sorted({fold.repeat for fold in tested}):
-        counts = [_count(fold, weights, time, event) for fold in tested if fold.repeat == repeat]
+        counts = [_count(fold, weights, follow_up) for fold in tested if fold.repeat == repeat]
         pairs, score = (np.sum(parts, axis=0) for parts in zip(*counts, strict=True))
         values.append(np.divide(score, pairs, out=np.full_like(score, np.nan), where=pairs > 0))
     return np.asarray(np.mean(values, axis=0))
@@ -215,8 +229,7 @@ def _over_repeats(
 def _count(
     fold: FoldScores,
     weights: NDArray[np.float32],
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
+    follow_up: FollowUp,
     earlier: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Comparable pairs of one fold (n_draws,), and how many of them each model has right (n_models, n_draws).
@@ -225,12 +238,15 @@ def _count(
     (n_draws, n_cases) too; 1 for each event if None. Row sums are whole numbers below 2^24 (twice the scores, so that a
     tie is 1), exact in float32.
     """
-    own, times, events = weights[:, fold.rows], time[fold.rows], event[fold.rows]
+    here = follow_up.take(fold.rows)
+    own, times, events, entries = weights[:, fold.rows], here.times, here.events, here.entries
     pairs, score = np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights)))
     counted = np.flatnonzero(events if earlier is None else earlier[:, fold.rows].any(0))
     for start in range(0, len(counted), _ROWS):
         first = counted[start : start + _ROWS]
         comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
+        if entries is not None:  # the other one was at risk then
+            comparable &= entries < times[first, None]
         of_first = own[:, first] if earlier is None else own[:, first] * earlier[:, fold.rows[first]]
         pairs += np.einsum("bi,bi->b", of_first, own @ comparable.T.astype(np.float32), dtype=np.float64)
         for model, risk in enumerate(fold.log_hazard):
