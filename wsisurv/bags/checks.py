@@ -24,23 +24,14 @@ _COARSER = 1.02
 
 @dataclass(frozen=True)
 class MadeWith:
-    """How the features of a slide were made.
+    """How the features of a slide were made."""
 
-    Attributes:
-        encoder: its name.
-        n_tiles: rows.
-        n_features: columns.
-        settings: of ``embed`` (JSON object).
-        tile_settings: of ``tile`` (JSON object).
-        mpp: µm per pixel of the slide at level 0; None where it is not asked.
-    """
-
-    encoder: str
-    n_tiles: int
-    n_features: int
-    settings: Mapping[str, Any]
-    tile_settings: Mapping[str, Any]
-    mpp: float | None = None
+    encoder: str  # its name
+    n_tiles: int  # rows
+    n_features: int  # columns
+    settings: Mapping[str, Any]  # of ``embed`` (JSON object)
+    tile_settings: Mapping[str, Any]  # of ``tile`` (JSON object)
+    mpp: float | None = None  # µm per pixel of the slide at level 0; None where it is not asked
 
     @property
     def random_weights(self) -> bool:
@@ -50,15 +41,10 @@ class MadeWith:
 
 @dataclass(frozen=True)
 class Expected:
-    """What features a student can read.
+    """What features a student can read."""
 
-    Attributes:
-        card: of the student.
-        student: its file, for messages.
-    """
-
-    card: StudentCard
-    student: Path
+    card: StudentCard  # of the student
+    student: Path  # its file, for messages
 
 
 def require_alike(slides: Mapping[str, MadeWith], *, allow_random_weights: bool) -> None:

@@ -18,35 +18,21 @@ from wsisurv.formats.header import Header, opened, require_id
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A features file, described but not read.
+    """A features file, described but not read."""
 
-    Attributes:
-        path: the file.
-        header: what made it.
-        encoder: name of the encoder.
-        names: a name for each column, empty where the encoder has none.
-        tile_settings: the tile settings that made the tiles (JSON object).
-        weights: where the encoder's weights came from, with the revision; empty where the file doesn't say.
-        n_tiles: rows.
-        n_features: columns.
-        dtype: of a value, float16 or float32.
-        block_rows: rows of a block that lies on the disk in one piece.
-        block_starts: int64 (n_blocks,), byte at which each block begins; None where blocks are compressed.
-        stamp: inode, time and size of the file when it was described.
-    """
-
-    path: Path
-    header: Header
-    encoder: str
-    names: tuple[str, ...]
-    tile_settings: dict[str, object]
-    weights: str
-    n_tiles: int
-    n_features: int
-    dtype: np.dtype[np.floating[Any]]
-    block_rows: int
+    path: Path  # the file
+    header: Header  # what made it
+    encoder: str  # name of the encoder
+    names: tuple[str, ...]  # a name for each column, empty where the encoder has none
+    tile_settings: dict[str, object]  # the tile settings that made the tiles (JSON object)
+    weights: str  # where the encoder's weights came from, with the revision; empty where the file doesn't say
+    n_tiles: int  # rows
+    n_features: int  # columns
+    dtype: np.dtype[np.floating[Any]]  # of a value, float16 or float32
+    block_rows: int  # rows of a block that lies on the disk in one piece
+    # int64 (n_blocks,), byte at which each block begins; None where blocks are compressed
     block_starts: NDArray[np.int64] | None
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, int, int]  # inode, time and size of the file when it was described
 
 
 def describe_features(path: Path) -> FeatureFile:

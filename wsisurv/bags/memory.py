@@ -20,15 +20,10 @@ _LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True)
 class Memory:
-    """What training may hold; decides how it goes about, never what comes out.
+    """What training may hold; decides how it goes about, never what comes out."""
 
-    Attributes:
-        features_bytes: features are held when they take no more; otherwise rows are read from disk when needed.
-        keep_bytes: what a pass over the cohort may keep for its gradient, see ``Bags``.
-    """
-
-    features_bytes: int
-    keep_bytes: int
+    features_bytes: int  # features are held when they take no more; otherwise rows are read from disk when needed
+    keep_bytes: int  # what a pass over the cohort may keep for its gradient, see ``Bags``
 
 
 def memory_of(gib: float | None) -> Memory:
@@ -56,15 +51,10 @@ def _machine_bytes() -> int:
 
 @dataclass(frozen=True)
 class FileRows:
-    """Rows of several features files, one file after the other, read from disk when they are asked for.
+    """Rows of several features files, one file after the other, read from disk when they are asked for."""
 
-    Attributes:
-        files: all with the same number of columns and the same dtype.
-        starts: int64 (n_files + 1,), number of each file's first row.
-    """
-
-    files: tuple[FeatureFile, ...]
-    starts: np.ndarray[tuple[int], np.dtype[np.int64]]
+    files: tuple[FeatureFile, ...]  # all with the same number of columns and the same dtype
+    starts: np.ndarray[tuple[int], np.dtype[np.int64]]  # int64 (n_files + 1,), number of each file's first row
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -33,25 +33,15 @@ _COLUMNS = CohortSettings(time="days", event="event", site="hospital", covariate
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo ends with.
+    """What the demo ends with."""
 
-    Attributes:
-        rows: held-out concordance of each model, with its interval.
-        cases: held-out cases that were scored.
-        events: events among them.
-        left_out: held-out cases without a tile, so without a risk.
-        risk: the student's risk table.
-        survival: Kaplan–Meier picture by risk group.
-        preview: preview of a slide with its tiles.
-    """
-
-    rows: tuple[ComparedModel, ...]
-    cases: int
-    events: int
-    left_out: tuple[str, ...]
-    risk: Path
-    survival: Path
-    preview: Path
+    rows: tuple[ComparedModel, ...]  # held-out concordance of each model, with its interval
+    cases: int  # held-out cases that were scored
+    events: int  # events among them
+    left_out: tuple[str, ...]  # held-out cases without a tile, so without a risk
+    risk: Path  # the student's risk table
+    survival: Path  # Kaplan–Meier picture by risk group
+    preview: Path  # preview of a slide with its tiles
 
 
 def _workspace(folder: Path) -> Workspace:

@@ -42,15 +42,10 @@ _GLASS_FROM, _GLASS_TO = 0.03, 0.06
 
 @dataclass(frozen=True)
 class Fit:
-    """What was estimated in some pixels.
+    """What was estimated in some pixels."""
 
-    Attributes:
-        values: as ``StainSettings.reference``; None where the pixels don't show it.
-        why_not: why not, in words.
-    """
-
-    values: tuple[float, ...] | None
-    why_not: str = ""
+    values: tuple[float, ...] | None  # as ``StainSettings.reference``; None where the pixels don't show it
+    why_not: str = ""  # why not, in words
 
 
 class ColourMap:

@@ -37,19 +37,12 @@ class _Progress:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a child ended.
+    """How a child ended."""
 
-    Attributes:
-        summary: what became of its slides.
-        notes: what a person should know.
-        error: what stopped it, to be raised in the parent.
-        bug: the traceback of what should not have happened.
-    """
-
-    summary: Summary
-    notes: list[str] = field(default_factory=list)
-    error: WsisurvError | None = None
-    bug: str = ""
+    summary: Summary  # what became of its slides
+    notes: list[str] = field(default_factory=list)  # what a person should know
+    error: WsisurvError | None = None  # what stopped it, to be raised in the parent
+    bug: str = ""  # the traceback of what should not have happened
 
 
 @dataclass

@@ -29,19 +29,12 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Scale:
-    """What the files may not say of themselves.
+    """What the files may not say of themselves."""
 
-    Attributes:
-        tile_px: side of a tile in pixels.
-        tile_mpp: µm per pixel of a tile.
-        slide_mpp: µm per pixel of every slide at level 0.
-        by_slide: the same by slide_id, where slides differ; goes before ``slide_mpp``.
-    """
-
-    tile_px: int | None = None
-    tile_mpp: float | None = None
-    slide_mpp: float | None = None
-    by_slide: Mapping[str, float] | None = None
+    tile_px: int | None = None  # side of a tile in pixels
+    tile_mpp: float | None = None  # µm per pixel of a tile
+    slide_mpp: float | None = None  # µm per pixel of every slide at level 0
+    by_slide: Mapping[str, float] | None = None  # the same by slide_id, where slides differ; goes before ``slide_mpp``
 
 
 def import_features(

@@ -33,21 +33,13 @@ _SHARE = 0.7
 
 @dataclass(frozen=True)
 class Transform:
-    """From the pixels of a tile to what a model wants.
+    """From the pixels of a tile to what a model wants."""
 
-    Attributes:
-        resize_px: side that a tile is resampled to, where it has another.
-        input_px: side of the centre that the model sees.
-        mean: subtracted, in 0 to 1.
-        std: divided by.
-        interpolation: of the resampling, ``bicubic`` or ``bilinear``, antialiased.
-    """
-
-    resize_px: int
-    input_px: int
-    mean: Colour
-    std: Colour
-    interpolation: str = "bicubic"
+    resize_px: int  # side that a tile is resampled to, where it has another
+    input_px: int  # side of the centre that the model sees
+    mean: Colour  # subtracted, in 0 to 1
+    std: Colour  # divided by
+    interpolation: str = "bicubic"  # of the resampling, ``bicubic`` or ``bilinear``, antialiased
 
     def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
         """Normalised float32 (n, 3, input_px, input_px) of uint8 (n, side, side, 3), on the tiles' device."""

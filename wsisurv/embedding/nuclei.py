@@ -25,35 +25,20 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Nuclei:
-    """Nuclei of a batch of tiles, one entry each, sorted by tile.
+    """Nuclei of a batch of tiles, one entry each, sorted by tile."""
 
-    Attributes:
-        tile: int64, which tile of the batch.
-        x: centre, µm from the tile's left.
-        y: centre, µm from the tile's top.
-        area: µm².
-        eccentricity: of the ellipse with the same second moments, 0 round to 1 a line.
-        angle: direction of its long axis, radians in (-π/2, π/2].
-        fill: area over the area of that ellipse: 1 for an ellipse, less for an irregular outline.
-        haematoxylin: mean optical density.
-        chromatin: standard deviation of the optical density inside.
-        mask: bool (n_tiles, height, width), the pixels of nuclei.
-        specks: (n_tiles,) number of dark specks too small for a nucleus, 1 to 10 µm².
-        threshold: (n_tiles,) optical density that parts nuclei from the rest.
-    """
-
-    tile: NDArray[np.int64]
-    x: Floats
-    y: Floats
-    area: Floats
-    eccentricity: Floats
-    angle: Floats
-    fill: Floats
-    haematoxylin: Floats
-    chromatin: Floats
-    mask: NDArray[np.bool_]
-    specks: NDArray[np.int64]
-    threshold: Floats
+    tile: NDArray[np.int64]  # int64, which tile of the batch
+    x: Floats  # centre, µm from the tile's left
+    y: Floats  # centre, µm from the tile's top
+    area: Floats  # µm²
+    eccentricity: Floats  # of the ellipse with the same second moments, 0 round to 1 a line
+    angle: Floats  # direction of its long axis, radians in (-π/2, π/2]
+    fill: Floats  # area over the area of that ellipse: 1 for an ellipse, less for an irregular outline
+    haematoxylin: Floats  # mean optical density
+    chromatin: Floats  # standard deviation of the optical density inside
+    mask: NDArray[np.bool_]  # bool (n_tiles, height, width), the pixels of nuclei
+    specks: NDArray[np.int64]  # (n_tiles,) number of dark specks too small for a nucleus, 1 to 10 µm²
+    threshold: Floats  # (n_tiles,) optical density that parts nuclei from the rest
 
 
 def find_nuclei(haematoxylin: Planes, tissue: NDArray[np.bool_], mpp: float) -> Nuclei:

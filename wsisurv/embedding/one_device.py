@@ -30,29 +30,18 @@ _SHIFTED_TILES = 16
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be embedded and how; the same for every process that takes part.
+    """What is to be embedded and how; the same for every process that takes part."""
 
-    Attributes:
-        workspace: reads ``tiles/``, writes ``features/<encoder>/``.
-        settings: what decides the features.
-        jobs: the slides.
-        weights_file: the file of weights, where the settings name one.
-        mismatches: slide_id → how its tiles differ from what the encoder was trained on, where that is allowed.
-        batch_size: tiles at once; None to find it.
-        workers: threads that read slides, or compute histomics.
-        decoder: what reads pixels.
-        compiled: compile the network.
-    """
-
-    workspace: Workspace
-    settings: EmbedSettings
-    jobs: tuple[Job, ...]
-    weights_file: Path | None = None
+    workspace: Workspace  # reads ``tiles/``, writes ``features/<encoder>/``
+    settings: EmbedSettings  # what decides the features
+    jobs: tuple[Job, ...]  # the slides
+    weights_file: Path | None = None  # the file of weights, where the settings name one
+    # slide_id → how its tiles differ from what the encoder was trained on, where that is allowed
     mismatches: Mapping[str, str] = field(default_factory=dict)
-    batch_size: int | None = None
-    workers: int = 1
-    decoder: Decoder = "auto"
-    compiled: bool = False
+    batch_size: int | None = None  # tiles at once; None to find it
+    workers: int = 1  # threads that read slides, or compute histomics
+    decoder: Decoder = "auto"  # what reads pixels
+    compiled: bool = False  # compile the network
 
 
 def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Callable[[str], None]) -> list[str]:

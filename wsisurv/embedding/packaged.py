@@ -27,18 +27,13 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class PackagedEncoder:
-    """What an entry point of ``wsisurv.encoders`` names.
+    """What an entry point of ``wsisurv.encoders`` names."""
 
-    Attributes:
-        build: device (``auto``, ``cpu``, ``cuda:0`` …) → the encoder: one of wsisurv's ``FunctionEncoder``, or anything
-            that does as the ``Encoder`` protocol says. Called once a process.
-        tile_px: side of the tiles that it was trained on, pixels; None for any.
-        tile_mpp: their resolution, µm per pixel; None for any.
-    """
-
+    # device (``auto``, ``cpu``, ``cuda:0`` …) → the encoder: one of wsisurv's ``FunctionEncoder``, or anything that
+    # does as the ``Encoder`` protocol says. Called once a process.
     build: "Callable[[str], Encoder]"
-    tile_px: int | None = None
-    tile_mpp: float | None = None
+    tile_px: int | None = None  # side of the tiles that it was trained on, pixels; None for any
+    tile_mpp: float | None = None  # their resolution, µm per pixel; None for any
 
 
 class FunctionEncoder:

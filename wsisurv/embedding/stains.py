@@ -27,23 +27,14 @@ UNMIXING = _unmixing()
 
 @dataclass(frozen=True)
 class StainPlanes:
-    """What colour deconvolution gives.
+    """What colour deconvolution gives."""
 
-    Attributes:
-        haematoxylin: optical density of haematoxylin.
-        eosin: optical density of eosin.
-        rest: optical density that neither stain explains (ink, pigment); may be negative.
-        density: mean optical density of the three colours.
-        tissue: bool, density of 0.06 or more: not glass, lumen or fat.
-        weight: the same as 1 and 0 in float32, quicker in sums.
-    """
-
-    haematoxylin: Planes
-    eosin: Planes
-    rest: Planes
-    density: Planes
-    tissue: NDArray[np.bool_]
-    weight: Planes
+    haematoxylin: Planes  # optical density of haematoxylin
+    eosin: Planes  # optical density of eosin
+    rest: Planes  # optical density that neither stain explains (ink, pigment); may be negative
+    density: Planes  # mean optical density of the three colours
+    tissue: NDArray[np.bool_]  # bool, density of 0.06 or more: not glass, lumen or fat
+    weight: Planes  # the same as 1 and 0 in float32, quicker in sums
 
 
 def separate_stains(tiles: NDArray[np.uint8]) -> StainPlanes:

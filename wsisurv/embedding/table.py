@@ -23,57 +23,35 @@ _NONE: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One published encoder.
+    """One published encoder."""
 
-    Attributes:
-        name: as users write it.
-        hub_id: repository at the Hugging Face hub.
-        architecture: timm's name of the architecture. Where ``from_hub_config`` is True the repository's own
-            config says it in the end, and this one serves ``--weights FILE`` and ``--random-weights``.
-        params_m: parameters, millions.
-        n_tokens: tokens that the model gives for one tile, class token and registers included.
-        n_features: features a tile, after pooling.
-        kwargs: arguments of the architecture.
-        swiglu: True for SwiGLU blocks (packed, with SiLU) instead of plain ones.
-        pooling: ``class``, the class token; ``class+mean``, the class token and after it the mean of the patch
-            tokens, registers left out.
-        tile_px: side of the tiles it wants, pixels.
-        tile_mpp: their resolution, µm per pixel.
-        mpp_range: resolutions that it was trained on, µm per pixel.
-        input_px: side that the model sees: the tile's centre.
-        mean: of the normalisation, red, green, blue, 0 to 1.
-        std: of the normalisation.
-        precision: arithmetic that its authors use on an accelerator.
-        access: ``gated`` wants a token of an account that accepted the licence; ``open`` doesn't.
-        licence: as known when this was written; the hub's page of the model decides.
-        weights_file: name of the weights in the repository.
-        hub_file: True where the repository holds only weights, without a config that timm can read.
-        from_hub_config: True where architecture, mean and std come from the repository's config.
-        paper: where its authors describe it.
-    """
-
-    name: str
-    hub_id: str
+    name: str  # as users write it
+    hub_id: str  # repository at the Hugging Face hub
+    # timm's name of the architecture. Where ``from_hub_config`` is True the repository's own config says it in the end,
+    # and this one serves ``--weights FILE`` and ``--random-weights``.
     architecture: str
-    params_m: float
-    n_tokens: int
-    n_features: int
-    licence: str
+    params_m: float  # parameters, millions
+    n_tokens: int  # tokens that the model gives for one tile, class token and registers included
+    n_features: int  # features a tile, after pooling
+    licence: str  # as known when this was written; the hub's page of the model decides
+    # ``gated`` wants a token of an account that accepted the licence; ``open`` doesn't
     access: Literal["gated", "open"]
-    kwargs: Mapping[str, object] = field(default_factory=lambda: _NONE)
-    swiglu: bool = False
+    kwargs: Mapping[str, object] = field(default_factory=lambda: _NONE)  # arguments of the architecture
+    swiglu: bool = False  # True for SwiGLU blocks (packed, with SiLU) instead of plain ones
+    # ``class``, the class token; ``class+mean``, the class token and after it the mean of the patch tokens, registers
+    # left out
     pooling: Pooling = "class"
-    tile_px: int = 224
-    tile_mpp: float = 0.5
-    mpp_range: tuple[float, float] = (0.5, 0.5)
-    input_px: int = 224
-    mean: Colour = _IMAGENET_MEAN
-    std: Colour = _IMAGENET_STD
-    precision: Precision = "fp32"
-    weights_file: str = "model.safetensors or pytorch_model.bin"
-    hub_file: bool = False
-    from_hub_config: bool = False
-    paper: str = ""
+    tile_px: int = 224  # side of the tiles it wants, pixels
+    tile_mpp: float = 0.5  # their resolution, µm per pixel
+    mpp_range: tuple[float, float] = (0.5, 0.5)  # resolutions that it was trained on, µm per pixel
+    input_px: int = 224  # side that the model sees: the tile's centre
+    mean: Colour = _IMAGENET_MEAN  # of the normalisation, red, green, blue, 0 to 1
+    std: Colour = _IMAGENET_STD  # of the normalisation
+    precision: Precision = "fp32"  # arithmetic that its authors use on an accelerator
+    weights_file: str = "model.safetensors or pytorch_model.bin"  # name of the weights in the repository
+    hub_file: bool = False  # True where the repository holds only weights, without a config that timm can read
+    from_hub_config: bool = False  # True where architecture, mean and std come from the repository's config
+    paper: str = ""  # where its authors describe it
 
 
 _DYNAMIC: dict[str, object] = {"dynamic_img_size": True}

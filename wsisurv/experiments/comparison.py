@@ -13,16 +13,11 @@ from wsisurv.survival.resampling import Interval
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One model of a comparison.
+    """One model of a comparison."""
 
-    Attributes:
-        name: the model.
-        concordance: with its interval.
-        difference: concordance of the first model minus this one's, resample by resample; None in the first row.
-    """
-
-    name: str
-    concordance: Interval
+    name: str  # the model
+    concordance: Interval  # with its interval
+    # concordance of the first model minus this one's, resample by resample; None in the first row
     difference: Interval | None
 
 

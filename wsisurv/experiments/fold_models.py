@@ -40,40 +40,26 @@ _POOLED_DIRECTIONS = 16
 
 @dataclass(frozen=True)
 class FoldRisks:
-    """Log hazards of the tested cases of one fold.
+    """Log hazards of the tested cases of one fold."""
 
-    Attributes:
-        case_ids: the tested cases.
-        risks: model → float64 (n_test,).
-        gate: of the teacher trained on this fold's training cases; None where none was.
-        warnings: what went another way than asked.
-        selected: the student that distilling selected by these training cases; None where none was trained.
-    """
-
-    case_ids: tuple[str, ...]
-    risks: Mapping[str, NDArray[np.float64]]
-    gate: float | None
-    warnings: tuple[str, ...]
+    case_ids: tuple[str, ...]  # the tested cases
+    risks: Mapping[str, NDArray[np.float64]]  # model → float64 (n_test,)
+    gate: float | None  # of the teacher trained on this fold's training cases; None where none was
+    warnings: tuple[str, ...]  # what went another way than asked
+    # the student that distilling selected by these training cases; None where none was trained
     selected: str | None = None
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all folds share.
+    """What all folds share."""
 
-    Attributes:
-        workspace: features and statements are read from it.
-        cases: case_id → case; all with a tile, where slides are read.
-        mean_tiles: case_id → mean tile, float64 (n_features,); empty where no slide is read.
-        covariates: columns of the clinical model; none leaves it out.
-        with_reports: whether any case has statements; without, the models that read reports are left out.
-    """
-
-    workspace: Workspace
-    cases: Mapping[str, Case]
+    workspace: Workspace  # features and statements are read from it
+    cases: Mapping[str, Case]  # case_id → case; all with a tile, where slides are read
+    # case_id → mean tile, float64 (n_features,); empty where no slide is read
     mean_tiles: Mapping[str, NDArray[np.float64]]
-    covariates: tuple[str, ...]
-    with_reports: bool
+    covariates: tuple[str, ...]  # columns of the clinical model; none leaves it out
+    with_reports: bool  # whether any case has statements; without, the models that read reports are left out
 
 
 def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder: str, text_encoder: str) -> FoldRisks:

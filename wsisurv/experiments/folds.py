@@ -21,15 +21,10 @@ _REPORTED = ("test", "val")
 
 @dataclass(frozen=True)
 class Folds:
-    """Folds whose cases are all of the cohort.
+    """Folds whose cases are all of the cohort."""
 
-    Attributes:
-        folds: repeat by repeat.
-        notes: what a person should know of how they came about.
-    """
-
-    folds: tuple[Fold, ...]
-    notes: tuple[str, ...] = ()
+    folds: tuple[Fold, ...]  # repeat by repeat
+    notes: tuple[str, ...] = ()  # what a person should know of how they came about
 
 
 def draw_folds(

@@ -26,27 +26,16 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class SlideDigest:
-    """What the leak check and the mean-pool baseline need of a slide's features.
+    """What the leak check and the mean-pool baseline need of a slide's features."""
 
-    Attributes:
-        case_id: the patient.
-        slide_id: the slide.
-        n_tiles: tiles of it.
-        sha256: of its feature values.
-        mean: float64 (n_features,), over its tiles.
-        sd: float64 (n_features,).
-        made: fingerprint of its features file.
-        random_weights: whether the encoder was never trained.
-    """
-
-    case_id: str
-    slide_id: str
-    n_tiles: int
-    sha256: str
-    mean: NDArray[np.float64]
-    sd: NDArray[np.float64]
-    made: str
-    random_weights: bool
+    case_id: str  # the patient
+    slide_id: str  # the slide
+    n_tiles: int  # tiles of it
+    sha256: str  # of its feature values
+    mean: NDArray[np.float64]  # float64 (n_features,), over its tiles
+    sd: NDArray[np.float64]  # float64 (n_features,)
+    made: str  # fingerprint of its features file
+    random_weights: bool  # whether the encoder was never trained
 
 
 @dataclass(frozen=True)

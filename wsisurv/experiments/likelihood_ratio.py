@@ -19,21 +19,16 @@ class Added:
     very cases best, the model's risk comes from fits that have not seen them. So the test favours the covariates. A
     risk that would have to be turned round counts as adding nothing: out-of-fold risks of a model that has learned
     nothing lean that way, so that a two-sided test would find something in 15 % of pure noise instead of 5 %.
-
-    Attributes:
-        model: whose risk was added.
-        statistic: of each repeat, chi-squared with one degree of freedom if the risk adds nothing; 0 where the
-            coefficient is negative.
-        p_values: of each repeat.
-        p: of all: the median, doubled where there are several repeats, which holds however they depend on each other.
-        log_hazard_ratio: coefficient of the standardised risk beside the covariates, mean over repeats.
     """
 
-    model: str
+    model: str  # whose risk was added
+    # of each repeat, chi-squared with one degree of freedom if the risk adds nothing; 0 where the coefficient is
+    # negative
     statistic: tuple[float, ...]
-    p_values: tuple[float, ...]
+    p_values: tuple[float, ...]  # of each repeat
+    # of all: the median, doubled where there are several repeats, which holds however they depend on each other
     p: float
-    log_hazard_ratio: float
+    log_hazard_ratio: float  # coefficient of the standardised risk beside the covariates, mean over repeats
 
 
 def added_to_covariates(tested: Tested, model: int, name: str, covariates: Sequence[str]) -> Added:

@@ -28,35 +28,25 @@ _FEW = 2
 
 @dataclass(frozen=True)
 class Auc:
-    """Cumulative/dynamic AUC within folds.
+    """Cumulative/dynamic AUC within folds."""
 
-    Attributes:
-        horizons: float64 (m,).
-        auc: float64 (n_models, m), mean over folds, each weighted by its cases; NaN where no fold can give it.
-        mean: float64 (n_models,), over the horizons, each weighted by the fall of survival before it.
-    """
-
-    horizons: NDArray[np.float64]
+    horizons: NDArray[np.float64]  # float64 (m,)
+    # float64 (n_models, m), mean over folds, each weighted by its cases; NaN where no fold can give it
     auc: NDArray[np.float64]
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float64]  # float64 (n_models,), over the horizons, each weighted by the fall of survival before it
 
 
 @dataclass(frozen=True)
 class ProbabilityScores:
-    """How right a model's probabilities are, mean over repeats.
+    """How right a model's probabilities are, mean over repeats."""
 
-    Attributes:
-        brier: integrated Brier score, lower is better.
-        reference: that of the tested cases' own Kaplan-Meier curve, which knows no case from another.
-        d_share: float64 (n_bins,), share of the cases in each tenth of predicted survival to their own time; in fewer
-            parts where there are less than 50 cases.
-        d_p: of D-calibration; small where the probabilities are wrong. The median over repeats, doubled where there are
-            several.
-    """
-
-    brier: float
-    reference: float
+    brier: float  # integrated Brier score, lower is better
+    reference: float  # that of the tested cases' own Kaplan-Meier curve, which knows no case from another
+    # float64 (n_bins,), share of the cases in each tenth of predicted survival to their own time; in fewer parts where
+    # there are less than 50 cases
     d_share: NDArray[np.float64]
+    # of D-calibration; small where the probabilities are wrong. The median over repeats, doubled where there are
+    # several.
     d_p: float
 
 

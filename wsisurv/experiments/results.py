@@ -50,35 +50,22 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """All figures of a cross-validation.
+    """All figures of a cross-validation."""
 
-    Attributes:
-        models: a row each.
-        differences: paired.
-        added: what the slides add to the covariates; None without slides or covariates, or where it can't be fitted.
-        added_by_report: what the report adds to them, in the same way.
-        by_fold: concordance of each model in each fold, None where a fold has no comparable pair.
-        cases: tested cases.
-        events: events among them.
-        warnings: figures that could not be given, and why.
-        horizons: times of the AUC and of the Brier score, in the cohort's unit.
-        interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
-        uno_until: time at which Uno's concordance is truncated, in the cohort's unit.
-        selected: the student that was selected in each fold, where slides were read.
-    """
-
-    models: tuple[ModelFigures, ...]
-    differences: tuple[Difference, ...]
+    models: tuple[ModelFigures, ...]  # a row each
+    differences: tuple[Difference, ...]  # paired
+    # what the slides add to the covariates; None without slides or covariates, or where it can't be fitted
     added: Added | None
+    # concordance of each model in each fold, None where a fold has no comparable pair
     by_fold: tuple[dict[str, float | None], ...]
-    cases: int
-    events: int
-    warnings: tuple[str, ...]
-    horizons: tuple[float, ...] = ()
-    added_by_report: Added | None = None
-    interval: str = OF_CASES
-    uno_until: float | None = None
-    selected: tuple[str, ...] = ()
+    cases: int  # tested cases
+    events: int  # events among them
+    warnings: tuple[str, ...]  # figures that could not be given, and why
+    horizons: tuple[float, ...] = ()  # times of the AUC and of the Brier score, in the cohort's unit
+    added_by_report: Added | None = None  # what the report adds to them, in the same way
+    interval: str = OF_CASES  # what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``
+    uno_until: float | None = None  # time at which Uno's concordance is truncated, in the cohort's unit
+    selected: tuple[str, ...] = ()  # the student that was selected in each fold, where slides were read
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""

@@ -30,40 +30,24 @@ _TICKS = 1000
 
 @dataclass(frozen=True)
 class PlannedFolds:
-    """What is settled before any training: folds, checked for leaks, of the cases that can be scored.
+    """What is settled before any training: folds, checked for leaks, of the cases that can be scored."""
 
-    Attributes:
-        cohort: those cases.
-        folds: of them.
-        warnings: what a person should know, one line each.
-    """
-
-    cohort: Cohort
-    folds: tuple[Fold, ...]
-    warnings: tuple[str, ...]
+    cohort: Cohort  # those cases
+    folds: tuple[Fold, ...]  # of them
+    warnings: tuple[str, ...]  # what a person should know, one line each
 
 
 @dataclass(frozen=True)
 class ScoredFolds:
-    """All folds, trained and scored, before anything is made of them.
+    """All folds, trained and scored, before anything is made of them."""
 
-    Attributes:
-        cohort: the cases that have a tile, or a report where no slide is read.
-        cases_with_statements: how many of them have.
-        jobs: the folds.
-        risks: of each.
-        kept: folds that were there already.
-        settings: of the training, as a JSON object.
-        warnings: what a person should know, one line each.
-    """
-
-    cohort: Cohort
-    cases_with_statements: int
-    jobs: tuple[FoldJob, ...]
-    risks: tuple[FoldRisks, ...]
-    kept: int
-    settings: Mapping[str, object]
-    warnings: tuple[str, ...]
+    cohort: Cohort  # the cases that have a tile, or a report where no slide is read
+    cases_with_statements: int  # how many of them have
+    jobs: tuple[FoldJob, ...]  # the folds
+    risks: tuple[FoldRisks, ...]  # of each
+    kept: int  # folds that were there already
+    settings: Mapping[str, object]  # of the training, as a JSON object
+    warnings: tuple[str, ...]  # what a person should know, one line each
 
     def for_results(self) -> list[ScoredFold]:
         """The folds with cases by their numbers in ``cohort``."""

@@ -18,93 +18,60 @@ _NORMAL = 1.96
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        model: its name.
-        concordance: Harrell's, pairs within folds only, mean over repeats.
-        low: lower end of its 95 % bootstrap interval (``Comparison.interval``).
-        high: upper end.
-        fold_mean: mean concordance over folds.
-        fold_sd: its standard deviation over folds; None with one fold.
-        uno: Uno's concordance within folds until ``Comparison.uno_until``, which does not depend on how follow-up was
-            cut short; None where undefined.
-        calibration_slope: of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below
-            1 too extreme; None where it can't be fitted.
-        auc: cumulative/dynamic AUC within folds, mean over ``Comparison.horizons``; None where undefined.
-        auc_at: at each horizon; None where undefined.
-        brier: integrated Brier score of predicted survival, censoring weighted for, lower is better; None where there
-            are no probabilities (one fold, too few events).
-        brier_reference: of the tested cases' own Kaplan-Meier curve.
-        d_calibration_p: small where predicted probabilities are wrong.
-        d_calibration_share: of the cases in each tenth of predicted survival, lowest first; equal if calibrated.
-        uno_low: lower end of the 95 % interval of Uno's, by the same draws; None where undefined.
-        uno_high: upper end.
-    """
-
-    model: str
-    concordance: float
-    low: float
-    high: float
-    fold_mean: float
-    fold_sd: float | None
+    model: str  # its name
+    concordance: float  # Harrell's, pairs within folds only, mean over repeats
+    low: float  # lower end of its 95 % bootstrap interval (``Comparison.interval``)
+    high: float  # upper end
+    fold_mean: float  # mean concordance over folds
+    fold_sd: float | None  # its standard deviation over folds; None with one fold
+    # Uno's concordance within folds until ``Comparison.uno_until``, which does not depend on how follow-up was cut
+    # short; None where undefined
     uno: float | None
+    # of a Cox regression within folds on the log hazard, mean over repeats: 1 is calibrated, below 1 too extreme; None
+    # where it can't be fitted
     calibration_slope: float | None
+    # cumulative/dynamic AUC within folds, mean over ``Comparison.horizons``; None where undefined
     auc: float | None = None
-    auc_at: tuple[float | None, ...] = ()
+    auc_at: tuple[float | None, ...] = ()  # at each horizon; None where undefined
+    # integrated Brier score of predicted survival, censoring weighted for, lower is better; None where there are no
+    # probabilities (one fold, too few events)
     brier: float | None = None
-    brier_reference: float | None = None
-    d_calibration_p: float | None = None
+    brier_reference: float | None = None  # of the tested cases' own Kaplan-Meier curve
+    d_calibration_p: float | None = None  # small where predicted probabilities are wrong
+    # of the cases in each tenth of predicted survival, lowest first; equal if calibrated
     d_calibration_share: tuple[float, ...] = ()
-    uno_low: float | None = None
-    uno_high: float | None = None
+    uno_low: float | None = None  # lower end of the 95 % interval of Uno's, by the same draws; None where undefined
+    uno_high: float | None = None  # upper end
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Concordance of ``model`` minus that of ``minus``, on the same folds and cases.
+    """Concordance of ``model`` minus that of ``minus``, on the same folds and cases."""
 
-    Attributes:
-        model: the one asked about.
-        minus: the one compared with.
-        value: the difference.
-        se: its standard error, the larger of the next two: neither sees all that varies.
-        bootstrap_se: over the draws that the models' intervals are from, the trained models being given.
-        fold_se: over folds, corrected for overlapping training sets; None with one fold.
-        low: lower end of the 95 % interval, value − 1.96 se.
-        high: upper end.
-    """
-
-    model: str
-    minus: str
-    value: float
-    se: float
-    bootstrap_se: float
-    fold_se: float | None
-    low: float
-    high: float
+    model: str  # the one asked about
+    minus: str  # the one compared with
+    value: float  # the difference
+    se: float  # its standard error, the larger of the next two: neither sees all that varies
+    bootstrap_se: float  # over the draws that the models' intervals are from, the trained models being given
+    fold_se: float | None  # over folds, corrected for overlapping training sets; None with one fold
+    low: float  # lower end of the 95 % interval, value − 1.96 se
+    high: float  # upper end
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models side by side, on the same folds and cases.
+    """Models side by side, on the same folds and cases."""
 
-    Attributes:
-        models: a row each.
-        differences: paired.
-        by_fold: concordance of each model in each fold, None where a fold has no comparable pair.
-        horizons: times of the AUC and of the Brier score, in the cohort's unit.
-        interval: what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``.
-        uno_until: time at which Uno's concordance is truncated, in the cohort's unit.
-        warnings: why it was not hospitals, where they are whole; figures that could not be given, and why.
-    """
-
-    models: tuple[ModelFigures, ...]
-    differences: tuple[Difference, ...]
+    models: tuple[ModelFigures, ...]  # a row each
+    differences: tuple[Difference, ...]  # paired
+    # concordance of each model in each fold, None where a fold has no comparable pair
     by_fold: tuple[dict[str, float | None], ...]
-    horizons: tuple[float, ...]
-    interval: str
-    uno_until: float | None
+    horizons: tuple[float, ...]  # times of the AUC and of the Brier score, in the cohort's unit
+    interval: str  # what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``
+    uno_until: float | None  # time at which Uno's concordance is truncated, in the cohort's unit
+    # why it was not hospitals, where they are whole; figures that could not be given, and why
     warnings: tuple[str, ...]
 
 

@@ -12,38 +12,24 @@ from wsisurv.survival.stratified import FoldScores
 
 @dataclass(frozen=True)
 class ScoredFold:
-    """One fold with its risks.
+    """One fold with its risks."""
 
-    Attributes:
-        repeat: which division of the cohort.
-        rows: int64 (n_test,), numbers of the tested cases in the cohort.
-        n_train: cases trained on.
-        risks: model → float64 (n_test,).
-        selected: the student that distilling selected by this fold's training cases; None where no slide is read.
-    """
-
-    repeat: int
-    rows: NDArray[np.int64]
-    n_train: int
-    risks: dict[str, NDArray[np.float64]]
+    repeat: int  # which division of the cohort
+    rows: NDArray[np.int64]  # int64 (n_test,), numbers of the tested cases in the cohort
+    n_train: int  # cases trained on
+    risks: dict[str, NDArray[np.float64]]  # model → float64 (n_test,)
+    # the student that distilling selected by this fold's training cases; None where no slide is read
     selected: str | None = None
 
 
 @dataclass(frozen=True)
 class Tested:
-    """The tested cases, and the folds with cases by their numbers among them.
+    """The tested cases, and the folds with cases by their numbers among them."""
 
-    Attributes:
-        cases: those that any fold tests, n of them.
-        time: float64 (n,).
-        event: bool (n,).
-        folds: their rows count in ``cases``.
-    """
-
-    cases: list[Case]
-    time: NDArray[np.float64]
-    event: NDArray[np.bool_]
-    folds: list[FoldScores]
+    cases: list[Case]  # those that any fold tests, n of them
+    time: NDArray[np.float64]  # float64 (n,)
+    event: NDArray[np.bool_]  # bool (n,)
+    folds: list[FoldScores]  # their rows count in ``cases``
 
 
 def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> Tested:
@@ -69,17 +55,11 @@ def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Seq
 
 @dataclass(frozen=True)
 class Repeat:
-    """All folds of one repeat, one after the other.
+    """All folds of one repeat, one after the other."""
 
-    Attributes:
-        rows: int64 (n,), numbers of the cases.
-        fold: int64 (n,).
-        log_hazard: float64 (n_models, n).
-    """
-
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    log_hazard: NDArray[np.float64]
+    rows: NDArray[np.int64]  # int64 (n,), numbers of the cases
+    fold: NDArray[np.int64]  # int64 (n,)
+    log_hazard: NDArray[np.float64]  # float64 (n_models, n)
 
 
 def join_repeats(tested: Sequence[FoldScores]) -> list[Repeat]:

@@ -11,23 +11,14 @@ FILE = "commands.jsonl"
 
 @dataclass(frozen=True)
 class Command:
-    """One command as it was typed.
+    """One command as it was typed."""
 
-    Attributes:
-        when: start, UTC, ISO 8601.
-        words: all of it, ``wsisurv`` first.
-        folder: where it was run.
-        exit_code: 0 all done, 1 anything failed.
-        seconds: how long it took.
-        wsisurv: the version.
-    """
-
-    when: str
-    words: tuple[str, ...]
-    folder: str
-    exit_code: int
-    seconds: float
-    wsisurv: str
+    when: str  # start, UTC, ISO 8601
+    words: tuple[str, ...]  # all of it, ``wsisurv`` first
+    folder: str  # where it was run
+    exit_code: int  # 0 all done, 1 anything failed
+    seconds: float  # how long it took
+    wsisurv: str  # the version
 
 
 def append_command(workspace: Path, command: Command) -> None:

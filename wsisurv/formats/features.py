@@ -25,28 +25,18 @@ _SPREADS = ("stain_spread", "tile_spread")
 
 @dataclass(frozen=True)
 class Making:
-    """How features were made, as far as it is no setting. All is empty where a file doesn't say: it was imported.
+    """How features were made, as far as it is no setting. All is empty where a file doesn't say: it was imported."""
 
-    Attributes:
-        weights: ``hub:ID@COMMIT``, ``sha256:…`` of a file, ``random``, or empty where none are needed.
-        transform: from the pixels of a tile to what the encoder sees (JSON object).
-        precision: the arithmetic used: ``fp32``, ``fp16``, ``bf16``; with `` compiled`` behind it where it was.
-        device: that computed, in words.
-        decoder: that read the pixels: ``openslide``, ``jpeg`` or ``jpeg-half``.
-        tiles_fingerprint: of the file of tiles.
-        mismatch: how the tiles differ from those that the encoder was trained on, where that was allowed.
-        versions: of the libraries that took part, by name.
-        stain: what ``--stain`` estimated in the slide (JSON object), or why it was left as it is.
-    """
-
-    weights: str = ""
+    weights: str = ""  # ``hub:ID@COMMIT``, ``sha256:…`` of a file, ``random``, or empty where none are needed
+    # from the pixels of a tile to what the encoder sees (JSON object)
     transform: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = ""
-    device: str = ""
-    decoder: str = ""
-    tiles_fingerprint: str = ""
-    mismatch: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
+    precision: str = ""  # the arithmetic used: ``fp32``, ``fp16``, ``bf16``; with `` compiled`` behind it where it was
+    device: str = ""  # that computed, in words
+    decoder: str = ""  # that read the pixels: ``openslide``, ``jpeg`` or ``jpeg-half``
+    tiles_fingerprint: str = ""  # of the file of tiles
+    mismatch: str = ""  # how the tiles differ from those that the encoder was trained on, where that was allowed
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that took part, by name
+    # what ``--stain`` estimated in the slide (JSON object), or why it was left as it is
     stain: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -37,50 +37,29 @@ _SUFFIX = "_patches"  # of TRIDENT's tile files
 
 @dataclass(frozen=True)
 class ForeignTiles:
-    """Tiles of one slide as another tool left them.
+    """Tiles of one slide as another tool left them."""
 
-    Attributes:
-        layout: whose file it is.
-        slide_id: the slide.
-        coords: int64 (n_tiles, 2), top left in level-0 pixels.
-        tile_px: side of a tile in pixels.
-        tile_level0_px: side of a tile in level-0 pixels.
-        overlap_px: pixels that neighbours share, at the tile's resolution; None where the file doesn't say.
-        level0_width: of the slide, pixels; None where the file doesn't say.
-        level0_height: of the slide, pixels; None where the file doesn't say.
-    """
-
-    layout: Layout
-    slide_id: str
-    coords: NDArray[np.int64]
-    tile_px: int
-    tile_level0_px: float
-    overlap_px: int | None
-    level0_width: int | None
-    level0_height: int | None
+    layout: Layout  # whose file it is
+    slide_id: str  # the slide
+    coords: NDArray[np.int64]  # int64 (n_tiles, 2), top left in level-0 pixels
+    tile_px: int  # side of a tile in pixels
+    tile_level0_px: float  # side of a tile in level-0 pixels
+    overlap_px: int | None  # pixels that neighbours share, at the tile's resolution; None where the file doesn't say
+    level0_width: int | None  # of the slide, pixels; None where the file doesn't say
+    level0_height: int | None  # of the slide, pixels; None where the file doesn't say
 
 
 @dataclass(frozen=True)
 class ForeignFeatures:
-    """Features of one slide as another tool left them.
+    """Features of one slide as another tool left them."""
 
-    Attributes:
-        layout: whose file it is.
-        values: (n_tiles, n_features), the file's own float type.
-        coords: (n_tiles, 2), the tiles' top left; in µm for STAMP, else in level-0 pixels.
-        encoder: what the file calls its encoder, or None.
-        tile_px: side of a tile in pixels, or None.
-        tile_mpp: µm per pixel of a tile, or None.
-        tile_level0_px: side of a tile in level-0 pixels, or None.
-    """
-
-    layout: Layout
-    values: NDArray[np.floating]
-    coords: NDArray[Any]
-    encoder: str | None
-    tile_px: int | None
-    tile_mpp: float | None
-    tile_level0_px: float | None
+    layout: Layout  # whose file it is
+    values: NDArray[np.floating]  # (n_tiles, n_features), the file's own float type
+    coords: NDArray[Any]  # (n_tiles, 2), the tiles' top left; in µm for STAMP, else in level-0 pixels
+    encoder: str | None  # what the file calls its encoder, or None
+    tile_px: int | None  # side of a tile in pixels, or None
+    tile_mpp: float | None  # µm per pixel of a tile, or None
+    tile_level0_px: float | None  # side of a tile in level-0 pixels, or None
 
 
 def holds_features(path: Path) -> bool:

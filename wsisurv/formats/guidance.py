@@ -17,33 +17,23 @@ MADE_BY = "wsisurv train-teacher"
 
 @dataclass(frozen=True)
 class Guidance:
-    """What the teacher says of the training cases.
+    """What the teacher says of the training cases."""
 
-    Attributes:
-        case_ids: the training cases.
-        risk: float64 (n_cases,), τ: out-of-fold log hazard, of the report or, with a teacher of tiles and statements,
-            of both; NaN where a case has no statements.
-        gate: 0 to 1, how far τ can be trusted (docs/method.md, step 1).
-        gate_slope: b, slope of the univariate Cox model of outcome on τ.
-        gate_se: its standard error.
-        relevance: for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile,
-            out of fold; sums to 1.
-        fold: int64 (n_cases,), the outer fold of each case.
-        risk_without: float64 (n_folds, n_cases), τ made anew without any outcome of one outer fold, so that a student
-            tested on that fold has not been told of it; NaN for the fold's own cases and where ``risk`` is NaN.
-        gate_without: float64 (n_folds,), the gate made anew likewise.
-        text_risk: float64 (n_cases,), out-of-fold log hazard of the report alone; ``risk`` with a late teacher.
-    """
-
-    case_ids: tuple[str, ...]
+    case_ids: tuple[str, ...]  # the training cases
+    # float64 (n_cases,), τ: out-of-fold log hazard, of the report or, with a teacher of tiles and statements, of both;
+    # NaN where a case has no statements
     risk: NDArray[np.float64]
-    gate: float
-    gate_slope: float
-    gate_se: float
+    gate: float  # 0 to 1, how far τ can be trusted (docs/method.md, step 1)
+    gate_slope: float  # b, slope of the univariate Cox model of outcome on τ
+    gate_se: float  # its standard error
+    # for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile, out of fold; sums to 1
     relevance: Mapping[str, NDArray[np.float32]]
-    fold: NDArray[np.int64]
+    fold: NDArray[np.int64]  # int64 (n_cases,), the outer fold of each case
+    # float64 (n_folds, n_cases), τ made anew without any outcome of one outer fold, so that a student tested on that
+    # fold has not been told of it; NaN for the fold's own cases and where ``risk`` is NaN
     risk_without: NDArray[np.float64]
-    gate_without: NDArray[np.float64]
+    gate_without: NDArray[np.float64]  # float64 (n_folds,), the gate made anew likewise
+    # float64 (n_cases,), out-of-fold log hazard of the report alone; ``risk`` with a late teacher
     text_risk: NDArray[np.float64]
 
 

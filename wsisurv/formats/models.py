@@ -30,15 +30,10 @@ C = TypeVar("C", StudentCard, TeacherCard)
 
 @dataclass(frozen=True)
 class ModelFile(Generic[C]):
-    """A trained model on disk.
+    """A trained model on disk."""
 
-    Attributes:
-        arrays: named arrays: weights (``members/0/…``), quantiles, scaling.
-        card: what the model must be told to be used, and what came out of its training.
-    """
-
-    arrays: Mapping[str, NDArray[Any]]
-    card: C
+    arrays: Mapping[str, NDArray[Any]]  # named arrays: weights (``members/0/…``), quantiles, scaling
+    card: C  # what the model must be told to be used, and what came out of its training
 
 
 def model_format(kind: Kind) -> str:

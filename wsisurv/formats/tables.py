@@ -29,21 +29,13 @@ class Row(dict[str, str]):
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was found.
+    """A table as it was found."""
 
-    Attributes:
-        path: its file.
-        columns: names of the header; columns without a name are left out.
-        rows: those with at least one filled cell and as many cells as the header.
-        problems: what is wrong with header and rows, in words.
-        header_row: its number.
-    """
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    problems: tuple[str, ...]
-    header_row: int = 1
+    path: Path  # its file
+    columns: tuple[str, ...]  # names of the header; columns without a name are left out
+    rows: tuple[Row, ...]  # those with at least one filled cell and as many cells as the header
+    problems: tuple[str, ...]  # what is wrong with header and rows, in words
+    header_row: int = 1  # its number
 
     def lacking(self, columns: Sequence[str], way_out: str) -> list[str]:
         """Say in words which of ``columns`` are not there; nothing where all are."""

@@ -17,19 +17,12 @@ MADE_BY = "wsisurv extract-report"
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Vectors of all statements.
+    """Vectors of all statements."""
 
-    Attributes:
-        values: float32 (n_statements, n_dimensions).
-        case_ids: the case of each row.
-        statement_ids: the statement of each row.
-        encoder: name of the text encoder.
-    """
-
-    values: NDArray[np.float32]
-    case_ids: tuple[str, ...]
-    statement_ids: tuple[str, ...]
-    encoder: str
+    values: NDArray[np.float32]  # float32 (n_statements, n_dimensions)
+    case_ids: tuple[str, ...]  # the case of each row
+    statement_ids: tuple[str, ...]  # the statement of each row
+    encoder: str  # name of the text encoder
 
     def by_case(self) -> dict[str, NDArray[np.float32]]:
         """Vectors of each case that has any, float32 (n_statements of the case, n_dimensions)."""

@@ -17,18 +17,13 @@ _PREFIX = "familiarity/"
 
 @dataclass(frozen=True)
 class Familiarity:
-    """A normal distribution of the training cases' states for each member, and how far cases left out lie from it.
+    """A normal distribution of the training cases' states for each member, and how far cases left out lie from it."""
 
-    Attributes:
-        mean: float64 (n_members, hidden), of the states of the cases that each member was trained on.
-        precision: float64 (n_members, hidden, hidden), inverse of their covariance, shrunk.
-        left_out: float64 (n_cases,), sorted: distance of each training case from the others by members that did not
-            see it, its own hospital left out of "the others" where there are several; so a case of a hospital that was
-            never seen counts as familiar, if its slides are no odder than one hospital's are to the next.
-    """
-
-    mean: NDArray[np.float64]
-    precision: NDArray[np.float64]
+    mean: NDArray[np.float64]  # float64 (n_members, hidden), of the states of the cases that each member was trained on
+    precision: NDArray[np.float64]  # float64 (n_members, hidden, hidden), inverse of their covariance, shrunk
+    # float64 (n_cases,), sorted: distance of each training case from the others by members that did not see it, its own
+    # hospital left out of "the others" where there are several; so a case of a hospital that was never seen counts as
+    # familiar, if its slides are no odder than one hospital's are to the next
     left_out: NDArray[np.float64]
 
     @property

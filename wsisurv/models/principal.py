@@ -15,15 +15,11 @@ _SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class Directions:
-    """Principal directions.
+    """Principal directions."""
 
-    Attributes:
-        sizes: float64 (k,), singular values, descending, those of no size left out.
-        rows: float64 (k, n_columns), of length 1; the largest entry of each is positive, since the sign is arbitrary
-            and may differ between machines.
-    """
-
-    sizes: NDArray[np.float64]
+    sizes: NDArray[np.float64]  # float64 (k,), singular values, descending, those of no size left out
+    # float64 (k, n_columns), of length 1; the largest entry of each is positive, since the sign is arbitrary and may
+    # differ between machines
     rows: NDArray[np.float64]
 
 

@@ -18,15 +18,10 @@ more than two."""
 
 @dataclass(frozen=True)
 class ReportDirections:
-    """Directions of tiles that explain what reports say.
+    """Directions of tiles that explain what reports say."""
 
-    Attributes:
-        columns: float64 (n_features, r), orthonormal; r may be 0.
-        explained: out-of-fold R², the variance of reports explained by mean tiles; negative where they mislead.
-    """
-
-    columns: NDArray[np.float64]
-    explained: float
+    columns: NDArray[np.float64]  # float64 (n_features, r), orthonormal; r may be 0
+    explained: float  # out-of-fold R², the variance of reports explained by mean tiles; negative where they mislead
 
 
 def fit_report_directions(

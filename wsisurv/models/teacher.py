@@ -16,23 +16,15 @@ from wsisurv.models.text_branch import TextModel, load_text
 
 @dataclass(frozen=True)
 class ReportTimeTeacher:
-    """Risk of a case that comes with its report.
+    """Risk of a case that comes with its report."""
 
-    Attributes:
-        image: students, each trained without one fold.
-        text: text models, or None where there were no reports.
-        image_sd: standard deviation of the image branch's out-of-fold log hazards.
-        text_sd: standard deviation of the text branch's.
-        joint: models of tiles and statements, each trained without one fold; None for late fusion.
-        joint_sd: standard deviation of their out-of-fold log hazards.
-    """
-
-    image: Ensemble
-    text: TextModel | None
-    image_sd: float
-    text_sd: float
+    image: Ensemble  # students, each trained without one fold
+    text: TextModel | None  # text models, or None where there were no reports
+    image_sd: float  # standard deviation of the image branch's out-of-fold log hazards
+    text_sd: float  # standard deviation of the text branch's
+    # models of tiles and statements, each trained without one fold; None for late fusion
     joint: JointEnsemble | None = None
-    joint_sd: float = 1.0
+    joint_sd: float = 1.0  # standard deviation of their out-of-fold log hazards
 
     def log_hazard(self, features: NDArray[np.floating], statements: NDArray[np.float32] | None) -> float:
         """r_img / sd + r_text / sd, or r_joint / sd; r_img / sd for a case without statements."""

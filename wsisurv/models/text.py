@@ -61,15 +61,10 @@ def hashing_vectors(texts: Sequence[str], dimensions: int = HASHING_DIMENSIONS) 
 
 @dataclass(frozen=True)
 class Tfidf:
-    """Words learned from texts.
+    """Words learned from texts."""
 
-    Attributes:
-        vocabulary: the terms, sorted; the column of each is its place.
-        idf: float32 (n_terms,), the weight of each.
-    """
-
-    vocabulary: tuple[str, ...]
-    idf: NDArray[np.float32]
+    vocabulary: tuple[str, ...]  # the terms, sorted; the column of each is its place
+    idf: NDArray[np.float32]  # float32 (n_terms,), the weight of each
 
 
 def fit_tfidf(texts: Sequence[str], max_terms: int = 2048) -> Tfidf:

@@ -47,15 +47,11 @@ class TextBranch(nn.Module):
 
 @dataclass(frozen=True)
 class TextScaling:
-    """Vectors of statements → few dimensions of mean 0 and, on average, variance 1; no outcome is used in the fit.
+    """Vectors of statements → few dimensions of mean 0 and, on average, variance 1; no outcome is used in the fit."""
 
-    Attributes:
-        mean: (n_dimensions,).
-        components: (n_dimensions, k), principal directions, all divided by one number: directions in which statements
-            differ little stay small, for whitening them made the text branch worse (concordance .64 instead of .69).
-    """
-
-    mean: NDArray[np.float32]
+    mean: NDArray[np.float32]  # (n_dimensions,)
+    # (n_dimensions, k), principal directions, all divided by one number: directions in which statements differ little
+    # stay small, for whitening them made the text branch worse (concordance .64 instead of .69)
     components: NDArray[np.float32]
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,17 +71,11 @@ def fit_text_scaling(vectors: NDArray[np.float32], n_dimensions: int) -> TextSca
 
 @dataclass(frozen=True)
 class TextEnsemble:
-    """Trained text models whose mean is the report's risk.
+    """Trained text models whose mean is the report's risk."""
 
-    Attributes:
-        scaling: applied to statements first.
-        branch: the models, in evaluation mode.
-        centres: float64 (n_models,), each model's mean over its own training cases.
-    """
-
-    scaling: TextScaling
-    branch: TextBranch
-    centres: NDArray[np.float64]
+    scaling: TextScaling  # applied to statements first
+    branch: TextBranch  # the models, in evaluation mode
+    centres: NDArray[np.float64]  # float64 (n_models,), each model's mean over its own training cases
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""
@@ -103,15 +93,10 @@ class TextEnsemble:
 
 @dataclass(frozen=True)
 class LinearText:
-    """A regression on the mean of a report's statement vectors.
+    """A regression on the mean of a report's statement vectors."""
 
-    Attributes:
-        mean: float64 (n_dimensions,), over the training cases.
-        weight: float64 (n_dimensions,).
-    """
-
-    mean: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    mean: NDArray[np.float64]  # float64 (n_dimensions,), over the training cases
+    weight: NDArray[np.float64]  # float64 (n_dimensions,)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""

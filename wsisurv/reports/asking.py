@@ -60,17 +60,11 @@ class Patience:
 
 @dataclass(frozen=True)
 class Plan:
-    """How reports are put to a model; the same for all of a run.
+    """How reports are put to a model; the same for all of a run."""
 
-    Attributes:
-        options: the model's options, without ``num_ctx``.
-        num_ctx: the model's window, tokens.
-        passage_chars: the longest passage.
-    """
-
-    options: Mapping[str, int | float | bool]
-    num_ctx: int
-    passage_chars: int
+    options: Mapping[str, int | float | bool]  # the model's options, without ``num_ctx``
+    num_ctx: int  # the model's window, tokens
+    passage_chars: int  # the longest passage
 
 
 def estimate_tokens(text: str) -> int:
@@ -112,23 +106,14 @@ def _passages(text: str, longest: int) -> list[str]:
 
 @dataclass
 class Asker:
-    """Puts reports to a model; may be called from several threads at once.
+    """Puts reports to a model; may be called from several threads at once."""
 
-    Attributes:
-        server: where the model is.
-        model: the model.
-        plan: options, window and passages.
-        keep: what is wanted.
-        patience: how long a busy server is waited for.
-        exchange: told every passage and answer; None keeps them to itself.
-    """
-
-    server: Server
-    model: Model
-    plan: Plan
-    keep: Keep
-    patience: Patience = field(default_factory=Patience)
-    exchange: Exchange | None = None
+    server: Server  # where the model is
+    model: Model  # the model
+    plan: Plan  # options, window and passages
+    keep: Keep  # what is wanted
+    patience: Patience = field(default_factory=Patience)  # how long a busy server is waited for
+    exchange: Exchange | None = None  # told every passage and answer; None keeps them to itself
     _stop: threading.Event = field(default_factory=threading.Event)
     _window_seen: threading.Event = field(default_factory=threading.Event)
     _think_needed: threading.Event = field(default_factory=threading.Event)

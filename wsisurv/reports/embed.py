@@ -29,21 +29,14 @@ _NON_COMMERCIAL = re.compile(r"non-?commercial|\bcc[- ]by[- ]nc\b", re.IGNORECAS
 
 @dataclass
 class TextEncoder:
-    """An encoder that is ready to work.
+    """An encoder that is ready to work."""
 
-    Attributes:
-        name: as it was asked for, e.g. ``ollama:nomic-embed-text``.
-        digest: sha256 of its weights.
-        license: the text or name of its licence; empty where it tells none.
-        vectors: gives a vector for each of some texts, or the reason why there is none.
-        refused: reasons of all texts that got no vector, filled by ``encode``.
-    """
-
-    name: str
-    digest: str
-    license: str
+    name: str  # as it was asked for, e.g. ``ollama:nomic-embed-text``.
+    digest: str  # sha256 of its weights
+    license: str  # the text or name of its licence; empty where it tells none
+    # gives a vector for each of some texts, or the reason why there is none
     vectors: Callable[[Sequence[str]], Sequence[Sequence[float] | str]]
-    refused: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # reasons of all texts that got no vector, filled by ``encode``
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of ``texts``, float32 (n_texts, n_dimensions); a row of NaN for a text that is refused.

@@ -37,25 +37,15 @@ _ENOUGH = 0.5
 
 @dataclass(frozen=True)
 class GoldScores:
-    """Against a gold standard; counts over all reports together.
+    """Against a gold standard; counts over all reports together."""
 
-    Attributes:
-        reports: cases that have a gold standard.
-        statements: our statements of those cases.
-        supported: those that a gold statement supports.
-        gold: gold statements.
-        found: gold statements that one of ours says.
-        polarity_errors: ours that say the opposite of the gold statement that they match.
-        number_errors: ours whose number or grade the matched gold statement does not have.
-    """
-
-    reports: int
-    statements: int
-    supported: int
-    gold: int
-    found: int
-    polarity_errors: int
-    number_errors: int
+    reports: int  # cases that have a gold standard
+    statements: int  # our statements of those cases
+    supported: int  # those that a gold statement supports
+    gold: int  # gold statements
+    found: int  # gold statements that one of ours says
+    polarity_errors: int  # ours that say the opposite of the gold statement that they match
+    number_errors: int  # ours whose number or grade the matched gold statement does not have
 
     @property
     def precision(self) -> float | None:
@@ -70,32 +60,21 @@ class GoldScores:
 
 @dataclass(frozen=True)
 class ReportScores:
-    """How good an extraction is.
+    """How good an extraction is."""
 
-    Attributes:
-        reports: reports that were read.
-        with_statements: reports that gave at least one statement.
-        statements: all statements.
-        proved: statements that pass the proof against the report.
-        unproved: why the others don't, counted by reason.
-        sentences: sentences in the parts that say what a slide can show, as the rules see it; headings apart.
-        covered: those of them that at least one statement quotes.
-        leakage: statements (``non_morphology`` apart) quoted from a sentence of another kind, counted by kind. The
-            kind is told by the rules' headings and words, so leakage that these can't see is not in it.
-        left_out: findings that the extraction left out, by kind, as its records say.
-        against_gold: None without a gold standard.
-    """
-
-    reports: int
-    with_statements: int
-    statements: int
-    proved: int
-    sentences: int
-    covered: int
-    unproved: dict[str, int] = field(default_factory=dict)
+    reports: int  # reports that were read
+    with_statements: int  # reports that gave at least one statement
+    statements: int  # all statements
+    proved: int  # statements that pass the proof against the report
+    sentences: int  # sentences in the parts that say what a slide can show, as the rules see it; headings apart
+    covered: int  # those of them that at least one statement quotes
+    unproved: dict[str, int] = field(default_factory=dict)  # why the others don't, counted by reason
+    # statements (``non_morphology`` apart) quoted from a sentence of another kind, counted by kind. The kind is told by
+    # the rules' headings and words, so leakage that these can't see is not in it.
     leakage: dict[str, int] = field(default_factory=dict)
+    # findings that the extraction left out, by kind, as its records say
     left_out: dict[str, int] = field(default_factory=dict)
-    against_gold: GoldScores | None = None
+    against_gold: GoldScores | None = None  # None without a gold standard
 
     @property
     def proved_share(self) -> float | None:

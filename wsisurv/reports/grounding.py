@@ -40,15 +40,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a backend read in one report.
+    """What a backend read in one report."""
 
-    Attributes:
-        claims: the findings, not proved yet.
-        left_out: findings left out, counted by kind.
-    """
-
-    claims: tuple[Claim, ...]
-    left_out: dict[str, int] = field(default_factory=dict)
+    claims: tuple[Claim, ...]  # the findings, not proved yet
+    left_out: dict[str, int] = field(default_factory=dict)  # findings left out, counted by kind
 
 
 @dataclass(frozen=True)

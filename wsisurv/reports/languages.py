@@ -32,31 +32,18 @@ def _fits(pattern: str, word: str) -> bool:
 
 @dataclass(frozen=True)
 class Language:
-    """Words of a language, without accents; each a regular expression for a whole word.
+    """Words of a language, without accents; each a regular expression for a whole word."""
 
-    Attributes:
-        before: deny what follows.
-        nots: deny what follows, and what precedes where one of ``seen`` comes after or the sentence ends.
-        both: deny what follows and what precedes.
-        seen: affirm, unless denied themselves: identified, present.
-        turns: end the reach of a denial: but, however.
-        asides: may end it: with, which.
-        ands: join the parts of a list.
-        ors: join what one denial reaches.
-        no_denials: words that deny in English, and not here.
-        names: denials by which alone a short sentence is known to be in this language.
-    """
-
-    before: str
-    nots: str
-    both: str
-    seen: str
-    turns: str
-    asides: str
-    ands: str
-    ors: str
-    no_denials: str = ""
-    names: str = ""
+    before: str  # deny what follows
+    nots: str  # deny what follows, and what precedes where one of ``seen`` comes after or the sentence ends
+    both: str  # deny what follows and what precedes
+    seen: str  # affirm, unless denied themselves: identified, present
+    turns: str  # end the reach of a denial: but, however
+    asides: str  # may end it: with, which
+    ands: str  # join the parts of a list
+    ors: str  # join what one denial reaches
+    no_denials: str = ""  # words that deny in English, and not here
+    names: str = ""  # denials by which alone a short sentence is known to be in this language
 
     def has(self, kind: str, word: str) -> bool:
         """True when ``word`` is one of the words of a kind (an attribute's name)."""

@@ -34,32 +34,20 @@ from wsisurv.reports.server_models import Model, check_version, context_length, 
 
 @dataclass(frozen=True)
 class Reply:
-    """A finished answer.
+    """A finished answer."""
 
-    Attributes:
-        content: what the model said, thinking text not included.
-        done_reason: why it ended: ``stop``, ``length``, or another word of the server.
-        prompt_tokens: tokens of the prompt that the server says it read; None where it says nothing.
-        answer_tokens: tokens of the answer; None where it says nothing.
-    """
-
-    content: str
-    done_reason: str
-    prompt_tokens: int | None
-    answer_tokens: int | None
+    content: str  # what the model said, thinking text not included
+    done_reason: str  # why it ended: ``stop``, ``length``, or another word of the server
+    prompt_tokens: int | None  # tokens of the prompt that the server says it read; None where it says nothing
+    answer_tokens: int | None  # tokens of the answer; None where it says nothing
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors of texts.
+    """Vectors of texts."""
 
-    Attributes:
-        vectors: one a text, in order; None for a text that the server refuses.
-        refused: the server's words for each text that it refuses, by its place.
-    """
-
-    vectors: tuple[tuple[float, ...] | None, ...]
-    refused: Mapping[int, str]
+    vectors: tuple[tuple[float, ...] | None, ...]  # one a text, in order; None for a text that the server refuses
+    refused: Mapping[int, str]  # the server's words for each text that it refuses, by its place
 
 
 class Server(Connection):

@@ -15,25 +15,15 @@ _UNKNOWN_CONTEXT = 4096
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the server tells it.
+    """A model as the server tells it."""
 
-    Attributes:
-        name: full name, with its tag.
-        digest: sha256 of the model.
-        context_length: tokens that it was made for.
-        thinks: True when it can write thinking text before its answer.
-        server_version: the server's, e.g. ``0.12.6``.
-        license: the text of its licence; empty where the server tells none.
-        runs_at: the machine that the server would send the text to; empty for this server itself.
-    """
-
-    name: str
-    digest: str
-    context_length: int
-    thinks: bool
-    server_version: str
-    license: str = ""
-    runs_at: str = ""
+    name: str  # full name, with its tag
+    digest: str  # sha256 of the model
+    context_length: int  # tokens that it was made for
+    thinks: bool  # True when it can write thinking text before its answer
+    server_version: str  # the server's, e.g. ``0.12.6``.
+    license: str = ""  # the text of its licence; empty where the server tells none
+    runs_at: str = ""  # the machine that the server would send the text to; empty for this server itself
 
 
 def check_version(url: str, version: str) -> None:

@@ -21,19 +21,13 @@ _LINES = {".jsonl", ".ndjson"}
 
 @dataclass(frozen=True)
 class Reports(Mapping[str, str]):
-    """Texts by case_id, in order of case_id.
+    """Texts by case_id, in order of case_id."""
 
-    Attributes:
-        texts: the text of each case, not changed in any way (a byte-order mark is taken off).
-        places: where each case's report is: the file, or the file and its row.
-        unreadable: files that could not be read, by case_id; always empty where ``strict`` was asked.
-        notes: what of the folder was passed over, in words.
-    """
-
-    texts: Mapping[str, str]
-    places: Mapping[str, str]
+    texts: Mapping[str, str]  # the text of each case, not changed in any way (a byte-order mark is taken off)
+    places: Mapping[str, str]  # where each case's report is: the file, or the file and its row
+    # files that could not be read, by case_id; always empty where ``strict`` was asked
     unreadable: Mapping[str, ReportError] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what of the folder was passed over, in words
 
     def __getitem__(self, case_id: str) -> str:
         """The text of a case."""

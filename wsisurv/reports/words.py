@@ -90,23 +90,14 @@ Kind = Literal["word", "number", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word, number or code of a text.
+    """One word, number or code of a text."""
 
-    Attributes:
-        start: first character in the text.
-        end: one past the last character.
-        kind: letters, digits, or a code of both (``pT3``, ``MLH1``).
-        plain: folded case and compatibility characters.
-        scan: ``plain`` with what scanners confuse made one; for a number the same as ``plain``.
-        gap: what stands between the word before and this one.
-    """
-
-    start: int
-    end: int
-    kind: Kind
-    plain: str
-    scan: str
-    gap: str
+    start: int  # first character in the text
+    end: int  # one past the last character
+    kind: Kind  # letters, digits, or a code of both (``pT3``, ``MLH1``)
+    plain: str  # folded case and compatibility characters
+    scan: str  # ``plain`` with what scanners confuse made one; for a number the same as ``plain``
+    gap: str  # what stands between the word before and this one
 
     @property
     def hyphened(self) -> bool:

@@ -22,31 +22,18 @@ class Bounds:
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """A slide's header.
+    """A slide's header."""
 
-    Attributes:
-        vendor: the format, as OpenSlide names it.
-        width: of level 0, pixels.
-        height: of level 0, pixels.
-        level_downsamples: how many level-0 pixels a pixel of each level that is used spans.
-        bounds: what was scanned; all of level 0 where the file says nothing.
-        file_bytes: size of all files that make up the slide.
-        resolution: the level-0 resolution stated, plausible or not, or None.
-        objective: the objective power stated, or None.
-        properties: all that OpenSlide states.
-        notes: what should be known of its reader and levels.
-    """
-
-    vendor: str
-    width: int
-    height: int
-    level_downsamples: tuple[float, ...]
-    bounds: Bounds
-    file_bytes: int
-    resolution: Resolution | None
-    objective: Objective | None
-    properties: dict[str, str]
-    notes: tuple[str, ...] = ()
+    vendor: str  # the format, as OpenSlide names it
+    width: int  # of level 0, pixels
+    height: int  # of level 0, pixels
+    level_downsamples: tuple[float, ...]  # how many level-0 pixels a pixel of each level that is used spans
+    bounds: Bounds  # what was scanned; all of level 0 where the file says nothing
+    file_bytes: int  # size of all files that make up the slide
+    resolution: Resolution | None  # the level-0 resolution stated, plausible or not, or None
+    objective: Objective | None  # the objective power stated, or None
+    properties: dict[str, str]  # all that OpenSlide states
+    notes: tuple[str, ...] = ()  # what should be known of its reader and levels
 
 
 def find_bounds(properties: Mapping[str, str], width: int, height: int) -> Bounds:

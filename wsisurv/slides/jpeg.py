@@ -32,31 +32,18 @@ _PARSING = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError,
 
 @dataclass(frozen=True)
 class JpegLevel:
-    """Where the JPEG tiles of a level are in a file.
+    """Where the JPEG tiles of a level are in a file."""
 
-    Attributes:
-        path: the file.
-        level: which level.
-        width: of the level, its pixels, by OpenSlide.
-        height: of the level, its pixels, by OpenSlide.
-        tile_width: of a tile, pixels.
-        tile_height: of a tile, pixels.
-        columns: tiles in a row.
-        offsets: int64 (n,), of each tile in the file, row by row.
-        sizes: int64 (n,), bytes of each; 0 where there is none.
-        start: what every tile's JPEG begins with: tables and the kind of colour, which the tiles leave out.
-    """
-
-    path: Path
-    level: int
-    width: int
-    height: int
-    tile_width: int
-    tile_height: int
-    columns: int
-    offsets: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    start: bytes
+    path: Path  # the file
+    level: int  # which level
+    width: int  # of the level, its pixels, by OpenSlide
+    height: int  # of the level, its pixels, by OpenSlide
+    tile_width: int  # of a tile, pixels
+    tile_height: int  # of a tile, pixels
+    columns: int  # tiles in a row
+    offsets: NDArray[np.int64]  # int64 (n,), of each tile in the file, row by row
+    sizes: NDArray[np.int64]  # int64 (n,), bytes of each; 0 where there is none
+    start: bytes  # what every tile's JPEG begins with: tables and the kind of colour, which the tiles leave out
 
 
 def find_jpeg_level(slide: Slide, level: int) -> JpegLevel | str:

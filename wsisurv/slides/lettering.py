@@ -12,17 +12,11 @@ _FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"  # comes with matplotlib, so the pic
 
 @dataclass(frozen=True)
 class Lettering:
-    """A font, and how it writes what not every font has.
+    """A font, and how it writes what not every font has."""
 
-    Attributes:
-        font: for Pillow.
-        um: micrometres: Pillow's own font has no Greek letter.
-        square: the figure of a square.
-    """
-
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-    um: str
-    square: str
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont  # for Pillow
+    um: str  # micrometres: Pillow's own font has no Greek letter
+    square: str  # the figure of a square
 
 
 def lettering(size_px: int) -> Lettering:

@@ -35,24 +35,15 @@ _Spot = tuple[int, int, int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Level:
-    """A level that is used.
+    """A level that is used."""
 
-    Attributes:
-        number: which it is for the reader.
-        width: of what it shows of level 0, its pixels; what it was filled up with, in a last pixel
-            too, is not counted.
-        height: the same.
-        downsample: how many level-0 pixels a pixel spans.
-        placing: what the reader takes for ``downsample`` when it looks for a place.
-        filled: whether there is filling beside what it shows.
-    """
-
-    number: int
+    number: int  # which it is for the reader
+    # of what it shows of level 0, its pixels; what it was filled up with, in a last pixel too, is not counted
     width: int
-    height: int
-    downsample: float
-    placing: float
-    filled: bool = False
+    height: int  # the same
+    downsample: float  # how many level-0 pixels a pixel spans
+    placing: float  # what the reader takes for ``downsample`` when it looks for a place
+    filled: bool = False  # whether there is filling beside what it shows
 
 
 @dataclass(frozen=True)

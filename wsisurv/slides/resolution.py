@@ -32,17 +32,11 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class Resolution:
-    """A level-0 resolution that a header states.
+    """A level-0 resolution that a header states."""
 
-    Attributes:
-        mpp_x: µm per pixel along x.
-        mpp_y: µm per pixel along y.
-        source: the place in the file, in words.
-    """
-
-    mpp_x: float
-    mpp_y: float
-    source: str
+    mpp_x: float  # µm per pixel along x
+    mpp_y: float  # µm per pixel along y
+    source: str  # the place in the file, in words
 
     @property
     def mpp(self) -> float:

@@ -26,19 +26,12 @@ _WHOLE_PX = 1e-6  # nearer to a whole pixel than this is one
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """How a slide's tiles are read; found out once, and the same for every reader of it.
+    """How a slide's tiles are read; found out once, and the same for every reader of it."""
 
-    Attributes:
-        decoder: what reads.
-        why: why that, in words.
-        level: of the slide.
-        jpeg: where that level's JPEG tiles are, for reading them directly.
-    """
-
-    decoder: Decoder
-    why: str
-    level: int
-    jpeg: JpegLevel | None = None
+    decoder: Decoder  # what reads
+    why: str  # why that, in words
+    level: int  # of the slide
+    jpeg: JpegLevel | None = None  # where that level's JPEG tiles are, for reading them directly
 
     @property
     def reduce(self) -> Literal[1, 2]:

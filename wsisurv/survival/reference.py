@@ -25,19 +25,13 @@ _PREFIX = "reference/"
 
 @dataclass(frozen=True)
 class OutOfFoldScale:
-    """From the log hazard of a training case, by members that did not see it, to that of a new case.
+    """From the log hazard of a training case, by members that did not see it, to that of a new case."""
 
-    Attributes:
-        mean: mean log hazard of new cases.
-        fold_mean: float64 (n_folds,), mean of each fold's training cases out of fold.
-        fold_scale: float64 (n_folds,), by which what lies beyond that mean is multiplied, for the spread of new cases.
-        shrinkage: λ, share of it that the mean of all members is expected to keep.
-    """
-
-    mean: float
-    fold_mean: NDArray[np.float64]
+    mean: float  # mean log hazard of new cases
+    fold_mean: NDArray[np.float64]  # float64 (n_folds,), mean of each fold's training cases out of fold
+    # float64 (n_folds,), by which what lies beyond that mean is multiplied, for the spread of new cases
     fold_scale: NDArray[np.float64]
-    shrinkage: float
+    shrinkage: float  # λ, share of it that the mean of all members is expected to keep
 
     def placed(self, log_hazard: float, fold: int | None) -> float:
         """Log hazard of a new case that stands where this one does; of a new case (``fold`` None) its own."""

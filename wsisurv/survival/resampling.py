@@ -25,38 +25,23 @@ _WEIGHTS = 1 << 24
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its bootstrap interval.
+    """A figure with its bootstrap interval."""
 
-    Attributes:
-        value: on the cases as they are.
-        low: lower end.
-        high: upper end.
-        resamples: resamples that the ends were taken from.
-        dropped: resamples that can't give the figure (no comparable pair), left out.
-    """
-
-    value: float
-    low: float
-    high: float
-    resamples: int
-    dropped: int
+    value: float  # on the cases as they are
+    low: float  # lower end
+    high: float  # upper end
+    resamples: int  # resamples that the ends were taken from
+    dropped: int  # resamples that can't give the figure (no comparable pair), left out
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A figure of several models on the same resamples.
+    """A figure of several models on the same resamples."""
 
-    Attributes:
-        value: float64 (n_models,), on the cases as they are.
-        resampled: float64 (n_models, n_resamples - dropped), column by column the same resample.
-        dropped: resamples that can't give the figure (no comparable pair), left out.
-        hospitals: effective number of those drawn, for which percentiles are taken further out; None to take them as
-            they are.
-    """
-
-    value: NDArray[np.float64]
-    resampled: NDArray[np.float64]
-    dropped: int
+    value: NDArray[np.float64]  # float64 (n_models,), on the cases as they are
+    resampled: NDArray[np.float64]  # float64 (n_models, n_resamples - dropped), column by column the same resample
+    dropped: int  # resamples that can't give the figure (no comparable pair), left out
+    # effective number of those drawn, for which percentiles are taken further out; None to take them as they are
     hospitals: float | None = None
 
     def interval(self, model: int, level: float = 0.95) -> Interval:
@@ -87,17 +72,12 @@ class Resampled:
 
 @dataclass(frozen=True)
 class Units:
-    """What a bootstrap draws whole.
+    """What a bootstrap draws whole."""
 
-    Attributes:
-        of_case: int64 (n_cases,), number of each case's hospital; None where cases are drawn one by one.
-        effective: effective number of hospitals; None where cases are drawn.
-        warning: why cases are drawn although hospitals are whole; empty where nothing is to be said.
-    """
-
+    # int64 (n_cases,), number of each case's hospital; None where cases are drawn one by one
     of_case: NDArray[np.int64] | None = None
-    effective: float | None = None
-    warning: str = ""
+    effective: float | None = None  # effective number of hospitals; None where cases are drawn
+    warning: str = ""  # why cases are drawn although hospitals are whole; empty where nothing is to be said
 
     @property
     def method(self) -> str:

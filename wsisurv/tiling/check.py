@@ -30,51 +30,30 @@ _ALIKE = 0.02  # stated resolutions this close are one scanner setting
 
 @dataclass(frozen=True)
 class SlideCheck:
-    """What is known of a slide from its header.
+    """What is known of a slide from its header."""
 
-    Attributes:
-        slide_id: the slide.
-        path: its file.
-        opens: whether OpenSlide opens it; if not, all that follows up to ``case_id`` is None.
-        format: as OpenSlide names it.
-        file_bytes: size of its files.
-        width: of level 0, pixels.
-        height: of level 0, pixels.
-        levels: how many there are.
-        mpp_x: as the file states it, µm per pixel.
-        mpp_y: as the file states it, µm per pixel.
-        mpp: what ``tile`` will use, µm per pixel; None where it would stop.
-        mpp_source: where ``mpp`` comes from; else where the file states what can't be used.
-        objective: objective power, as the file states it.
-        objective_source: where.
-        tiles_at_most: places of the grid on all that was scanned. Tissue is not looked at: it is an upper bound.
-        tiles_bytes: what the tiles file takes at most.
-        features_bytes: what the features file takes at most; None where the number of features is not known.
-        case_id: the case, where a clinical table was given.
-        problems: why ``tile`` would fail, with the ways out.
-        notes: what deserves a look.
-    """
-
-    slide_id: str
-    path: str
-    opens: bool = False
-    format: str | None = None
-    file_bytes: int | None = None
-    width: int | None = None
-    height: int | None = None
-    levels: int | None = None
-    mpp_x: float | None = None
-    mpp_y: float | None = None
-    mpp: float | None = None
-    mpp_source: str | None = None
-    objective: float | None = None
-    objective_source: str | None = None
+    slide_id: str  # the slide
+    path: str  # its file
+    opens: bool = False  # whether OpenSlide opens it; if not, all that follows up to ``case_id`` is None
+    format: str | None = None  # as OpenSlide names it
+    file_bytes: int | None = None  # size of its files
+    width: int | None = None  # of level 0, pixels
+    height: int | None = None  # of level 0, pixels
+    levels: int | None = None  # how many there are
+    mpp_x: float | None = None  # as the file states it, µm per pixel
+    mpp_y: float | None = None  # as the file states it, µm per pixel
+    mpp: float | None = None  # what ``tile`` will use, µm per pixel; None where it would stop
+    mpp_source: str | None = None  # where ``mpp`` comes from; else where the file states what can't be used
+    objective: float | None = None  # objective power, as the file states it
+    objective_source: str | None = None  # where
+    # places of the grid on all that was scanned. Tissue is not looked at: it is an upper bound.
     tiles_at_most: int | None = None
-    tiles_bytes: int | None = None
+    tiles_bytes: int | None = None  # what the tiles file takes at most
+    # what the features file takes at most; None where the number of features is not known
     features_bytes: int | None = None
-    case_id: str | None = None
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    case_id: str | None = None  # the case, where a clinical table was given
+    problems: tuple[str, ...] = ()  # why ``tile`` would fail, with the ways out
+    notes: tuple[str, ...] = ()  # what deserves a look
 
     def as_json(self) -> dict[str, Any]:
         """One line of the JSONL."""
@@ -83,15 +62,10 @@ class SlideCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All slides, sorted by slide_id, and what concerns them together.
+    """All slides, sorted by slide_id, and what concerns them together."""
 
-    Attributes:
-        slides: the slides; one whose slide_id comes twice is there twice.
-        notes: what deserves a look.
-    """
-
-    slides: tuple[SlideCheck, ...]
-    notes: tuple[str, ...]
+    slides: tuple[SlideCheck, ...]  # the slides; one whose slide_id comes twice is there twice
+    notes: tuple[str, ...]  # what deserves a look
 
     @property
     def failing(self) -> int:

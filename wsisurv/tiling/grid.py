@@ -19,17 +19,11 @@ _SLACK = 1e-3  # level-0 pixels by which rounding may carry a tile over the slid
 
 @dataclass(frozen=True)
 class Grid:
-    """All places of a tile on a slide, in rows and columns.
+    """All places of a tile on a slide, in rows and columns."""
 
-    Attributes:
-        xs: int64 (n_columns,), left of each column in level-0 pixels.
-        ys: int64 (n_rows,), top of each row in level-0 pixels.
-        side: side of a tile in level-0 pixels, not rounded.
-    """
-
-    xs: NDArray[np.int64]
-    ys: NDArray[np.int64]
-    side: float
+    xs: NDArray[np.int64]  # int64 (n_columns,), left of each column in level-0 pixels
+    ys: NDArray[np.int64]  # int64 (n_rows,), top of each row in level-0 pixels
+    side: float  # side of a tile in level-0 pixels, not rounded
 
     def coords(self, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Top lefts (x, y) where ``keep`` (n_rows, n_columns) is true, row by row: int64 (n_tiles, 2)."""
@@ -99,14 +93,10 @@ def _starts(length: int, side: float, step: float) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Places:
-    """What lies at each place of a grid.
+    """What lies at each place of a grid."""
 
-    Attributes:
-        shares: float32 (n_rows, n_columns), 0 to 1: how much of each place is tissue.
-        piece: int32 (n_rows, n_columns), the piece of tissue that has the largest share; 0 where there is none.
-    """
-
-    shares: NDArray[np.float32]
+    shares: NDArray[np.float32]  # float32 (n_rows, n_columns), 0 to 1: how much of each place is tissue
+    # int32 (n_rows, n_columns), the piece of tissue that has the largest share; 0 where there is none
     piece: NDArray[np.int32]
 
 

@@ -31,15 +31,10 @@ _ENTROPY_RANGE = (0.3, 0.45)  # bits; below: a grain of dust; above: what little
 
 @dataclass(frozen=True)
 class View:
-    """A slide at low power, and what several rules ask of it, worked out once.
+    """A slide at low power, and what several rules ask of it, worked out once."""
 
-    Attributes:
-        rgb: uint8 (height, width, 3).
-        mpp: µm per pixel.
-    """
-
-    rgb: NDArray[np.uint8]
-    mpp: float
+    rgb: NDArray[np.uint8]  # uint8 (height, width, 3)
+    mpp: float  # µm per pixel
 
     @cached_property
     def _image(self) -> Image.Image:

@@ -16,18 +16,12 @@ _ALONE_SHARE = 0.9  # a piece with more artefact than this is a stroke beside th
 
 @dataclass(frozen=True)
 class Tissue:
-    """Tissue of a slide.
+    """Tissue of a slide."""
 
-    Attributes:
-        mask: bool (height, width), as the view it was found on.
-        ink: bool (height, width), what was left out as pen marks.
-        flags: what a person should know of this slide, in words.
-        artefacts: what else was left out, by the names in ``artefacts.FINDERS``: bool (height, width) each.
-    """
-
-    mask: NDArray[np.bool_]
-    ink: NDArray[np.bool_]
-    flags: tuple[str, ...] = ()
+    mask: NDArray[np.bool_]  # bool (height, width), as the view it was found on
+    ink: NDArray[np.bool_]  # bool (height, width), what was left out as pen marks
+    flags: tuple[str, ...] = ()  # what a person should know of this slide, in words
+    # what else was left out, by the names in ``artefacts.FINDERS``: bool (height, width) each
     artefacts: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 

@@ -42,40 +42,24 @@ class Freshness:
 
 @dataclass(frozen=True)
 class Origin:
-    """What made an artifact that has no header of its own.
+    """What made an artifact that has no header of its own."""
 
-    Attributes:
-        fingerprint: of all that made it; decides.
-        settings: for the message.
-        inputs: fingerprints of its inputs, for the message.
-    """
-
-    fingerprint: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str  # of all that made it; decides
+    settings: Mapping[str, Any] = field(default_factory=dict)  # for the message
+    inputs: Mapping[str, str] = field(default_factory=dict)  # fingerprints of its inputs, for the message
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What a step would do with one item, as ``--dry-run`` shows it.
+    """What a step would do with one item, as ``--dry-run`` shows it."""
 
-    Attributes:
-        id: the item.
-        source: its input.
-        condition: of what is there already; None where that can't be told.
-        changes: what differs, where it is stale.
-        tiles: how many; where tissue was not looked at yet, at most.
-        bytes: what the output takes; None where that is not known.
-        problem: why it would fail, or empty.
-    """
-
-    id: str
-    source: Path
-    condition: Condition | None = None
-    changes: tuple[str, ...] = ()
-    tiles: int | None = None
-    bytes: int | None = None
-    problem: str = ""
+    id: str  # the item
+    source: Path  # its input
+    condition: Condition | None = None  # of what is there already; None where that can't be told
+    changes: tuple[str, ...] = ()  # what differs, where it is stale
+    tiles: int | None = None  # how many; where tissue was not looked at yet, at most
+    bytes: int | None = None  # what the output takes; None where that is not known
+    problem: str = ""  # why it would fail, or empty
 
 
 def compare(made: Header | Origin, wanted: Header | Origin, *, also: Sequence[str] = ()) -> Freshness:

@@ -9,15 +9,10 @@ from wsisurv.bags.packed import PackedBags
 
 @dataclass(frozen=True)
 class Parts:
-    """A case's state as a weighted mean of its tiles' values: pooled = Σ share · value.
+    """A case's state as a weighted mean of its tiles' values: pooled = Σ share · value."""
 
-    Attributes:
-        share: (n_tiles,), at least 0, sums to 1 over each bag.
-        value: (n_tiles, width).
-    """
-
-    share: Tensor
-    value: Tensor
+    share: Tensor  # (n_tiles,), at least 0, sums to 1 over each bag
+    value: Tensor  # (n_tiles, width)
 
 
 class Aggregator(nn.Module):

@@ -55,12 +55,7 @@ class PackagedSlide(Pyramid, Protocol):
 
 @dataclass(frozen=True)
 class PackagedReader:
-    """What an entry point of ``wsisurv.readers`` names.
+    """What an entry point of ``wsisurv.readers`` names."""
 
-    Attributes:
-        endings: of the files that it opens, in small letters: ``(".xyz",)``.
-        open: the file → the open slide; any error says that it can't be opened.
-    """
-
-    endings: tuple[str, ...]
-    open: Callable[[Path], PackagedSlide]
+    endings: tuple[str, ...]  # of the files that it opens, in small letters: ``(".xyz",)``
+    open: Callable[[Path], PackagedSlide]  # the file → the open slide; any error says that it can't be opened
