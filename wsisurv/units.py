@@ -22,6 +22,10 @@ def name_problem(name: str) -> str:
         return "has bytes that are no UTF-8"
     if shown_name(name) != name:
         return "has control characters"
+    if not name.strip():
+        return "is empty"
+    if name.startswith(".") or "/" in name or "\\" in name:
+        return "begins with a dot, or has a / or \\ in it"
     if len(name.encode()) > _LONGEST:
         return f"is longer than {_LONGEST} bytes"
     return ""

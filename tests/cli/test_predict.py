@@ -2,12 +2,21 @@
 
 import json
 import os
+import pickle
+import shutil
+import socket
 from pathlib import Path
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
+import torch
 
+from wsisurv.errors import SettingsError, WeightsError
 from wsisurv.formats.risks import read_risks
+from wsisurv.pipeline.from_slides import prepare_slides
+from wsisurv.prediction.card import read_scale
+from wsisurv.workspace.paths import Workspace
 
 
 @pytest.fixture
@@ -104,3 +113,59 @@ def test_a_real_slide_is_not_what_a_student_of_the_demo_knows(run, student, tmp_
     [risk] = read_risks(tmp_path / "risk.csv")
     assert "unlike the training cases" in risk.warning
     assert "immunohistochemistry" not in risk.warning
+
+
+_OWN = {"name": "mine", "architecture": "vit_tiny_patch16_224", "pooling": "class", "mean": [0.5] * 3, "std": [0.5] * 3}
+_OWN |= {"tile_px": 224, "tile_mpp": 0.5, "input_px": 224}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, ""),
+        ({"encoder": "uni2-h", "weights": "hub:MahmoodLab/UNI2-h"}, "--fetch uni2-h"),
+        ({"encoder": "uni2-h", "weights": f"hub:MahmoodLab/UNI2-h@{'0' * 40}"}, "--revision 0000"),
+        ({"encoder": "uni2-h", "weights": f"hub:somebody/else@{'0' * 40}"}, "not its own"),
+        ({"encoder": "kaiko-s16", "weights": "imported\n"}, "weights: String should match"),
+        ({"encoder": "timm:resnet18", "weights": "hub:timm/resnet18.a1_in1k"}, "--fetch timm:resnet18"),
+        ({"encoder": "timm:hf-hub:somebody/else", "weights": "random"}, "name of an encoder"),
+        ({"encoder": "timm:local-dir:x", "weights": "random"}, "no model 'local-dir:x'"),
+        ({"encoder": "../../elsewhere", "weights": "random"}, "name of an encoder"),
+        ({"encoder": "mine", "weights": "random", "own": _OWN | {"architecture": "hf-hub:x/y"}}, "architecture"),
+        (
+            {"encoder": "mine", "weights": "random", "own": _OWN | {"arguments": {"checkpoint_path": "x.pth"}}},
+            "checkpoint_path: timm is given",
+        ),
+        ({"encoder": "mine", "weights": f"hub:x/y@{'0' * 40}", "own": _OWN}, "no encoder 'mine'"),
+    ],
+    ids=str,
+)
+def test_a_student_of_anybody_opens_no_socket_and_unpickles_nothing(
+    student, tmp_path, make_slide, spoil_card, monkeypatch, settings, message
+):
+    """Whatever its card names: what is not here is not fetched, and timm is asked for nothing that it would load."""
+    given = shutil.copy(student, tmp_path / "student.h5")
+    own = read_card(given)
+    spoil_card(given, embed_settings={**own.embed_settings, **settings}, encoder_weights="")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def forbidden(*_, **__):
+        pytest.fail("a socket, or a pickle")
+
+    for module, name in ((socket, "socket"), (socket, "create_connection"), (socket, "getaddrinfo"), (pickle, "load")):
+        monkeypatch.setattr(module, name, forbidden)
+    monkeypatch.setattr(torch, "load", forbidden)
+    slide = make_slide(tmp_path / "s" / "a.tiff", (1400, 1200))
+    if not message:
+        assert not predict_slides(tmp_path / "w", slide, given).summaries[-1].failed
+        return
+    with pytest.raises((SettingsError, WeightsError), match=message):
+        predict_slides(tmp_path / "w", slide, given)
+
+
+def predict_slides(root, slide, given):
+    return prepare_slides(Workspace(root), [slide], given, device="cpu")
+
+
+def read_card(path):
+    return read_scale(path).card

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -233,9 +234,8 @@ def test_a_hub_out_of_reach_names_the_ways_out_before_anything_is_loaded(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(hub.HfApi, "auth_check", _unreachable)
-    monkeypatch.setattr(encoders.timm, "create_model", lambda *_, **__: pytest.fail("went on"))
     with pytest.raises(WeightsError, match="--weights FILE") as caught:
-        build_encoder(resolve_settings(name), device="cpu")
+        hub.pin_weights(resolve_settings(name))
     assert "not known" in str(caught.value)
     assert ("HF_TOKEN" in str(caught.value)) == (name == "uni")
     assert {"uni": "pytorch_model.bin", "gpfm": "GPFM.pth"}.get(name, "model.safetensors") in str(caught.value)
@@ -245,7 +245,7 @@ def test_a_hub_out_of_reach_names_the_ways_out_before_anything_is_loaded(
 def test_a_gated_model_names_the_licence_and_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub.HfApi, "auth_check", _gated)
     with pytest.raises(WeightsError, match=r"does not let.*accept the licence.*HF_TOKEN.*--weights FILE"):
-        build_encoder(resolve_settings("virchow2"), device="cpu")
+        hub.pin_weights(resolve_settings("virchow2"))
 
 
 def _put_in_cache(cache: Path, hub_id: str) -> Path:
@@ -261,7 +261,7 @@ def _put_in_cache(cache: Path, hub_id: str) -> Path:
 def test_weights_in_the_hubs_cache_are_used_without_a_network(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch, tiles: NDArray[np.uint8]
 ) -> None:
-    """The real way through timm and the hub's client, with HF_HUB_OFFLINE; mean and std are the repository's."""
+    """The real way through the cache of the hub's client; mean and std are the repository's."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     spec = ENCODERS["kaiko-s16"]
     torch.manual_seed(3)
@@ -280,26 +280,53 @@ def test_weights_in_the_hubs_cache_are_used_without_a_network(
     np.testing.assert_allclose(seen, expected.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("spec", [row for row in ENCODERS.values() if not row.hub_file], ids=lambda spec: spec.name)
-def test_each_row_is_asked_of_the_hub_as_its_card_says(spec: EncoderSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architecture": "hf-hub:somebody/else"},
+        {"architecture": "local-dir:/tmp"},
+        {"architecture": "../vit_small_patch16_224"},
+        {"architecture": "vit_small_patch16_224", "model_args": {"checkpoint_path": "/tmp/x.pth"}},
+        {"architecture": "vit_small_patch16_224", "model_args": {"pretrained_cfg_overlay": {"file": "/tmp/x.pth"}}},
+        {"model_args": {}},
+        [],
+    ],
+    ids=str,
+)
+def test_a_config_of_the_hub_asks_for_a_networks_shape_alone(
+    empty_cache: Path, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders.timm, "create_model", lambda *_, **__: pytest.fail("went on"))
+    snapshot = _put_in_cache(empty_cache, ENCODERS["kaiko-s16"].hub_id)
+    save_file({"one": torch.zeros(1)}, snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"config\.json: no config of kaiko-s16"):
+        build_encoder(resolve_settings("kaiko-s16"), device="cpu")
 
-    def create(source: str, **kwargs: Any) -> torch.nn.Module:
-        asked.update(kwargs, source=source)
-        with torch.device("meta"):
-            return real(spec.architecture, **{**spec.kwargs, **kwargs, "pretrained": False})
 
-    real = timm.create_model
-    monkeypatch.setattr(encoders.timm, "create_model", create)
-    monkeypatch.setattr(hub.HfApi, "auth_check", lambda *_: None)
-    monkeypatch.setattr(encoders, "ModelEncoder", lambda *arguments, **_: arguments)
-    build_encoder(resolve_settings(spec.name), device="cpu")
-    assert asked["source"] == f"hf-hub:{spec.hub_id}"
-    assert asked["pretrained"] is True
-    assert (asked["num_classes"], asked["global_pool"]) == (0, "")
-    assert ("mlp_layer" in asked) == spec.swiglu
-    assert ("init_values" in asked) == ("init_values" in spec.kwargs and not spec.from_hub_config)
-    assert asked.get("dynamic_img_size") == spec.kwargs.get("dynamic_img_size")
+def test_timms_own_models_come_from_the_hubs_cache(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, tiles: NDArray[np.uint8]
+) -> None:
+    """Without their classifier; and what lacks a tensor is refused, which timm itself fills with random numbers."""
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("a socket"))
+    model = timm.create_model("test_resnet", pretrained=False).eval()
+    snapshot = _put_in_cache(empty_cache, "timm/test_resnet.r160_in1k")
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    settings = hub.pin_weights(resolve_settings("timm:test_resnet"), offline=True)
+    encoder = build_encoder(settings, device="cpu")
+    assert encoder.making.weights == settings.weights == f"hub:timm/test_resnet.r160_in1k@{snapshot.name}"
+    config = model.pretrained_cfg
+    seen = encoder.encode(tiles[:2, :160, :160], 0.5)
+    transform = Transform(160, 160, config["mean"], config["std"])
+    with torch.inference_mode():
+        expected = model.forward_head(
+            model.forward_features(transform(torch.from_numpy(tiles[:2, :160, :160]))), pre_logits=True
+        )
+    np.testing.assert_allclose(seen, expected.numpy(), atol=1e-5)
+    left = {name: value for name, value in model.state_dict().items() if not name.startswith("layer4")}
+    save_file(left, snapshot / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"covers \d+\.\d % of the parameters.*missing \(layer4"):
+        build_encoder(settings, device="cpu")
 
 
 def test_a_repository_of_bare_weights_is_fetched_by_its_file(

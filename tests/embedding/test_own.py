@@ -41,6 +41,15 @@ num_heads = 3
 reg_tokens = 4
 """
 
+PLACES = (
+    *("hf-hub:x/y", "hf_hub:x/y", "local-dir:/tmp/x", "timm:vit_tiny_patch16_224", "https://x/y", "/tmp/x", "x/y"),
+    *("../vit_tiny_patch16_224", r"vit_tiny_patch16_224\n", r"vit\\x", "", "a.b.c"),
+)
+ARGUMENTS = (
+    *("checkpoint_path = '/tmp/x.pth'", "pretrained = true", "pretrained_cfg = 'x'", "cache_dir = '/'", "in_chans = 4"),
+    *("features_only = true", "num_classes = 7", "scriptable = true", "pretrained_strict = false", "weight_init = ''"),
+)
+
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
@@ -120,6 +129,13 @@ def test_tiles_that_it_was_not_trained_on_are_refused(
         (("std = [0.2, 0.3, 0.2]", "std = [0.2, 0.3]"), r"std\.2: Field required"),
         (("input_px = 64", "input_px = 96"), "input_px is the centre of the tile"),
         (("depth = 1", "depth = "), "no TOML"),
+        (("depth = 1", "depht = 1"), "depht: timm is given arguments of a network's shape alone"),
+        (("depth = 1", "depth = 1_000_000"), "depth: 1000000 is no number from 0 to 256"),
+        (("depth = 1", "depth = nan"), r"arguments\.depth.*finite"),
+        (("depth = 1", "norm_layer = '/tmp/x'"), "norm_layer: '/tmp/x' is no word"),
+        *((("vit_tiny_patch16_224", place), "architecture: String should match") for place in PLACES),
+        *((("depth = 1", argument), "timm is given arguments") for argument in ARGUMENTS),
+        (("depth = 1", "pretrained_cfg_overlay = {file = '/tmp/x.pth'}"), "arguments"),
     ],
 )
 def test_a_file_that_cannot_be_is_refused_with_the_field(
@@ -127,6 +143,17 @@ def test_a_file_that_cannot_be_is_refused_with_the_field(
 ) -> None:
     with pytest.raises(SettingsError, match=rf"mine\.toml: .*{words}"):
         read_encoder_spec(write(*changes))
+
+
+def test_whatever_timm_would_load_is_refused_in_settings_of_any_origin(write: Callable[..., Path]) -> None:
+    """A student's card and the header of features are read as settings, too."""
+    settings = resolve_settings(random_weights=True, own=read_encoder_spec(write())).model_dump(mode="json")
+    assert parse_settings(EmbedSettings, settings)
+    for change in ({"architecture": "local-dir:/tmp/x"}, {"arguments": {"checkpoint_path": "/tmp/x.pth"}}):
+        with pytest.raises(SettingsError, match="architecture|checkpoint_path"):
+            parse_settings(EmbedSettings, settings | {"own": settings["own"] | change})
+    with pytest.raises(SettingsError, match="weights of a file, not imported"):
+        build_encoder(parse_settings(EmbedSettings, settings | {"weights": "imported"}), device="cpu")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -138,7 +165,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         (('"vit_tiny_patch16_224"', '"vit_nonsense"'), "can't build vit_nonsense"),
-        (("depth = 1", "depht = 1"), "can't build .*depht"),
+        (("depth = 1", "depth = 1\nwindow_size = 7"), "can't build .*window_size"),
         (("img_size = 64", "img_size = 32"), "takes no tile of input_px = 64"),
         (('"vit_tiny_patch16_224"', '"test_resnet"', SPEC[SPEC.index("[arg") :], ""), 'Say pooling = "own"'),
     ],

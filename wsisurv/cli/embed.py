@@ -25,6 +25,12 @@ class EncodingOptions:
         Path | None,
         typer.Option(help="TOML file that describes an encoder of your own; needs --weights.", dir_okay=False),
     ] = None
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Commit of the weights at the hub, 40 hex digits.", show_default="the one in the cache, or the newest"
+        ),
+    ] = None
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Use random weights, to try things out; the files are marked.")
     ] = False
@@ -70,6 +76,7 @@ class EncodingOptions:
             own=read_encoder_spec(self.encoder_spec) if self.encoder_spec else None,
             stain=find_stain_settings(self.stain, self.stain_reference),
             augment_stain=asked.augment_stain,
+            revision=self.revision,
         )
 
 

@@ -1,6 +1,7 @@
 """``wsisurv encoders``."""
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,12 @@ def encoders(
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download the weights from the hub, e.g. for a machine without a network.")
     ] = False,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Commit to fetch, 40 hex digits, e.g. the one that a student names.", show_default="the newest"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
@@ -36,8 +43,10 @@ def encoders(
         raise typer.BadParameter("which? e.g. `wsisurv encoders --check uni2-h`", param_hint="NAME")
     if check and fetch:
         raise typer.BadParameter("--check and --fetch exclude each other.", param_hint="--check")
+    if revision and not (fetch and re.fullmatch("[0-9a-f]{40}", revision)):
+        raise typer.BadParameter("a commit of 40 hex digits, with --fetch", param_hint="--revision")
     if check or fetch:
-        _each(names or [], fetch=fetch, as_json=as_json)
+        _each(names or [], fetch=fetch, revision=revision, as_json=as_json)
         return
     rows = _rows(names)
     if as_json:
@@ -46,7 +55,7 @@ def encoders(
         _show(rows)
 
 
-def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
+def _each(names: list[str], *, fetch: bool, revision: str | None, as_json: bool) -> None:
     from wsisurv.embedding.hub import EncoderCheck, cache_folder, check_encoder, fetch_encoder
     from wsisurv.embedding.table import find_spec
     from wsisurv.errors import WeightsError
@@ -56,7 +65,7 @@ def _each(names: list[str], *, fetch: bool, as_json: bool) -> None:
     checks = []
     for name in names:
         try:
-            checks.append(EncoderCheck(name, True, fetch_encoder(name)) if fetch else check_encoder(name))
+            checks.append(EncoderCheck(name, True, fetch_encoder(name, revision)) if fetch else check_encoder(name))
         except WeightsError as error:
             checks.append(EncoderCheck(name, False, str(error).removeprefix(f"{name}: ")))
     if as_json:

@@ -1,5 +1,8 @@
 """Encoders built: a model of the table, any of timm's, or a package's."""
 
+import json
+import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,10 +12,10 @@ import timm
 import torch
 from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer
 
 from wsisurv.embedding.encoder import Encoder
-from wsisurv.embedding.hub import explain_hub, fetch_file, hub_revision
+from wsisurv.embedding.hub import find_weights, pin_weights
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.packaged import build_packaged, find_packaged
 from wsisurv.embedding.table import EncoderSpec, find_spec
@@ -20,10 +23,13 @@ from wsisurv.embedding.timm_names import timm_name
 from wsisurv.embedding.weights import load_strictly, read_weights
 from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.settings.architectures import BARE_NAME, require_argument
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.embedding import EmbedSettings, OwnEncoder
 
 _RANDOM_SEED = 0
+_OF_INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "num_classes", "classifier")
+"""Keys of a repository's config: how a tile is brought to the network, and what of its weights is a classifier."""
 _SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -47,6 +53,7 @@ def build_encoder(
         return build_packaged(packaged, settings, device)
     target = choose_device(device)
     check_weights_file(settings, weights_file)
+    settings = pin_weights(settings, offline=True)
     if settings.own is not None:
         encoder = _build_own(settings.own, settings, weights_file, target)
     elif (spec := find_spec(settings.encoder)) is not None:
@@ -68,6 +75,8 @@ def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> No
     weights = settings.weights
     if weights is None:
         raise SettingsError(f"{settings.encoder}: settings without weights; make them with resolve_settings.")
+    if settings.own is not None and weights != "random" and not weights.startswith("sha256:"):
+        raise SettingsError(f"{settings.encoder}: a model of somebody's own has weights of a file, not {weights}.")
     if weights.startswith("sha256:"):
         if weights_file is None:
             raise WeightsError(
@@ -79,21 +88,52 @@ def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> No
 
 def make_architecture(spec: EncoderSpec) -> VisionTransformer:
     """The network of a row of the table, giving all tokens, with random weights; on ``meta`` it costs nothing."""
-    return _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu, pretrained=False)
+    return _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu)
 
 
-def _create(source: str, kwargs: Mapping[str, Any], *, swiglu: bool, pretrained: bool) -> VisionTransformer:
+def _create(
+    architecture: str, kwargs: Mapping[str, Any], *, swiglu: bool, cfg: Mapping[str, Any] | None = None
+) -> VisionTransformer:
     """All tokens are asked for, and pooled here, so that one rule holds for every model."""
-    blocks = _SWIGLU if swiglu else {}
-    model = timm.create_model(source, pretrained=pretrained, num_classes=0, global_pool="", **kwargs, **blocks)
-    return cast(VisionTransformer, model)  # every row of the table is one
+    return cast(VisionTransformer, _bare(architecture, {**kwargs, "global_pool": ""}, swiglu=swiglu, cfg=cfg))
 
 
-def _create_from_hub(spec: EncoderSpec) -> VisionTransformer:
-    """Where the repository's config says the architecture, only the freedom of size is ours to ask for."""
-    own = {"dynamic_img_size"} if spec.from_hub_config else set(spec.kwargs)
-    kwargs = {key: value for key, value in spec.kwargs.items() if key in own}
-    return _create(f"hf-hub:{spec.hub_id}", kwargs, swiglu=spec.swiglu, pretrained=True)
+def _bare(
+    architecture: str, arguments: Mapping[str, Any], *, swiglu: bool = False, cfg: Mapping[str, Any] | None = None
+) -> torch.nn.Module:
+    """A network of timm with weights that were never trained; the only call of timm's factory, which can also load.
+
+    Raises:
+        SettingsError: a name that is not bare, or an argument that is not of a network's shape.
+    """
+    try:
+        for name, value in arguments.items():
+            require_argument(name, value)
+    except ValueError as error:
+        raise SettingsError(f"{architecture}: {error}") from error
+    if not re.fullmatch(BARE_NAME, architecture):
+        raise SettingsError(f"{architecture!r} is no name of an architecture of timm.")
+    kwargs: dict[str, Any] = {**arguments, **(_SWIGLU if swiglu else {}), "pretrained_cfg": dict(cfg) if cfg else None}
+    model: torch.nn.Module = timm.create_model(architecture, pretrained=False, num_classes=0, **kwargs)
+    return model
+
+
+def _create_by_config(spec: EncoderSpec, path: Path) -> VisionTransformer:
+    """The network that a repository's config says; only the freedom of size is ours to ask for.
+
+    Raises:
+        WeightsError: the config is none, or asks for more than a network's shape.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        said = config.get("pretrained_cfg") or config
+        cfg = {name: said[name] for name in _OF_INPUT if name in said}
+        own = {name: value for name, value in spec.kwargs.items() if name == "dynamic_img_size"}
+        blocks = {"mlp_layer", "act_layer"} if spec.swiglu else set()  # classes there, which the row names
+        arguments = {name: value for name, value in (config.get("model_args") or {}).items() if name not in blocks}
+        return _create(config["architecture"], {**arguments, **own}, swiglu=spec.swiglu, cfg=cfg)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SettingsError) as error:
+        raise WeightsError(f"{path}: no config of {spec.name} that can be understood ({error}).") from error
 
 
 def _build_published(
@@ -106,20 +146,17 @@ def _build_published(
         model = make_architecture(spec)
         _load_file(model, weights_file)
     else:
-        with explain_hub(spec.name):
-            if spec.hub_file:
-                model = make_architecture(spec)
-                _load_file(model, fetch_file(spec.hub_id, spec.weights_file))
-            else:
-                model = _create_from_hub(spec)
+        found = find_weights(settings)
+        model = make_architecture(spec) if found.config is None else _create_by_config(spec, found.config)
+        _load_file(model, found.weights)
         if spec.from_hub_config:
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
     transform = Transform(spec.tile_px, spec.input_px, mean, std)
     pooled = partial(pool, pooling=spec.pooling, n_prefix=model.num_prefix_tokens)
-    weights = _weights(settings, spec.hub_id, spec.weights_file)
     return ModelEncoder(
-        spec.name, model, transform, pooled, spec.n_features, device, settings.precision, weights=weights
+        *(spec.name, model, transform, pooled, spec.n_features, device, settings.precision),
+        weights=settings.weights or "",
     )
 
 
@@ -130,11 +167,8 @@ def _build_own(
 
     def make() -> torch.nn.Module:
         if own.pooling != "own":
-            return _create(own.architecture, own.arguments, swiglu=own.swiglu, pretrained=False)
-        blocks = _SWIGLU if own.swiglu else {}
-        arguments: dict[str, Any] = {**own.arguments, **blocks}
-        model: torch.nn.Module = timm.create_model(own.architecture, num_classes=0, **arguments)
-        return model
+            return _create(own.architecture, own.arguments, swiglu=own.swiglu)
+        return _bare(own.architecture, own.arguments, swiglu=own.swiglu)
 
     try:
         model = _random(make).eval()
@@ -166,13 +200,10 @@ def _build_own(
 def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torch.device) -> ModelEncoder:
     name = timm_name(settings.encoder)
     if settings.random_weights:
-        model = _random(lambda: timm.create_model(name, pretrained=False, num_classes=0))
-    elif weights_file is not None:
-        model = timm.create_model(name, pretrained=False, num_classes=0)
-        _load_file(model, weights_file)
+        model = _random(lambda: _bare(name, {}))
     else:
-        with explain_hub(settings.encoder):
-            model = timm.create_model(name, pretrained=True, num_classes=0)
+        model = _bare(name, {})
+        _load_file(model, weights_file or find_weights(settings).weights)
     config = _data_config(model)
     side = int(config["input_size"][-1])
     interpolation = config["interpolation"] if config["interpolation"] == "bilinear" else "bicubic"
@@ -181,17 +212,10 @@ def _build_timm(settings: EmbedSettings, weights_file: Path | None, device: torc
         shape = model.eval()(torch.zeros(1, 3, side, side)).shape
     if len(shape) != 2:
         raise SettingsError(f"{settings.encoder}: gives {tuple(shape)} a tile, not one vector. Choose another model.")
-    weights = _weights(settings, str(config.get("hf_hub_id", "")), "model.safetensors")
     return ModelEncoder(
-        settings.encoder, model, transform, lambda out: out, shape[1], device, settings.precision, weights=weights
+        *(settings.encoder, model, transform, lambda out: out, shape[1], device, settings.precision),
+        weights=settings.weights or "",
     )
-
-
-def _weights(settings: EmbedSettings, hub_id: str, weights_file: str) -> str:
-    """Where the weights came from, with the commit where the hub's cache has it."""
-    weights = settings.weights or ""
-    revision = hub_revision(hub_id, weights_file) if weights.startswith("hub:") else None
-    return f"{weights}@{revision}" if revision else weights
 
 
 def _data_config(model: torch.nn.Module) -> dict[str, Any]:
@@ -210,8 +234,9 @@ def _random(make: Callable[[], M]) -> M:
 def _load_file(model: torch.nn.Module, path: Path) -> None:
     """Load a file as timm would: other projects' names translated, a classifier's weights left out."""
     state = read_weights(path)
-    if isinstance(model, VisionTransformer):
-        state = checkpoint_filter_fn(state, model)
+    translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if translate is not None:
+        state = translate(state, model)
     own = model.state_dict()
     config: Any = model.pretrained_cfg
     classifiers = config.get("classifier") or ()

@@ -1,28 +1,40 @@
 """Weights at the Hugging Face hub: whether they are here already, what stands in the way, and fetching them.
 
+This is the only door to the network. What is loaded lies in the hub's cache by then, at the commit that settings name.
+
 torch is not imported here, so that looking takes no time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of whichever client it uses
     EntryNotFoundError,
     GatedRepoError,
     HTTPError,
+    LocalEntryNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from wsisurv.embedding.table import HISTOMICS, find_spec, packaged_names
-from wsisurv.errors import WeightsError
+from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.settings.embedding import EmbedSettings
 
-_COMMIT_DIGITS = 40
+_COMMIT = re.compile("[0-9a-f]{40}")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _CONFIG = "config.json"
-Fetch = Callable[[str, str], object]
-"""Downloads a file of a repository into the hub's cache: (repository, file name)."""
+
+
+class Fetch(Protocol):
+    """Downloads a file of a repository at a commit into the hub's cache."""
+
+    def __call__(self, repo_id: str, filename: str, *, revision: str) -> object:
+        """Raise as the hub's client does."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +62,29 @@ class Needs:
         """Its page at the hub."""
         return f"https://huggingface.co/{self.hub_id}"
 
+    def find(self, commit: str | None) -> "CachedWeights | None":
+        """What it needs, in the hub's cache at a commit (None: the one that the cache has); no network is asked."""
+        commit = commit or self._cached_commit()
+        if commit is None:
+            return None
+        weights = next((path for name in self.weights if (path := _cached(self.hub_id, name, commit))), None)
+        config = _cached(self.hub_id, _CONFIG, commit)
+        return None if weights is None or (self.config and config is None) else CachedWeights(commit, weights, config)
+
+    def _cached_commit(self) -> str | None:
+        """The commit that the cache last had from the hub, or else the only one that it has."""
+        folder = cache_folder() / repo_folder_name(repo_id=self.hub_id, repo_type="model")
+        try:
+            commit = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            there = {path.parent.name for name in self.weights for path in (folder / "snapshots").glob(f"*/{name}")}
+            commit = there.pop() if len(there) == 1 else ""
+        return commit if _COMMIT.fullmatch(commit) else None
+
     @property
     def here(self) -> bool:
         """True where all is in the hub's cache; no network is asked."""
-        return _is_cached(self.hub_id, self.weights) and (not self.config or _is_cached(self.hub_id, [_CONFIG]))
+        return self.find(None) is not None
 
     @property
     def by_file(self) -> str:
@@ -64,6 +95,21 @@ class Needs:
     def by_token(self) -> str:
         """The way out for who has an account, in words."""
         return f"accept the licence at {self.page} and set HF_TOKEN (or run `hf auth login`)"
+
+
+@dataclass(frozen=True)
+class CachedWeights:
+    """Files in the hub's cache.
+
+    Attributes:
+        commit: of the repository, 40 hex digits.
+        weights: the file of weights.
+        config: the repository's ``config.json``, where it is here.
+    """
+
+    commit: str
+    weights: Path
+    config: Path | None
 
 
 @dataclass(frozen=True)
@@ -92,12 +138,14 @@ def find_needs(encoder: str) -> Needs | None:
     if encoder == HISTOMICS or encoder in packaged_names():
         return None
     if spec is None:
-        from wsisurv.embedding.timm_names import hub_id_of  # torch and timm take seconds
+        from wsisurv.embedding.timm_names import hub_files_of  # torch and timm take seconds
 
-        return Needs(encoder, hub_id_of(encoder), _HUB_FILES, " or ".join(_HUB_FILES), config=False, gated=False)
+        hub_id, names = hub_files_of(encoder)
+        names = names or _HUB_FILES
+        return Needs(encoder, hub_id, names, " or ".join(names), config=False, gated=False)
     weights = (spec.weights_file,) if spec.hub_file else _HUB_FILES
     return Needs(
-        encoder, spec.hub_id, weights, spec.weights_file, config=not spec.hub_file, gated=spec.access == "gated"
+        encoder, spec.hub_id, weights, spec.weights_file, config=spec.from_hub_config, gated=spec.access == "gated"
     )
 
 
@@ -110,11 +158,8 @@ def check_encoder(encoder: str) -> EncoderCheck:
     needs = find_needs(encoder)
     if needs is None:
         return EncoderCheck(encoder, True, "ready: it needs no weights")
-    if needs.here:
-        revision = hub_revision(needs.hub_id, needs.weights[0])
-        return EncoderCheck(
-            encoder, True, f"ready: {needs.hub_id} is in the hub's cache" + f", commit {revision}" * bool(revision)
-        )
+    if (found := needs.find(None)) is not None:
+        return EncoderCheck(encoder, True, f"ready: {needs.hub_id} is in the hub's cache, commit {found.commit}")
     try:
         _ask(needs)
     except WeightsError as error:
@@ -127,11 +172,12 @@ def check_encoder(encoder: str) -> EncoderCheck:
     )
 
 
-def fetch_encoder(encoder: str, fetch: Fetch = hf_hub_download) -> str:
+def fetch_encoder(encoder: str, commit: str | None = None, fetch: Fetch = hf_hub_download) -> str:
     """Fetch what an encoder needs into the hub's cache; returns what was done, in words.
 
     Args:
         encoder: its name.
+        commit: of the repository; None for the one in the cache, or else for the newest.
         fetch: downloads a file of a repository.
 
     Raises:
@@ -140,19 +186,75 @@ def fetch_encoder(encoder: str, fetch: Fetch = hf_hub_download) -> str:
     needs = find_needs(encoder)
     if needs is None:
         return "needs no weights"
-    if needs.here:
-        return f"{needs.hub_id} is in the hub's cache already"
-    _ask(needs)
+    if (found := needs.find(commit)) is not None:
+        return f"{needs.hub_id} is in the hub's cache already, commit {found.commit}"
+    commit = _ask(needs, commit)
     with _explained(needs):
         if needs.config:
-            fetch(needs.hub_id, _CONFIG)
+            fetch(needs.hub_id, _CONFIG, revision=commit)
         for name in needs.weights:
             try:
-                fetch(needs.hub_id, name)
+                fetch(needs.hub_id, name, revision=commit)
+            except LocalEntryNotFoundError:  # an EntryNotFoundError too, and a network that broke
+                raise
             except EntryNotFoundError:
                 continue
-            return f"fetched {name} of {needs.hub_id}"
+            return f"fetched {name} of {needs.hub_id}, commit {commit}"
     raise WeightsError(f"{encoder}: {needs.hub_id} holds no {' and no '.join(needs.weights)}. See {needs.page}.")
+
+
+def pin_weights(settings: EmbedSettings, *, offline: bool = False) -> EmbedSettings:
+    """Settings whose weights of the hub are pinned by a commit: the one in the cache, or else the hub's newest.
+
+    Args:
+        settings: of an encoder.
+        offline: ask no network.
+
+    Raises:
+        SettingsError: the settings name another repository than their encoder has.
+        WeightsError: the hub can't be asked.
+    """
+    weights = settings.weights or ""
+    if not weights.startswith("hub:"):
+        return settings
+    needs = find_needs(settings.encoder)
+    if needs is None or weights.removeprefix("hub:").partition("@")[0] != needs.hub_id:
+        raise SettingsError(
+            f"{settings.encoder}: weights {weights} are not its own"
+            + ("." if needs is None else f", which are hub:{needs.hub_id}.")
+        )
+    if settings.hub_commit is not None:
+        return settings
+    if (found := needs.find(None)) is not None:
+        commit = found.commit
+    elif offline:
+        raise _not_here(needs, None)
+    else:
+        commit = _ask(needs)
+    return settings.model_copy(update={"weights": f"hub:{needs.hub_id}@{commit}"})
+
+
+def find_weights(settings: EmbedSettings) -> CachedWeights:
+    """The files that pinned settings name, in the hub's cache; no network is asked.
+
+    Raises:
+        SettingsError: as ``pin_weights``.
+        WeightsError: they are not here.
+    """
+    pinned, needs = pin_weights(settings, offline=True), find_needs(settings.encoder)
+    if needs is None or pinned.hub_commit is None:
+        raise SettingsError(f"{settings.encoder}: {settings.weights} are no weights of the hub.")
+    if (found := needs.find(pinned.hub_commit)) is None:
+        raise _not_here(needs, pinned.hub_commit)
+    return found
+
+
+def _not_here(needs: Needs, commit: str | None) -> WeightsError:
+    at, option = (f" at commit {commit}", f" --revision {commit}") if commit else ("", "")
+    return WeightsError(
+        f"{needs.encoder}: the weights of {needs.hub_id}{at} are not here. Run `wsisurv encoders --fetch "
+        f"{needs.encoder}{option}` where there is a network, which fetches them into the hub's cache."
+    )
 
 
 def cache_folder() -> Path:
@@ -160,47 +262,23 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def fetch_file(hub_id: str, filename: str) -> Path:
-    """Path of a file of a hub repository, downloaded or from the hub's cache; use within ``explain_hub``."""
-    return Path(hf_hub_download(hub_id, filename))
+def _cached(hub_id: str, name: str, commit: str) -> Path | None:
+    path = try_to_load_from_cache(hub_id, name, revision=commit)
+    return Path(path) if isinstance(path, str) else None
 
 
-def _is_cached(hub_id: str, filenames: Sequence[str]) -> bool:
-    return any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in filenames)
+def _ask(needs: Needs, commit: str | None = None) -> str:
+    """Ask the hub whether the weights can be had; gives the commit that was asked for, or the newest.
 
-
-def hub_revision(hub_id: str, weights_file: str) -> str | None:
-    """Commit of a repository's weights in the hub's cache, 40 hex digits; None where the cache doesn't say."""
-    for name in dict.fromkeys([*_HUB_FILES, weights_file]):
-        path = try_to_load_from_cache(hub_id, name)
-        if isinstance(path, str) and len(folder := Path(path).parents[name.count("/")].name) == _COMMIT_DIGITS:
-            return folder
-    return None
-
-
-@contextmanager
-def explain_hub(encoder: str) -> Iterator[None]:
-    """Ask the hub once whether the weights can be had, and turn what goes wrong in the block into a WeightsError.
-
-    The one question first, because the hub's client asks five times with growing pauses before it gives up.
-
-    Raises:
-        WeightsError: no network, offline by ``HF_HUB_OFFLINE``, no access, no such repository, or weights that
-            don't fit; with the ways out.
+    One question first, because the hub's client asks five times with growing pauses before it gives up.
     """
-    needs = find_needs(encoder)
-    if needs is None:
-        yield
-        return
-    if not _is_cached(needs.hub_id, needs.weights):
-        _ask(needs)
     with _explained(needs):
-        yield
-
-
-def _ask(needs: Needs) -> None:
-    with _explained(needs):
-        HfApi().auth_check(needs.hub_id)
+        api = HfApi()
+        api.auth_check(needs.hub_id)
+        commit = api.model_info(needs.hub_id, revision=commit).sha
+    if not commit or not _COMMIT.fullmatch(commit):
+        raise WeightsError(f"{needs.encoder}: the hub doesn't say which commit of {needs.hub_id} it has.")
+    return commit
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """``wsisurv embed``: the tiles of every slide become features."""
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ def resolve_settings(
     own: OwnEncoder | None = None,
     stain: StainSettings | None = None,
     augment_stain: bool = False,
+    revision: str | None = None,
 ) -> EmbedSettings:
     """Settings of an encoder, with where its weights come from and its precision filled in.
 
@@ -52,10 +54,12 @@ def resolve_settings(
         own: a model of the user's own (``read_encoder_spec``); ``encoder`` is then not looked at.
         stain: to which colours tiles are brought first (``stain_settings``).
         augment_stain: also write how far stain shifts move the features.
+        revision: commit of the hub's weights, 40 hex digits; None for the one in the hub's cache, or else the newest,
+            which ``embed`` asks for and writes into the settings.
 
     Raises:
         SettingsError: no such encoder; a file and random weights at once; weights for histomics; an own model without
-            any.
+            any; a revision that is no commit, or of no weights of the hub.
         WeightsError: no such file, or timm has no weights for the architecture.
 
     Example:
@@ -66,10 +70,12 @@ def resolve_settings(
     base = EmbedSettings(dtype=dtype, half_scale=half_scale, stain=stain, augment_stain=augment_stain)
     spec = find_spec(encoder) if own is None else None
     if own is None and encoder == HISTOMICS:
+        _require_hub(None, revision)
         if weights_file is not None or random_weights:
             raise SettingsError(f"{HISTOMICS} has no weights: leave out --weights and --random-weights.")
         return _with_version(base)
     if own is None and find_packaged(encoder) is not None:
+        _require_hub(None, revision)
         if weights_file is not None or random_weights:
             raise SettingsError(f"{encoder} has its package's weights: leave out --weights and --random-weights.")
         return base.model_copy(update={"encoder": encoder, "weights": packaged_weights(encoder)})
@@ -85,6 +91,7 @@ def resolve_settings(
         weights = f"sha256:{file_sha256(weights_file)}"
     else:
         raise WeightsError(f"{weights_file}: no such file. --weights wants a .safetensors, .bin, .pt or .pth file.")
+    weights = _require_hub(weights, revision)
     known = own or spec
     if known is None:
         from wsisurv.embedding.timm_names import timm_name  # torch and timm take seconds
@@ -95,12 +102,27 @@ def resolve_settings(
     return base.model_copy(update={"encoder": name, "weights": weights, "precision": precision, "own": own})
 
 
+def _require_hub(weights: str | None, revision: str | None) -> str:
+    """Weights with the commit that was asked for.
+
+    Raises:
+        SettingsError: it is none, or the weights are not the hub's.
+    """
+    if revision is None:
+        return weights or ""
+    if not (weights or "").startswith("hub:"):
+        raise SettingsError("--revision goes with weights of the hub: leave it out.")
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise SettingsError(f"--revision {revision}: a commit of the hub has 40 hex digits; a branch or tag may move.")
+    return f"{weights}@{revision}"
+
+
 def _hub_id(encoder: str, spec: EncoderSpec | None) -> str:
     if spec is not None:
         return spec.hub_id
-    from wsisurv.embedding.timm_names import hub_id_of  # torch and timm take seconds
+    from wsisurv.embedding.timm_names import hub_files_of  # torch and timm take seconds
 
-    return hub_id_of(encoder)
+    return hub_files_of(encoder)[0]
 
 
 def _with_version(settings: EmbedSettings) -> EmbedSettings:
@@ -141,6 +163,7 @@ def embed(
     decoder: Decoder = "auto",
     compiled: bool = False,
     allow_mismatch: bool = False,
+    offline: bool = False,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -161,6 +184,7 @@ def embed(
         decoder: what reads pixels: ``auto``, or ``openslide`` alone.
         compiled: compile the network first: minutes, which pay off over many slides.
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
+        offline: fetch no weights: what is not in the hub's cache is an error.
         redo: make features of other settings or tiles anew.
         progress: called with slides done, slides in all, and slide and tiles now.
 
@@ -181,6 +205,11 @@ def embed(
         >>> wsisurv.embed(wsisurv.Workspace(Path("workspace")), wsisurv.resolve_settings("uni2-h"))  # doctest: +SKIP
     """
     settings = _with_version(settings or EmbedSettings())
+    from_hub = (settings.weights or "").startswith("hub:")
+    if from_hub:
+        from wsisurv.embedding.hub import fetch_encoder, find_weights, pin_weights  # the hub's client takes a while
+
+        settings = pin_weights(settings, offline=offline)
     sources, unreadable = find_sources(workspace, slide_ids)
     mismatches = check_tiles(settings, sources, allow_mismatch)
     devices = [name.strip() for name in device.split(",")]
@@ -205,6 +234,10 @@ def embed(
     )
     with workspace.claim_settings(f"{STEP}/{settings.folder}", settings.model_dump(mode="json")):
         run = JobRun(workspace, STEP, task.jobs, redo=redo)
+        if from_hub and not run.all_done:
+            if not offline:
+                fetch_encoder(settings.encoder, settings.hub_commit)
+            find_weights(settings)
         if len(devices) > 1 and not run.all_done:
             summary = do_on_devices(task, devices, progress)
         else:

@@ -1,30 +1,32 @@
 """What timm and the hub call an encoder."""
 
 import difflib
+import re
 
 import timm
 from timm.models import get_pretrained_cfg
 
-from wsisurv.embedding.table import TIMM_PREFIX, find_spec
+from wsisurv.embedding.table import TIMM_PREFIX
 from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.settings.architectures import BARE_NAME
 
 
-def hub_id_of(encoder: str) -> str:
-    """Hub repository of an encoder of the table or of ``timm:NAME``.
+def hub_files_of(encoder: str) -> tuple[str, tuple[str, ...]]:
+    """Hub repository of ``timm:NAME``, and names that its file of weights may have where they are not the usual.
 
     Raises:
         SettingsError: no such encoder.
-        WeightsError: timm has no weights for this architecture.
+        WeightsError: timm has no weights for this architecture, or such as only code of its own reads.
     """
-    spec = find_spec(encoder)
-    if spec is not None:
-        return spec.hub_id
     config = get_pretrained_cfg(timm_name(encoder))
-    if config is None or not config.hf_hub_id:
+    if config is None or not config.hf_hub_id or config.custom_load:
         raise WeightsError(
-            f"{encoder}: timm has no weights for it. Give some with --weights FILE, or --random-weights."
+            f"{encoder}: timm has no weights for it that are named tensors at the hub. Give some with --weights FILE, "
+            "or --random-weights."
         )
-    return str(config.hf_hub_id)
+    name = str(config.hf_hub_filename or "")
+    safe = name.replace("pytorch_model.bin", "model.safetensors")
+    return str(config.hf_hub_id), tuple(dict.fromkeys((safe, name))) if name else ()
 
 
 def timm_name(encoder: str) -> str:
@@ -34,7 +36,11 @@ def timm_name(encoder: str) -> str:
         SettingsError: timm has no such architecture or weights; near names are listed.
     """
     name = encoder.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(name) or ("." in name and not timm.is_model_pretrained(name)):
+    if (
+        not re.fullmatch(BARE_NAME, name)
+        or not timm.is_model(name)
+        or ("." in name and not timm.is_model_pretrained(name))
+    ):
         known = [*timm.list_models(), *timm.list_pretrained()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         raise SettingsError(

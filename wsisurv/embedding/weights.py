@@ -68,9 +68,11 @@ def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
         if names
     ]
     if problems:
+        sizes = {name: value.numel() for name, value in model.named_parameters()}
+        fitting = sum(size for name, size in sizes.items() if name in state and state[name].shape == own[name].shape)
         raise WeightsError(
-            f"{source}: not the weights of this encoder: {'; '.join(problems)}. "
-            "Give the file that belongs to --encoder."
+            f"{source}: not the weights of this encoder: it covers {100 * fitting / sum(sizes.values()):.1f} % of the "
+            f"parameters; {'; '.join(problems)}. Give the file that belongs to --encoder."
         )
     model.load_state_dict(state)
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wsisurv.units import name_problem
+
 _COUNT = Field(ge=0)
 _Share = tuple[float | None, ...] | None
 
@@ -301,6 +303,15 @@ class StudentCard(Card):
     result: DistillResult
     evaluation: Evaluation | None = None
     """Figures of ``crossval`` of the same cohort and settings, where it was run."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if problem := name_problem(self.encoder):
+            raise ValueError(f"encoder {problem}")
+        weights = self.embed_settings.get("weights")
+        if isinstance(weights, str) and self.encoder_weights.startswith(f"{weights}@"):
+            self.embed_settings["weights"] = self.encoder_weights  # the commit, which stood beside the settings before
+        return self
 
 
 class TfidfTerms(Card):

@@ -208,6 +208,9 @@ def _parse(file: h5py.File, path: Path, format: str | None = None) -> Header:
     version = int(file.attrs["format_version"])
     if Header(seen, settings, inputs, version).fingerprint != text(file, "fingerprint"):
         raise FormatError(f"{path}: settings and inputs are not those that its fingerprint is of: damaged.")
+    weights = settings.get("weights")  # the hub's, whose commit stood beside the settings before it was one
+    if isinstance(weights, str) and (with_commit := text(file, "weights", "")).startswith(f"{weights}@"):
+        settings["weights"] = with_commit
     return Header(seen, present_names(settings), inputs, version, text(file, "wsisurv_version"))
 
 

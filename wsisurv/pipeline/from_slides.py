@@ -92,6 +92,7 @@ def prepare_slides(
                 weights_file=weights_file,
                 slide_ids=there,
                 device=device,
+                offline=True,  # a student is anybody's file: what it names is not fetched
                 redo=redo,
                 progress=stage(progress, "embed"),
             )

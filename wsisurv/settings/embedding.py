@@ -5,11 +5,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
+from wsisurv.settings.architectures import BARE_NAME, require_argument
 from wsisurv.settings.base import Settings
+from wsisurv.units import name_problem
 
 _LATER: dict[str, Any] = {
     "dtype": "float16",
@@ -19,6 +22,12 @@ _LATER: dict[str, Any] = {
     "augment_stain": False,
 }
 """Settings of embedding that the first files don't name, and what they were then."""
+
+
+_COMMIT = "[0-9a-f]{40}"
+_WEIGHTS = (
+    rf"^(random|imported|sha256:[0-9a-f]{{64}}|package:[ -~]+|hub:[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@{_COMMIT})?)$"
+)
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,7 +44,7 @@ class OwnEncoder(Settings):
         max_length=64,
         description="Name from now on: in the files, and of the folder of its features.",
     )
-    architecture: str = Field(description="Architecture, by timm's name.")
+    architecture: str = Field(pattern=BARE_NAME, max_length=128, description="Architecture, by timm's name.")
     arguments: dict[str, bool | int | float | str | list[int | float]] = Field(
         default_factory=dict, description="Arguments of the architecture, e.g. img_size, init_values, reg_tokens."
     )
@@ -56,6 +65,13 @@ class OwnEncoder(Settings):
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field("fp32", description="Precision of arithmetic on an accelerator.")
     licence: str = Field("not said", description="Licence, which goes into the files.")
+
+    @field_validator("arguments")
+    @classmethod
+    def _of_shape_alone(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, value in arguments.items():
+            require_argument(name, value)
+        return arguments
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -84,7 +100,9 @@ class EmbedSettings(Settings):
         "package's. `wsisurv encoders` lists them.",
     )
     weights: str | None = Field(
-        None, description="Weights: sha256:… of a file, hub:ID, package:NAME VERSION, random, or None (none needed)."
+        None,
+        pattern=_WEIGHTS,
+        description="Weights: sha256:… of a file, hub:ID@COMMIT, package:NAME VERSION, random, or None (none needed).",
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         "fp32",
@@ -108,6 +126,13 @@ class EmbedSettings(Settings):
         False, description="Write also how much the features change when stains are weaker or stronger."
     )
 
+    @field_validator("encoder")
+    @classmethod
+    def _can_be_a_folder(cls, encoder: str) -> str:
+        if problem := name_problem(encoder.removeprefix("timm:")):
+            raise ValueError(f"the name of an encoder {problem}")
+        return encoder
+
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what came later and stands at its default, so that older files are not stale."""
@@ -120,8 +145,14 @@ class EmbedSettings(Settings):
         return self.weights == "random"
 
     @property
+    def hub_commit(self) -> str | None:
+        """Commit that weights of the hub are pinned by; None for others, and where it is not known yet."""
+        weights = self.weights or ""
+        return weights.rpartition("@")[2] if weights.startswith("hub:") and "@" in weights else None
+
+    @property
     def folder(self) -> str:
         """Folder name of this encoder's features in a workspace; random weights and stains have their own."""
-        name = self.encoder.replace(":", "-").replace("/", "-")
+        name = self.encoder.replace(":", "-")
         name = name + "-random" if self.random_weights else name
         return f"{name}-{self.stain.method}" if self.stain else name
