@@ -47,8 +47,8 @@ anything is. There are two ways:
 - **A token.** Accept the licence at the model's page at the hub and set `HF_TOKEN` (or run `hf auth login`); `embed`
   then fetches the weights by itself. Where the compute node has no network, run `wsisurv encoders --fetch NAME…` on
   one that has, copy the folder that it names, and set `HF_HUB_CACHE` to the copy and `HF_HUB_OFFLINE=1`.
-  The commit that is fetched goes into the settings (`hub:ID@COMMIT`); `--revision COMMIT` asks for another. `predict` with
-  a student of anybody asks no network: what its card names must be in the cache, at that commit.
+  The commit that is fetched goes into the settings (`hub:ID@COMMIT`); `--revision COMMIT` asks for another. `predict`
+  with a student of anybody asks no network: what its card names must be in the cache, at that commit.
 - **A file.** Fetch the file that `--check` names by any means and give it with `embed --weights FILE`.
 
 Files are read without running code in them: `.safetensors`, or `.bin`, `.pt`, `.pth` with torch's `weights_only`.
@@ -57,7 +57,7 @@ Files are read without running code in them: `.safetensors`, or `.bin`, `.pt`, `
 
 `wsisurv embed --weights FILE --encoder-spec FILE.toml`. The whole file goes into the features and their fingerprint,
 and from there into the models trained on them: `predict` on new slides wants only `--weights`. `architecture` is a bare
-name, and `arguments` are those of a network's shape (sizes, depths, switches); others, which could make timm load or fetch
+name, and `arguments` are those of a network's shape (sizes, depths, switches); others, which could make timm load
 something, are refused.
 
 ```toml
