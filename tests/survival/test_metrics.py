@@ -12,6 +12,7 @@ from lifelines.utils import concordance_index
 from wsisurv.errors import MetricError
 from wsisurv.survival import stratified
 from wsisurv.survival.cox import cox_slope
+from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.metrics import bootstrap, concordance, resample_concordance
 from wsisurv.survival.resampling import draw_weights
 
@@ -52,10 +53,39 @@ def test_each_resample_is_what_lifelines_says_of_the_cases_drawn(make_cases: Any
     assert drawn.value[0] == pytest.approx(concordance(**data), abs=1e-12)
 
 
+@pytest.mark.parametrize("places", [1, 3, 40, 10_000])
+@pytest.mark.parametrize("late", [False, True])
+def test_counting_by_halves_is_counting_pair_by_pair(monkeypatch: pytest.MonkeyPatch, places: int, late: bool) -> None:
+    """Ties of time, of risk and of both; whole halves of one place or without an event; late entry; Uno's weights."""
+    rng = np.random.default_rng(places)
+    time, event = rng.integers(1, places + 1, 90).astype(float), rng.random(90) < 0.4
+    event[time > np.median(time)] &= places < 10_000
+    entry = np.floor(time * rng.random(90)) - 1 if late else None
+    rows = rng.permutation(90)[:70]
+    risks = rng.normal(size=(2, 70)).round(1)
+    fold = stratified.FoldScores(0, rows, risks, 1)
+    weights = rng.integers(4, size=(5, 90)).astype(np.float32)
+    earlier = rng.random((5, 90)) * event
+    later = (time[rows][:, None] < time[rows]) | ((time[rows][:, None] == time[rows]) & ~event[rows])
+    if entry is not None:
+        later &= entry[rows] < time[rows][:, None]
+    for size in (1, 2, 5, 1000):
+        monkeypatch.setattr(stratified, "_ALL_WITH_ALL", size)
+        for factor in (None, earlier):
+            first = weights[:, rows] * (event[rows] if factor is None else factor[:, rows])
+            follow_up = FollowUp(np.zeros((1, 90)), time, event, entry)
+            pairs, score = stratified._count(fold, weights, follow_up, factor)
+            np.testing.assert_allclose(pairs, np.einsum("bi,ij,bj->b", first, later, weights[:, rows]), atol=1e-9)
+            for model, risk in enumerate(risks):
+                right = later * ((risk[:, None] > risk) + 0.5 * (risk[:, None] == risk))
+                wanted = np.einsum("bi,ij,bj->b", first, right, weights[:, rows])
+                np.testing.assert_allclose(score[model], wanted, atol=1e-9)
+
+
 def test_resamples_do_not_depend_on_how_the_work_is_split(make_cases: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_cases(80, 1)
     whole = resample_concordance(**data, resamples=40, seed=2).resampled
-    monkeypatch.setattr(stratified, "_ROWS", 7)
+    monkeypatch.setattr(stratified, "_ALL_WITH_ALL", 7)
     monkeypatch.setattr(stratified, "_AT_ONCE", 80 * 9)
     assert np.array_equal(resample_concordance(**data, resamples=40, seed=2).resampled, whole)
 

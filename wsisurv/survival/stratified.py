@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.kaplan_meier import drawn_censoring
 from wsisurv.survival.resampling import CASES, Resampled, Units, draw_weights
 
-_AT_ONCE = 1 << 22
-"""Weights (resamples · cases) held at once."""
-_ROWS = 512
-"""Cases with an event whose pairs are held at once; bounds memory at ``_ROWS · n`` numbers."""
+_AT_ONCE = 1 << 19
+"""Weights (resamples · cases) held at once, as many as a processor's cache holds."""
+_ALL_WITH_ALL = 256
+"""Cases so few that comparing all with all is quicker than sorting them."""
 
 
 @dataclass(frozen=True)
@@ -235,22 +236,60 @@ def _count(
     """Comparable pairs of one fold (n_draws,), and how many of them each model has right (n_models, n_draws).
 
     Cases are weighted by each row of ``weights`` (n_draws, n_cases), and the earlier one of a pair by ``earlier``
-    (n_draws, n_cases) too; 1 for each event if None. Row sums are whole numbers below 2^24 (twice the scores, so that a
-    tie is 1), exact in float32.
+    (n_draws, n_cases) too; 1 for each event if None. Sums over later cases are whole numbers below 2^24 (twice the
+    scores, so that a tie is 1), exact in float32.
+
+    Cases are put in order of time, events before censorings, so that one is comparable with all that come later and
+    are not at its very place. They are halved again and again: pairs of a case of the first half with one of the second
+    are counted by sums along the second, sorted by risk; few cases are compared all with all. O(n log n) a draw.
     """
     here = follow_up.take(fold.rows)
-    own, times, events, entries = weights[:, fold.rows], here.times, here.events, here.entries
-    pairs, score = np.zeros(len(weights)), np.zeros((len(fold.log_hazard), len(weights)))
-    counted = np.flatnonzero(events if earlier is None else earlier[:, fold.rows].any(0))
-    for start in range(0, len(counted), _ROWS):
-        first = counted[start : start + _ROWS]
-        comparable = (times > times[first, None]) | ((times == times[first, None]) & ~events)
-        if entries is not None:  # the other one was at risk then
-            comparable &= entries < times[first, None]
-        of_first = own[:, first] if earlier is None else own[:, first] * earlier[:, fold.rows[first]]
-        pairs += np.einsum("bi,bi->b", of_first, own @ comparable.T.astype(np.float32), dtype=np.float64)
-        for model, risk in enumerate(fold.log_hazard):
-            twice = (risk[first, None] > risk).astype(np.float32) + (risk[first, None] >= risk)
-            twice *= comparable
-            score[model] += np.einsum("bi,bi->b", of_first, own @ twice.T, dtype=np.float64) / 2
+    case, times, events = np.arange(len(fold.rows)), here.times, here.events
+    if here.entries is not None:  # counted once less among those who come later than what is before its entry
+        case, times = np.concatenate([case, case]), np.concatenate([times, here.entries])
+        events = np.concatenate([events, np.zeros_like(events)])
+    place = np.unique(2 * np.unique(times, return_inverse=True)[1] + ~events, return_inverse=True)[1]
+    order = np.argsort(place, kind="stable")
+    place, entered, case = place[order], order >= len(fold.rows), case[order]
+    rows, risks = fold.rows[case], fold.log_hazard[:, case]
+    counted = np.asarray(events[order] if earlier is None else (earlier[:, rows] > 0).any(0) & ~entered)
+    own = np.ascontiguousarray(weights.T[rows])
+    own[entered] *= -1
+    of_first = own if earlier is None else own * earlier.T[rows]
+    pairs, score = np.zeros(len(weights)), np.zeros((len(risks), len(weights)))
+    parts = [(0, len(rows))]
+    while parts:
+        start, end = parts.pop()
+        middle = _halved(place, start, end) if end - start > _ALL_WITH_ALL else None
+        first = start + np.flatnonzero(counted[start : end if middle is None else middle])
+        if not len(first):
+            parts += [] if middle is None else [(middle, end)]
+            continue
+        weight = of_first[first]
+        if middle is None:
+            later = (place[start:end] > place[first, None]).astype(np.float32)
+            pairs += _sums(weight, later @ own[start:end])
+            for model, risk in enumerate(risks):
+                twice = (risk[first, None] > risk[start:end]) + (risk[first, None] >= risk[start:end]) * later
+                score[model] += _sums(weight, (twice * later) @ own[start:end]) / 2
+        else:
+            parts += [(start, middle), (middle, end)]
+            pairs += _sums(weight, own[middle:end].sum(0)[None])
+            for model, risk in enumerate(risks):
+                up = middle + np.argsort(risk[middle:end], kind="stable")
+                below = np.concatenate([np.zeros_like(own[:1]), own[up].cumsum(0)])
+                lower, not_higher = (np.searchsorted(risk[up], risk[first], side) for side in ("left", "right"))
+                score[model] += _sums(weight, below[lower] + below[not_higher]) / 2
     return pairs, score
+
+
+def _halved(place: NDArray[np.int64], start: int, end: int) -> int | None:
+    """Where cases in order are halved, no two of one place apart; None where all are of one place."""
+    middle = place[(start + end) // 2]
+    low, high = (start + int(np.searchsorted(place[start:end], middle, side)) for side in ("left", "right"))
+    return low if low > start else high if high < end else None
+
+
+def _sums(weight: NDArray[Any], later: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum over the earlier cases of pairs, weight by count of later ones: (n_draws,) of twice (n_first, n_draws)."""
+    return np.asarray((weight * later.astype(np.float64)).sum(0))
