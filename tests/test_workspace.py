@@ -195,6 +195,23 @@ def test_the_only_cohort_is_the_default(workspace):
         workspace.the_cohort("luad")
 
 
+def test_a_cohort_on_which_a_student_was_judged_is_not_meant_where_none_is_named(workspace):
+    for name in "crc", "other":
+        workspace.cohort(name).mkdir(parents=True)
+        (workspace.cohort(name) / "cohort.csv").touch()
+    for file in "guidance.h5", "student.h5":
+        (workspace.cohort("crc") / file).touch()
+    assert workspace.the_cohort(None, having="student.h5") == "crc"  # evaluate was broken off before its record
+    (workspace.cohort("other") / "evaluation").mkdir()
+    (workspace.cohort("other") / "evaluation" / "external.json").touch()
+    assert workspace.the_cohort(None) == workspace.the_cohort(None, having="student.h5") == "crc"
+    assert workspace.the_cohort("other") == "other"
+    for file in "guidance.h5", "student.h5":
+        (workspace.cohort("other") / file).touch()
+    with pytest.raises(InputError, match="crc, other"):
+        workspace.the_cohort(None, having="student.h5")
+
+
 def test_several_jobs_in_hand_at_once_are_claimed_here_and_ended_in_another_thread(workspace):
     jobs = make_jobs(workspace, "abc")
     with JobRun(workspace, "test", jobs) as run, ThreadPoolExecutor(1) as thread:

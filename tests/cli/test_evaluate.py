@@ -47,6 +47,9 @@ def test_the_held_out_hospital(run, place):
         assert (folder / f"{name}.png").stat().st_size > 1000
         assert (folder / f"{name}.svg").exists()
     assert "wsisurv/external" in run("show", folder / "external.json").out
+    bare = run("predict", "-w", place / "workspace")  # there are two cohorts now, and one student
+    assert bare.code == 0, bare.err
+    assert "cohorts/demo/risk.csv" in "".join(bare.out.split())
 
 
 def test_time_in_another_unit_gives_the_same(run, place, tmp_path):

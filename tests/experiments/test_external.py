@@ -42,7 +42,7 @@ def drawn(n, *, seed=0, level=1.0, spread=1.0, noise=0.0, longest=48.0):
 
 
 def figures_of(cases, **changes):
-    settings = {"years": YEARS, "group_names": RISK_GROUPS, "resamples": 200, **changes}
+    settings = {"years": YEARS, "resamples": 200, **changes}
     return external_figures(cases, PROGNOSIS, **settings)
 
 
@@ -87,7 +87,7 @@ def test_slope_and_baseline_of_a_small_training_are_estimates():
     for seed in range(15):
         home, cases = drawn(100, seed=seed), drawn(400, seed=1000 + seed)
         fitted = fit_prognosis(log_hazard=home.log_hazard, time=home.time, event=home.event)
-        figures = external_figures(cases, fitted, years={}, group_names=RISK_GROUPS, resamples=1)
+        figures = external_figures(cases, fitted, years={}, resamples=1)
         calls += drift_p(figures, fitted) < 0.05
         naive += drift_p(figures, replace(fitted, slope_se=0.0, events=10**9)) < 0.05
     assert calls <= 4  # binomial(15, .07) goes beyond 4 three times in a thousand
@@ -127,6 +127,43 @@ def test_horizons_that_few_reach_are_not_judged():
     far = figures_of(drawn(200, longest=30.0)).at_years[1]
     assert far.predicted is None
     assert "followed so long" in far.reason
+
+
+def test_a_horizon_that_few_training_cases_reach_is_not_judged():
+    few = replace(PROGNOSIS, followed=np.where(np.arange(101) <= 50, 50, 9))
+    figures = external_figures(drawn(400), few, years=YEARS, resamples=10)
+    assert figures.at_years[0].predicted is not None
+    assert figures.at_years[1].predicted is None
+    assert figures.at_years[1].reason == "9 training cases were followed so long"
+
+
+def test_unfamiliar_cases_count_and_are_told(tmp_path):
+    cases = drawn(300)
+    assert figures_of(cases).unfamiliar == 0
+    assert not any("unfamiliar" in line for line in drift_verdict(figures_of(cases), PROGNOSIS, None))
+    odd = np.arange(300) % 10 == 0
+    group = tuple("unfamiliar" if one else word for one, word in zip(odd, cases.group, strict=True))
+    some = replace(cases, group=group)
+    figures = figures_of(some)
+    assert (figures.cases, figures.unfamiliar) == (300, 30)
+    assert figures.concordance == figures_of(cases).concordance  # kept
+    rest = ExternalCases(
+        tuple(np.array(cases.case_ids)[~odd]),
+        cases.log_hazard[~odd],
+        tuple(np.array(cases.group)[~odd]),
+        cases.time[~odd],
+        cases.event[~odd],
+    )
+    without = figures_of(rest)
+    assert figures.concordance_familiar == without.concordance
+    assert figures.logrank_p == without.logrank_p
+    assert [row.cases for row in figures.groups] == [*(row.cases for row in without.groups), 30]
+    [line] = [line for line in drift_verdict(figures, PROGNOSIS, None) if "unfamiliar" in line]
+    assert line.startswith("30 of 300 cases are unfamiliar")
+    assert f"{without.concordance.value:.3f}" in line
+    draw_groups(tmp_path / "groups.png", some, time_unit="months", title="")
+    assert len(some.groups) == 4
+    draw_calibration(tmp_path / "calibration.png", some, PROGNOSIS, time_unit="months", title="")
 
 
 def test_the_order_of_the_cases_does_not_matter():
@@ -172,7 +209,7 @@ def test_what_can_not_be_given_is_said():
 
 def test_a_student_that_knows_nothing_gives_no_slope():
     flat = replace(PROGNOSIS, slope=0.0, slope_of_one=0.0)
-    figures = external_figures(drawn(60), flat, years=YEARS, group_names=RISK_GROUPS, resamples=50)
+    figures = external_figures(drawn(60), flat, years=YEARS, resamples=50)
     assert figures.calibrated_slope is None
     assert figures.slope is not None
 

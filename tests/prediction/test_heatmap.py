@@ -17,10 +17,13 @@ from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import FILE, read_case_map
 from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.models.ensemble import ensemble_of
+from wsisurv.models.familiarity import Familiarity
 from wsisurv.models.student import Student
 from wsisurv.prediction.card import RiskScale
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
+from wsisurv.prediction.heatmap_picture import BANNER
+from wsisurv.prediction.step import look_at_slides
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.find import slide_fingerprint
@@ -39,7 +42,8 @@ def explainer(student_card) -> Explainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         members = [Student(len(NAMES), 6, 0.0, torch.zeros(3), torch.ones(3)) for _ in range(2)]
-    scale = RiskScale(card, "student", np.array([0.0]), None, None, None)  # type: ignore[arg-type]
+    familiarity = Familiarity(np.zeros((2, 6)), np.stack([np.eye(6)] * 2), np.array([1e9]))
+    scale = RiskScale(card, "student", np.array([0.0]), None, familiarity, None)  # type: ignore[arg-type]
     return Explainer(Path("student.h5"), scale, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
 
 
@@ -111,6 +115,38 @@ def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explain
     assert record.top.shown[0].contribution == max(tile.contribution for tile in record.top.shown)
     with Image.open(folder / record.contact_sheet) as sheet:
         assert sheet.format == "JPEG"
+
+
+def test_a_case_that_the_student_does_not_know_has_a_banner_on_every_picture(place, explainer):
+    place.add("A", 9)
+    place.add("B", 9)
+    near = Familiarity(np.zeros((2, 6)), np.stack([np.eye(6)] * 2), np.array([1e-3]))
+    unknown = replace(explainer, scale=replace(explainer.scale, familiarity=near, fingerprint="another"))
+    place.draw(explainer, place.case("known", "A"))
+    place.draw(unknown, place.case("case", "A", "B"))
+    known, case = read_case_map(place.folder / "known"), read_case_map(place.folder / "case")
+    assert (known.unfamiliar, known.student) == ("", "student")
+    assert case.unfamiliar.startswith("unlike the training cases (distance ")
+    assert case.student == "another"
+    for record in known, case:
+        for name in (record.contact_sheet, *(slide.picture for slide in record.slides)):
+            with Image.open(place.folder / record.case_id / name) as picture:
+                corner = np.array(picture.convert("RGB"))[2, 2].astype(int)
+            assert (np.abs(corner - BANNER).max() < 12) == bool(record.unfamiliar)
+
+
+def test_a_slide_of_another_stain_is_told_as_predict_tells_it(place, explainer, draw_tissue, make_slide):
+    place.add("A", 9)
+    pink = draw_tissue(1200, 400)
+    is_pink = (pink[..., 1].astype(int) - pink[..., 2]) < -10
+    brown = np.where(is_pink[..., None], np.array([176, 130, 90], np.uint8), pink)
+    place.add("B", 9, with_slide=False)
+    make_slide(place.slides / "B.tiff", brown, mpp=0.25)
+    place.draw(explainer, place.case("case", "A", "B"))
+    told = look_at_slides(place.workspace, ["A", "B"])
+    assert told["A"] == ()
+    assert read_case_map(place.folder / "case").unfamiliar == "; ".join(f"B: {text}" for text in told["B"])
+    assert "immunohistochemistry" in told["B"][0]
 
 
 def test_the_same_is_kept_and_anything_else_is_drawn_anew(place, explainer):

@@ -11,6 +11,7 @@ from wsisurv.formats.tiles import Tiles, read_tiles, write_tiles
 from wsisurv.prediction.stain import colours_of, look_at, measured_warnings
 from wsisurv.prediction.step import look_at_slides
 from wsisurv.settings.tiles import TileSettings
+from wsisurv.slides.reader import Slide
 from wsisurv.tiling.step import tile
 from wsisurv.units import SlideId
 from wsisurv.workspace.paths import Workspace
@@ -81,7 +82,8 @@ def test_slides_are_looked_at(tiled):
 
 def test_a_slide_that_is_gone_or_has_no_tile(tiled, tmp_path):
     tiles, header = read_tiles(tiled.tiles("pink"))
-    assert look_at(replace(tiles, coords=tiles.coords[:0])).warnings == ()
+    with Slide(tiles.slide_path, tiles.mpp) as slide:
+        assert look_at(slide, tiles.coords[:0], level0_px=tiles.tile_level0_px, tile_px=224).warnings == ()
     other = Workspace(tmp_path)
     write_tiles(other.tiles("pink"), replace(tiles, slide_path=Path("/nowhere.svs")), header)
     assert look_at_slides(other, ["pink"]) == {}

@@ -34,7 +34,7 @@ def distill(
     from wsisurv.training.distill import distill as run
 
     place = Workspace(workspace)
-    name = place.the_cohort(cohort)
+    name = place.the_cohort(cohort, having="guidance.h5")
     chosen, _ = read_cohort(place.cohort(name))
     with progress_bar("distill") as progress:
         result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)

@@ -64,6 +64,13 @@ StudentOption = Annotated[
         "--student", help="Student to use, a file of distill.", show_default="the cohort's student.h5", dir_okay=False
     ),
 ]
+ForceUnfamiliarOption = Annotated[
+    bool,
+    typer.Option(
+        "--force-unfamiliar",
+        help="Give risk group and survival of cases too that the student does not know (group unfamiliar).",
+    ),
+]
 WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="File of the encoder's weights, where the student was trained with such a file."),

@@ -14,6 +14,7 @@ from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     CohortOption,
     DeviceOption,
+    ForceUnfamiliarOption,
     RedoOption,
     StudentOption,
     WeightsOption,
@@ -64,6 +65,7 @@ def predict(
             "--allow-upsampling", help="Enlarge slides scanned coarser than the student's tiles; their rows say so."
         ),
     ] = False,
+    force_unfamiliar: ForceUnfamiliarOption = False,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
@@ -74,7 +76,8 @@ def predict(
     student was trained on, into predict/ of the workspace, where they are kept. Writes a table, one row a case: log
     hazard (higher is worse), percentile and risk group among the training cases, predicted survival, lowest and highest
     of the ensemble's members, how similar the case is to the training cases, and a warning where the prediction may be
-    wrong; and a .json beside it that says what made the table.
+    wrong; and a .json beside it that says what made the table. A case that the student does not know, being unlike the
+    training cases or not H&E, is of group unfamiliar and has no survival.
     """
     from wsisurv.pipeline.predict import predict as run
 
@@ -90,6 +93,7 @@ def predict(
             slide_map=slide_map,
             given=resolution.given(),
             allow_upsampling=allow_upsampling,
+            force_unfamiliar=force_unfamiliar,
             weights_file=weights,
             device=device,
             redo=redo,

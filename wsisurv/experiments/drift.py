@@ -28,7 +28,7 @@ def drift_verdict(figures: ExternalFigures, prognosis: Prognosis, own: Mapping[s
         *_horizons(figures),
         _groups(figures),
     ]
-    lines.append(_together(figures, prognosis))
+    lines += [_together(figures, prognosis), _unfamiliar(figures)]
     if figures.events < FEW_EVENTS:
         lines.append(f"Only {figures.events} events: treat every line here as a first impression.")
     return tuple(line for line in lines if line)
@@ -100,6 +100,18 @@ def _groups(figures: ExternalFigures) -> str:
     return (
         f"Risk groups by the cut-offs of training {differ} in survival here (log-rank {p_equals(figures.logrank_p)})."
     )
+
+
+def _unfamiliar(figures: ExternalFigures) -> str:
+    if not figures.unfamiliar:
+        return ""
+    line = (
+        f"{figures.unfamiliar} of {figures.cases} cases are unfamiliar to the student. They count in every figure here "
+        "but the log-rank test of the risk groups, since leaving them out would flatter it"
+    )
+    if (rest := figures.concordance_familiar) is None:
+        return line + "."
+    return f"{line}; without them its concordance is {rest.value:.3f}, 95 % interval {rest.low:.3f} to {rest.high:.3f}."
 
 
 def drift_p(figures: ExternalFigures, prognosis: Prognosis) -> float | None:

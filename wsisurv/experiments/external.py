@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wsisurv.cohort import Cohort
 from wsisurv.errors import CohortError, MetricError
 from wsisurv.experiments.over_time import make_horizons
-from wsisurv.experiments.risk_groups import Group, GroupRow, risk_groups_table
-from wsisurv.formats.risks import Risk
+from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, risk_groups_table
+from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.survival.calibration import DCalibration, brier, d_calibration
 from wsisurv.survival.cox import Slope, cox_slope
 from wsisurv.survival.dynamic import dynamic_auc
@@ -37,7 +37,7 @@ class ExternalCases:
     Attributes:
         case_ids: of each.
         log_hazard: float64 (n,), as the student gives it.
-        group: of each, by the student's cut-offs.
+        group: of each, by the student's cut-offs; ``unfamiliar`` where it does not know such cases.
         time: float64 (n,), positive, in the unit of the student's training cohort.
         event: bool (n,).
         site: hospital of each, where known.
@@ -55,10 +55,15 @@ class ExternalCases:
         """What a bootstrap draws: hospitals, none of which the student has seen, where they are enough; else cases."""
         return choose_units(self.site)
 
-    def groups(self, names: Sequence[str]) -> dict[str, Group]:
-        """Follow-up by group, empty ones too."""
-        label = np.array(self.group)
-        return {name: Group(self.time[label == name], self.event[label == name]) for name in names}
+    @property
+    def groups(self) -> dict[str, Group]:
+        """Follow-up by group, see ``follow_up_by_group``."""
+        return follow_up_by_group(self.group, time=self.time, event=self.event)
+
+    @property
+    def familiar(self) -> NDArray[np.bool_]:
+        """Whether the student knows such cases, bool (n,)."""
+        return np.array([word != UNFAMILIAR for word in self.group], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ class ExternalFigures:
         uno_low: lower end of the 95 % interval of Uno's, by the same draws.
         uno_high: upper end.
         uno_until: time at which Uno's is truncated, in the unit of the training cohort.
+        unfamiliar: cases that the student does not know; they count in all figures but the log-rank test.
+        concordance_familiar: Harrell's without them; None where there are none, or no pair without them.
     """
 
     cases: int
@@ -160,6 +167,8 @@ class ExternalFigures:
     uno_low: float | None = None
     uno_high: float | None = None
     uno_until: float | None = None
+    unfamiliar: int = 0
+    concordance_familiar: Interval | None = None
 
 
 def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> ExternalCases:
@@ -193,7 +202,6 @@ def external_figures(
     prognosis: Prognosis,
     *,
     years: Mapping[float, float],
-    group_names: Sequence[str],
     resamples: int = 1000,
     seed: int = 0,
 ) -> ExternalFigures:
@@ -203,7 +211,6 @@ def external_figures(
         cases: the other cohort's, as the student predicts them.
         prognosis: the student's, log hazard → survival.
         years: horizons in years → in the unit of the student's training cohort.
-        group_names: risk groups, in order.
         resamples: bootstrap draws.
         seed: of the draws.
 
@@ -225,8 +232,12 @@ def external_figures(
         scores = attempted(
             warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event)
         )
-    label = np.array(cases.group)
-    tested = attempted(warnings, "log-rank test", lambda: logrank(group=label, time=time, event=event))
+    familiar, label = cases.familiar, np.array(cases.group)
+    tested = attempted(
+        warnings,
+        "log-rank test",
+        lambda: logrank(group=label[familiar], time=time[familiar], event=event[familiar]),
+    )
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
     uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
     of_uno = uno.whole.interval(0) if uno else None
@@ -252,13 +263,34 @@ def external_figures(
             warnings, "observed over expected events", lambda: observed_expected(cases, prognosis)
         ),
         at_years=tuple(_at(cases, prognosis, number, at) for number, at in years.items()),
-        groups=risk_groups_table(cases.groups(group_names)),
+        groups=risk_groups_table(cases.groups),
         logrank_p=tested.p if tested else None,
         warnings=tuple(warnings),
         interval=units.method,
         uno_low=of_uno.low if of_uno and np.isfinite(of_uno.low) else None,
         uno_high=of_uno.high if of_uno and np.isfinite(of_uno.high) else None,
         uno_until=uno.until if uno else None,
+        unfamiliar=int((~familiar).sum()),
+        concordance_familiar=_of_the_familiar(cases, warnings, resamples, seed),
+    )
+
+
+def _of_the_familiar(cases: ExternalCases, warnings: list[str], resamples: int, seed: int) -> Interval | None:
+    """Concordance without the cases that the student does not know, where there are any."""
+    rows = cases.familiar
+    if rows.all():
+        return None
+    return attempted(
+        warnings,
+        "concordance without unfamiliar cases",
+        lambda: bootstrap(
+            log_hazard=cases.log_hazard[rows],
+            time=cases.time[rows],
+            event=cases.event[rows],
+            resamples=resamples,
+            seed=seed,
+            units=choose_units([site for site, known in zip(cases.site, rows, strict=False) if known]),
+        ),
     )
 
 
@@ -318,6 +350,9 @@ def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> 
     at_risk = int((cases.time >= at).sum())
     if at > prognosis.baseline.followed_until:
         reason = f"the training cohort was followed to {prognosis.baseline.followed_until:g} at most"
+        return AtHorizon(years, at, at_risk=at_risk, given=False, reason=reason)
+    if not prognosis.supports(at):
+        reason = f"{prognosis.followed_to(at)} training cases were followed so long"
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=reason)
     if at_risk < _FEW_AT_RISK:
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=f"{at_risk} cases were followed so long")

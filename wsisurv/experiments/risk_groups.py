@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.formats.risks import Risk
+from wsisurv.formats.risks import RISK_GROUPS, UNFAMILIAR, Risk
 from wsisurv.survival.kaplan_meier import kaplan_meier
-
-RISK_GROUPS = ("low", "intermediate", "high")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,19 @@ class GroupRow:
     median: float | None
 
 
+def follow_up_by_group(word: Sequence[str], *, time: NDArray[np.float64], event: NDArray[np.bool_]) -> dict[str, Group]:
+    """Follow-up of low, intermediate and high risk, empty groups too; and of unfamiliar cases, where there are any.
+
+    Args:
+        word: of each case its group.
+        time: (n,), positive.
+        event: (n,).
+    """
+    label = np.array(word)
+    names = (*RISK_GROUPS, UNFAMILIAR) if UNFAMILIAR in word else RISK_GROUPS
+    return {name: Group(time[label == name], event[label == name]) for name in names}
+
+
 def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool]]) -> dict[str, Group]:
     """Follow-up by risk group, from the rows of a risk table.
 
@@ -60,16 +71,15 @@ def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool
         follow_up: case_id → (time, event).
 
     Returns:
-        ``low``, ``intermediate`` and ``high``, empty ones too.
+        As ``follow_up_by_group``.
     """
-    rows: dict[str, list[tuple[float, bool]]] = {name: [] for name in RISK_GROUPS}
-    for risk in risks:
-        if risk.log_hazard is not None and risk.case_id in follow_up:
-            rows[risk.risk_group].append(follow_up[risk.case_id])
-    return {
-        name: Group(np.array([time for time, _ in group], float), np.array([event for _, event in group], bool))
-        for name, group in rows.items()
-    }
+    known = [risk for risk in risks if risk.log_hazard is not None and risk.case_id in follow_up]
+    rows = [follow_up[risk.case_id] for risk in known]
+    return follow_up_by_group(
+        [risk.risk_group for risk in known],
+        time=np.array([time for time, _ in rows], dtype=np.float64),
+        event=np.array([event for _, event in rows], dtype=bool),
+    )
 
 
 def risk_groups_table(groups: Mapping[str, Group]) -> tuple[GroupRow, ...]:

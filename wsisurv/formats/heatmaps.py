@@ -112,6 +112,8 @@ class CaseMap:
         bottom: tiles of lowest contribution.
         contact_sheet: name of the JPEG of those; empty where the pixels are not there.
         fingerprint: of all that made it.
+        student: fingerprint of the student; empty in records of before.
+        unfamiliar: why the student does not know such a case, so that its risk should not be believed; else empty.
     """
 
     case_id: str
@@ -127,6 +129,8 @@ class CaseMap:
     bottom: Extreme | None
     contact_sheet: str
     fingerprint: str
+    student: str = ""
+    unfamiliar: str = ""
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.errors import FormatError, MissingArtifactError, some
 from wsisurv.formats.atomic import read_text, write_jsonl, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
 
@@ -21,6 +21,9 @@ _AFTER = ("median_survival", "risk_low", "risk_high", "familiarity", "warning")
 _SURVIVAL = re.compile(r"survival_([0-9.]+)y")
 _DECIMALS = {"risk_percentile": 1, "median_survival": 1}
 NOTES_FORMAT = "wsisurv/risk"
+RISK_GROUPS = ("low", "intermediate", "high")
+UNFAMILIAR, UNKNOWN = "unfamiliar", "unknown"
+"""Group of a case that the student does not know, and of one of which nothing was seen."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,12 @@ class Risk:
         n_tiles: tiles in the bag.
         log_hazard: relative to the training cohort's mean; higher is worse. None where no tile was found.
         risk_percentile: 0 to 100, share of training cases (out of fold) with a lower log hazard.
-        risk_group: ``low``, ``intermediate`` or ``high`` by cut-offs fixed in training; ``unknown`` without a risk.
-        survival: horizon in years → probability of outliving it, 0 to 1; None beyond the training cohort's follow-up.
-        median_survival: time by which survival is half, in the training cohort's unit; None where that is not reached.
+        risk_group: ``low``, ``intermediate`` or ``high`` by cut-offs fixed in training; ``unfamiliar`` where the
+            student does not know such cases, ``unknown`` without a risk.
+        survival: horizon in years → probability of outliving it, 0 to 1; None beyond what ten training cases were
+            followed to, and of an unfamiliar case.
+        median_survival: time by which survival is half, in the training cohort's unit; None where that is not reached,
+            and where survival to it would be None.
         risk_low: lowest log hazard among the ensemble's members.
         risk_high: highest.
         familiarity: above 0 to 1, share of cases like the training's that look this odd to the student, or odder.
@@ -54,6 +60,17 @@ class Risk:
     risk_high: float | None = None
     familiarity: float | None = None
     warning: str = ""
+
+
+def unfamiliar_note(risks: Sequence[Risk]) -> tuple[str, ...]:
+    """A line that counts and names the unfamiliar cases among the rows; none where there is none."""
+    odd = [risk.case_id for risk in risks if risk.risk_group == UNFAMILIAR]
+    if not odd:
+        return ()
+    return (
+        f"{len(odd)} of {len(risks)} cases are unfamiliar: the student does not know such cases, so they have neither "
+        f"group nor survival ({some(odd)}); the column warning says why, --force-unfamiliar gives the figures",
+    )
 
 
 def survival_column(years: float) -> str:
@@ -141,6 +158,8 @@ def _parse(row: Mapping[str, str]) -> Risk:
     def number(name: str) -> float | None:
         return float(row[name]) if row[name] else None
 
+    if row["risk_group"] not in {*RISK_GROUPS, UNFAMILIAR, UNKNOWN}:
+        raise ValueError(f"risk_group {row['risk_group']!r}: no group of ours")
     return Risk(
         case_id=read_id(row["case_id"]),
         slides=read_ids(row["slides"]),

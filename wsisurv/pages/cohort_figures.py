@@ -8,7 +8,7 @@ import numpy as np
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, model_names
-from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
+from wsisurv.experiments.risk_groups import Group, follow_up_by_group
 from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import Gathered
 from wsisurv.pages.predicted import ANOTHER_STUDENT, STUDENT, CasePredictions, horizon_name
@@ -83,9 +83,8 @@ def labels(seen: Gathered) -> dict[str, str]:
 
 
 def groups_of(predicted: CasePredictions) -> dict[str, Group]:
-    """Follow-up by risk group, empty groups too."""
-    word = np.array(predicted.group)
-    return {name: Group(predicted.time[word == name], predicted.event[word == name]) for name in RISK_GROUPS}
+    """Follow-up by risk group, see ``follow_up_by_group``."""
+    return follow_up_by_group(predicted.group, time=predicted.time, event=predicted.event)
 
 
 def _draw_concordance(figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str]) -> None:

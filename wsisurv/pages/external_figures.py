@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from wsisurv.experiments.external import ExternalCases
-from wsisurv.experiments.risk_groups import RISK_GROUPS, Group
+from wsisurv.experiments.risk_groups import Group
 from wsisurv.pages.style import COLOURS, new_figure, save_figure, styled
 from wsisurv.pages.survival_figure import kaplan_meier
 from wsisurv.survival import kaplan_meier as curves
@@ -17,13 +17,13 @@ _POINTS = 200
 
 def draw_groups(path: Path, cases: ExternalCases, *, time_unit: str, title: str) -> tuple[Path, Path]:
     """Kaplan-Meier curves of the risk groups, PNG and SVG; as ``figures.kaplan_meier``."""
-    return kaplan_meier(path, cases.groups(RISK_GROUPS), time_unit=time_unit, title=title)
+    return kaplan_meier(path, cases.groups, time_unit=time_unit, title=title)
 
 
 def draw_calibration(
     path: Path, cases: ExternalCases, prognosis: Prognosis, *, time_unit: str, title: str
 ) -> tuple[Path, Path]:
-    """Predicted and observed survival of each risk group, PNG and SVG.
+    """Predicted and observed survival of each risk group, predicted as far as ten training cases go, PNG and SVG.
 
     Args:
         path: the PNG; an SVG of the same name is written beside it.
@@ -37,17 +37,17 @@ def draw_calibration(
     """
     end = min(float(cases.time.max()), prognosis.baseline.followed_until)
     at = np.linspace(0, end, _POINTS)
-    label = np.array(cases.group)
+    label, told = np.array(cases.group), np.array([prognosis.supports(time) for time in at.tolist()])
     with styled():
         figure = new_figure(5.8, 4.4)
         axes = figure.subplots()
-        for number, name in enumerate(RISK_GROUPS):
+        for number, (name, group) in enumerate(cases.groups.items()):
             rows = label == name
             if not rows.any():
                 continue
-            predicted = prognosis.survival(log_hazard=cases.log_hazard[rows], horizons=at).mean(axis=0)
-            axes.plot(at, predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
-            seen = _seen(cases.groups([name])[name], at)
+            predicted = prognosis.survival(log_hazard=cases.log_hazard[rows], horizons=at[told]).mean(axis=0)
+            axes.plot(at[told], predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
+            seen = _seen(group, at)
             axes.step(at, seen, where="post", color=COLOURS[number], label=f"{name} ({int(rows.sum())} cases)")
         axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), label="predicted")
         axes.plot([], [], color="0.3", label="observed (Kaplan-Meier)")

@@ -196,18 +196,19 @@ def _survival(card: StudentCard, prognosis: Prognosis | None) -> list[dict[str, 
     """Calibrated survival of a case at each cut-off and at the mean, a row each."""
     if prognosis is None:
         return []
-    at = {
+    cases = {
         "at the lower cut-off": card.cut_offs.low,
         "at the mean of the training cases": card.risk_mean,
         "at the upper cut-off": card.cut_offs.high,
     }
     horizons = [years * PER_YEAR[card.cohort.time_unit] for years in _YEARS]
     rows = []
-    for name, log_hazard in at.items():
+    for name, log_hazard in cases.items():
         with np.errstate(over="ignore"):
             known = prognosis.survival(log_hazard=[log_hazard], horizons=horizons)[0]
         survival = {
-            f"{years:g}y": None if np.isnan(value) else float(value) for years, value in zip(_YEARS, known, strict=True)
+            f"{years:g}y": float(value) if prognosis.supports(at) else None
+            for years, at, value in zip(_YEARS, horizons, known.tolist(), strict=True)
         }
         rows.append({"case": name, "log_hazard": log_hazard, "survival": survival})
     return rows
@@ -235,7 +236,7 @@ def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
     words = (
         f"Log hazards order the cases as they are. For survival they are taken times {card.calibration.slope:.2g}, the "
         "calibration slope found out of fold: below 1 they are too extreme by themselves.",
-        *(("A dash: nobody in the training cohort was followed so long.",) if rows else ()),
+        *(("A dash: fewer than ten training cases were followed so long.",) if rows else ()),
     )
     return CardPart("What its risk means", words, facts, head, rows)
 

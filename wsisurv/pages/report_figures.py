@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.risk_groups import RISK_GROUPS
+from wsisurv.formats.risks import RISK_GROUPS, UNFAMILIAR
 from wsisurv.pages import numbers
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.survival.net_benefit import NetBenefit
@@ -236,7 +236,7 @@ def _against(axes: "Axes", covariate: CovariateValues, percentile: NDArray[np.fl
         boxes = [percentile[x == number] for number in range(len(names))]
         axes.boxplot(boxes, positions=range(len(names)), widths=0.6, showfliers=False, medianprops={"color": "black"})
         x = x + random.uniform(-0.16, 0.16, len(x))
-    for number, name in enumerate(RISK_GROUPS):
+    for number, name in enumerate((*RISK_GROUPS, UNFAMILIAR) if UNFAMILIAR in group else RISK_GROUPS):
         chosen = np.array([word == name for word in group])
         axes.plot(
             x[chosen], percentile[chosen], _MARKERS[number], color=COLOURS[number], markersize=4, alpha=0.75,

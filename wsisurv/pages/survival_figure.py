@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.risk_groups import Group
+from wsisurv.formats.risks import UNFAMILIAR
 from wsisurv.pages.numbers import p_equals
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
 from wsisurv.survival.kaplan_meier import logrank
@@ -99,7 +100,8 @@ def _at_risk(axes: "Axes", groups: Mapping[str, Group], ticks: NDArray[np.float6
 
 
 def _verdict(groups: Mapping[str, Group]) -> str:
-    """The log-rank p-value, or why there is none."""
+    """The log-rank p-value of groups that go by risk, or why there is none."""
+    groups = {name: group for name, group in groups.items() if name != UNFAMILIAR}
     label = np.concatenate([np.full(len(group.time), number) for number, group in enumerate(groups.values())])
     time = np.concatenate([group.time for group in groups.values()])
     event = np.concatenate([group.event for group in groups.values()])

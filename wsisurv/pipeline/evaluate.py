@@ -14,7 +14,6 @@ from wsisurv.experiments.external import ExternalCases, ExternalFigures, externa
 from wsisurv.experiments.external_clinic import BesideClinic, beside_clinic, clinic_verdict
 from wsisurv.experiments.external_record import write_record
 from wsisurv.experiments.known_cases import training_cases, without_known
-from wsisurv.experiments.risk_groups import RISK_GROUPS
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import risk_frame, write_risks
 from wsisurv.pages.external_figures import draw_calibration, draw_groups
@@ -88,6 +87,7 @@ def evaluate(
     resamples: int = 1000,
     given: GivenMpp | None = None,
     weights_file: Path | None = None,
+    force_unfamiliar: bool = False,
     device: str = "auto",
     redo: bool = False,
     command: str = "wsisurv.evaluate",
@@ -112,6 +112,8 @@ def evaluate(
         resamples: bootstrap draws of cases.
         given: resolutions that slides don't state.
         weights_file: the encoder's weights, where the student was trained on features of a file.
+        force_unfamiliar: put cases that the student does not know into the risk groups of their log hazard. In all
+            other figures they count with and without it, since leaving them out would flatter the student.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         redo: make anew what was made otherwise.
         command: what was called, for the record.
@@ -164,12 +166,13 @@ def evaluate(
         horizons=years,
         looks=ready.looks,
         tiles=ready.workspace,
+        force_unfamiliar=force_unfamiliar,
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
     cases = external_cases(tested, prediction.risks, time_unit)
     in_unit = {one: scale.in_unit(one) for one in years}
-    figures = external_figures(cases, scale.prognosis, years=in_unit, group_names=RISK_GROUPS, resamples=resamples)
+    figures = external_figures(cases, scale.prognosis, years=in_unit, resamples=resamples)
     named = chosen.settings.covariates if covariates is None else tuple(covariates)
     clinic = _beside_clinic(cases, tested, student, named, resamples) if named else None
     own, source = _own_row(student)

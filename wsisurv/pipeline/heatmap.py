@@ -57,7 +57,7 @@ def heatmap(
         >>> import wsisurv
         >>> wsisurv.heatmap(wsisurv.Workspace(Path("workspace")), ["case-01"])  # doctest: +SKIP
     """
-    name = None if student and not cohort else workspace.the_cohort(cohort)
+    name = None if student and not cohort else workspace.the_cohort(cohort, having="student.h5")
     home = workspace.cohort(name) if name else None
     model = student or workspace.cohort(str(name)) / "student.h5"
     explainer = open_explainer(model, home / "guidance.h5" if home is not None else None)

@@ -11,7 +11,7 @@ from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import InputError, SettingsError, StorageError
 from wsisurv.formats.id_cells import formula_note
-from wsisurv.formats.risks import risk_frame, write_notes, write_risks, write_risks_jsonl
+from wsisurv.formats.risks import risk_frame, unfamiliar_note, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.notes import make_notes
@@ -72,6 +72,7 @@ def predict(
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
     device: str = "auto",
+    force_unfamiliar: bool = False,
     redo: bool = False,
     command: str = "wsisurv.predict",
     progress: Progress = no_progress,
@@ -93,6 +94,8 @@ def predict(
         allow_upsampling: enlarge slides scanned coarser than the student's tiles; rows say so.
         weights_file: the encoder's weights, where the student was trained on features of a file.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        force_unfamiliar: give group and survival of cases too that the student does not know; without, their group is
+            ``unfamiliar`` and their survival empty.
         redo: make anew tiles and features that were made otherwise.
         command: what was called, for the notes.
         progress: called with (done, total, what).
@@ -113,7 +116,7 @@ def predict(
         >>> found.to_frame()[["log_hazard", "risk_group", "warning"]]  # doctest: +SKIP
     """
     years = check_horizons(horizons)
-    name = None if student and not cohort else workspace.the_cohort(cohort)
+    name = None if student and not cohort else workspace.the_cohort(cohort, having="student.h5")
     if slide_map is not None and name is not None and not slides:
         raise SettingsError(f"--slide-map {slide_map}: of no use for the cohort's own cases; it goes with slides")
     model = student or workspace.cohort(str(name)) / "student.h5"
@@ -155,10 +158,18 @@ def predict(
         horizons=years,
         looks=looks,
         tiles=home,
+        force_unfamiliar=force_unfamiliar,
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
-    notes = make_notes(model, prediction, horizons=years, training_cases=folds, command=command)
+    notes = make_notes(
+        model,
+        prediction,
+        horizons=years,
+        training_cases=folds,
+        command=command,
+        force_unfamiliar=force_unfamiliar,
+    )
     with _alone(workspace, table):
         write_risks(table, prediction.risks, horizons=years)
         if jsonl:
@@ -169,7 +180,11 @@ def predict(
             record_failure(home, "predict", failure)
         forget_failures(home, "predict", [risk.case_id for risk in prediction.risks])
     odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
-    odd += [*unused, *formula_note([risk.case_id for risk in prediction.risks], table.name)]
+    odd += [
+        *unused,
+        *unfamiliar_note(prediction.risks),
+        *formula_note([risk.case_id for risk in prediction.risks], table.name),
+    ]
     return PredictResult(prediction, years, table, beside, tuple(odd), summaries)
 
 

@@ -18,7 +18,17 @@ from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
-from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Cut, Ground, Layer, draw_maps, draw_sheet
+from wsisurv.prediction.heatmap_picture import (
+    DIVERGING,
+    SEQUENTIAL,
+    Cut,
+    Ground,
+    Layer,
+    draw_maps,
+    draw_sheet,
+    with_banner,
+)
+from wsisurv.prediction.rows import OddSlide, why_unfamiliar
 from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Origin, compare
@@ -26,7 +36,7 @@ from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, rec
 from wsisurv.workspace.paths import Workspace
 
 STEP = "heatmap"
-_VERSION = 2
+_VERSION = 3
 _CONTACT_SHEET = "tiles.jpg"
 _SHOWN_SHARE = 0.25
 """No more of the tiles are on one half of the contact sheet."""
@@ -148,41 +158,26 @@ class _Drawing:
         explainer, case_id = self._explainer, self._case.case_id
         expected, workspace = Expected(explainer.scale.card, explainer.path), self._case.workspace
         places = [locate_slide(workspace, name, expected, self._slides.get(name)) for name in self._case.slide_ids]
-        out_of_fold = case_id in explainer.fold_of
         ensemble = explainer.members_for(case_id)
         tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
-        limit = float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0
-        limit = limit or 1e-9
-        count = len(ensemble.members)
-        members = f"{count} member{'' if count == 1 else 's'}"
-        members += " that did not see it in training" if out_of_fold else ""
-        cuts: dict[int, Cut] = {}
-        sides = np.array([places[number].side for number in tiles.slide.tolist()])
-        ends = {
-            highest: spread_out(
-                extreme_tiles(tiles.contribution, highest=highest, share=_SHOWN_SHARE),
-                tiles.slide,
-                tiles.coords,
-                sides,
-                self._n_shown,
-            )
-            for highest in (True, False)
-        }
-        maps = []
+        limit = (float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0) or 1e-9
+        ends = self._ends(tiles, places)
+        views = []
         for number, place in enumerate(places):
             chosen = [tile for tile in {*ends[True], *ends[False]} if tiles.slide[tile] == number]
-            several = f"   slide {number + 1}" if len(places) > 1 else ""
-            view, own = view_slide(place, tiles, chosen, several)
-            cuts |= own
-            maps.append(self._slide(place, view, tiles, number, limit, members))
+            views.append(view_slide(place, tiles, chosen, f"   slide {number + 1}" if len(places) > 1 else ""))
+        unfamiliar = self._why_unfamiliar(tiles, views)
+        banner = f"Do not believe this risk: {unfamiliar}" if unfamiliar else ""
+        maps = [self._slide(place, views[number], tiles, number, limit, banner) for number, place in enumerate(places)]
         top, bottom = (self._extreme(ensemble, tiles, ends[highest], places, highest) for highest in (True, False))
-        sheet = self._contact_sheet(tiles, ends, cuts, limit, len(places)) if cuts else ""
+        cuts = {tile: cut for view in views for tile, cut in view.cuts.items()}
+        sheet = self._contact_sheet(tiles, ends, cuts, limit, len(places), banner) if cuts else ""
         n_tiles = len(tiles.values)
         record = CaseMap(
             case_id=case_id,
             log_hazard=tiles.log_hazard,
-            members=count,
-            out_of_fold=out_of_fold,
+            members=len(ensemble.members),
+            out_of_fold=case_id in explainer.fold_of,
             n_tiles=n_tiles,
             n_kept=None if tiles.kept is None else int((tiles.kept >= 0.5).sum()),
             exact=tiles.exact,
@@ -192,9 +187,31 @@ class _Drawing:
             bottom=bottom,
             contact_sheet=sheet,
             fingerprint=self._fingerprint,
+            student=explainer.scale.fingerprint,
+            unfamiliar=unfamiliar,
         )
         write_case_map(self._folder, record)
         return record
+
+    def _ends(self, tiles: CaseTiles, places: Sequence[LocatedSlide]) -> dict[bool, list[int]]:
+        """Numbers of the highest tiles (True) and of the lowest ones that are shown."""
+        sides = np.array([places[number].side for number in tiles.slide.tolist()])
+        order = {end: extreme_tiles(tiles.contribution, highest=end, share=_SHOWN_SHARE) for end in (True, False)}
+        return {end: spread_out(order[end], tiles.slide, tiles.coords, sides, self._n_shown) for end in order}
+
+    def _why_unfamiliar(self, tiles: CaseTiles, views: Sequence[SlideView]) -> str:
+        """Why the student does not know such a case; empty where it does, or where nothing was seen."""
+        if not len(tiles.values):
+            return ""
+        explainer, case = self._explainer, self._case
+        states = explainer.ensemble.states(tiles.values)
+        several = len(np.unique(tiles.slide)) > 1
+        odd = []
+        for number, view in enumerate(views):
+            own = tiles.values[tiles.slide == number]
+            alone = explainer.ensemble.states(own) if several and len(own) else None
+            odd.append(OddSlide(case.slide_ids[number], stain=view.stain, alone=alone))
+        return why_unfamiliar(explainer.scale, states, odd, fold=explainer.fold_of.get(case.case_id))
 
     def _slide(
         self,
@@ -203,7 +220,7 @@ class _Drawing:
         tiles: CaseTiles,
         number: int,
         limit: float,
-        members: str,
+        banner: str,
     ) -> SlideMap:
         slide_id, mpp = str(place.features.slide_id), place.features.mpp
         rows = np.flatnonzero(tiles.slide == number)
@@ -213,20 +230,26 @@ class _Drawing:
         lines = [
             f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
             + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
-            + f"; by {members}"
+            + f"; by {self._members()}"
         ]
         lines += [view.problem] if view.problem else []
         title = f"{self._case.case_id} · {slide_id}"
         picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, _layers(tiles, rows, limit))
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
         with replacing(self._folder / png) as partial:
-            picture.save(partial, format="PNG")
+            with_banner(picture, banner).save(partial, format="PNG")
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
         squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)
         write_text(self._folder / outlines, geojson.collection(squares))
         return SlideMap(slide_id, len(rows), total, png, outlines, view.problem)
+
+    def _members(self) -> str:
+        """Who explains the case, in words."""
+        count = len(self._explainer.members_for(self._case.case_id).members)
+        known = self._case.case_id in self._explainer.fold_of
+        return f"{count} member{'' if count == 1 else 's'}" + (" that did not see it in training" if known else "")
 
     def _extreme(
         self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[LocatedSlide], highest: bool
@@ -251,7 +274,13 @@ class _Drawing:
         )
 
     def _contact_sheet(
-        self, tiles: CaseTiles, ends: Mapping[bool, Sequence[int]], cuts: Mapping[int, Cut], limit: float, n_slides: int
+        self,
+        tiles: CaseTiles,
+        ends: Mapping[bool, Sequence[int]],
+        cuts: Mapping[int, Cut],
+        limit: float,
+        n_slides: int,
+        banner: str,
     ) -> str:
         groups = []
         for highest, word in ((True, "Highest"), (False, "Lowest")):
@@ -260,7 +289,7 @@ class _Drawing:
         over = f", {n_slides} slides" if n_slides > 1 else ""
         title = f"{self._case.case_id}: {len(tiles.values)} tiles{over}, log hazard {tiles.log_hazard:+.3f}"
         with replacing(self._folder / _CONTACT_SHEET) as partial:
-            draw_sheet(title, groups, limit).save(partial, format="JPEG", quality=90)
+            with_banner(draw_sheet(title, groups, limit), banner).save(partial, format="JPEG", quality=90)
         return _CONTACT_SHEET
 
 

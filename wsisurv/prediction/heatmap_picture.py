@@ -17,6 +17,7 @@ Colours = tuple[tuple[int, int, int], ...]
 # Blue and red through white, distinct for every kind of colour vision (ColorBrewer's RdBu)
 DIVERGING: Colours = ((5, 48, 97), (67, 147, 195), (247, 247, 247), (214, 96, 77), (103, 0, 31))
 SEQUENTIAL: Colours = ((247, 247, 247), (116, 196, 118), (0, 68, 27))
+BANNER = (176, 0, 32)
 _FADE = 0.6
 _FONT_PX = 15
 _GAP = 14
@@ -116,6 +117,27 @@ def draw_maps(ground: Ground, title: str, lines: Sequence[str], layers: Sequence
             draw_scale_bar(draw, x, y + height + 12, 0.3 * width, ground.mpp, letters)
         else:
             _legend(sheet, draw, x, y + height + 8, layer, letters)
+    return sheet
+
+
+def with_banner(picture: Image.Image, words: str) -> Image.Image:
+    """The picture below a red strip that says something nobody may miss; the picture itself without words."""
+    if not words:
+        return picture
+    font = lettering(_FONT_PX + 3).font
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= picture.width - 2 * _GAP:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    strip = _GAP + 24 * len(lines)
+    sheet = Image.new("RGB", (picture.width, picture.height + strip), BANNER)
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        draw.text((_GAP, _GAP // 2 + 24 * number), line, fill="white", font=font)
+    sheet.paste(picture, (0, strip))
     return sheet
 
 

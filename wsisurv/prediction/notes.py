@@ -13,17 +13,19 @@ from wsisurv.formats.risks import survival_column
 from wsisurv.prediction.card import RiskScale, read_scale
 from wsisurv.prediction.step import Prediction
 from wsisurv.settings.base import file_sha256
+from wsisurv.survival.prognosis import FEW_FOLLOWED
 from wsisurv.version import __version__
 
-_FEW_FOLLOWED = 10
 _COLUMNS = {
     "log_hazard": "mean of the members, relative to the training cohort's mean; higher is worse. It orders the cases; "
     "times calibration.slope it is a log hazard ratio",
     "risk_percentile": "share of training cases with a lower log hazard, by members that had not seen them, brought to "
     "the spread of the members' mean",
-    "risk_group": "by the cut-offs, fixed in training",
-    "survival_…y": "probability of outliving so many years, calibrated on training cases out of fold",
-    "median_survival": "time by which survival is half; empty where the training cohort's follow-up ends before",
+    "risk_group": "by the cut-offs, fixed in training; unfamiliar: the student does not know such cases, for the "
+    "reason in warning, so log_hazard and risk_percentile are what it computes and are not to be believed",
+    "survival_…y": "probability of outliving so many years, calibrated on training cases out of fold; empty where "
+    "fewer than ten training cases were followed so long, and of an unfamiliar case",
+    "median_survival": "time by which survival is half; empty where survival to it would be",
     "risk_low, risk_high": "lowest and highest log hazard among the members; not a confidence interval",
     "familiarity": "share of cases like the training's that look this odd to the student, or odder: 0.01 is very odd",
     "warning": "what should be known before the row is believed; empty where nothing",
@@ -31,7 +33,13 @@ _COLUMNS = {
 
 
 def make_notes(
-    student: Path, prediction: Prediction, *, horizons: Sequence[float], training_cases: Mapping[str, int], command: str
+    student: Path,
+    prediction: Prediction,
+    *,
+    horizons: Sequence[float],
+    training_cases: Mapping[str, int],
+    command: str,
+    force_unfamiliar: bool = False,
 ) -> dict[str, Any]:
     """What made a risk table, as a JSON object.
 
@@ -41,6 +49,7 @@ def make_notes(
         horizons: years to which survival was wanted.
         training_cases: fold of each case that the student was trained on.
         command: what was typed.
+        force_unfamiliar: whether unfamiliar cases have group and survival.
 
     Raises:
         MissingArtifactError, FormatError: as ``read_scale``.
@@ -66,6 +75,7 @@ def make_notes(
         },
         "reference": card.reference,
         "familiarity": {"threshold": scale.familiarity.threshold, "few_tiles": card.cohort.tiles_a_case.few},
+        "force_unfamiliar": force_unfamiliar,
         "horizons": [_horizon(scale, years) for years in horizons],
         "columns": _COLUMNS,
         "cases": {
@@ -104,11 +114,11 @@ def _horizon(scale: RiskScale, years: float) -> dict[str, Any]:
         "column": survival_column(years),
         "time": time,
         "training_cases_followed": followed,
-        "given": time <= until,
+        "given": scale.prognosis.supports(time),
         "reason": "",
     }
     if time > until:
         found["reason"] = f"the training cohort was followed for {until:g} {scale.card.cohort.time_unit} at most"
-    elif followed < _FEW_FOLLOWED:
-        found["reason"] = f"rests on {followed} training cases followed so long"
+    elif not found["given"]:
+        found["reason"] = f"{followed} training cases were followed so long, and {FEW_FOLLOWED} are needed"
     return found

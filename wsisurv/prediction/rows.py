@@ -2,24 +2,42 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from wsisurv.bags.cases import CaseRead
 from wsisurv.errors import FormatError
-from wsisurv.formats.risks import Risk
+from wsisurv.formats.risks import UNFAMILIAR, UNKNOWN, Risk
 from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.prediction.card import RiskScale, unseen_members
 
-UNKNOWN = "unknown"
+
+@dataclass(frozen=True)
+class OddSlide:
+    """What is odd about a slide of a case.
+
+    Attributes:
+        slide_id: the slide.
+        made: about how its features were made.
+        stain: what says that it is not H&E.
+        alone: what the members make of it alone, where it is one of several with tiles: among many others a slide of
+            another organ moves the case too little to be seen.
+    """
+
+    slide_id: str
+    made: tuple[str, ...] = ()
+    stain: tuple[str, ...] = ()
+    alone: CaseStates | None = None
 
 
 def make_row(
     scale: RiskScale,
     case: CaseRead,
     states: CaseStates | None,
-    odd: Sequence[tuple[str, Sequence[str]]],
     *,
+    odd: Sequence[OddSlide] = (),
     fold: int | None,
     horizons: Sequence[float],
+    force_unfamiliar: bool = False,
 ) -> Risk:
     """Row of a case.
 
@@ -27,16 +45,18 @@ def make_row(
         scale: of the student.
         case: what was read.
         states: what the members make of it; None where it has no tile.
-        odd: slide_id and what is odd about it, of each slide.
+        odd: what is odd about its slides.
         fold: of the case in the student's training; None for a new case.
         horizons: years.
+        force_unfamiliar: give group and survival of a case too that the student does not know.
 
     Raises:
         FormatError: the risk is not a finite number: weights or features are damaged.
     """
     if states is None:
+        whole = [(slide.slide_id, (*slide.made, *slide.stain)) for slide in odd]
         nothing = dict.fromkeys(horizons)
-        warning = join_warnings(odd, ["no tile: nothing was seen"])
+        warning = join_warnings(whole, ["no tile: nothing was seen"])
         return Risk(case.case_id, case.slide_ids, 0, None, None, UNKNOWN, survival=nothing, warning=warning)
     unseen = unseen_members(scale.card, fold)
     by_member = states.log_hazard[unseen]
@@ -46,11 +66,16 @@ def make_row(
             f"case {case.case_id}: the student gives {log_hazard}; its weights or the features of "
             f"{', '.join(case.slide_ids)} are damaged. Make the features anew with `wsisurv embed --redo`."
         )
-    distance = float(scale.familiarity.distances(states.pooled)[unseen].mean())
+    distance = _distance(scale, states, fold)
+    foreign = [_foreign(scale, slide, fold) for slide in odd]
+    believed = force_unfamiliar or not (distance > scale.familiarity.threshold or any(foreign))
     at = [scale.in_unit(years) for years in horizons]
     expected, placed = scale.out_of_fold.expected(log_hazard, fold), scale.out_of_fold.placed(log_hazard, fold)
-    known = scale.prognosis.survival(log_hazard=expected, horizons=at)[0]
-    median = scale.prognosis.median(log_hazard=expected)[0]
+    survival = scale.prognosis.survival(log_hazard=expected, horizons=at)[0].tolist()
+    median = float(scale.prognosis.median(log_hazard=expected)[0])
+    told = [
+        value if believed and scale.prognosis.supports(time) else None for value, time in zip(survival, at, strict=True)
+    ]
     several = len(by_member) > 1
     return Risk(
         case_id=case.case_id,
@@ -58,31 +83,54 @@ def make_row(
         n_tiles=case.n_tiles,
         log_hazard=log_hazard,
         risk_percentile=scale.percentile(placed),
-        risk_group=scale.group(placed),
-        survival=dict(zip(horizons, map(_known, known.tolist()), strict=True)),
-        median_survival=_known(float(median)),
+        risk_group=scale.group(placed) if believed else UNFAMILIAR,
+        survival=dict(zip(horizons, told, strict=True)),
+        median_survival=median if believed and math.isfinite(median) and scale.prognosis.supports(median) else None,
         risk_low=float(by_member.min()) if several else None,
         risk_high=float(by_member.max()) if several else None,
         familiarity=scale.familiarity.share(distance),
-        warning=join_warnings(odd, _of_case(scale, case.n_tiles, distance)),
+        warning=join_warnings(
+            [(slide.slide_id, (*slide.made, *why)) for slide, why in zip(odd, foreign, strict=True)],
+            [*_unlike(scale, distance), *_few(scale, case.n_tiles)],
+        ),
     )
 
 
-def _of_case(scale: RiskScale, n_tiles: int, distance: float) -> list[str]:
-    said = []
-    if distance > scale.familiarity.threshold:
-        said.append(
-            f"unlike the training cases (distance {distance:.1f}; 95 % of them are within "
-            f"{scale.familiarity.threshold:.1f})"
-        )
+def why_unfamiliar(scale: RiskScale, states: CaseStates, odd: Sequence[OddSlide], *, fold: int | None) -> str:
+    """Why the student does not know a case, as its row says it; empty where it does. Arguments as ``make_row``."""
+    foreign = [(slide.slide_id, _foreign(scale, slide, fold)) for slide in odd]
+    return join_warnings(foreign, _unlike(scale, _distance(scale, states, fold)))
+
+
+def _foreign(scale: RiskScale, slide: OddSlide, fold: int | None) -> tuple[str, ...]:
+    """Why a slide makes its case unfamiliar: its stain, or that alone it is odder than every training case.
+
+    Not odder than 95 % of them: slides of one case scatter more than cases do, and there may be many.
+    """
+    if slide.alone is None:
+        return slide.stain
+    distance, farthest = _distance(scale, slide.alone, fold), float(scale.familiarity.left_out[-1])
+    if distance <= farthest:
+        return slide.stain
+    return (*slide.stain, f"alone unlike every training case (distance {distance:.1f}; the farthest {farthest:.1f})")
+
+
+def _distance(scale: RiskScale, states: CaseStates, fold: int | None) -> float:
+    return float(scale.familiarity.distances(states.pooled)[unseen_members(scale.card, fold)].mean())
+
+
+def _unlike(scale: RiskScale, distance: float) -> list[str]:
+    if distance <= scale.familiarity.threshold:
+        return []
+    within = f"95 % of them are within {scale.familiarity.threshold:.1f}"
+    return [f"unlike the training cases (distance {distance:.1f}; {within})"]
+
+
+def _few(scale: RiskScale, n_tiles: int) -> list[str]:
     few = scale.card.cohort.tiles_a_case.few
-    if n_tiles < few:
-        said.append(f"few tiles ({n_tiles}; 99 % of the training cases have {few} or more)")
-    return said
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    if n_tiles >= few:
+        return []
+    return [f"few tiles ({n_tiles}; 99 % of the training cases have {few} or more)"]
 
 
 def join_warnings(by_slide: Sequence[tuple[str, Sequence[str]]], of_case: Sequence[str]) -> str:

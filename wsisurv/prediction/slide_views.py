@@ -1,7 +1,7 @@
 """Slides of a case: where their pixels are, and what the maps are painted over."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from wsisurv.formats.features import Features
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.prediction.contributions import CaseTiles
 from wsisurv.prediction.heatmap_picture import MAX_PX, Cut
+from wsisurv.prediction.stain import look_at
 from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
 from wsisurv.workspace.paths import Workspace
@@ -29,6 +30,7 @@ class LocatedSlide:
         features: of the slide.
         path: its file; None where it is not known.
         side: of a tile, level-0 pixels.
+        tile_px: of a tile, pixels as the encoder saw it.
         bounds: left, top, width and height of what was scanned, level-0 pixels.
         fingerprint: of the file that was tiled; None where that is not known.
     """
@@ -36,6 +38,7 @@ class LocatedSlide:
     features: Features
     path: Path | None
     side: float
+    tile_px: int
     bounds: tuple[int, int, int, int]
     fingerprint: str | None = None
 
@@ -61,7 +64,8 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
     read = read_slide(source, expected)
     features, fingerprint = read.features, read.header.inputs.get("slide")
     try:
-        side_um = float(str(features.tile_settings["tile_px"])) * float(str(features.tile_settings["tile_mpp"]))
+        tile_px = int(str(features.tile_settings["tile_px"]))
+        side_um = tile_px * float(str(features.tile_settings["tile_mpp"]))
     except (KeyError, ValueError) as error:
         raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
     side = side_um / features.mpp
@@ -74,7 +78,7 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
         path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
         left, top = tiles.bounds_x, tiles.bounds_y
         bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
-    return LocatedSlide(features, path, side, bounds, fingerprint)
+    return LocatedSlide(features, path, side, tile_px, bounds, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -86,18 +90,20 @@ class SlideView:
         mpp: µm per pixel of them.
         bounds: left, top, width and height of what was scanned, level-0 pixels.
         problem: why they are white, or empty.
+        stain: what its colours say against H&E.
+        cuts: number of a tile among the case's → the tile.
     """
 
     pixels: NDArray[np.uint8]
     mpp: float
     bounds: tuple[int, int, int, int]
     problem: str = ""
+    stain: tuple[str, ...] = ()
+    cuts: Mapping[int, Cut] = field(default_factory=dict)
 
 
-def view_slide(
-    place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], label: str
-) -> tuple[SlideView, dict[int, Cut]]:
-    """The slide's pixels and some of its tiles; or white of its size and why, and no tile.
+def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], label: str) -> SlideView:
+    """The slide's pixels, stain and some of its tiles; or white of its size and why, and no tile.
 
     Args:
         place: the slide.
@@ -112,13 +118,18 @@ def view_slide(
             require_tiled(place.path, str(slide_id), place.fingerprint)
             with Slide(place.path, mpp) as slide:
                 bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
-                view = SlideView(slide.view(place.view_mpp(bounds)), place.view_mpp(bounds), bounds)
-                return view, {tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen}
+                return SlideView(
+                    slide.view(place.view_mpp(bounds)),
+                    place.view_mpp(bounds),
+                    bounds,
+                    stain=look_at(slide, place.features.coords, level0_px=place.side, tile_px=place.tile_px).warnings,
+                    cuts={tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen},
+                )
         except SlideError as error:
             problem = str(error)
     view_mpp = place.view_mpp(place.bounds)
     width, height = (max(1, round(length * mpp / view_mpp)) for length in place.bounds[2:])
-    return SlideView(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem), {}
+    return SlideView(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem)
 
 
 def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, label: str) -> Cut:

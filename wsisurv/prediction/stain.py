@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.formats.tiles import Tiles
-from wsisurv.slides.reader import Slide, read_tiles
+from wsisurv.slides.reader import Slide
 
 _TILES = 24
 _STAINED = 0.12
@@ -61,15 +61,21 @@ def colours_of(pixels: NDArray[np.uint8]) -> Colours:
     return Colours(float(brown.mean()), float(pink.mean()), len(red))
 
 
-def look_at(tiles: Tiles) -> Colours:
-    """Look at up to 24 tiles of a slide, spread evenly over it.
+def look_at(slide: Slide, coords: NDArray[np.int64], *, level0_px: float, tile_px: int) -> Colours:
+    """Look at up to 24 tiles of an open slide, spread evenly over it.
+
+    Args:
+        slide: that they were cut from.
+        coords: int64 (n, 2), top left of each, level-0 pixels.
+        level0_px: side of a tile, level-0 pixels.
+        tile_px: pixels that are read of it, each way.
 
     Raises:
-        SlideError: the slide can't be opened or read.
+        SlideError: the slide can't be read.
     """
-    rows = np.unique(np.linspace(0, max(0, len(tiles.coords) - 1), _TILES).astype(int))[: len(tiles.coords)]
-    with Slide(tiles.slide_path, tiles.mpp) as slide:
-        return colours_of(read_tiles(slide, tiles, rows))
+    rows = np.unique(np.linspace(0, max(0, len(coords) - 1), _TILES).astype(int))[: len(coords)]
+    seen = [slide.region(x, y, level0_px, tile_px) for x, y in coords[rows].tolist()]
+    return colours_of(np.stack(seen)) if seen else Colours(0.0, 0.0, 0)
 
 
 def measured_warnings(tiles: Tiles) -> tuple[str, ...]:

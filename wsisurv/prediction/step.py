@@ -1,8 +1,8 @@
 """Step 6, predict: a student and the features of cases → risks."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsisurv.bags.cases import CaseRead, CaseUnread, SlideRead, read_cases
@@ -14,10 +14,12 @@ from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
+from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.card import open_student
-from wsisurv.prediction.rows import make_row
+from wsisurv.prediction.rows import OddSlide, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.slides.find import require_tiled
+from wsisurv.slides.reader import Slide
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, make_failure
 from wsisurv.workspace.paths import Workspace
@@ -112,7 +114,10 @@ def look_at_slides(
     for number, slide_id in enumerate(slide_ids):
         progress(number, len(slide_ids), slide_id)
         try:
-            seen[slide_id] = look_at(read_tiles(workspace.tiles(slide_id))[0]).warnings
+            tiles, _ = read_tiles(workspace.tiles(slide_id))
+            with Slide(tiles.slide_path, tiles.mpp) as slide:
+                side = tiles.tile_level0_px
+                seen[slide_id] = look_at(slide, tiles.coords, level0_px=side, tile_px=tiles.tile_px).warnings
         except (MissingArtifactError, FormatError, SlideError, OSError):
             continue  # of a slide that can't be read there is a failure already, or features without a slide
     progress(len(slide_ids), len(slide_ids), "")
@@ -127,12 +132,14 @@ def predict_cases(
     horizons: Sequence[float] = HORIZONS,
     looks: Mapping[str, Sequence[str]] | None = None,
     tiles: Workspace | None = None,
+    force_unfamiliar: bool = False,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Prediction:
     """Predict the risk of each case from all tiles of all of its slides; a few cases in memory at a time.
 
-    A case without a tile has no risk and is of group ``unknown``: nothing was seen, so nothing is said.
+    A case without a tile has no risk and is of group ``unknown``: nothing was seen, so nothing is said. One that the
+    student does not know is ``unfamiliar``, for the reason in its warning, and has no survival.
 
     Args:
         student: the model's file.
@@ -143,6 +150,7 @@ def predict_cases(
         looks: ``look_at_slides``.
         tiles: workspace of the slides' tiles: a slide whose file is another now than was tiled fails its case, and
             stored stain densities are asked where a slide was not looked at and was measured.
+        force_unfamiliar: give group and survival of unfamiliar cases too.
         device: where to compute, as torch names it.
         progress: called before each case.
 
@@ -169,10 +177,22 @@ def predict_cases(
                 failed.append(replaced)
                 continue
             states = opened.ensemble.states(case.tiles) if case.n_tiles else None
-            odd = [(str(slide.features.slide_id), _odd(slide, looks or {}, tiles)) for slide in case.slides]
+            odd = [_odd(slide, looks or {}, tiles) for slide in case.slides]
+            if sum(len(slide.features.values) > 0 for slide in case.slides) > 1:
+                odd = [_with_states(one, slide, opened.ensemble) for one, slide in zip(odd, case.slides, strict=True)]
             fold = (fold_of or {}).get(case.case_id)
             try:
-                risks.append(make_row(opened.scale, case, states, odd, fold=fold, horizons=horizons))
+                risks.append(
+                    make_row(
+                        opened.scale,
+                        case,
+                        states,
+                        odd=odd,
+                        fold=fold,
+                        horizons=horizons,
+                        force_unfamiliar=force_unfamiliar,
+                    )
+                )
             except FormatError as error:
                 failed.append(make_failure(case.case_id, student, error, opened.scale.fingerprint))
                 refused = error
@@ -199,14 +219,17 @@ def _replaced(case: CaseRead, tiles: Workspace | None) -> Failure | None:
     return None
 
 
-def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> tuple[str, ...]:
+def _with_states(odd: OddSlide, slide: SlideRead, ensemble: Ensemble) -> OddSlide:
+    """The slide, with what the members make of it alone; as it is where it has no tile."""
+    values = slide.features.values
+    return replace(odd, alone=ensemble.states(values)) if len(values) else odd
+
+
+def _odd(slide: SlideRead, looks: Mapping[str, Sequence[str]], tiles: Workspace | None) -> OddSlide:
     """All that is odd about a slide."""
     slide_id = str(slide.features.slide_id)
-    if slide_id in looks:
-        return (*slide.warnings, *looks[slide_id])
-    if tiles is None or not slide.features.tile_settings.get("measures"):
-        return slide.warnings
-    try:
-        return (*slide.warnings, *measured_warnings(read_tiles(tiles.tiles(slide_id))[0]))
-    except (MissingArtifactError, FormatError):
-        return slide.warnings
+    stain = tuple(looks.get(slide_id, ()))
+    if slide_id not in looks and tiles is not None and slide.features.tile_settings.get("measures"):
+        with suppress(MissingArtifactError, FormatError):
+            stain = measured_warnings(read_tiles(tiles.tiles(slide_id))[0])
+    return OddSlide(slide_id, slide.warnings, stain)

@@ -92,6 +92,7 @@ class LoadedStudent:
         case_id: str = "case",
         encoder: str | None = None,
         horizons: Sequence[float] = HORIZONS,
+        force_unfamiliar: bool = False,
     ) -> TilePrediction:
         """Predict the risk of one new case from its tiles.
 
@@ -105,6 +106,7 @@ class LoadedStudent:
             case_id: of the case.
             encoder: that made the features, where it is known; refused where it is not the student's.
             horizons: years to which survival is wanted.
+            force_unfamiliar: give group and survival of a case too that the student does not know.
 
         Raises:
             EncoderMismatchError: another number of columns than in training, or another encoder.
@@ -133,5 +135,12 @@ class LoadedStudent:
             raise InputError(f"case {case_id}: at least one tile, and finite floating-point features, are needed")
         slide = Features(SlideId(case_id), values, places.astype(np.int64), card.encoder, (), {}, 0.0)
         case = CaseRead(case_id, (SlideRead(slide, make_header(FORMAT, card.embed_settings, {})),))
-        risk = make_row(self._opened.scale, case, self._opened.ensemble.states(values), (), fold=None, horizons=years)
+        risk = make_row(
+            self._opened.scale,
+            case,
+            self._opened.ensemble.states(values),
+            fold=None,
+            horizons=years,
+            force_unfamiliar=force_unfamiliar,
+        )
         return TilePrediction(risk, slide.coords, self._opened.ensemble.tile_scores(values))

@@ -16,6 +16,8 @@ from wsisurv.survival.follow_up import checked
 PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 """How many of each time unit make a year."""
 
+FEW_FOLLOWED = 10
+"""Training cases that must be followed to a time before survival to it is told to anyone."""
 _PREFIX = "prognosis/"
 _NUMBERS = ("followed_until", "slope", "slope_of_one", "slope_se", "events")
 _ARRAYS = ("times", "log_cumulative", "followed", *_NUMBERS)
@@ -82,6 +84,10 @@ class Prognosis:
         if time > self.baseline.followed_until:
             return 0
         return int(self.followed[math.ceil(time / self.baseline.followed_until * (len(self.followed) - 1) - 1e-9)])
+
+    def supports(self, time: float) -> bool:
+        """Whether ten training cases at least were followed to ``time``, so that survival to it can be told."""
+        return self.followed_to(time) >= FEW_FOLLOWED
 
     def _scaled(self, log_hazard: ArrayLike) -> NDArray[np.float64]:
         return self.slope * np.atleast_1d(np.asarray(log_hazard, dtype=np.float64))

@@ -77,22 +77,35 @@ class Workspace:
         """Names of the cohorts, sorted."""
         return sorted(file.parent.name for file in (self.root / "cohorts").glob("*/cohort.csv"))
 
-    def the_cohort(self, name: str | None) -> str:
-        """``name``, or the only cohort there is.
+    def the_cohort(self, name: str | None, *, having: str = "cohort.csv") -> str:
+        """``name``; or the only cohort with a certain file; or the only one but for those of external validations.
+
+        Args:
+            name: of the cohort; None for the only one.
+            having: file that is needed of it, so that another cohort without it is not meant.
 
         Raises:
-            InputError: no name was given and there is not exactly one cohort, or there is none of that name.
+            InputError: no name was given and there is not exactly one such cohort, or there is none of that name.
         """
         names = self.cohorts()
-        if name is None and len(names) == 1:
-            return names[0]
         if name in names:
             return str(name)
+        if name is None:
+            able = [one for one in names if (self.cohort(one) / having).exists()]
+            own = [one for one in able or names if not self._only_evaluated(one)]
+            for found in (able, own):
+                if len(found) == 1:
+                    return found[0]
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
         raise InputError(
             f"{self.root}: {wanted}; {known}. `wsisurv train-teacher --cohort NAME --clinical FILE` makes one."
         )
+
+    def _only_evaluated(self, name: str) -> bool:
+        """Whether another cohort's student was judged on a cohort, and none was trained on it."""
+        folder = self.cohort(name)
+        return (folder / "evaluation" / "external.json").exists() and not (folder / "guidance.h5").exists()
 
     def failures(self, step: str) -> Path:
         """Ledger of a step's failures."""
