@@ -47,8 +47,10 @@ def test_one_command_from_the_scanner_to_rows_with_their_warnings(run, student, 
     assert "immunohistochemistry" in " ".join(ended.err.split())
     assert "brown" not in rows["pink"].warning
     assert "unlike the training cases" in rows["pink"].warning  # drawn in another way than the demo's tissue
-    assert 0 < rows["pink"].survival[1.0] < 1
-    assert rows["pink"].survival[50.0] is None
+    for risk in rows.values():
+        assert risk.risk_group == "unfamiliar"
+        assert set(risk.survival.values()) == {None}
+    assert "2 of 2 cases are unfamiliar" in " ".join(ended.err.split())
     notes = json.loads((tmp_path / "risk.json").read_text())
     assert notes["command"].startswith("wsisurv predict ")
     assert notes["horizons"][2]["given"] is False
@@ -59,6 +61,11 @@ def test_one_command_from_the_scanner_to_rows_with_their_warnings(run, student, 
     again = run("predict", scanned, *where)
     assert again.code == 0
     assert "embed: 0 done, 2 kept" in again.out
+    assert run("predict", scanned, *where, "--force-unfamiliar", "--horizons", "1,50").code == 0
+    for risk in read_risks(tmp_path / "risk.csv"):
+        assert risk.risk_group in {"low", "intermediate", "high"}
+        assert 0 < risk.survival[1.0] < 1
+        assert risk.survival[50.0] is None
 
 
 def test_resolutions_from_a_table(run, student, tmp_path, make_slide):
