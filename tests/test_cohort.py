@@ -185,6 +185,7 @@ OTHER = {
     "time": "other_time",
     "event": "other_event",
     "event_values": ("true", "false"),
+    "entry": "came",
     "time_unit": "months",
     "decimal": ",",
     "site": None,
@@ -198,8 +199,8 @@ def test_every_setting_changes_the_cohort(tmp_path, name):
     """A new setting without an entry in ``OTHER`` fails."""
     path = tmp_path / "clinical.csv"
     path.write_text(
-        "case_id,time,event,hospital,age,stage,other_case,other_time,other_event\n"
-        "B-2,300,true,north,61.5,II,A-1,3,false\nA-1,120,false,south,70,III,B-2,4,true\n"
+        "case_id,time,event,hospital,age,stage,other_case,other_time,other_event,came\n"
+        "B-2,300,true,north,61.5,II,A-1,3,false,100\nA-1,120,false,south,70,III,B-2,4,true,0\n"
     )
 
     def made(settings):
@@ -213,6 +214,58 @@ def test_every_setting_changes_the_cohort(tmp_path, name):
     assert OTHER[name] != getattr(SETTINGS, name)
     assert made(SETTINGS) == made(SETTINGS)
     assert made(SETTINGS.model_copy(update={name: OTHER[name]})) != made(SETTINGS)
+
+
+LATE = """case_id,time,event,entry,age
+A-1,120,0,0,61
+B-2,300,1,100.5,70
+C-3,250,1,20,55
+"""
+
+
+def test_late_entry_is_read_written_and_counted(tmp_path):
+    path = tmp_path / "clinical.csv"
+    path.write_text(LATE)
+    settings = CohortSettings(entry="entry", covariates=("age",))
+    clinical = read_clinical(path, settings)
+    assert [case.entry for case in clinical.cases] == [0, 100.5, 20]
+    assert any("2 of 3 cases enter late, at 100.5 days (median)" in line for line in clinical.warnings)
+    assert any(
+        "at risk at the first event: survival from the origin rests on these few" in line for line in clinical.warnings
+    )
+    cohort, audit = build_cohort("x", clinical, settings, slide_ids=("A-1", "B-2", "C-3"), report_case_ids=())
+    write_cohort(tmp_path / "x", cohort, audit)
+    assert read_cohort(tmp_path / "x") == (cohort, audit)
+    assert cohort.to_frame()["entry"].tolist() == [0, 100.5, 20]
+    ignored = read_clinical(path, CohortSettings(covariates=("age",)))
+    assert [case.entry for case in ignored.cases] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("300", r"entry is not before time: row 3 \(B-2\): entry is 300, time 300.* take the row out"),
+        ("400", r"entry is not before time: row 3 \(B-2\): entry is 400, time 300"),
+        ("-3", r"row 3 \(B-2\): entry is '-3', not a positive number"),
+        ("2019-03-04", "These are dates"),
+        ("", r"row 3 \(B-2\): entry is missing"),
+    ],
+)
+def test_entries_that_can_not_be(tmp_path, cell, message):
+    path = tmp_path / "clinical.csv"
+    path.write_text(LATE.replace("100.5", cell))
+    with pytest.raises(CohortError, match=message):
+        read_clinical(path, CohortSettings(entry="entry"))
+
+
+@pytest.mark.parametrize(
+    "columns", [{"entry": "time"}, {"event": "time"}, {"covariates": ("age", "event")}, {"covariates": ("age", "age")}]
+)
+def test_one_column_is_not_two_things(tmp_path, columns):
+    path = tmp_path / "clinical.csv"
+    path.write_text(LATE)
+    with pytest.raises(CohortError, match="the same column twice: "):
+        read_clinical(path, CohortSettings(**columns))
 
 
 def test_a_cohort_is_a_data_frame_too():

@@ -5,20 +5,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lifelines import KaplanMeierFitter
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsisurv.errors import MetricError
+from wsisurv.survival import losses
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.cox import cox_slope, cox_within, fit_cox
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
 from wsisurv.survival.kaplan_meier import censoring_curve, followed_share, kaplan_meier, logrank
+from wsisurv.survival.losses import cox_log_likelihood, discrete_loss, ranking_loss
 from wsisurv.survival.metrics import bootstrap, concordance
 from wsisurv.survival.net_benefit import net_benefit
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.ridge import choose_ridge, ridge_path
 from wsisurv.survival.stratified import FoldScores, uno_within
+from wsisurv.training.agreement import listwise_kl
 
 THERNEAU: dict[str, Any] = {
     "entry": np.array([1, 2, 5, 2, 1, 7, 3, 4, 8, 8], dtype=float),
@@ -243,6 +248,69 @@ def test_right_probabilities_are_calibrated_from_entry_on() -> None:
     scaled = prognosis.slope * late["log_hazard"]
     expected = prognosis.baseline.expected_events(log_hazard=scaled, time=late["time"], entry=late["entry"]).sum()
     assert expected == pytest.approx(late["event"].sum(), rel=0.06)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "efron": cox_log_likelihood,
+    "breslow": lambda **data: cox_log_likelihood(**data, ties="breslow"),
+    "ranking": ranking_loss,
+}
+
+
+def by_definition(data: dict[str, NDArray[Any]], loss: str) -> float:
+    """The sums as they stand in the papers, over risk sets that are counted."""
+    risk, total, pairs = data["log_hazard"], 0.0, 0
+    for time in np.unique(data["time"][data["event"]]):
+        here, tied = at_risk(data, time), data["event"] & (data["time"] == time)
+        longer = here & ~tied
+        if loss == "ranking":
+            gaps = risk[tied][:, None] - risk[longer]
+            total, pairs = total + np.log1p(np.exp(-gaps)).sum(), pairs + gaps.size
+            continue
+        share = np.arange(tied.sum()) / tied.sum() * (loss == "efron")
+        total += risk[tied].sum() - np.log(np.exp(risk[here]).sum() - share * np.exp(risk[tied]).sum()).sum()
+    return total / pairs if loss == "ranking" else total
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("at_once", [1 << 22, 500])
+def test_losses_are_the_papers_sums_over_counted_risk_sets(
+    loss: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many pairs are held at once; two models side by side; and the gradient is right."""
+    monkeypatch.setattr(losses, "_PAIRS_AT_ONCE", at_once)
+    data = cases(60, 3)
+    tensors = {name: torch.from_numpy(values) for name, values in data.items()}
+    both = torch.stack([tensors["log_hazard"], -tensors["log_hazard"]], 1)
+    value = LOSSES[loss](**{**tensors, "log_hazard": both})
+    turned = {**data, "log_hazard": -data["log_hazard"]}
+    assert value.tolist() == pytest.approx([by_definition(data, loss), by_definition(turned, loss)])
+    few = {name: tensor[:14] for name, tensor in tensors.items()}
+    risk = few.pop("log_hazard").requires_grad_()
+    assert torch.autograd.gradcheck(lambda r: LOSSES[loss](log_hazard=r, **few), (risk,))
+
+
+def test_a_discrete_hazard_counts_from_entry_on() -> None:
+    """Bins 0-2, 2-4, 4-6: one case enters at 2.5 and dies at 5, one enters at 3.5 and is lost at 5.5."""
+    logits = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], dtype=torch.float64)
+    data = {"time": torch.tensor([5.0, 5.5]), "event": torch.tensor([True, False])}
+    loss = discrete_loss(logits=logits, **data, edges=torch.tensor([0.0, 2, 4, 6]), entry=torch.tensor([2.5, 3.5]))
+    one = -(torch.log(1 - torch.sigmoid(logits[0, 1])) + torch.log(torch.sigmoid(logits[0, 2])))
+    other = -torch.log(1 - torch.sigmoid(logits[1, 2]))
+    assert loss.item() == pytest.approx(float((one + other) / 2))
+
+
+def test_agreement_with_the_teacher_is_over_those_at_risk() -> None:
+    data = cases(50, 6)
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=50)
+    each = []
+    for one in np.flatnonzero(data["event"]):
+        here = at_risk(data, data["time"][one])
+        p, q = (np.exp(values[here]) / np.exp(values[here]).sum() for values in (target, data["log_hazard"]))
+        each.append((p * np.log(p / q)).sum())
+    tensors = {name: torch.from_numpy(values) for name, values in data.items()}
+    assert listwise_kl(**tensors, target=torch.from_numpy(target)).item() == pytest.approx(np.mean(each))
 
 
 def test_entry_at_0_of_all_is_none_and_the_order_of_rows_tells_nothing() -> None:

@@ -1,6 +1,6 @@
 """Clinical table → cohort: cases with follow-up, their slides and reports, and the audit of what was left out."""
 
-from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort, Dropped
+from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort, Dropped, entry_of
 from wsisurv.cohort.clinical import read_case_ids, read_clinical
 from wsisurv.cohort.files import make_cohort, read_cohort, save_cohort, write_cohort
 from wsisurv.cohort.matching import build_cohort, map_slides, match_case, read_slide_map
@@ -13,6 +13,7 @@ __all__ = [
     "Cohort",
     "Dropped",
     "build_cohort",
+    "entry_of",
     "make_cohort",
     "map_slides",
     "match_case",

@@ -1,8 +1,11 @@
 """Cases of a cohort, and the audit of what went into it and what was left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wsisurv.settings.base import canonical_json, fingerprint
 from wsisurv.settings.cohort import CohortSettings
@@ -34,6 +37,12 @@ class Case:
     covariates: Mapping[str, str] = field(default_factory=dict)
     slide_ids: tuple[SlideId, ...] = ()
     entry: float = 0.0
+
+
+def entry_of(cases: Sequence[Case]) -> NDArray[np.float64] | None:
+    """Time from which each case was followed, float64 (n,); None where all were followed from 0."""
+    entry = np.array([case.entry for case in cases], dtype=np.float64)
+    return entry if entry.any() else None
 
 
 @dataclass(frozen=True)

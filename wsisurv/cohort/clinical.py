@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsisurv.cohort.cases import Case, Clinical, Dropped
-from wsisurv.cohort.values import is_missing, named, read_covariate, read_events, read_number, read_times
+from wsisurv.cohort.values import Column, is_missing, named, read_covariate, read_events, read_number, read_times
 from wsisurv.formats.id_cells import formula_note
 from wsisurv.formats.slide_names import composed
 from wsisurv.formats.tables import Row, listed, refuse, scan_table
@@ -16,6 +16,7 @@ from wsisurv.units import CaseId
 _PER_YEAR = {"days": 365.25, "weeks": 52.18, "months": 12.0, "years": 1.0}
 _SHORT_YEARS, _SHORT_MEDIAN_YEARS = 1.0, 0.6  # longest and median follow-up below which months may be read as weeks
 _LONG_YEARS, _LONG_MEDIAN_YEARS = 40.0, 15.0
+_FEW_AT_RISK = 10
 _MOSTLY = 0.8  # of the known cells, as ``survival.covariates`` decides what is a number
 
 
@@ -33,10 +34,12 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
             case, no event or no follow-up above 0 at all. All of them are in one message, rows and values are named.
     """
     table = scan_table(path)
-    wanted = [settings.case, settings.time, settings.event, *settings.covariates, *filter(None, [settings.site])]
+    outcome = list(filter(None, [settings.time, settings.event, settings.entry]))
+    wanted = [settings.case, *outcome, *settings.covariates, *filter(None, [settings.site])]
     problems = [
         *table.problems,
-        *table.lacking(wanted, "Name the right ones with --case, --time, --event, --site, --covariates."),
+        *table.lacking(wanted, "Name the right ones with --case, --time, --event, --entry, --site, --covariates."),
+        *_named_twice([settings.case, *outcome, *settings.covariates]),
     ]
     rows = table.rows
     if settings.case in table.columns:
@@ -44,16 +47,17 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
     reasons: dict[int, list[str]] = {}
     if settings.case in table.columns:
         reasons = {row.number: [f"{settings.case} is empty"] for row in rows if not row[settings.case]}
-    times = read_times(rows, settings) if settings.time in table.columns else None
+    times = read_times(rows, settings, settings.time) if settings.time in table.columns else None
+    entries = read_times(rows, settings, settings.entry) if settings.entry in table.columns else None
     events = read_events(rows, settings) if settings.event in table.columns else None
     covariates = {name: read_covariate(rows, settings, name) for name in settings.covariates if name in table.columns}
-    for column, read in ((settings.time, times), (settings.event, events)):
+    for column, read in ((settings.time, times), (settings.event, events), (settings.entry, entries)):
         for number in read.missing if read else ():
             reasons.setdefault(number, []).append(f"{column} is missing")
     if reasons and not drop_incomplete:
         told = [f"{named(row, settings)}: {' and '.join(reasons[row.number])}" for row in rows if row.number in reasons]
         problems.append(f"{listed(told)}. Mend the rows, or leave them out with --drop-incomplete.")
-    problems += [read.problem for read in (times, events, *covariates.values()) if read and read.problem]
+    problems += [read.problem for read in (times, events, entries, *covariates.values()) if read and read.problem]
     if not problems and times and events:
         left = [row.number for row in rows if row.number not in reasons]
         if not left:
@@ -62,6 +66,8 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
             problems.append(f"no event in {len(left)} cases: survival can't be learned from follow-up alone")
         elif not any(times.values[number] for number in left):
             problems.append(f"{settings.time} is 0 in all {len(left)} cases: is it the follow-up time?")
+        elif entries:
+            problems += _entry_problems([row for row in rows if row.number not in reasons], times, entries, settings)
     refuse(path, problems)
     assert times is not None and events is not None  # noqa: PT018 - else a column is missing, which is a problem
     used = [row.number for row in rows if row.number not in reasons]
@@ -73,6 +79,7 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
             event=events.values[row.number],
             site=_site(row, settings.site),
             covariates={name: read.values.get(row.number, "") for name, read in covariates.items()},
+            entry=entries.values[row.number] if entries else 0.0,
         )
         for row in rows
         if row.number not in reasons
@@ -85,6 +92,36 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
     return Clinical(
         tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), (*of_zero, *_warnings(cases, settings))
     )
+
+
+def _named_twice(columns: Sequence[str]) -> list[str]:
+    """A column that is named for two things: an outcome among the covariates would predict itself."""
+    twice = [column for column, count in Counter(columns).items() if count > 1]
+    if not twice:
+        return []
+    return [
+        f"the same column twice: {listed(list(map(repr, twice)))}. --case, --time, --event, --entry and each of "
+        "--covariates need a column of their own."
+    ]
+
+
+def _entry_problems(
+    rows: Sequence[Row], times: Column[float], entries: Column[float], settings: CohortSettings
+) -> list[str]:
+    """Rows that enter when their follow-up has ended."""
+    wrong = [
+        f"{named(row, settings)}: {settings.entry} is {entries.values[row.number]:g}, {settings.time} "
+        f"{times.values[row.number]:g}"
+        for row in rows
+        if 0 < entries.values[row.number] >= times.values[row.number]
+    ]
+    if not wrong:
+        return []
+    return [
+        f"{settings.entry} is not before {settings.time}: {listed(wrong)}. Both count from one origin, such as "
+        f"diagnosis, and {settings.time} is when follow-up ended, not how long it was; a case that left "
+        "before it entered was not followed: take the row out."
+    ]
 
 
 def _above_zero(
@@ -163,6 +200,8 @@ def _warnings(cases: Sequence[Case], settings: CohortSettings) -> Iterable[str]:
             "it say whether the event happened?"
         )
     yield from _unit_warnings([case.time for case in cases], settings)
+    if settings.entry is not None:
+        yield _late_entry(cases, settings)
     if settings.site is not None:
         if unknown := sum(not case.site for case in cases):
             yield f"{unknown} cases of unknown hospital: folds may part them from others of theirs"
@@ -196,6 +235,22 @@ def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable
             f"follow-up in {unit} has a median of {middle:g} ({middle / years:.1f} years) and ends at {longest:g} "
             f"({longest / years:.1f} years): is {unit} the unit of {settings.time!r}?{hint}"
         )
+
+
+def _late_entry(cases: Sequence[Case], settings: CohortSettings) -> str:
+    """How late cases enter, and how few are at risk early on, where curves rest on them alone."""
+    late = sorted(case.entry for case in cases if case.entry)
+    if not late:
+        return f"{settings.entry!r} is 0 in all {len(cases)} cases: none enters late"
+    first = min((case.time for case in cases if case.event), default=max(case.time for case in cases))
+    at_risk = sum(case.entry < first <= case.time for case in cases)
+    told = (
+        f"{len(late)} of {len(cases)} cases enter late, at {late[len(late) // 2]:g} {settings.time_unit} (median) "
+        f"after the origin; {at_risk} are at risk at the first event"
+    )
+    if at_risk < _FEW_AT_RISK:
+        return told + ": survival from the origin rests on these few, and may be far off"
+    return told
 
 
 def _spelling_warnings(column: str, values: Sequence[str]) -> Iterable[str]:

@@ -84,11 +84,13 @@ def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     covariates = cohort.settings.covariates
-    writer.writerow(["case_id", "slides", "time", "event", "site", *(_COVARIATE + name for name in covariates)])
+    late = ["entry"] if cohort.settings.entry is not None else []
+    writer.writerow(["case_id", "slides", "time", "event", *late, "site", *(_COVARIATE + name for name in covariates)])
     for case in cohort.cases:
         values = [write_id(case.covariates[name]) for name in covariates]
         ids = [write_id(case.case_id), write_ids(case.slide_ids)]
-        writer.writerow([*ids, repr(case.time), int(case.event), write_id(case.site or ""), *values])
+        entry = [repr(case.entry)] if late else []
+        writer.writerow([*ids, repr(case.time), int(case.event), *entry, write_id(case.site or ""), *values])
     audit_json = {"name": cohort.name, "settings": cohort.settings.model_dump(mode="json"), "audit": asdict(audit)}
     write_text(folder / "audit.json", json.dumps(audit_json, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "cohort.csv", text.getvalue())
@@ -125,6 +127,7 @@ def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:
         case_id=CaseId(read_id(row["case_id"])),
         time=float(row["time"]),
         event=row["event"] == "1",
+        entry=float(row["entry"]) if settings.entry is not None else 0.0,
         site=read_id(row["site"]) if settings.site else None,
         covariates={name: read_id(row[_COVARIATE + name]) for name in settings.covariates},
         slide_ids=tuple(map(SlideId, read_ids(row["slides"]))),

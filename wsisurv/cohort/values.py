@@ -55,8 +55,8 @@ class Column(Generic[T]):
     problem: str
 
 
-def read_times(rows: Sequence[Row], settings: CohortSettings) -> Column[float]:
-    """Follow-up times, at least zero."""
+def read_times(rows: Sequence[Row], settings: CohortSettings, column: str) -> Column[float]:
+    """Times in a column, at least zero."""
 
     def read(text: str) -> float:
         time = read_number(text, settings.decimal)
@@ -73,7 +73,7 @@ def read_times(rows: Sequence[Row], settings: CohortSettings) -> Column[float]:
             return _other_decimal(settings)
         return "Mend the cells; an empty one is left out with --drop-incomplete"
 
-    return _read(rows, settings, settings.time, read, way_out)
+    return _read(rows, settings, column, read, way_out)
 
 
 def read_events(rows: Sequence[Row], settings: CohortSettings) -> Column[bool]:

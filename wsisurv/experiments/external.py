@@ -4,13 +4,13 @@ Nothing is fitted on the other cohort that the student's numbers pass through. W
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Cohort, entry_of
 from wsisurv.errors import CohortError, MetricError
 from wsisurv.experiments.over_time import make_horizons
 from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, risk_groups_table
@@ -41,6 +41,7 @@ class ExternalCases:
         time: float64 (n,), positive, in the unit of the student's training cohort.
         event: bool (n,).
         site: hospital of each, where known.
+        entry: float64 (n,), from when each case was followed, in the unit of ``time``; None where all were from 0.
     """
 
     case_ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class ExternalCases:
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
     site: tuple[str | None, ...] = ()
+    entry: NDArray[np.float64] | None = None
 
     @property
     def units(self) -> Units:
@@ -58,7 +60,7 @@ class ExternalCases:
     @property
     def groups(self) -> dict[str, Group]:
         """Follow-up by group, see ``follow_up_by_group``."""
-        return follow_up_by_group(self.group, time=self.time, event=self.event)
+        return follow_up_by_group(self.group, time=self.time, event=self.event, entry=self.entry)
 
     @property
     def familiar(self) -> NDArray[np.bool_]:
@@ -187,6 +189,7 @@ def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> Ext
     known = [(risk, follow_up[risk.case_id]) for risk in risks if risk.log_hazard is not None]
     if not known:
         raise CohortError(f"cohort {cohort.name}: no case has a risk, so there is nothing to evaluate")
+    entry = entry_of([one for _, one in known])
     return ExternalCases(
         case_ids=tuple(risk.case_id for risk, _ in known),
         log_hazard=np.array([risk.log_hazard for risk, _ in known], dtype=np.float64),
@@ -194,6 +197,7 @@ def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> Ext
         time=np.array([one.time * scale for _, one in known]),
         event=np.array([one.event for _, one in known]),
         site=tuple(one.site for _, one in known),
+        entry=None if entry is None else entry * scale,
     )
 
 
@@ -217,26 +221,33 @@ def external_figures(
     Raises:
         MetricError: no comparable pair, so that there is no concordance; a value that can't be.
     """
-    time, event, risk = cases.time, cases.event, cases.log_hazard
+    time, event, entry, risk = cases.time, cases.event, cases.entry, cases.log_hazard
     units = cases.units
-    order = bootstrap(log_hazard=risk, time=time, event=event, resamples=resamples, seed=seed, units=units)
+    order = bootstrap(log_hazard=risk, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
     warnings = [units.warning] if units.warning else []
 
-    horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event))
+    horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event, entry=entry))
     auc = scores = None
     if horizons is not None:
         at = horizons
-        auc = attempted(warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, horizons=at))
+        auc = attempted(
+            warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, entry=entry, horizons=at)
+        )
         known = np.minimum(at, prognosis.baseline.followed_until)
         survival = prognosis.survival(log_hazard=risk, horizons=known)
         scores = attempted(
-            warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event)
+            warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event, entry=entry)
         )
     familiar, label = cases.familiar, np.array(cases.group)
     tested = attempted(
         warnings,
         "log-rank test",
-        lambda: logrank(group=label[familiar], time=time[familiar], event=event[familiar]),
+        lambda: logrank(
+            group=label[familiar],
+            time=time[familiar],
+            event=event[familiar],
+            entry=None if entry is None else entry[familiar],
+        ),
     )
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
     uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
@@ -253,11 +264,11 @@ def external_figures(
         brier_reference=scores.integrated_reference if scores else None,
         d_calibration_p=d.p if d else None,
         d_calibration_share=tuple(d.share.tolist()) if d else (),
-        slope=attempted(warnings, "slope", lambda: cox_slope(log_hazard=risk, time=time, event=event)),
+        slope=attempted(warnings, "slope", lambda: cox_slope(log_hazard=risk, time=time, event=event, entry=entry)),
         calibrated_slope=attempted(
             warnings,
             "slope of the calibrated risk",
-            lambda: cox_slope(log_hazard=prognosis.slope * risk, time=time, event=event),
+            lambda: cox_slope(log_hazard=prognosis.slope * risk, time=time, event=event, entry=entry),
         ),
         observed_expected=attempted(
             warnings, "observed over expected events", lambda: observed_expected(cases, prognosis)
@@ -301,7 +312,8 @@ def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWi
         MetricError: no comparable pair before the truncation.
     """
     whole = FoldScores(0, np.arange(len(cases.time)), cases.log_hazard[None], 1)
-    found = uno_within([whole], time=cases.time, event=cases.event, resamples=resamples, seed=seed, units=units)
+    time, event, entry = cases.time, cases.event, cases.entry
+    found = uno_within([whole], time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
     if not np.isfinite(found.whole.value[0]):
         raise MetricError(f"no comparable pair before {found.until:g}")
     return found
@@ -310,12 +322,29 @@ def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWi
 def _d_calibration(cases: ExternalCases, prognosis: Prognosis) -> DCalibration:
     """Cases followed beyond the training cohort count as censored where that ends: nothing is predicted beyond."""
     end = prognosis.baseline.followed_until
-    own, before = prognosis.own_survival(log_hazard=cases.log_hazard, time=np.minimum(cases.time, end))
+    cases = _within(cases, end)
+    own, before = prognosis.own_survival(log_hazard=cases.log_hazard, time=cases.time, entry=cases.entry)
     return d_calibration(
         survival=own,
         before=before,
-        event=cases.event & (cases.time <= end),
+        event=cases.event,
         n_bins=max(2, min(_BINS, len(own) // 5)),
+    )
+
+
+def _within(cases: ExternalCases, end: float) -> ExternalCases:
+    """Follow-up within that of the training cohort: censored at its end, and without those who enter only then."""
+    seen = np.ones(len(cases.time), dtype=bool) if cases.entry is None else cases.entry < end
+    entry = None if cases.entry is None else cases.entry[seen]
+    return replace(
+        cases,
+        case_ids=tuple(np.array(cases.case_ids)[seen].tolist()),
+        log_hazard=cases.log_hazard[seen],
+        group=tuple(np.array(cases.group)[seen].tolist()),
+        site=(),
+        time=np.minimum(cases.time, end)[seen],
+        event=(cases.event & (cases.time <= end))[seen],
+        entry=entry,
     )
 
 
@@ -331,12 +360,13 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
     from scipy.stats import chi2
 
     end = prognosis.baseline.followed_until
+    within = _within(cases, end)
     expected = float(
         prognosis.baseline.expected_events(
-            log_hazard=prognosis.slope * cases.log_hazard, time=np.minimum(cases.time, end)
+            log_hazard=prognosis.slope * within.log_hazard, time=within.time, entry=within.entry
         ).sum()
     )
-    observed = int((cases.event & (cases.time <= end)).sum())
+    observed = int(within.event.sum())
     if expected <= 0:
         raise MetricError("no event is expected in so short a follow-up")
     low = float(chi2.ppf(0.025, 2 * observed) / 2) if observed else 0.0
@@ -347,7 +377,7 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
 
 def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> AtHorizon:
     """Kaplan-Meier with Greenwood's variance on the log-log scale."""
-    at_risk = int((cases.time >= at).sum())
+    at_risk = Group(cases.time, cases.event, cases.entry).at_risk(at)
     if at > prognosis.baseline.followed_until:
         reason = f"the training cohort was followed to {prognosis.baseline.followed_until:g} at most"
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=reason)
@@ -357,7 +387,7 @@ def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> 
     if at_risk < _FEW_AT_RISK:
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=f"{at_risk} cases were followed so long")
     predicted = 1 - float(prognosis.survival(log_hazard=cases.log_hazard, horizons=[at]).mean())
-    curve = kaplan_meier(time=cases.time, event=cases.event)
+    curve = kaplan_meier(time=cases.time, event=cases.event, entry=cases.entry)
     survival = float(curve.at(at))
     low, high = survival, survival
     if 0 < survival < 1:

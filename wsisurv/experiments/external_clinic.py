@@ -66,6 +66,7 @@ def beside_clinic(
             log_hazard=np.stack([cases.log_hazard, clinic]),
             time=cases.time,
             event=cases.event,
+            entry=cases.entry,
             resamples=resamples,
             seed=seed,
             units=cases.units,
@@ -74,7 +75,8 @@ def beside_clinic(
 
     def added() -> Added:
         fold = FoldScores(0, np.arange(len(known)), cases.log_hazard[None], len(trained))
-        return added_to_covariates(Tested(list(known), cases.time, cases.event, [fold]), 0, "student", covariates)
+        tested = Tested(list(known), cases.time, cases.event, [fold], cases.entry)
+        return added_to_covariates(tested, 0, "student", covariates)
 
     names = ", ".join(covariates)
     found = attempted(warnings, f"concordance of {names} as fitted in training", against)

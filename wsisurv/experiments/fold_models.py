@@ -193,6 +193,7 @@ def _mean_pool(
         variables=(tiles - mean) / sd @ whitened,
         time=[case.time for case in known],
         event=[case.event for case in known],
+        entry=[case.entry for case in known],
         site=[case.site for case in known],
     )
     new = np.stack([mean_tiles[str(case.case_id)] for case in test])

@@ -55,7 +55,13 @@ def added_to_covariates(tested: Tested, model: int, name: str, covariates: Seque
             raise MetricError("all cases of a fold have the same risk")
         both = np.column_stack([numbers[rows], centred / centred.std()])
         base, full = (
-            cox_within(variables=variables, fold=repeat.fold, time=tested.time[rows], event=tested.event[rows])
+            cox_within(
+                variables=variables,
+                fold=repeat.fold,
+                time=tested.time[rows],
+                event=tested.event[rows],
+                entry=None if tested.entry is None else tested.entry[rows],
+            )
             for variables in (numbers[rows], both)
         )
         ratios.append(float(full.coefficients[-1]))

@@ -15,7 +15,8 @@ from wsisurv.errors import MetricError
 from wsisurv.experiments.tested import Repeat, join_repeats
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
-from wsisurv.survival.kaplan_meier import SurvivalCurve, censoring_curve, kaplan_meier
+from wsisurv.survival.follow_up import FollowUp
+from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_meier
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.stratified import FoldScores
 
@@ -50,7 +51,9 @@ class ProbabilityScores:
     d_p: float
 
 
-def make_horizons(*, time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDArray[np.float64]:
+def make_horizons(
+    *, time: NDArray[np.float64], event: NDArray[np.bool_], entry: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Nine times at which a tenth, two tenths … of the events have happened, ascending and distinct.
 
     Only events count before the time to which a tenth of the cases escaped censoring: weights stay below 10.
@@ -58,7 +61,7 @@ def make_horizons(*, time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDA
     Raises:
         MetricError: no such event.
     """
-    until = followed_until(time=time, event=event)
+    until = followed_until(time=time, event=event, entry=entry)
     early = time[event & (time < min(until, time.max()))]
     if not len(early):
         raise MetricError(f"no event before {until:g}, to which a tenth of the cases was followed")
@@ -66,7 +69,12 @@ def make_horizons(*, time: NDArray[np.float64], event: NDArray[np.bool_]) -> NDA
 
 
 def auc_within(
-    tested: Sequence[FoldScores], *, time: NDArray[np.float64], event: NDArray[np.bool_], horizons: NDArray[np.float64]
+    tested: Sequence[FoldScores],
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    horizons: NDArray[np.float64],
+    entry: NDArray[np.float64] | None = None,
 ) -> Auc:
     """AUC of each model from pairs within one fold only, weighted by the censoring of all tested cases.
 
@@ -77,8 +85,9 @@ def auc_within(
         time: (n_cases,), positive.
         event: bool (n_cases,).
         horizons: (m,), see ``make_horizons``.
+        entry: (n_cases,), time from which each was followed; from 0 if None.
     """
-    censoring = censoring_curve(time=time, event=event)
+    censoring = followed_share(time=time, event=event, entry=entry)
     total, weight = np.zeros((len(tested[0].log_hazard), len(horizons))), np.zeros(len(horizons))
     for fold in tested:
         times, events = time[fold.rows], event[fold.rows]
@@ -88,11 +97,18 @@ def auc_within(
             continue
         at = horizons[given]
         for model, risk in enumerate(fold.log_hazard):
-            result = dynamic_auc(log_hazard=risk, time=times, event=events, horizons=at, censoring=censoring)
+            result = dynamic_auc(
+                log_hazard=risk,
+                time=times,
+                event=events,
+                entry=None if entry is None else entry[fold.rows],
+                horizons=at,
+                censoring=censoring,
+            )
             total[model, given] += len(fold.rows) * result.auc
         weight[given] += len(fold.rows)
     auc = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-    falls = -np.diff(kaplan_meier(time=time, event=event).at(horizons), prepend=1.0)
+    falls = -np.diff(kaplan_meier(time=time, event=event, entry=entry).at(horizons), prepend=1.0)
     known = weight > 0
     mean = auc[:, known] @ falls[known] / falls[known].sum() if known.any() else np.full(len(auc), np.nan)
     return Auc(horizons, auc, mean)
@@ -105,6 +121,7 @@ def predicted_within(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
+    entry: NDArray[np.float64] | None = None,
 ) -> ProbabilityScores:
     """Brier score and D-calibration of one model.
 
@@ -114,14 +131,18 @@ def predicted_within(
         time: (n_cases,), positive.
         event: bool (n_cases,).
         horizons: (m,), see ``make_horizons``.
+        entry: (n_cases,), time from which each was followed; from 0 if None.
 
     Raises:
         MetricError: a repeat of one fold (there is nothing to learn a baseline from), too few events or cases.
     """
-    censoring = censoring_curve(time=time, event=event)
+    data, censoring = (
+        FollowUp(np.zeros((1, len(time))), time, event, entry),
+        followed_share(time=time, event=event, entry=entry),
+    )
     scores, references, shares, p_values = [], [], [], []
     for repeat in join_repeats(tested):
-        one = _scores(repeat, model, time, event, horizons, censoring)
+        one = _scores(repeat, model, data.take(repeat.rows), horizons, censoring)
         scores.append(one.brier)
         references.append(one.reference)
         shares.append(one.d_share)
@@ -138,22 +159,24 @@ def predicted_within(
 def _scores(
     repeat: Repeat,
     model: int,
-    time: NDArray[np.float64],
-    event: NDArray[np.bool_],
+    data: FollowUp,
     horizons: NDArray[np.float64],
     censoring: SurvivalCurve,
 ) -> ProbabilityScores:
-    rows, risk = repeat.rows, repeat.log_hazard[model]
-    times, events = time[rows], event[rows]
+    """Figures of one repeat from the follow-up of its cases, in the order of its rows."""
+    rows, risk, times, events = repeat.rows, repeat.log_hazard[model], data.times, data.events
     survival, own, before = np.empty((len(rows), len(horizons))), np.empty(len(rows)), np.empty(len(rows))
     for fold in np.unique(repeat.fold):
         here, others = repeat.fold == fold, repeat.fold != fold
         if int(events[others].sum()) < _FEW:
             raise MetricError("no probabilities: the other folds have too few events for a baseline hazard")
-        prognosis = fit_prognosis(log_hazard=risk[others], time=times[others], event=events[others])
+        rest, one = data.take(others), data.take(here)
+        prognosis = fit_prognosis(log_hazard=risk[others], time=rest.times, event=rest.events, entry=rest.entries)
         last = prognosis.baseline.followed_until
         survival[here] = prognosis.survival(log_hazard=risk[here], horizons=np.minimum(horizons, last))
-        own[here], before[here] = prognosis.own_survival(log_hazard=risk[here], time=times[here])
-    score = brier(survival=survival, horizons=horizons, time=times, event=events, censoring=censoring)
+        own[here], before[here] = prognosis.own_survival(log_hazard=risk[here], time=one.times, entry=one.entries)
+    score = brier(
+        survival=survival, horizons=horizons, time=times, event=events, entry=data.entries, censoring=censoring
+    )
     d = d_calibration(survival=own, before=before, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
     return ProbabilityScores(score.integrated, score.integrated_reference, d.share, d.p)

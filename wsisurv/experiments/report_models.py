@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Case
+from wsisurv.cohort import Case, entry_of
 from wsisurv.engine.progress import no_progress
 from wsisurv.errors import MetricError
 from wsisurv.experiments.fold_models import FoldRisks, beside_covariates
@@ -142,6 +142,7 @@ def _attention_risk(
         time=np.array([case.time for case in cases], dtype=np.float64),
         event=np.array([case.event for case in cases], dtype=np.bool_),
         site=[case.site for case in cases],
+        entry=entry_of(cases),
     )
     with TemporaryDirectory() as folder:
         log = Log(Path(folder) / "history.jsonl", "crossval", no_progress, total=teacher.text_epochs)
@@ -178,11 +179,13 @@ def _ridge_risk(
         new_words = np.stack([vectors[case_id] for case_id in new_ids]) if new else empty
     numbers = [np.stack([findings[case_id] for case_id in ids]) for ids in (seen_ids, new_ids) if ids]
     time, event = np.array([case.time for case in cases]), np.array([case.event for case in cases])
-    site = [case.site for case in cases]
+    site, entry = [case.site for case in cases], entry_of(cases)
     try:
-        model = fit_report_ridge(words=words, findings=numbers[0], time=time, event=event, site=site, seed=seed)
+        model = fit_report_ridge(
+            words=words, findings=numbers[0], time=time, event=event, entry=entry, site=site, seed=seed
+        )
         variables = model.scaling(words, numbers[0])
-        seen = cross_fit_ridge(variables=variables, time=time, event=event, site=site, seed=seed)
+        seen = cross_fit_ridge(variables=variables, time=time, event=event, entry=entry, site=site, seed=seed)
     except MetricError:
         return None
     risk = _ReportRisk.unknown(train, test)

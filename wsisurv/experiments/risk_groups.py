@@ -18,6 +18,7 @@ class Group:
     Attributes:
         time: float64 (n,), positive.
         event: bool (n,).
+        entry: float64 (n,), time from which each case was followed; None where all were followed from 0.
 
     Raises:
         MetricError: lengths differ, or a time is not a positive number.
@@ -25,12 +26,18 @@ class Group:
 
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
+    entry: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.time.shape != self.event.shape:
             raise MetricError(f"lengths differ: time {self.time.shape} and event {self.event.shape}")
         if (bad := np.flatnonzero(~np.isfinite(self.time) | (self.time <= 0))).size:
             raise MetricError(f"time of case {bad[0]} is {self.time[bad[0]]}, not a positive number")
+
+    def at_risk(self, time: float) -> int:
+        """How many cases are followed at a time, those that leave then too."""
+        there = self.time >= time
+        return int((there if self.entry is None else there & (self.entry <= time)).sum())
 
 
 @dataclass(frozen=True)
@@ -50,17 +57,25 @@ class GroupRow:
     median: float | None
 
 
-def follow_up_by_group(word: Sequence[str], *, time: NDArray[np.float64], event: NDArray[np.bool_]) -> dict[str, Group]:
+def follow_up_by_group(
+    word: Sequence[str],
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
+) -> dict[str, Group]:
     """Follow-up of low, intermediate and high risk, empty groups too; and of unfamiliar cases, where there are any.
 
     Args:
         word: of each case its group.
         time: (n,), positive.
         event: (n,).
+        entry: (n,), time from which each case was followed; from 0 if None.
     """
     label = np.array(word)
     names = (*RISK_GROUPS, UNFAMILIAR) if UNFAMILIAR in word else RISK_GROUPS
-    return {name: Group(time[label == name], event[label == name]) for name in names}
+    rows = {name: label == name for name in names}
+    return {name: Group(time[r], event[r], None if entry is None else entry[r]) for name, r in rows.items()}
 
 
 def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool]]) -> dict[str, Group]:
@@ -92,4 +107,4 @@ def risk_groups_table(groups: Mapping[str, Group]) -> tuple[GroupRow, ...]:
 def _median(group: Group) -> float | None:
     if not len(group.time):
         return None
-    return kaplan_meier(time=group.time, event=group.event).median
+    return kaplan_meier(time=group.time, event=group.event, entry=group.entry).median

@@ -90,11 +90,14 @@ def compare_models(
     Raises:
         MetricError: too few comparable pairs within folds.
     """
-    folds, time, event = tested.folds, tested.time, tested.event
+    folds = tested.folds
     divisions = [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in {fold.repeat for fold in folds}]
     units = choose_units([case.site for case in tested.cases], divisions)
-    harrell = concordance_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
-    uno = uno_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
+    time, event, entry = tested.time, tested.event, tested.entry
+    harrell = concordance_within(
+        folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units
+    )
+    uno = uno_within(folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
     over_time = _over_time(tested, len(names))
     return Comparison(
         models=_rows(tested, names, harrell, uno, over_time),
@@ -126,13 +129,15 @@ class _OverTime:
 
 def _over_time(tested: Tested, n_models: int) -> _OverTime:
     try:
-        horizons = make_horizons(time=tested.time, event=tested.event)
+        horizons = make_horizons(time=tested.time, event=tested.event, entry=tested.entry)
     except MetricError as error:
         return _OverTime((), None, (None,) * n_models, (f"no AUC and no Brier score: {error}",))
-    auc = auc_within(tested.folds, time=tested.time, event=tested.event, horizons=horizons)
+    auc = auc_within(tested.folds, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons)
     try:
         predicted = tuple(
-            predicted_within(tested.folds, model, time=tested.time, event=tested.event, horizons=horizons)
+            predicted_within(
+                tested.folds, model, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons
+            )
             for model in range(n_models)
         )
     except MetricError as error:
@@ -191,6 +196,7 @@ def _slope(tested: Tested, model: int) -> float | None:
                 log_hazard=repeat.log_hazard[model],
                 time=tested.time[repeat.rows],
                 event=tested.event[repeat.rows],
+                entry=None if tested.entry is None else tested.entry[repeat.rows],
                 stratum=repeat.fold,
             ).value
             for repeat in join_repeats(tested.folds)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Case
+from wsisurv.cohort import Case, entry_of
 from wsisurv.survival.stratified import FoldScores
 
 
@@ -30,6 +30,7 @@ class Tested:
     time: NDArray[np.float64]  # float64 (n,)
     event: NDArray[np.bool_]  # bool (n,)
     folds: list[FoldScores]  # their rows count in ``cases``
+    entry: NDArray[np.float64] | None = None  # float64 (n,), followed from then; None where all were from 0
 
 
 def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> Tested:
@@ -41,6 +42,7 @@ def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Seq
         cases=chosen,
         time=np.array([case.time for case in chosen]),
         event=np.array([case.event for case in chosen]),
+        entry=entry_of(chosen),
         folds=[
             FoldScores(
                 repeat=fold.repeat,

@@ -71,6 +71,7 @@ def fit_report_ridge(
     findings: NDArray[np.float64],
     time: ArrayLike,
     event: ArrayLike,
+    entry: ArrayLike | None = None,
     site: Sequence[str | None] | None = None,
     seed: int = 0,
 ) -> ReportRidge:
@@ -81,6 +82,7 @@ def fit_report_ridge(
         findings: (n, n_findings), NaN where nothing is said; n_findings may be 0.
         time: (n,), positive.
         event: (n,), bool or 0/1.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
         site: hospital of each, kept whole in the inner folds where they can be.
         seed: of the inner folds.
 
@@ -88,7 +90,7 @@ def fit_report_ridge(
         MetricError: no comparable pair.
     """
     scaling = fit_report_scaling(words, findings)
-    fit = choose_ridge(variables=scaling(words, findings), time=time, event=event, site=site, seed=seed)
+    fit = choose_ridge(variables=scaling(words, findings), time=time, event=event, entry=entry, site=site, seed=seed)
     return ReportRidge(scaling, fit)
 
 

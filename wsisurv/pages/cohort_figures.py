@@ -84,7 +84,7 @@ def labels(seen: Gathered) -> dict[str, str]:
 
 def groups_of(predicted: CasePredictions) -> dict[str, Group]:
     """Follow-up by risk group, see ``follow_up_by_group``."""
-    return follow_up_by_group(predicted.group, time=predicted.time, event=predicted.event)
+    return follow_up_by_group(predicted.group, time=predicted.time, event=predicted.event, entry=predicted.entry)
 
 
 def _draw_concordance(figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str]) -> None:
@@ -110,13 +110,14 @@ def _draw_horizon(
 ) -> None:
     """Calibration and decision curve at one horizon."""
     at, time, event = float(predicted.horizons[number]), predicted.time, predicted.event
+    entry = predicted.entry
     student = "student of another cohort" if predicted.source == ANOTHER_STUDENT else names[SELECTED]
     called = {STUDENT: student, **{model: names[model] for model in (COVARIATES, COMBINED)}}
     survival = {called[model]: values[:, number] for model, values in predicted.survival.items()}
 
     def calibration(path: Path) -> tuple[Path, Path]:
         curves = {
-            name: agreement(survival=values, horizon=at, time=time, event=event)
+            name: agreement(survival=values, horizon=at, time=time, event=event, entry=entry)
             for name, values in list(survival.items())[:2]
         }
         return calibration_plot(path, curves, horizon=horizon, title=f"Calibration at {horizon}")
@@ -125,7 +126,7 @@ def _draw_horizon(
         highest = max((float(np.quantile(1 - values, 0.98)) for values in survival.values()), default=0.0)
         thresholds = np.linspace(0.01, min(0.95, max(0.1, highest)), 60)
         curves = {
-            name: net_benefit(survival=values, horizon=at, thresholds=thresholds, time=time, event=event)
+            name: net_benefit(survival=values, horizon=at, thresholds=thresholds, time=time, event=event, entry=entry)
             for name, values in survival.items()
         }
         return decision_plot(path, curves, horizon=horizon, title=f"Decision curve at {horizon}")

@@ -129,7 +129,9 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     if predicted is None:
         return {**found, "groups": (), "horizons": (), "subgroups": ()}
     try:
-        found["logrank"] = logrank(group=np.array(predicted.group), time=predicted.time, event=predicted.event)
+        found["logrank"] = logrank(
+            group=np.array(predicted.group), time=predicted.time, event=predicted.event, entry=predicted.entry
+        )
     except MetricError as error:
         without["logrank"] = str(error)
     if STUDENT in predicted.survival:
@@ -154,7 +156,11 @@ def _judged(seen: Gathered) -> dict[str, Any]:
 def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     """Brier score of the student and of no model, a row a horizon."""
     score = brier(
-        survival=predicted.survival[STUDENT], horizons=predicted.horizons, time=predicted.time, event=predicted.event
+        survival=predicted.survival[STUDENT],
+        horizons=predicted.horizons,
+        time=predicted.time,
+        event=predicted.event,
+        entry=predicted.entry,
     )
     columns = zip(score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True)
     return [

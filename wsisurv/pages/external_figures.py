@@ -58,5 +58,5 @@ def draw_calibration(
 
 def _seen(group: Group, at: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Observed survival; nothing where nobody of the group was followed so long."""
-    survival = curves.kaplan_meier(time=group.time, event=group.event).at(at)
+    survival = curves.kaplan_meier(time=group.time, event=group.event, entry=group.entry).at(at)
     return np.where(at <= group.time.max(), survival, np.nan)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Case, Cohort
+from wsisurv.cohort import Case, Cohort, entry_of
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
 from wsisurv.formats.atomic import read_json
@@ -16,6 +16,7 @@ from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.splits import Fold, read_splits
+from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.stratified import FoldScores
 
@@ -79,6 +80,11 @@ class CasePredictions:
     def event(self) -> NDArray[np.bool_]:
         """Whether the event happened, bool (n,)."""
         return np.array([case.event for case in self.cases], dtype=bool)
+
+    @property
+    def entry(self) -> NDArray[np.float64] | None:
+        """Time from which each case was followed, float64 (n,); None where all were followed from 0."""
+        return entry_of(self.cases)
 
 
 def usual_horizons(cases: Sequence[Case], time_unit: str) -> NDArray[np.float64]:
@@ -241,6 +247,7 @@ def _survival(
     """
     time = np.array([case.time for case in cases])
     event = np.array([case.event for case in cases], dtype=bool)
+    data = FollowUp(np.zeros((1, len(cases))), time, event, entry_of(cases))
     survival, own, without = {}, (np.full(len(cases), np.nan), np.full(len(cases), np.nan)), ""
     rows_of = rows_of[: len(tested)]
     for model in JUDGED:
@@ -254,10 +261,13 @@ def _survival(
                     raise MetricError("there is one fold only, so no other to learn a baseline hazard from")
                 others = np.concatenate([rows_of[other] for other in rest])
                 known = np.concatenate([tested[other].risks[model] for other in rest])
-                prognosis = fit_prognosis(log_hazard=known, time=time[others], event=event[others])
+                there, here = data.take(others), data.take(rows)
+                prognosis = fit_prognosis(log_hazard=known, time=there.times, event=there.events, entry=there.entries)
                 values[rows] = prognosis.survival(log_hazard=one.risks[model], horizons=horizons)
                 if model == STUDENT:
-                    own[0][rows], own[1][rows] = prognosis.own_survival(log_hazard=one.risks[model], time=time[rows])
+                    own[0][rows], own[1][rows] = prognosis.own_survival(
+                        log_hazard=one.risks[model], time=here.times, entry=here.entries
+                    )
         except MetricError as error:
             without = without or str(error)
             continue

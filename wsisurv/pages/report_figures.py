@@ -101,6 +101,7 @@ def agreement(
     horizon: float,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
     n_groups: int = 5,
 ) -> tuple[GroupAgreement, ...]:
     """Predicted against observed survival in groups of rising prediction, cases of one prediction together.
@@ -110,6 +111,7 @@ def agreement(
         horizon: positive.
         time: (n,).
         event: (n,).
+        entry: (n,), time from which each case was followed; from 0 if None.
         n_groups: at most; fewer where a group would be of fewer than eight cases.
 
     Source: Royston P, Altman DG. BMC Medical Research Methodology 2013;13:33.
@@ -122,7 +124,8 @@ def agreement(
     rows = []
     for number in np.unique(group):
         chosen = group == number
-        fit = KaplanMeierFitter().fit(time[chosen], event[chosen])
+        late = None if entry is None else entry[chosen]
+        fit = KaplanMeierFitter().fit(time[chosen], event[chosen], entry=late)
         before = fit.confidence_interval_.loc[:horizon].to_numpy()[-1]
         observed = float(np.asarray(fit.predict(horizon)))
         low, high = (float(end) if np.isfinite(end) else observed for end in before)

@@ -114,8 +114,11 @@ def _subgroup(
         [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in repeats],
     )
     time, event = predicted.time[chosen], predicted.event[chosen]
+    entry = None if predicted.entry is None else predicted.entry[chosen]
     try:
-        within = concordance_within(folds, time=time, event=event, resamples=resamples, seed=seed, units=units)
+        within = concordance_within(
+            folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units
+        )
     except MetricError:
         return nothing
     interval = within.whole.interval(0)

@@ -78,7 +78,7 @@ def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
         return
     from lifelines import KaplanMeierFitter
 
-    fit = KaplanMeierFitter().fit(group.time, group.event)
+    fit = KaplanMeierFitter().fit(group.time, group.event, entry=group.entry)
     survival, band = fit.survival_function_.iloc[:, 0], fit.confidence_interval_
     axes.step(survival.index, survival, where="post", color=colour, linestyle=line, label=label)
     axes.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15, linewidth=0)
@@ -91,7 +91,7 @@ def _at_risk(axes: "Axes", groups: Mapping[str, Group], ticks: NDArray[np.float6
     """Numbers at risk, a row a group, below the curves' own ticks (lifelines' table needs pyplot)."""
     for row, group in enumerate(groups.values()):
         for tick in ticks[(ticks >= 0) & (ticks <= axes.get_xlim()[1])]:
-            axes.text(tick, row, str(int((group.time >= tick).sum())), ha="center", va="center_baseline")
+            axes.text(tick, row, str(group.at_risk(float(tick))), ha="center", va="center_baseline")
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.tick_params("y", left=False, pad=16)
@@ -105,8 +105,9 @@ def _verdict(groups: Mapping[str, Group]) -> str:
     label = np.concatenate([np.full(len(group.time), number) for number, group in enumerate(groups.values())])
     time = np.concatenate([group.time for group in groups.values()])
     event = np.concatenate([group.event for group in groups.values()])
+    entry = np.concatenate([np.zeros(len(one.time)) if one.entry is None else one.entry for one in groups.values()])
     try:
-        p = logrank(group=label, time=time, event=event).p
+        p = logrank(group=label, time=time, event=event, entry=entry).p
     except MetricError:
         return "log-rank: needs two groups and an event"
     return f"log-rank {p_equals(p)}"

@@ -7,6 +7,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
 
+_LATER: dict[str, Any] = {"decimal": ".", "entry": None}
+"""Fields that came later, at their defaults."""
+_NONE = object()
+
 
 class CohortSettings(Settings):
     """Which columns of the clinical table mean what."""
@@ -21,6 +25,11 @@ class CohortSettings(Settings):
     event_values: tuple[str, str] | None = Field(
         None,
         description="Words of the event column: first that for censored, then that for the event, e.g. Alive,Dead.",
+    )
+    entry: str | None = Field(
+        None,
+        description="Column of the time from which a case was followed (late entry), in the unit and from the "
+        "origin of --time; before it the case is at no risk of being seen to have the event.",
     )
     time_unit: Literal["days", "weeks", "months", "years"] = Field(
         "days", description="Unit of the follow-up time: days, weeks, months or years."
@@ -40,6 +49,6 @@ class CohortSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``decimal`` where it stands at its default: cohorts made before it came are not stale."""
+        """Leave out what came later where it stands at its default: cohorts made before are not stale."""
         values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if (name, value) != ("decimal", ".")}
+        return {name: value for name, value in values.items() if _LATER.get(name, _NONE) != value}

@@ -8,8 +8,10 @@ from torch.nn.functional import logsigmoid
 
 from wsisurv.bags.packed import PackedBags
 from wsisurv.bags.segments import segment_sum
+from wsisurv.survival.losses import at_risk_at
 
 _LEAST_SHARE = 1e-12
+_IMPROBABLE = -1e30
 _MOST = 30.0
 """Logarithm of a hazard within one bin beyond which nobody survives it, and below the negative of which none dies."""
 
@@ -28,17 +30,20 @@ def calibrated_error(log_hazard: Tensor, target: Tensor) -> Tensor:
     return ((first - first.mean()) - (second - second.mean())).square().mean()
 
 
-def listwise_kl(*, log_hazard: Tensor, target: Tensor, time: Tensor, event: Tensor) -> Tensor:
+def listwise_kl(
+    *, log_hazard: Tensor, target: Tensor, time: Tensor, event: Tensor, entry: Tensor | None = None
+) -> Tensor:
     """Divergence of the student from the teacher over risk sets: who of those at risk is next?
 
     At each event time, with R all who have that time or a later one, p = softmax_R(target), q = softmax_R(log hazard):
-    Σ_R p log(p / q), mean over events. Time O(n), whatever the size of the risk sets.
+    Σ_R p log(p / q), mean over events. Time O(n), whatever the size of the risk sets, unless cases enter late.
 
     Args:
         log_hazard: of the student, (n,).
         target: of the teacher, (n,), on the scale of log hazards.
         time: (n,), any unit.
         event: bool (n,).
+        entry: (n,), time from which each case was followed; from 0 if None.
 
     Returns:
         float64 (); 0 with a gradient of 0 where there is no event.
@@ -49,6 +54,11 @@ def listwise_kl(*, log_hazard: Tensor, target: Tensor, time: Tensor, event: Tens
     student, teacher, died = log_hazard.double()[order], target.double()[order], event[order].bool()
     if not bool(died.any()):
         return (student * 0).sum()
+    if entry is not None:
+        here = at_risk_at(time[order], entry[order], time[order][died])
+        # out of the risk set both are so improbable that neither counts, and nothing becomes infinite
+        p, q = (torch.log_softmax(one.masked_fill(~here, _IMPROBABLE), dim=1) for one in (teacher, student))
+        return (torch.where(here, p.exp() * (p - q), 0.0)).sum(1).mean()
     _, group, size = torch.unique_consecutive(time[order], return_inverse=True, return_counts=True)
     last = (size.cumsum(0) - 1)[group][died]  # the risk set of a time ends with the last row of that time
     # Σ p (teacher − student) as a quotient of sums of positive terms, in logarithms: nothing overflows or vanishes

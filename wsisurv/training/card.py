@@ -89,6 +89,7 @@ class CrossFitted:
             log_hazard=self.out_of_fold,
             time=cases.time,
             event=cases.event,
+            entry=cases.entry,
             fold=self.fold,
             averaging=1 / self.scale.shrinkage,
             reference=self.reference,
@@ -138,7 +139,7 @@ def student_model(
             sites=len({site for site in cases.site if site}),
             time_unit=cohort.settings.time_unit,
             median_time=float(np.median(cases.time)),
-            median_follow_up=censoring_curve(time=cases.time, event=cases.event).median,
+            median_follow_up=censoring_curve(time=cases.time, event=cases.event, entry=cases.entry).median,
             longest_follow_up=float(cases.time.max()),
             tiles_a_case=TilesACase(
                 least=int(tiles.min()),

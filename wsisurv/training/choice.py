@@ -39,6 +39,7 @@ def choose_student(
     plain: CrossFitted,
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
     site: Sequence[str | None] = (),
 ) -> Choice:
     """Select the distilled student where it has the higher concordance, and otherwise the plain one.
@@ -55,6 +56,7 @@ def choose_student(
         plain: the same members without it.
         time: (n_cases,), positive.
         event: bool (n_cases,).
+        entry: (n_cases,), time from which each was followed; from 0 if None.
         site: hospital of each case, where known.
     """
     scores = np.stack([distilled.out_of_fold, plain.out_of_fold])
@@ -64,7 +66,7 @@ def choose_student(
     ]
     try:
         units = choose_units(site, [[fold.rows for fold in tested]])
-        within = concordance_within(tested, time=time, event=event, units=units)
+        within = concordance_within(tested, time=time, event=event, entry=entry, units=units)
     except MetricError:
         return Choice("plain", None, None, None)
     difference = within.whole.difference(0, 1)

@@ -30,12 +30,14 @@ class ReportedCases:
         time: float64 (n_cases,).
         event: bool (n_cases,).
         site: hospital of each case, or None.
+        entry: float64 (n_cases,), time from which each was followed; None where all were followed from 0.
     """
 
     statements: Sequence[NDArray[np.float32]]
     time: NDArray[np.float64]
     event: NDArray[np.bool_]
     site: Sequence[str | None]
+    entry: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,13 @@ def cross_fit_text(reports: ReportedCases, settings: TeacherSettings, *, seed: i
     scaling = fit_text_scaling(np.concatenate(reports.statements), TEXT_DIMENSIONS)
     packed = pack([scaling(statements) for statements in reports.statements])
     time, event = torch.from_numpy(reports.time), torch.from_numpy(reports.event)
+    entry = None if reports.entry is None else torch.from_numpy(reports.entry)
     trained = torch.from_numpy(~held_out).double()
     with seeded(seed, torch.device("cpu")), threads_for(bags_of(packed)):
         branch = TextBranch(scaling.components.shape[1], settings.text_hidden, held_out.shape[1])
 
         def loss() -> torch.Tensor:
-            return cox_loss(log_hazard=branch(packed), time=time, event=event, weight=trained).sum()
+            return cox_loss(log_hazard=branch(packed), time=time, event=event, entry=entry, weight=trained).sum()
 
         of_text = {
             "epochs": settings.text_epochs,
@@ -111,12 +114,19 @@ def _cross_fit_ridge(reports: ReportedCases, settings: TeacherSettings, seed: in
     nothing = np.zeros((len(words), 0))
     try:
         model = fit_report_ridge(
-            words=words, findings=nothing, time=reports.time, event=reports.event, site=reports.site, seed=seed
+            words=words,
+            findings=nothing,
+            time=reports.time,
+            event=reports.event,
+            entry=reports.entry,
+            site=reports.site,
+            seed=seed,
         )
         risk = cross_fit_ridge(
             variables=model.scaling(words, nothing),
             time=reports.time,
             event=reports.event,
+            entry=reports.entry,
             site=reports.site,
             folds=settings.text_folds,
             repeats=settings.repeats,
@@ -146,18 +156,25 @@ class Gate:
 CLOSED = Gate(0.0, float("nan"), float("nan"))
 
 
-def fit_gate(*, risk: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]) -> Gate:
+def fit_gate(
+    *,
+    risk: NDArray[np.float64],
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
+) -> Gate:
     """Fit the gate g = clip((b / se − 1) / 2, 0, 1): open from three standard errors on, closed below one.
 
     Args:
         risk: τ (n,), out of fold.
         time: (n,).
         event: bool (n,).
+        entry: (n,), time from which each case was followed; from 0 if None.
 
     Source: docs/method.md, step 1.
     """
     try:
-        fit = cox_slope(log_hazard=risk, time=time, event=event)
+        fit = cox_slope(log_hazard=risk, time=time, event=event, entry=entry)
     except MetricError:
         return CLOSED
     return Gate(float(np.clip((fit.value / fit.se - 1) / 2, 0, 1)), fit.value, fit.se)

@@ -115,7 +115,7 @@ def distill(
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         students, subspaces = _train(cases, guidance, teacher_model, settings, place, log)
-        choice = choose_student(**students, time=cases.time, event=cases.event, site=cases.site)
+        choice = choose_student(**students, time=cases.time, event=cases.event, entry=cases.entry, site=cases.site)
         result = _result(cases, guidance, students, subspaces, choice)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}

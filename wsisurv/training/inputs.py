@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.bags.cases import describe_slide, made_with, training_bags
 from wsisurv.bags.checks import PER_SLIDE, require_alike
 from wsisurv.bags.packed import Bags
-from wsisurv.cohort import Case, Cohort
+from wsisurv.cohort import Case, Cohort, entry_of
 from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
@@ -43,6 +43,7 @@ class TrainingCases:
         warnings: what a person should know.
         clinical: the cases as the cohort has them, with their covariates.
         merged: the bags with near-duplicate tiles merged, to train on; None trains on ``bags``.
+        entry: float64 (n_cases,), time from which each was followed; None where all were followed from 0.
     """
 
     case_ids: tuple[str, ...]
@@ -61,6 +62,7 @@ class TrainingCases:
     warnings: tuple[str, ...]
     clinical: tuple[Case, ...] = ()
     merged: Bags | None = None
+    entry: NDArray[np.float64] | None = None
 
     @property
     def has_report(self) -> NDArray[np.bool_]:
@@ -130,6 +132,7 @@ def read_training_cases(
         inputs={"cohort": cohort.fingerprint, "features": fingerprint({}, prints), "statements": read.fingerprint},
         warnings=tuple(warnings),
         clinical=tuple(cases),
+        entry=entry_of(cases),
     )
 
 

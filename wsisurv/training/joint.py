@@ -114,6 +114,7 @@ def _train(
     scaling = fit_text_scaling(np.concatenate(reports), TEXT_DIMENSIONS)
     statements = pack([scaling(vectors) for vectors in reports]).to(device)
     time, event = torch.from_numpy(cases.time[train]).to(device), torch.from_numpy(cases.event[train]).to(device)
+    entry = None if cases.entry is None else torch.from_numpy(cases.entry[train]).to(device)
     seed = settings.seed * 1_000_000 + sum((k + 1) * 1000**place for place, k in enumerate(left_out))
     with seeded(seed, device) as generator, threads_for(bags, settings.tiles_per_bag):
         moments = row_moments(sample_rows(bags, _SCALING_TILES, generator))
@@ -129,7 +130,7 @@ def _train(
 
         def loss() -> Tensor:
             drawn = sample_rows(bags, settings.tiles_per_bag, generator)
-            return cox_loss(log_hazard=in_parts(model, drawn, statements), time=time, event=event)
+            return cox_loss(log_hazard=in_parts(model, drawn, statements), time=time, event=event, entry=entry)
 
         minimise(model, loss, settings, part=part, log=log, generator=generator)
     member = JointMember(model.cpu(), scaling, 0.0)
@@ -149,4 +150,5 @@ def _look(member: JointMember, cases: TrainingCases, case: int) -> tuple[float, 
 
 def _gate(cases: TrainingCases, risk: NDArray[np.float64]) -> Gate:
     known = np.isfinite(risk)
-    return fit_gate(risk=risk[known], time=cases.time[known], event=cases.event[known])
+    entry = None if cases.entry is None else cases.entry[known]
+    return fit_gate(risk=risk[known], time=cases.time[known], event=cases.event[known], entry=entry)

@@ -12,7 +12,7 @@ from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.cox import cox_slope
-from wsisurv.survival.losses import correlation_loss, cox_loss, discrete_loss, ranking_loss, time_bins
+from wsisurv.survival.losses import correlation_loss, cox_loss, discrete_loss, followed_bins, ranking_loss, time_bins
 from wsisurv.training.agreement import calibrated_error, hazard_kl, listwise_kl, logistic_hazards, proportional_hazards
 from wsisurv.training.inputs import TrainingCases
 
@@ -50,12 +50,14 @@ class OutcomeTensors:
         event: bool (n,).
         edges: (n_bins + 1,), of ``time_bins``; None where nothing asks for bins.
         offset: (n,), log hazard that is taken as given; None for none.
+        entry: (n,), time from which each case was followed; None where all were followed from 0.
     """
 
     time: Tensor
     event: Tensor
     edges: Tensor | None = None
     offset: Tensor | None = None
+    entry: Tensor | None = None
 
     @property
     def n_bins(self) -> int:
@@ -64,8 +66,8 @@ class OutcomeTensors:
 
     def take(self, rows: Tensor) -> "OutcomeTensors":
         """Select cases by number, int64 (n_taken,); one may be taken more than once."""
-        offset = None if self.offset is None else self.offset[rows]
-        return OutcomeTensors(self.time[rows], self.event[rows], self.edges, offset)
+        entry, offset = (None if one is None else one[rows] for one in (self.entry, self.offset))
+        return OutcomeTensors(self.time[rows], self.event[rows], self.edges, offset, entry)
 
 
 def follow_up_of(
@@ -78,12 +80,13 @@ def follow_up_of(
     """
     time, event = torch.from_numpy(cases.time[train]), torch.from_numpy(cases.event[train])
     edges = offset = None
+    entry = None if cases.entry is None else torch.from_numpy(cases.entry[train]).to(device)
     if settings.loss == "discrete" or settings.distill == "hazard-kl":
         edges = time_bins(time=time, event=event, n_bins=settings.bins).to(device)
     if settings.adjust_for:
         known = [cases.clinical[case] for case in train]
         offset = torch.from_numpy(fit_covariates(known, settings.adjust_for).log_hazard(known)).to(device)
-    return OutcomeTensors(time.to(device), event.to(device), edges, offset)
+    return OutcomeTensors(time.to(device), event.to(device), edges, offset, entry)
 
 
 def common_logits(follow_up: OutcomeTensors) -> Tensor:
@@ -93,13 +96,8 @@ def common_logits(follow_up: OutcomeTensors) -> Tensor:
     """
     if follow_up.edges is None:
         raise ValueError("no bins")
-    edges, time, event = follow_up.edges, follow_up.time.double(), follow_up.event.bool()
-    own = torch.searchsorted(edges[1:-1].contiguous(), time, right=True)
-    survived = torch.searchsorted((edges[1:] + edges[:-1]) / 2, time, right=True)
-    survived = torch.where(event, own, survived)
-    bins = torch.arange(follow_up.n_bins, device=time.device)
-    fell = ((own.unsqueeze(1) == bins) & event.unsqueeze(1)).double().sum(0)
-    outlived = (bins < survived.unsqueeze(1)).double().sum(0)
+    bins = followed_bins(follow_up.time, follow_up.event, follow_up.edges, follow_up.entry)
+    fell, outlived = (part.double().sum(0) for part in bins)
     return ((fell + 0.5) / (outlived + 0.5)).log().float()
 
 
@@ -114,14 +112,15 @@ def outcome_loss(
         follow_up: of the same cases.
         weight: (n,), at least 0; None for 1.
     """
-    time, event = follow_up.time, follow_up.event
+    time, event, entry = follow_up.time, follow_up.event, follow_up.entry
     if follow_up.offset is not None:
         output = output + follow_up.offset.unsqueeze(1)
     if follow_up.edges is not None and settings.loss == "discrete":
-        return discrete_loss(logits=output, time=time, event=event, edges=follow_up.edges, weight=weight)
+        edges = follow_up.edges
+        return discrete_loss(logits=output, time=time, event=event, edges=edges, entry=entry, weight=weight)
     if settings.loss == "ranking":
-        return ranking_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
-    return cox_loss(log_hazard=output.squeeze(1), time=time, event=event, weight=weight)
+        return ranking_loss(log_hazard=output.squeeze(1), time=time, event=event, entry=entry, weight=weight)
+    return cox_loss(log_hazard=output.squeeze(1), time=time, event=event, entry=entry, weight=weight)
 
 
 @dataclass(frozen=True)
@@ -154,15 +153,17 @@ def target_tensors(
         return None
     risk = target.risk[train][rows]
     time, event = follow_up.time.cpu().numpy()[rows], follow_up.event.cpu().numpy()[rows]
+    entry = None if follow_up.entry is None else follow_up.entry.cpu().numpy()[rows]
     slope, log_steps = 1.0, None
     # few reports weigh little beside the outcome of all cases
     alpha = settings.guidance_weight * target.gate * len(rows) / len(train)
     if settings.distill not in _CALIBRATED:
         return TargetTensors(torch.from_numpy(rows), torch.from_numpy(risk), slope, log_steps, alpha)
     try:
-        slope = max(cox_slope(log_hazard=risk, time=time, event=event).value, 0.0)
+        slope = max(cox_slope(log_hazard=risk, time=time, event=event, entry=entry).value, 0.0)
         if follow_up.edges is not None:
-            baseline = baseline_hazard(log_hazard=slope * (risk - risk.mean()), time=time, event=event)
+            centred = slope * (risk - risk.mean())
+            baseline = baseline_hazard(log_hazard=centred, time=time, event=event, entry=entry)
             cumulative = np.r_[0.0, np.exp(baseline.log_cumulative)]
             by_edge = cumulative[np.searchsorted(baseline.times, follow_up.edges.cpu().numpy(), side="right")]
             log_steps = torch.from_numpy(np.log(np.maximum(np.diff(by_edge), _LEAST_STEP)))
@@ -197,7 +198,8 @@ def agreement_loss(
     if settings.distill == "mse":
         return calibrated_error(log_hazard, calibrated)
     if settings.distill == "listwise-kl" and follow_up is not None:
-        return listwise_kl(log_hazard=log_hazard, target=calibrated, time=follow_up.time, event=follow_up.event)
+        time, event, entry = follow_up.time, follow_up.event, follow_up.entry
+        return listwise_kl(log_hazard=log_hazard, target=calibrated, time=time, event=event, entry=entry)
     if settings.distill == "hazard-kl" and target.log_steps is not None:
         steps = target.log_steps.to(log_hazard.device)
         centred = log_hazard - log_hazard.mean()

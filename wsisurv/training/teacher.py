@@ -158,9 +158,9 @@ def _train(
         n_events=int(cases.event.sum()),
         n_slides=cases.n_slides,
         n_reports=int(cases.has_report.sum()),
-        text_concordance=concordance_or_none(text.risk[reported], cases.time[reported], cases.event[reported]),
-        image_concordance=concordance_or_none(image.risk, cases.time, cases.event),
-        fused_concordance=concordance_or_none(fused, cases.time, cases.event),
+        text_concordance=concordance_or_none(text.risk, cases, reported),
+        image_concordance=concordance_or_none(image.risk, cases),
+        fused_concordance=concordance_or_none(fused, cases),
         gate=gate.value,
         gate_slope=gate.slope if np.isfinite(gate.slope) else None,
         gate_se=gate.se if np.isfinite(gate.se) else None,
@@ -220,13 +220,14 @@ def _text_guidance(
     rows = np.flatnonzero(allowed & cases.has_report)
     risk = np.full(len(cases.case_ids), np.nan)
     time, event = cases.time[rows], cases.event[rows]
+    entry = None if cases.entry is None else cases.entry[rows]
     if not can_cross_fit(event):
         return _TextGuidance(None, risk, CLOSED)
     statements = [vectors for row in rows if (vectors := cases.statements[row]) is not None]
-    reports = ReportedCases(statements, time, event, [cases.site[row] for row in rows])
+    reports = ReportedCases(statements, time, event, [cases.site[row] for row in rows], entry)
     fitted = cross_fit_text(reports, settings, seed=settings.seed, part=part, log=log)
     risk[rows] = fitted.risk
-    gate = fit_gate(risk=fitted.risk, time=time, event=event)
+    gate = fit_gate(risk=fitted.risk, time=time, event=event, entry=entry)
     log.line(
         part=f"{part}, gate",
         gate=gate.value,
@@ -274,11 +275,13 @@ def _sd_of_known(risk: NDArray[np.float64]) -> float:
 
 
 def concordance_or_none(
-    log_hazard: NDArray[np.float64], time: NDArray[np.float64], event: NDArray[np.bool_]
+    log_hazard: NDArray[np.float64], cases: TrainingCases, rows: NDArray[np.bool_] | None = None
 ) -> float | None:
-    """Concordance, or None where there is no comparable pair; for a report, not for a decision."""
+    """Concordance of some cases, or None where there is no comparable pair; for a report, not for a decision."""
+    kept = np.ones(len(log_hazard), dtype=bool) if rows is None else rows
+    entry = None if cases.entry is None else cases.entry[kept]
     try:
-        return concordance(log_hazard=log_hazard, time=time, event=event)
+        return concordance(log_hazard=log_hazard[kept], time=cases.time[kept], event=cases.event[kept], entry=entry)
     except MetricError:
         return None
 
