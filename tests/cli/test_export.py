@@ -98,3 +98,31 @@ def test_qupath_gets_every_tile(run, place, tmp_path):
         tiles.tissue.tolist(), abs=1e-5
     )
     assert run("export", tmp_path / "x", "--format", "qupath", "--encoder", "histomics", "-w", place.root).code == 1
+
+
+def test_imported_features_keep_their_numbers_unless_asked(run, place, tmp_path):
+    """float32 as it is, beyond the range of float16, too; float16 where that is what the files have."""
+    n_tiles, folder = len(read_tiles(place.tiles("A"))[0].coords), tmp_path / "big"
+    folder.mkdir()
+    words = ["import", folder, "--slides", tmp_path / "slides", "--tile-px", 224, "--tile-mpp", 0.5, "-w", place.root]
+
+    def imported(values, encoder, *more):
+        with h5py.File(folder / "A.h5", "w") as file:
+            file["coords"], file["features"] = read_tiles(place.tiles("A"))[0].coords, values
+        ended = run(*words, "--encoder", encoder, *more)
+        return ended, read_features(place.features(encoder, "A"))[0] if ended.code == 0 else None
+
+    values = np.full((n_tiles, 4), 7e4, np.float32) + np.float32(1 / 3)
+    seen = imported(values, "whole")[1]
+    assert seen.values.dtype == np.float32
+    np.testing.assert_array_equal(seen.values, values)
+    assert (seen.making.tool, seen.tile_settings) == ("CLAM", {"tool": "CLAM", "tile_px": 224, "tile_mpp": 0.5})
+    refused, _ = imported(values, "half", "--dtype", "float16")
+    assert refused.code == 1
+    assert "not finite in float16" in " ".join(refused.err.split())
+    assert imported((values / 1e4).astype(np.float16), "small")[1].values.dtype == np.float16
+    assert imported((values / 1e4).astype(np.float16), "large", "--dtype", "float32")[1].values.dtype == np.float32
+    for name in ("../up", "a/b", "..", "a\x1bb", " "):
+        ended = run(*words, "--encoder", name)
+        assert ended.code != 0
+        assert "name of an encoder" in " ".join(ended.err.split())

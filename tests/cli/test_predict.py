@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
 from wsisurv.formats.risks import read_risks
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
@@ -168,6 +168,13 @@ def test_a_student_of_anybody_opens_no_socket_and_unpickles_nothing(
         return
     with pytest.raises((SettingsError, WeightsError), match=message):
         predict_slides(tmp_path / "w", slide, given)
+
+
+def test_a_student_of_tiles_that_another_tool_cut_takes_no_slides(student, tmp_path, spoil_card):
+    given = shutil.copy(student, tmp_path / "student.h5")
+    spoil_card(given, tile_settings={"tool": "TRIDENT", "tile_px": 224, "tile_mpp": 0.5, "overlap_px": 0})
+    with pytest.raises(EncoderMismatchError, match=r"tiles that TRIDENT cut.*wsisurv import"):
+        predict_slides(tmp_path / "w", tmp_path, given)
 
 
 def predict_slides(root, slide, given):

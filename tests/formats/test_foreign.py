@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from wsisurv.errors import BackendError, FormatError
+from wsisurv.errors import BackendError, FormatError, InputError, NoSlidesError
 from wsisurv.formats import foreign_text
 from wsisurv.formats.export import export_features, export_tiles
 from wsisurv.formats.features import Features
 from wsisurv.formats.foreign import holds_features, read_foreign_features, read_foreign_tiles
+from wsisurv.formats.foreign_folders import find_files
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.units import SlideId
@@ -57,6 +58,16 @@ def clam_tiles(path: Path, level: int = 1, downsample=(4.0, 4.0)) -> Path:
         made.attrs["level_dim"] = (10_000, 7_500)
         made.attrs["name"] = "S-1"
         made.attrs["save_path"] = "/somewhere"
+    return path
+
+
+def mussel_tiles(path: Path, **changes: object) -> Path:
+    """Attributes as version 1.5.0 of Mussel wrote them; those of the tissue's search left out."""
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("coords", data=COORDS)
+        said = {"mpp": 0.5, "native_mpp": 0.25, "mpp_is_fallback": False, "overlap": 0, "patch_level": 0, "name": "S-1"}
+        said |= {"patch_size": 512, "patch_size_to_resize_to_for_desired_mpp": 256, "step_size": 512}
+        made.attrs.update({**said, "level_dim": (40_000, 30_000), **changes})
     return path
 
 
@@ -105,6 +116,69 @@ def test_clam_tiles_are_told_by_a_level_and_lack_what_they_lack(tmp_path):
     assert read_foreign_tiles(clam_tiles(tmp_path / "b.h5", 0, (1.0, 1.0))).level0_width == 10_000
     with pytest.raises(FormatError, match="downsample"):
         read_foreign_tiles(clam_tiles(tmp_path / "c.h5", 1, (4.0, 2.0)))
+
+
+def test_mussels_tiles_say_their_resolution(tmp_path):
+    tiles = read_foreign_tiles(mussel_tiles(tmp_path / "a.h5"))
+    assert (tiles.layout, tiles.slide_id, tiles.tile_px, tiles.tile_level0_px) == ("Mussel", "S-1", 256, 512)
+    assert (tiles.tile_mpp, tiles.mpp, tiles.overlap_px, tiles.level0_width) == (0.5, 0.25, 0, 40_000)
+    coarser = read_foreign_tiles(mussel_tiles(tmp_path / "b.h5", patch_level=1, patch_size=128, overlap=16))
+    assert (coarser.tile_px, coarser.tile_level0_px, coarser.overlap_px) == (256, 512, 32)
+    assert coarser.level0_width is None
+    for changes in ({"mpp": 0.0}, {"native_mpp": float("nan")}, {"patch_level": "x"}):
+        with pytest.raises(FormatError):
+            read_foreign_tiles(mussel_tiles(tmp_path / "c.h5", **changes))
+
+
+def test_versions_are_told_where_a_tool_says_them(tmp_path):
+    assert read_foreign_features(stamp(tmp_path / "S-1.h5")).version == "2.3.0"
+    folder = tmp_path / "job" / "20x_256px" / "patches"
+    folder.mkdir(parents=True)
+    path = trident_tiles(folder / "S-1_patches.h5")
+    assert read_foreign_tiles(path).version == ""
+    record = tmp_path / "job" / "wsi_states" / "S-1__0a1b.json"
+    record.parent.mkdir()
+    for text, version in (('{"trident_version": "0.3.0"}', "0.3.0"), ('{"trident_version": "\\u001b"}', ""), ("[", "")):
+        record.write_text(text)
+        assert read_foreign_tiles(path).version == version
+
+
+def test_the_root_of_a_job_is_searched_for_the_one_folder_that_is_meant(tmp_path):
+    job = tmp_path / "job"
+    for name in ("patches", "features_a"):
+        (job / "20x" / name).mkdir(parents=True)
+    tiles = trident_tiles(job / "20x" / "patches" / "S-1_patches.h5")
+    features = trident_features(job / "20x" / "features_a" / "S-1.h5")
+    assert find_files(job, features=False) == [tiles]
+    assert find_files(job, features=True) == [features]
+    assert find_files(features, features=True) == [features]
+    (job / "10x").mkdir()
+    trident_tiles(job / "10x" / "S-1_patches.h5")
+    with pytest.raises(InputError, match=r"tiles in .*10x, .*20x.patches\. Name the folder"):
+        find_files(job, features=False)
+    both = tmp_path / "atlas" / "patches"
+    both.mkdir(parents=True)
+    made = atlaspatch(both / "S-1.h5", "uni")
+    assert find_files(tmp_path / "atlas", features=False) == find_files(tmp_path / "atlas", features=True) == [made]
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("tiles/a.coordinates.meta.json", "hs2p or slide2vec"),
+        ("tile_embeddings/a.meta.json", "slide2vec"),
+        ("lazy.zarr/zarr.json", "SpatialData"),
+        ("pt_files/a.pt", "h5_files"),
+        ("a.geojson", "outlines"),
+    ],
+)
+def test_what_other_tools_write_and_is_not_read_is_named(tmp_path, name, tool):
+    file = tmp_path / "theirs" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    for place in (tmp_path / "theirs", file):
+        with pytest.raises(NoSlidesError, match=f"{tool}.*which wsisurv does not import"):
+            find_files(place, features=False)
 
 
 @pytest.mark.parametrize(

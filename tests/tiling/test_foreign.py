@@ -50,7 +50,11 @@ def test_tiles_that_went_out_and_came_back_give_the_same_bag(tiled: Workspace, t
     assert np.isnan(back.tissue).all()
     assert (back.tile_level0_px, back.mpp, back.slide_path) == (448, pytest.approx(MPP), ours.slide_path)
     assert (back.level0_width, back.level0_height) == (1800, 1500)
-    assert header.settings["tile_mpp"] == tile_mpp
+    tool = "TRIDENT" if layout == "trident" else "CLAM"
+    asked = {"tool": tool, "tile_px": back.tile_px, "tile_mpp": tile_mpp, "overlap_px": 0, "slide_mpp": None}
+    assert header.settings == asked  # how tissue was found is not ours to say
+    assert (back.tool, ours.tool) == (tool, "")
+    assert back.mpp_source == ours.mpp_source != ""
     assert import_tiles(place, tmp_path / "theirs", slides, tile_mpp=tile_mpp, overlap_px=overlap).kept == ["S-1"]
     if layout == "trident":
         for workspace in tiled, place:
@@ -106,3 +110,33 @@ def test_tiles_of_another_slide_are_refused(tiled: Workspace, tmp_path: Path) ->
         Workspace(tmp_path / "back"), tmp_path / "theirs", find_slides([tmp_path / "slides"]), tile_mpp=0.5
     )
     assert "starts outside" in summary.failed[0].message
+
+
+def test_a_file_that_cannot_be_fails_alone(tiled: Workspace, tmp_path: Path) -> None:
+    """Damaged; or of a slide by a name that leads elsewhere."""
+    exported(tiled, "trident")
+    theirs = tmp_path / "theirs"
+    (theirs / "S-2.h5").write_text("no HDF5")
+    with h5py.File(theirs / "S-1_patches.h5") as good, h5py.File(theirs / "S-3.h5", "w") as file:
+        good.copy("coords", file)
+        file["coords"].attrs["name"] = "../../S-3"
+    summary = import_tiles(Workspace(tmp_path / "back"), theirs, find_slides([tmp_path / "slides"]), tile_mpp=0.5)
+    assert summary.done == ["S-1"]
+    assert {failure.id for failure in summary.failed} == {"S-2", "S-3"}
+    assert any("begins with a dot" in failure.message for failure in summary.failed)
+
+
+@pytest.mark.usefixtures("tiled")
+def test_mussels_resolution_must_be_the_slides(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    said = {"mpp": 0.5, "native_mpp": MPP, "overlap": 0, "patch_level": 0, "name": "S-1", "patch_size": 448}
+    with h5py.File(tmp_path / "theirs" / "S-1.h5", "w") as file:
+        made = file.create_dataset("coords", data=np.array([[0, 0], [448, 0]]))
+        made.attrs.update({**said, "patch_size_to_resize_to_for_desired_mpp": 224, "level_dim": (1800, 1500)})
+    slides, place = find_slides([tmp_path / "slides"]), Workspace(tmp_path / "back")
+    assert import_tiles(place, tmp_path / "theirs", slides).done == ["S-1"]
+    assert read_tiles(place.tiles("S-1"))[0].tile_mpp == 0.5
+    with pytest.raises(InputError, match="--tile-mpp 1 was given, but the file says 0"):
+        import_tiles(place, tmp_path / "theirs", slides, tile_mpp=1.0)
+    other = import_tiles(Workspace(tmp_path / "other"), tmp_path / "theirs", slides, given=GivenMpp(every=0.5))
+    assert "took the slide to be of 0.25" in other.failed[0].message

@@ -1,7 +1,7 @@
 """``wsisurv import``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,9 +19,9 @@ def import_features(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Folder of tiles or features of STAMP, TRIDENT, CLAM or AtlasPatch, one .h5 a slide.",
+            help="Tiles or features of STAMP, TRIDENT, CLAM, Mussel or AtlasPatch, one .h5 a slide: folder, file, or "
+            "the root of a job.",
             exists=True,
-            file_okay=False,
         ),
     ],
     encoder: Annotated[
@@ -40,11 +40,17 @@ def import_features(
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset in AtlasPatch files that hold several.")
     ] = None,
+    dtype: Annotated[
+        Literal["float16", "float32"] | None,
+        typer.Option(
+            help="Number type of the stored features.", show_default="float32, or float16 where all files have that"
+        ),
+    ] = None,
     redo: RedoOption = False,
 ) -> None:
     """Import tiles or features that another tool made, instead of running tile and embed.
 
-    Reads FOLDER/*.h5 in the layout of STAMP, TRIDENT, CLAM or AtlasPatch. Writes features/ENCODER/SLIDE.h5, or
+    Reads *.h5 in the layout of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch. Writes features/ENCODER/SLIDE.h5, or
     tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution)
     is asked for, never guessed.
     """
@@ -61,6 +67,7 @@ def import_features(
             overlap_px=overlap_px,
             given=resolution.given(),
             dataset=dataset,
+            dtype=dtype,
             redo=redo,
             progress=progress,
         )

@@ -4,22 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, InputError, NoSlidesError
-from wsisurv.formats.features import FORMAT, Features, write_features
-from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features
+from wsisurv.errors import FormatError, InputError
+from wsisurv.formats.features import FORMAT, Features, Making, write_features
+from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features, stored_type
+from wsisurv.formats.foreign_folders import find_files
 from wsisurv.formats.header import make_header
-from wsisurv.settings.base import file_sha256
+from wsisurv.settings.base import file_sha256, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.slides.facts import read_facts
 from wsisurv.slides.find import slide_fingerprint
 from wsisurv.slides.resolution import find_mpp
-from wsisurv.units import SlideId
-from wsisurv.workspace.ledger import Summary
+from wsisurv.units import SlideId, name_problem, shown_name
+from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "import"
@@ -44,18 +46,21 @@ def import_features(
     scale: Scale,
     *,
     dataset: str | None = None,
+    dtype: Literal["float16", "float32"] | None = None,
     slides: Mapping[SlideId, Path] = MappingProxyType({}),
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
-    """Take every ``*.h5`` of ``folder`` into features/ENCODER/, float16, coordinates in level-0 pixels.
+    """Take every ``*.h5`` of ``folder`` into features/ENCODER/, coordinates in level-0 pixels.
 
     Args:
         workspace: where to.
-        folder: features of STAMP, TRIDENT, CLAM or AtlasPatch, a file a slide; the file's name is the slide_id.
+        folder: features of STAMP, TRIDENT, CLAM or AtlasPatch, a file a slide, whose name is the slide_id; or a file,
+            or the root of a job.
         encoder: name of the encoder that made them.
         scale: what the files don't say.
         dataset: which of AtlasPatch's features, where a file holds several.
+        dtype: in which they are stored; None for float32, or float16 where all files have that.
         slides: the slides, whose headers state the resolution where ``scale`` doesn't.
         redo: replace what was imported from other files or with another scale.
         progress: called after each slide.
@@ -66,10 +71,10 @@ def import_features(
         StaleError: as ``run_jobs``.
         StorageError: no room.
     """
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise NoSlidesError(f"{folder}: no *.h5 file there")
-    settings = EmbedSettings(encoder=encoder, weights="imported")
+    found = find_files(folder, features=True)
+    files = [file for file in found if not name_problem(file.stem)]
+    dtype = dtype or ("float16" if {_type(file) for file in files} == {"float16"} else "float32")
+    settings = parse_settings(EmbedSettings, {"encoder": encoder, "weights": "imported", "dtype": dtype})
     mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
     asked = {file.stem: slides[SlideId(file.stem)] for file in files if mpps[file.stem] is None and file.stem in slides}
     jobs = [
@@ -99,7 +104,20 @@ def import_features(
         return None if len(foreign.values) else f"{job.id}: no tile"
 
     with workspace.claim_settings(f"embed/{settings.folder}", settings.model_dump(mode="json")):
-        return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+        summary = run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+        for file in (file for file in found if name_problem(file.stem)):
+            error = FormatError(f"{shown_name(str(file))}: its name {name_problem(file.stem)}. Rename it.")
+            failure = make_failure(file.stem, file, error, "")
+            record_failure(workspace, STEP, failure)
+            summary.failed.append(failure)
+    return summary
+
+
+def _type(file: Path) -> str:
+    try:
+        return stored_type(file)
+    except FormatError:  # which its own turn tells
+        return ""
 
 
 def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
@@ -132,8 +150,9 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
         coords=np.rint(level0).astype(np.int64),
         encoder=encoder,
         names=(),
-        tile_settings={"tile_px": tile_px, "tile_mpp": tile_mpp},
+        tile_settings={"tool": foreign.layout, "tile_px": tile_px, "tile_mpp": tile_mpp},
         mpp=mpp,
+        making=Making(tool=f"{foreign.layout} {foreign.version}".strip()),
     )
 
 

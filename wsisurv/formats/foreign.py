@@ -10,12 +10,16 @@ Layouts (HDF5, one file a slide; coordinates are of the tiles' top left):
 - CLAM, tiles: ``coords`` (n, 2) in level-0 pixels with attributes ``patch_size`` (pixels of level ``patch_level``),
   ``patch_level``, ``downsample`` (x, y), ``level_dim``, ``name``; features: ``features`` (n, d) and ``coords``, without
   attributes.
+- Mussel 1.5, tiles: as CLAM's without ``downsample``; ``patch_size`` as read, and of the tile
+  ``patch_size_to_resize_to_for_desired_mpp`` and ``mpp``; ``native_mpp`` of the slide as Mussel took it.
 - AtlasPatch, both in one file: ``coords`` (n, 5), which are x and y in level-0 pixels, width and height as read, and
   level; TRIDENT's attributes at the root, with ``wsi_path``; ``features/ENCODER`` (n, d), any number of them.
 
 What a layout does not say is None: it has to be asked for, never invented.
 """
 
+import glob
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,13 +30,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.errors import FormatError, MissingArtifactError, WsisurvError
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.foreign_text import read_text
 from wsisurv.formats.hdf5 import require_array, require_plain
 from wsisurv.formats.header import DAMAGE
 
-Layout = Literal["STAMP", "TRIDENT", "CLAM", "AtlasPatch"]
+Layout = Literal["STAMP", "TRIDENT", "CLAM", "Mussel", "AtlasPatch"]
 _SUFFIX = "_patches"  # of TRIDENT's tile files
+_VERSION = re.compile(r"[\w.+-]{1,40}")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class ForeignTiles:
     overlap_px: int | None  # pixels that neighbours share, at the tile's resolution; None where the file doesn't say
     level0_width: int | None  # of the slide, pixels; None where the file doesn't say
     level0_height: int | None  # of the slide, pixels; None where the file doesn't say
+    tile_mpp: float | None = None  # µm per pixel of a tile, or None
+    mpp: float | None = None  # µm per pixel of the slide at level 0 as the tool took it, or None
+    version: str = ""  # of the tool; empty where nothing says it
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class ForeignFeatures:
     tile_px: int | None  # side of a tile in pixels, or None
     tile_mpp: float | None  # µm per pixel of a tile, or None
     tile_level0_px: float | None  # side of a tile in level-0 pixels, or None
+    version: str = ""  # of the tool; empty where nothing says it
 
 
 def holds_features(path: Path) -> bool:
@@ -70,6 +80,18 @@ def holds_features(path: Path) -> bool:
     """
     with _opened(path) as file:
         return bool({"feats", "features"} & file.keys())
+
+
+def stored_type(path: Path) -> str:
+    """``float16`` where features are stored so, else ``float32``.
+
+    Raises:
+        FormatError: as ``holds_features``.
+    """
+    with _opened(path) as file:
+        found = file.get("feats", file.get("features"))
+        several = list(found.values()) if isinstance(found, h5py.Group) else [found]
+        return "float16" if {getattr(one, "dtype", None) for one in several} == {np.dtype("f2")} else "float32"
 
 
 def read_foreign_features(path: Path, dataset: str | None = None) -> ForeignFeatures:
@@ -150,6 +172,7 @@ def _features(path: Path, file: h5py.File, dataset: str | None) -> ForeignFeatur
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=None,
         tile_level0_px=None if layout == "CLAM" else _number(path, said, "patch_size_level0"),
+        version=_trident_version(path) if layout == "TRIDENT" else "",
     )
 
 
@@ -166,6 +189,7 @@ def _stamp(path: Path, file: h5py.File) -> ForeignFeatures:
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
         tile_level0_px=None,
+        version=_text(path, file, "stamp_version") or "",
     )
 
 
@@ -185,6 +209,8 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
         )
     layout, said = _layout(file)
     side_px = _needed(path, said, "patch_size")
+    if layout == "Mussel":
+        return _mussel(path, file, said, side_px)
     if layout == "CLAM":
         level = int(_needed(path, said, "patch_level"))
         across, down = np.broadcast_to(_figures(path, said, "downsample"), 2)
@@ -205,7 +231,45 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
         overlap_px=None if overlap is None else round(overlap),
         level0_width=None if width is None else int(width),
         level0_height=None if height is None else int(height),
+        version=_trident_version(path) if layout == "TRIDENT" else "",
     )
+
+
+def _mussel(path: Path, file: h5py.File, said: h5py.HLObject, read_px: float) -> ForeignTiles:
+    """Mussel's tiles are read from a level, whose reduction it doesn't say, and resampled to a resolution."""
+    tile_px, tile_mpp, mpp = (
+        _needed(path, said, name) for name in ("patch_size_to_resize_to_for_desired_mpp", "mpp", "native_mpp")
+    )
+    at_level0 = int(_needed(path, said, "patch_level")) == 0
+    if not all(0 < value < np.inf for value in (tile_px, tile_mpp, mpp, read_px)):
+        raise FormatError(f"{path}: a side or resolution that is no positive number")
+    width, height = _figures(path, said, "level_dim") if at_level0 else (None, None)
+    return ForeignTiles(
+        layout="Mussel",
+        slide_id=_text(path, said, "name") or path.stem,
+        coords=_require_places(path, _xy(path, file)).astype(np.int64),
+        tile_px=round(tile_px),
+        tile_level0_px=read_px if at_level0 else tile_px * tile_mpp / mpp,
+        overlap_px=round(_needed(path, said, "overlap") * tile_px / read_px),
+        level0_width=None if width is None else int(width),
+        level0_height=None if height is None else int(height),
+        tile_mpp=tile_mpp,
+        mpp=mpp,
+    )
+
+
+def _trident_version(path: Path) -> str:
+    """The version in TRIDENT's record of a slide, which lies in the root of its job; empty where it is not there."""
+    name = path.stem.removesuffix(_SUFFIX)
+    for folder in path.parents[1:4]:
+        for record in sorted((folder / "wsi_states").glob(f"{glob.escape(name)}__*.json")):
+            try:
+                version = read_json(record).get("trident_version")
+            except (WsisurvError, OSError, ValueError, RecursionError, AttributeError):
+                continue
+            if isinstance(version, str) and _VERSION.fullmatch(version):
+                return version
+    return ""
 
 
 def _layout(file: h5py.File) -> tuple[Layout, h5py.HLObject]:
@@ -213,6 +277,8 @@ def _layout(file: h5py.File) -> tuple[Layout, h5py.HLObject]:
     coords = file["coords"]
     if coords.ndim == 2 and coords.shape[1] == 5:
         return "AtlasPatch", file
+    if "native_mpp" in coords.attrs:
+        return "Mussel", coords
     return ("TRIDENT" if "level0_magnification" in coords.attrs else "CLAM"), coords
 
 

@@ -48,6 +48,7 @@ class Tiles:
         mpp_source: where ``mpp`` comes from, in words.
         bounds_x: left of what was scanned, level-0 pixels.
         bounds_y: top of what was scanned, level-0 pixels.
+        tool: that cut them, with its version where that is known; empty where it is wsisurv.
     """
 
     slide_id: SlideId
@@ -67,6 +68,7 @@ class Tiles:
     mpp_source: str = ""
     bounds_x: int = 0
     bounds_y: int = 0
+    tool: str = ""
 
 
 def write_trident_attributes(coords: h5py.Dataset, tiles: Tiles) -> None:
@@ -91,6 +93,8 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
     with create(path, header) as file:
         put_text(file, "slide_id", tiles.slide_id)
         put_text(file, "slide_path", str(tiles.slide_path))
+        if tiles.tool:
+            put_text(file, "tool", tiles.tool)
         put_text(file, "flags", json.dumps(tiles.flags, ensure_ascii=False))
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
         write_trident_attributes(coords, tiles)
@@ -156,4 +160,5 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
         mpp_source=text(coords, "mpp_source", ""),
         bounds_x=int(coords.attrs.get("bounds_x", 0)),
         bounds_y=int(coords.attrs.get("bounds_y", 0)),
+        tool=text(file, "tool", ""),
     )

@@ -70,6 +70,12 @@ def prepare_slides(
             "the student was trained on features that another tool made, so wsisurv can't make them from slides. Make "
             "them with that tool, take them in with `wsisurv import`, and predict with --student and without slides."
         )
+    if tool := card.tile_settings.get("tool"):
+        raise EncoderMismatchError(
+            f"the student was trained on tiles that {tool} cut, and wsisurv would cut others. Cut the new slides with "
+            "that tool, take the tiles in with `wsisurv import`, embed them, and predict with --student and without "
+            "slides."
+        )
     tiling = parse_settings(TileSettings, dict(card.tile_settings))
     embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
     name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from wsisurv.embedding.foreign import Scale, import_features
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import InputError, NoSlidesError
+from wsisurv.errors import InputError
 from wsisurv.formats.foreign import holds_features
+from wsisurv.formats.foreign_folders import find_files
 from wsisurv.slides.find import find_slides
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.check import resolve_mpps
@@ -26,6 +28,7 @@ def import_folder(
     overlap_px: int | None = None,
     given: GivenMpp | None = None,
     dataset: str | None = None,
+    dtype: Literal["float16", "float32"] | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -33,14 +36,15 @@ def import_folder(
 
     Args:
         workspace: where to.
-        folder: files of STAMP, TRIDENT, CLAM or AtlasPatch, one a slide.
+        folder: files of STAMP, TRIDENT, CLAM, Mussel or AtlasPatch, one a slide; or one file, or the root of a job.
         encoder: that made the features; None for tiles.
         slides: from which the resolution is read; needed for tiles.
         tile_px: side of a tile, where the files don't say.
-        tile_mpp: resolution that a tile is meant to have, µm per pixel; needed for tiles.
+        tile_mpp: resolution that a tile is meant to have, µm per pixel; needed for tiles, but Mussel's.
         overlap_px: pixels that neighbours share, where the files don't say.
         given: resolutions that slides don't state.
         dataset: which features of an AtlasPatch file, where it holds several.
+        dtype: in which features are stored; None for float32, or float16 where all files have that.
         redo: replace what was made otherwise.
         progress: called after each file.
 
@@ -49,25 +53,18 @@ def import_folder(
         InputError: features without an encoder's name, or tiles without a resolution.
         WsisurvError: as ``import_features`` and ``import_tiles``.
     """
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise NoSlidesError(f"{folder}: no *.h5 file there. Name the folder that holds them.")
+    files = find_files(folder, features=encoder is not None)
     found, given = find_slides(slides) if slides else {}, given or GivenMpp()
     given, notes = given.of_slides({*found, *(file.stem for file in files)})
     if encoder is not None:
         scale = Scale(tile_px, tile_mpp, given.every, {**given.by_slide, **resolve_mpps(found, given)})
         summary = import_features(
-            workspace, folder, encoder, scale, dataset=dataset, slides=found, redo=redo, progress=progress
+            workspace, folder, encoder, scale, dataset=dataset, dtype=dtype, slides=found, redo=redo, progress=progress
         )
         summary.notes.extend(notes)
         return summary
     if holds_features(files[0]):
         raise InputError(f"{files[0]}: these are features. Name the encoder that made them with --encoder.")
-    if tile_mpp is None:
-        raise InputError(
-            f"{folder}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): these files "
-            "state it as a magnification."
-        )
     summary = import_tiles(
         workspace, folder, found, tile_mpp=tile_mpp, overlap_px=overlap_px, given=given, redo=redo, progress=progress
     )

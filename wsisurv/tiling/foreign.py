@@ -7,18 +7,18 @@ import numpy as np
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import InputError, NoSlidesError
+from wsisurv.errors import FormatError, InputError
 from wsisurv.formats.foreign import ForeignTiles, read_foreign_tiles
+from wsisurv.formats.foreign_folders import find_files
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
-from wsisurv.settings.base import file_sha256, parse_settings
-from wsisurv.settings.tiles import TileSettings
+from wsisurv.settings.base import file_sha256
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import slide_fingerprint
-from wsisurv.slides.resolution import GivenMpp, find_mpp
+from wsisurv.slides.resolution import GivenMpp, find_mpp, find_resolution
 from wsisurv.tiling.check import resolve_mpps
-from wsisurv.units import SlideId
-from wsisurv.workspace.ledger import Summary
+from wsisurv.units import SlideId, name_problem, shown_name
+from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "import"
@@ -30,7 +30,7 @@ def import_tiles(
     folder: Path,
     slides: Mapping[SlideId, Path],
     *,
-    tile_mpp: float,
+    tile_mpp: float | None = None,
     overlap_px: int | None = None,
     given: GivenMpp | None = None,
     redo: bool = False,
@@ -38,14 +38,15 @@ def import_tiles(
 ) -> Summary:
     """Take every ``*.h5`` of ``folder`` into tiles/, each for its slide.
 
-    None of these tools stores the share of tissue: it is NaN.
+    None of these tools stores the share of tissue: it is NaN. Settings are what the file says and the user gives, and
+    the tool's name: how tissue was found is its matter, and no setting of ``tile`` is claimed.
 
     Args:
         workspace: where to.
-        folder: tiles of TRIDENT, CLAM or AtlasPatch, a file a slide.
+        folder: tiles of TRIDENT, CLAM, Mussel or AtlasPatch, a file a slide; also one file, or the root of a job.
         slides: the slides themselves: they state resolution and size, and are read by ``embed``.
         tile_mpp: µm per pixel that a tile is meant to have, the same for the whole cohort; within two percent of what
-            its level-0 side makes it.
+            its level-0 side makes it. Only Mussel's files say it.
         overlap_px: pixels that neighbours share, where the files don't say (CLAM).
         given: resolutions, where slides don't state them.
         redo: replace what was made otherwise.
@@ -54,42 +55,72 @@ def import_tiles(
     Raises:
         NoSlidesError: no ``*.h5`` there.
         InputError: a slide is not given, or one file lacks what only the user can say.
-        FormatError: a file of none of these tools.
         StaleError: as ``run_jobs``.
         StorageError: no room.
     """
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise NoSlidesError(f"{folder}: no *.h5 file there")
-    found = {file: read_foreign_tiles(file) for file in files}
+    given = given or GivenMpp()
+    found, unreadable = {}, []
+    for file in find_files(folder, features=False):
+        try:
+            found[file] = _named(file, read_foreign_tiles(file))
+        except FormatError as error:
+            unreadable.append(make_failure(file.stem, file, error, ""))
+    tile_mpps = {file: _tile_mpp(file, tiles, tile_mpp) for file, tiles in found.items()}
     if missing := sorted({tiles.slide_id for tiles in found.values()} - slides.keys()):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
             f"{folder}: no slide is given for {missing[0]!r}{more}. Tiles are places on a slide: name the slides' "
             "folder with --slides. A slide goes by its file's name without the ending."
         )
-    mpps = resolve_mpps(slides, given or GivenMpp())
+    mpps = resolve_mpps(slides, given)
     jobs = []
     for file, tiles in found.items():
         slide_id = SlideId(tiles.slide_id)
         settings = {
+            "tool": tiles.layout,
             "tile_px": tiles.tile_px,
-            "tile_mpp": tile_mpp,
+            "tile_mpp": tile_mpps[file],
             "overlap_px": _overlap(file, tiles, overlap_px),
             "slide_mpp": mpps.get(slide_id),
         }
         inputs = {"file": file_sha256(file), "slide": slide_fingerprint(slides[slide_id])}
-        header = make_header(FORMAT, parse_settings(TileSettings, settings), inputs)
+        header = make_header(FORMAT, settings, inputs)
         jobs.append(Job(slide_id, file, workspace.tiles(slide_id), header))
 
     def do(job: Job) -> str | None:
         slide_path = slides[SlideId(job.id)]
-        tiles = _convert(job, found[job.source], slide_path, read_facts(slide_path))
+        tiles = _convert(job, found[job.source], slide_path, read_facts(slide_path), given)
         write_tiles(job.output, tiles, job.header)
         return None if len(tiles.coords) else f"{job.id}: no tile"
 
     with workspace.claim_settings("tile", {"imported": True, "tile_mpp": tile_mpp}):
-        return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+        summary = run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+        for failure in unreadable:
+            record_failure(workspace, STEP, failure)
+    summary.failed.extend(unreadable)
+    return summary
+
+
+def _named(file: Path, tiles: ForeignTiles) -> ForeignTiles:
+    """Tiles of which a file of ours can have the name.
+
+    Raises:
+        FormatError: the slide that the file names can't be one.
+    """
+    if problem := name_problem(tiles.slide_id):
+        raise FormatError(f"{file}: is of slide {shown_name(tiles.slide_id)!r}, whose name {problem}")
+    return tiles
+
+
+def _tile_mpp(file: Path, tiles: ForeignTiles, given: float | None) -> float:
+    if tiles.tile_mpp is None and given is None:
+        raise InputError(
+            f"{file}: give --tile-mpp, the resolution that tiles are meant to have (e.g. 0.5 for 20×): {tiles.layout} "
+            "states it as a magnification."
+        )
+    if tiles.tile_mpp is not None and given is not None and abs(given / tiles.tile_mpp - 1) > 1e-6:
+        raise InputError(f"{file}: --tile-mpp {given:g} was given, but the file says {tiles.tile_mpp:g}.")
+    return float(tiles.tile_mpp or given or 0)
 
 
 def _overlap(file: Path, tiles: ForeignTiles, given: int | None) -> int:
@@ -103,10 +134,16 @@ def _overlap(file: Path, tiles: ForeignTiles, given: int | None) -> int:
     return tiles.overlap_px if tiles.overlap_px is not None else int(given or 0)
 
 
-def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFacts) -> Tiles:
+def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFacts, given: GivenMpp) -> Tiles:
     """One slide's tiles as our own; InputError where they can't be of this slide or of this resolution."""
-    settings = parse_settings(TileSettings, job.header.settings)
-    mpp = settings.slide_mpp or find_mpp(slide_path, facts.properties)
+    tile_mpp = float(job.header.settings["tile_mpp"])
+    used = given.of(job.id, facts.properties) or find_resolution(facts.properties)
+    mpp = job.header.settings["slide_mpp"] or find_mpp(slide_path, facts.properties)
+    if foreign.mpp is not None and abs(foreign.mpp / mpp - 1) > _TOLERANCE:
+        raise InputError(
+            f"{job.source}: {foreign.layout} took the slide to be of {foreign.mpp:g} µm/px, but {slide_path} is of "
+            f"{mpp:g}. If that is wrong, give the right --slide-mpp."
+        )
     size, seen = (facts.width, facts.height), (foreign.level0_width, foreign.level0_height)
     if None not in seen and seen != size:
         raise InputError(
@@ -115,10 +152,10 @@ def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFact
     if len(foreign.coords) and ((foreign.coords < 0) | (foreign.coords >= size)).any():
         raise InputError(f"{job.source}: a tile starts outside of {slide_path}, {size[0]} × {size[1]} px.")
     exact = foreign.tile_level0_px * mpp / foreign.tile_px
-    if abs(exact / settings.tile_mpp - 1) > _TOLERANCE:
+    if abs(exact / tile_mpp - 1) > _TOLERANCE:
         raise InputError(
             f"{job.source}: its tiles of {foreign.tile_px} px are {foreign.tile_level0_px:g} level-0 px, which on a "
-            f"slide of {mpp:g} µm/px makes {exact:.4g} µm/px, not {settings.tile_mpp:g}. Give that with --tile-mpp, or "
+            f"slide of {mpp:g} µm/px makes {exact:.4g} µm/px, not {tile_mpp:g}. Give that with --tile-mpp, or "
             "the right --slide-mpp."
         )
     return Tiles(
@@ -127,10 +164,12 @@ def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFact
         coords=foreign.coords,
         tissue=np.full(len(foreign.coords), np.nan, np.float32),
         mpp=mpp,
-        tile_mpp=settings.tile_mpp,
+        tile_mpp=tile_mpp,
         tile_px=foreign.tile_px,
         tile_level0_px=foreign.tile_level0_px,
-        overlap_px=settings.overlap_px,
+        overlap_px=int(job.header.settings["overlap_px"]),
         level0_width=facts.width,
         level0_height=facts.height,
+        mpp_source=used.source if used else "",
+        tool=f"{foreign.layout} {foreign.version}".strip(),
     )

@@ -1,0 +1,60 @@
+"""Which files of a folder, or of the root of another tool's job, are to be imported; the rest refused by name."""
+
+from pathlib import Path
+
+from wsisurv.errors import FormatError, InputError, NoSlidesError
+from wsisurv.formats.foreign import holds_features
+
+_OTHERS = (
+    ("*.coordinates.meta.json", "tiles of hs2p or slide2vec (.npz with .meta.json)"),
+    ("*.meta.json", "features of slide2vec (.pt with .meta.json)"),
+    ("zarr.json", "a SpatialData store, as of LazySlide (.zarr)"),
+    (".zattrs", "a SpatialData store, as of LazySlide (.zarr)"),
+    ("*.pt", "pickled tensors (.pt; CLAM's h5_files/ holds the same as .h5)"),
+    ("*.geojson", "outlines (.geojson), not tiles"),
+)
+_NOT_READ = "which wsisurv does not import. It reads HDF5 of STAMP, TRIDENT, CLAM, Mussel and AtlasPatch."
+
+
+def find_files(path: Path, *, features: bool) -> list[Path]:
+    """The ``.h5`` files of a folder; of the one folder below it that holds features, or tiles; or the file itself.
+
+    Args:
+        path: a file, a folder, or the root of a job of TRIDENT, CLAM, STAMP or AtlasPatch.
+        features: look for features; else for tiles.
+
+    Raises:
+        NoSlidesError: there is none; what there is instead is named.
+        InputError: several folders below hold such files.
+    """
+    if path.is_file():
+        if other := next((words for pattern, words in _OTHERS if path.match(pattern)), ""):
+            raise NoSlidesError(f"{path}: {other}, {_NOT_READ}")
+        return [path]
+    if files := sorted(path.glob("*.h5")):
+        return files
+    folders: dict[Path, list[Path]] = {}
+    for file in sorted(path.rglob("*.h5")):
+        folders.setdefault(file.parent, []).append(file)
+    kind = "features" if features else "tiles"
+    fitting = {folder: files for folder, files in folders.items() if _holds_features(files[0]) == features}
+    if not features and not fitting:
+        fitting = folders  # of AtlasPatch, which has both in one file
+    if len(fitting) > 1:
+        raise InputError(f"{path}: {kind} in {', '.join(map(str, sorted(fitting)))}. Name the folder that is meant.")
+    if fitting:
+        return next(iter(fitting.values()))
+    if folders:
+        raise NoSlidesError(f"{path}: no *.h5 file with {kind} there, nor in a folder below it")
+    others = [words for pattern, words in _OTHERS if next(path.rglob(pattern), None)]
+    if others:
+        raise NoSlidesError(f"{path}: no *.h5 file there, but {others[0]}, {_NOT_READ}")
+    raise NoSlidesError(f"{path}: no *.h5 file there. Name the folder that holds them.")
+
+
+def _holds_features(file: Path) -> bool:
+    """Whether a file has features; one that can't be read is left to its reader to refuse."""
+    try:
+        return holds_features(file)
+    except FormatError:
+        return False
