@@ -69,15 +69,18 @@ def folder(drawn, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lend_slides() -> Callable[[Path, Path], None]:
-    """``lend_slides(trained, workspace)`` links the tiles and features of training slides that the workspace lacks."""
+def lend_slides() -> Callable[..., None]:
+    """``lend_slides(trained, workspace)`` links the tiles and features of training slides that the workspace lacks.
 
-    def lend(place: Path, workspace: Path) -> None:
+    With ``"predict"`` those of held-out slides too.
+    """
+
+    def lend(place: Path, workspace: Path, *more: str) -> None:
         made = place / "workspace"
-        for path in (path for name in ("tiles", "preview", "features") for path in (made / name).rglob("*.*")):
+        for path in (path for name in ("tiles", "preview", "features", *more) for path in (made / name).rglob("*.*")):
             there = workspace / path.relative_to(made)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            if not there.exists():
+            if path.is_file() and ".claims" not in path.parts and not there.exists():
+                there.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, there)
 
     return lend

@@ -1,56 +1,49 @@
 """Ctrl-C in each step, then the same command again; a disk that fills."""
 
 import os
+import resource
 import shutil
-import subprocess
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
 
+from wsisurv.cli import interrupts
 from wsisurv.formats.features import read_features
-
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
-from wsisurv.cli.app import main
-sys.argv = ["wsisurv", *{words!r}]
-main()
-"""
 
 SLIDES = 5
 """Slides that are tiled and embedded here; the others are linked from where all steps ran."""
 
-PRESSED = """
-import os, signal, sys
-from wsisurv.cli.app import main
-
-def press():
-    os.kill(os.getpid(), signal.SIGINT)
-
-class Dropped:
-    def __del__(self):
-        press()  # what is raised in here, Python prints and drops
 
 class Watched:
-    def __init__(self, stream):
-        self.stream, self.lines = stream, 0
-    def __getattr__(self, name):
+    """A stream that does something as soon as a number of lines went through: no race with the end of the work."""
+
+    def __init__(self, stream: TextIO, line: int, then: Callable[[], object]) -> None:
+        self.stream, self.left, self.then = stream, line, then
+
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-    def write(self, text):
+
+    def write(self, text: str) -> int:
         written = self.stream.write(text)
-        self.lines += text.count(chr(10))
-        if self.lines >= {line}:
+        self.left -= text.count("\n")
+        if self.left <= 0:
             sys.stderr = self.stream
-            {how}()
+            self.then()
         return written
 
-sys.stderr = Watched(sys.stderr)
-sys.argv = ["wsisurv", *{words!r}]
-main()
-"""
-"""Ctrl-C as soon as a line of progress is out, by the process itself: no race with the end of the work."""
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+class Dropped:
+    def __del__(self) -> None:
+        press()  # what is raised in here, Python prints and drops
 
 
 def commands(place: Path) -> dict[str, list[str]]:
@@ -71,29 +64,41 @@ def partial_files(place: Path) -> list[Path]:
     return [path for path in place.rglob("*.partial")]
 
 
-def interrupt(words: list[str], *, line: int = 2, how: str = "press") -> tuple[int, str]:
-    """Run a command that meets Ctrl-C as its ``line``th line of progress is out."""
-    program = PRESSED.format(words=words, line=line, how=how)
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    return ended.returncode, ended.stderr
+@pytest.fixture
+def interrupt(run, monkeypatch):
+    """``interrupt(words, line=2, then=press)``: a command that meets Ctrl-C when so many lines of progress are out."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(words: list[str], *, line: int = 2, then: Callable[[], object] = press) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", Watched(sys.stderr, line, then))
+            ended = run(*words)
+        interrupts._pressed.clear()  # the next command begins as a process of its own would
+        return ended
+
+    yield interrupted
+    signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_that_python_drops_stops_the_command_all_the_same(folder):
-    code, said = interrupt(commands(folder)["extract-report"], line=1, how="Dropped")
-    assert code == 130, said
-    assert "interrupted" in said
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_that_python_drops_stops_the_command_all_the_same(folder, interrupt):
+    ended = interrupt(commands(folder)["extract-report"], line=1, then=Dropped)
+    assert ended.code == 130, ended.err
+    assert "interrupted" in ended.err
 
 
 @pytest.mark.slow
-def test_interrupted_in_each_step_then_the_same_commands_give_the_same_risks(folder, trained, lend_slides):
+def test_interrupted_in_each_step_then_the_same_commands_give_the_same_risks(
+    folder, trained, lend_slides, interrupt, run
+):
     for step, words in commands(folder).items():
-        code, said = interrupt(words)
-        assert code == 130, (step, said)
-        assert "interrupted" in said, step
-        assert "Traceback" not in said, step
+        ended = interrupt(words)
+        assert ended.code == 130, (step, ended.err)
+        assert "interrupted" in ended.err, step
+        assert "Traceback" not in ended.err, step
         assert partial_files(folder) == []
-        done = subprocess.run([sys.executable, "-m", "wsisurv", *words], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (step, done.stderr)
+        done = run(*words)
+        assert done.code == 0, (step, done.err)
         if step == "embed":
             features = Path("workspace") / "features" / "histomics"
             embedded = sorted((folder / features).iterdir())
@@ -126,11 +131,15 @@ def test_a_disk_that_fills_is_said_and_the_same_command_goes_on(step, run, train
     for path in made.get(step, []):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     size = 600 if step == "predict" else 3000
-    program = LIMITED.format(bytes=size, words=words)
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1, ended.stderr
-    assert "no room to write" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        ended = run(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.code == 1, ended.err
+    assert "no room to write" in ended.err
+    assert "Traceback" not in ended.err
     assert partial_files(place) == []
     done = run(*words)
     assert done.code == 0, done.err

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
+from wsisurv.cli.app import main
 from wsisurv.formats.features import read_features
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.statements import read_statements
@@ -45,13 +47,22 @@ def test_held_out_cases_are_in_the_risk_table_and_in_no_training(trained):
     assert any(len(risk.slides) == 2 for risk in risks) or len(held_out) < 10
 
 
-def test_a_second_run_does_nothing_again_and_ends_alike(trained):
+def test_a_second_run_does_nothing_again_and_ends_alike(trained, monkeypatch, capsys):
+    """Its commands run in this process; the first run, in ``trained``, had a process for each."""
+
+    def command(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["wsisurv", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capsys.readouterr().err
+
     before = {path: path.stat().st_mtime_ns for path in (trained / "workspace").rglob("*.h5")}
     risk = (trained / "risk.csv").read_bytes()
-    command = [sys.executable, "-m", "wsisurv", "demo", str(trained), "--cases", str(CASES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    ends = [text[text.index("Concordance on") :] for text in (done.stdout, (trained / "out.txt").read_text())]
+    monkeypatch.setattr("wsisurv.demo.run._run", lambda typed: command(*typed[1:]))
+    command("demo", str(trained), "--cases", str(CASES))
+    ends = [
+        text[text.index("Concordance on") :] for text in (capsys.readouterr().out, (trained / "out.txt").read_text())
+    ]
     assert ends[0] == ends[1]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (trained / "risk.csv").read_bytes() == risk
@@ -68,7 +79,7 @@ def example(name: str, **variables: object) -> subprocess.CompletedProcess[str]:
 
 def test_example_quickstart_gives_what_the_demo_gave(folder, trained, lend_slides):
     """Another folder, the commands typed one by one: the same risks to the last digit."""
-    lend_slides(trained, folder / "workspace")
+    lend_slides(trained, folder / "workspace", "predict")
     done = example("quickstart", OUT=folder, CASES=CASES)
     assert done.returncode == 0, done.stderr
     assert (folder / "risk.csv").read_bytes() == (trained / "risk.csv").read_bytes()
