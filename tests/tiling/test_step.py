@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from wsisurv.slides import find
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.measures import measure_tiles
+from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.step import tile
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
@@ -303,3 +305,20 @@ def test_measures_are_stored_a_tile_and_read_back(make_slide: MakeSlide, tmp_pat
     with Slide(path) as slide:
         again = measure_tiles(slide, tiles)
     assert all(np.array_equal(values, again[name]) for name, values in tiles.measures.items())
+
+
+def test_by_default_as_many_slides_are_tiled_at_once_as_there_are_processors(
+    make_slide: MakeSlide, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ABC":
+        make_slide(tmp_path / "in" / f"{name}.tiff", (700, 700), mpp=0.5)
+    together = threading.Barrier(3, timeout=60)
+
+    def waiting(*words: object, **named: object) -> None:
+        together.wait()  # three come here, or none goes on
+        write_outlines(*words, **named)
+
+    monkeypatch.setattr("wsisurv.tiling.step.write_outlines", waiting)
+    monkeypatch.setattr("wsisurv.tiling.step.cores", lambda: 3)
+    summary = tile(workspace, [tmp_path / "in"])
+    assert (sorted(summary.done), summary.failed) == (["A", "B", "C"], [])

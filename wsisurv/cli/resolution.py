@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsisurv.cli.from_settings import option
-from wsisurv.cohort.values import read_number
-from wsisurv.formats.tables import read_table, refuse
 from wsisurv.settings.tiles import TileSettings
 
 if TYPE_CHECKING:
@@ -56,6 +54,9 @@ def read_mpp_table(path: Path | None) -> dict[str, float]:
     mpps: dict[str, float] = {}
     if path is None:
         return mpps
+    from wsisurv.cohort.values import read_number
+    from wsisurv.formats.tables import read_table, refuse
+
     problems = []
     for row in read_table(path, "slide_id", "mpp"):
         slide_id, text = row["slide_id"], row["mpp"]

@@ -97,13 +97,14 @@ def tile(
     _preview: Annotated[bool, typer.Option("--preview", hidden=True)] = False,
     resolution: ResolutionOptions,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
+            show_default="one a processor",
             help="Slides tiled at the same time, in threads. Memory: 100 MB, and for each worker 60 MB with slides of "
             "30,000 px a side at 0.25 µm/px, 130 MB with 60,000, 300 MB with 120,000.",
         ),
-    ] = 1,
+    ] = None,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
     plan_file: PlanOption = None,

@@ -1,6 +1,5 @@
 """``wsisurv embed``: the tiles of every slide become features."""
 
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from wsisurv.embedding.read_ahead import Decoder
 from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
 from wsisurv.engine.jobs import Job, JobRun
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.workers import cores
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
@@ -270,7 +270,7 @@ def _do_here(task: Task, run: JobRun, device: str, progress: Progress) -> Summar
 
 def _suitable_workers(settings: EmbedSettings, devices: Sequence[str]) -> int:
     """Threads: all processors for histomics; a few that read beside a CPU's network; more before an accelerator."""
-    processors = os.cpu_count() or 1
+    processors = cores()
     if settings.encoder == HISTOMICS:
         return processors
     most = _READERS_OF_CPU if set(devices) == {"cpu"} else _READERS

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +152,8 @@ def _shares(
 def _summed(values: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.int32] | NDArray[np.float64]:
     number = np.int32 if values.dtype == bool else np.float64  # a column has fewer than two thousand million pixels
     summed = np.zeros((len(values) + 1, values.shape[1]), number)
-    np.cumsum(values, axis=0, dtype=number, out=summed[1:])
+    for row, (before, after) in enumerate(pairwise(summed)):  # numpy sums down a column at a time, ten times as slowly
+        np.add(before, values[row], out=after)
     return summed
 
 

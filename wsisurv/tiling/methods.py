@@ -36,8 +36,9 @@ class View:
     rgb: NDArray[np.uint8]  # uint8 (height, width, 3)
     mpp: float  # µm per pixel
 
-    @cached_property
+    @property
     def _image(self) -> Image.Image:
+        """Copied anew each time: of a large slide it would be the largest thing that is kept."""
         return Image.fromarray(self.rgb)
 
     @cached_property

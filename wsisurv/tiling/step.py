@@ -10,7 +10,7 @@ from PIL import Image
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.engine.workers import finished
+from wsisurv.engine.workers import cores, finished
 from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
@@ -81,7 +81,7 @@ def tile(
     allow_upsampling: bool = False,
     preview: bool = True,
     shard: Shard | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -100,7 +100,7 @@ def tile(
         preview: draw previews, of slides too that were tiled without, and (as ``wsisurv.tile``) the contact sheet; if
             False, those of what is made anew go.
         shard: do this part of the slides only.
-        workers: threads, each on a slide of its own.
+        workers: threads, each on a slide of its own; None for one a processor.
         redo: make stale tiles anew.
         progress: called after each slide.
 
@@ -125,6 +125,7 @@ def tile(
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")
     slides = find_slides(sources)
+    workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview)
     if shard is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,10 @@ def find_tissue(
     left_out: dict[str, NDArray[np.bool_]] = {}
     flags = []
     out = nothing
+    pieces = cache(lambda: _pieces(found))
     for name, area in find_artefacts(seen, found):
         area = area & ~out
-        share = _share(found, out | area)
+        share = _share(*pieces(), out | area)
         if share > _MAX_SHARE:
             flags.append(f"{share:.0%} of the tissue looks like {name}; kept, look at the preview")
             continue
@@ -82,13 +84,17 @@ def fill_holes(mask: NDArray[np.bool_], mpp: float, max_um2: float) -> NDArray[n
     return np.asarray(mask | small[labels])
 
 
-def _share(found: NDArray[np.bool_], out: NDArray[np.bool_]) -> float:
+def _pieces(found: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Number of the piece that each pixel is of, and pixels of each piece."""
+    labels, count = ndimage.label(found)
+    return labels, areas_px(labels, count)[1:]
+
+
+def _share(labels: NDArray[np.int32], areas: NDArray[np.int64], out: NDArray[np.bool_]) -> float:
     """Share of the tissue that is an artefact, not counting strokes that lie alone on the glass.
 
     Where every piece looks like such a stroke, nothing else can be the tissue: 1.
     """
-    labels, count = ndimage.label(found)
-    areas = areas_px(labels, count)[1:]
     marked = np.bincount(labels[out], minlength=len(areas) + 1)[1:]
     tissue = marked < _ALONE_SHARE * areas
     return float(marked[tissue].sum() / areas[tissue].sum()) if tissue.any() else 1.0

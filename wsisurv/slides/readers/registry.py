@@ -20,6 +20,8 @@ OURS: dict[str, PackagedReader] = {}
 _REGION_PX, _REGIONS = 256, 4
 _ROUNDING = 3
 """Grey levels by which two decoders may differ, with what OpenSlide interpolates between two pixels."""
+_CHECKS_CACHE_BYTES, _CACHE_BYTES = 4 << 20, 32 << 20
+"""Decoded pixels kept while levels and colours are checked, which come back to none of them, and after that."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def open_handle(path: Path) -> Opened:
         if odd := "; ".join(stated_colours(path)):
             raise SlideError(f"{error} It is {odd}.") from error
         raise
+    opened.handle.keep_at_most(_CHECKS_CACHE_BYTES)
     try:
         levels = find_levels(opened.handle, lambda: dicom.spacings(path))
         odd_notes = odd_colours(path, opened.handle, levels.used[-1])
@@ -66,6 +69,7 @@ def open_handle(path: Path) -> Opened:
         opened = _open(path)
         levels = find_levels(opened.handle, lambda: dicom.spacings(path), compare=False)
         odd_notes = tuple(stated_colours(path))
+    opened.handle.keep_at_most(_CACHE_BYTES)
     return replace(opened, levels=levels.used, notes=(*opened.notes, *levels.notes, *odd_notes))
 
 
