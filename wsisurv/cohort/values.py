@@ -42,17 +42,11 @@ def read_number(text: str, decimal: str) -> float | None:
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """What was read in a column.
+    """What was read in a column."""
 
-    Attributes:
-        values: by row number; rows whose cell is missing or can't be read are not there.
-        missing: rows without a value.
-        problem: in words, which cells are filled and can't be read, all values seen, and the way out; else empty.
-    """
-
-    values: dict[int, T]
-    missing: tuple[int, ...]
-    problem: str
+    values: dict[int, T]  # by row number; rows whose cell is missing or can't be read are not there
+    missing: tuple[int, ...]  # rows without a value
+    problem: str  # in words, which cells are filled and can't be read, all values seen, and the way out; else empty
 
 
 def read_times(rows: Sequence[Row], settings: CohortSettings, column: str) -> Column[float]:

@@ -39,23 +39,14 @@ class Fetch(Protocol):
 
 @dataclass(frozen=True)
 class Needs:
-    """What an encoder needs of the hub.
+    """What an encoder needs of the hub."""
 
-    Attributes:
-        encoder: its name.
-        hub_id: repository.
-        weights: names that the file of weights may have, the first that is there taken.
-        wanted: the name to look for, in words.
-        config: True where ``config.json`` is needed beside it.
-        gated: True where the repository is known to want a token.
-    """
-
-    encoder: str
-    hub_id: str
-    weights: tuple[str, ...]
-    wanted: str
-    config: bool
-    gated: bool
+    encoder: str  # its name
+    hub_id: str  # repository
+    weights: tuple[str, ...]  # names that the file of weights may have, the first that is there taken
+    wanted: str  # the name to look for, in words
+    config: bool  # True where ``config.json`` is needed beside it
+    gated: bool  # True where the repository is known to want a token
 
     @property
     def page(self) -> str:
@@ -99,32 +90,20 @@ class Needs:
 
 @dataclass(frozen=True)
 class CachedWeights:
-    """Files in the hub's cache.
+    """Files in the hub's cache."""
 
-    Attributes:
-        commit: of the repository, 40 hex digits.
-        weights: the file of weights.
-        config: the repository's ``config.json``, where it is here.
-    """
-
-    commit: str
-    weights: Path
-    config: Path | None
+    commit: str  # of the repository, 40 hex digits
+    weights: Path  # the file of weights
+    config: Path | None  # the repository's ``config.json``, where it is here
 
 
 @dataclass(frozen=True)
 class EncoderCheck:
-    """Whether an encoder is ready.
+    """Whether an encoder is ready."""
 
-    Attributes:
-        encoder: its name.
-        ready: True where nothing is missing here.
-        message: what there is, or what is missing and the ways out.
-    """
-
-    encoder: str
-    ready: bool
-    message: str
+    encoder: str  # its name
+    ready: bool  # True where nothing is missing here
+    message: str  # what there is, or what is missing and the ways out
 
 
 def find_needs(encoder: str) -> Needs | None:

@@ -32,24 +32,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ExternalCases:
-    """Cases of the other cohort, in one order.
+    """Cases of the other cohort, in one order."""
 
-    Attributes:
-        case_ids: of each.
-        log_hazard: float64 (n,), as the student gives it.
-        group: of each, by the student's cut-offs; ``unfamiliar`` where it does not know such cases.
-        time: float64 (n,), positive, in the unit of the student's training cohort.
-        event: bool (n,).
-        site: hospital of each, where known.
-        entry: float64 (n,), from when each case was followed, in the unit of ``time``; None where all were from 0.
-    """
-
-    case_ids: tuple[str, ...]
-    log_hazard: NDArray[np.float64]
-    group: tuple[str, ...]
-    time: NDArray[np.float64]
-    event: NDArray[np.bool_]
-    site: tuple[str | None, ...] = ()
+    case_ids: tuple[str, ...]  # of each
+    log_hazard: NDArray[np.float64]  # float64 (n,), as the student gives it
+    group: tuple[str, ...]  # of each, by the student's cut-offs; ``unfamiliar`` where it does not know such cases
+    time: NDArray[np.float64]  # float64 (n,), positive, in the unit of the student's training cohort
+    event: NDArray[np.bool_]  # bool (n,)
+    site: tuple[str | None, ...] = ()  # hospital of each, where known
+    # float64 (n,), from when each case was followed, in the unit of ``time``; None where all were from 0
     entry: NDArray[np.float64] | None = None
 
     @property
@@ -70,50 +61,29 @@ class ExternalCases:
 
 @dataclass(frozen=True)
 class AtHorizon:
-    """Predicted and observed at one time.
+    """Predicted and observed at one time."""
 
-    Attributes:
-        years: the horizon.
-        time: the same in the unit of the training cohort.
-        predicted: mean predicted probability of the event by then.
-        observed: share with the event by then (Kaplan-Meier).
-        low: lower end of its 95 % interval.
-        high: upper end.
-        at_risk: cases followed to then at least.
-        given: whether it can be judged; where not, ``reason`` says why and the figures are None.
-        reason: as said.
-    """
-
-    years: float
-    time: float
-    predicted: float | None = None
-    observed: float | None = None
-    low: float | None = None
-    high: float | None = None
-    at_risk: int = 0
-    given: bool = True
-    reason: str = ""
+    years: float  # the horizon
+    time: float  # the same in the unit of the training cohort
+    predicted: float | None = None  # mean predicted probability of the event by then
+    observed: float | None = None  # share with the event by then (Kaplan-Meier)
+    low: float | None = None  # lower end of its 95 % interval
+    high: float | None = None  # upper end
+    at_risk: int = 0  # cases followed to then at least
+    given: bool = True  # whether it can be judged; where not, ``reason`` says why and the figures are None
+    reason: str = ""  # as said
 
 
 @dataclass(frozen=True)
 class ObservedExpected:
-    """Events that happened over events expected by the student from each case's own follow-up.
+    """Events that happened over events expected by the student from each case's own follow-up."""
 
-    Attributes:
-        observed: events.
-        expected: of each case by its own time, see ``BaselineHazard.expected_events``; their sum.
-        ratio: observed / expected; above 1 survival was predicted too long.
-        low: lower end of the exact 95 % interval, the expected number being given.
-        high: upper end.
-        beyond: cases followed longer than the training cohort; hazard and events beyond are not counted.
-    """
-
-    observed: int
-    expected: float
-    ratio: float
-    low: float
-    high: float
-    beyond: int
+    observed: int  # events
+    expected: float  # of each case by its own time, see ``BaselineHazard.expected_events``; their sum
+    ratio: float  # observed / expected; above 1 survival was predicted too long
+    low: float  # lower end of the exact 95 % interval, the expected number being given
+    high: float  # upper end
+    beyond: int  # cases followed longer than the training cohort; hazard and events beyond are not counted
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,12 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group in numbers.
+    """One group in numbers."""
 
-    Attributes:
-        name: the group.
-        cases: how many.
-        events: how many had the event.
-        median: time by which half had the event (Kaplan-Meier); None where that is not reached.
-    """
-
-    name: str
-    cases: int
-    events: int
-    median: float | None
+    name: str  # the group
+    cases: int  # how many
+    events: int  # how many had the event
+    median: float | None  # time by which half had the event (Kaplan-Meier); None where that is not reached
 
 
 def follow_up_by_group(

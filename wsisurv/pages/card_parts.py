@@ -13,38 +13,23 @@ _LENGTH = 300
 
 @dataclass(frozen=True)
 class CardPart:
-    """A part of the card.
+    """A part of the card."""
 
-    Attributes:
-        title: of it.
-        words: lines.
-        facts: name → value.
-        head: of a table.
-        rows: of the table.
-    """
-
-    title: str
-    words: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    title: str  # of it
+    words: tuple[str, ...] = ()  # lines
+    facts: Mapping[str, str] = field(default_factory=dict)  # name → value
+    head: tuple[str, ...] = ()  # of a table
+    rows: tuple[tuple[str, ...], ...] = ()  # of the table
 
 
 @dataclass(frozen=True)
 class FileCard:
-    """A file, described for a person.
+    """A file, described for a person."""
 
-    Attributes:
-        title: one line.
-        parts: in the order in which they are read.
-        warnings: what should be known before it is used.
-        record: all of it as a JSON object.
-    """
-
-    title: str
-    parts: tuple[CardPart, ...]
-    warnings: tuple[str, ...]
-    record: Mapping[str, Any]
+    title: str  # one line
+    parts: tuple[CardPart, ...]  # in the order in which they are read
+    warnings: tuple[str, ...]  # what should be known before it is used
+    record: Mapping[str, Any]  # all of it as a JSON object
 
 
 def said(value: object) -> str:

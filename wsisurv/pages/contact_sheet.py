@@ -14,23 +14,14 @@ from wsisurv.workspace.paths import Workspace
 
 @dataclass(frozen=True)
 class SlideEntry:
-    """A slide on the sheet.
+    """A slide on the sheet."""
 
-    Attributes:
-        slide_id: the slide.
-        n_tiles: tiles kept.
-        share: tissue in these tiles as a share of the slide, 0 to 1; None where the tiles don't say.
-        mpp: µm per pixel at level 0.
-        flags: what deserves a look.
-        picture: name of the preview beside the sheet; empty where there is none.
-    """
-
-    slide_id: str
-    n_tiles: int
-    share: float | None
-    mpp: float | None
-    flags: tuple[str, ...]
-    picture: str
+    slide_id: str  # the slide
+    n_tiles: int  # tiles kept
+    share: float | None  # tissue in these tiles as a share of the slide, 0 to 1; None where the tiles don't say
+    mpp: float | None  # µm per pixel at level 0
+    flags: tuple[str, ...]  # what deserves a look
+    picture: str  # name of the preview beside the sheet; empty where there is none
 
 
 def update_contact_sheet(workspace: Workspace) -> None:

@@ -23,19 +23,12 @@ _MARKERS = ("o", "s", "^", "D")
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One line of a forest.
+    """One line of a forest."""
 
-    Attributes:
-        name: what it is of.
-        value: the figure.
-        low: lower end of its interval.
-        high: upper end.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
+    name: str  # what it is of
+    value: float  # the figure
+    low: float  # lower end of its interval
+    high: float  # upper end
 
 
 def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, none_at: float) -> tuple[Path, Path]:
@@ -78,21 +71,13 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
 
 @dataclass(frozen=True)
 class GroupAgreement:
-    """Predicted and observed survival of one group of cases.
+    """Predicted and observed survival of one group of cases."""
 
-    Attributes:
-        predicted: mean predicted probability of outliving the horizon.
-        observed: Kaplan-Meier estimate of the same.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        cases: in the group.
-    """
-
-    predicted: float
-    observed: float
-    low: float
-    high: float
-    cases: int
+    predicted: float  # mean predicted probability of outliving the horizon
+    observed: float  # Kaplan-Meier estimate of the same
+    low: float  # lower end of its 95 % interval
+    high: float  # upper end
+    cases: int  # in the group
 
 
 def agreement(
@@ -187,17 +172,11 @@ def decision_plot(path: Path, curves: Mapping[str, NetBenefit], *, horizon: str,
 
 @dataclass(frozen=True)
 class CovariateValues:
-    """A covariate of the cases.
+    """A covariate of the cases."""
 
-    Attributes:
-        name: the covariate.
-        number: float64 (n,), NaN where unknown; None for words.
-        word: n words, empty where unknown; none for numbers.
-    """
-
-    name: str
-    number: NDArray[np.float64] | None = None
-    word: tuple[str, ...] = ()
+    name: str  # the covariate
+    number: NDArray[np.float64] | None = None  # float64 (n,), NaN where unknown; None for words
+    word: tuple[str, ...] = ()  # n words, empty where unknown; none for numbers
 
 
 def risk_against(

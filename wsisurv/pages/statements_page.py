@@ -21,21 +21,13 @@ _HUES = {category: round(360 * index / len(_CATEGORIES)) for index, category in 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """A stretch of a report that is marked in one way.
+    """A stretch of a report that is marked in one way."""
 
-    Attributes:
-        text: of it.
-        css: polarity of a statement, ``out`` and the kind of what is left out, or empty.
-        category: of the statement whose colour it has; empty where it is of none.
-        label: written beside it.
-        title: shown where the pointer rests on it.
-    """
-
-    text: str
-    css: str = ""
-    category: str = ""
-    label: str = ""
-    title: str = ""
+    text: str  # of it
+    css: str = ""  # polarity of a statement, ``out`` and the kind of what is left out, or empty
+    category: str = ""  # of the statement whose colour it has; empty where it is of none
+    label: str = ""  # written beside it
+    title: str = ""  # shown where the pointer rests on it
 
 
 @dataclass(frozen=True)

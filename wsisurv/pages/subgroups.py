@@ -22,25 +22,15 @@ _FEW_NUMBERS = 5
 
 @dataclass(frozen=True)
 class Subgroup:
-    """Concordance in one part of the cohort.
+    """Concordance in one part of the cohort."""
 
-    Attributes:
-        by: what the cohort is divided by.
-        name: the part.
-        cases: in it.
-        events: among them.
-        concordance: of the student, within folds; None with fewer than five events or no comparable pair.
-        low: lower end of its 95 % bootstrap interval.
-        high: upper end.
-    """
-
-    by: str
-    name: str
-    cases: int
-    events: int
-    concordance: float | None
-    low: float | None
-    high: float | None
+    by: str  # what the cohort is divided by
+    name: str  # the part
+    cases: int  # in it
+    events: int  # among them
+    concordance: float | None  # of the student, within folds; None with fewer than five events or no comparable pair
+    low: float | None  # lower end of its 95 % bootstrap interval
+    high: float | None  # upper end
 
 
 def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[CovariateValues, ...]:

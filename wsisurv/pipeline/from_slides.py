@@ -20,19 +20,12 @@ from wsisurv.workspace.paths import Workspace
 
 @dataclass(frozen=True)
 class FromSlides:
-    """Slides made ready for a student.
+    """Slides made ready for a student."""
 
-    Attributes:
-        workspace: where their tiles and features are, and are kept: ``predict/`` of the workspace, by settings.
-        slide_ids: of all slides, those too that failed.
-        looks: slide_id → what the colours of a slide say against H&E.
-        summaries: of tiling and of embedding.
-    """
-
-    workspace: Workspace
-    slide_ids: tuple[str, ...]
-    looks: Mapping[str, tuple[str, ...]]
-    summaries: tuple[Summary, ...]
+    workspace: Workspace  # where their tiles and features are, and are kept: ``predict/`` of the workspace, by settings
+    slide_ids: tuple[str, ...]  # of all slides, those too that failed
+    looks: Mapping[str, tuple[str, ...]]  # slide_id → what the colours of a slide say against H&E
+    summaries: tuple[Summary, ...]  # of tiling and of embedding
 
 
 def prepare_slides(

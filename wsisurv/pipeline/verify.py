@@ -41,17 +41,11 @@ _TEXT = {".csv", ".json", ".jsonl"}
 
 @dataclass(frozen=True)
 class Verified:
-    """What was looked at.
+    """What was looked at."""
 
-    Attributes:
-        n_files: files.
-        problems: what is wrong, one line each, with the file's name.
-        notes: what is no fault but worth knowing: leftovers of killed runs, slides that are not there.
-    """
-
-    n_files: int
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
+    n_files: int  # files
+    problems: tuple[str, ...]  # what is wrong, one line each, with the file's name
+    notes: tuple[str, ...]  # what is no fault but worth knowing: leftovers of killed runs, slides that are not there
 
 
 def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verified:

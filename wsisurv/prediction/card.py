@@ -18,24 +18,16 @@ from wsisurv.survival.reference import OutOfFoldScale, load_out_of_fold_scale
 
 @dataclass(frozen=True)
 class RiskScale:
-    """What a student's log hazard means.
+    """What a student's log hazard means."""
 
-    Attributes:
-        card: what the student's input must be, and what is known of its training.
-        fingerprint: of the student's file.
-        training_risks: float64 (n,), sorted log hazards of the training cases, out of fold, as ``out_of_fold`` places
-            them among new cases.
-        prognosis: log hazard → survival, calibrated out of fold.
-        familiarity: how like the training cases a case is.
-        out_of_fold: from the log hazard of a training case to that of a new one.
-    """
-
-    card: StudentCard
-    fingerprint: str
+    card: StudentCard  # what the student's input must be, and what is known of its training
+    fingerprint: str  # of the student's file
+    # float64 (n,), sorted log hazards of the training cases, out of fold, as ``out_of_fold`` places them among new
+    # cases
     training_risks: NDArray[np.float64]
-    prognosis: Prognosis
-    familiarity: Familiarity
-    out_of_fold: OutOfFoldScale
+    prognosis: Prognosis  # log hazard → survival, calibrated out of fold
+    familiarity: Familiarity  # how like the training cases a case is
+    out_of_fold: OutOfFoldScale  # from the log hazard of a training case to that of a new one
 
     def percentile(self, risk: float) -> float:
         """Share of training cases with a lower risk, 0 to 100; of ``out_of_fold.placed`` for a training case."""

@@ -17,27 +17,19 @@ TENTH = 0.1
 
 @dataclass(frozen=True)
 class CaseTiles:
-    """All tiles of a case, its slides one after the other.
+    """All tiles of a case, its slides one after the other."""
 
-    Attributes:
-        slide: int64 (n_tiles,), number of each tile's slide.
-        coords: int64 (n_tiles, 2), top left in level-0 pixels of its slide.
-        values: float16 (n_tiles, n_features).
-        attention: float64 (n_tiles,), share of the attention; sums to 1.
-        contribution: float64 (n_tiles,), exact share of the log hazard; sums to the case's.
-        relevance: float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is none.
-        kept: float64 (n_tiles,), 0 to 1, what the student's filter kept of each tile; None where it has none.
-        exact: whether a contribution is the tile's own; otherwise the model sees tiles together, and it is what its
-            last layers took from the tile.
-    """
-
-    slide: NDArray[np.int64]
-    coords: NDArray[np.int64]
-    values: NDArray[np.float16]
-    attention: NDArray[np.float64]
-    contribution: NDArray[np.float64]
+    slide: NDArray[np.int64]  # int64 (n_tiles,), number of each tile's slide
+    coords: NDArray[np.int64]  # int64 (n_tiles, 2), top left in level-0 pixels of its slide
+    values: NDArray[np.float16]  # float16 (n_tiles, n_features)
+    attention: NDArray[np.float64]  # float64 (n_tiles,), share of the attention; sums to 1
+    contribution: NDArray[np.float64]  # float64 (n_tiles,), exact share of the log hazard; sums to the case's
+    # float64 (n_tiles,), the teacher's share of attention, out of fold; None where there is none
     relevance: NDArray[np.float64] | None = None
+    # float64 (n_tiles,), 0 to 1, what the student's filter kept of each tile; None where it has none
     kept: NDArray[np.float64] | None = None
+    # whether a contribution is the tile's own; otherwise the model sees tiles together, and it is what its last layers
+    # took from the tile
     exact: bool = True
 
     @property

@@ -15,25 +15,16 @@ from wsisurv.prediction.step import training_folds
 
 @dataclass(frozen=True)
 class Explainer:
-    """A student, opened to explain what each tile did.
+    """A student, opened to explain what each tile did."""
 
-    Attributes:
-        path: the student's file.
-        scale: what its input must be, and what its log hazard means.
-        ensemble: its members.
-        feature_names: of the columns; empty where they have none.
-        fold_of: fold of each case that it was trained on.
-        relevance: the teacher's, of each of these cases; none where the student was trained without it.
-        guidance: fingerprint of where the relevance is from, or empty.
-    """
-
-    path: Path
-    scale: RiskScale
-    ensemble: Ensemble
-    feature_names: tuple[str, ...]
-    fold_of: Mapping[str, int] = field(default_factory=dict)
+    path: Path  # the student's file
+    scale: RiskScale  # what its input must be, and what its log hazard means
+    ensemble: Ensemble  # its members
+    feature_names: tuple[str, ...]  # of the columns; empty where they have none
+    fold_of: Mapping[str, int] = field(default_factory=dict)  # fold of each case that it was trained on
+    # the teacher's, of each of these cases; none where the student was trained without it
     relevance: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    guidance: str = ""
+    guidance: str = ""  # fingerprint of where the relevance is from, or empty
     _by_fold: dict[int | None, Ensemble] = field(default_factory=dict)
 
     def members_for(self, case_id: str) -> Ensemble:

@@ -28,38 +28,24 @@ _NARROWEST = 420
 
 @dataclass(frozen=True)
 class Layer:
-    """One figure a tile, as colours.
+    """One figure a tile, as colours."""
 
-    Attributes:
-        title: what it is.
-        values: float64 (n_tiles,), painted from the first colour at ``low`` to the last at ``high``.
-        low: and all below it.
-        high: and all above it.
-        colours: evenly spaced.
-        ends: what the legend says at both ends.
-    """
-
-    title: str
-    values: NDArray[np.float64]
-    low: float
-    high: float
-    colours: Colours
-    ends: tuple[str, str]
+    title: str  # what it is
+    values: NDArray[np.float64]  # float64 (n_tiles,), painted from the first colour at ``low`` to the last at ``high``
+    low: float  # and all below it
+    high: float  # and all above it
+    colours: Colours  # evenly spaced
+    ends: tuple[str, str]  # what the legend says at both ends
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What the maps are painted over.
+    """What the maps are painted over."""
 
-    Attributes:
-        pixels: uint8 (height, width, 3), the scanned part of the slide; white where its file is not there.
-        mpp: µm per pixel of it.
-        boxes: float64 (n_tiles, 4), left, top, right and bottom of each tile in it.
-    """
-
+    # uint8 (height, width, 3), the scanned part of the slide; white where its file is not there
     pixels: NDArray[np.uint8]
-    mpp: float
-    boxes: NDArray[np.float64]
+    mpp: float  # µm per pixel of it
+    boxes: NDArray[np.float64]  # float64 (n_tiles, 4), left, top, right and bottom of each tile in it
 
 
 def colours_of(values: NDArray[np.float64], low: float, high: float, colours: Colours) -> NDArray[np.float64]:
@@ -159,19 +145,12 @@ def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, layer
 
 @dataclass(frozen=True)
 class Cut:
-    """A tile to be shown.
+    """A tile to be shown."""
 
-    Attributes:
-        pixels: uint8 (side, side, 3), at ``mpp``.
-        mpp: µm per pixel.
-        label: below it.
-        value: its contribution, for the colour of its frame.
-    """
-
-    pixels: NDArray[np.uint8]
-    mpp: float
-    label: str
-    value: float
+    pixels: NDArray[np.uint8]  # uint8 (side, side, 3), at ``mpp``
+    mpp: float  # µm per pixel
+    label: str  # below it
+    value: float  # its contribution, for the colour of its frame
 
 
 def draw_sheet(title: str, groups: Sequence[tuple[str, Sequence[Cut]]], limit: float) -> Image.Image:

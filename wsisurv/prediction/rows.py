@@ -13,19 +13,13 @@ from wsisurv.prediction.card import RiskScale, unseen_members
 
 @dataclass(frozen=True)
 class OddSlide:
-    """What is odd about a slide of a case.
+    """What is odd about a slide of a case."""
 
-    Attributes:
-        slide_id: the slide.
-        made: about how its features were made.
-        stain: what says that it is not H&E.
-        alone: what the members make of it alone, where it is one of several with tiles: among many others a slide of
-            another organ moves the case too little to be seen.
-    """
-
-    slide_id: str
-    made: tuple[str, ...] = ()
-    stain: tuple[str, ...] = ()
+    slide_id: str  # the slide
+    made: tuple[str, ...] = ()  # about how its features were made
+    stain: tuple[str, ...] = ()  # what says that it is not H&E
+    # what the members make of it alone, where it is one of several with tiles: among many others a slide of another
+    # organ moves the case too little to be seen
     alone: CaseStates | None = None
 
 

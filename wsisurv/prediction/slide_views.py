@@ -24,23 +24,14 @@ _SHARPEST_PX = 512
 
 @dataclass(frozen=True)
 class LocatedSlide:
-    """One slide of a case: its features, and where its pixels are.
+    """One slide of a case: its features, and where its pixels are."""
 
-    Attributes:
-        features: of the slide.
-        path: its file; None where it is not known.
-        side: of a tile, level-0 pixels.
-        tile_px: of a tile, pixels as the encoder saw it.
-        bounds: left, top, width and height of what was scanned, level-0 pixels.
-        fingerprint: of the file that was tiled; None where that is not known.
-    """
-
-    features: Features
-    path: Path | None
-    side: float
-    tile_px: int
-    bounds: tuple[int, int, int, int]
-    fingerprint: str | None = None
+    features: Features  # of the slide
+    path: Path | None  # its file; None where it is not known
+    side: float  # of a tile, level-0 pixels
+    tile_px: int  # of a tile, pixels as the encoder saw it
+    bounds: tuple[int, int, int, int]  # left, top, width and height of what was scanned, level-0 pixels
+    fingerprint: str | None = None  # of the file that was tiled; None where that is not known
 
     def view_mpp(self, bounds: tuple[int, int, int, int]) -> float:
         """The finest resolution at which the map of what was scanned stays within ``MAX_PX``, µm per pixel."""
@@ -83,23 +74,14 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
 
 @dataclass(frozen=True)
 class SlideView:
-    """What the maps of a slide are painted over.
+    """What the maps of a slide are painted over."""
 
-    Attributes:
-        pixels: uint8 (height, width, 3), of what was scanned.
-        mpp: µm per pixel of them.
-        bounds: left, top, width and height of what was scanned, level-0 pixels.
-        problem: why they are white, or empty.
-        stain: what its colours say against H&E.
-        cuts: number of a tile among the case's → the tile.
-    """
-
-    pixels: NDArray[np.uint8]
-    mpp: float
-    bounds: tuple[int, int, int, int]
-    problem: str = ""
-    stain: tuple[str, ...] = ()
-    cuts: Mapping[int, Cut] = field(default_factory=dict)
+    pixels: NDArray[np.uint8]  # uint8 (height, width, 3), of what was scanned
+    mpp: float  # µm per pixel of them
+    bounds: tuple[int, int, int, int]  # left, top, width and height of what was scanned, level-0 pixels
+    problem: str = ""  # why they are white, or empty
+    stain: tuple[str, ...] = ()  # what its colours say against H&E
+    cuts: Mapping[int, Cut] = field(default_factory=dict)  # number of a tile among the case's → the tile
 
 
 def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], label: str) -> SlideView:

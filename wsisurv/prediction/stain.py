@@ -17,19 +17,14 @@ _LITTLE_EOSIN = 0.02
 
 @dataclass(frozen=True)
 class Colours:
-    """Colours of a slide's stained pixels.
+    """Colours of a slide's stained pixels."""
 
-    Attributes:
-        brown: share of them that are brown as diaminobenzidine is, over haematoxylin or alone: blue light is held back
-            about as much as green or more, red less. Eosin and haematoxylin hold back green most, and blood lets nearly
-            all red through.
-        pink: share that are pink as eosin is: green is held back most, and much more than red.
-        pixels: how many stained pixels were seen.
-    """
-
+    # share of them that are brown as diaminobenzidine is, over haematoxylin or alone: blue light is held back about as
+    # much as green or more, red less. Eosin and haematoxylin hold back green most, and blood lets nearly all red
+    # through.
     brown: float
-    pink: float
-    pixels: int
+    pink: float  # share that are pink as eosin is: green is held back most, and much more than red
+    pixels: int  # how many stained pixels were seen
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -26,17 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TilePrediction:
-    """The risk of a case, and what each tile does to it.
+    """The risk of a case, and what each tile does to it."""
 
-    Attributes:
-        risk: the row that ``predict`` would write.
-        coords: int64 (n_tiles, 2), as they were given.
-        scores: attention and contribution of each tile, of the members' mean.
-    """
-
-    risk: Risk
-    coords: NDArray[np.int64]
-    scores: TileScores
+    risk: Risk  # the row that ``predict`` would write
+    coords: NDArray[np.int64]  # int64 (n_tiles, 2), as they were given
+    scores: TileScores  # attention and contribution of each tile, of the members' mean
 
     def to_frame(self) -> "pd.DataFrame":
         """A row a tile: x, y (level-0 pixels), attention (sums to 1), contribution (sums to the log hazard)."""

@@ -18,17 +18,11 @@ _AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class BaselineHazard:
-    """Cumulative hazard of a case whose log hazard is 0, a step function; kept as a logarithm, which can't overflow.
+    """Cumulative hazard of a case whose log hazard is 0, a step function; kept as a logarithm, which can't overflow."""
 
-    Attributes:
-        times: float64 (k,), the distinct times of events, ascending.
-        log_cumulative: float64 (k,), log H₀ after each of them.
-        followed_until: the longest follow-up of the cohort; nothing is known beyond.
-    """
-
-    times: NDArray[np.float64]
-    log_cumulative: NDArray[np.float64]
-    followed_until: float
+    times: NDArray[np.float64]  # float64 (k,), the distinct times of events, ascending
+    log_cumulative: NDArray[np.float64]  # float64 (k,), log H₀ after each of them
+    followed_until: float  # the longest follow-up of the cohort; nothing is known beyond
 
     def survival_at(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
         """Survival of each case to each horizon, S(t | η) = exp(−H₀(t) exp η).

@@ -15,21 +15,13 @@ from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_
 
 @dataclass(frozen=True)
 class Brier:
-    """Mean squared error of predicted survival; lower is better.
+    """Mean squared error of predicted survival; lower is better."""
 
-    Attributes:
-        horizons: float64 (m,).
-        score: float64 (m,), of the model.
-        reference: float64 (m,), of predicting the cohort's Kaplan-Meier curve for every case.
-        integrated: mean of ``score`` over time, from the first horizon to the last.
-        integrated_reference: that of ``reference``.
-    """
-
-    horizons: NDArray[np.float64]
-    score: NDArray[np.float64]
-    reference: NDArray[np.float64]
-    integrated: float
-    integrated_reference: float
+    horizons: NDArray[np.float64]  # float64 (m,)
+    score: NDArray[np.float64]  # float64 (m,), of the model
+    reference: NDArray[np.float64]  # float64 (m,), of predicting the cohort's Kaplan-Meier curve for every case
+    integrated: float  # mean of ``score`` over time, from the first horizon to the last
+    integrated_reference: float  # that of ``reference``
 
 
 @dataclass(frozen=True)

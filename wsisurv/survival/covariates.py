@@ -40,19 +40,13 @@ Kind = Literal["number", "scale", "words"]
 
 @dataclass(frozen=True)
 class CovariateColumn:
-    """How one covariate becomes numbers.
+    """How one covariate becomes numbers."""
 
-    Attributes:
-        name: the covariate.
-        kind: a number; a scale such as stage, grade or pT; or words without an order.
-        levels: of words, those with a column of 0 and 1 each; none of a number or a scale.
-        unknown: whether training had enough values that are missing, or that are none of the kind, or rare words, for
-            a column that says so; without, they count as the average.
-    """
-
-    name: str
-    kind: Kind = "number"
-    levels: tuple[str, ...] = ()
+    name: str  # the covariate
+    kind: Kind = "number"  # a number; a scale such as stage, grade or pT; or words without an order
+    levels: tuple[str, ...] = ()  # of words, those with a column of 0 and 1 each; none of a number or a scale
+    # whether training had enough values that are missing, or that are none of the kind, or rare words, for a column
+    # that says so; without, they count as the average
     unknown: bool = False
 
     def encode(self, cases: Sequence[Case]) -> NDArray[np.float64]:
@@ -74,19 +68,12 @@ class CovariateColumn:
 
 @dataclass(frozen=True)
 class CovariateModel:
-    """A fitted Cox model of covariates.
+    """A fitted Cox model of covariates."""
 
-    Attributes:
-        columns: the covariates, in order.
-        mean: (n_numbers,), of the training cases' known values.
-        coefficients: (n_numbers,), log hazard ratio per unit.
-        ridge: the one chosen inside the training cases.
-    """
-
-    columns: tuple[CovariateColumn, ...]
-    mean: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    ridge: float
+    columns: tuple[CovariateColumn, ...]  # the covariates, in order
+    mean: NDArray[np.float64]  # (n_numbers,), of the training cases' known values
+    coefficients: NDArray[np.float64]  # (n_numbers,), log hazard ratio per unit
+    ridge: float  # the one chosen inside the training cases
 
     def log_hazard(self, cases: Sequence[Case]) -> NDArray[np.float64]:
         """Log hazard (n_cases,) relative to the training mean, which also stands for unknown values."""

@@ -20,17 +20,13 @@ _AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class DynamicAuc:
-    """Cumulative/dynamic AUC.
+    """Cumulative/dynamic AUC."""
 
-    Attributes:
-        horizons: float64 (m,).
-        auc: float64 (m,), the chance that a case with the event by the horizon has a higher risk than one without.
-        mean: average over the horizons, weighted by the share of the cohort whose event falls before each and after
-            the one before (Kaplan-Meier).
-    """
-
-    horizons: NDArray[np.float64]
+    horizons: NDArray[np.float64]  # float64 (m,)
+    # float64 (m,), the chance that a case with the event by the horizon has a higher risk than one without
     auc: NDArray[np.float64]
+    # average over the horizons, weighted by the share of the cohort whose event falls before each and after the one
+    # before (Kaplan-Meier)
     mean: float
 
 

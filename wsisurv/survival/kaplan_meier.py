@@ -15,19 +15,12 @@ from wsisurv.survival.follow_up import FollowUp, checked_follow_up
 
 @dataclass(frozen=True)
 class SurvivalCurve:
-    """A step function that starts at 1 and falls at some of ``times``.
+    """A step function that starts at 1 and falls at some of ``times``."""
 
-    Attributes:
-        times: float64 (k,), distinct, ascending.
-        survival: float64 (k,), the share that is left after each time.
-        at_risk: int64 (k,), cases that could have fallen at each time.
-        fell: int64 (k,), cases that did.
-    """
-
-    times: NDArray[np.float64]
-    survival: NDArray[np.float64]
-    at_risk: NDArray[np.int64]
-    fell: NDArray[np.int64]
+    times: NDArray[np.float64]  # float64 (k,), distinct, ascending
+    survival: NDArray[np.float64]  # float64 (k,), the share that is left after each time
+    at_risk: NDArray[np.int64]  # int64 (k,), cases that could have fallen at each time
+    fell: NDArray[np.int64]  # int64 (k,), cases that did
 
     def at(self, time: ArrayLike) -> NDArray[np.float64]:
         """S(t), the share left after each time; the last value holds beyond the end."""
@@ -171,17 +164,11 @@ def _curve(data: FollowUp, *, of_censoring: bool) -> SurvivalCurve:
 
 @dataclass(frozen=True)
 class LogRank:
-    """Log-rank test of equal survival in all groups.
+    """Log-rank test of equal survival in all groups."""
 
-    Attributes:
-        p: two-sided p-value.
-        statistic: chi-squared.
-        degrees_of_freedom: groups minus one.
-    """
-
-    p: float
-    statistic: float
-    degrees_of_freedom: int
+    p: float  # two-sided p-value
+    statistic: float  # chi-squared
+    degrees_of_freedom: int  # groups minus one
 
 
 def logrank(*, group: ArrayLike, time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> LogRank:

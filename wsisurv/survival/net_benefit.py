@@ -12,17 +12,11 @@ from wsisurv.survival.kaplan_meier import kaplan_meier
 
 @dataclass(frozen=True)
 class NetBenefit:
-    """Net benefit at each threshold probability; in true positives a case, false ones counted against them.
+    """Net benefit at each threshold probability; in true positives a case, false ones counted against them."""
 
-    Attributes:
-        thresholds: float64 (k,), probability of the event from which one would act.
-        model: float64 (k,), of acting on the model.
-        treat_all: float64 (k,), of acting on everybody; acting on nobody is 0.
-    """
-
-    thresholds: NDArray[np.float64]
-    model: NDArray[np.float64]
-    treat_all: NDArray[np.float64]
+    thresholds: NDArray[np.float64]  # float64 (k,), probability of the event from which one would act
+    model: NDArray[np.float64]  # float64 (k,), of acting on the model
+    treat_all: NDArray[np.float64]  # float64 (k,), of acting on everybody; acting on nobody is 0
 
 
 def net_benefit(

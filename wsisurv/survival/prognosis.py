@@ -25,24 +25,17 @@ _ARRAYS = ("times", "log_cumulative", "followed", *_NUMBERS)
 
 @dataclass(frozen=True)
 class Prognosis:
-    """Turns log hazards of a student into survival, S(t | η) = exp(−H₀(t) exp(b η)).
+    """Turns log hazards of a student into survival, S(t | η) = exp(−H₀(t) exp(b η))."""
 
-    Attributes:
-        slope: b of the mean of all members, for a new case: below 1 where its log hazards are too extreme, 0 where they
-            order the cases no better than chance, so that every case has the survival of the whole cohort.
-        slope_of_one: b of a member alone, as it was found on training cases that this one had not seen.
-        baseline: H₀, Efron's.
-        followed: int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least.
-        slope_se: standard error of ``slope``.
-        events: that the baseline rests on.
-    """
-
+    # b of the mean of all members, for a new case: below 1 where its log hazards are too extreme, 0 where they order
+    # the cases no better than chance, so that every case has the survival of the whole cohort
     slope: float
-    slope_of_one: float
-    baseline: BaselineHazard
+    slope_of_one: float  # b of a member alone, as it was found on training cases that this one had not seen
+    baseline: BaselineHazard  # H₀, Efron's
+    # int64 (101,), cases that were followed to 0, 1, … 100 % of the longest follow-up at least
     followed: NDArray[np.int64]
-    slope_se: float
-    events: int
+    slope_se: float  # standard error of ``slope``
+    events: int  # that the baseline rests on
 
     def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
         """Survival of each case to each horizon.

@@ -21,35 +21,23 @@ _ALL_WITH_ALL = 256
 
 @dataclass(frozen=True)
 class FoldScores:
-    """One fold, scored.
+    """One fold, scored."""
 
-    Attributes:
-        repeat: which division of the cohort it is part of.
-        rows: int64 (n_test,), numbers of its cases in the cohort.
-        log_hazard: float64 (n_models, n_test), by models that have not seen them; higher is worse.
-        n_train: cases that the models were trained on.
-    """
-
-    repeat: int
-    rows: NDArray[np.int64]
-    log_hazard: NDArray[np.float64]
-    n_train: int
+    repeat: int  # which division of the cohort it is part of
+    rows: NDArray[np.int64]  # int64 (n_test,), numbers of its cases in the cohort
+    log_hazard: NDArray[np.float64]  # float64 (n_models, n_test), by models that have not seen them; higher is worse
+    n_train: int  # cases that the models were trained on
 
 
 @dataclass(frozen=True)
 class Within:
-    """Concordance of several models within folds.
+    """Concordance of several models within folds."""
 
-    Attributes:
-        whole: value and bootstrap resamples of each model: one draw serves all repeats; the
-            value is the mean over repeats of (concordant pairs of all folds) / (comparable pairs of all folds).
-        by_fold: float64 (n_folds, n_models), NaN for a fold without a comparable pair.
-        test_share: mean of n_test / n_train over folds.
-    """
-
+    # value and bootstrap resamples of each model: one draw serves all repeats; the value is the mean over repeats of
+    # (concordant pairs of all folds) / (comparable pairs of all folds)
     whole: Resampled
-    by_fold: NDArray[np.float64]
-    test_share: float
+    by_fold: NDArray[np.float64]  # float64 (n_folds, n_models), NaN for a fold without a comparable pair
+    test_share: float  # mean of n_test / n_train over folds
 
     def bootstrap_se(self, model: int, other: int) -> float:
         """Standard error of the difference of two models over the draws, the trained models being given."""
@@ -141,16 +129,12 @@ def _few(tested: Sequence[FoldScores], units: Units) -> float | None:
 
 @dataclass(frozen=True)
 class UnoWithin:
-    """Uno's concordance of several models within folds.
+    """Uno's concordance of several models within folds."""
 
-    Attributes:
-        whole: value and bootstrap resamples of each model, by the draws of ``concordance_within``. NaN where no fold
-            has a comparable pair, and no resamples where half of them can't give it.
-        until: τ, where all folds are truncated.
-    """
-
+    # value and bootstrap resamples of each model, by the draws of ``concordance_within``. NaN where no fold has a
+    # comparable pair, and no resamples where half of them can't give it.
     whole: Resampled
-    until: float
+    until: float  # τ, where all folds are truncated
 
 
 def uno_within(

@@ -71,15 +71,10 @@ def listwise_kl(
 
 @dataclass(frozen=True)
 class BinHazards:
-    """Hazards of cases in time bins, as logarithms.
+    """Hazards of cases in time bins, as logarithms."""
 
-    Attributes:
-        log_event: float64 (n, n_bins), log h: of the event in a bin, if it was not before.
-        log_survival: float64 (n, n_bins), log(1 − h).
-    """
-
-    log_event: Tensor
-    log_survival: Tensor
+    log_event: Tensor  # float64 (n, n_bins), log h: of the event in a bin, if it was not before
+    log_survival: Tensor  # float64 (n, n_bins), log(1 − h)
 
 
 def logistic_hazards(logits: Tensor) -> BinHazards:

@@ -30,19 +30,12 @@ _FEW = 0.01
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """An ensemble, and the risks of the training cases by members that did not see them.
+    """An ensemble, and the risks of the training cases by members that did not see them."""
 
-    Attributes:
-        ensemble: the students.
-        states: what the members make of each case.
-        member_folds: the fold that each member did not see.
-        fold: int64 (n_cases,), the fold of each case.
-    """
-
-    ensemble: Ensemble
-    states: tuple[CaseStates, ...]
-    member_folds: tuple[int, ...]
-    fold: NDArray[np.int64]
+    ensemble: Ensemble  # the students
+    states: tuple[CaseStates, ...]  # what the members make of each case
+    member_folds: tuple[int, ...]  # the fold that each member did not see
+    fold: NDArray[np.int64]  # int64 (n_cases,), the fold of each case
 
     @property
     def seen(self) -> NDArray[np.bool_]:

@@ -26,15 +26,10 @@ EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class FitState:
-    """Everything that the rest of a fit depends on.
+    """Everything that the rest of a fit depends on."""
 
-    Attributes:
-        epoch: epochs that are done.
-        arrays: weights, the optimiser's moments, and states of the random numbers, by name.
-    """
-
-    epoch: int
-    arrays: Mapping[str, NDArray[Any]]
+    epoch: int  # epochs that are done
+    arrays: Mapping[str, NDArray[Any]]  # weights, the optimiser's moments, and states of the random numbers, by name
 
 
 @dataclass
@@ -43,16 +38,11 @@ class Checkpoints:
 
     States of finished fits wait in memory for the next writing: lost are ``every_s`` seconds of work at most, and the
     epoch in progress.
-
-    Attributes:
-        folder: of this run.
-        header: settings and inputs; states of another run, of another device or another torch are not used.
-        every_s: seconds between writings; 0 writes after each epoch.
     """
 
-    folder: Path
-    header: Header
-    every_s: float = EVERY_S
+    folder: Path  # of this run
+    header: Header  # settings and inputs; states of another run, of another device or another torch are not used
+    every_s: float = EVERY_S  # seconds between writings; 0 writes after each epoch
     _written_at: float = field(default_factory=lambda: time.monotonic(), init=False)
     _waiting: dict[str, FitState] = field(default_factory=dict, init=False)
 

@@ -17,19 +17,13 @@ Winner = Literal["distilled", "plain"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What the comparison of two students gave.
+    """What the comparison of two students gave."""
 
-    Attributes:
-        winner: which is selected.
-        distilled: its concordance, out of fold and within folds; None where no fold has a comparable pair.
-        plain: the other's.
-        difference: the former minus the latter, over the same bootstrap draws, of hospitals where those are whole in
-            the folds and enough, else of cases.
-    """
-
-    winner: Winner
-    distilled: float | None
-    plain: float | None
+    winner: Winner  # which is selected
+    distilled: float | None  # its concordance, out of fold and within folds; None where no fold has a comparable pair
+    plain: float | None  # the other's
+    # the former minus the latter, over the same bootstrap draws, of hospitals where those are whole in the folds and
+    # enough, else of cases
     difference: Interval | None
 
 

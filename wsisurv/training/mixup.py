@@ -10,19 +10,12 @@ from wsisurv.bags.packed import Bags, offsets_of, ranges
 
 @dataclass(frozen=True)
 class Mixed:
-    """Mixed bags.
+    """Mixed bags."""
 
-    Attributes:
-        bags: mixed bag ``i`` holds rows of ``first[i]`` and of ``second[i]``.
-        first: int64 (n_mixed,), numbers of bags.
-        second: int64 (n_mixed,), their partners.
-        share: float64 (n_mixed,), λ: the share of rows that is of ``first``.
-    """
-
-    bags: Bags
-    first: Tensor
-    second: Tensor
-    share: Tensor
+    bags: Bags  # mixed bag ``i`` holds rows of ``first[i]`` and of ``second[i]``
+    first: Tensor  # int64 (n_mixed,), numbers of bags
+    second: Tensor  # int64 (n_mixed,), their partners
+    share: Tensor  # float64 (n_mixed,), λ: the share of rows that is of ``first``
 
 
 def similar_partners(risk: Tensor, within: int, generator: torch.Generator) -> Tensor:

@@ -24,40 +24,27 @@ _LEAST_STEP = 1e-9
 
 @dataclass(frozen=True)
 class TeacherTarget:
-    """The teacher target of one student.
+    """The teacher target of one student."""
 
-    Attributes:
-        risk: τ, float64 (n_cases,) of the whole cohort, NaN where there is none.
-        gate: g, above 0.
-        relevance: float32 (n_tiles,), the teacher's relevance of each tile of the whole cohort in the order of
-            ``TrainingCases.bags``, summing to 1 over each bag; where settings need it, else None.
-        subspace: float32 (n_features, r), orthonormal basis of the subspace of the scaled features that the student
-            sees; None for all features.
-    """
-
-    risk: NDArray[np.float64]
-    gate: float
+    risk: NDArray[np.float64]  # τ, float64 (n_cases,) of the whole cohort, NaN where there is none
+    gate: float  # g, above 0
+    # float32 (n_tiles,), the teacher's relevance of each tile of the whole cohort in the order of
+    # ``TrainingCases.bags``, summing to 1 over each bag; where settings need it, else None
     relevance: Tensor | None = None
+    # float32 (n_features, r), orthonormal basis of the subspace of the scaled features that the student sees; None for
+    # all features
     subspace: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class OutcomeTensors:
-    """Follow-up of the training cases, on the device.
+    """Follow-up of the training cases, on the device."""
 
-    Attributes:
-        time: (n,).
-        event: bool (n,).
-        edges: (n_bins + 1,), of ``time_bins``; None where nothing asks for bins.
-        offset: (n,), log hazard that is taken as given; None for none.
-        entry: (n,), time from which each case was followed; None where all were followed from 0.
-    """
-
-    time: Tensor
-    event: Tensor
-    edges: Tensor | None = None
-    offset: Tensor | None = None
-    entry: Tensor | None = None
+    time: Tensor  # (n,)
+    event: Tensor  # bool (n,)
+    edges: Tensor | None = None  # (n_bins + 1,), of ``time_bins``; None where nothing asks for bins
+    offset: Tensor | None = None  # (n,), log hazard that is taken as given; None for none
+    entry: Tensor | None = None  # (n,), time from which each case was followed; None where all were followed from 0
 
     @property
     def n_bins(self) -> int:
@@ -125,21 +112,14 @@ def outcome_loss(
 
 @dataclass(frozen=True)
 class TargetTensors:
-    """The teacher target on the training cases of one student.
+    """The teacher target on the training cases of one student."""
 
-    Attributes:
-        rows: int64 (n,), which training cases have one; on the CPU.
-        risk: τ, float64 (n,), on the CPU.
-        slope: b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards.
-        log_steps: (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins.
-        weight: α, the gate times ``--guidance-weight`` times the share of the cases that have one.
-    """
-
-    rows: Tensor
-    risk: Tensor
-    slope: float
+    rows: Tensor  # int64 (n,), which training cases have one; on the CPU
+    risk: Tensor  # τ, float64 (n,), on the CPU
+    slope: float  # b of the Cox model of these cases' follow-up on τ: b τ is on the scale of log hazards
+    # (n_bins,), log of the baseline hazard of b τ in each bin; None where nothing asks for bins
     log_steps: Tensor | None
-    weight: float
+    weight: float  # α, the gate times ``--guidance-weight`` times the share of the cases that have one
 
 
 def target_tensors(
