@@ -80,9 +80,9 @@ def _step_of_1um(planes: NDArray[Any], mpp: float) -> int:
     return max(1, min(round(1 / mpp), int(min(planes.shape[1:3])) // (_MIN_SIDE // 2)))
 
 
-def _over(amount: NDArray[Any], whole: NDArray[Any], empty: float = 0.0) -> Floats:
-    """``amount / whole``, and ``empty`` where the whole is 0."""
-    return np.where(whole > 0, amount / np.where(whole > 0, whole, 1), empty)
+def _over(amount: NDArray[Any], whole: NDArray[Any]) -> Floats:
+    """``amount / whole``, and 0 where the whole is 0."""
+    return np.where(whole > 0, amount / np.where(whole > 0, whole, 1), 0.0)
 
 
 def _total(planes: NDArray[Any], weight: Planes) -> Floats:

@@ -44,7 +44,6 @@ def beside_clinic(
     covariates: Sequence[str],
     *,
     resamples: int = 1000,
-    seed: int = 0,
 ) -> BesideClinic:
     """Hold the student against covariates.
 
@@ -54,7 +53,6 @@ def beside_clinic(
         trained: the student's training cases; none where they are not known.
         covariates: names of them.
         resamples: bootstrap draws.
-        seed: of the draws.
     """
     warnings: list[str] = []
 
@@ -68,7 +66,7 @@ def beside_clinic(
             event=cases.event,
             entry=cases.entry,
             resamples=resamples,
-            seed=seed,
+            seed=0,
             units=cases.units,
         )
         return drawn.interval(1), drawn.difference(0, 1)

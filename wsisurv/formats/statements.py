@@ -11,7 +11,7 @@ from wsisurv.formats.atomic import read_jsonl
 
 MADE_BY = "wsisurv extract-report"
 
-Category = Literal[
+Morphology = Literal[
     "histological_type",
     "grade",
     "growth_pattern",
@@ -27,8 +27,9 @@ Category = Literal[
     "node",
     "precursor",
     "other_morphology",
-    "non_morphology",
 ]
+"""Categories of what H&E morphology can show."""
+Category = Literal[Morphology, "non_morphology"]
 """What a statement is about; ``non_morphology`` occurs only with ``--keep all``."""
 
 Polarity = Literal["present", "absent", "uncertain"]

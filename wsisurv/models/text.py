@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from wsisurv.formats.statements import Statement
 
 HASHING_DIMENSIONS = 512
+_MOST_TERMS = 2048  # of tf-idf
 _TERM = re.compile(r"[^\W_]+(?:[_=.][^\W_]+)*")
 
 
@@ -36,26 +37,25 @@ def terms(text: str) -> list[str]:
     return words + [f"{left} {right}" for left, right in zip(words, words[1:], strict=False)]
 
 
-def hashing_vectors(texts: Sequence[str], dimensions: int = HASHING_DIMENSIONS) -> NDArray[np.float32]:
+def hashing_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
     """Hash words and pairs of each text to signed counts.
 
     Nothing is learned or stored, and the same text gives the same vector in every process and on every machine.
 
     Args:
         texts: any texts, such as ``statement_terms`` writes.
-        dimensions: length of a vector.
 
     Returns:
-        float32 (n_texts, dimensions), each row of length 1; a text without words is a row of zeros.
+        float32 (n_texts, HASHING_DIMENSIONS), each row of length 1; a text without words is a row of zeros.
 
     Source: Weinberger et al., Feature Hashing for Large Scale Multitask Learning, ICML 2009 (signed hashing).
     """
-    values = np.zeros((len(texts), dimensions), np.float32)
+    values = np.zeros((len(texts), HASHING_DIMENSIONS), np.float32)
     for row, text in enumerate(texts):
         for term, count in Counter(terms(text)).items():
             hashed = zlib.crc32(term.encode())
             sign = 1.0 if hashed >> 31 else -1.0
-            values[row, (hashed & 0x7FFFFFFF) % dimensions] += sign * count
+            values[row, (hashed & 0x7FFFFFFF) % HASHING_DIMENSIONS] += sign * count
     return _unit(values)
 
 
@@ -67,21 +67,20 @@ class Tfidf:
     idf: NDArray[np.float32]  # float32 (n_terms,), the weight of each
 
 
-def fit_tfidf(texts: Sequence[str], max_terms: int = 2048) -> Tfidf:
-    """Learn terms and weights from the texts of a training fold.
+def fit_tfidf(texts: Sequence[str]) -> Tfidf:
+    """Learn terms and weights from the texts of a training fold: the most frequent terms (ties by alphabet).
 
     Args:
         texts: statements of the training cases only.
-        max_terms: the most frequent terms are kept (ties by alphabet); a term of one text alone is left out.
 
     Returns:
-        What ``tfidf_vectors`` needs; without any term when no term occurs in two texts.
+        What ``tfidf_vectors`` needs, of terms that occur in two texts at least; none where there is no such term.
 
     Source: idf = ln((1 + n) / (1 + df)) + 1, Manning et al., Introduction to Information Retrieval, 6.2, smoothed.
     """
     frequency = Counter(term for text in texts for term in set(terms(text)))
     frequent = sorted((term for term, count in frequency.items() if count > 1), key=lambda t: (-frequency[t], t))
-    vocabulary = tuple(sorted(frequent[:max_terms]))
+    vocabulary = tuple(sorted(frequent[:_MOST_TERMS]))
     counts = np.array([frequency[term] for term in vocabulary], np.float64)
     return Tfidf(vocabulary, (np.log((1 + len(texts)) / (1 + counts)) + 1).astype(np.float32))
 

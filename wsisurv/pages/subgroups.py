@@ -16,6 +16,8 @@ from wsisurv.survival.stratified import FoldScores, concordance_within
 _MOST_LEVELS = 8
 _FEW_EVENTS = 5
 """With fewer no concordance is given: it would be that of two or three cases."""
+_RESAMPLES = 500
+"""Of hospitals where those of a part are whole and enough, else of cases."""
 _FEW_NUMBERS = 5
 """A covariate of no more numbers than this is one of levels, as stages are."""
 
@@ -50,25 +52,23 @@ def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Covar
     return tuple(found)
 
 
-def subgroups(predicted: CasePredictions, *, resamples: int = 500, seed: int = 0) -> tuple[Subgroup, ...]:
+def subgroups(predicted: CasePredictions) -> tuple[Subgroup, ...]:
     """Concordance of the student in the parts that covariates and sites make; numbers are cut at their median.
 
     A covariate of words with more than eight of them is left out.
 
     Args:
         predicted: the cases and the risks of the folds.
-        resamples: bootstrap draws, of hospitals where those of a part are whole and enough, else of cases.
-        seed: of the draws.
     """
     everyone = np.ones(len(predicted.cases), dtype=bool)
-    rows = [_subgroup(predicted, "all", "all cases", everyone, resamples, seed)]
+    rows = [_subgroup(predicted, "all", "all cases", everyone)]
     names = sorted({name for case in predicted.cases for name in case.covariates})
     parts = list(known_covariates(predicted.cases, names))
     sites = tuple(case.site or "" for case in predicted.cases)
     parts += [CovariateValues("site", word=sites)] if any(sites) else []
     for part in parts:
         for name, chosen in _divided(part):
-            rows.append(_subgroup(predicted, part.name, name, chosen, resamples, seed))
+            rows.append(_subgroup(predicted, part.name, name, chosen))
     return tuple(rows)
 
 
@@ -85,9 +85,7 @@ def _divided(part: CovariateValues) -> list[tuple[str, NDArray[np.bool_]]]:
     return [(word or "unknown", np.array([seen == word for seen in part.word])) for word in words]
 
 
-def _subgroup(
-    predicted: CasePredictions, by: str, name: str, chosen: NDArray[np.bool_], resamples: int, seed: int
-) -> Subgroup:
+def _subgroup(predicted: CasePredictions, by: str, name: str, chosen: NDArray[np.bool_]) -> Subgroup:
     cases, events = int(chosen.sum()), int(predicted.event[chosen].sum())
     nothing = Subgroup(by, name, cases, events, None, None, None)
     if events < _FEW_EVENTS:
@@ -107,7 +105,7 @@ def _subgroup(
     entry = None if predicted.entry is None else predicted.entry[chosen]
     try:
         within = concordance_within(
-            folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units
+            folds, time=time, event=event, entry=entry, resamples=_RESAMPLES, seed=0, units=units
         )
     except MetricError:
         return nothing

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wsisurv.formats.statements import Category, Polarity
+from wsisurv.formats.statements import Category, Morphology, Polarity
 from wsisurv.reports.grounding import Claim, Extraction
 
 MAX_STATEMENTS = 40
@@ -25,28 +25,7 @@ MAX_EVIDENCE = 320
 
 Keep = Literal["morphology", "all"]
 
-Kind = Literal[
-    "histological_type",
-    "grade",
-    "growth_pattern",
-    "invasion",
-    "lymphovascular_invasion",
-    "perineural_invasion",
-    "necrosis",
-    "mucin",
-    "mitoses",
-    "stroma",
-    "inflammation",
-    "margin",
-    "node",
-    "precursor",
-    "other_morphology",
-    "gross",
-    "immunohistochemistry",
-    "history",
-    "handling",
-    "identifiers",
-]
+Kind = Literal[Morphology, "gross", "immunohistochemistry", "history", "handling", "identifiers"]
 """Categories of statements, then the kinds that a slide can't show.
 
 The model is given names for what is left out as well: with no honest name for an immunohistochemistry result, a model
