@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsisurv.formats.statements import Category, Polarity
-from wsisurv.reports.grounding import Claim, Proof, Refusal, ground, prove
+from wsisurv.reports.grounding import Claim, Proof, Refusal, _beginnings, _match_at, ground, prove
+from wsisurv.reports.tokens import Reading
 
 BEFORE = "Sections of the colon show an ulcerated lesion. "
 AFTER = " The surrounding mucosa is unremarkable. See the drawing on the request form."
@@ -312,3 +313,14 @@ def test_any_text_gets_a_verdict(report: str, evidence: str, text: str) -> None:
     verdict = prove(Claim("grade", "present", text, evidence), report)
     if isinstance(verdict, Proof):
         assert 0 <= verdict.start < verdict.end <= len(report)
+
+
+def test_a_quote_is_looked_for_wherever_its_first_word_may_stand():
+    """With halves that a line break parts, in the report or in the quote, and scan errors."""
+    report = "Adeno-\ncarcinoma, no lymph node. Adenocarcinoma of the colon. Lyrnph node 0/12. lymph-\n node free, no"
+    source = Reading(report)
+    for quote in ("adenocarcinoma", "adeno-\ncarcinoma of", "lymph node", "no", "0/12", "node free", "lymphnode free"):
+        words = Reading(quote)
+        matching = [at for at in range(len(source.words)) if _match_at(words, source, at) is not None]
+        assert set(matching) <= set(_beginnings(words.words, source)), quote
+        assert matching, quote

@@ -117,7 +117,7 @@ def _proof(evidence: str, report: str, start: int, end: int, match: Match) -> Pr
 def _places(quote: Reading, source: Reading) -> Iterator[_Span]:
     """All places where the words of ``quote`` stand in ``source``: without gaps first."""
     gapped: list[_Span] = []
-    for first in range(len(source.words)):
+    for first in _beginnings(quote.words, source):
         span = _match_at(quote, source, first)
         if span is None:
             continue
@@ -126,6 +126,15 @@ def _places(quote: Reading, source: Reading) -> Iterator[_Span]:
         else:
             yield span
     yield from gapped
+
+
+def _beginnings(quote: list[Word], source: Reading) -> list[int]:
+    """Words of ``source`` with which ``quote`` may begin: all on which ``_step`` takes a first step."""
+    first = quote[0]
+    found = set(source.places.get(f"{first.kind} {first.scan}", ()))
+    if first.kind == "word" and len(quote) > 1 and quote[1].broken and quote[1].kind == "word":
+        found.update(source.places.get(f"word {first.scan}{quote[1].scan}", ()))
+    return sorted(found)
 
 
 def _match_at(quote: Reading, source: Reading, first: int) -> _Span | None:

@@ -222,8 +222,11 @@ TOPICS: dict[Category, str] = {
 """How a word begins, without accents, that speaks of a category in one of these languages."""
 
 
+@lru_cache(maxsize=1 << 14)
 def bare(word: str) -> str:
     """``word`` without accents."""
+    if word.isascii():
+        return word
     return "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
 
 
@@ -238,6 +241,13 @@ def _recognised(text: str, share: float) -> str | None:
     """The language that ``text`` is most like; None where that is no more than likely, or Latin, as terms are."""
     language, likelihood = _identifier().classify(text.casefold())  # capitals say nothing, and confuse the model
     return str(language) if language != "la" and likelihood >= share else None
+
+
+@cache
+def _denials() -> dict[str, re.Pattern[str]]:
+    """For each language by which of its words it is known; last for the languages that nobody here reads."""
+    named = {code: bare(table.names) for code, table in LANGUAGES.items() if table.names}
+    return {code: re.compile(rf"\b(?:{words})\b") for code, words in {**named, "unknown": _ELSEWHERE.pattern}.items()}
 
 
 def report_language(text: str) -> str:
@@ -265,9 +275,7 @@ def sentence_language(words: list[str], sentence: str, report: str) -> str:
     if (LANGUAGES.get(report) or ENGLISH) is not ENGLISH and language is None:
         return report
     plain = " ".join(bare(word) for word in words)
-    for code, table in LANGUAGES.items():
-        if table.names and re.search(rf"\b(?:{bare(table.names)})\b", plain):
+    for code, denial in _denials().items():
+        if denial.search(plain):
             return code if language is None else "unknown"  # English words around another language's denial
-    if re.search(rf"\b(?:{_ELSEWHERE.pattern})\b", plain):
-        return "unknown"
     return language or report

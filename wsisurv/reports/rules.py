@@ -71,7 +71,7 @@ _HAS_STATUS: dict[Category, re.Pattern[str]] = {
 def extract_rules(text: str, *, keep: Literal["morphology", "all"]) -> Extraction:
     """Read a report by rules.
 
-    580 scanned colorectal reports of about 300 words take some 8 s on one core, proof included.
+    580 scanned colorectal reports of about 300 words take some 12 s of a core, proof included.
 
     Args:
         text: the report.

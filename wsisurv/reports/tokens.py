@@ -47,6 +47,10 @@ _UNCERTAIN = re.compile(
     rf"|not (?:entirely )?(?:excluded|certain)|{UNCERTAIN})\b",
     re.IGNORECASE,
 )
+_DENY = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | {"no", "not", "cannot", "excluded", "free", "clear"}
+_DASHED = re.compile(r"\n\s*\n|(?:[.)\n]\s*|\s)[-*–]\s+$|\n\s*[-*–]\s*$")
+_STOPPED = re.compile(r"[.?!]\W*\s|[.?!]\W*$|\n")
+_PARTED = re.compile(r"[,;()]")
 _NEAR = 5
 """Words within which "possibly" is about a finding."""
 
@@ -63,6 +67,7 @@ class Reading:
         self.text = text
         self._language = language
         self.words = split_words(text)
+        self._reached: dict[tuple[int, bool], tuple[bool, bool]] = {}
 
     @cached_property
     def sentence_of(self) -> list[int]:
@@ -80,10 +85,12 @@ class Reading:
             return False
         word, before = self.words[index], self.words[index - 1]
         gap = word.gap
-        if ";" in gap or "•" in gap or re.search(r"\n\s*\n|(?:[.)\n]\s*|\s)[-*–]\s+$|\n\s*[-*–]\s*$", gap):
+        if not gap.strip() and "\n" not in gap:
+            return False
+        if ";" in gap or "•" in gap or _DASHED.search(gap):
             dashed = re.fullmatch(r"\s+[-–]\s+", gap) is not None and word.plain in VALUE_WORDS  # "MARGINS - FREE"
             return not dashed and not self._only_a_value(index)
-        if not re.search(r"[.?!]\W*\s|[.?!]\W*$|\n", gap):
+        if not _STOPPED.search(gap):
             return False
         if self._only_a_value(index):
             return False
@@ -143,8 +150,23 @@ class Reading:
         """Code of the language of the sentence that a word belongs to; one without a table can't be read."""
         return self._languages[self.sentence_of[index]]
 
+    @cached_property
+    def _tables(self) -> list[Language]:
+        """Words of the language of each sentence."""
+        return [LANGUAGES.get(language, ENGLISH) for language in self._languages]
+
     def _table(self, index: int) -> Language:
-        return LANGUAGES.get(self.language(index), ENGLISH)
+        return self._tables[self.sentence_of[index]]
+
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """Where each word stands, by its kind and scan; halves that a hyphen parts also as the whole word."""
+        found: dict[str, list[int]] = {}
+        for index, (word, after) in enumerate(zip(self.words, [*self.words[1:], None], strict=False)):
+            found.setdefault(f"{word.kind} {word.scan}", []).append(index)
+            if after is not None and after.broken and word.kind == after.kind == "word":
+                found.setdefault(f"word {word.scan}{after.scan}", []).append(index)
+        return found
 
     @cached_property
     def denied(self) -> list[bool]:
@@ -165,7 +187,7 @@ class Reading:
             last += 1
         clause = self.text[self.words[first].start : self.words[last - 1].end]
         whole = re.sub(r"[-‐‑\u00ad]\.?\s+", "", clause)  # as if no line broke a word
-        return any(_UNCERTAIN.search(re.sub(r"\.?\s+", " ", text)) is not None for text in (clause, whole))
+        return any(_UNCERTAIN.search(re.sub(r"\.?\s+", " ", text)) is not None for text in {clause, whole})
 
     def _goes_on(self, index: int) -> bool:
         """True when the same clause goes on from the word before ``index``."""
@@ -200,17 +222,25 @@ class Reading:
 
     def _reach(self, sentence: range, index: int, *, wide: bool = True) -> tuple[bool, bool]:
         """Whether the word denies what follows it, and what precedes it."""
+        if (index, wide) not in self._reached:
+            self._reached[index, wide] = self._find_reach(sentence, index, wide=wide)
+        return self._reached[index, wide]
+
+    def _find_reach(self, sentence: range, index: int, *, wide: bool) -> tuple[bool, bool]:
         word, table = self.words[index], self._table(index)
+        if table is ENGLISH and word.plain not in _DENY and word.scan != "0" and not table.has("before", word.plain):
+            return False, False  # nearly every word
         after = self.words[index + 1] if index + 1 < sentence.stop else None
         if table.has("no_denials", word.plain):
             return False, False
         if table.has("both", word.plain):
             return True, True
-        ends = ":" in word.gap or after is None or re.search(r"[,;()]", after.gap) is not None
-        if table.has("nots", word.plain):
+        nots, before_it = table.has("nots", word.plain), table.has("before", word.plain)
+        if nots or before_it:
+            ends = ":" in word.gap or after is None or _PARTED.search(after.gap) is not None
             next_words = [self.words[i].plain for i in range(index + 1, min(index + 4, sentence.stop))]
-            return True, wide or ends or any(table.has("seen", word) for word in next_words)
-        if table.has("before", word.plain):
+            if nots:
+                return True, wide or ends or any(table.has("seen", word) for word in next_words)
             return True, ends and table is not ENGLISH
         if word.plain == "no" and word.kind == "word":
             if after is not None and (after.plain in ROMAN or (after.kind == "number" and "." in after.gap)):

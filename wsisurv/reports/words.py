@@ -136,8 +136,11 @@ class Word:
 _SILENT = FUNCTION_WORDS | languages.FUNCTION_WORDS | TURNS | VALUE_WORDS | _WEIGHTY
 
 
+_LIKE_I = str.maketrans("l1|!", "iiii")
+
+
 def _scan_fold(word: str) -> str:
-    word = re.sub("[l1|!]", "i", word.replace("0", "o").replace("rn", "m").replace("vv", "w"))
+    word = word.replace("0", "o").replace("rn", "m").replace("vv", "w").translate(_LIKE_I)
     return word.replace("tumour", "tumor")
 
 
@@ -149,12 +152,13 @@ def split_words(text: str) -> list[Word]:
     found: list[Word] = []
     end = 0
     for token in _TOKEN.finditer(text):
-        plain = unicodedata.normalize("NFKC", token.group()).casefold()
+        plain = token.group()
+        plain = (plain if plain.isascii() else unicodedata.normalize("NFKC", plain)).casefold()
         kind: Kind = "word"
         scan = plain
         if token.lastgroup == "number":
             kind = "number"
-        elif token.lastgroup in {"stage", "code"} or any(letter.isdigit() for letter in plain if letter not in "01"):
+        elif token.lastgroup in {"stage", "code"} or _has_digit(plain):
             kind, scan = "code", plain.replace(" ", "")
         elif _STAGE_O.fullmatch(plain):
             kind, scan = "code", plain[:-1] + "0"
@@ -169,6 +173,11 @@ def split_words(text: str) -> list[Word]:
             word = replace(found.pop(), end=end, plain=whole, scan=_scan_fold(whole))
         found.append(word)
     return [_in_context(text, found, index) for index in range(len(found))]
+
+
+def _has_digit(word: str) -> bool:
+    """True for a word with a digit that a scanner does not put in the place of a letter."""
+    return not word.isalpha() and any(letter.isdigit() for letter in word if letter not in "01")
 
 
 def _in_context(text: str, words: list[Word], index: int) -> Word:
