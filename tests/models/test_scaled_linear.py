@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsisurv.models.scaled_linear import scaled_linear
+from wsisurv.models.scaled_linear import scaled_linears, share_scaling
 
 LIMIT = 2.0
 
@@ -18,6 +18,11 @@ def layers(n_rows, dtype):
 
 def textbook(rows, mean, sd, linear):
     return linear(((rows.to(mean.dtype) - mean) / sd).clamp(-LIMIT, LIMIT))
+
+
+def scaled_linear(rows, mean, sd, linear):
+    scaling = share_scaling(mean.unsqueeze(0), sd.unsqueeze(0), LIMIT)
+    return scaled_linears(rows, scaling, [(0, linear.weight, linear.bias)])[0]
 
 
 def gradients(output, linear, weights):
@@ -36,7 +41,7 @@ def test_values_and_gradients_are_those_of_the_whole(n_rows, stored, dtype, tole
     before = rows.clone()
     weights = torch.linspace(-1, 1, n_rows * 4, dtype=dtype).reshape(n_rows, 4)
     expected = textbook(rows, mean, sd, linear)
-    output = scaled_linear(rows, mean=mean, sd=sd, limit=LIMIT, linear=linear)
+    output = scaled_linear(rows, mean=mean, sd=sd, linear=linear)
     assert output.dtype == dtype
     torch.testing.assert_close(output, expected, rtol=tolerance, atol=tolerance)
     wanted, found = gradients(expected, linear, weights), gradients(output, linear, weights)
@@ -49,7 +54,7 @@ def test_in_bf16_the_product_is_rounded_and_the_scaling_is_not():
     rows, linear, mean, sd = layers(700, torch.float32)
     rows = rows + 1000  # what rounding before the scaling would destroy
     with torch.autocast("cpu", torch.bfloat16):
-        output = scaled_linear(rows, mean=mean + 1000, sd=sd, limit=LIMIT, linear=linear)
+        output = scaled_linear(rows, mean=mean + 1000, sd=sd, linear=linear)
     assert output.dtype == torch.bfloat16
     expected = textbook(rows, mean + 1000, sd, linear)
     assert float((output.float() - expected).detach().abs().max()) < 0.03 * float(expected.detach().std())
@@ -67,5 +72,5 @@ def test_rows_are_not_kept_in_single_precision():
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        scaled_linear(rows.half(), mean=mean, sd=sd, limit=LIMIT, linear=linear)
+        scaled_linear(rows.half(), mean=mean, sd=sd, linear=linear)
     assert sum(kept) <= 2000 * 6 * 2 + 1000

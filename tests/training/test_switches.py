@@ -12,7 +12,7 @@ from wsisurv.bags.packed import pack
 from wsisurv.errors import MetricError, StaleError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import ModelFile
-from wsisurv.models.ensemble import ensemble_of, load_student
+from wsisurv.models.ensemble import centred_ensemble, load_student
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.duplicates import merge_duplicates
@@ -20,7 +20,7 @@ from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.student_loss import TeacherTarget
-from wsisurv.training.students import train_student
+from wsisurv.training.students import StudentPlan, train_students
 from wsisurv.training.subspace import find_subspaces
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
@@ -75,8 +75,9 @@ class Lesson:
         if target is not None and settings.feature_subspace == "reports":
             columns = find_subspaces(cases, [train], [3], device, log).bases
             target = replace(target, subspace=None if columns is None else columns[0])
-        trained = train_student(cases, train, settings, target=target, seed=3, device=device, part="student", log=log)
-        return ensemble_of([(trained.student, trained.centre)])
+        plans = [StudentPlan(train, 3, target)]
+        trained = train_students(cases, plans, settings, device=device, part="student", log=log)
+        return centred_ensemble(trained, [train], cases.bags)[0]
 
     def concordance(self, ensemble):
         risk = [ensemble.log_hazard(bag) for bag in self.new.bags]

@@ -263,8 +263,27 @@ class Moments:
     sd: Tensor
 
 
-def row_moments(bags: Bags) -> Moments:
-    """Mean and standard deviation of all rows, read part by part; a row of weight w counts like w rows."""
+@dataclass(frozen=True)
+class RowSums:
+    """Sums over rows, and over their squares, float64 (d,) each, and the rows' number; those of several add up."""
+
+    total: Tensor
+    square: Tensor
+    count: Tensor
+
+    def __add__(self, other: "RowSums") -> "RowSums":
+        return RowSums(self.total + other.total, self.square + other.square, self.count + other.count)
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and standard deviation of the rows."""
+        mean = self.total / self.count
+        sd = (self.square / self.count - mean.square()).clamp(min=0).sqrt()
+        return Moments(mean.float(), torch.where(sd > 1e-6, sd, 1.0).float())
+
+
+def row_sums(bags: Bags) -> RowSums:
+    """Sums over all rows, read part by part; a row of weight w counts like w rows."""
     total, square, count = (torch.zeros(size, dtype=torch.float64) for size in (bags.n_features, bags.n_features, ()))
     for part in bags.parts():
         packed = part.load()
@@ -275,9 +294,12 @@ def row_moments(bags: Bags) -> Moments:
             exact = rows.double()
             total += (weight @ exact).cpu()
             square += (weight @ exact.square()).cpu()
-    mean = total / count
-    sd = (square / count - mean.square()).clamp(min=0).sqrt()
-    return Moments(mean.float(), torch.where(sd > 1e-6, sd, 1.0).float())
+    return RowSums(total, square, count)
+
+
+def row_moments(bags: Bags) -> Moments:
+    """Mean and standard deviation of all rows, as ``row_sums``."""
+    return row_sums(bags).moments
 
 
 def sample_rows(bags: Bags, n: int, generator: torch.Generator) -> Bags:

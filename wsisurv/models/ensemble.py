@@ -1,7 +1,7 @@
 """The ensemble of students that is used: the one way from a case's tiles to its risk and to what each tile did."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,8 +56,8 @@ class Ensemble:
 
     def states_of(self, bags: Bags) -> list[CaseStates]:
         """The same of many cases; one case in memory at a time where the bags lie on disk."""
-        rows = (bags.select(torch.tensor([number])).load().rows for number in range(bags.n_bags))
-        return [self.fast.states(tiles.cpu().numpy()) for tiles in rows]
+        there = bags.on(self.members[0].mean.device)
+        return [self.fast.states_of(there.select(torch.tensor([case])).load()) for case in range(bags.n_bags)]
 
     def members_log_hazard(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Log hazard of one case by each member, float64 (n_members,); as ``log_hazard``."""
@@ -92,6 +92,25 @@ class Ensemble:
 def ensemble_of(members: Sequence[tuple[Student, float]]) -> Ensemble:
     """Ensemble of (trained student, its centre) pairs."""
     return Ensemble(tuple(student.eval() for student, _ in members), tuple(centre for _, centre in members))
+
+
+def centred_ensemble(
+    students: Sequence[Student], trains: Sequence[NDArray[np.int64]], bags: Bags
+) -> tuple[Ensemble, list[CaseStates]]:
+    """Ensemble of trained students, on the CPU, and what its members make of each case.
+
+    Args:
+        students: on the device that they are to score on.
+        trains: numbers of each one's training cases, over which its log hazard is to have mean 0.
+        bags: of all cases.
+    """
+    states = ensemble_of([(student, 0.0) for student in students]).states_of(bags)
+    risks = np.stack([one.log_hazard for one in states])
+    centres = np.array([risks[train, member].mean() for member, train in enumerate(trains)])
+    ensemble = ensemble_of(
+        [(student.cpu(), centre) for student, centre in zip(students, centres.tolist(), strict=True)]
+    )
+    return ensemble, [replace(one, log_hazard=one.log_hazard - centres) for one in states]
 
 
 def load_student(model: ModelFile[Any], *, device: str = "cpu") -> Ensemble:

@@ -126,8 +126,11 @@ class FastMembers:
         Raises:
             EncoderMismatchError: another number of columns than in training.
         """
+        return self.states_of(self._bag(features))
+
+    def states_of(self, bag: PackedBags) -> CaseStates:
+        """The same of a pack of one case, on the members' device."""
         with torch.inference_mode():
-            bag = self._bag(features)
             if self._filtered:
                 pooled = torch.cat([member.pooled(member.kept(bag)) for member in self._members])
             else:

@@ -13,7 +13,7 @@ from wsisurv.bags.packed import PackedBags, pack
 from wsisurv.bags.segments import attention_pool, segment_softmax
 from wsisurv.models.aggregators.attention import drop_units
 from wsisurv.models.aggregators.registry import make_aggregator
-from wsisurv.models.scaled_linear import scaled_linear
+from wsisurv.models.scaled_linear import scaled_linears, share_scaling
 from wsisurv.models.student import LIMIT
 from wsisurv.models.text_branch import TEXT_DROPOUT, TextScaling
 
@@ -80,7 +80,8 @@ class JointTeacher(nn.Module):
 
     def look(self, tiles: PackedBags, statements: PackedBags, *, with_relevance: bool = True) -> JointSight:
         """Log hazard and, where asked, the relevance of each tile (else all 0)."""
-        seen = torch.relu(scaled_linear(tiles.rows, mean=self.mean, sd=self.sd, limit=LIMIT, linear=self.tiles))
+        scaling = share_scaling(self.mean.unsqueeze(0), self.sd.unsqueeze(0), LIMIT)
+        seen = torch.relu(scaled_linears(tiles.rows, scaling, [(0, self.tiles.weight, self.tiles.bias)])[0])
         said = torch.relu(self.statements(statements.rows))
         if self.training:
             seen, said = drop_units(seen, tiles, self.dropout), drop_units(said, statements, TEXT_DROPOUT)

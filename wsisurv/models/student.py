@@ -1,5 +1,6 @@
 """The student: log hazard from tiles alone, over packed bags."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from wsisurv.bags.segments import segment_sum
 from wsisurv.models.aggregators.attention import drop_units
 from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.filter import TileFilter, n_kept, top_share
-from wsisurv.models.scaled_linear import scaled, scaled_linear
+from wsisurv.models.scaled_linear import SharedScaling, scaled, scaled_linears, share_scaling
 from wsisurv.survival.losses import discrete_log_hazard, discrete_log_hazard_slope
 
 LIMIT = 8.0
@@ -69,7 +70,7 @@ class Student(nn.Module):
 
     def tiles(self, rows: Tensor) -> Tensor:
         """Hidden state of tiles, before a soft filter: (n_tiles, n_features) → (n_tiles, hidden)."""
-        return torch.relu(scaled_linear(rows, mean=self.mean, sd=self.sd, limit=LIMIT, linear=self.embed))
+        return tiles_of([(0, self)], rows, share_scaling_of([self]))[0]
 
     def kept_rows(self, bags: PackedBags) -> Tensor | None:
         """Numbers of the rows that a hard filter leaves, int64, ascending; None without one: all."""
@@ -88,19 +89,25 @@ class Student(nn.Module):
 
     def states(self, bags: PackedBags) -> Tensor:
         """Hidden state of tiles as the aggregator sees them, (n_tiles, hidden)."""
-        state = self.tiles(bags.rows)
+        return self.filtered(self.tiles(bags.rows), bags)
+
+    def filtered(self, state: Tensor, bags: PackedBags) -> Tensor:
+        """The same from ``tiles``, where those are known."""
         return state if self.filter is None else state * self.filter.gain(self.scaled(bags.rows)).detach()
 
     def pooled(self, bags: PackedBags) -> Tensor:
         """State of cases of whose tiles those to be kept are given: (n_bags, hidden)."""
-        state = self.states(bags)
+        return self.pooled_of(self.states(bags), bags)
+
+    def pooled_of(self, state: Tensor, bags: PackedBags) -> Tensor:
+        """The same from ``states``, where those are known."""
         if self.training and self.dropout:
             state = drop_units(state, bags, self.dropout)
         return self.attention.pool(state, bags)
 
-    def output(self, bags: PackedBags) -> Tensor:
-        """Outputs of cases of whose tiles those to be kept are given: (n_bags, n_bins)."""
-        pooled = self.pooled(bags)
+    def output_of(self, state: Tensor, bags: PackedBags) -> Tensor:
+        """Outputs of cases (n_bags, n_bins) from ``states`` of the tiles that are kept."""
+        pooled = self.pooled_of(state, bags)
         with torch.autocast(pooled.device.type, enabled=False):  # one row a case: nothing to gain from rounding
             output: Tensor = self.hazard(pooled)
         return output
@@ -111,7 +118,8 @@ class Student(nn.Module):
 
     def forward(self, bags: PackedBags) -> Tensor:
         """Log hazard of cases of whose tiles all are given: (n_bags,)."""
-        return self.log_hazard(self.output(self.kept(bags)))
+        kept = self.kept(bags)
+        return self.log_hazard(self.output_of(self.states(kept), kept))
 
     def parts(self, bags: PackedBags) -> "TileParts":
         """What each tile is of its case, of whose tiles those to be kept are given.
@@ -131,6 +139,18 @@ class Student(nn.Module):
         slope = discrete_log_hazard_slope(case)
         inside = ((output - case[bags.bag_of_row]) * slope[bags.bag_of_row]).sum(1)
         return TileParts(share, discrete_log_hazard(case)[bags.bag_of_row] + inside)
+
+
+def share_scaling_of(students: Sequence[Student]) -> SharedScaling:
+    """One scaling of the features for several students of one width of features."""
+    means, sds = torch.stack([one.mean for one in students]), torch.stack([one.sd for one in students])
+    return share_scaling(means, sds, LIMIT)
+
+
+def tiles_of(students: Sequence[tuple[int, Student]], rows: Tensor, scaling: SharedScaling) -> list[Tensor]:
+    """``Student.tiles`` of several students, each with its number in the scaling, for little more than one's cost."""
+    layers = [(number, student.embed.weight, student.embed.bias) for number, student in students]
+    return [torch.relu_(state) for state in scaled_linears(rows, scaling, layers)]
 
 
 @dataclass(frozen=True)

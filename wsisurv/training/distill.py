@@ -15,7 +15,8 @@ from wsisurv.formats.cards import DistillResult
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.models import CARD_VERSION, STUDENT_FILES, add_figures, model_format, read_model, write_model
-from wsisurv.models.ensemble import ensemble_of
+from wsisurv.models.ensemble import centred_ensemble
+from wsisurv.models.student import Student
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -28,7 +29,7 @@ from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.student_loss import TeacherTarget
-from wsisurv.training.students import TrainedStudent, train_student
+from wsisurv.training.students import StudentPlan, train_students
 from wsisurv.training.subspace import FeatureSubspaces, find_subspaces
 from wsisurv.workspace.freshness import Condition, Freshness, all_done, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
@@ -162,37 +163,42 @@ def _train(
     subspaces = FeatureSubspaces()
     if settings.feature_subspace == "reports" and None not in targets:
         subspaces = find_subspaces(cases, splits, seeds, device, log)
-    filter_epochs = settings.epochs if settings.filter != "none" else 0
-    guided_epochs = (settings.epochs + settings.pretrain_epochs + filter_epochs) * sum(
-        one is not None for one in targets
-    )
-    log.total = settings.members * settings.epochs + guided_epochs
-
-    def train(member: int, target: TeacherTarget | None, name: str) -> TrainedStudent:
-        if target is not None and teacher is not None:
-            target = replace(target, relevance=relevance_without(teacher, cases, folds[member]))
-        if target is not None and subspaces.bases is not None:
-            target = replace(target, subspace=subspaces.bases[member])
-        return train_student(
-            cases,
-            splits[member],
-            settings,
-            target=target,
-            seed=seeds[member],
-            device=device,
-            part=f"{name} student {member + 1} of {settings.members}",
-            log=log,
-        )
-
-    plain = [train(member, None, "plain") for member in range(settings.members)]
-    guided = [
-        plain[member] if target is None else train(member, target, "distilled") for member, target in enumerate(targets)
-    ]
-    students: dict[Winner, CrossFitted] = {
-        "distilled": _ensemble(guided, folds, cases, guidance.fold),
-        "plain": _ensemble(plain, folds, cases, guidance.fold),
+    plans = [StudentPlan(train, seed) for train, seed in zip(splits, seeds, strict=True)]
+    guided = {
+        member: replace(plans[member], target=_with_tiles(target, member, folds[member], cases, teacher, subspaces))
+        for member, target in enumerate(targets)
+        if target is not None
     }
-    return students, subspaces
+    log.total = settings.epochs + _guided_epochs(settings, len(guided))
+    trained = train_students(cases, plans, settings, device=device, part="plain students", log=log)
+    plain = _cross_fitted(trained, plans, cases, folds, guidance.fold)
+    if not guided:
+        return {"distilled": plain, "plain": plain}, subspaces
+    found = train_students(cases, [*guided.values()], settings, device=device, part="distilled students", log=log)
+    of_member = dict(zip(guided, found, strict=True))
+    distilled = [of_member.get(member, student.to(device)) for member, student in enumerate(trained)]
+    return {"distilled": _cross_fitted(distilled, plans, cases, folds, guidance.fold), "plain": plain}, subspaces
+
+
+def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:
+    """Epochs of guided students: side by side, but those of filters, of pre-training and after a hard filter."""
+    one_by_one = settings.pretrain_epochs + (settings.epochs if settings.filter != "none" else 0)
+    side_by_side = settings.epochs * (n_guided if settings.filter == "hard" else min(n_guided, 1))
+    return n_guided * one_by_one + side_by_side
+
+
+def _with_tiles(
+    target: TeacherTarget,
+    member: int,
+    fold: int,
+    cases: TrainingCases,
+    teacher: ReportTimeTeacher | None,
+    subspaces: FeatureSubspaces,
+) -> TeacherTarget:
+    """A member's target with what it says of single tiles and of features, where settings ask for it."""
+    relevance = None if teacher is None else relevance_without(teacher, cases, fold)
+    subspace = None if subspaces.bases is None else subspaces.bases[member]
+    return replace(target, relevance=relevance, subspace=subspace)
 
 
 def _target(guidance: Guidance, fold: int) -> TeacherTarget | None:
@@ -206,12 +212,15 @@ def _guides(guidance: Guidance) -> bool:
     return any(_target(guidance, fold) is not None for fold in range(len(guidance.gate_without)))
 
 
-def _ensemble(
-    trained: list[TrainedStudent], folds: list[int], cases: TrainingCases, fold: NDArray[np.int64]
+def _cross_fitted(
+    students: list[Student],
+    plans: list[StudentPlan],
+    cases: TrainingCases,
+    folds: list[int],
+    fold: NDArray[np.int64],
 ) -> CrossFitted:
-    ensemble = ensemble_of([(one.student, one.centre) for one in trained])
     with threads_for(cases.bags):
-        states = ensemble.states_of(cases.bags)
+        ensemble, states = centred_ensemble(students, [plan.train for plan in plans], cases.bags)
     return CrossFitted(ensemble, tuple(states), tuple(folds), fold)
 
 

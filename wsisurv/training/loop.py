@@ -35,7 +35,7 @@ _VALUES_A_THREAD = 1 << 24
 
 
 @contextmanager
-def threads_for(bags: Bags, tiles_per_bag: int = 0) -> Iterator[None]:
+def threads_for(bags: Bags, tiles_per_bag: int = 0, members: int = 1) -> Iterator[None]:
     """Use no more threads inside the block than one pass over the bags can feed.
 
     A step of a few milliseconds gains nothing from a second thread, and where other processes hold the cores, threads
@@ -45,10 +45,11 @@ def threads_for(bags: Bags, tiles_per_bag: int = 0) -> Iterator[None]:
     Args:
         bags: of one pass.
         tiles_per_bag: that are drawn of them; 0 for all. Every 16 million features feed a thread.
+        members: that are trained on them side by side, each of which multiplies them.
     """
     before = torch.get_num_threads()
     rows = bags.lengths.clamp(max=tiles_per_bag) if tiles_per_bag else bags.lengths
-    torch.set_num_threads(max(1, min(before, int(rows.sum()) * bags.n_features // _VALUES_A_THREAD)))
+    torch.set_num_threads(max(1, min(before, int(rows.sum()) * bags.n_features * members // _VALUES_A_THREAD)))
     try:
         yield
     finally:
@@ -150,7 +151,8 @@ def minimise(
 
     Args:
         model: whose parameters move; left in evaluation mode.
-        loss: gives the loss of one epoch, (); its random numbers are torch's global ones or the generator's.
+        loss: gives the loss of one epoch, () or one a member (n,); its random numbers are torch's global ones or the
+            generator's.
         settings: epochs, which are steps; learning rate at the start; weight decay; and precision of matrix products
             and what lies between them: losses are in double precision in either case.
         part: what is trained, for the history; no two parts of a run have one name.
@@ -185,9 +187,9 @@ def minimise(
         with _room_explained(part, device):
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 value = loss()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        seen = float(value.detach())
+        seen = float(value.detach().mean())
         if not math.isfinite(seen):
             raise SettingsError(f"{part}: the loss became {seen} in epoch {epoch + 1}. Lower --learning-rate.")
         if log.checkpoints is not None and (epoch + 1 == epochs or log.checkpoints.due()):

@@ -1,7 +1,9 @@
-"""Steps 2 to 4 of the method: one student, with or without the teacher's guidance."""
+"""Steps 2 to 4 of the method: students side by side, with or without the teacher's guidance."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -9,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from wsisurv.bags.packed import Bags, PackedBags, in_parts, row_moments, sample_rows
-from wsisurv.models.student import WIDEST, Student
+from wsisurv.bags.packed import Bags, Moments, PackedBags, in_parts, sample_rows
+from wsisurv.models.scaled_linear import SharedScaling
+from wsisurv.models.student import WIDEST, Student, share_scaling_of
 from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.losses import correlation_loss
 from wsisurv.training.agreement import attention_kl
@@ -18,6 +21,7 @@ from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.mixup import mix, similar_partners
+from wsisurv.training.side_by_side import SharedCases, numbers, states_of
 from wsisurv.training.student_loss import (
     OutcomeTensors,
     TargetTensors,
@@ -41,22 +45,46 @@ _OWN_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
-class TrainedStudent:
-    """A student and its mean log hazard over the cases it was trained on."""
+class StudentPlan:
+    """One student to be trained, beside others of the same settings.
+
+    Attributes:
+        train: int64 (n_train,), numbers of its training cases.
+        seed: of its weights; that of the first student also of dropout and tiles drawn.
+        target: the teacher target; None trains the baseline student.
+    """
+
+    train: NDArray[np.int64]
+    seed: int
+    target: TeacherTarget | None = None
+
+
+@dataclass(frozen=True)
+class _Member:
+    """What belongs to one student in training.
+
+    Attributes:
+        student: on the device.
+        train: int64 (n_train,), numbers of its training cases, on the CPU.
+        follow_up: of the same cases, on the device.
+        target: the teacher target; None trains the baseline student.
+        relevance: the teacher's relevance by row of the features' table, float32 on the CPU; None where not needed.
+    """
 
     student: Student
-    centre: float
+    train: Tensor
+    follow_up: OutcomeTensors
+    target: TargetTensors | None
+    relevance: Tensor | None
 
 
 @dataclass(frozen=True)
 class _Course:
-    """What the steps of one student's training share.
+    """What the steps of several students' training share.
 
     Attributes:
-        bags: of the training cases, loaded to the device part by part.
-        follow_up: of the same cases, on the device.
-        target: the teacher target; None trains the baseline student.
-        relevance: the teacher's relevance by row of the features' table, float32 on the CPU; None where not needed.
+        bags: of all cases, loaded to the device part by part.
+        members: the students.
         settings: how.
         generator: of tiles and partners drawn.
         part: what is trained, for the history.
@@ -64,64 +92,98 @@ class _Course:
     """
 
     bags: Bags
-    follow_up: OutcomeTensors
-    target: TargetTensors | None
-    relevance: Tensor | None
+    members: tuple[_Member, ...]
     settings: DistillSettings
     generator: torch.Generator
     part: str
     log: Log
 
-    @property
-    def device(self) -> torch.device:
-        """Where the student is."""
-        return self.follow_up.time.device
+    @cached_property
+    def cases(self) -> SharedCases:
+        """Which students are trained on which cases."""
+        return SharedCases(tuple(member.train for member in self.members))
+
+    @cached_property
+    def scaling(self) -> SharedScaling:
+        """Of the features, for all students."""
+        return share_scaling_of([member.student for member in self.members])
 
     def draw(self) -> Bags:
-        """Random tiles of each case, as many as a step asks for."""
+        """Random tiles of each case, as many as a step asks for, the same for all students."""
         return sample_rows(self.bags, self.settings.tiles_per_bag, self.generator)
 
+    def states(self, number: int, packed: PackedBags) -> Tensor:
+        """Hidden state of tiles by one of the students."""
+        return states_of([(number, self.members[number].student)], packed, self.scaling)[0]
 
-def train_student(
+
+def train_students(
     cases: TrainingCases,
-    train: NDArray[np.int64],
+    plans: Sequence[StudentPlan],
     settings: DistillSettings,
     *,
-    target: TeacherTarget | None,
-    seed: int,
     device: torch.device,
     part: str,
     log: Log,
-) -> TrainedStudent:
-    """Train one student on the cases ``train``; nothing of the others is looked at.
+) -> list[Student]:
+    """Train students side by side, each on its own cases; nothing else of the other cases is looked at.
+
+    Tiles are drawn, and scaled, once for all students; and a feature is clamped for all where the first of them would
+    clamp it. With a hard filter, which leaves each student tiles of its own, they are trained one after the other.
 
     Args:
         cases: the whole cohort.
-        train: numbers of the training cases.
+        plans: the students; all have a subspace of the features, or none has.
         settings: how.
-        target: the teacher target; None trains the baseline student.
-        seed: of weights, dropout and tiles drawn.
         device: where.
         part: what is trained, for the history.
         log: history and progress.
 
     Source: docs/method.md, steps 2 to 4.
     """
-    chosen = torch.from_numpy(train)
-    whole = cases.bags.on(device).select(chosen)
-    bags = whole if cases.merged is None else cases.merged.on(device).select(chosen)
-    follow_up = follow_up_of(cases, train, settings, device)
-    tensors = target_tensors(target, train, follow_up, settings)
-    relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
-    subspace = None if target is None else target.subspace
-    if subspace is not None:
+    if settings.filter == "hard" and plans[0].target is not None and len(plans) > 1:
+        return [
+            student
+            for number, plan in enumerate(plans, 1)
+            for student in train_students(
+                cases, [plan], settings, device=device, part=f"{part}, {number} of {len(plans)}", log=log
+            )
+        ]
+    bags = (cases.bags if cases.merged is None else cases.merged).on(device)
+    projected = plans[0].target is not None and plans[0].target.subspace is not None
+    if projected:
         width = min(_RICHER * settings.hidden, WIDEST)
         settings = settings.model_copy(update={"hidden": width, "tiles_per_bag": _RICHER * settings.tiles_per_bag})
-    with seeded(seed, device) as generator, threads_for(bags, settings.tiles_per_bag):
-        course = _Course(bags, follow_up, tensors, relevance, settings, generator, part, log)
-        moments = row_moments(sample_rows(bags, SCALING_TILES, generator))
+    with seeded(plans[0].seed, device) as generator, threads_for(bags, settings.tiles_per_bag, len(plans)):
+        trains = SharedCases(tuple(numbers(plan.train) for plan in plans))
+        moments = trains.moments(sample_rows(bags, SCALING_TILES, generator))
+        members = tuple(
+            _member(cases, plan, settings, of_rows, device) for plan, of_rows in zip(plans, moments, strict=True)
+        )
+        course = _Course(bags, members, settings, generator, part, log)
+        for number, (plan, member) in enumerate(zip(plans, members, strict=True)):
+            of_one = part if len(plans) == 1 else f"{part}, {number + 1} of {len(plans)}"
+            if member.relevance is not None and settings.filter != "none":
+                own = bags.select(member.train)
+                learn_filter(member.student, own, member.relevance, settings, generator, f"{of_one}, filter", log)
+                course = replace(course, bags=filter_bags(member.student, bags))
+            if plan.target is not None and settings.pretrain_epochs:
+                _learn_reports(number, cases, course, f"{of_one}, reports")
+        _learn_outcome(course)
+    for member in members:
+        if projected:
+            parametrize.remove_parametrizations(member.student.embed, "weight")
+    return [member.student for member in members]
+
+
+def _member(
+    cases: TrainingCases, plan: StudentPlan, settings: DistillSettings, moments: Moments, device: torch.device
+) -> _Member:
+    """A student before its training, and what it is to learn."""
+    follow_up = follow_up_of(cases, plan.train, settings, device)
+    with seeded(plan.seed, device):
         student = Student(
-            bags.n_features,
+            len(moments.mean),
             settings.hidden,
             settings.dropout,
             moments.mean,
@@ -129,99 +191,102 @@ def train_student(
             settings.aggregator,
             follow_up.n_bins if settings.loss == "discrete" else 1,
         ).to(device)
-        if settings.loss == "discrete" and student.hazard.bias is not None:
-            student.hazard.bias.data.copy_(common_logits(follow_up))
-        if subspace is not None:
-            parametrize.register_parametrization(student.embed, "weight", Projection(subspace.to(device)))
-        if target is not None and relevance is not None and settings.filter != "none":
-            learn_filter(student, bags, relevance, settings, generator, f"{part}, filter", log)
-            course = replace(course, bags=filter_bags(student, bags))
-        if target is not None and settings.pretrain_epochs:
-            _learn_reports(student, cases, train, course)
-        _learn_outcome(student, course)
-        if subspace is not None:
-            parametrize.remove_parametrizations(student.embed, "weight")
-    with torch.inference_mode(), threads_for(whole):
-        centre = float(in_parts(student, whole).double().mean())
-    return TrainedStudent(student.cpu(), centre)
+    if settings.loss == "discrete" and student.hazard.bias is not None:
+        student.hazard.bias.data.copy_(common_logits(follow_up))
+    target = plan.target
+    if target is not None and target.subspace is not None:
+        parametrize.register_parametrization(student.embed, "weight", Projection(target.subspace.to(device)))
+    relevance = by_source_row(cases.bags, target.relevance) if target and target.relevance is not None else None
+    tensors = target_tensors(target, plan.train, follow_up, settings)
+    return _Member(student, numbers(plan.train), follow_up, tensors, relevance)
 
 
-def _learn_reports(student: Student, cases: TrainingCases, train: NDArray[np.int64], course: _Course) -> None:
+def _learn_reports(number: int, cases: TrainingCases, course: _Course, part: str) -> None:
     """Step 2, ``--pretrain-epochs``: predict the mean of the report's statements from the tiles; no outcome is used."""
-    settings = course.settings
-    reports = reports_of(cases, train)
-    wanted = torch.from_numpy(reports.means).float().to(course.device)
-    bags = course.bags.select(torch.from_numpy(reports.rows))
-    head = nn.Linear(settings.hidden, wanted.shape[1]).to(course.device)
+    settings, member = course.settings, course.members[number]
+    reports = reports_of(cases, member.train.numpy())
+    wanted = torch.from_numpy(reports.means).float().to(course.bags.device)
+    bags = course.bags.select(member.train[torch.from_numpy(reports.rows)])
+    head = nn.Linear(settings.hidden, wanted.shape[1]).to(course.bags.device)
+
+    def pooled(packed: PackedBags) -> Tensor:
+        return member.student.pooled_of(course.states(number, packed), packed)
 
     def loss() -> Tensor:
-        predicted = head(in_parts(student.pooled, sample_rows(bags, settings.tiles_per_bag, course.generator)))
+        predicted = head(in_parts(pooled, sample_rows(bags, settings.tiles_per_bag, course.generator)))
         return torch.nn.functional.mse_loss(predicted, wanted)
 
     minimise(
-        [student, head],
+        [member.student, head],
         loss,
         settings.model_copy(update={"epochs": settings.pretrain_epochs}),
-        part=f"{course.part}, reports",
+        part=part,
         log=course.log,
         generator=course.generator,
     )
 
 
-def _learn_outcome(student: Student, course: _Course) -> None:
-    """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked."""
-    settings, target = course.settings, course.target
-    average = _Average(student) if settings.ema else None
+def _learn_outcome(course: _Course) -> None:
+    """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked; of each."""
+    students = [member.student for member in course.members]
+    averages = [_Average(student) for student in students] if course.settings.ema else []
 
     def loss() -> Tensor:
         bags = course.draw()
-        output = in_parts(student.output, bags)
-        log_hazard = student.log_hazard(output)
-        value = outcome_loss(settings, output, course.follow_up)
-        if target is not None:
-            value = value + target.weight * _agreement(student, course, target, bags, output, log_hazard)
-            if settings.mixup != "none":
-                value = (value + _mixed_loss(student, course, target, bags)) / 2
-        if average is not None:
-            value = value + _OWN_WEIGHT * _own_agreement(student, average, course, log_hazard)
-        return value
+        outputs = course.cases.outputs(students, course.scaling, bags)
+        values = [_member_loss(course, number, bags, output) for number, output in enumerate(outputs)]
+        if averages:
+            values = [
+                value + _OWN_WEIGHT * correlation_loss(member.student.log_hazard(output), averaged)
+                for value, member, output, averaged in zip(
+                    values, course.members, outputs, _averaged(averages, course), strict=True
+                )
+            ]
+        return torch.stack(values)
 
     minimise(
-        student if average is None else [student, average],
-        loss,
-        settings,
-        part=course.part,
-        log=course.log,
-        generator=course.generator,
+        [*students, *averages], loss, course.settings, part=course.part, log=course.log, generator=course.generator
     )
 
 
-def _agreement(
-    student: Student, course: _Course, target: TargetTensors, bags: Bags, output: Tensor, log_hazard: Tensor
-) -> Tensor:
+def _member_loss(course: _Course, number: int, bags: Bags, output: Tensor) -> Tensor:
+    """The loss of one student, from its outputs of its training cases, and the bags of all cases."""
+    member = course.members[number]
+    value = outcome_loss(course.settings, output, member.follow_up)
+    if member.target is None:
+        return value
+    value = value + member.target.weight * _agreement(course, number, member.target, bags, output)
+    if course.settings.mixup != "none":
+        value = (value + _mixed_loss(course, number, member.target, bags.select(member.train))) / 2
+    return value
+
+
+def _agreement(course: _Course, number: int, target: TargetTensors, bags: Bags, output: Tensor) -> Tensor:
     """``--distill``: of risk over cases with a report, or of attention over the tiles of all cases."""
-    if course.settings.distill == "attention-kl" and course.relevance is not None:
-        share = in_parts(lambda packed: student.parts(packed).share, bags)
-        relevance = course.relevance[bags.index].to(course.device)
-        if bags.weight is not None:
-            relevance = relevance * bags.weight.to(course.device)
-        return attention_kl(teacher=relevance, student=share, bags=_segments(share, bags))
-    rows = target.rows.to(course.device)
-    return agreement_loss(
-        course.settings, target, output[rows], log_hazard[rows], target.risk, course.follow_up.take(rows)
-    )
+    member = course.members[number]
+    if course.settings.distill == "attention-kl" and member.relevance is not None:
+        own = bags.select(member.train)
+        share = in_parts(lambda packed: member.student.parts_of(course.states(number, packed), packed).share, own)
+        relevance = member.relevance[own.index].to(share.device)
+        if own.weight is not None:
+            relevance = relevance * own.weight.to(share.device)
+        return attention_kl(teacher=relevance, student=share, bags=_segments(share, own))
+    rows = target.rows.to(output.device)
+    log_hazard = member.student.log_hazard(output)[rows]
+    return agreement_loss(course.settings, target, output[rows], log_hazard, target.risk, member.follow_up.take(rows))
 
 
-def _mixed_loss(student: Student, course: _Course, target: TargetTensors, bags: Bags) -> Tensor:
-    """Step 4, ``--mixup``: outcome and agreement over bags mixed of two cases with reports."""
+def _mixed_loss(course: _Course, number: int, target: TargetTensors, bags: Bags) -> Tensor:
+    """Step 4, ``--mixup``: outcome and agreement over bags mixed of two of the student's cases with reports."""
+    member, student = course.members[number], course.members[number].student
     near = _PARTNER_RANKS if course.settings.mixup == "risk" else len(target.rows)
     partners = similar_partners(target.risk, near, course.generator)
     mixed = mix(bags, target.rows, target.rows[partners], course.generator)
-    both = torch.cat([mixed.first, mixed.second]).to(course.device)
-    share = mixed.share.to(course.device)
-    output = in_parts(student.output, mixed.bags)
+    output = in_parts(lambda packed: student.output_of(course.states(number, packed), packed), mixed.bags)
+    both = torch.cat([mixed.first, mixed.second]).to(output.device)
+    share = mixed.share.to(output.device)
     outcome = outcome_loss(
-        course.settings, torch.cat([output, output]), course.follow_up.take(both), torch.cat([share, 1 - share])
+        course.settings, torch.cat([output, output]), member.follow_up.take(both), torch.cat([share, 1 - share])
     )
     risk = mixed.share * target.risk + (1 - mixed.share) * target.risk[partners]
     return outcome + target.weight * agreement_loss(
@@ -248,15 +313,17 @@ class _Average(nn.Module):
                 own.lerp_(new, 1 - momentum)
 
 
-def _own_agreement(student: Student, average: _Average, course: _Course, log_hazard: Tensor) -> Tensor:
-    """``--ema``: 1 − correlation with the log hazards of the moving average, on other tiles of the same cases.
+def _averaged(averages: Sequence[_Average], course: _Course) -> list[Tensor]:
+    """``--ema``: log hazards of the students' moving averages, on other tiles of the same cases, to agree with.
 
     Source: Tarvainen and Valpola 2017 (mean teacher).
     """
-    average.follow(student)
+    for average, member in zip(averages, course.members, strict=True):
+        average.follow(member.student)
+    students = [average.student for average in averages]
     with torch.no_grad():
-        averaged = average.student.log_hazard(in_parts(average.student.output, course.draw()))
-    return correlation_loss(log_hazard, averaged)
+        outputs = course.cases.outputs(students, course.scaling, course.draw())
+        return [student.log_hazard(output) for student, output in zip(students, outputs, strict=True)]
 
 
 def _segments(rows: Tensor, bags: Bags) -> PackedBags:

@@ -15,7 +15,7 @@ from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.guidance import Guidance, write_guidance
 from wsisurv.formats.header import make_header
 from wsisurv.formats.models import ModelFile, model_format, read_model, write_model
-from wsisurv.models.ensemble import Ensemble, ensemble_of
+from wsisurv.models.ensemble import Ensemble, centred_ensemble
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
@@ -24,8 +24,8 @@ from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.crossfit import CLOSED, CrossFit, Gate, ReportedCases, can_cross_fit, cross_fit_text, fit_gate
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.joint import JointGuidance, cross_fit_joint, n_trainings
-from wsisurv.training.loop import Log
-from wsisurv.training.students import TrainedStudent, train_student
+from wsisurv.training.loop import Log, threads_for
+from wsisurv.training.students import StudentPlan, train_students
 from wsisurv.workspace.freshness import all_done
 from wsisurv.workspace.paths import Workspace
 
@@ -138,7 +138,7 @@ def _train(
     fold = make_folds(event=cases.event, n_folds=n_folds, seed=settings.seed, site=site)
     joint_models = n_trainings(n_folds) if settings.teacher != "late" else 0
     text_epochs = settings.text_epochs if settings.text_branch == "attention" else 0
-    log.total = text_epochs * (n_folds + 1) + settings.epochs * (n_folds + joint_models)
+    log.total = text_epochs * (n_folds + 1) + settings.epochs * (1 + joint_models)
 
     text = _text_guidance(cases, np.ones(len(fold), dtype=bool), settings, "text", log)
     without = [_text_guidance(cases, fold != k, settings, f"text without fold {k + 1}", log) for k in range(n_folds)]
@@ -240,32 +240,21 @@ def _text_guidance(
 def _image_branch(
     cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings, device: torch.device, log: Log
 ) -> _ImageBranch:
-    """Image branch of the teacher: one student a fold, and its risk of the cases it did not see."""
+    """Image branch of the teacher: a student without each fold, and its risk of the cases it did not see."""
     of_image = "hidden epochs learning_rate weight_decay dropout tiles_per_bag aggregator precision".split()
     without_teacher = DistillSettings(**settings.model_dump(include={*of_image}))
-    trained: list[TrainedStudent] = []
-    risk = np.zeros(len(fold))
-    relevance: dict[str, NDArray[np.float32]] = {}
-    for k in range(int(fold.max()) + 1):
-        trained.append(
-            train_student(
-                cases,
-                np.flatnonzero(fold != k),
-                without_teacher,
-                target=None,
-                seed=settings.seed * 1000 + k,
-                device=device,
-                part=f"image without fold {k + 1}",
-                log=log,
-            )
-        )
-        one = ensemble_of([(trained[-1].student, trained[-1].centre)])
-        for case in np.flatnonzero(fold == k):
+    n_folds = int(fold.max()) + 1
+    plans = [StudentPlan(np.flatnonzero(fold != k), settings.seed * 1000 + k) for k in range(n_folds)]
+    trained = train_students(cases, plans, without_teacher, device=device, part="image branch", log=log)
+    with threads_for(cases.bags):
+        ensemble, states = centred_ensemble(trained, [plan.train for plan in plans], cases.bags)
+        risk = np.array([one.log_hazard[k] for one, k in zip(states, fold.tolist(), strict=True)])
+        unseen = [ensemble.only(np.arange(n_folds) == k) for k in range(n_folds)]
+        relevance: dict[str, NDArray[np.float32]] = {}
+        for case, case_id in enumerate(cases.case_ids):
             tiles = cases.bags.select(torch.tensor([case])).load().rows.numpy()
-            scores = one.tile_scores(tiles)
-            risk[case] = scores.contribution.sum()
-            relevance[cases.case_ids[case]] = scores.attention.astype(np.float32)
-    return _ImageBranch(ensemble_of([(one.student, one.centre) for one in trained]), risk, relevance)
+            relevance[case_id] = unseen[fold[case]].tile_scores(tiles).attention.astype(np.float32)
+    return _ImageBranch(ensemble, risk, relevance)
 
 
 def _sd_of_known(risk: NDArray[np.float64]) -> float:
