@@ -65,6 +65,7 @@ PEAK = """
 import sys
 import numpy as np
 import torch
+import torch._dynamo  # which torch's recomputation loads at its first use
 from pathlib import Path
 from wsisurv.cohort import Case, Cohort
 from wsisurv.settings.cohort import CohortSettings
