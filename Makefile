@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test lint dist format bench bench-method bench-real gpu clean
+.PHONY: demo test faults lint dist format bench bench-method bench-real gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -20,6 +20,11 @@ demo: $(VENV)/.installed
 # A worker takes a stretch of the suite, so that what the tests of a file share is made once.
 test: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# A thousand kills, spoilt files and pairs of runs over all commands: `make faults N=200 SEED=3`. What failed is told with
+# the command that repeats it alone.
+faults: $(VENV)/.tested
+	OMP_NUM_THREADS=1 N=$(or $(N),1000) SEED=$(or $(SEED),0) $(BIN)/python -m pytest -q -s -m campaign tests/faults
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(CHECKED)

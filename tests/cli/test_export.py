@@ -41,6 +41,25 @@ def test_features_go_out_and_come_back(run, place, tmp_path, layout):
         assert ours.mpp == pytest.approx(theirs.mpp)
 
 
+def test_an_export_that_was_stopped_goes_on(run, place, tmp_path, monkeypatch):
+    words = ("export", tmp_path / "out", "--format", "stamp", "--encoder", "histomics", "-w", place.root)
+    with monkeypatch.context() as patched:
+        patched.setattr("wsisurv.embedding.export.read_features", stopped_at("B"))
+        assert run(*words).code == 130
+    assert [path.name for path in (tmp_path / "out").glob("*.h5")] == ["A.h5"]
+    assert run(*words).code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.h5", "B.h5"]
+
+
+def stopped_at(slide_id):
+    def read(path):
+        if path.stem == slide_id:
+            raise KeyboardInterrupt
+        return read_features(path)
+
+    return read
+
+
 @pytest.mark.parametrize("layout", ["clam", "trident"])
 def test_tiles_go_out_and_come_back(run, place, tmp_path, layout):
     assert run("export", tmp_path / "out", "--format", layout, "-w", place.root).code == 0

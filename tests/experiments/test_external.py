@@ -13,6 +13,7 @@ from wsisurv.experiments.external import ExternalCases, external_figures
 from wsisurv.experiments.external_clinic import beside_clinic, clinic_verdict
 from wsisurv.experiments.external_record import read_record, write_record
 from wsisurv.experiments.risk_groups import RISK_GROUPS
+from wsisurv.formats.atomic import read_json
 from wsisurv.pages.external_figures import draw_calibration, draw_groups
 from wsisurv.survival.baseline import BaselineHazard
 from wsisurv.survival.metrics import concordance
@@ -287,7 +288,7 @@ def test_a_record_is_read_as_it_was_written_and_damage_is_told(tmp_path):
     assert record.external == figures
     assert record.clinic == clinic
     assert record.verdict == ("so",)
-    whole = json.loads(path.read_text())
+    whole = read_json(path)
     del whole["clinic"]  # as it was before there was one
     path.write_text(json.dumps(whole))
     assert read_record(path) == replace(record, clinic=None)

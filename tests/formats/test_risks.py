@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.risks import Risk, columns, read_risks, write_notes, write_risks, write_risks_jsonl
 
 ROWS = [
@@ -67,4 +68,4 @@ def test_a_table_that_is_none(tmp_path):
 def test_notes_lie_beside_the_table(tmp_path):
     path = write_notes(tmp_path / "risk.csv", {"command": "wsisurv predict"})
     assert path == tmp_path / "risk.json"
-    assert json.loads(path.read_text()) == {"format": "wsisurv/risk", "command": "wsisurv predict"}
+    assert read_json(path) == {"format": "wsisurv/risk", "command": "wsisurv predict"}

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import Tiles
-from wsisurv.tiling.preview import MAX_PX, draw_preview, preview_mpp, write_preview
+from wsisurv.tiling.preview import MAX_PX, draw_preview, preview_mpp
 from wsisurv.tiling.tissue import Tissue
 from wsisurv.units import SlideId
 
@@ -60,7 +61,7 @@ def test_a_picture_stays_within_its_size_whatever_the_view() -> None:
 
 def test_a_preview_is_a_jpeg_that_opens(tmp_path: Path) -> None:
     path = tmp_path / "preview" / "S-1.jpg"
-    write_preview(path, draw_preview(pink(500, 1000), 1.0, nothing(), 8.0, tiles([[0, 0]])))
+    write_picture(path, draw_preview(pink(500, 1000), 1.0, nothing(), 8.0, tiles([[0, 0]])), "JPEG")
     with Image.open(path) as picture:
         assert picture.format == "JPEG"
         picture.load()

@@ -67,7 +67,7 @@ def check(
     if clinical is not None:
         report = _with_cases(report, clinical, case, read_slide_map(slide_map) if slide_map else None)
     if output is not None:
-        write_jsonl(output, (slide.as_json() for slide in report.slides))
+        write_jsonl(output, (slide.as_json() for slide in report.slides), checksums=False)
 
     wide = out if out.is_terminal else Terminal(width=_WIDTH)
     wide.print(_table(report, with_case=clinical is not None))

@@ -1,6 +1,5 @@
 """``wsisurv evaluate-reports``."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from rich.table import Table
 from wsisurv.cli.console import number, out, warn
 from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
 from wsisurv.errors import some
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import write_json
 from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.workspace.paths import Workspace
 
@@ -58,7 +57,7 @@ def evaluate_reports(
     write_statements_page(
         folder / "index.html", ours, texts, [] if statements else read_rejected(place.rejected), scores
     )
-    write_text(folder / "metrics.json", json.dumps(asdict(scores), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "metrics.json", asdict(scores))
     out.print(_table(scores))
     out.print(f"the reports with their statements in place: {folder / 'index.html'}")
 

@@ -42,7 +42,7 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
         StorageError: no room or no permission for ``jsonl``.
     """
     if jsonl is not None:
-        write_jsonl(jsonl, map(_as_json, plan))
+        write_jsonl(jsonl, map(_as_json, plan), checksums=False)
     table = Table("slide", "state", box=None, header_style="bold", pad_edge=False)
     table.add_column("tiles ≤" if bound else "tiles", justify="right")
     table.add_column("space", justify="right")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +12,9 @@ from wsisurv.cohort.cases import Audit, Case, Cohort
 from wsisurv.cohort.clinical import read_clinical
 from wsisurv.cohort.matching import build_cohort, read_slide_map
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError, SettingsError
-from wsisurv.formats.atomic import read_json, write_text
+from wsisurv.formats.atomic import read_json, write_json, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
+from wsisurv.formats.sealed import require_table, table_checksum
 from wsisurv.formats.statements import read_statements
 from wsisurv.formats.tables import listed
 from wsisurv.settings.cohort import CohortSettings
@@ -92,7 +92,8 @@ def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
         entry = [repr(case.entry)] if late else []
         writer.writerow([*ids, repr(case.time), int(case.event), *entry, write_id(case.site or ""), *values])
     audit_json = {"name": cohort.name, "settings": cohort.settings.model_dump(mode="json"), "audit": asdict(audit)}
-    write_text(folder / "audit.json", json.dumps(audit_json, indent=1, ensure_ascii=False) + "\n")
+    seal = table_checksum(text.getvalue().encode("utf-8", "backslashreplace"))
+    write_json(folder / "audit.json", {**audit_json, **seal})
     write_text(folder / "cohort.csv", text.getvalue())
 
 
@@ -110,6 +111,7 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
         )
     try:
         saved = read_json(record)
+        require_table(table, saved)
         name = str(saved["name"])
         settings = CohortSettings(**saved["settings"])
         audit = TypeAdapter(Audit).validate_python(saved["audit"])
@@ -117,7 +119,7 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
             cases = tuple(_parse(row, settings) for row in csv.DictReader(file, strict=True))
     except (ValueError, KeyError, TypeError, AttributeError, SettingsError, csv.Error) as error:
         raise FormatError(
-            f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew."
+            f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew, with --redo."
         ) from error
     return Cohort(name, cases, settings), audit
 

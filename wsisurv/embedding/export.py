@@ -4,6 +4,7 @@ from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, WsisurvError
+from wsisurv.formats.atomic import write_text
 from wsisurv.formats.export import ExportLayout, export_features, export_tiles
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import read_tiles
@@ -35,7 +36,7 @@ def export(
 
     Raises:
         InputError: nothing to export, a tool that has no such file (STAMP tiles, QuPath features), or a file is there
-            already.
+            already, and not by an export of the same that was stopped.
         StorageError: no room or no permission.
     """
     if encoder is None and layout == "stamp":
@@ -47,8 +48,10 @@ def export(
         what = "tiles" if encoder is None else f"features of {encoder} (there are {_known(workspace)})"
         raise InputError(f"{workspace.root}: no {what} to export.")
     targets = {slide_id: folder / _place(layout, encoder, slide_id) for slide_id in slide_ids}
-    if there := [path for path in targets.values() if path.exists() and not redo]:
+    going_on = folder / f".{layout}-{encoder or 'tiles'}.unfinished"
+    if not going_on.exists() and (there := [path for path in targets.values() if path.exists() and not redo]):
         raise InputError(f"{there[0]}: is there already. Name another folder, or write over it with --redo.")
+    write_text(going_on, "Of `wsisurv export`, which was stopped; the same command goes on.\n")
     summary = Summary(STEP)
     for number, (slide_id, target) in enumerate(targets.items()):
         progress(number, len(targets), slide_id)
@@ -59,6 +62,7 @@ def export(
         else:
             summary.done.append(slide_id)
     progress(len(targets), len(targets), "")
+    going_on.unlink(missing_ok=True)
     return summary
 
 

@@ -1,6 +1,5 @@
 """One switch at a time against the default, on the same folds and cases."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from wsisurv.experiments.switches import SWITCHES, switched
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.experiments.verdict import Judgement, judge
 from wsisurv.experiments.with_slides import score_with_slides
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import write_json
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.version import versions
@@ -159,7 +158,7 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
         "gains": None if gains is None else [asdict(row) for row in gains],
         "warnings": warnings,
     }
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, record)
     return AblationResult(compared.models, compared.differences, judgements, gains, path, tuple(warnings))
 
 

@@ -1,6 +1,5 @@
 """Cross-validation of the whole method: folds, leak check, training anew in each fold, and one results table."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from wsisurv.experiments.results import ResultsTable, make_results
 from wsisurv.experiments.scoring import ScoredFolds
 from wsisurv.experiments.verdict import verdict
 from wsisurv.experiments.with_slides import score_with_slides
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import write_json
 from wsisurv.formats.models import STUDENT_FILES, add_figures
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings, TextBranch
@@ -207,7 +206,7 @@ def _record(
         "verdict": words,
         "warnings": warnings,
     }
-    write_text(metrics, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(metrics, record)
     return CrossvalResult(table, covariates, words, len(scored.jobs), scored.kept, metrics, tuple(warnings))
 
 

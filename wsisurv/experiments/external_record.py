@@ -1,6 +1,5 @@
 """The record and the pictures of an external validation."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ from pydantic import TypeAdapter
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.experiments.external import ExternalFigures
 from wsisurv.experiments.external_clinic import BesideClinic
-from wsisurv.formats.atomic import read_json, write_text
+from wsisurv.formats.atomic import read_json, write_json
+from wsisurv.formats.sealed import table_checksum
 from wsisurv.version import versions
 
 FORMAT = "wsisurv/external"
+FILE, RISKS = "external.json", "external_risk.csv"
 
 
 def write_record(
@@ -29,7 +30,7 @@ def write_record(
     warnings: Sequence[str],
     command: str,
 ) -> None:
-    """Write external.json: what was evaluated on what, the figures of both cohorts, and what they show.
+    """Write external.json, when the table of risks is beside it: what was evaluated, the figures, and what they show.
 
     Raises:
         StorageError: no room or no permission.
@@ -45,8 +46,9 @@ def write_record(
         "verdict": list(verdict),
         "warnings": list(warnings),
         "versions": versions(),
+        **table_checksum(path.with_name(RISKS)),
     }
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, record)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One fold as a piece of work: its training cases as a cohort of their own, its risks written down and found again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from wsisurv.cohort import Cohort
 from wsisurv.errors import FormatError
 from wsisurv.experiments.fold_models import FoldRisks
-from wsisurv.formats.atomic import read_json, write_text
+from wsisurv.formats.atomic import read_json, write_json
 from wsisurv.formats.splits import Fold
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Freshness, Origin, compare, require_fresh
@@ -77,7 +76,7 @@ def write_risks(job: FoldJob, workspace: Workspace, risks: FoldRisks) -> None:
         "case_ids": risks.case_ids,
         "risks": {name: values.tolist() for name, values in risks.risks.items()},
     }
-    write_text(job.path(workspace), json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(job.path(workspace), record, indent=None)
 
 
 def finished(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> dict[str, FoldRisks]:

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import FormatError, StorageError
+from wsisurv.formats.sealed import with_checksum, without_checksum
 
 GROUP_READABLE = "WSISURV_GROUP_READABLE"
 """Variable of the environment that lets a group read reports and follow-up; processes of a run inherit it."""
@@ -155,13 +156,19 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
 
 
-def write_jsonl(path: Path, records: Iterable[Any]) -> None:
-    """Write JSON records, one a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+def write_json(path: Path, record: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write a JSON object with its checksum, whole or not at all."""
+    write_text(path, json.dumps(with_checksum(record), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def append_jsonl(path: Path, record: Any) -> None:
-    """Add one JSON record as a line, flushed to disk before returning.
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]], *, checksums: bool = True) -> None:
+    """Write JSON objects, one a line, whole or not at all; without checksums where others are to read them."""
+    written = map(with_checksum, records) if checksums else records
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in written))
+
+
+def append_jsonl(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one JSON object as a line with its checksum, flushed to disk before returning.
 
     A line that a killed run left unfinished is taken off first.
     """
@@ -177,7 +184,8 @@ def append_jsonl(path: Path, record: Any) -> None:
                 if file.read(1) != b"\n":  # only then is the whole file read: a long run adds many lines
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            line = json.dumps(with_checksum(record), ensure_ascii=False)
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -199,12 +207,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         FormatError: a file that can't be read or is larger than any of ours.
-        ValueError: as ``parse_json``, or no object; the caller knows what made the file.
+        ValueError: as ``parse_json``, no object, or another checksum than it says; the caller knows what made the file.
     """
     value = parse_json(_content(path))
     if not isinstance(value, dict):
         raise ValueError(f"a JSON {type(value).__name__}, not an object")
-    return value
+    return dict(without_checksum(value))
 
 
 def read_text(path: Path) -> str:
@@ -238,7 +246,7 @@ def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) 
     Only an unfinished last line (a run killed while it wrote) is passed over.
 
     Raises:
-        FormatError: a line that is not JSON, or that ``parse`` refuses, by its number.
+        FormatError: a line that is not JSON or not what was written, or that ``parse`` refuses, by its number.
     """
     if not path.exists():
         return []
@@ -248,7 +256,7 @@ def read_jsonl(path: Path, parse: Callable[[Any], Any] = lambda record: record) 
         if not line.strip():
             continue
         try:
-            records.append(parse(parse_json(line)))
+            records.append(parse(without_checksum(parse_json(line))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if number == len(lines):
                 break  # no newline after it: never finished

@@ -1,6 +1,5 @@
 """``heatmaps/<case>/heatmap.json``: what raised and what lowered a case's risk, for a person and the report page."""
 
-import json
 import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import read_json, write_text
+from wsisurv.formats.atomic import read_json, write_json
 
 FORMAT = "wsisurv/heatmap"
 FILE = "heatmap.json"
@@ -145,7 +144,7 @@ def write_case_map(folder: Path, case: CaseMap) -> None:
         StorageError: no room or no permission.
     """
     record = {"format": FORMAT, **asdict(case)}
-    write_text(folder / FILE, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / FILE, record)
 
 
 def read_case_map(folder: Path) -> CaseMap:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsisurv.errors import FormatError, MissingArtifactError, some
-from wsisurv.formats.atomic import read_text, write_jsonl, write_text
+from wsisurv.formats.atomic import read_json, read_text, write_json, write_jsonl, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
+from wsisurv.formats.sealed import require_table, table_checksum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,8 @@ def write_risks_jsonl(path: Path, risks: Iterable[Risk], *, horizons: Sequence[f
     Raises:
         StorageError: no room or no permission.
     """
-    write_jsonl(path, [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)])
+    rows = [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)]
+    write_jsonl(path, rows, checksums=False)
 
 
 def _record(row: Risk, horizons: Sequence[float]) -> dict[str, Any]:
@@ -134,17 +135,22 @@ def _cell(name: str, value: Any) -> str:
     return write_id(value) if name in ("case_id", "warning") else str(value)
 
 
-def read_risks(path: Path) -> list[Risk]:
+def read_risks(path: Path, record: Path | None = None) -> list[Risk]:
     """Read a risk table.
+
+    Args:
+        path: the table.
+        record: JSON beside it that holds its checksum; None for that of ``write_notes``.
 
     Raises:
         MissingArtifactError: there is no such file.
-        FormatError: a column is missing or a number is none, by its row.
+        FormatError: it is not what was written with the record; a column is missing or a number is none, by its row.
     """
     if not path.exists():
         raise MissingArtifactError(f"{path}: not there. Run `wsisurv predict` first.")
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     rows: list[Risk] = []
+    _require_written(path, record or path.with_suffix(".json"))
     try:
         if missing := {*_BEFORE, *_AFTER} - set(reader.fieldnames or ()):
             raise FormatError(f"{path}: no column {', '.join(sorted(missing))}. Run `wsisurv predict` again.")
@@ -152,6 +158,17 @@ def read_risks(path: Path) -> list[Risk]:
     except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
         raise FormatError(f"{path}, row {len(rows) + 2}: {error}. Run `wsisurv predict` again.") from error
     return rows
+
+
+def _require_written(table: Path, record: Path) -> None:
+    if not record.exists():
+        return
+    try:
+        saved = read_json(record)
+        if str(saved.get("format", "")).startswith("wsisurv/"):
+            require_table(table, saved)
+    except ValueError as error:
+        raise FormatError(f"{table} or {record}: damaged ({error}). Run the command that made it again.") from error
 
 
 def _parse(row: Mapping[str, str]) -> Risk:
@@ -183,6 +200,5 @@ def write_notes(table: Path, notes: Mapping[str, Any]) -> Path:
         StorageError: no room or no permission.
     """
     path = table.with_suffix(".json")
-    record = {"format": NOTES_FORMAT, **notes}
-    write_text(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, {"format": NOTES_FORMAT, **notes, **table_checksum(table)})
     return path

@@ -14,6 +14,7 @@ from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import parse_json, read_json
 from wsisurv.formats.hdf5 import texts
 from wsisurv.formats.header import Header, opened_any
+from wsisurv.formats.sealed import without_checksum
 
 _SMALL = 1 << 20
 """Numbers of an array of which range and gaps are told; larger ones are not read."""
@@ -167,7 +168,7 @@ def _jsonl(path: Path) -> Shown:
         if not line.strip():
             continue
         try:
-            record = parse_json(line)
+            record = without_checksum(parse_json(line))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         if not isinstance(record, dict):

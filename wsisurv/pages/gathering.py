@@ -10,7 +10,8 @@ import numpy as np
 
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
-from wsisurv.experiments.external_record import ExternalRecord, read_record
+from wsisurv.experiments.external_record import FILE as EXTERNAL
+from wsisurv.experiments.external_record import RISKS, ExternalRecord, read_record
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.commands import Command, read_commands
@@ -148,8 +149,11 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         predicted = attempt("folds", lambda: predicted_by_folds(folder, cohort, tested))
     if predicted is None:
         predicted = predicted_by_table(cohort, list(risks.values()), OUT_OF_FOLD)
-    if predicted is None and (other := folder / "evaluation" / "external_risk.csv").exists():
-        risks = attempt("external", lambda: {row.case_id: row for row in read_risks(other)}) or {}
+    if predicted is None and (other := folder / "evaluation" / RISKS).exists():
+        risks = (
+            attempt("external", lambda: {row.case_id: row for row in read_risks(other, other.with_name(EXTERNAL))})
+            or {}
+        )
         predicted = predicted_by_table(cohort, list(risks.values()), ANOTHER_STUDENT)
         missing.pop("risks", None)
     if predicted is None:

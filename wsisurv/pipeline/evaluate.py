@@ -12,7 +12,7 @@ from wsisurv.errors import SettingsError
 from wsisurv.experiments.drift import drift_verdict
 from wsisurv.experiments.external import ExternalCases, ExternalFigures, external_cases, external_figures
 from wsisurv.experiments.external_clinic import BesideClinic, beside_clinic, clinic_verdict
-from wsisurv.experiments.external_record import write_record
+from wsisurv.experiments.external_record import RISKS, write_record
 from wsisurv.experiments.known_cases import training_cases, without_known
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import risk_frame, write_risks
@@ -230,7 +230,7 @@ def _write(result: EvaluateResult, scale: RiskScale, years: Sequence[float], com
     title = f"{result.cohort.name}, by the student of {scale.card.cohort.name}"
     draw_groups(folder / "external_groups.png", result.cases, time_unit=unit, title=title)
     draw_calibration(folder / "external_calibration.png", result.cases, scale.prognosis, time_unit=unit, title=title)
-    write_risks(folder / "external_risk.csv", result.prediction.risks, horizons=years)
+    write_risks(folder / RISKS, result.prediction.risks, horizons=years)
     write_record(
         result.record,
         result.figures,

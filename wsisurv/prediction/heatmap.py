@@ -11,10 +11,11 @@ from wsisurv.bags.checks import Expected
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, MissingArtifactError, SlideError, StaleError, StorageError
 from wsisurv.formats import geojson
-from wsisurv.formats.atomic import replacing, write_text
+from wsisurv.formats.atomic import write_text
 from wsisurv.formats.features import FORMAT as FEATURES
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
+from wsisurv.formats.pictures import write_picture
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, score_tiles, spread_out
 from wsisurv.prediction.explainer import Explainer
@@ -236,8 +237,7 @@ class _Drawing:
         title = f"{self._case.case_id} · {slide_id}"
         picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, _layers(tiles, rows, limit))
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
-        with replacing(self._folder / png) as partial:
-            with_banner(picture, banner).save(partial, format="PNG")
+        write_picture(self._folder / png, with_banner(picture, banner), "PNG")
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
@@ -288,8 +288,8 @@ class _Drawing:
             groups.append((f"{word} contributions to the log hazard", found))
         over = f", {n_slides} slides" if n_slides > 1 else ""
         title = f"{self._case.case_id}: {len(tiles.values)} tiles{over}, log hazard {tiles.log_hazard:+.3f}"
-        with replacing(self._folder / _CONTACT_SHEET) as partial:
-            with_banner(draw_sheet(title, groups, limit), banner).save(partial, format="JPEG", quality=90)
+        sheet = with_banner(draw_sheet(title, groups, limit), banner)
+        write_picture(self._folder / _CONTACT_SHEET, sheet, "JPEG", quality=90)
         return _CONTACT_SHEET
 
 

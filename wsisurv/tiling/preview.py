@@ -1,12 +1,9 @@
 """A picture of a slide for a person: tissue outlined, tiles kept in full colour, all else faded."""
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from wsisurv.formats.atomic import replacing
 from wsisurv.formats.tiles import Tiles
 from wsisurv.slides.lettering import draw_scale_bar, lettering
 from wsisurv.tiling.tissue import Tissue
@@ -132,13 +129,3 @@ def _reasons(tissue: Tissue, left_out: int) -> list[tuple[str, tuple[int, int, i
     names = [name for name, area in tissue.artefacts.items() if area.any()]
     reasons += [(", ".join(names), _ARTEFACT_OUTLINE)] if names else []
     return [("left out:", _OUTLINE), *reasons] if reasons else []
-
-
-def write_preview(path: Path, picture: Image.Image) -> None:
-    """Write a JPEG, whole or not at all.
-
-    Raises:
-        StorageError: no room or no permission.
-    """
-    with replacing(path) as partial:
-        picture.save(partial, format="JPEG", quality=85)

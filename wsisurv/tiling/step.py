@@ -13,6 +13,7 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.workers import cores, finished
 from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
+from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.tiles import TileSettings
@@ -25,7 +26,7 @@ from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
-from wsisurv.tiling.preview import draw_preview, preview_mpp, write_preview
+from wsisurv.tiling.preview import draw_preview, preview_mpp
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId, name_problem, shown_name
 from wsisurv.workspace.freshness import check
@@ -199,7 +200,7 @@ def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
     outlines, preview = workspace.outlines(job.id), workspace.preview(job.id)
     if options.preview:
         write_outlines(outlines, cut.tissue, cut.tissue_mpp / tiles.mpp)
-        write_preview(preview, _draw(cut))
+        write_picture(preview, _draw(cut), "JPEG", quality=85)
     else:
         outlines.unlink(missing_ok=True)
         preview.unlink(missing_ok=True)
