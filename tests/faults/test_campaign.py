@@ -11,18 +11,20 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 NAIVE = """
 import runpy, sys
 from pathlib import Path
-from wsisurv.cli.app import app
-from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from wsisurv.cli import app
 
-@app.command()
-def naive(workspace: WorkspaceOption = DEFAULT_WORKSPACE) -> None:
-    if Path("done").exists():
-        return
-    for path in sorted((workspace / "tiles").iterdir()):
-        with open("sums.jsonl", "a") as file:
-            file.write(f'{{"name": "{path.name}", "sum": {sum(path.read_bytes())}}}' + chr(10))
-    Path("done").touch()
+theirs = app.main
 
+def main():
+    if sys.argv[1] != "naive":
+        theirs()
+    elif not Path("done").exists():
+        for path in sorted(Path("workspace/tiles").iterdir()):
+            with open("sums.jsonl", "a") as file:
+                file.write(f'{{"name": "{path.name}", "sum": {sum(path.read_bytes())}}}' + chr(10))
+        Path("done").touch()
+
+app.main = main
 sys.argv = sys.argv[1:]
 sys.path.insert(0, str(Path(sys.argv[0]).parent))
 from world import COMMANDS, Command
