@@ -41,16 +41,11 @@ class _Offsets:
 
 @dataclass(frozen=True)
 class PackedBags(_Offsets):
-    """Rows of all bags, one bag after the other.
+    """Rows of all bags, one bag after the other."""
 
-    Attributes:
-        rows: (n_rows_total, d), any floating type.
-        offsets: int64 (n_bags + 1,); bag ``i`` is ``rows[offsets[i]:offsets[i + 1]]`` and holds one row at least.
-        weight: float32 (n_rows_total,), how many rows each stands for, where rows were merged; None for one each.
-    """
-
-    rows: Tensor
-    offsets: Tensor
+    rows: Tensor  # (n_rows_total, d), any floating type
+    offsets: Tensor  # int64 (n_bags + 1,); bag ``i`` is ``rows[offsets[i]:offsets[i + 1]]`` and holds one row at least
+    # float32 (n_rows_total,), how many rows each stands for, where rows were merged; None for one each
     weight: Tensor | None = None
 
     @property
@@ -83,13 +78,9 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class HeldRows:
-    """Rows in memory, on any device.
+    """Rows in memory, on any device."""
 
-    Attributes:
-        rows: (n_rows, d), any floating type.
-    """
-
-    rows: Tensor
+    rows: Tensor  # (n_rows, d), any floating type
     _copies: dict[torch.device, "HeldRows"] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -125,23 +116,17 @@ def _free_bytes(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Bags(_Offsets):
-    """Bags that name their rows and read them only when asked: choosing, sampling and mixing copy no feature.
+    """Bags that name their rows and read them only when asked: choosing, sampling and mixing copy no feature."""
 
-    Attributes:
-        source: the rows.
-        index: int64 (n_rows_total,) on the CPU, number in ``source`` of each row, one bag after the other.
-        offsets: int64 (n_bags + 1,) on the CPU; bag ``i`` has ``index[offsets[i]:offsets[i + 1]]``, one row at least.
-        weight: float32 (n_rows_total,) on the CPU, how many rows each stands for, where rows were merged; None for one.
-        device: where rows are loaded to.
-        keep_bytes: what a pass over all rows may keep in memory for the gradient; beyond it ``in_parts`` computes each
-            part a second time instead. Has no influence on any result.
-    """
-
-    source: RowSource
-    index: Tensor
+    source: RowSource  # the rows
+    index: Tensor  # int64 (n_rows_total,) on the CPU, number in ``source`` of each row, one bag after the other
+    # int64 (n_bags + 1,) on the CPU; bag ``i`` has ``index[offsets[i]:offsets[i + 1]]``, one row at least
     offsets: Tensor
+    # float32 (n_rows_total,) on the CPU, how many rows each stands for, where rows were merged; None for one
     weight: Tensor | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = torch.device("cpu")  # where rows are loaded to
+    # what a pass over all rows may keep in memory for the gradient; beyond it ``in_parts`` computes each part a second
+    # time instead. Has no influence on any result.
     keep_bytes: int = 4 << 30
 
     @property

@@ -19,19 +19,12 @@ from wsisurv.workspace.paths import Workspace
 
 @dataclass(frozen=True)
 class FoldJob:
-    """One fold to be done.
+    """One fold to be done."""
 
-    Attributes:
-        fold: who is trained on and who is tested.
-        cohort: the training cases as a cohort of their own, whose folder is PLACE/REPEAT-FOLD/.
-        settings: all that decides its risks, as a JSON object.
-        fingerprint: sha256 of those and of all that is read.
-    """
-
-    fold: Fold
-    cohort: Cohort
-    settings: Mapping[str, Any]
-    fingerprint: str
+    fold: Fold  # who is trained on and who is tested
+    cohort: Cohort  # the training cases as a cohort of their own, whose folder is PLACE/REPEAT-FOLD/
+    settings: Mapping[str, Any]  # all that decides its risks, as a JSON object
+    fingerprint: str  # sha256 of those and of all that is read
 
     def path(self, workspace: Workspace) -> Path:
         """Where its risks are written, last of all: where the file is, the fold is done."""

@@ -15,120 +15,69 @@ FILE = "heatmap.json"
 
 @dataclass(frozen=True)
 class ShownTile:
-    """A tile of the contact sheet.
+    """A tile of the contact sheet."""
 
-    Attributes:
-        slide_id: its slide.
-        x: left, level-0 pixels.
-        y: top, level-0 pixels.
-        contribution: to the case's log hazard.
-        attention: share of the case's attention.
-    """
-
-    slide_id: str
-    x: int
-    y: int
-    contribution: float
-    attention: float
+    slide_id: str  # its slide
+    x: int  # left, level-0 pixels
+    y: int  # top, level-0 pixels
+    contribution: float  # to the case's log hazard
+    attention: float  # share of the case's attention
 
 
 @dataclass(frozen=True)
 class FeatureShift:
-    """How one feature of the highest or lowest tiles differs from that of the case's other tiles.
+    """How one feature of the highest or lowest tiles differs from that of the case's other tiles."""
 
-    Attributes:
-        name: of the feature.
-        unit: of its values; empty where it has none.
-        definition: what it measures; empty where that is not known.
-        mean: of these tiles.
-        others: mean of all other tiles of the case.
-        difference: mean less others, in standard deviations (root of the mean of both groups' variances).
-        adds: the case's log hazard less what it would be if these tiles had the others' mean in this feature.
-    """
-
-    name: str
-    unit: str
-    definition: str
-    mean: float
-    others: float
-    difference: float
-    adds: float
+    name: str  # of the feature
+    unit: str  # of its values; empty where it has none
+    definition: str  # what it measures; empty where that is not known
+    mean: float  # of these tiles
+    others: float  # mean of all other tiles of the case
+    difference: float  # mean less others, in standard deviations (root of the mean of both groups' variances)
+    adds: float  # the case's log hazard less what it would be if these tiles had the others' mean in this feature
 
 
 @dataclass(frozen=True)
 class Extreme:
-    """The tiles of highest, or of lowest, contribution.
+    """The tiles of highest, or of lowest, contribution."""
 
-    Attributes:
-        n_tiles: a tenth of the case's tiles; the features are compared over these.
-        contribution: of these together.
-        shown: those on the contact sheet, most extreme first, none over another.
-        features: differences, largest first; empty where the features have no names.
-    """
-
-    n_tiles: int
-    contribution: float
-    shown: tuple[ShownTile, ...] = ()
-    features: tuple[FeatureShift, ...] = ()
+    n_tiles: int  # a tenth of the case's tiles; the features are compared over these
+    contribution: float  # of these together
+    shown: tuple[ShownTile, ...] = ()  # those on the contact sheet, most extreme first, none over another
+    features: tuple[FeatureShift, ...] = ()  # differences, largest first; empty where the features have no names
 
 
 @dataclass(frozen=True)
 class SlideMap:
-    """One slide of the case.
+    """One slide of the case."""
 
-    Attributes:
-        slide_id: the slide.
-        n_tiles: tiles of it.
-        contribution: of all its tiles to the case's log hazard.
-        picture: name of the PNG beside this file.
-        geojson: name of the GeoJSON for QuPath.
-        problem: why there is no thumbnail below the map, or empty.
-    """
-
-    slide_id: str
-    n_tiles: int
-    contribution: float
-    picture: str
-    geojson: str
-    problem: str = ""
+    slide_id: str  # the slide
+    n_tiles: int  # tiles of it
+    contribution: float  # of all its tiles to the case's log hazard
+    picture: str  # name of the PNG beside this file
+    geojson: str  # name of the GeoJSON for QuPath
+    problem: str = ""  # why there is no thumbnail below the map, or empty
 
 
 @dataclass(frozen=True)
 class CaseMap:
-    """What each part of a case did to its risk.
+    """What each part of a case did to its risk."""
 
-    Attributes:
-        case_id: the case.
-        log_hazard: sum of all tiles' contributions; None without a tile.
-        members: members of the ensemble that spoke.
-        out_of_fold: whether they are only those that did not see this case in training.
-        n_tiles: tiles of all slides.
-        n_kept: tiles of which the student's filter kept half or more; None where the student has none.
-        exact: whether a contribution is the tile's own, not a stand-in of a model that looks at tiles together.
-        raising: share of the tiles that raised the log hazard.
-        slides: its slides.
-        top: tiles of highest contribution; None without a tile.
-        bottom: tiles of lowest contribution.
-        contact_sheet: name of the JPEG of those; empty where the pixels are not there.
-        fingerprint: of all that made it.
-        student: fingerprint of the student; empty in records of before.
-        unfamiliar: why the student does not know such a case, so that its risk should not be believed; else empty.
-    """
-
-    case_id: str
-    log_hazard: float | None
-    members: int
-    out_of_fold: bool
-    n_tiles: int
-    n_kept: int | None
-    exact: bool
-    raising: float
-    slides: tuple[SlideMap, ...]
-    top: Extreme | None
-    bottom: Extreme | None
-    contact_sheet: str
-    fingerprint: str
-    student: str = ""
+    case_id: str  # the case
+    log_hazard: float | None  # sum of all tiles' contributions; None without a tile
+    members: int  # members of the ensemble that spoke
+    out_of_fold: bool  # whether they are only those that did not see this case in training
+    n_tiles: int  # tiles of all slides
+    n_kept: int | None  # tiles of which the student's filter kept half or more; None where the student has none
+    exact: bool  # whether a contribution is the tile's own, not a stand-in of a model that looks at tiles together
+    raising: float  # share of the tiles that raised the log hazard
+    slides: tuple[SlideMap, ...]  # its slides
+    top: Extreme | None  # tiles of highest contribution; None without a tile
+    bottom: Extreme | None  # tiles of lowest contribution
+    contact_sheet: str  # name of the JPEG of those; empty where the pixels are not there
+    fingerprint: str  # of all that made it
+    student: str = ""  # fingerprint of the student; empty in records of before
+    # why the student does not know such a case, so that its risk should not be believed; else empty
     unfamiliar: str = ""
 
     @property

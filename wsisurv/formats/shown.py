@@ -39,48 +39,28 @@ _CSV = {
 
 @dataclass(frozen=True)
 class Array:
-    """An array of a file.
+    """An array of a file."""
 
-    Attributes:
-        name: with its groups.
-        dtype: of a value; ``text`` for words.
-        shape: of it.
-        low: smallest finite value; None for words, for large arrays and where there is none.
-        high: largest.
-        not_finite: values that are NaN or infinite; None where they were not counted.
-        attributes: of the array.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    low: float | None = None
-    high: float | None = None
-    not_finite: int | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    name: str  # with its groups
+    dtype: str  # of a value; ``text`` for words
+    shape: tuple[int, ...]  # of it
+    low: float | None = None  # smallest finite value; None for words, for large arrays and where there is none
+    high: float | None = None  # largest
+    not_finite: int | None = None  # values that are NaN or infinite; None where they were not counted
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # of the array
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a file says of itself.
+    """What a file says of itself."""
 
-    Attributes:
-        path: the file.
-        what: its format, or what its columns or keys look like.
-        n_bytes: its size.
-        header: what made it; None for text files.
-        attributes: all else that it says, JSON parsed.
-        arrays: of an HDF5 file.
-        rows: of a text file; None elsewhere.
-    """
-
-    path: Path
-    what: str
-    n_bytes: int
-    header: Header | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    arrays: tuple[Array, ...] = ()
-    rows: int | None = None
+    path: Path  # the file
+    what: str  # its format, or what its columns or keys look like
+    n_bytes: int  # its size
+    header: Header | None = None  # what made it; None for text files
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # all else that it says, JSON parsed
+    arrays: tuple[Array, ...] = ()  # of an HDF5 file
+    rows: int | None = None  # of a text file; None elsewhere
 
 
 def describe(path: Path) -> Shown:

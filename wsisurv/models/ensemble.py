@@ -19,14 +19,10 @@ from wsisurv.models.student import WIDEST, Student
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Students whose mean is the risk.
+    """Students whose mean is the risk."""
 
-    Attributes:
-        members: trained students, in evaluation mode, of one width.
-        centres: each member's mean log hazard over its own training cases, taken off before members are compared.
-    """
-
-    members: tuple[Student, ...]
+    members: tuple[Student, ...]  # trained students, in evaluation mode, of one width
+    # each member's mean log hazard over its own training cases, taken off before members are compared
     centres: tuple[float, ...]
 
     @property

@@ -33,33 +33,23 @@ _COLUMNS = 16
 
 @dataclass(frozen=True)
 class CaseStates:
-    """What the members make of one case.
+    """What the members make of one case."""
 
-    Attributes:
-        log_hazard: float64 (n_members,).
-        pooled: float32 (n_members, hidden), the state of the case that the log hazard is read from.
-    """
-
-    log_hazard: NDArray[np.float64]
-    pooled: NDArray[np.float32]
+    log_hazard: NDArray[np.float64]  # float64 (n_members,)
+    pooled: NDArray[np.float32]  # float32 (n_members, hidden), the state of the case that the log hazard is read from
 
 
 @dataclass(frozen=True)
 class TileScores:
-    """What each tile of a case did.
+    """What each tile of a case did."""
 
-    Attributes:
-        attention: float64 (n_tiles,), share of the attention; sums to 1.
-        contribution: float64 (n_tiles,), share of the log hazard; sums to the case's.
-        kept: float64 (n_tiles,), 0 to 1, what the students' filters kept of each tile: left out or not, or how far
-            turned down, mean over members; None for students without a filter.
-        exact: whether a contribution is the tile's own. With ``selfattention`` or discrete hazards it is a stand-in:
-            what the model's last layers took from the tile, which depends on the tiles beside it.
-    """
-
-    attention: NDArray[np.float64]
-    contribution: NDArray[np.float64]
+    attention: NDArray[np.float64]  # float64 (n_tiles,), share of the attention; sums to 1
+    contribution: NDArray[np.float64]  # float64 (n_tiles,), share of the log hazard; sums to the case's
+    # float64 (n_tiles,), 0 to 1, what the students' filters kept of each tile: left out or not, or how far turned down,
+    # mean over members; None for students without a filter
     kept: NDArray[np.float64] | None = None
+    # whether a contribution is the tile's own. With ``selfattention`` or discrete hazards it is a stand-in: what the
+    # model's last layers took from the tile, which depends on the tiles beside it.
     exact: bool = True
 
 

@@ -22,15 +22,10 @@ KINDS = ("concat", "cross-attention")
 
 @dataclass(frozen=True)
 class JointSight:
-    """What a joint teacher makes of some cases.
+    """What a joint teacher makes of some cases."""
 
-    Attributes:
-        log_hazard: (n_cases,).
-        relevance: (n_tiles,), share of each tile in the case's attention; sums to 1 over a case.
-    """
-
-    log_hazard: Tensor
-    relevance: Tensor
+    log_hazard: Tensor  # (n_cases,)
+    relevance: Tensor  # (n_tiles,), share of each tile in the case's attention; sums to 1 over a case
 
 
 class JointTeacher(nn.Module):
@@ -118,17 +113,11 @@ class JointTeacher(nn.Module):
 
 @dataclass(frozen=True)
 class JointMember:
-    """A trained joint teacher.
+    """A trained joint teacher."""
 
-    Attributes:
-        model: in evaluation mode, on the CPU.
-        scaling: applied to statements first.
-        centre: its mean log hazard over its training cases.
-    """
-
-    model: JointTeacher
-    scaling: TextScaling
-    centre: float
+    model: JointTeacher  # in evaluation mode, on the CPU
+    scaling: TextScaling  # applied to statements first
+    centre: float  # its mean log hazard over its training cases
 
     def look(self, features: NDArray[np.floating], statements: NDArray[np.float32]) -> JointSight:
         """One case, of a tile and a statement at least; the log hazard is relative to the training cases' mean."""

@@ -17,19 +17,12 @@ _GPU_BLOCK_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class SharedScaling:
-    """One scaling of rows to −1 … 1, from which each of several students has its own: row · factor − shift.
+    """One scaling of rows to −1 … 1, from which each of several students has its own: row · factor − shift."""
 
-    Attributes:
-        centre: (d,).
-        per_reach: (d,), 1 / how far from the centre a feature is clamped.
-        factor: (n_students, d).
-        shift: (n_students, d).
-    """
-
-    centre: Tensor
-    per_reach: Tensor
-    factor: Tensor
-    shift: Tensor
+    centre: Tensor  # (d,)
+    per_reach: Tensor  # (d,), 1 / how far from the centre a feature is clamped
+    factor: Tensor  # (n_students, d)
+    shift: Tensor  # (n_students, d)
 
     def into(self, buffer: Tensor, rows: Tensor) -> Tensor:
         """clamp((rows − centre) / reach, ±1), written over the first rows of ``buffer``, (n, d) of its precision."""

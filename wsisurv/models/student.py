@@ -155,12 +155,7 @@ def tiles_of(students: Sequence[tuple[int, Student]], rows: Tensor, scaling: Sha
 
 @dataclass(frozen=True)
 class TileParts:
-    """Tiles' shares in one student.
+    """Tiles' shares in one student."""
 
-    Attributes:
-        share: float64 (n_tiles,), share of the attention; sums to 1 over a bag.
-        log_hazard: float64 (n_tiles,), of a case that were this tile throughout; exact where ``Student.exact``.
-    """
-
-    share: Tensor
-    log_hazard: Tensor
+    share: Tensor  # float64 (n_tiles,), share of the attention; sums to 1 over a bag
+    log_hazard: Tensor  # float64 (n_tiles,), of a case that were this tile throughout; exact where ``Student.exact``

@@ -47,17 +47,11 @@ _ENDS = 0.99
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Where a case's slides are known.
+    """Where a case's slides are known."""
 
-    Attributes:
-        case_id: the case.
-        slide_ids: its slides.
-        workspace: holds their features and tiles.
-    """
-
-    case_id: str
-    slide_ids: tuple[str, ...]
-    workspace: Workspace
+    case_id: str  # the case
+    slide_ids: tuple[str, ...]  # its slides
+    workspace: Workspace  # holds their features and tiles
 
 
 def heatmaps(

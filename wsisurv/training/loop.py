@@ -61,20 +61,14 @@ class Log:
     """Counts epochs for the progress line and writes about five lines of history a fit.
 
     A run that goes on where a killed one stopped does some epochs again, whose lines it does not write again.
-
-    Attributes:
-        path: history.jsonl.
-        step: name of the step in each line.
-        progress: called after each epoch.
-        checkpoints: what an interrupted run left behind, and what this one leaves; None for neither.
-        total: epochs in all fits together, as soon as that is known.
     """
 
-    path: Path
-    step: str
-    progress: Progress
+    path: Path  # history.jsonl
+    step: str  # name of the step in each line
+    progress: Progress  # called after each epoch
+    # what an interrupted run left behind, and what this one leaves; None for neither
     checkpoints: Checkpoints | None = None
-    total: int = 0
+    total: int = 0  # epochs in all fits together, as soon as that is known
     _done: int = field(default=0, init=False)
     _written: set[str] | None = field(default=None, init=False)
 

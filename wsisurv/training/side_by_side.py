@@ -19,26 +19,17 @@ Numbered = Sequence[tuple[int, Student]]
 
 @dataclass(frozen=True)
 class _Group:
-    """Cases that the same members are trained on.
+    """Cases that the same members are trained on."""
 
-    Attributes:
-        cases: int64 (n,), their numbers.
-        members: numbers of the members.
-    """
-
-    cases: Tensor
-    members: tuple[int, ...]
+    cases: Tensor  # int64 (n,), their numbers
+    members: tuple[int, ...]  # numbers of the members
 
 
 @dataclass(frozen=True)
 class SharedCases:
-    """Which members are trained on which cases.
+    """Which members are trained on which cases."""
 
-    Attributes:
-        trains: int64 (n_train,), numbers of each member's training cases, none twice.
-    """
-
-    trains: tuple[Tensor, ...]
+    trains: tuple[Tensor, ...]  # int64 (n_train,), numbers of each member's training cases, none twice
 
     @cached_property
     def groups(self) -> list[_Group]:
