@@ -68,7 +68,7 @@ ForceUnfamiliarOption = Annotated[
     bool,
     typer.Option(
         "--force-unfamiliar",
-        help="Give risk group and survival of cases too that the student does not know (group unfamiliar).",
+        help="Risk group and survival also for unfamiliar cases, which the student does not know.",
     ),
 ]
 WeightsOption = Annotated[
