@@ -82,3 +82,23 @@ def test_options_that_do_not_belong_together(run, study):
         ended = run("crossval", "-w", workspace, *words, "--time", "days", "--event", "died", "--drop-incomplete")
         assert ended.code == 1
         assert message in ended.err
+
+
+def test_reports_alone_from_nothing_to_a_page(run, study):
+    place, clinical, texts = study
+    ended = run("crossval", "--reports-only", "-w", place)
+    assert ended.code == 1
+    assert "wsisurv crossval --reports-only --cohort NAME --clinical FILE" in " ".join(ended.err.split())
+    assert "train-teacher" not in ended.err
+    assert run("extract-report", texts, "--backend", "rules", "-w", place).code == 0
+    made = ["--cohort", "r", "--clinical", clinical, "--time", "days", "--event", "died", "--covariates", "age,stage"]
+    options = ["--drop-incomplete", "--folds", "2", "--repeats", "1", "--resamples", "100", "-w", place]
+    ended = run("crossval", "--reports-only", *made, *options)
+    assert ended.code == 0, ended.err
+    ended = run("report", "-w", place)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("not on the page") == 1
+    page = (place / "cohorts" / "r" / "evaluation" / "index.html").read_text()
+    assert "what a report alone tells" in page
+    assert "report, words and findings" in page
+    assert "with a slide" not in page

@@ -29,7 +29,7 @@ from wsisurv.formats.commands import Command, append_command
 from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, FeatureShift, SlideMap, write_case_map
 from wsisurv.formats.models import ModelFile, model_format, write_model
-from wsisurv.formats.risks import Risk, write_risks
+from wsisurv.formats.risks import Risk, read_risks, write_notes, write_risks
 from wsisurv.formats.splits import Fold, write_splits
 from wsisurv.pages.cohort_page import PAGE, write_report
 from wsisurv.pages.crossval_figures import read_metrics
@@ -141,17 +141,16 @@ def write_crossval(place: Workspace, card: StudentCard) -> None:
     (folder / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
 
 
-def add_heatmaps(place: Workspace, *case_ids: str) -> None:
+def add_heatmaps(place: Workspace, *case_ids: str, **changes: str) -> None:
     for number, case_id in enumerate(case_ids):
         folder = place.cohort(NAME) / "heatmaps" / case_id
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (1400, 900), (200, 100 + number, 120)).save(folder / "S.png")
         shift = FeatureShift("redness<b>", "OD", "how red", 2.0, 1.0, 1.5, 0.1)
         end = Extreme(3, 0.2, (), (shift,))
         slide = SlideMap("S", 30, 0.4, "S.png", "S.geojson")
-        write_case_map(
-            folder, CaseMap(case_id, 0.1 * number, 2, True, 30, None, True, 0.5, (slide,), end, end, "tiles.jpg", "f")
-        )
+        drawn = CaseMap(case_id, 0.1 * number, 2, True, 30, None, True, 0.5, (slide,), end, end, "tiles.jpg", "f")
+        write_case_map(folder, replace(drawn, **changes))
 
 
 def add_rest(place: Workspace) -> None:
@@ -195,6 +194,9 @@ def test_with_nothing_but_a_cohort_every_section_names_the_command_that_makes_it
         assert said in page.text
     assert result.figures == ()
     assert {"crossval", "predicted", "risks", "training", "student"} <= result.missing.keys()
+    for why in result.missing.values():
+        assert page.text.count(why.replace("`", "")) == 1  # once, on top
+    assert not {"survival", "calibration", "external", "heatmaps"} & set(page.all("h2", "id"))
 
 
 def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_crossval, workspace):
@@ -384,9 +386,147 @@ def test_figures_of_another_cohort_are_told(add_crossval, workspace):
     for made_from, warned in ((gather(workspace, NAME).cohort.fingerprint, 0), ("other", 1)):
         path.write_text(json.dumps({**record, "cohort": {**record["cohort"], "fingerprint": made_from}}))
         seen = gather(workspace, NAME)
-        assert len(seen.warnings) == warned
+        assert len(seen.differs) == warned
     write_report(workspace, NAME)
     assert "wsisurv crossval --redo" in Tags(read(workspace)).text
+
+
+@pytest.fixture
+def add_student(student_card) -> Callable[..., str]:
+    """``add_student(place, **settings)`` → fingerprint of the cohort's student.h5, of its cases as they are."""
+
+    def add(place: Workspace, **settings: object) -> str:
+        inputs = {"cohort": gather(place, NAME).cohort.fingerprint}
+        header = make_header(model_format("student"), settings, inputs)
+        write_model(place.cohort(NAME) / "student.h5", ModelFile({"a": np.zeros(1)}, student_card()), header)
+        return header.fingerprint
+
+    return add
+
+
+def add_risks(place: Workspace, student: str, **changes: Any) -> None:
+    """risk.csv of all cases and the notes beside it, the log hazards those of ``add_heatmaps``."""
+    table = place.cohort(NAME) / "risk.csv"
+    ids = sorted(str(case.case_id) for case in cases())
+    rows = [Risk(case_id, ("S",), 9, 0.1 * n, 50.0, "low", {1.0: 0.5}) for n, case_id in enumerate(ids)]
+    write_risks(table, rows, horizons=[1.0])
+    write_notes(table, {"student": {"fingerprint": student, "cohort": {"name": "their cohort"}}, **changes})
+
+
+def differs(place: Workspace) -> str:
+    """What the page says on top of parts that don't fit together."""
+    result = write_report(place, NAME)
+    page = Tags(read(place)).text
+    for line in result.differs:
+        assert line.replace("`", "") in page
+        assert page.index(line.replace("`", "")) < page.index("rows of the clinical table")
+    assert ("Not all of this page is of one student" in page) == bool(result.differs)
+    return "\n".join(result.differs)
+
+
+def test_parts_of_one_student_are_not_called_different(add_student, add_crossval, workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    record["cohort"]["fingerprint"] = gather(workspace, NAME).cohort.fingerprint
+    record["settings"]["student"] = {"epochs": 12}
+    path.write_text(json.dumps(record))
+    student = add_student(workspace, epochs=12)
+    add_heatmaps(workspace, NASTY, "C001", "C002", student=student)  # that of the first is not found: its name has a /
+    add_risks(workspace, student)
+    assert differs(workspace) == ""
+    add_student(workspace, epochs=150)
+    said = differs(workspace)
+    assert "of a student with other settings (this one's → those: epochs: 150 → 12)" in said
+    assert "risk.csv is by another student" in said
+    assert "trained on their cohort" in said
+    assert "2 heatmaps (C001, C002) are by another student" in said
+
+
+def test_heatmaps_and_tables_of_other_students_are_told_on_top(add_student, workspace):
+    student = add_student(workspace)
+    first, second, third, fourth = sorted(str(case.case_id) for case in cases())[:4]
+    add_heatmaps(workspace, first, second, third, student=student)
+    add_risks(workspace, student)
+    assert differs(workspace) == ""
+    add_heatmaps(workspace, fourth)
+    assert f"1 heatmaps ({fourth}) were made by an older wsisurv" in differs(workspace)
+    add_risks(workspace, student, force_unfamiliar=True)
+    assert "--force-unfamiliar" in differs(workspace)
+    table = workspace.cohort(NAME) / "risk.csv"
+    notes = json.loads(table.with_suffix(".json").read_text())
+    rows = [replace(row, case_id="STRANGER") if row.case_id == "C044" else row for row in read_risks(table)]
+    write_risks(table, [replace(row, log_hazard=0.9) if row.case_id == third else row for row in rows], horizons=[1.0])
+    write_notes(table, {"student": notes["student"]})
+    said = differs(workspace)
+    assert "1 of the 60 rows of risk.csv are of no case of the cohort (STRANGER)" in said
+    assert f"{third}: +0.200, +0.900" in said
+    table.with_suffix(".json").unlink()
+    assert "what made risk.csv is not known" in differs(workspace)
+
+
+def test_a_student_of_other_cases_is_told(add_student, workspace):
+    add_student(workspace)
+    audit = gather(workspace, NAME).audit
+    changed = tuple(replace(case, event=not case.event) for case in cases())
+    write_cohort(workspace.cohort(NAME), Cohort(NAME, changed, CohortSettings(site="site")), audit)
+    assert "student.h5 was trained on other cases, or other follow-up" in differs(workspace)
+
+
+@pytest.mark.parametrize("crossval", [False, True])
+def test_unfamiliar_cases_are_named_on_top_and_have_no_part_in_survival(add_student, add_crossval, workspace, crossval):
+    if crossval:
+        add_crossval(workspace)
+    student, odd = add_student(workspace), {3, 5}
+    ids = sorted(str(case.case_id) for case in cases())
+    why = "unlike <the> training"
+    rows = [
+        Risk(case_id, ("S",), 9, 0.1 * n, 50.0, "unfamiliar", {1.0: None}, warning=why)
+        if n in odd
+        else Risk(case_id, ("S",), 9, 0.1 * n, 50.0, "low", {1.0: 0.5})
+        for n, case_id in enumerate(ids)
+    ]
+    write_risks(workspace.cohort(NAME) / "risk.csv", rows, horizons=[1.0])
+    add_heatmaps(workspace, ids[7], student=student, unfamiliar="brown <b>")
+    seen = gather(workspace, NAME)
+    assert seen.unfamiliar == {ids[3]: why, ids[5]: why, ids[7]: "brown <b>"}
+    result = write_report(workspace, NAME)
+    page = Tags(read(workspace)).text
+    assert "3 of 60 cases are unfamiliar to the student" in page
+    assert ", ".join([ids[3], ids[5], ids[7]]) in page
+    assert "Do not believe this risk: brown <b>" in page
+    assert page.count(why) == 2
+    assert {"survival", "calibration-1", "decision-1"} <= {path.stem for path in result.figures}
+    if not crossval:
+        assert seen.predicted is not None
+        assert seen.predicted.familiar.sum() == 58
+        assert np.isfinite(seen.predicted.survival["student"][seen.predicted.familiar]).all()
+        assert "2 of these 60 cases are unfamiliar" in page
+        assert "No calibration" not in page
+
+
+def test_figures_of_reports_alone_are_shown_and_what_slides_would_tell_is_said_once(add_crossval, workspace):
+    add_crossval(workspace)
+    folder = workspace.cohort(NAME)
+    record = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    (folder / "evaluation" / "metrics.json").unlink()
+    shutil.rmtree(folder / "crossval")
+    for row in record["models"]:
+        row["model"] = {"selected": "words_and_findings"}.get(row["model"], row["model"])
+    record["differences"][0]["model"] = "words_and_findings"
+    (folder / "evaluation" / "metrics-reports-only.json").write_text(json.dumps(record))
+    audit = replace(gather(workspace, NAME).audit, slides=0, cases_of_several_slides=0)
+    without = tuple(replace(case, slide_ids=()) for case in cases())
+    write_cohort(folder, Cohort(NAME, without, CohortSettings(site="site", covariates=("age", "stage"))), audit)
+    result = write_report(workspace, NAME)
+    page = Tags(read(workspace)).text
+    assert {"concordance-reports-only", "differences-reports-only"} <= {path.stem for path in result.figures}
+    assert "report, words and findings" in page
+    assert "Nothing is shown." in page
+    assert "with a slide" not in page
+    assert "0 slides" not in page
+    assert list(result.missing) == ["slides"]
+    assert page.count("The cohort is of reports alone") == 1
 
 
 def test_warnings_of_the_risk_table_stand_beside_the_cases(workspace):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from wsisurv.experiments.crossval import CrossvalResult
 
 
+_OF_SLIDES = "wsisurv train-teacher --cohort NAME --clinical FILE"
+_OF_REPORTS = "wsisurv crossval --reports-only --cohort NAME --clinical FILE --time COLUMN --event COLUMN"
+
+
 @settings_as_options(
     first=(
         "cohort",
@@ -74,7 +78,8 @@ def crossval(
     if not reports_only and report_text is not None:
         raise SettingsError("--report-text is for --reports-only")
     if clinical is None:
-        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
+        made_by = _OF_REPORTS if reports_only else _OF_SLIDES
+        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort, made_by=made_by)))
     elif not reports_only or cohort is None:
         raise SettingsError(
             "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "

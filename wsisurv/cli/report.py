@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from wsisurv.cli.console import out
+from wsisurv.cli.console import out, warn
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, WorkspaceOption
 from wsisurv.workspace.paths import Workspace
 
@@ -31,6 +31,8 @@ def report(
     place = Workspace(workspace)
     name = place.the_cohort(cohort)
     result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
-    for part, why in result.missing.items():
-        out.print(f"not on the page: {part}: {why}")
+    for why in dict.fromkeys(result.missing.values()):
+        parts = ", ".join(part for part, said in result.missing.items() if said == why)
+        out.print(f"not on the page: {parts}: {why}")
+    warn(*result.differs)
     out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}")

@@ -16,7 +16,7 @@ from wsisurv.formats.cards import Evaluation, StudentCard, TeacherCard, first_pr
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import long_text, put_texts
 from wsisurv.formats.header import Header, create, opened
-from wsisurv.settings.base import canonical_json
+from wsisurv.settings.base import canonical_json, changed_settings
 from wsisurv.settings.renamed import present_names
 
 Kind = Literal["teacher", "student"]
@@ -114,6 +114,28 @@ def which_student(header: Header) -> str:
     return "selected" if guided is None else "distilled" if guided else "plain"
 
 
+def unlike_student(header: Header, card: StudentCard, record: Mapping[str, Any]) -> str:
+    """What makes the cross-validation of a cohort one of another student, in words; empty where it is of this one.
+
+    Args:
+        header: of the student's file.
+        card: of the student.
+        record: ``cohort`` and ``settings`` of metrics.json.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is not what ``crossval`` writes.
+    """
+    settings = record["settings"]
+    own = {name: value for name, value in header.settings.items() if name != "guided"}
+    if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
+        return "of another cohort than the student"
+    if changes := changed_settings(own, present_names(settings.get("student") or {})):
+        return f"of a student with other settings (this one's → those: {'; '.join(changes)})"
+    if (settings.get("teacher") or {}).get("encoder", card.encoder) != card.encoder:
+        return "of a student of another encoder"
+    return ""
+
+
 def figures_of(header: Header, card: StudentCard, record: Mapping[str, Any]) -> tuple[Evaluation | None, str]:
     """Figures of a student in what ``crossval`` wrote; None, and why, where it is about another student.
 
@@ -125,14 +147,8 @@ def figures_of(header: Header, card: StudentCard, record: Mapping[str, Any]) -> 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is not what ``crossval`` writes.
     """
-    settings = record["settings"]
-    own = {name: value for name, value in header.settings.items() if name != "guided"}
-    if record["cohort"]["fingerprint"] != header.inputs.get("cohort"):
-        return None, "of another cohort than the student"
-    if present_names(settings.get("student") or {}) != own:
-        return None, "of a student with other settings"
-    if (settings.get("teacher") or {}).get("encoder", card.encoder) != card.encoder:
-        return None, "of a student of another encoder"
+    if why := unlike_student(header, card, record):
+        return None, why
     evaluation = Evaluation.of_metrics(record, which_student(header))
     if evaluation.own is None:
         return None, f"without figures of the {evaluation.model} student: run `wsisurv crossval --redo`"

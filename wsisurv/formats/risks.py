@@ -202,3 +202,36 @@ def write_notes(table: Path, notes: Mapping[str, Any]) -> Path:
     path = table.with_suffix(".json")
     write_json(path, {"format": NOTES_FORMAT, **notes, **table_checksum(table)})
     return path
+
+
+@dataclass(frozen=True)
+class RiskSource:
+    """What made a risk table, as far as a page needs it."""
+
+    student: str
+    """Fingerprint of the student."""
+    trained_on: str
+    """Name of its training cohort."""
+    forced: bool
+    """Whether unfamiliar cases have group and survival."""
+
+
+def read_source(table: Path) -> RiskSource:
+    """What made a risk table, from the notes beside it.
+
+    Raises:
+        MissingArtifactError: there are none.
+        FormatError: they are damaged; that they are of this table, ``read_risks`` makes sure of.
+    """
+    path = table.with_suffix(".json")
+    if not path.exists():
+        raise MissingArtifactError(f"{path}: not there, so what made {table.name} is not known. Run `wsisurv predict`.")
+    try:
+        record = read_json(path)
+        student = record["student"]
+        source = RiskSource(
+            str(student["fingerprint"]), str(student["cohort"]["name"]), record.get("force_unfamiliar") is True
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path}: damaged ({type(error).__name__}: {error}). Run `wsisurv predict` again.") from error
+    return source

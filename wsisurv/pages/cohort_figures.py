@@ -61,6 +61,8 @@ def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
     names = labels(seen)
     if seen.metrics is not None:
         _draw_concordance(figures, seen.metrics, names)
+    if seen.reports is not None:
+        _draw_concordance(figures, seen.reports, model_names(seen.reports.covariates), of="-reports-only")
     if (predicted := seen.predicted) is not None:
         title = "Survival by predicted risk group"
         figures.draw("survival", lambda path: kaplan_meier(path, groups_of(predicted), time_unit=unit, title=title))
@@ -87,10 +89,12 @@ def groups_of(predicted: CasePredictions) -> dict[str, Group]:
     return follow_up_by_group(predicted.group, time=predicted.time, event=predicted.event, entry=predicted.entry)
 
 
-def _draw_concordance(figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str]) -> None:
+def _draw_concordance(
+    figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str], *, of: str = ""
+) -> None:
     models = [ForestRow(names.get(row.model, row.model), row.concordance, row.low, row.high) for row in metrics.models]
     figures.draw(
-        "concordance",
+        f"concordance{of}",
         lambda path: forest(path, models, title="Concordance within folds", label="Concordance", none_at=0.5),
     )
     pairs = [
@@ -100,7 +104,7 @@ def _draw_concordance(figures: CohortFigures, metrics: CrossvalFigures, names: M
         for row in metrics.differences
     ]
     figures.draw(
-        "differences",
+        f"differences{of}",
         lambda path: forest(path, pairs, title="Paired differences", label="Difference in concordance", none_at=0),
     )
 
@@ -109,11 +113,11 @@ def _draw_horizon(
     figures: CohortFigures, predicted: CasePredictions, number: int, horizon: str, names: Mapping[str, str]
 ) -> None:
     """Calibration and decision curve at one horizon."""
-    at, time, event = float(predicted.horizons[number]), predicted.time, predicted.event
-    entry = predicted.entry
+    at, rows = float(predicted.horizons[number]), predicted.familiar
+    time, event, entry = predicted.follow_up(rows)
     student = "student of another cohort" if predicted.source == ANOTHER_STUDENT else names[SELECTED]
     called = {STUDENT: student, **{model: names[model] for model in (COVARIATES, COMBINED)}}
-    survival = {called[model]: values[:, number] for model, values in predicted.survival.items()}
+    survival = {called[model]: values[rows, number] for model, values in predicted.survival.items()}
 
     def calibration(path: Path) -> tuple[Path, Path]:
         curves = {

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
+from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.risk_groups import risk_groups_table
 from wsisurv.formats.heatmaps import CaseMap, SlideMap
 from wsisurv.pages.cohort_figures import draw_cohort, groups_of, labels
@@ -38,12 +39,14 @@ class ReportResult:
         page: the file.
         figures: PNG and SVG files beside it.
         missing: part of the page → why it is not there.
+        differs: parts of another student or other settings than the rest, a line each.
         pictures: cases whose heatmap is inside the page.
     """
 
     page: Path
     figures: tuple[Path, ...]
     missing: Mapping[str, str]
+    differs: Sequence[str]
     pictures: int
 
 
@@ -110,6 +113,8 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
         missing=missing,
         figures=figures.svg,
         names=labels(seen),
+        reports_names=model_names(seen.reports.covariates if seen.reports else ()),
+        why_not=list(dict.fromkeys(seen.missing.values())),
         dropped=[f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in seen.audit.dropped],
         tested={"cases": _count(tested.get("tested")), "events": _count(tested.get("tested_events"))},
         cases=_cases(seen, {shown.map.case_id for shown in maps}),
@@ -119,7 +124,7 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
         **_judged(seen),
     )
     written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg")]
-    return ReportResult(folder / PAGE, tuple(written), missing, len(maps))
+    return ReportResult(folder / PAGE, tuple(written), missing, seen.differs, len(maps))
 
 
 def _judged(seen: Gathered) -> dict[str, Any]:
@@ -129,9 +134,9 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     if predicted is None:
         return {**found, "groups": (), "horizons": (), "subgroups": ()}
     try:
-        found["logrank"] = logrank(
-            group=np.array(predicted.group), time=predicted.time, event=predicted.event, entry=predicted.entry
-        )
+        rows = predicted.familiar
+        time, event, entry = predicted.follow_up(rows)
+        found["logrank"] = logrank(group=np.array(predicted.group)[rows], time=time, event=event, entry=entry)
     except MetricError as error:
         without["logrank"] = str(error)
     if STUDENT in predicted.survival:
@@ -155,12 +160,14 @@ def _judged(seen: Gathered) -> dict[str, Any]:
 
 def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     """Brier score of the student and of no model, a row a horizon."""
+    rows = predicted.familiar
+    time, event, entry = predicted.follow_up(rows)
     score = brier(
-        survival=predicted.survival[STUDENT],
+        survival=predicted.survival[STUDENT][rows],
         horizons=predicted.horizons,
-        time=predicted.time,
-        event=predicted.event,
-        entry=predicted.entry,
+        time=time,
+        event=event,
+        entry=entry,
     )
     columns = zip(score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True)
     return [
@@ -187,7 +194,7 @@ def _cases(seen: Gathered, inside: set[str]) -> list[CaseLine]:
                 group=known.group[row] if known and row is not None else "",
                 map=drawn,
                 anchor=_anchor(case_id) if case_id in inside else "",
-                warning=risk.warning if risk else "",
+                warning=(risk.warning if risk else "") or (drawn.unfamiliar if drawn else ""),
             )
         )
     return lines

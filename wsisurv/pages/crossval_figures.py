@@ -57,16 +57,20 @@ class CrossvalFigures:
         return tuple(map(str, crossval.get("covariates", ()))) if isinstance(crossval, Mapping) else ()
 
 
-def read_metrics(path: Path) -> CrossvalFigures:
+def read_metrics(path: Path, *, reports_only: bool = False) -> CrossvalFigures:
     """Read the figures of crossval.
+
+    Args:
+        path: metrics.json, or metrics-reports-only.json.
+        reports_only: whether they are of reports and covariates alone, and no student is among them.
 
     Raises:
         MissingArtifactError: there are none.
         FormatError: the file is damaged, or of an older version, which did not score the selected student.
     """
-    name = path.parent.parent.name
+    name, only = path.parent.parent.name, " --reports-only" if reports_only else ""
     if not path.exists():
-        raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval --cohort {name}` first.")
+        raise MissingArtifactError(f"{path}: not there. Run `wsisurv crossval{only} --cohort {name}` first.")
     try:
         record = read_json(path)
         if record["format"] != "wsisurv/metrics":
@@ -78,10 +82,10 @@ def read_metrics(path: Path) -> CrossvalFigures:
         lines = str(error).splitlines()
         reason = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0] if lines else ""
         raise FormatError(
-            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval --cohort {name}` again: folds "
-            "that are done are kept."
+            f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval{only} --cohort {name}` again: "
+            "folds that are done are kept."
         ) from error
-    if all(row.model != SELECTED for row in figures.models):
+    if not reports_only and all(row.model != SELECTED for row in figures.models):
         raise FormatError(
             f"{path}: made by an older wsisurv, whose figures are of the distilled student, not of the selected one, "
             f"which is in student.h5. Run `wsisurv crossval --cohort {name} --redo`."

@@ -19,9 +19,10 @@ from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, read_case_map
 from wsisurv.formats.models import model_format, read_model
-from wsisurv.formats.risks import Risk, read_risks
+from wsisurv.formats.risks import UNFAMILIAR, Risk, read_risks
 from wsisurv.formats.statements import read_statements
 from wsisurv.pages.crossval_figures import CrossvalFigures, read_metrics
+from wsisurv.pages.one_student import PageParts, what_differs
 from wsisurv.pages.predicted import (
     ANOTHER_STUDENT,
     OUT_OF_FOLD,
@@ -93,6 +94,7 @@ class Gathered:
         cohort: the cases.
         audit: what was matched and left out.
         metrics: of crossval.
+        reports: of crossval of reports and covariates alone.
         predicted: out-of-fold predictions.
         risks: rows of risk.csv, by case.
         external: validations of another student on this cohort, and of this cohort's student on others.
@@ -102,13 +104,15 @@ class Gathered:
         settings: of each step, by its name.
         versions: of software, now.
         commands: that were run in the workspace.
-        warnings: what does not fit together, one line each.
+        differs: parts that come from another student or other settings than the rest, one line each.
+        warnings: what else should be known, one line each.
         missing: part of the page → why it is not there.
     """
 
     cohort: Cohort
     audit: Audit
     metrics: CrossvalFigures | None
+    reports: CrossvalFigures | None
     predicted: CasePredictions | None
     risks: Mapping[str, Risk]
     external: Sequence[ExternalValidation]
@@ -118,8 +122,46 @@ class Gathered:
     settings: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
     commands: Sequence[Command]
+    differs: Sequence[str]
     warnings: Sequence[str]
     missing: Mapping[str, str]
+
+    @property
+    def unfamiliar(self) -> dict[str, str]:
+        """Cases that the student does not know, by the table of risks or by their heatmap, and why."""
+        drawn = {case_id: one.unfamiliar for case_id, one in self.maps.items() if one.unfamiliar}
+        told = {case_id: one.warning for case_id, one in self.risks.items() if one.risk_group == UNFAMILIAR}
+        return {
+            str(one.case_id): (drawn | told)[one.case_id] for one in self.cohort.cases if one.case_id in drawn | told
+        }
+
+
+class _Reading:
+    """Reads one part of the page after the other, and notes which are not there or damaged."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, str] = {}
+        self._not_there: list[str] = []
+
+    def attempt(self, part: str, read: Callable[[], T]) -> T | None:
+        """What ``read`` gives; None where the file is missing or damaged."""
+        try:
+            return read()
+        except ArtifactError as error:
+            self.missing[part] = str(error)
+            if isinstance(error, MissingArtifactError):
+                self._not_there.append(part)
+            return None
+
+    def without_slides(self, name: str) -> None:
+        """Of a cohort of reports alone, say once what all those parts need that are not there yet."""
+        for part in self._not_there:
+            self.missing.pop(part, None)
+        self.missing["slides"] = (
+            "The cohort is of reports alone: without slides there are neither students nor risks, risk groups and "
+            "heatmaps. `wsisurv tile`, `wsisurv embed`, then `wsisurv train-teacher --cohort "
+            f"{name} --clinical FILE --redo` make it one of slides."
+        )
 
 
 def gather(workspace: Workspace, name: str) -> Gathered:
@@ -132,57 +174,93 @@ def gather(workspace: Workspace, name: str) -> Gathered:
     """
     folder = workspace.cohort(name)
     cohort, audit = read_cohort(folder)
-    missing: dict[str, str] = {}
-
-    def attempt(part: str, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except ArtifactError as error:
-            missing[part] = str(error)
-            return None
-
-    metrics = attempt("crossval", lambda: read_metrics(folder / "evaluation" / "metrics.json"))
-    risks = attempt("risks", lambda: {row.case_id: row for row in read_risks(folder / "risk.csv")}) or {}
-    predicted = None
-    if metrics is not None:
-        tested = metrics.folds
-        predicted = attempt("folds", lambda: predicted_by_folds(folder, cohort, tested))
-    if predicted is None:
-        predicted = predicted_by_table(cohort, list(risks.values()), OUT_OF_FOLD)
-    if predicted is None and (other := folder / "evaluation" / RISKS).exists():
-        risks = (
-            attempt("external", lambda: {row.case_id: row for row in read_risks(other, other.with_name(EXTERNAL))})
-            or {}
-        )
-        predicted = predicted_by_table(cohort, list(risks.values()), ANOTHER_STUDENT)
-        missing.pop("risks", None)
-    if predicted is None:
-        missing["predicted"] = (
-            "No predictions of the cohort's cases by models that have not seen them. `wsisurv crossval --cohort "
-            f"{name}` gives them (best), or `wsisurv predict --cohort {name}`."
-        )
+    reading = _Reading()
+    attempt, missing = reading.attempt, reading.missing
+    figures = folder / "evaluation"
+    metrics = attempt("crossval", lambda: read_metrics(figures / "metrics.json"))
+    reports = None
+    if (alone := figures / "metrics-reports-only.json").exists() or not audit.slides:
+        reports = attempt("reports-only", lambda: read_metrics(alone, reports_only=True))
+    told = _predictions(folder, cohort, metrics, reading)
     model = attempt("student", lambda: read_model(folder / "student.h5", "student"))
     student = model[0].card if model else None
     maps, problems = _maps(folder / "heatmaps", cohort)
     if problems:
-        more = f" And {len(problems) - 1} more." if len(problems) > 1 else ""
-        missing["heatmaps"] = problems[0] + more
+        missing["heatmaps"] = problems[0] + (f" And {len(problems) - 1} more." if len(problems) > 1 else "")
+    elif not maps:
+        missing["heatmaps"] = f"No heatmap of a case. Run `wsisurv heatmap --all --cohort {name}`."
+    external = _external(workspace, name, model[1].fingerprint if model else None, attempt)
+    if not external and "external" not in missing:
+        missing["external"] = (
+            "The student has not been judged on another cohort: `wsisurv evaluate SLIDES --student "
+            f"cohorts/{name}/student.h5 --cohort OTHER --clinical FILE`."
+        )
+    training = attempt("training", lambda: read_training(folder / "history.jsonl")) or {}
+    settings = _settings(workspace, folder, student, metrics, attempt)
+    commands = attempt("commands", lambda: read_commands(workspace.root)) or []
+    if not audit.slides:
+        for part in ("predicted", "heatmaps", "external"):
+            missing.pop(part, None)
+        reading.without_slides(name)
+    here = next((one.record for one in external if one.cohort == name), None)
+    own = (student, model[1]) if student is not None and model is not None else None
+    parts = PageParts(folder, cohort, own, metrics, told.table, told.risks, maps, here)
+    low = [f"the cohort's own student: {low_slope(student.calibration.slope)}"] if student is not None else []
     return Gathered(
         cohort=cohort,
         audit=audit,
         metrics=metrics,
-        predicted=predicted,
-        risks=risks,
-        external=_external(workspace, name, model[1].fingerprint if model else None, attempt),
+        reports=reports,
+        predicted=told.predicted,
+        risks=told.risks,
+        external=external,
         maps=maps,
-        training=attempt("training", lambda: read_training(folder / "history.jsonl")) or {},
+        training=training,
         result=student.result.model_dump() if student else {},
-        settings=_settings(workspace, folder, student, metrics, attempt),
+        settings=settings,
         versions=versions(),
-        commands=attempt("commands", lambda: read_commands(workspace.root)) or [],
-        warnings=_warnings(cohort, metrics, student),
+        commands=commands,
+        differs=what_differs(parts),
+        warnings=low if student is not None and student.calibration.slope < LOW_SLOPE else [],
         missing=missing,
     )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is predicted of the cases."""
+
+    predicted: CasePredictions | None
+    risks: Mapping[str, Risk]
+    """Rows of ``table``, by case."""
+    table: Path
+
+
+def _predictions(folder: Path, cohort: Cohort, metrics: CrossvalFigures | None, reading: _Reading) -> _Told:
+    """Predictions from the folds of crossval; else from risk.csv; else from a validation by another student."""
+    table, predicted = folder / "risk.csv", None
+
+    def rows(path: Path, record: Path | None = None) -> dict[str, Risk]:
+        return {row.case_id: row for row in read_risks(path, record)}
+
+    risks = reading.attempt("risks", lambda: rows(table)) or {}
+    if metrics is not None:
+        tested = metrics.folds
+        predicted = reading.attempt("folds", lambda: predicted_by_folds(folder, cohort, tested))
+    if predicted is None:
+        predicted = predicted_by_table(cohort, list(risks.values()), OUT_OF_FOLD)
+    if predicted is None and (other := folder / "evaluation" / RISKS).exists():
+        table, risks = other, reading.attempt("external", lambda: rows(other, other.with_name(EXTERNAL))) or {}
+        predicted = predicted_by_table(cohort, list(risks.values()), ANOTHER_STUDENT)
+        reading.missing.pop("risks", None)
+    if predicted is None:
+        reading.missing["predicted"] = (
+            "No predictions of the cohort's cases by models that have not seen them. `wsisurv crossval --cohort "
+            f"{cohort.name}` gives them (best), or `wsisurv predict --cohort {cohort.name}`."
+        )
+        if not table.exists():
+            reading.missing["risks"] = reading.missing["predicted"]
+    return _Told(predicted, risks, table)
 
 
 def _external(
@@ -195,18 +273,6 @@ def _external(
         if record is not None and (path.parent.parent.name == name or record.student.get("fingerprint") == student):
             pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
             found.append(ExternalValidation(record, pictures))
-    return found
-
-
-def _warnings(cohort: Cohort, metrics: CrossvalFigures | None, student: StudentCard | None) -> list[str]:
-    found = []
-    if metrics is not None and metrics.cohort.get("fingerprint") not in {None, cohort.fingerprint}:
-        found.append(
-            "the figures of the cross-validation are of other cases, or of other follow-up, than the cohort has now: "
-            f"run `wsisurv crossval --redo --cohort {cohort.name}`"
-        )
-    if student is not None and student.calibration.slope < LOW_SLOPE:
-        found.append(f"the cohort's own student: {low_slope(student.calibration.slope)}")
     return found
 
 

@@ -14,7 +14,7 @@ from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
 from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
-from wsisurv.formats.risks import Risk
+from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.prognosis import fit_prognosis
@@ -40,11 +40,11 @@ class CasePredictions:
         cases: those predicted, n of them.
         log_hazard: float64 (n,).
         percentile: float64 (n,), against the training cases.
-        group: n words, ``low``, ``intermediate`` or ``high``, by cut-offs of the training.
+        group: n words, ``low``, ``intermediate`` or ``high``, by cut-offs of the training; ``unfamiliar`` in a table.
         fold: int64 (n,), log hazards can be compared within one only.
         folds: all that was tested, further repeats too; rows count in ``cases``.
         horizons: float64 (m,), in the cohort's unit.
-        survival: model of ``JUDGED`` → float64 (n, m); those that are known.
+        survival: model of ``JUDGED`` → float64 (n, m); those that are known. NaN for unfamiliar cases.
         own_survival: of the student, to each case's own time and to just before it, float64 (n,) each; None where not
             known.
         without: why survival is not known, or empty.
@@ -70,6 +70,17 @@ class CasePredictions:
                 "they are taken times the student's slope, on its baseline hazard, both fitted out of fold in training"
             )
         return "each fold's are taken times a slope, on a baseline hazard, both fitted on the other folds' tested cases"
+
+    def follow_up(
+        self, rows: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64] | None]:
+        """Time, event and entry of some of the cases."""
+        return self.time[rows], self.event[rows], None if self.entry is None else self.entry[rows]
+
+    @property
+    def familiar(self) -> NDArray[np.bool_]:
+        """Whether a case is none that the student does not know, which has no survival, bool (n,)."""
+        return np.array([word != UNFAMILIAR for word in self.group], dtype=bool)
 
     @property
     def time(self) -> NDArray[np.float64]:
@@ -119,6 +130,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Ca
     if not cases:
         return None
     rows = [by_id[case.case_id] for case in cases]
+    familiar = np.array([row.risk_group != UNFAMILIAR for row in rows], dtype=bool)
     log_hazard = np.array([row.log_hazard for row in rows], dtype=np.float64)
     everything = FoldScores(0, np.arange(len(cases)), log_hazard[None], len(cases))
     unit = _UNITS_A_YEAR[cohort.settings.time_unit]
@@ -127,7 +139,9 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Ca
     horizons = np.array([at for at in usual.tolist() if round(at, 6) in given])
     known_at = [[row.survival.get(given[round(at, 6)]) for at in horizons.tolist()] for row in rows]
     survival = np.array(known_at, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
-    known = bool(len(horizons)) and bool(np.isfinite(survival).all())
+    told = np.isfinite(survival[familiar]).all(axis=0)  # one that too few training cases reach is left out
+    horizons, survival = horizons[told], survival[:, told]
+    known = bool(len(horizons)) and bool(familiar.any())
     return CasePredictions(
         source=source,
         cases=cases,

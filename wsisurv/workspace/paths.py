@@ -77,12 +77,19 @@ class Workspace:
         """Names of the cohorts, sorted."""
         return sorted(file.parent.name for file in (self.root / "cohorts").glob("*/cohort.csv"))
 
-    def the_cohort(self, name: str | None, *, having: str = "cohort.csv") -> str:
+    def the_cohort(
+        self,
+        name: str | None,
+        *,
+        having: str = "cohort.csv",
+        made_by: str = "wsisurv train-teacher --cohort NAME --clinical FILE",
+    ) -> str:
         """``name``; or the only cohort with a certain file; or the only one but for those of external validations.
 
         Args:
             name: of the cohort; None for the only one.
             having: file that is needed of it, so that another cohort without it is not meant.
+            made_by: command that makes a cohort, for the message.
 
         Raises:
             InputError: no name was given and there is not exactly one such cohort, or there is none of that name.
@@ -98,9 +105,7 @@ class Workspace:
                     return found[0]
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
-        raise InputError(
-            f"{self.root}: {wanted}; {known}. `wsisurv train-teacher --cohort NAME --clinical FILE` makes one."
-        )
+        raise InputError(f"{self.root}: {wanted}; {known}. `{made_by}` makes one.")
 
     def _only_evaluated(self, name: str) -> bool:
         """Whether another cohort's student was judged on a cohort, and none was trained on it."""
