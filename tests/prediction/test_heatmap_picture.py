@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from wsisurv.prediction.heatmap_picture import (
     DIVERGING,
@@ -54,6 +55,27 @@ def test_where_tiles_overlap_their_mean_is_shown():
     picture = np.asarray(paint(ground(10, 30, [[0, 0, 20, 10], [10, 0, 30, 10]]), layer([-1, 1])))
     assert picture[5, 15].tolist() == list(DIVERGING[2])
     assert picture[5, 5].tolist() == list(DIVERGING[0])
+
+
+def test_every_pixel_is_what_its_own_tiles_and_grey_make_of_it():
+    """Against pixel by pixel: tiles apart, side by side, over each other, and beyond the edge."""
+    random = np.random.default_rng(3)
+    corner = random.uniform(-5, 45, (30, 2))
+    where = Ground(random.integers(0, 256, (40, 50, 3), dtype=np.uint8), 4.0, np.hstack([corner, corner + 7.4]))
+    shown = layer(random.normal(size=30))
+    grey = np.asarray(Image.fromarray(where.pixels).convert("L")).astype(float)
+    picture = np.asarray(paint(where, shown))
+    for y, x in np.ndindex(grey.shape):
+        own = [
+            value
+            for (left, top, right, bottom), value in zip(np.rint(where.boxes).astype(int), shown.values, strict=True)
+            if max(left, 0) <= x < max(right, left + 1) and max(top, 0) <= y < max(bottom, top + 1)
+        ]
+        wanted = np.repeat(255 - (255 - grey[y, x]) * 0.4, 3)
+        if own:
+            tint = colours_of(np.array([sum(own) / len(own)]), shown.low, shown.high, shown.colours)[0]
+            wanted = tint * (0.3 + 0.7 * grey[y, x] / 255)
+        assert np.abs(picture[y, x] - wanted).max() <= 0.5001, (y, x)
 
 
 def test_tissue_shows_through_the_colour():

@@ -60,16 +60,24 @@ def paint(ground: Ground, layer: Layer) -> Image.Image:
     """The slide in grey, its tiles in colour; where tiles overlap, the mean of their values."""
     height, width = ground.pixels.shape[:2]
     total, count = np.zeros((height, width)), np.zeros((height, width), np.int32)
-    for (left, top, right, bottom), value in zip(np.rint(ground.boxes).astype(int), layer.values, strict=True):
+    tile = np.zeros((height, width), np.int32)
+    boxes = np.rint(ground.boxes).astype(int)
+    for number, ((left, top, right, bottom), value) in enumerate(zip(boxes, layer.values, strict=True)):
         area = np.s_[max(top, 0) : max(bottom, top + 1), max(left, 0) : max(right, left + 1)]
         total[area] += value
         count[area] += 1
+        tile[area] = number
     there = count > 0
-    grey = np.asarray(Image.fromarray(ground.pixels).convert("L"), dtype=np.float64)[..., None].repeat(3, axis=-1)
-    picture = 255 - (255 - grey) * (1 - _FADE)
-    tint = colours_of(total[there] / count[there], layer.low, layer.high, layer.colours)
-    picture[there] = tint * (0.3 + 0.7 * grey[there] / 255)  # the tissue shows through
-    return Image.fromarray(picture.round().astype(np.uint8))
+    greys = np.arange(256)
+    grey = np.asarray(Image.fromarray(ground.pixels).convert("L"))
+    picture = (255 - (255 - greys) * (1 - _FADE)).round().astype(np.uint8)[grey][..., None].repeat(3, axis=-1)
+    tint = colours_of(layer.values, layer.low, layer.high, layer.colours)[tile[there]]
+    several = count[there] > 1
+    means = total[there][several] / count[there][several]
+    tint[several] = colours_of(means, layer.low, layer.high, layer.colours)
+    tint *= (0.3 + 0.7 * greys / 255)[grey[there], None]  # the tissue shows through
+    picture[there] = tint.round().astype(np.uint8)
+    return Image.fromarray(picture)
 
 
 def draw_maps(ground: Ground, title: str, lines: Sequence[str], layers: Sequence[Layer]) -> Image.Image:
