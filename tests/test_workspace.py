@@ -353,3 +353,39 @@ def test_a_name_longer_than_a_file_can_have_is_claimed(workspace):
     with workspace.claim("test", "x" * 300) as one, workspace.claim("test", "x" * 301) as two:
         assert one
         assert two
+
+
+NAMES = [
+    "..",
+    "../up",
+    "a/b",
+    "/etc",
+    "a\\b",
+    ".hidden",
+    "",
+    "  ",
+    "a\nb",
+    "a\x1b[31mb",
+    "a\u202eb",
+    "a\udcffb",
+    "x" * 241,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_that_leads_elsewhere_or_cannot_be_shown_names_no_folder(workspace, name):
+    """Of the command line, or from within a file: a card's encoder, an audit's cohort."""
+    for ask in (workspace.cohort, workspace.embedded_slides, lambda one: workspace.features(one, "a")):
+        with pytest.raises(InputError, match="Choose another") as caught:
+            ask(name)
+        assert str(caught.value).isprintable()
+    for ask in (workspace.tiles, workspace.preview, workspace.outlines, lambda one: workspace.features("a", one)):
+        if "/" in name or name.startswith("."):
+            with pytest.raises(InputError):
+                ask(name)
+
+
+@pytest.mark.parametrize("name", ["crc", "TCGA COAD 2", "a..b", "Köln", "a[bold]b", "=1+1"])
+def test_a_name_that_is_only_odd_is_one(workspace, name):
+    assert workspace.cohort(name).parent == workspace.root / "cohorts"
+    assert workspace.features(name, name).parent.parent == workspace.root / "features"

@@ -212,7 +212,8 @@ def _warnings(cases: Sequence[Case], settings: CohortSettings) -> Iterable[str]:
         if words and len(words) <= (1 - _MOSTLY) * len(values):
             yield f"{name}: {len(words)} cells are filled and no number, and count as unknown: {listed(sorted(words))}"
         yield from _spelling_warnings(name, values)
-    yield from formula_note([case.case_id for case in cases], "cohort.csv and risk.csv")
+    written = {word for case in cases for word in (case.case_id, case.site or "", *case.covariates.values())}
+    yield from formula_note(written, "cohort.csv and risk.csv")
 
 
 def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from wsisurv.cohort.cases import Audit, Case, Cohort
-from wsisurv.cohort.clinical import read_clinical
+from wsisurv.cohort.clinical import read_clinical, unusable_id
 from wsisurv.cohort.matching import build_cohort, read_slide_map
 from wsisurv.errors import CohortError, FormatError, MissingArtifactError, SettingsError
 from wsisurv.formats.atomic import read_json, write_json, write_text
@@ -125,8 +125,11 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
 
 
 def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:
+    case_id = read_id(row["case_id"])
+    if reason := unusable_id(case_id):
+        raise ValueError(f"case_id {case_id!r} {reason}")
     return Case(
-        case_id=CaseId(read_id(row["case_id"])),
+        case_id=CaseId(case_id),
         time=float(row["time"]),
         event=row["event"] == "1",
         entry=float(row["entry"]) if settings.entry is not None else 0.0,

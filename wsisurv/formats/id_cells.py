@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-_FORMULA = re.compile(r"'*[=+@-]")
+_FORMULA = re.compile(r"'*[=+@\t\r\uff1d\uff0b\uff20\uff0d-]")  # wide signs count as plain ones in some countries
 _NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 
 
@@ -22,8 +22,12 @@ def read_id(cell: str) -> str:
 
 
 def write_ids(ids: Sequence[str]) -> str:
-    """The cell of several ids: joined by ``;``, or a JSON array where an id holds a ``;`` or begins with ``[``."""
-    if any(";" in id for id in ids) or (ids and (ids[0].startswith("[") or not ids[0])):
+    """The cell of several ids: joined by ``;``, or a JSON array where an id holds a ``;`` or begins with ``[``.
+
+    Also where one but the first looks like a formula: in many countries a spreadsheet cuts a CSV at ``;``.
+    """
+    odd = any(";" in id for id in ids) or any(write_id(id) != id for id in ids[1:])
+    if odd or (ids and (ids[0].startswith("[") or not ids[0])):
         return json.dumps(list(ids), ensure_ascii=False)
     return write_id(";".join(ids))
 

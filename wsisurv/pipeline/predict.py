@@ -183,7 +183,7 @@ def predict(
     odd += [
         *unused,
         *unfamiliar_note(prediction.risks),
-        *formula_note([risk.case_id for risk in prediction.risks], table.name),
+        *formula_note({id for risk in prediction.risks for id in (risk.case_id, *risk.slides)}, table.name),
     ]
     return PredictResult(prediction, years, table, beside, tuple(odd), summaries)
 

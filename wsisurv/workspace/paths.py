@@ -10,6 +10,7 @@ from typing import Any
 from wsisurv.errors import BusyError, InputError
 from wsisurv.formats.atomic import process_name
 from wsisurv.settings.base import changes_between
+from wsisurv.units import name_problem, shown_name
 from wsisurv.workspace.claims import ItemClaim
 
 _DOOR = "door"
@@ -24,7 +25,7 @@ class Workspace:
 
     def tiles(self, slide_id: str) -> Path:
         """Tiles of a slide."""
-        return self.root / "tiles" / f"{slide_id}.h5"
+        return self.root / "tiles" / f"{_inside(slide_id)}.h5"
 
     def tiled_slides(self) -> list[str]:
         """Ids of all tiled slides, sorted."""
@@ -32,11 +33,11 @@ class Workspace:
 
     def preview(self, slide_id: str) -> Path:
         """Preview picture of a slide."""
-        return self.root / "preview" / f"{slide_id}.jpg"
+        return self.root / "preview" / f"{_inside(slide_id)}.jpg"
 
     def outlines(self, slide_id: str) -> Path:
         """Outlines of a slide's tissue, as QuPath opens them."""
-        return self.root / "geojson" / f"{slide_id}.geojson"
+        return self.root / "geojson" / f"{_inside(slide_id)}.geojson"
 
     @property
     def contact_sheet(self) -> Path:
@@ -45,11 +46,11 @@ class Workspace:
 
     def features(self, encoder: str, slide_id: str) -> Path:
         """Features of a slide by an encoder (``EmbedSettings.folder``)."""
-        return self.root / "features" / encoder / f"{slide_id}.h5"
+        return self.root / "features" / _named("encoder", encoder) / f"{_inside(slide_id)}.h5"
 
     def embedded_slides(self, encoder: str) -> list[str]:
         """Ids of all slides with features of an encoder, sorted."""
-        return _stems(self.root / "features" / encoder)
+        return _stems(self.root / "features" / _named("encoder", encoder))
 
     def encoders(self) -> list[str]:
         """Folder names of the encoders that have features here, sorted."""
@@ -71,7 +72,7 @@ class Workspace:
 
     def cohort(self, name: str) -> Path:
         """Folder of a cohort: cohort.csv, audit.json, teacher.h5, guidance.h5, student.h5, risk.csv and others."""
-        return self.root / "cohorts" / name
+        return self.root / "cohorts" / _named("cohort", name)
 
     def cohorts(self) -> list[str]:
         """Names of the cohorts, sorted."""
@@ -197,6 +198,26 @@ def _unlike(held: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Settings of another process that differ from these, in brackets; empty where none does, or it said none."""
     changes = changes_between(held, settings) if held else []
     return f" with other settings (its → yours: {'; '.join(changes)})" if changes else ""
+
+
+def _named(what: str, name: str) -> str:
+    """A name of the user's, or of a file of anybody's, that a folder of the workspace can have.
+
+    Raises:
+        InputError: it can't: it would lead elsewhere, or can't be shown.
+    """
+    if problem := name_problem(name):
+        raise InputError(f"{what} {shown_name(name)!r}: its name {problem}. Choose another.")
+    return name
+
+
+def _inside(slide_id: str) -> str:
+    """A slide_id that leads to no other folder; other odd names fail alone, in the step that meets the slide.
+
+    Raises:
+        InputError: it would.
+    """
+    return _named("slide", slide_id) if "/" in slide_id or slide_id.startswith(".") else slide_id
 
 
 def _stems(folder: Path) -> list[str]:
