@@ -28,15 +28,16 @@ table; `timm:NAME`, any architecture of timm with its published weights; or [a m
 
 Tiles of the size and resolution named are made by `wsisurv tile --for NAME`; `embed` refuses others, unless
 `--allow-mismatch`, which is written into the file. Licences as known when this was written; the model's page at the hub
-decides, and several forbid commercial use.
+decides. `commercial` says whether a company may use it: `yes`, `no`, or `ask` where sources differ or say nothing;
+`wsisurv encoders --commercial` lists those with `yes`.
 
-| name | hub | features | pooling | tile | µm/px | precision | access | licence | paper |
-|---|---|---|---|---|---|---|---|---|---|
+| name | hub | features | pooling | tile | µm/px | precision | access | licence | commercial | paper |
+|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
 `class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another
-size than the table's is resampled (bicubic, antialiased); the model sees the centre of 224 px. kaiko's were trained
-on 0.25 to 2 µm/px.
+size than the table's is resampled (bicubic, antialiased); the model sees the centre of 224 px. kaiko's and
+virchow2 serve 0.25 to 2 µm/px.
 
 ## Weights
 
@@ -91,7 +92,7 @@ def pages() -> dict[str, str]:
     columns = "\n".join(f"| `{column.name}` | {column.unit} | {column.definition} |" for column in COLUMNS)
     encoders = "\n".join(
         f"| `{spec.name}` | {spec.hub_id} | {spec.n_features} | {spec.pooling} | {spec.tile_px} px "
-        f"| {spec.tile_mpp:g} | {spec.precision} | {spec.access} | {spec.licence} | {spec.paper} |"
+        f"| {spec.tile_mpp:g} | {spec.precision} | {spec.access} | {spec.licence} | {spec.commercial} | {spec.paper} |"
         for spec in ENCODERS.values()
     )
     return {

@@ -47,6 +47,25 @@ def test_the_list_for_programs_and_weights_that_are_here(run, cache):
     assert run("encoders", "--check", "gpfm", "histomics").code == 0
 
 
+def test_whether_a_company_may_use_it_is_said(run):
+    """Facts as known in November 2026; whoever adds a row has to say."""
+    rows = {row["name"]: row["commercial"] for row in json.loads(run("encoders", "--json").out)}
+    assert {name for name, commercial in rows.items() if commercial == "yes"} == {"histomics", "virchow", "h-optimus-0"}
+    assert {name for name, commercial in rows.items() if commercial == "ask"} == {
+        "gpfm",
+        *(name for name in ENCODERS if name.startswith("kaiko")),
+    }
+    assert "conditions" in ENCODERS["prov-gigapath"].licence
+    listed = [line.split()[0] for line in run("encoders", "--commercial").out.splitlines()[1:4]]
+    assert listed == ["histomics", "virchow", "h-optimus-0"]
+    assert list(rows) == ["histomics", *ENCODERS]
+
+
+def test_virchow2_serves_a_range_of_resolutions():
+    assert ENCODERS["virchow2"].mpp_range == (0.25, 2.0)
+    assert ENCODERS["virchow"].mpp_range == (0.5, 0.5)
+
+
 def test_check_ends_with_1_where_anything_is_missing(run):
     ended = run("encoders", "--check", "histomics", "uni", "gpfm")
     assert ended.code == 1

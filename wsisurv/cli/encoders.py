@@ -28,6 +28,12 @@ def encoders(
             help="Commit to fetch, 40 hex digits, e.g. the one that a student names.", show_default="the newest"
         ),
     ] = None,
+    commercial: Annotated[
+        bool,
+        typer.Option(
+            "--commercial", help="List only those whose licence, as far as is known, lets a company use them."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
@@ -48,7 +54,7 @@ def encoders(
     if check or fetch:
         _each(names or [], fetch=fetch, revision=revision, as_json=as_json)
         return
-    rows = _rows(names)
+    rows = [row for row in _rows(names) if not commercial or row["commercial"] == "yes"]
     if as_json:
         out.print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
@@ -94,7 +100,15 @@ def _rows(names: list[str] | None) -> list[dict[str, Any]]:
         elif name in packaged_names():
             px, mpp = tile_size(name) or (None, None)
             kept = {"name": name, "needs": "nothing", "weights_here": True, "features": None, "tile_px": px}
-            rows.append({**kept, "tile_mpp": mpp, "access": packaged_weights(name), "licence": "see its package"})
+            rows.append(
+                {
+                    **kept,
+                    "tile_mpp": mpp,
+                    "access": packaged_weights(name),
+                    "licence": "see its package",
+                    "commercial": "ask",
+                }
+            )
         elif name == HISTOMICS:
             rows.append(
                 {
@@ -106,6 +120,7 @@ def _rows(names: list[str] | None) -> list[dict[str, Any]]:
                     "tile_mpp": None,
                     "access": "embedded",
                     "licence": "Apache-2.0",
+                    "commercial": "yes",
                 }
             )
         else:
@@ -131,6 +146,7 @@ def _row(spec: "EncoderSpec") -> dict[str, Any]:
         "pooling": spec.pooling,
         "access": spec.access,
         "licence": spec.licence,
+        "commercial": spec.commercial,
         "paper": spec.paper,
         "hub_id": spec.hub_id,
         "weights_file": spec.weights_file,
@@ -138,11 +154,21 @@ def _row(spec: "EncoderSpec") -> dict[str, Any]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    lines = [("name", "features", "tiles", "weights", "without them it needs", "licence")]
+    lines = [("name", "features", "tiles", "weights", "without them it needs", "commercial", "licence")]
     for row in rows:
         size = f"{row['tile_px']} px {row['tile_mpp']:g} µm/px" if row["tile_px"] else "any"
         here = "here" if row["weights_here"] else "not here"
-        lines.append((row["name"], str(row["features"] or "its own"), size, here, row["needs"], row["licence"]))
+        lines.append(
+            (
+                row["name"],
+                str(row["features"] or "its own"),
+                size,
+                here,
+                row["needs"],
+                row["commercial"],
+                row["licence"],
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         out.print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())

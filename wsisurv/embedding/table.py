@@ -11,6 +11,7 @@ from wsisurv.extensions import added_names
 
 Pooling = Literal["class", "class+mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Commercial = Literal["yes", "no", "ask"]
 Colour = tuple[float, float, float]
 
 _IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
@@ -34,6 +35,7 @@ class EncoderSpec:
     n_tokens: int  # tokens that the model gives for one tile, class token and registers included
     n_features: int  # features a tile, after pooling
     licence: str  # as known when this was written; the hub's page of the model decides
+    commercial: Commercial  # whether it lets a company use the model; ``ask`` where sources differ or say nothing
     # ``gated`` wants a token of an account that accepted the licence; ``open`` doesn't
     access: Literal["gated", "open"]
     kwargs: Mapping[str, object] = field(default_factory=lambda: _NONE)  # arguments of the architecture
@@ -68,6 +70,7 @@ _VIRCHOW = EncoderSpec(
     precision="fp16",
     access="gated",
     licence="Apache-2.0",
+    commercial="yes",
     paper="doi:10.1038/s41591-024-03141-0",
 )
 _H_OPTIMUS_0 = EncoderSpec(
@@ -83,6 +86,7 @@ _H_OPTIMUS_0 = EncoderSpec(
     precision="fp16",
     access="open",
     licence="Apache-2.0",
+    commercial="yes",
     paper="no paper; the model's page",
 )
 _H0_MINI = EncoderSpec(
@@ -98,7 +102,8 @@ _H0_MINI = EncoderSpec(
     std=_BIOPTIMUS_STD,
     precision="fp16",
     access="gated",
-    licence="see the hub",
+    licence="CC BY-NC-ND 4.0",
+    commercial="no",
     paper="arXiv:2501.16239",
     from_hub_config=True,
 )
@@ -118,6 +123,7 @@ def _kaiko(short: str, architecture: str, params_m: float, n_tokens: int, n_feat
         std=_HALF,
         access="open",
         licence="see the hub",
+        commercial="ask",
         paper="arXiv:2404.15217",
         from_hub_config=True,
     )
@@ -135,6 +141,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="fp16",
         access="gated",
         licence="CC BY-NC-ND",
+        commercial="no",
         paper="doi:10.1038/s41591-024-02857-3",
         weights_file="pytorch_model.bin",
     ),
@@ -161,6 +168,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         precision="bf16",
         access="gated",
         licence="CC BY-NC-ND",
+        commercial="no",
         paper="doi:10.1038/s41591-024-02857-3",
     ),
     _VIRCHOW,
@@ -170,11 +178,20 @@ _SPECS: tuple[EncoderSpec, ...] = (
         hub_id="paige-ai/Virchow2",
         n_tokens=261,
         kwargs={**_VIRCHOW.kwargs, "reg_tokens": 4},
+        mpp_range=(0.25, 2.0),
         licence="CC BY-NC-ND",
+        commercial="no",
         paper="arXiv:2408.00738",
     ),
     _H_OPTIMUS_0,
-    replace(_H_OPTIMUS_0, name="h-optimus-1", hub_id="bioptimus/H-optimus-1", access="gated", licence="see the hub"),
+    replace(
+        _H_OPTIMUS_0,
+        name="h-optimus-1",
+        hub_id="bioptimus/H-optimus-1",
+        access="gated",
+        licence="CC BY-NC-ND 4.0",
+        commercial="no",
+    ),
     _H0_MINI,
     replace(_H0_MINI, name="h0-mini-mean", n_features=1536, pooling="class+mean"),
     EncoderSpec(
@@ -196,7 +213,8 @@ _SPECS: tuple[EncoderSpec, ...] = (
         tile_px=256,
         precision="fp16",
         access="gated",
-        licence="Apache-2.0",
+        licence="Apache-2.0 with conditions",
+        commercial="no",
         paper="doi:10.1038/s41586-024-07441-w",
     ),
     EncoderSpec(
@@ -208,7 +226,8 @@ _SPECS: tuple[EncoderSpec, ...] = (
         n_features=1024,
         kwargs={"img_size": 224, "init_values": 1e-5, "dynamic_img_size": True},
         access="open",
-        licence="see the hub",
+        licence="CC BY-NC-ND or MIT: sources disagree",
+        commercial="ask",
         paper="arXiv:2407.18449",
         weights_file="GPFM.pth",
         hub_file=True,
@@ -222,7 +241,8 @@ _SPECS: tuple[EncoderSpec, ...] = (
         n_features=1024,
         kwargs={"init_values": 1e-5, "dynamic_img_size": True},
         access="gated",
-        licence="see the hub",
+        licence="CC BY-NC-ND 4.0",
+        commercial="no",
         paper="arXiv:2407.15362",
     ),
     EncoderSpec(
@@ -234,6 +254,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         n_features=768,
         access="open",
         licence="non-commercial",
+        commercial="no",
         paper="doi:10.1101/2023.07.21.23292757",
         from_hub_config=True,
     ),
@@ -254,6 +275,7 @@ _SPECS: tuple[EncoderSpec, ...] = (
         std=(0.21716536, 0.26081574, 0.20723464),
         access="open",
         licence="research",
+        commercial="no",
         paper="arXiv:2212.04690",
         from_hub_config=True,
     ),
