@@ -1,9 +1,8 @@
-import re
-
 """Tables as people have them: whatever separates the cells, from a spreadsheet too; or refused in one sentence."""
 
 import csv
 import datetime
+import re
 
 import openpyxl
 import pytest
