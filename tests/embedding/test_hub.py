@@ -1,19 +1,29 @@
 """The hub: what is here, what is missing and the ways out, and fetching; the hub itself is played."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub.constants  # by itself: it is there only once somebody asked for it
+import numpy as np
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from wsisurv.embedding import hub
 from wsisurv.embedding.hub import check_encoder, fetch_encoder, find_needs, find_weights, pin_weights
+from wsisurv.embedding.plan import plan_embed
 from wsisurv.embedding.step import resolve_settings
 from wsisurv.embedding.table import ENCODERS
 from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.formats.features import FORMAT as FEATURES
+from wsisurv.formats.features import Features, Making, write_features
+from wsisurv.formats.header import make_header, read_header
+from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.units import SlideId
+from wsisurv.workspace.paths import Workspace
 
 COMMIT = "0" * 40
 
@@ -167,3 +177,25 @@ def test_weights_that_are_not_the_encoders_own_are_refused(weights: str) -> None
 def test_a_revision_is_a_commit_of_the_hubs(arguments: tuple[str, str]) -> None:
     with pytest.raises(SettingsError, match="--revision"):
         resolve_settings(arguments[0], revision=arguments[1])
+
+
+@pytest.mark.usefixtures("open_hub")
+def test_a_dry_run_plans_with_the_commit_of_the_cache(
+    cache: Path, workspace: Workspace, add_slide: Callable[..., object]
+) -> None:
+    """And what was embedded with it is done; with another it is stale."""
+    add_slide("a", tile_px=224)
+    settings = resolve_settings("uni2-h")
+    assert [one.condition.value for one in plan_embed(workspace, settings)] == ["missing"]
+    Playing(cache, "model.safetensors")("MahmoodLab/UNI2-h", "model.safetensors")
+    tiles = read_header(workspace.tiles("a"), TILES, "").fingerprint
+    features = Features(SlideId("a"), np.zeros((1, 1536)), np.zeros((1, 2), np.int64), "uni2-h", (), {}, 0.5)
+    header = make_header(FEATURES, pin_weights(settings), {"tiles": tiles})
+    write_features(workspace.features("uni2-h", "a"), features, header)
+    assert [one.condition.value for one in plan_embed(workspace, settings)] == ["done"]
+    other = resolve_settings("uni2-h", revision="1" * 40)
+    assert [one.condition.value for one in plan_embed(workspace, other)] == ["stale"]
+    before = resolve_settings("uni2-h")  # features of before named the commit beside their settings alone
+    made = replace(features, making=Making(weights=f"hub:MahmoodLab/UNI2-h@{COMMIT}"))
+    write_features(workspace.features("uni2-h", "a"), made, make_header(FEATURES, before, {"tiles": tiles}))
+    assert [one.condition.value for one in plan_embed(workspace, settings)] == ["done"]

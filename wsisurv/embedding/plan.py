@@ -1,13 +1,14 @@
 """What ``embed`` would do: nothing is loaded, read from a slide or written."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from wsisurv.embedding.encoder import HistomicsEncoder
 from wsisurv.embedding.step import check_tiles, find_sources
 from wsisurv.embedding.table import HISTOMICS, find_spec
-from wsisurv.errors import ArtifactError
+from wsisurv.errors import ArtifactError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import read_tiles
@@ -49,6 +50,11 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
         SettingsError: no such encoder, or tiles that it was not trained on.
     """
     check_tiles(settings, find_sources(workspace, None)[0], allow_mismatch)
+    if (settings.weights or "").startswith("hub:"):
+        from wsisurv.embedding.hub import pin_weights  # the hub's client takes a while
+
+        with suppress(WeightsError):  # not in the cache: which commit it will be is not known yet
+            settings = pin_weights(settings, offline=True)
     n_features = None if settings.own is not None else count_features(settings.encoder)
     plan = []
     for slide_id in workspace.tiled_slides():

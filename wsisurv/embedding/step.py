@@ -205,13 +205,13 @@ def embed(
         >>> wsisurv.embed(wsisurv.Workspace(Path("workspace")), wsisurv.resolve_settings("uni2-h"))  # doctest: +SKIP
     """
     settings = _with_version(settings or EmbedSettings())
+    sources, unreadable = find_sources(workspace, slide_ids)
+    mismatches = check_tiles(settings, sources, allow_mismatch)
     from_hub = (settings.weights or "").startswith("hub:")
     if from_hub:
         from wsisurv.embedding.hub import fetch_encoder, find_weights, pin_weights  # the hub's client takes a while
 
         settings = pin_weights(settings, offline=offline)
-    sources, unreadable = find_sources(workspace, slide_ids)
-    mismatches = check_tiles(settings, sources, allow_mismatch)
     devices = [name.strip() for name in device.split(",")]
     task = Task(
         workspace,

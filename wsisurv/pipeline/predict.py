@@ -11,7 +11,7 @@ from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import InputError, SettingsError, StorageError
 from wsisurv.formats.id_cells import formula_note
-from wsisurv.formats.risks import risk_frame, unfamiliar_note, write_notes, write_risks, write_risks_jsonl
+from wsisurv.formats.risks import Risk, risk_frame, unfamiliar_note, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.notes import make_notes
@@ -183,9 +183,15 @@ def predict(
     odd += [
         *unused,
         *unfamiliar_note(prediction.risks),
-        *formula_note({id for risk in prediction.risks for id in (risk.case_id, *risk.slides)}, table.name),
+        *_formulas(prediction.risks, table.name),
     ]
     return PredictResult(prediction, years, table, beside, tuple(odd), summaries)
+
+
+def _formulas(risks: Sequence[Risk], where: str) -> list[str]:
+    """Cases that are written with a quote in front, or else slides."""
+    slides = {slide for risk in risks for slide in risk.slides}
+    return formula_note([risk.case_id for risk in risks], where) or formula_note(slides, where)
 
 
 @contextmanager
