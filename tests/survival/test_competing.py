@@ -1,0 +1,209 @@
+"""Cumulative incidence, Gray's test, absolute risk and Brier score by hand and simulation, on ties, rows shuffled."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lifelines import AalenJohansenFitter
+from numpy.typing import NDArray
+
+from wsisurv.errors import MetricError
+from wsisurv.survival.baseline import baseline_hazard
+from wsisurv.survival.calibration import brier
+from wsisurv.survival.competing import absolute_risk, competing_brier, cumulative_incidence, gray_test
+from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
+
+Data = dict[str, NDArray[Any]]
+
+
+def drawn(n: int, seed: int, *, unit: float = 0.0, effect: float = 0.0, leaving: float = 6.0) -> Data:
+    """Cases of two groups; hazards 0.2 exp(effect · group) of the event, 0.15 of a competing one; times rounded up."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 2, n)
+    event, other = rng.exponential(5 * np.exp(-effect * group)), rng.exponential(1 / 0.15, n)
+    end = rng.uniform(0.5, leaving, n)
+    time = np.minimum(np.minimum(event, other), end)
+    cause = np.where(time == end, 0, np.where(time == event, 1, 2))
+    return {"group": group, "time": np.ceil(time / unit) if unit else time, "cause": cause}
+
+
+def follow_up(data: Data) -> Data:
+    return {name: values for name, values in data.items() if name != "group"}
+
+
+def test_incidence_by_hand() -> None:
+    """Six cases; at 2 an event, a competing one and a censoring share the risk set of five."""
+    curve = cumulative_incidence(time=[1, 2, 2, 2, 3, 4], cause=[2, 1, 2, 0, 1, 0])
+    first = 5 / 6 * 1 / 5
+    assert curve.at([0.5, 1, 2, 3, 9]).tolist() == pytest.approx([0, 0, first, first + 0.5 * 1 / 2, first + 0.25])
+    other = cumulative_incidence(time=[1, 2, 2, 2, 3, 4], cause=[2, 1, 2, 0, 1, 0], of=2)
+    assert other.at([1, 2, 9]).tolist() == pytest.approx([1 / 6, 1 / 6 + 5 / 6 * 1 / 5, 1 / 3])
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.25, 1.0])
+def test_causes_and_survival_add_up_to_one(unit: float) -> None:
+    data = follow_up(drawn(200, 1, unit=unit))
+    alive = kaplan_meier(time=data["time"], event=data["cause"] > 0)
+    both = [cumulative_incidence(**data, of=cause).at(alive.times) for cause in (1, 2)]
+    assert alive.at(alive.times) + both[0] + both[1] == pytest.approx(np.ones(len(alive.times)))
+    naive = 1 - kaplan_meier(time=data["time"], event=data["cause"] == 1).at(alive.times)
+    assert (naive >= both[0] - 1e-12).all()
+    assert naive[-2] > both[0][-2] + 0.05  # 1 − Kaplan-Meier overstates it
+
+
+def test_incidence_and_its_error_are_lifelines_where_no_time_is_shared() -> None:
+    """Under ties lifelines moves times at random; see findings/."""
+    data = follow_up(drawn(150, 2))
+    fitted = AalenJohansenFitter(calculate_variance=True).fit(data["time"], data["cause"], event_of_interest=1)
+    curve = cumulative_incidence(**data)
+    theirs = fitted.cumulative_density_.iloc[1:, 0].to_numpy()
+    assert curve.incidence == pytest.approx(theirs, abs=1e-10)
+
+
+def test_without_a_competing_event_it_is_kaplan_meier_with_greenwoods_error() -> None:
+    data = drawn(120, 3, unit=0.25)
+    cause = (data["cause"] == 1).astype(int)
+    curve, alive = (
+        cumulative_incidence(time=data["time"], cause=cause),
+        kaplan_meier(time=data["time"], event=cause),
+    )
+    assert curve.incidence == pytest.approx(1 - alive.survival)
+    inner = alive.survival > 0
+    n, d = alive.at_risk[inner].astype(float), alive.fell[inner]
+    greenwood = alive.survival[inner] * np.sqrt(np.cumsum(d / (n * (n - d))))
+    assert curve.se[inner] == pytest.approx(greenwood)
+
+
+def test_the_error_is_that_of_repeated_cohorts() -> None:
+    curves = [cumulative_incidence(**follow_up(drawn(200, seed, unit=0.5))) for seed in range(300)]
+    for at in (2, 6):
+        values = np.array([float(curve.at(at)) for curve in curves])
+        assert np.mean([float(curve.se_at(at)) for curve in curves]) == pytest.approx(values.std(), rel=0.12)
+
+
+def test_late_comers_tell_of_the_whole_population() -> None:
+    whole = follow_up(drawn(8000, 5))
+    late = follow_up(drawn(16000, 6))
+    late["entry"] = np.random.default_rng(7).uniform(-1, 3, 16000).clip(0)
+    came = late["entry"] < late["time"]
+    late = {name: values[came] for name, values in late.items()}
+    truth = float(cumulative_incidence(**whole).at(4.0))
+    assert float(cumulative_incidence(**late).at(4.0)) == pytest.approx(truth, abs=0.02)
+
+
+def test_grays_score_is_grays() -> None:
+    """With the risk set n_k (1 − F_k) / S_k of each group, counted group by group."""
+    data = drawn(160, 8, unit=0.5, effect=0.5)
+    score, parts = np.zeros(2), []
+    for number in (0, 1):
+        rows = data["group"] == number
+        parts.append(
+            (
+                data["time"][rows],
+                data["cause"][rows],
+                cumulative_incidence(time=data["time"][rows], cause=data["cause"][rows]),
+                kaplan_meier(time=data["time"][rows], event=data["cause"][rows] > 0),
+            )
+        )
+    for at in np.unique(data["time"][data["cause"] == 1]):
+        died = np.array([((time == at) & (cause == 1)).sum() for time, cause, _, _ in parts])
+        there = [(t >= at).sum() * (1 - float(f.at(at - 0.5))) / float(s.before(at)) for t, _, f, s in parts]
+        score += died - died.sum() * np.array(there) / np.sum(there)
+    assert gray_test(**data).score == pytest.approx(score)
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.5])
+def test_gray_calls_equal_groups_different_as_often_as_it_may(unit: float) -> None:
+    calls = sum(gray_test(**drawn(150, seed, unit=unit)).p < 0.05 for seed in range(300))
+    assert 5 <= calls <= 27  # binomial(300, .05) leaves 5 to 27 twice in a thousand
+
+
+def test_gray_finds_a_difference_and_is_the_logrank_test_without_competing_events() -> None:
+    assert gray_test(**drawn(300, 9, effect=1.0)).p < 1e-4
+    data = drawn(300, 10, effect=0.3)
+    cause = (data["cause"] == 1).astype(int)
+    gray = gray_test(group=data["group"], time=data["time"], cause=cause)
+    plain = logrank(group=data["group"], time=data["time"], event=cause)
+    assert gray.statistic == pytest.approx(plain.statistic, rel=0.15)
+    assert gray.degrees_of_freedom == 1
+
+
+def test_the_order_of_tied_rows_tells_nothing() -> None:
+    data = drawn(200, 11, unit=1.0, effect=0.4)
+    order = np.random.default_rng(0).permutation(200)
+    mixed = {name: values[order] for name, values in data.items()}
+    assert gray_test(**mixed).statistic == pytest.approx(gray_test(**data).statistic, rel=1e-9)
+    one, other = cumulative_incidence(**follow_up(data)), cumulative_incidence(**follow_up(mixed))
+    assert one.incidence.tolist() == other.incidence.tolist()
+
+
+def risks(data: Data, log_hazard: NDArray[np.float64], horizons: list[float]) -> NDArray[np.float64]:
+    baselines = [
+        baseline_hazard(log_hazard=eta, time=data["time"], event=data["cause"] == cause)
+        for cause, eta in ((1, log_hazard), (2, np.zeros(len(log_hazard))))
+    ]
+    return absolute_risk(
+        event=baselines[0],
+        competing=baselines[1],
+        log_hazard=log_hazard,
+        competing_log_hazard=np.zeros(len(log_hazard)),
+        horizons=horizons,
+    )
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.25, 1.0])
+def test_absolute_risk_without_differences_is_aalen_and_johansens(unit: float) -> None:
+    data = follow_up(drawn(800, 12, unit=unit))
+    horizons = [2 / (unit or 1), 4 / (unit or 1)]
+    found = risks(data, np.zeros(800), horizons)
+    assert found[0] == pytest.approx(cumulative_incidence(**data).at(horizons), abs=0.005)
+    assert np.ptp(found, axis=0).max() == 0
+
+
+def test_absolute_risk_of_each_group_is_what_happens_to_it() -> None:
+    data = drawn(6000, 13, effect=0.9)
+    found = risks(data, 0.9 * data["group"], [3.0])[:, 0]
+    for number in (0, 1):
+        rate = 0.2 * np.exp(0.9 * number)
+        truth = rate / (rate + 0.15) * (1 - np.exp(-3 * (rate + 0.15)))
+        assert found[data["group"] == number].mean() == pytest.approx(truth, abs=0.02)
+
+
+def test_brier_score_counts_competing_events_as_no_event() -> None:
+    """All followed to the end: the plain mean of squares."""
+    time, cause = np.array([1.0, 2, 3, 4, 9, 9]), np.array([1, 2, 1, 2, 0, 0])
+    risk = np.array([0.9, 0.2, 0.6, 0.1, 0.3, 0.4])
+    found = competing_brier(risk=risk[:, None], horizons=[3.5], time=time, cause=cause)
+    truth = np.array([1, 0, 1, 0, 0, 0])
+    assert found.score[0] == pytest.approx(((risk - truth) ** 2).mean())
+    assert found.reference[0] == pytest.approx(((2 / 6 - truth) ** 2).mean())
+
+
+def test_brier_score_is_the_usual_one_without_competing_events_and_that_of_full_follow_up() -> None:
+    data = drawn(400, 14, unit=0.25)
+    cause = (data["cause"] == 1).astype(int)
+    risk = np.random.default_rng(1).random((400, 2))
+    mine = competing_brier(risk=risk, horizons=[4, 10], time=data["time"], cause=cause)
+    usual = brier(survival=1 - risk, horizons=[4, 10], time=data["time"], event=cause)
+    assert mine.score == pytest.approx(usual.score)
+    full, cut = (drawn(6000, 15, leaving=leaving) for leaving in (500.0, 6.0))
+    values = [
+        competing_brier(risk=np.full((6000, 1), 0.4), horizons=[4.0], **follow_up(data)).score[0]
+        for data in (full, cut)
+    ]
+    assert values[0] == pytest.approx(values[1], abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cumulative_incidence(time=[1, 2], cause=[0, 3]), "cause of case 1 is .*3.*: 0 .censored., 1"),
+        (lambda: cumulative_incidence(time=[1, -2], cause=[0, 1]), "time of case 1"),
+        (lambda: gray_test(group=[0, 0], time=[1, 2], cause=[1, 0]), "two groups"),
+        (lambda: gray_test(group=[0, 1], time=[1, 2], cause=[2, 0]), "an event of cause 1: seen 2 and 0"),
+        (lambda: competing_brier(risk=[[0.5], [1.5]], horizons=[1], time=[1, 2], cause=[1, 0]), "case 1 is 1.5"),
+    ],
+)
+def test_what_can_not_be_given(call: Any, message: str) -> None:
+    with pytest.raises(MetricError, match=message):
+        call()
