@@ -52,7 +52,7 @@ format: $(VENV)/.tested
 
 # Ratios side by side from one run; nothing fails on a time.
 bench: $(VENV)/.tested
-	for bench in tiling reading embedding training metrics predict; do $(BIN)/python tests/bench/$$bench.py || exit; done
+	for bench in starts tiling reading embedding training metrics predict; do $(BIN)/python tests/bench/$$bench.py || exit; done
 
 # What reports give the student, on simulated cohorts; about half an hour on four cores.
 bench-method: $(VENV)/.tested
