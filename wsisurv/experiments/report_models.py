@@ -28,7 +28,9 @@ from wsisurv.models.report_ridge import fit_report_ridge
 from wsisurv.models.text import fit_tfidf, statement_terms, tfidf_vectors
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.covariates import fit_covariates
+from wsisurv.survival.follow_up import one_after_another
 from wsisurv.survival.ridge import cross_fit_ridge
+from wsisurv.survival.splits import hospital_strata
 from wsisurv.training.crossfit import ReportedCases, cross_fit_text
 from wsisurv.training.loop import Log
 
@@ -185,7 +187,8 @@ def _ridge_risk(
             words=words, findings=numbers[0], time=time, event=event, entry=entry, site=site, seed=seed
         )
         variables = model.scaling(words, numbers[0])
-        seen = cross_fit_ridge(variables=variables, time=time, event=event, entry=entry, site=site, seed=seed)
+        at, entry = one_after_another(time, hospital_strata(site), entry)
+        seen = cross_fit_ridge(variables=variables, time=at, event=event, entry=entry, site=site, seed=seed)
     except MetricError:
         return None
     risk = _ReportRisk.unknown(train, test)

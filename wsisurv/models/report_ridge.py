@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.models.principal import principal_directions
+from wsisurv.survival.follow_up import one_after_another
 from wsisurv.survival.ridge import RidgeFit, choose_ridge
+from wsisurv.survival.splits import hospital_strata
 
 DIRECTIONS = 64
 """Principal directions of the words."""
@@ -83,14 +85,17 @@ def fit_report_ridge(
         time: (n,), positive.
         event: (n,), bool or 0/1.
         entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
-        site: hospital of each, kept whole in the inner folds where they can be.
+        site: hospital of each, kept whole in the inner folds where they can be; where known, cases are compared with
+            those of their own only, or the style of a hospital's reports would stand for its patients.
         seed: of the inner folds.
 
     Raises:
         MetricError: no comparable pair.
     """
     scaling = fit_report_scaling(words, findings)
-    fit = choose_ridge(variables=scaling(words, findings), time=time, event=event, entry=entry, site=site, seed=seed)
+    time, entry = one_after_another(time, None if site is None else hospital_strata(site), entry)
+    variables = scaling(words, findings)
+    fit = choose_ridge(variables=variables, time=time, event=event, entry=entry, site=site, seed=seed)
     return ReportRidge(scaling, fit)
 
 

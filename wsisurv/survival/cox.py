@@ -294,6 +294,7 @@ class _Deaths:
             late = _moments(self.entered[0], slope, top).cumsum(axis=1)
             at_risk = at_risk - np.concatenate([np.zeros((3, 1)), late], axis=1)[:, self.entered[1]]
         zero, one, two = at_risk - gone
+        zero = np.maximum(zero, np.finfo(np.float64).tiny)  # beside a case far above it, a risk set's hazards are 0
         return _Point(
             value=float((eta[self.died] - top - np.log(zero)).sum()),
             gradient=float((self.risk[self.died] - one / zero).sum()),

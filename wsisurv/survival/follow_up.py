@@ -77,6 +77,32 @@ def checked(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, entry: Arr
     return FollowUp(risks, times, raw_events.astype(bool), entries)
 
 
+def one_after_another(
+    time: ArrayLike, stratum: NDArray[np.int64] | None, entry: ArrayLike | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Put the times of strata one after another, each case followed from the start of its own stratum only.
+
+    A Cox regression that takes the time of entry is then stratified: no risk set holds cases of two strata. Times are
+    given as their ranks, which is all that it looks at, so that none are rounded together.
+
+    Args:
+        time: (n,), positive.
+        stratum: (n,), numbers from 0; None for no strata.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
+
+    Returns:
+        Time and entry of each case, (n,); both as they were without strata.
+    """
+    times = np.asarray(time, dtype=np.float64)
+    entries = np.zeros_like(times) if entry is None else np.asarray(entry, dtype=np.float64)
+    if stratum is None:
+        return times, None if entry is None else entries
+    both = np.concatenate([[0.0], times, entries])
+    ranks = np.unique(both, return_inverse=True)[1].astype(np.float64)
+    starts = stratum * (ranks.max() + 1)
+    return starts + ranks[1 : len(times) + 1], starts + ranks[len(times) + 1 :]
+
+
 def checked_follow_up(time: ArrayLike, event: ArrayLike, entry: ArrayLike | None = None) -> FollowUp:
     """Give times and events as arrays, without a risk (zeros).
 

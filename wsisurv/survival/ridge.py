@@ -221,7 +221,7 @@ class _Likelihood:
         else:
             top = log_hazard.max()
             hazard = np.exp(log_hazard - top)
-            at_risk = top + np.log(hazard.cumsum()[sets] - self.late.sums(hazard))
+            at_risk = top + np.log(self._sums(hazard, sets))
         return float(log_hazard[self.deaths].sum() - self.ends[sets] @ at_risk)
 
     def maximum(self, start: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
@@ -242,11 +242,19 @@ class _Likelihood:
     def _penalised(self, coefficients: NDArray[np.float64], penalty: float) -> float:
         return self.value(self.variables @ coefficients) - penalty / 2 * float(coefficients @ coefficients)
 
+    def _sums(self, hazard: NDArray[np.float64], sets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum of the hazards of each risk set, which its last case is in: what rounds below that is rounded wrongly."""
+        sums = hazard.cumsum()[sets]
+        if self.late is None:
+            return sums
+        least = np.maximum(hazard[sets], np.finfo(np.float64).tiny)
+        return np.asarray(np.maximum(sums - self.late.sums(hazard), least))
+
     def _newton_step(self, coefficients: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
         log_hazard = self.variables @ coefficients
         hazard = np.exp(log_hazard - log_hazard.max())
         sets = np.flatnonzero(self.ends)
-        sums = hazard.cumsum()[sets] - (0.0 if self.late is None else self.late.sums(hazard))
+        sums = self._sums(hazard, sets)
         weight = self.ends[sets] / sums
         # a case is in the risk sets that end at its row or later
         share = np.zeros(len(hazard))

@@ -39,6 +39,37 @@ def make_folds(
     return _deal([np.array([case]) for case in range(n)], event, n_folds, random)
 
 
+def hospital_strata(site: Sequence[str | None]) -> NDArray[np.int64] | None:
+    """Number of each case's hospital, for comparing cases within one only.
+
+    A case of an unknown hospital has a number of its own: it is compared with none, since it may be of any.
+
+    Args:
+        site: hospital of each case; None or empty where unknown.
+
+    Returns:
+        int64 (n,); None where fewer than half are known, or all are of one hospital.
+    """
+    if 2 * sum(map(bool, site)) < len(site) or len(set(site)) < 2:
+        return None
+    names = [name or f"\n{case}" for case, name in enumerate(site)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def hospital_folds(hospital: NDArray[np.int64], event: NDArray[np.bool_], n_folds: int) -> NDArray[np.int64]:
+    """Deal hospitals out, each whole however large, to as many folds as asked or as there are hospitals."""
+    groups = [np.flatnonzero(hospital == one) for one in np.unique(hospital)]
+    return _deal(groups, event, min(n_folds, len(groups)), np.random.default_rng(0))
+
+
+def within_strata(values: NDArray[np.float64], stratum: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, k) less the mean of each row's stratum."""
+    number, size = np.unique(stratum, return_inverse=True, return_counts=True)[1:]
+    sums = np.zeros((len(size), values.shape[1]))
+    np.add.at(sums, number, values)
+    return values - (sums / size[:, None])[number]
+
+
 def kept_whole(groups: Sequence[str | None], fold: NDArray[np.int64]) -> bool:
     """Whether no group, one entry a case, is in two folds."""
     return len(set(zip(groups, fold.tolist(), strict=True))) == len(set(groups))

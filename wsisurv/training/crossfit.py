@@ -13,9 +13,10 @@ from wsisurv.models.report_ridge import fit_report_ridge
 from wsisurv.models.text_branch import LinearText, TextBranch, TextEnsemble, TextModel, fit_text_scaling
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.cox import cox_slope
+from wsisurv.survival.follow_up import one_after_another
 from wsisurv.survival.losses import cox_loss
 from wsisurv.survival.ridge import cross_fit_ridge
-from wsisurv.survival.splits import make_folds
+from wsisurv.survival.splits import hospital_strata, make_folds
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 
 TEXT_DIMENSIONS = 32
@@ -85,8 +86,9 @@ def cross_fit_text(reports: ReportedCases, settings: TeacherSettings, *, seed: i
     held_out = (folds[:, None, :] == np.arange(n_folds)[None, :, None]).reshape(-1, folds.shape[1]).T
     scaling = fit_text_scaling(np.concatenate(reports.statements), TEXT_DIMENSIONS)
     packed = pack([scaling(statements) for statements in reports.statements])
-    time, event = torch.from_numpy(reports.time), torch.from_numpy(reports.event)
-    entry = None if reports.entry is None else torch.from_numpy(reports.entry)
+    at, entered = one_after_another(reports.time, hospital_strata(reports.site), reports.entry)
+    time, event = torch.from_numpy(at), torch.from_numpy(reports.event)
+    entry = None if entered is None else torch.from_numpy(entered)
     trained = torch.from_numpy(~held_out).double()
     with seeded(seed, torch.device("cpu")), threads_for(bags_of(packed)):
         branch = TextBranch(scaling.components.shape[1], settings.text_hidden, held_out.shape[1])
@@ -122,11 +124,12 @@ def _cross_fit_ridge(reports: ReportedCases, settings: TeacherSettings, seed: in
             site=reports.site,
             seed=seed,
         )
+        time, entry = one_after_another(reports.time, hospital_strata(reports.site), reports.entry)
         risk = cross_fit_ridge(
             variables=model.scaling(words, nothing),
-            time=reports.time,
+            time=time,
             event=reports.event,
-            entry=reports.entry,
+            entry=entry,
             site=reports.site,
             folds=settings.text_folds,
             repeats=settings.repeats,
@@ -162,6 +165,7 @@ def fit_gate(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     entry: NDArray[np.float64] | None = None,
+    site: Sequence[str | None] = (),
 ) -> Gate:
     """Fit the gate g = clip((b / se − 1) / 2, 0, 1): open from three standard errors on, closed below one.
 
@@ -170,11 +174,13 @@ def fit_gate(
         time: (n,).
         event: bool (n,).
         entry: (n,), time from which each case was followed; from 0 if None.
+        site: hospital of each case; where they are known, cases are compared within one only.
 
     Source: docs/method.md, step 1.
     """
     try:
-        fit = cox_slope(log_hazard=risk, time=time, event=event, entry=entry)
+        stratum = hospital_strata(site) if site else None
+        fit = cox_slope(log_hazard=risk, time=time, event=event, entry=entry, stratum=stratum)
     except MetricError:
         return CLOSED
     return Gate(float(np.clip((fit.value / fit.se - 1) / 2, 0, 1)), fit.value, fit.se)

@@ -19,6 +19,9 @@ from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.paths import Workspace
 
 NO_STATEMENTS = "none"
+METHOD_VERSION = {"wsisurv's version of the training": "2"}
+"""Raised when the same settings train something else, so that what was trained before is not taken for it. 2: what
+reports tell, and what tiles tell of them, is measured within hospital."""
 FEW_EVENTS = 10
 
 
@@ -129,7 +132,12 @@ def read_training_cases(
         embed_settings=first.header.settings,
         encoder_weights=first.weights,
         tile_settings={name: v for name, v in first.tile_settings.items() if name not in PER_SLIDE},
-        inputs={"cohort": cohort.fingerprint, "features": fingerprint({}, prints), "statements": read.fingerprint},
+        inputs={
+            "cohort": cohort.fingerprint,
+            "features": fingerprint({}, prints),
+            "statements": read.fingerprint,
+            **METHOD_VERSION,
+        },
         warnings=tuple(warnings),
         clinical=tuple(cases),
         entry=entry_of(cases),

@@ -151,4 +151,5 @@ def _look(member: JointMember, cases: TrainingCases, case: int) -> tuple[float, 
 def _gate(cases: TrainingCases, risk: NDArray[np.float64]) -> Gate:
     known = np.isfinite(risk)
     entry = None if cases.entry is None else cases.entry[known]
-    return fit_gate(risk=risk[known], time=cases.time[known], event=cases.event[known], entry=entry)
+    site = [cases.site[case] for case in np.flatnonzero(known)]
+    return fit_gate(risk=risk[known], time=cases.time[known], event=cases.event[known], entry=entry, site=site)

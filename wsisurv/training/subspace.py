@@ -14,7 +14,7 @@ from wsisurv.models.report_subspace import ReportDirections, fit_report_directio
 from wsisurv.models.scaled_linear import scaled
 from wsisurv.models.student import LIMIT
 from wsisurv.models.text_branch import fit_text_scaling
-from wsisurv.survival.splits import make_folds
+from wsisurv.survival.splits import hospital_folds, hospital_strata, make_folds, within_strata
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log
@@ -128,7 +128,10 @@ def _subspace(cases: TrainingCases, train: NDArray[np.int64], seed: int, device:
         sample.select(torch.from_numpy(reports.rows)),
     )
     reported = train[reports.rows]
-    folds = make_folds(
-        event=cases.event[reported], n_folds=_FOLDS, seed=0, site=[cases.site[case] for case in reported]
-    )
-    return fit_report_directions(tiles.cpu().numpy(), reports.means, folds)
+    shown, said, event = tiles.cpu().numpy().astype(np.float64), reports.means, cases.event[reported]
+    hospital = hospital_strata([cases.site[case] for case in reported])
+    if hospital is None:
+        return fit_report_directions(shown, said, make_folds(event=event, n_folds=_FOLDS, seed=0))
+    # stain and style of report both follow the hospital: only what differs within one, and is found at others, counts
+    folds = hospital_folds(hospital, event, _FOLDS)
+    return fit_report_directions(within_strata(shown, hospital), within_strata(said, hospital), folds)

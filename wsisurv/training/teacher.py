@@ -164,7 +164,12 @@ def _train(
         gate=gate.value,
         gate_slope=gate.slope if np.isfinite(gate.slope) else None,
         gate_se=gate.se if np.isfinite(gate.se) else None,
-        warnings=(*cases.warnings, *_warnings(cases, text), *_sites_not_kept(cases, fold, settings)),
+        warnings=(
+            *cases.warnings,
+            *_warnings(cases, text),
+            *_hospitals_unknown(cases, text),
+            *_sites_not_kept(cases, fold, settings),
+        ),
     )
     log.line(**result.model_dump(exclude={"kept", "warnings"}))
     guidance = Guidance(
@@ -184,6 +189,18 @@ def _train(
         guidance = _with_joint(guidance, joint)
         teacher = replace(teacher, joint=joint.ensemble, joint_sd=_sd_of_known(joint.risk))
     return teacher, guidance, result
+
+
+def _hospitals_unknown(cases: TrainingCases, text: _TextGuidance) -> tuple[str, ...]:
+    """What can't be excluded of an open gate where hospitals are not known."""
+    known = sum(map(bool, cases.site))
+    if text.gate.value == 0 or 2 * known >= len(cases.site):
+        return ()
+    return (
+        f"the hospital is known of {known} of {len(cases.site)} cases: it can't be excluded that the reports' risk, "
+        "and what tiles tell of reports, is the hospital's own style, stain and patients, and holds nowhere else. Name "
+        "its column with --site.",
+    )
 
 
 def _sites_not_kept(cases: TrainingCases, fold: NDArray[np.int64], settings: TeacherSettings) -> tuple[str, ...]:
@@ -227,7 +244,7 @@ def _text_guidance(
     reports = ReportedCases(statements, time, event, [cases.site[row] for row in rows], entry)
     fitted = cross_fit_text(reports, settings, seed=settings.seed, part=part, log=log)
     risk[rows] = fitted.risk
-    gate = fit_gate(risk=fitted.risk, time=time, event=event, entry=entry)
+    gate = fit_gate(risk=fitted.risk, time=time, event=event, entry=entry, site=reports.site)
     log.line(
         part=f"{part}, gate",
         gate=gate.value,
