@@ -13,6 +13,7 @@ from wsisurv.prediction.step import predict_cases, training_folds
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.distill import distill
+from wsisurv.training.inputs import METHOD_VERSION
 from wsisurv.training.teacher import train_teacher
 
 TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3, text_folds=3)
@@ -20,14 +21,14 @@ FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3)
 
 
 def test_both_students_are_written_with_all_that_use_needs(make_trial):
-    trial = make_trial(80, effect=2.0)
+    trial = make_trial(120, effect=2.0)
     assert train_teacher(trial.workspace, trial.cohort, TEACHER).gate > 0
     result = distill(trial.workspace, trial.cohort, FAST)
     student, header = read_model(trial.path("student_distilled.h5"), "student")
     plain, _ = read_model(trial.path("student_plain.h5"), "student")
     assert result.difference == pytest.approx(result.distilled_concordance - result.plain_concordance)
     assert result.difference_low <= result.difference <= result.difference_high
-    assert set(header.inputs) == {"cohort", "features", "statements", "guidance", *CARD_VERSION}
+    assert set(header.inputs) == {"cohort", "features", "statements", "guidance", *METHOD_VERSION, *CARD_VERSION}
     assert student.card.encoder == "histomics"
     assert student.card.n_features == 12
     assert len(student.card.feature_names) == 12
@@ -38,7 +39,7 @@ def test_both_students_are_written_with_all_that_use_needs(make_trial):
     assert plain.card.guided is False
     assert "case00" not in str(student.card)
     risks = student.arrays["training_risks"]
-    assert risks.shape == (80,)
+    assert risks.shape == (120,)
     assert (np.diff(risks) >= 0).all()
     assert not np.array_equal(risks, plain.arrays["training_risks"])
     low, high = np.quantile(risks, [1 / 3, 2 / 3])
@@ -125,7 +126,7 @@ def test_run_again_keeps_and_one_seed_gives_one_file(make_trial):
 
 
 def test_mixup_trains_another_student(make_trial):
-    trial = make_trial(80, effect=2.0, taught=TEACHER)
+    trial = make_trial(120, effect=2.0, taught=TEACHER)
     arrays = []
     for mixup in ("none", "risk"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"mixup": mixup}), redo=True)

@@ -164,7 +164,7 @@ def test_two_folds_are_too_few(make_trial):
 
 @pytest.mark.parametrize("kind", ["late", *KINDS])
 def test_reports_of_other_cases_close_the_gate_whatever_the_teacher(make_trial, kind):
-    trial = make_trial(70, effect=2.0)
+    trial = make_trial(110, effect=2.0)
     path = trial.workspace.vectors("hashing")
     vectors, header = read_text_vectors(path)
     turned = {case.case_id: trial.cohort.cases[i - 29].case_id for i, case in enumerate(trial.cohort.cases)}
