@@ -375,7 +375,8 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_that_leads_elsewhere_or_cannot_be_shown_names_no_folder(workspace, name):
     """Of the command line, or from within a file: a card's encoder, an audit's cohort."""
-    for ask in (workspace.cohort, workspace.embedded_slides, lambda one: workspace.features(one, "a")):
+    of_cohort = [workspace.cohort] if name != "a/b" else []  # an endpoint of a cohort
+    for ask in (*of_cohort, workspace.embedded_slides, lambda one: workspace.features(one, "a")):
         with pytest.raises(InputError, match="Choose another") as caught:
             ask(name)
         assert str(caught.value).isprintable()
@@ -383,6 +384,17 @@ def test_a_name_that_leads_elsewhere_or_cannot_be_shown_names_no_folder(workspac
         if "/" in name or name.startswith("."):
             with pytest.raises(InputError):
                 ask(name)
+
+
+@pytest.mark.parametrize("name", ["a/..", "a/../b", "a//b", "a/.b", "a/b/../..", "a/b\nc", "a/"])
+def test_no_part_of_the_name_of_an_endpoint_leads_elsewhere(workspace, name):
+    with pytest.raises(InputError, match="Choose another"):
+        workspace.cohort(name)
+
+
+def test_folders_of_endpoints_and_folds_are_in_that_of_the_cohort(workspace):
+    assert workspace.cohort("a/b") == workspace.cohort("a") / "b"
+    assert workspace.cohort("a/crossval/1-2") == workspace.cohort("a") / "crossval" / "1-2"
 
 
 @pytest.mark.parametrize("name", ["crc", "TCGA COAD 2", "a..b", "Köln", "a[bold]b", "=1+1"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wsisurv.version import __version__
 
 if TYPE_CHECKING:
-    from wsisurv.cohort import Cohort, make_cohort
+    from wsisurv.cohort import Cohort, make_cohort, make_endpoints
     from wsisurv.embedding.step import embed, resolve_settings
     from wsisurv.errors import WsisurvError
     from wsisurv.experiments.crossval import crossval
@@ -52,6 +52,7 @@ _WHERE = {
     "extract_report": "reports.step:extract",
     "heatmap": "pipeline.heatmap:heatmap",
     "make_cohort": "cohort:make_cohort",
+    "make_endpoints": "cohort:make_endpoints",
     "predict": "pipeline.predict:predict",
     "report": "pages.cohort_page:write_report",
     "resolve_settings": "embedding.step:resolve_settings",
@@ -80,6 +81,7 @@ __all__ = [
     "extract_report",
     "heatmap",
     "make_cohort",
+    "make_endpoints",
     "predict",
     "report",
     "resolve_settings",

@@ -19,6 +19,15 @@ ClinicalOption = Annotated[
         dir_okay=False,
     ),
 ]
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        help="One of several outcomes, NAME=TIME,EVENT with its two columns, in place of --time and --event; can be "
+        "given more than once, e.g. --endpoint os=os_days,os_event --endpoint pfi=pfi_days,pfi_event.",
+        metavar="NAME=TIME,EVENT",
+    ),
+]
 DropIncomplete = Annotated[
     bool,
     typer.Option(

@@ -9,7 +9,7 @@ from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
-from wsisurv.cli.results_table import print_results
+from wsisurv.cli.results_table import print_endpoints, print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
 from wsisurv.settings.cohort import CohortSettings
@@ -72,6 +72,7 @@ def crossval(
     """
     from wsisurv.experiments.crossval import crossval as with_slides
     from wsisurv.experiments.crossval import crossval_reports
+    from wsisurv.experiments.endpoints import EndpointRow, endpoint_rows, write_endpoints
     from wsisurv.experiments.reports_only import cohort_of_reports
 
     place = Workspace(workspace)
@@ -79,7 +80,7 @@ def crossval(
         raise SettingsError("--report-text is for --reports-only")
     if clinical is None:
         made_by = _OF_REPORTS if reports_only else _OF_SLIDES
-        chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort, made_by=made_by)))
+        several = [read_cohort(place.cohort(name))[0] for name in place.the_cohorts(cohort, made_by=made_by)]
     elif not reports_only or cohort is None:
         raise SettingsError(
             "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "
@@ -90,22 +91,31 @@ def crossval(
             place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=how.redo
         )
         print_audit(chosen, audit)
+        several = [chosen]
     teacher = {**how.changes(), "text_branch": text_branch}
-    with progress_bar("crossval") as progress:
-        if reports_only:
-            result = crossval_reports(
-                place,
-                chosen,
-                settings,
-                teacher=teacher,
-                text_branch=text_branch or "ridge",
-                report_text=report_text,
-                progress=progress,
-                **how.kept(),
-            )
-        else:
-            result = with_slides(place, chosen, settings, teacher=teacher, progress=progress, **how.trained())
-    _print(result, chosen.settings.time_unit)
+    rows: list[EndpointRow] = []
+    for chosen in several:
+        with progress_bar("crossval") as progress:
+            if reports_only:
+                result = crossval_reports(
+                    place,
+                    chosen,
+                    settings,
+                    teacher=teacher,
+                    text_branch=text_branch or "ridge",
+                    report_text=report_text,
+                    progress=progress,
+                    **how.kept(),
+                )
+            else:
+                result = with_slides(place, chosen, settings, teacher=teacher, progress=progress, **how.trained())
+        _print(result, chosen.settings.time_unit)
+        rows += endpoint_rows(chosen.name.partition("/")[2], result.table)
+    if len(several) > 1:
+        path = place.cohort(several[0].name).parent / "evaluation" / "endpoints.csv"
+        write_endpoints(path, rows)
+        print_endpoints(rows, several[0].name.partition("/")[0])
+        out.print(f"crossval: {len(several)} endpoints · {path}")
 
 
 def _print(result: "CrossvalResult", time_unit: str) -> None:

@@ -34,10 +34,15 @@ def distill(
     from wsisurv.training.distill import distill as run
 
     place = Workspace(workspace)
-    name = place.the_cohort(cohort, having="guidance.h5")
-    chosen, _ = read_cohort(place.cohort(name))
-    with progress_bar("distill") as progress:
-        result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
+    for name in place.the_cohorts(cohort, having="guidance.h5"):
+        chosen, _ = read_cohort(place.cohort(name))
+        with progress_bar("distill") as progress:
+            result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
+        _print(result, name)
+        out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}")
+
+
+def _print(result: DistillResult, name: str) -> None:
     warn(*result.warnings)
     table = Table(title=f"Student of {name}", show_header=False, title_justify="left")
     table.add_row("cases, events", f"{result.n_cases}, {result.n_events}")
@@ -53,7 +58,6 @@ def distill(
     table.add_row("selected as student.h5", names[result.winner])
     table.add_row("concordance of the selected student", _of_the_selected(result))
     out.print(table)
-    out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}")
 
 
 def _of_the_selected(result: DistillResult) -> str:

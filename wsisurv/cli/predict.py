@@ -81,30 +81,35 @@ def predict(
     """
     from wsisurv.pipeline.predict import predict as run
 
-    with progress_bar("predict") as progress:
-        result = run(
-            Workspace(workspace),
-            slides or (),
-            student=student,
-            cohort=cohort,
-            output=output,
-            jsonl=jsonl,
-            horizons=years_of(horizons),
-            slide_map=slide_map,
-            given=resolution.given(),
-            allow_upsampling=allow_upsampling,
-            force_unfamiliar=force_unfamiliar,
-            weights_file=weights,
-            device=device,
-            redo=redo,
-            command=shlex.join(["wsisurv", *sys.argv[1:]]),
-            progress=progress,
-        )
-    for made in result.summaries:
-        report(made, f"in {workspace / 'predict'}")
-    warn(*result.warnings)
-    summary = _print(result)
-    finish(*result.summaries, summary)
+    place = Workspace(workspace)
+    # the cohort's own cases are predicted for each of its endpoints; new slides, or one table, by one student
+    names = [cohort] if slides or student or output else place.the_cohorts(cohort, having="student.h5")
+    summaries: list[Summary] = []
+    for name in names:
+        with progress_bar("predict") as progress:
+            result = run(
+                place,
+                slides or (),
+                student=student,
+                cohort=name,
+                output=output,
+                jsonl=jsonl,
+                horizons=years_of(horizons),
+                slide_map=slide_map,
+                given=resolution.given(),
+                allow_upsampling=allow_upsampling,
+                force_unfamiliar=force_unfamiliar,
+                weights_file=weights,
+                device=device,
+                redo=redo,
+                command=shlex.join(["wsisurv", *sys.argv[1:]]),
+                progress=progress,
+            )
+        for made in result.summaries:
+            report(made, f"in {workspace / 'predict'}")
+        warn(*result.warnings)
+        summaries += [*result.summaries, _print(result)]
+    finish(*summaries)
 
 
 def _print(result: "PredictResult") -> Summary:

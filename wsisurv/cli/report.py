@@ -29,10 +29,10 @@ def report(
     from wsisurv.pages.cohort_page import write_report
 
     place = Workspace(workspace)
-    name = place.the_cohort(cohort)
-    result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
-    for why in dict.fromkeys(result.missing.values()):
-        parts = ", ".join(part for part, said in result.missing.items() if said == why)
-        out.print(f"not on the page: {parts}: {why}")
-    warn(*result.differs)
-    out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}")
+    for name in place.the_cohorts(cohort):
+        result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
+        for why in dict.fromkeys(result.missing.values()):
+            parts = ", ".join(part for part, said in result.missing.items() if said == why)
+            out.print(f"not on the page: {parts}: {why}")
+        warn(*result.differs)
+        out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}")

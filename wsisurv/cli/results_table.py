@@ -1,6 +1,6 @@
 """The results table of a cross-validation: discrimination, differences between models, calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from wsisurv.cli.console import figures_table, interval, number, out
@@ -8,6 +8,7 @@ from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.verdict import p_equals
 
 if TYPE_CHECKING:
+    from wsisurv.experiments.endpoints import EndpointRow
     from wsisurv.experiments.likelihood_ratio import Added
     from wsisurv.experiments.results import ResultsTable
 
@@ -44,6 +45,26 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_uni
     for added in (results.added, results.added_by_report):
         if added is not None:
             _print_added(added, labels)
+
+
+def print_endpoints(rows: "Sequence[EndpointRow]", cohort: str) -> None:
+    """Print one table over the endpoints of a cohort, a row a model of each."""
+    labels = model_names(())
+    table = figures_table(
+        f"Endpoints of {cohort}: concordance within the same folds",
+        *("endpoint", "cases, events", "model", "concordance", "95 % interval", "Uno's", "slope"),
+    )
+    for row in rows:
+        table.add_row(
+            row.endpoint,
+            f"{row.cases}, {row.events}",
+            labels[row.model],
+            number(row.concordance),
+            interval(row.low, row.high),
+            number(row.uno),
+            number(row.calibration_slope),
+        )
+    out.print(table)
 
 
 def _time(value: float | None) -> str:

@@ -1,11 +1,11 @@
 """``wsisurv train-teacher``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
+from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, EndpointOption, print_audit
 from wsisurv.cli.console import number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
@@ -18,9 +18,9 @@ from wsisurv.cli.options import (
     SlideMapOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import make_cohort, read_cohort
+from wsisurv.cohort import Cohort, make_cohort, make_endpoints, read_cohort
 from wsisurv.errors import SettingsError
-from wsisurv.settings.cohort import CohortSettings
+from wsisurv.settings.cohort import CohortSettings, parse_endpoints
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -37,6 +37,7 @@ def train_teacher(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
     columns: CohortSettings,
+    endpoint: EndpointOption = None,
     slide_map: SlideMapOption = None,
     drop_incomplete: DropIncomplete = False,
     audit_only: Annotated[
@@ -53,21 +54,28 @@ def train_teacher(
     Without statements there is nothing to learn from reports, and step 5 trains the baseline student alone.
 
     Reads the clinical table, features/ENCODER/, reports/statements.jsonl and reports/vectors/. Writes cohort.csv,
-    audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/.
+    audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/, or, with --endpoint, into
+    cohorts/NAME/ENDPOINT/ for each endpoint. All further steps then go through the endpoints of --cohort NAME, or do
+    one of them, --cohort NAME/ENDPOINT.
     """
     place = Workspace(workspace)
     if clinical is None and slide_map is not None:
         raise SettingsError("--slide-map goes with --clinical: a cohort that is there has its slides")
+    endpoints = parse_endpoints(endpoint or ())
+    if endpoints and (clinical is None or columns.model_fields_set & {"time", "event"}):
+        raise SettingsError("--endpoint goes with --clinical, in place of --time and --event")
     if clinical is None:
-        name = place.the_cohort(cohort)
-        chosen, audit = read_cohort(place.cohort(name))
+        made = [read_cohort(place.cohort(name)) for name in place.the_cohorts(cohort)]
     elif cohort is None:
         raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
-    else:
-        chosen, audit = make_cohort(
+    elif "/" in cohort:
+        raise SettingsError(f"--cohort {cohort}: name the cohort alone, and its endpoints with --endpoint")
+    elif endpoints:
+        made = make_endpoints(
             place,
             cohort,
             clinical,
+            endpoints,
             columns,
             encoder=settings.encoder,
             slide_map=slide_map,
@@ -75,16 +83,26 @@ def train_teacher(
             save=not audit_only,
             redo=redo,
         )
-    print_audit(chosen, audit)
-    if audit_only:
-        return
-    if clinical is not None:
-        out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}")
-
-    from wsisurv.training.teacher import train_teacher as run
-
-    with progress_bar("train-teacher") as progress:
-        result = run(
+    else:
+        made = [
+            make_cohort(
+                place,
+                cohort,
+                clinical,
+                columns,
+                encoder=settings.encoder,
+                slide_map=slide_map,
+                drop_incomplete=drop_incomplete,
+                save=not audit_only,
+                redo=redo,
+            )
+        ]
+    for chosen, audit in made:
+        print_audit(chosen, audit)
+        if clinical is not None and not audit_only:
+            out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}")
+    for chosen, _ in made if not audit_only else ():
+        _train(
             place,
             chosen,
             settings,
@@ -92,8 +110,14 @@ def train_teacher(
             redo=redo,
             device=device,
             memory_gib=memory,
-            progress=progress,
         )
+
+
+def _train(place: Workspace, chosen: Cohort, settings: TeacherSettings, *, redo: bool, **how: Any) -> None:
+    from wsisurv.training.teacher import train_teacher as run
+
+    with progress_bar("train-teacher") as progress:
+        result = run(place, chosen, settings, redo=redo, progress=progress, **how)
     _print(result, chosen.name)
     done = "kept" if result.kept else "done"
     out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}")

@@ -2,6 +2,7 @@
 
 from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort, Dropped, entry_of
 from wsisurv.cohort.clinical import read_case_ids, read_clinical
+from wsisurv.cohort.endpoints import make_endpoints, with_all_endpoints
 from wsisurv.cohort.files import make_cohort, read_cohort, save_cohort, write_cohort
 from wsisurv.cohort.matching import build_cohort, map_slides, match_case, read_slide_map
 from wsisurv.formats.tables import read_table
@@ -15,6 +16,7 @@ __all__ = [
     "build_cohort",
     "entry_of",
     "make_cohort",
+    "make_endpoints",
     "map_slides",
     "match_case",
     "read_case_ids",
@@ -23,5 +25,6 @@ __all__ = [
     "read_slide_map",
     "read_table",
     "save_cohort",
+    "with_all_endpoints",
     "write_cohort",
 ]

@@ -153,6 +153,12 @@ def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = Fals
             "and `wsisurv embed` first, in the same workspace; name another --encoder; or say with --slide-map whose "
             "each slide is."
         )
+    if others := sorted(path.parent.name for path in folder.glob("*/cohort.csv")):
+        raise CohortError(
+            f"{folder}: it has the endpoints {', '.join(others)}. Name another --cohort, or add one with --endpoint."
+        )
+    if (folder.parent / "cohort.csv").exists():
+        raise CohortError(f"{folder.parent}: a cohort of one endpoint is there. Name another --cohort.")
     if (folder / "cohort.csv").exists() and not redo:
         saved, _ = read_cohort(folder)
         require_fresh(

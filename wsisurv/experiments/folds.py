@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +43,7 @@ def draw_folds(
         CohortError: fewer events than folds, or too few groups of cases that must stay together.
     """
     event = np.array([case.event for case in cohort.cases])
-    if event.sum() < n_folds:
-        raise CohortError(
-            f"cohort {cohort.name}: {int(event.sum())} events for {n_folds} folds; each fold needs one at least. "
-            "Ask for fewer --folds."
-        )
+    require_events(cohort, n_folds)
     pairs = list(together)
     ids = [str(case.case_id) for case in cohort.cases]
     sites = [case.site or f"\n{case.case_id}" for case in cohort.cases]  # a case of an unknown one is its own
@@ -83,6 +79,35 @@ def draw_folds(
             "cases were dealt out one by one, so a site's stain may help the slides"
         )
     return Folds(tuple(folds), tuple(notes))
+
+
+def folds_of(folds: Folds, cohort: Cohort) -> Folds:
+    """Folds with the cases of a cohort alone.
+
+    Raises:
+        CohortError: a fold has none of them to train on or to test.
+    """
+    ids, found = {case.case_id for case in cohort.cases}, []
+    for fold in folds.folds:
+        train, test = (tuple(one for one in side if one in ids) for side in (fold.train, fold.test))
+        if not train or not test:
+            raise CohortError(f"cohort {cohort.name}: fold {fold.name} has none of its cases. Ask for fewer --folds.")
+        found.append(fold.model_copy(update={"train": train, "test": test}))
+    return replace(folds, folds=tuple(found))
+
+
+def require_events(cohort: Cohort, n_folds: int) -> None:
+    """Stop where there are fewer events than folds.
+
+    Raises:
+        CohortError: there are.
+    """
+    events = sum(case.event for case in cohort.cases)
+    if events < n_folds:
+        raise CohortError(
+            f"cohort {cohort.name}: {events} events for {n_folds} folds; each fold needs one at least. Ask for fewer "
+            "--folds."
+        )
 
 
 def _joined(ids: Sequence[str], labels: Sequence[str], pairs: Iterable[tuple[str, str]]) -> list[str]:

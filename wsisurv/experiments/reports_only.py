@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, save_cohort
+from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, save_cohort, with_all_endpoints
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.experiments.fold_job import FoldJob, make_job
@@ -96,7 +96,14 @@ def score_reports_only(
             f"{some(list(inputs.full_text), 2)}; cases are called {some([case.case_id for case in cohort.cases], 2)}."
         )
     planned = plan_folds(
-        workspace, cohort, settings, inputs.case_ids, "there is no report", splits=splits, keep_together=keep_together
+        workspace,
+        cohort,
+        settings,
+        inputs.case_ids,
+        "there is no report",
+        whole=with_all_endpoints(workspace, cohort),
+        splits=splits,
+        keep_together=keep_together,
     )
     stated = cases_with_statements(workspace, planned.cohort, teacher.text_encoder)
     covariates = settings.covariates or ()

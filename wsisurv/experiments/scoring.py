@@ -11,7 +11,7 @@ from wsisurv.engine.progress import Progress
 from wsisurv.errors import CohortError, some
 from wsisurv.experiments.fold_job import FoldJob, finished, write_risks
 from wsisurv.experiments.fold_models import FoldRisks
-from wsisurv.experiments.folds import draw_folds, read_folds
+from wsisurv.experiments.folds import draw_folds, folds_of, read_folds, require_events
 from wsisurv.experiments.leaks import SlideDigest, find_links, require_no_leak
 from wsisurv.experiments.tested import ScoredFold
 from wsisurv.formats.splits import Fold, read_splits, write_splits
@@ -71,11 +71,15 @@ def plan_folds(
     usable: Collection[str],
     lacking: str,
     *,
+    whole: Cohort,
     slides: Sequence[SlideDigest] = (),
     splits: Path | None,
     keep_together: bool,
 ) -> PlannedFolds:
     """Make the folds of the cases that can be scored, and stop at any leak.
+
+    Folds are drawn of the cases of all endpoints, and are those of ``cohort`` among them: a case is in the same fold
+    for each endpoint.
 
     Args:
         workspace: holds the statements.
@@ -83,6 +87,7 @@ def plan_folds(
         settings: number and seed of folds that are drawn.
         usable: ids of the cases that can be scored.
         lacking: why others can't, for messages.
+        whole: the cases of all endpoints, see ``with_all_endpoints``.
         slides: of the usable cases, where slides are read.
         splits: the user's folds, see ``read_folds``; drawn if None.
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
@@ -96,15 +101,18 @@ def plan_folds(
     chosen = replace(cohort, cases=tuple(case for case in cohort.cases if case.case_id in usable))
     if not chosen.cases:
         raise CohortError(f"cohort {cohort.name}: none of its {len(empty)} cases can be scored, since {lacking}")
-    links = find_links(workspace, chosen.cases, slides)
+    everyone = replace(whole, cases=tuple(case for case in whole.cases if case.case_id in usable))
+    links = find_links(workspace, everyone.cases, slides)
     if splits is not None:
         kept = {case.case_id for case in chosen.cases}
         folds = read_folds(splits, chosen, _table_ids(workspace, cohort) - kept)
     else:
         together = [(link.one, link.other) for link in links] if keep_together else []
+        require_events(chosen, settings.folds)
         folds = draw_folds(
-            chosen, n_folds=settings.folds, repeats=settings.repeats, seed=settings.seed, together=together
+            everyone, n_folds=settings.folds, repeats=settings.repeats, seed=settings.seed, together=together
         )
+        folds = folds_of(folds, chosen)
     require_no_leak(folds.folds, links)
     if links:
         warnings.append(f"{len(links)} pairs of cases share a slide, a report or tissue; all are on one side of folds")

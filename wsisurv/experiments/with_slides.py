@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.progress import Progress
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs, score_fold
@@ -57,17 +57,21 @@ def score_with_slides(
     Raises:
         WsisurvError: as ``plan_folds``, ``run_folds``, ``train_teacher`` and ``distill``.
     """
-    slides = digest_slides(workspace, cohort, teacher.encoder, progress)
+    whole = with_all_endpoints(workspace, cohort)
+    slides = digest_slides(workspace, whole, teacher.encoder, progress)
     planned = plan_folds(
         workspace,
         cohort,
         settings,
         {slide.case_id for slide in slides},
         "no tile was found",
+        whole=whole,
         slides=slides,
         splits=splits,
         keep_together=keep_together,
     )
+    scored = {str(case.case_id) for case in planned.cohort.cases}
+    slides = tuple(slide for slide in slides if slide.case_id in scored)
     reported = cases_with_statements(workspace, planned.cohort, teacher.text_encoder)
     covariates = settings.covariates or ()
     inputs = Inputs(

@@ -1,5 +1,8 @@
 """Settings of a cohort."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
@@ -10,6 +13,42 @@ from wsisurv.settings.base import Settings
 _LATER: dict[str, Any] = {"decimal": ".", "entry": None}
 """Fields that came later, at their defaults."""
 _NONE = object()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One of several outcomes of a cohort."""
+
+    name: str  # folder of its own in the cohort's
+    time: str  # column
+    event: str  # column
+
+
+def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
+    """Endpoints as typed, ``os=os_days,os_event``.
+
+    Raises:
+        SettingsError: another form, a name that can't be a folder or stands twice, or an event column named twice.
+    """
+    found: list[Endpoint] = []
+    for text in texts:
+        name, equals, columns = (part.strip() for part in text.partition("="))
+        time, comma, event = (part.strip() for part in columns.partition(","))
+        if not (equals and comma and time and event):
+            raise SettingsError(
+                f"--endpoint {text!r}: NAME=TIME,EVENT is needed, a name and two columns, e.g. os=os_days,os_event"
+            )
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is None or name == "evaluation":
+            raise SettingsError(f"--endpoint {text!r}: {name!r} can't be its name: letters, digits, - and _, e.g. os")
+        if any(name == one.name for one in found):
+            raise SettingsError(f"--endpoint {text!r}: there are two endpoints {name!r}. Give each a name of its own.")
+        for one in found:
+            if event == one.event:
+                raise SettingsError(
+                    f"--endpoint {text!r}: {event!r} is the same column twice, the event of {one.name!r} too"
+                )
+        found.append(Endpoint(name, time, event))
+    return tuple(found)
 
 
 class CohortSettings(Settings):

@@ -16,6 +16,8 @@ from wsisurv.workspace.claims import ItemClaim
 _DOOR = "door"
 """Held while the settings of other runs are looked at."""
 
+_MADE_BY = "wsisurv train-teacher --cohort NAME --clinical FILE"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -71,24 +73,24 @@ class Workspace:
         return self.root / "reports" / "vectors" / f"{text_encoder.replace(':', '-').replace('/', '-')}.h5"
 
     def cohort(self, name: str) -> Path:
-        """Folder of a cohort: cohort.csv, audit.json, teacher.h5, guidance.h5, student.h5, risk.csv and others."""
-        return self.root / "cohorts" / _named("cohort", name)
+        """Folder of a cohort, of one of its endpoints (``NAME/ENDPOINT``), or of the models of one of its folds."""
+        return self.root.joinpath("cohorts", *(_named("cohort", part) for part in name.split("/")))
 
     def cohorts(self) -> list[str]:
-        """Names of the cohorts, sorted."""
-        return sorted(file.parent.name for file in (self.root / "cohorts").glob("*/cohort.csv"))
+        """Names of the cohorts, sorted; one with several endpoints is named once for each, ``NAME/ENDPOINT``."""
+        place = self.root / "cohorts"
+        return sorted(
+            file.parent.relative_to(place).as_posix()
+            for pattern in ("*/cohort.csv", "*/*/cohort.csv")
+            for file in place.glob(pattern)
+        )
 
-    def the_cohort(
-        self,
-        name: str | None,
-        *,
-        having: str = "cohort.csv",
-        made_by: str = "wsisurv train-teacher --cohort NAME --clinical FILE",
-    ) -> str:
-        """``name``; or the only cohort with a certain file; or the only one but for those of external validations.
+    def the_cohorts(self, name: str | None, *, having: str = "cohort.csv", made_by: str = _MADE_BY) -> list[str]:
+        """``name``, or each endpoint of the cohort of that name.
 
         Args:
-            name: of the cohort; None for the only one.
+            name: of the cohort; None for the only one with a certain file, or the only one but for those of external
+                validations.
             having: file that is needed of it, so that another cohort without it is not meant.
             made_by: command that makes a cohort, for the message.
 
@@ -96,17 +98,31 @@ class Workspace:
             InputError: no name was given and there is not exactly one such cohort, or there is none of that name.
         """
         names = self.cohorts()
-        if name in names:
-            return str(name)
         if name is None:
             able = [one for one in names if (self.cohort(one) / having).exists()]
             own = [one for one in able or names if not self._only_evaluated(one)]
             for found in (able, own):
-                if len(found) == 1:
-                    return found[0]
+                if len({one.partition("/")[0] for one in found}) == 1:
+                    return found
+        elif found := [one for one in names if one == name or one.startswith(f"{name}/")]:
+            return found
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
         raise InputError(f"{self.root}: {wanted}; {known}. `{made_by}` makes one.")
+
+    def the_cohort(self, name: str | None, *, having: str = "cohort.csv", made_by: str = _MADE_BY) -> str:
+        """``name``, or the only cohort, see ``the_cohorts``, which must have one endpoint.
+
+        Raises:
+            InputError: as ``the_cohorts``; or it has several endpoints.
+        """
+        found = self.the_cohorts(name, having=having, made_by=made_by)
+        if len(found) > 1:
+            raise InputError(
+                f"{self.root}: the cohort has several endpoints, and this is done for one of them: --cohort "
+                f"{' or --cohort '.join(found)}"
+            )
+        return found[0]
 
     def _only_evaluated(self, name: str) -> bool:
         """Whether another cohort's student was judged on a cohort, and none was trained on it."""
