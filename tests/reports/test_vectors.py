@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.errors import MissingArtifactError, SettingsError
+from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.statements import ReportRecord
 from wsisurv.formats.text_vectors import read_text_vectors
@@ -45,6 +45,14 @@ def test_one_vector_a_statement_in_order_of_case(workspace: Workspace) -> None:
     assert vectors.statement_ids == ("c-1/1", "c-2/1", "c-2/2", "c-2/3")
     assert vectors.encoder == header.settings["text_encoder"] == "hashing"
     assert {case: len(rows) for case, rows in vectors.by_case().items()} == {"c-1": 1, "c-2": 3}
+
+
+def test_vectors_of_other_statements_than_there_are_now_are_refused(workspace: Workspace) -> None:
+    path = write_vectors(workspace, "hashing")
+    assert path is not None
+    fill(workspace, {"c-1": REPORTS["c-1"]})  # as a file that was cut behind its first line
+    with pytest.raises(StaleError, match=r"statements\.jsonl"):
+        read_text_vectors(path)
 
 
 def test_a_file_of_the_same_statements_is_kept_and_of_others_made_anew(workspace: Workspace) -> None:

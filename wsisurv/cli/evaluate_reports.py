@@ -49,6 +49,11 @@ def evaluate_reports(
     place = Workspace(workspace)
     texts = read_reports(reports)
     ours = read_statements(place.statements) if statements is None else read_gold(statements, texts)
+    if statements is None and (unread := sorted(texts.keys() - ours.keys())):
+        warn(
+            f"{place.statements}: no record of {len(unread)} of the {len(texts)} reports: {some(unread)}. Lines of it "
+            "were lost, or `wsisurv extract-report` did not get to them; run it again"
+        )
     wanted = read_gold(gold, texts) if gold else None
     if wanted is not None and (strangers := sorted(wanted.keys() - texts.keys())):
         warn(f"{len(strangers)} cases of {gold} have no report here and count as not found: {some(strangers)}")

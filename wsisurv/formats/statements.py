@@ -1,6 +1,7 @@
 """``reports/statements.jsonl``: one line a report, with the statements proved in it."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsisurv.errors import MissingArtifactError
 from wsisurv.formats.atomic import read_jsonl
+from wsisurv.settings.base import canonical_json
 
 MADE_BY = "wsisurv extract-report"
 
@@ -119,3 +121,9 @@ def iterate_statements(records: dict[str, ReportRecord]) -> Iterator[tuple[str, 
     for case_id in sorted(records):
         for statement in records[case_id].statements:
             yield case_id, statement
+
+
+def statements_fingerprint(statements: Sequence[Statement]) -> str:
+    """sha256 of what the vectors depend on: ids, categories, polarities and texts, in order."""
+    lines = [canonical_json([s.statement_id, s.category, s.polarity, s.text]) for s in statements]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.errors import FormatError
+from wsisurv.errors import FormatError, StaleError
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
 from wsisurv.formats.header import Header, create, opened
+from wsisurv.formats.statements import iterate_statements, read_statements, statements_fingerprint
 
 FORMAT = "wsisurv/text-vectors"
 MADE_BY = "wsisurv extract-report"
@@ -50,6 +51,7 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
 
     Raises:
         MissingArtifactError, FormatError: as ``header.opened``; also when rows and ids differ in number.
+        StaleError: ``statements.jsonl`` in the folder above holds other statements now.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         vectors = TextVectors(
@@ -61,4 +63,17 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
         if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
             raise FormatError(f"{path}: vectors and ids differ in number")
         require_array(path, "vectors", vectors.values, kinds="f", shape=(len(vectors.case_ids), None))
+        _require_statements(path, header)
         return vectors, header
+
+
+def _require_statements(path: Path, header: Header) -> None:
+    statements = path.parents[1] / "statements.jsonl"
+    if not statements.exists():
+        return
+    now = statements_fingerprint([statement for _, statement in iterate_statements(read_statements(statements))])
+    if header.inputs.get("statements") != now:
+        raise StaleError(
+            f"{path}: not of the statements that {statements} holds: lines of it were lost or changed, or the last "
+            f"`{MADE_BY}` was stopped, or made vectors of another text encoder. Run the same `{MADE_BY}` again."
+        )

@@ -1,6 +1,5 @@
 """``reports/vectors/<text-encoder>.h5``: one vector a statement, so that no window cuts anything."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError
 from wsisurv.formats.header import make_header
-from wsisurv.formats.statements import Statement, iterate_statements, read_statements
+from wsisurv.formats.statements import Statement, iterate_statements, read_statements, statements_fingerprint
 from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
 from wsisurv.models.text import HASHING_DIMENSIONS, hashing_vectors, statement_terms
-from wsisurv.settings.base import canonical_json
 from wsisurv.workspace.freshness import check
 from wsisurv.workspace.paths import Workspace
 
@@ -71,9 +69,3 @@ def write_vectors(
     )
     write_text_vectors(path, vectors, header)
     return path
-
-
-def statements_fingerprint(statements: Sequence[Statement]) -> str:
-    """sha256 of what the vectors depend on: ids, categories, polarities and texts, in order."""
-    lines = [canonical_json([s.statement_id, s.category, s.polarity, s.text]) for s in statements]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
