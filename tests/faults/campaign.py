@@ -52,6 +52,7 @@ class Reference:
         before: folder as it was.
         after: folder as it left it; as it was where the command refuses to write over what is there.
         ended: how it ended.
+        again: exit code of the same again: not 0 where it refuses to write over what is there.
         said: lines that it, and the same again, printed or wrote into pages.
         files: content that it left.
         unlike: content that it left with its other setting.
@@ -60,6 +61,7 @@ class Reference:
     before: Path
     after: Path
     ended: Ended
+    again: int
     said: set[str]
     files: dict[str, Any]
     unlike: dict[str, Any] | None = None
@@ -122,7 +124,7 @@ class Campaign:
             if compare(content(self._here), files):
                 raise SystemExit(f"{name} run twice: {again.err} {compare(content(self._here), files)}")
             said = _said(ended, self._here) | _said(again, self._here)
-            self.references[name] = Reference(before, before if again.code else after, ended, said, files)
+            self.references[name] = Reference(before, before if again.code else after, ended, again.code, said, files)
             if name == "demo":
                 shutil.rmtree(self._here / "drawn")
 
@@ -159,7 +161,7 @@ class Campaign:
         """The same command again, with nothing that disturbs it."""
         again = run(command.words, here)
         trial.judge(again)
-        if again.code != reference.ended.code:
+        if again.code not in {reference.ended.code, reference.again}:
             trial.wrong.setdefault("lost", f"ends with exit code {again.code} for good: {again.err[-600:]}")
         trial.differs(compare(content(here), reference.files))
 
@@ -176,9 +178,10 @@ class Campaign:
             path.unlink()  # slides are linked
             path.write_bytes(raw)
         fault = content(here)
+        anybodys = any(_is_anybodys(path, here) for path in spoilt)
         ended = run(command.words, here)
         trial.judge(ended)
-        if trial.wrong or any(_is_anybodys(path, here) for path in spoilt):
+        if trial.wrong or anybodys:
             return
         new = "\n".join(sorted(_said(ended, here) - reference.said))
         told = any(_names(path, new) for path in spoilt)
