@@ -1,6 +1,6 @@
 """Members of an ensemble side by side: tiles are drawn and scaled once for all that are trained on their case."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -55,12 +55,14 @@ class SharedCases:
                 sums[member] = found if so_far is None else so_far + found
         return [one.moments for one in sums if one is not None]
 
-    def outputs(self, students: Sequence[Student], scaling: SharedScaling, bags: Bags) -> list[Tensor]:
+    def outputs(
+        self, students: Sequence[Student], states: Callable[[Numbered, PackedBags], list[Tensor]], bags: Bags
+    ) -> list[Tensor]:
         """Each student's outputs (n_train, n_bins) of its training cases, in their order.
 
         Args:
             students: the members, on the device of the bags.
-            scaling: of all of them.
+            states: gives the hidden state of tiles by each of some students, as ``states_of``.
             bags: of all cases.
         """
         groups = self.groups
@@ -72,8 +74,8 @@ class SharedCases:
             widths = [student.hazard.out_features for _, student in numbered]
 
             def together(packed: PackedBags, numbered: Numbered = numbered) -> Tensor:
-                states = states_of(numbered, packed, scaling)
-                outputs = [one.output_of(state, packed) for (_, one), state in zip(numbered, states, strict=True)]
+                found = zip(numbered, states(numbered, packed), strict=True)
+                outputs = [one.output_of(state, packed) for (_, one), state in found]
                 return torch.cat(outputs, 1)
 
             output = in_parts(together, replace(bags.select(group.cases), keep_bytes=share))

@@ -21,7 +21,7 @@ from wsisurv.training.filtering import by_source_row, filter_bags, learn_filter
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log, minimise, seeded, threads_for
 from wsisurv.training.mixup import mix, similar_partners
-from wsisurv.training.side_by_side import SharedCases, numbers, states_of
+from wsisurv.training.side_by_side import Numbered, SharedCases, numbers, states_of
 from wsisurv.training.student_loss import (
     OutcomeTensors,
     TargetTensors,
@@ -32,7 +32,7 @@ from wsisurv.training.student_loss import (
     outcome_loss,
     target_tensors,
 )
-from wsisurv.training.subspace import SCALING_TILES, Projection, reports_of
+from wsisurv.training.subspace import SCALING_TILES, Projection, project_rows, reports_of, tiles_along
 
 _PARTNER_RANKS = 10
 _RICHER = 2
@@ -89,6 +89,7 @@ class _Course:
         generator: of tiles and partners drawn.
         part: what is trained, for the history.
         log: history and progress.
+        columns: of the bags' rows, for each student, where these are features along its basis; empty for features.
     """
 
     bags: Bags
@@ -97,6 +98,7 @@ class _Course:
     generator: torch.Generator
     part: str
     log: Log
+    columns: tuple[slice, ...] = ()
 
     @cached_property
     def cases(self) -> SharedCases:
@@ -112,9 +114,26 @@ class _Course:
         """Random tiles of each case, as many as a step asks for, the same for all students."""
         return sample_rows(self.bags, self.settings.tiles_per_bag, self.generator)
 
+    def states_of(self, students: Numbered, packed: PackedBags) -> list[Tensor]:
+        """Hidden state of tiles by each of some students, (n_tiles, hidden)."""
+        if self.columns:
+            return [tiles_along(student, packed.rows[:, self.columns[number]]) for number, student in students]
+        return states_of(students, packed, self.scaling)
+
     def states(self, number: int, packed: PackedBags) -> Tensor:
         """Hidden state of tiles by one of the students."""
-        return states_of([(number, self.members[number].student)], packed, self.scaling)[0]
+        return self.states_of([(number, self.members[number].student)], packed)[0]
+
+    def along(self, bases: Sequence[Tensor]) -> "_Course":
+        """The same on features along the students' bases, where those are so few that it saves memory and time.
+
+        A soft filter looks at the features themselves.
+        """
+        ends = np.cumsum([basis.shape[1] for basis in bases]).tolist()
+        if not bases or 2 * ends[-1] > self.bags.n_features or self.settings.filter == "soft":
+            return self
+        bags = project_rows(self.bags, self.scaling, bases, self.log.path.parent)
+        return replace(self, bags=bags, columns=tuple(map(slice, [0, *ends[:-1]], ends)))
 
 
 def train_students(
@@ -150,8 +169,9 @@ def train_students(
             )
         ]
     bags = (cases.bags if cases.merged is None else cases.merged).on(device)
-    projected = plans[0].target is not None and plans[0].target.subspace is not None
-    if projected:
+    targets = [plan.target for plan in plans if plan.target is not None]
+    bases = [target.subspace for target in targets if target.subspace is not None]
+    if bases:
         width = min(_RICHER * settings.hidden, WIDEST)
         settings = settings.model_copy(update={"hidden": width, "tiles_per_bag": _RICHER * settings.tiles_per_bag})
     with seeded(plans[0].seed, device) as generator, threads_for(bags, settings.tiles_per_bag, len(plans)):
@@ -161,17 +181,21 @@ def train_students(
             _member(cases, plan, settings, of_rows, device) for plan, of_rows in zip(plans, moments, strict=True)
         )
         course = _Course(bags, members, settings, generator, part, log)
-        for number, (plan, member) in enumerate(zip(plans, members, strict=True)):
-            of_one = part if len(plans) == 1 else f"{part}, {number + 1} of {len(plans)}"
+        of_one = [
+            part if len(plans) == 1 else f"{part}, {number} of {len(plans)}" for number in range(1, len(plans) + 1)
+        ]
+        for name, member in zip(of_one, members, strict=True):
             if member.relevance is not None and settings.filter != "none":
                 own = bags.select(member.train)
-                learn_filter(member.student, own, member.relevance, settings, generator, f"{of_one}, filter", log)
+                learn_filter(member.student, own, member.relevance, settings, generator, f"{name}, filter", log)
                 course = replace(course, bags=filter_bags(member.student, bags))
+        course = course.along([basis.to(device) for basis in bases])
+        for number, (plan, name) in enumerate(zip(plans, of_one, strict=True)):
             if plan.target is not None and settings.pretrain_epochs:
-                _learn_reports(number, cases, course, f"{of_one}, reports")
+                _learn_reports(number, cases, course, f"{name}, reports")
         _learn_outcome(course)
     for member in members:
-        if projected:
+        if bases:
             parametrize.remove_parametrizations(member.student.embed, "weight")
     return [member.student for member in members]
 
@@ -233,7 +257,7 @@ def _learn_outcome(course: _Course) -> None:
 
     def loss() -> Tensor:
         bags = course.draw()
-        outputs = course.cases.outputs(students, course.scaling, bags)
+        outputs = course.cases.outputs(students, course.states_of, bags)
         values = [_member_loss(course, number, bags, output) for number, output in enumerate(outputs)]
         if averages:
             values = [
@@ -322,7 +346,7 @@ def _averaged(averages: Sequence[_Average], course: _Course) -> list[Tensor]:
         average.follow(member.student)
     students = [average.student for average in averages]
     with torch.no_grad():
-        outputs = course.cases.outputs(students, course.scaling, course.draw())
+        outputs = course.cases.outputs(students, course.states_of, course.draw())
         return [student.log_hazard(output) for student, output in zip(students, outputs, strict=True)]
 
 

@@ -1,18 +1,22 @@
 """Step 2 of the method: the subspace of the tiles' features that explains the reports, and the projection onto it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import mmap
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wsisurv.bags.packed import in_parts, row_moments, sample_rows
+from wsisurv.bags.packed import PART_ROWS, Bags, HeldRows, in_parts, row_moments, sample_rows
+from wsisurv.formats.atomic import explain_storage
 from wsisurv.models.aggregators.mean import MeanPool
 from wsisurv.models.report_subspace import ReportDirections, fit_report_directions
-from wsisurv.models.scaled_linear import scaled
-from wsisurv.models.student import LIMIT
+from wsisurv.models.scaled_linear import SharedScaling, scaled, scaled_linears
+from wsisurv.models.student import LIMIT, Student
 from wsisurv.models.text_branch import fit_text_scaling
 from wsisurv.survival.splits import hospital_folds, hospital_strata, make_folds, within_strata
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
@@ -75,6 +79,65 @@ class Projection(nn.Module):
         n_features, n_dimensions = self.basis.shape
         start: Tensor = weight @ self.basis * (n_features / n_dimensions) ** 0.5
         return start
+
+
+def tiles_along(student: Student, projected: Tensor) -> Tensor:
+    """``Student.tiles`` from ``project_rows`` of its basis, (n_tiles, r), while its weights are a ``Projection``'s."""
+    weight: Tensor = student.embed.parametrizations["weight"].original  # type: ignore[index, union-attr]
+    return torch.relu_(torch.nn.functional.linear(projected.to(weight.dtype), weight, student.embed.bias))
+
+
+def project_rows(bags: Bags, scaling: SharedScaling, bases: Sequence[Tensor], folder: Path) -> Bags:
+    """The bags with scaled features along each student's basis, side by side, in place of the features.
+
+    Each row is projected once, and not in every epoch that draws it. The projections, in half precision like the
+    features themselves, are held in memory where the features are, and otherwise lie in a temporary file.
+
+    Args:
+        bags: of all cases.
+        scaling: of all students.
+        bases: (n_features, r) of each.
+        folder: where a temporary file may lie.
+
+    Raises:
+        StorageError: no room for it.
+    """
+    n_rows, width = bags.source.shape[0], sum(basis.shape[1] for basis in bases)
+    layers = [(number, basis.T, basis.new_zeros(basis.shape[1])) for number, basis in enumerate(bases)]
+
+    def projected() -> Iterator[Tensor]:
+        for start in range(0, n_rows, PART_ROWS):
+            rows = bags.source.take(torch.arange(start, min(start + PART_ROWS, n_rows))).to(bags.device)
+            with torch.no_grad():
+                yield torch.cat(scaled_linears(rows, scaling, layers), 1).half().cpu()
+
+    if isinstance(bags.source, HeldRows):
+        return replace(bags, source=HeldRows(torch.cat([*projected()]))).on(bags.device)
+    with explain_storage(folder), tempfile.TemporaryFile(dir=folder) as file:
+        for rows in projected():
+            file.write(rows.numpy().data)
+        file.flush()
+        return replace(bags, source=_TemporaryRows(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), width))
+
+
+@dataclass(frozen=True)
+class _TemporaryRows:
+    """Rows of half precision in a file that nobody else sees; what is read of it does not stay in memory."""
+
+    file: mmap.mmap
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.file) // (2 * self.width), self.width
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Rows of these numbers, int64 (n,): float16 (n, width)."""
+        taken = np.frombuffer(self.file, np.float16).reshape(self.shape)[rows.numpy()]
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.file.madvise(mmap.MADV_DONTNEED)
+        return torch.from_numpy(taken)
 
 
 @dataclass(frozen=True)
