@@ -31,6 +31,7 @@ from wsisurv.workspace.paths import Workspace
 if TYPE_CHECKING:
     from wsisurv.experiments.external import ExternalFigures
     from wsisurv.experiments.external_clinic import BesideClinic
+    from wsisurv.pipeline.evaluate import EvaluateResult
 
 
 @settings_as_options(
@@ -96,6 +97,11 @@ def evaluate(
             command=shlex.join(["wsisurv", *sys.argv[1:]]),
             progress=progress,
         )
+    summary = _print_all(result, workspace)
+    finish(*result.summaries, summary)
+
+
+def _print_all(result: "EvaluateResult", workspace: Path) -> Summary:
     for made in result.summaries:
         report(made, f"in {workspace / 'predict'}")
     if result.audit is not None:
@@ -106,7 +112,7 @@ def evaluate(
         out.print(line)
     summary = Summary("evaluate", list(result.cases.case_ids), failed=list(result.prediction.failed))
     report(summary, f"figures in {result.record}")
-    finish(*result.summaries, summary)
+    return summary
 
 
 def _print(

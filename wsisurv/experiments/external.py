@@ -18,7 +18,7 @@ from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.survival.calibration import DCalibration, brier, d_calibration
 from wsisurv.survival.cox import Slope, cox_slope
 from wsisurv.survival.dynamic import dynamic_auc
-from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
+from wsisurv.survival.kaplan_meier import LogRank, kaplan_meier, logrank
 from wsisurv.survival.metrics import bootstrap
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis
 from wsisurv.survival.resampling import OF_CASES, Interval, Units, choose_units
@@ -208,17 +208,7 @@ def external_figures(
         scores = attempted(
             warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event, entry=entry)
         )
-    familiar, label = cases.familiar, np.array(cases.group)
-    tested = attempted(
-        warnings,
-        "log-rank test",
-        lambda: logrank(
-            group=label[familiar],
-            time=time[familiar],
-            event=event[familiar],
-            entry=None if entry is None else entry[familiar],
-        ),
-    )
+    tested = attempted(warnings, "log-rank test", lambda: _logrank(cases))
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
     uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
     of_uno = uno.whole.interval(0) if uno else None
@@ -251,8 +241,19 @@ def external_figures(
         uno_low=of_uno.low if of_uno and np.isfinite(of_uno.low) else None,
         uno_high=of_uno.high if of_uno and np.isfinite(of_uno.high) else None,
         uno_until=uno.until if uno else None,
-        unfamiliar=int((~familiar).sum()),
+        unfamiliar=int((~cases.familiar).sum()),
         concordance_familiar=_of_the_familiar(cases, warnings, resamples, seed),
+    )
+
+
+def _logrank(cases: ExternalCases) -> LogRank:
+    """Of the risk groups, without cases that the student does not know."""
+    familiar = cases.familiar
+    return logrank(
+        group=np.array(cases.group)[familiar],
+        time=cases.time[familiar],
+        event=cases.event[familiar],
+        entry=None if cases.entry is None else cases.entry[familiar],
     )
 
 

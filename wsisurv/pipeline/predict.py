@@ -124,10 +124,7 @@ def predict(
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
     encoder = read_scale(model).card.encoder
-    home, folds, looks = workspace, dict[str, int](), dict[str, tuple[str, ...]]()
-    summaries: tuple[Summary, ...] = ()
-    unused: list[str] = []
-    of_case: Mapping[str, tuple[str, ...]]
+    ready = None
     if slides:
         ready = prepare_slides(
             workspace,
@@ -140,15 +137,17 @@ def predict(
             redo=redo,
             progress=progress,
         )
-        home, looks, summaries = ready.workspace, dict(ready.looks), ready.summaries
-    if slides or name is None:
-        here = ready.slide_ids if slides else home.embedded_slides(encoder)
+    home = ready.workspace if ready else workspace
+    folds: Mapping[str, int] = {}
+    unused: list[str] = []
+    if ready is None and name is not None:
+        saved, _ = read_cohort(home.cohort(name))
+        of_case: Mapping[str, tuple[str, ...]] = {str(case.case_id): case.slide_ids for case in saved.cases}
+        folds = training_folds(model, home.cohort(name) / "guidance.h5")
+    else:
+        here = ready.slide_ids if ready else home.embedded_slides(encoder)
         of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
         of_case = group_slides(here, of_slide)
-    else:
-        saved, _ = read_cohort(home.cohort(name))
-        of_case = {str(case.case_id): case.slide_ids for case in saved.cases}
-        folds = training_folds(model, home.cohort(name) / "guidance.h5")
     if not of_case:
         raise InputError(f"{home.root}: no features of encoder {encoder!r}. Name slides, or run `wsisurv embed`.")
     prediction = predict_cases(
@@ -156,36 +155,31 @@ def predict(
         find_bags(home, encoder, of_case),
         fold_of=folds,
         horizons=years,
-        looks=looks,
+        looks=ready.looks if ready else {},
         tiles=home,
         force_unfamiliar=force_unfamiliar,
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
     notes = make_notes(
-        model,
-        prediction,
-        horizons=years,
-        training_cases=folds,
-        command=command,
-        force_unfamiliar=force_unfamiliar,
+        model, prediction, horizons=years, training_cases=folds, command=command, force_unfamiliar=force_unfamiliar
     )
     with _alone(workspace, table):
         write_risks(table, prediction.risks, horizons=years)
         if jsonl:
             write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
         beside = write_notes(table, notes)
+    _keep_failures(home, prediction)
+    odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
+    odd += [*unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
+    return PredictResult(prediction, years, table, beside, tuple(odd), ready.summaries if ready else ())
+
+
+def _keep_failures(home: Workspace, prediction: Prediction) -> None:
     with suppress(StorageError):  # a workspace that is only read; failures are in the notes too
         for failure in prediction.failed:
             record_failure(home, "predict", failure)
         forget_failures(home, "predict", [risk.case_id for risk in prediction.risks])
-    odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
-    odd += [
-        *unused,
-        *unfamiliar_note(prediction.risks),
-        *_formulas(prediction.risks, table.name),
-    ]
-    return PredictResult(prediction, years, table, beside, tuple(odd), summaries)
 
 
 def _formulas(risks: Sequence[Risk], where: str) -> list[str]:
