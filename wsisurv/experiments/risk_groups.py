@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import MetricError
 from wsisurv.formats.risks import RISK_GROUPS, UNFAMILIAR, Risk
 from wsisurv.survival.kaplan_meier import kaplan_meier
+from wsisurv.survival.restricted_mean import restricted_mean
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class GroupRow:
     cases: int  # how many
     events: int  # how many had the event
     median: float | None  # time by which half had the event (Kaplan-Meier); None where that is not reached
+    mean: float | None = None  # mean time without the event up to ``until``; None where it is not known
+    mean_se: float | None = None  # standard error of that mean
+    until: float | None = None  # a time to which every group but the unfamiliar is followed
 
 
 def follow_up_by_group(
@@ -91,13 +95,21 @@ def risk_groups(risks: Sequence[Risk], follow_up: Mapping[str, tuple[float, bool
 
 
 def risk_groups_table(groups: Mapping[str, Group]) -> tuple[GroupRow, ...]:
-    """Cases, events and median survival of each group, in order."""
-    return tuple(
-        GroupRow(name, len(group.time), int(group.event.sum()), _median(group)) for name, group in groups.items()
-    )
+    """Cases, events, median and restricted mean survival of each group, in order.
+
+    The mean is up to the time to which each of them is followed; unfamiliar cases, which may be one, have none.
+    """
+    known = [group.time for name, group in groups.items() if name != UNFAMILIAR and len(group.time)]
+    until = min((float(time.max()) for time in known), default=None)
+    return tuple(_row(name, group, None if name == UNFAMILIAR else until) for name, group in groups.items())
 
 
-def _median(group: Group) -> float | None:
-    if not len(group.time):
-        return None
-    return kaplan_meier(time=group.time, event=group.event, entry=group.entry).median
+def _row(name: str, group: Group, until: float | None) -> GroupRow:
+    time, event, entry = group.time, group.event, group.entry
+    if not len(time):
+        return GroupRow(name, 0, 0, None)
+    median = kaplan_meier(time=time, event=event, entry=entry).median
+    if until is None:
+        return GroupRow(name, len(time), int(event.sum()), median)
+    mean = restricted_mean(time=time, event=event, entry=entry, until=until)
+    return GroupRow(name, len(time), int(event.sum()), median, mean.value, mean.se, until)

@@ -19,6 +19,7 @@ from wsisurv.pages.cohort_figures import draw_cohort, groups_of, labels
 from wsisurv.pages.gathering import Gathered, gather
 from wsisurv.pages.numbers import number
 from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
+from wsisurv.pages.proportional import proportional_lines
 from wsisurv.pages.rendering import write_page
 from wsisurv.pages.subgroups import subgroups
 from wsisurv.survival.calibration import brier, d_calibration
@@ -130,7 +131,13 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
 def _judged(seen: Gathered) -> dict[str, Any]:
     """What is computed from the predictions, and of each test that can't be done why."""
     predicted, unit, without = seen.predicted, seen.cohort.settings.time_unit, dict[str, str]()
-    found: dict[str, Any] = {"logrank": None, "brier": (), "d_calibration": None, "without": without}
+    found: dict[str, Any] = {
+        "proportional": (),
+        "logrank": None,
+        "brier": (),
+        "d_calibration": None,
+        "without": without,
+    }
     if predicted is None:
         return {**found, "groups": (), "horizons": (), "subgroups": ()}
     try:
@@ -139,6 +146,10 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         found["logrank"] = logrank(group=np.array(predicted.group)[rows], time=time, event=event, entry=entry)
     except MetricError as error:
         without["logrank"] = str(error)
+    try:
+        found["proportional"] = proportional_lines(predicted)
+    except MetricError as error:
+        without["proportional"] = str(error)
     if STUDENT in predicted.survival:
         try:
             found["brier"] = _brier(predicted, unit)

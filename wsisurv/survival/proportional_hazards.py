@@ -71,7 +71,10 @@ def proportional_hazards(
         residuals.append(x[died] - mean.mean(axis=0))
     raw = np.concatenate(residuals)
     events = len(raw)
-    covariance = np.linalg.inv(information)
+    try:
+        covariance = np.linalg.inv(information)
+    except np.linalg.LinAlgError as error:
+        raise MetricError("the variables depend on each other: there is no test of one beside the others") from error
     scaled = raw @ covariance * events
     times = np.repeat(at, [len(one) for one in residuals])
     gone = 1 - kaplan_meier(time=data.times, event=data.events, entry=data.entries).before(times)
