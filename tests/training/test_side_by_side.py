@@ -53,7 +53,8 @@ def test_members_side_by_side_learn_what_each_learns_alone(cases, tmp_path, aggr
         risks = (in_parts(one, cases.bags).detach() for one in (student, alone))
         found, expected = (risk - risk.mean() for risk in risks)  # the loss has no say in a common shift
         assert float((found - expected).abs().max()) < 0.02 * float(expected.std())
-    assert float((together[0].embed.weight - together[1].embed.weight).abs().max()) > 0.02
+    first, second = (one.embed.weight.detach() for one in together[:2])
+    assert float((first - second).abs().max()) > 0.02
 
 
 def test_features_of_cases_that_are_not_trained_on_are_not_looked_at(cases, tmp_path):
