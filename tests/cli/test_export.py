@@ -51,6 +51,16 @@ def test_an_export_that_was_stopped_goes_on(run, place, tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.h5", "B.h5"]
 
 
+def test_an_export_that_lacks_a_slide_goes_on_once_that_is_whole(run, place, tmp_path):
+    words = ("export", tmp_path / "out", "--format", "stamp", "--encoder", "histomics", "-w", place.root)
+    whole = place.features("histomics", "A").read_bytes()
+    place.features("histomics", "A").write_bytes(whole[:-100])
+    assert run(*words).code == 1
+    place.features("histomics", "A").write_bytes(whole)
+    assert run(*words).code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.h5", "B.h5"]
+
+
 def stopped_at(slide_id):
     def read(path):
         if path.stem == slide_id:

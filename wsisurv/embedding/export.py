@@ -36,7 +36,7 @@ def export(
 
     Raises:
         InputError: nothing to export, a tool that has no such file (STAMP tiles, QuPath features), or a file is there
-            already, and not by an export of the same that was stopped.
+            already, and not by an export of the same that was stopped or lacks slides.
         StorageError: no room or no permission.
     """
     if encoder is None and layout == "stamp":
@@ -51,7 +51,7 @@ def export(
     going_on = folder / f".{layout}-{encoder or 'tiles'}.unfinished"
     if not going_on.exists() and (there := [path for path in targets.values() if path.exists() and not redo]):
         raise InputError(f"{there[0]}: is there already. Name another folder, or write over it with --redo.")
-    write_text(going_on, "Of `wsisurv export`, which was stopped; the same command goes on.\n")
+    write_text(going_on, "Of `wsisurv export`, which was stopped or lacks slides; the same command goes on.\n")
     summary = Summary(STEP)
     for number, (slide_id, target) in enumerate(targets.items()):
         progress(number, len(targets), slide_id)
@@ -62,7 +62,8 @@ def export(
         else:
             summary.done.append(slide_id)
     progress(len(targets), len(targets), "")
-    going_on.unlink(missing_ok=True)
+    if not summary.failed:
+        going_on.unlink(missing_ok=True)
     return summary
 
 
