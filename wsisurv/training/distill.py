@@ -29,8 +29,9 @@ from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.student_loss import TeacherTarget
-from wsisurv.training.students import StudentPlan, train_students
+from wsisurv.training.students import StudentPlan
 from wsisurv.training.subspace import FeatureSubspaces, find_subspaces
+from wsisurv.training.tuning import epochs_of, train_tuned, ways_of
 from wsisurv.workspace.freshness import Condition, Freshness, all_done, compare, require_fresh
 from wsisurv.workspace.paths import Workspace
 
@@ -164,27 +165,29 @@ def _train(
     if settings.feature_subspace == "reports" and None not in targets:
         subspaces = find_subspaces(cases, splits, seeds, device, log)
     plans = [StudentPlan(train, seed) for train, seed in zip(splits, seeds, strict=True)]
-    guided = {
-        member: replace(plans[member], target=_with_tiles(target, member, folds[member], cases, teacher, subspaces))
-        for member, target in enumerate(targets)
-        if target is not None
-    }
-    log.total = settings.epochs + _guided_epochs(settings, len(guided))
-    trained = train_students(cases, plans, settings, device=device, part="plain students", log=log)
-    plain = _cross_fitted(trained, plans, cases, folds, guidance.fold)
-    if not guided:
-        return {"distilled": plain, "plain": plain}, subspaces
-    found = train_students(cases, [*guided.values()], settings, device=device, part="distilled students", log=log)
-    of_member = dict(zip(guided, found, strict=True))
-    distilled = [of_member.get(member, student.to(device)) for member, student in enumerate(trained)]
-    return {"distilled": _cross_fitted(distilled, plans, cases, folds, guidance.fold), "plain": plain}, subspaces
+    guided = [
+        plan
+        if target is None
+        else replace(plan, target=_with_tiles(target, number, folds[number], cases, teacher, subspaces))
+        for number, (plan, target) in enumerate(zip(plans, targets, strict=True))
+    ]
+    n_guided = sum(target is not None for target in targets)
+    log.total = epochs_of(settings) + _guided_epochs(settings, n_guided)
+
+    def trained(plans: list[StudentPlan], part: str) -> CrossFitted:
+        students = train_tuned(cases, plans, folds, guidance.fold, settings, device=device, part=part, log=log)
+        return _cross_fitted(students, plans, cases, folds, guidance.fold)
+
+    plain = trained(plans, "plain students")
+    return {"distilled": trained(guided, "distilled students") if n_guided else plain, "plain": plain}, subspaces
 
 
 def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:
     """Epochs of guided students: side by side, but those of filters, of pre-training and after a hard filter."""
-    one_by_one = settings.pretrain_epochs + (settings.epochs if settings.filter != "none" else 0)
-    side_by_side = settings.epochs * (n_guided if settings.filter == "hard" else min(n_guided, 1))
-    return n_guided * one_by_one + side_by_side
+    filtered = epochs_of(settings) if settings.filter != "none" else 0
+    ways = len(ways_of(settings)) if settings.tuning else 1
+    side_by_side = epochs_of(settings) * (n_guided if settings.filter == "hard" else min(n_guided, 1))
+    return n_guided * (ways * settings.pretrain_epochs + filtered) + side_by_side
 
 
 def _with_tiles(
