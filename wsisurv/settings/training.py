@@ -158,8 +158,8 @@ class DistillSettings(_TrainingSettings):
     hidden: int = Field(32, ge=2, le=2048, description="Hidden units; doubled with a feature subspace.")
     tuning: bool = Field(
         True,
-        description="Choose epochs (at most --epochs), learning rate, weight decay, dropout and width of each student by "
-        "its partial likelihood out of fold, and scale its log hazards by it; otherwise they are as given.",
+        description="Choose epochs (at most --epochs), learning rate, weight decay, dropout and width of each student "
+        "by its partial likelihood out of fold, and scale its log hazards by it; otherwise they are as given.",
     )
     # epochs, learning rate and dropout are of both students: one without reports that is trained too little flatters
     # the one with them

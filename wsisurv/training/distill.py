@@ -191,14 +191,16 @@ def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:
 
 
 def _with_tiles(
-    target: TeacherTarget,
+    target: TeacherTarget | None,
     member: int,
     fold: int,
     cases: TrainingCases,
     teacher: ReportTimeTeacher | None,
     subspaces: FeatureSubspaces,
-) -> TeacherTarget:
+) -> TeacherTarget | None:
     """A member's target with what it says of single tiles and of features, where settings ask for it."""
+    if target is None:
+        return None
     relevance = None if teacher is None else relevance_without(teacher, cases, fold)
     subspace = None if subspaces.bases is None else subspaces.bases[member]
     return replace(target, relevance=relevance, subspace=subspace)
