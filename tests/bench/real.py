@@ -91,11 +91,11 @@ def read_folds(cohort: str) -> dict[str, tuple[int, ...]]:
         }
 
 
-def write_folds(path: Path, cohort: str) -> None:
+def write_folds(path: Path, cohort: str, repeats: int) -> None:
     """The saved folds as crossval reads them."""
     fold_of = read_folds(cohort)
     lines = []
-    for repeat in range(REPEATS):
+    for repeat in range(repeats):
         for fold in range(FOLDS):
             test = sorted(case for case, folds in fold_of.items() if folds[repeat] == fold)
             train = sorted(set(fold_of) - set(test))
@@ -103,7 +103,9 @@ def write_folds(path: Path, cohort: str) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run(data: Path, work: Path, endpoint: Endpoint, shuffled: bool, changes: dict[str, dict[str, Any]]) -> str:
+def run(
+    data: Path, work: Path, endpoint: Endpoint, shuffled: bool, repeats: int, changes: dict[str, dict[str, Any]]
+) -> str:
     """Cross-validate one endpoint; finished folds are kept."""
     import torch
 
@@ -123,7 +125,7 @@ def run(data: Path, work: Path, endpoint: Endpoint, shuffled: bool, changes: dic
         place, endpoint.key, endpoint.table(data), columns, encoder=ENCODER, drop_incomplete=True, redo=True
     )
     splits = work / f"{endpoint.cohort}-splits.jsonl"
-    write_folds(splits, endpoint.cohort)
+    write_folds(splits, endpoint.cohort, repeats)
     teacher = {"encoder": ENCODER, **changes["teacher"]}
     crossval(place, cohort, CrossvalSettings(), teacher=teacher, student=changes["student"], splits=splits)
     return endpoint.key
@@ -339,6 +341,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/bench-real"), help="workspaces, kept between runs")
     parser.add_argument("--only", nargs="+", choices=[e.key for e in ENDPOINTS], default=[e.key for e in ENDPOINTS])
+    parser.add_argument(
+        "--repeats", type=int, default=REPEATS, help="fewer, in a work folder of their own, as a preview"
+    )
     parser.add_argument("--shuffled", action="store_true", help="reports shuffled between patients")
     parser.add_argument(
         "--teacher", type=json.loads, default={}, help='settings as JSON, e.g. {"text_branch": "ridge"}'
@@ -368,7 +373,10 @@ def main() -> None:
         prepare(data, work, cohort, shuffled=chosen.shuffled)
     changes = {"teacher": chosen.teacher, "student": chosen.student}
     with ProcessPoolExecutor(chosen.jobs, mp_context=get_context("spawn")) as pool_of:
-        running = [pool_of.submit(run, data, work, endpoint, chosen.shuffled, changes) for endpoint in endpoints]
+        running = [
+            pool_of.submit(run, data, work, endpoint, chosen.shuffled, chosen.repeats, changes)
+            for endpoint in endpoints
+        ]
         for one in running:
             print(f"{one.result()}: done", file=sys.stderr, flush=True)
     tables(work, endpoints)
