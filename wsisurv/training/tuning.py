@@ -93,7 +93,8 @@ def train_tuned(
         return train_students(cases, plans, settings, device=device, part=part, log=log)
     best, found, chosen = _Outcome(-np.inf, 1.0), None, (settings, 0)
     for number, way in enumerate(ways_of(settings), 1):
-        path = train_path(cases, plans, way, device=device, part=f"{part}, way {number}", log=log, epochs=_LOOKS)
+        looks = [epochs for epochs in _LOOKS if number > 1 or epochs >= _SHORT]  # early steps at full rate are noise
+        path = train_path(cases, plans, way, device=device, part=f"{part}, way {number}", log=log, epochs=looks)
         for epochs in sorted(path):
             outcome = _out_of_fold(cases, path[epochs], plans, folds, fold, settings, device)
             if found is None or outcome.gained > best.gained:
