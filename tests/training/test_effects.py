@@ -17,7 +17,7 @@ from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=4, epochs=2, text_epochs=2, text_hidden=4, repeats=1, folds=3, text_folds=2)
-DISTILL = DistillSettings(hidden=4, epochs=2, members=3, tiles_per_bag=8, tuning=False)
+DISTILL = DistillSettings(hidden=4, epochs=2, members=3, tiles_per_bag=8, tuning="none")
 ATTENTION = {"text_branch": "attention"}
 OF_TEACHER = {
     "encoder": ({}, "other"),
@@ -58,7 +58,7 @@ OF_STUDENT = {
     "adjust_for": ({}, ("age",)),
     "hidden": ({}, 5),
     "epochs": ({}, 3),
-    "tuning": ({}, True),
+    "tuning": ({}, "out-of-fold"),
     "pretrain_epochs": ({}, 1),
     "learning_rate": ({}, 2e-2),
     "weight_decay": ({}, 0.5),

@@ -104,7 +104,7 @@ MANY = {"aggregator": "selfattention", "loss": "discrete", "filter": "soft", "em
 
 @pytest.mark.parametrize(
     ("share", "teacher", "switches"),
-    [(0.3, "late", {}), (0.8, "late", {"tuning": True}), (0.6, "cross-attention", MANY)],
+    [(0.3, "late", {}), (0.8, "late", {"tuning": "out-of-fold"}), (0.6, "cross-attention", MANY)],
 )
 def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
     make_trial, teacher_settings, distill_settings, share, teacher, switches

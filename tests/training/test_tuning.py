@@ -52,11 +52,11 @@ def test_worth_is_the_likelihood_within_folds_at_the_best_scale():
 def test_a_tuned_student_is_not_over_confident_where_an_untuned_one_is(make_trial):
     trial = make_trial(90, effect=1.0, taught=TEACHER)
     slopes = {}
-    for tuning in (False, True):
+    for tuning in ("none", "out-of-fold"):
         distill(trial.workspace, trial.cohort, LONG.model_copy(update={"tuning": tuning}), redo=True, device="cpu")
         slopes[tuning] = read_model(trial.path("student_plain.h5"), "student")[0].card.calibration.slope
-    assert slopes[False] < 0.3
-    assert slopes[True] > 0.5
+    assert slopes["none"] < 0.3
+    assert slopes["out-of-fold"] > 0.5
     chosen = [line for line in read_jsonl(trial.path("history.jsonl")) if str(line.get("part")).endswith("chosen")]
     assert {line["part"].split(" ")[0] for line in chosen} >= {"plain"}
     assert all(line["epochs"] <= 60 and 0 < line["scale"] <= 1 for line in chosen)
@@ -87,5 +87,5 @@ def test_ways_never_train_longer_than_asked():
     assert {way.epochs for way in ways} == {10}
     assert {way.dropout for way in ways} == {0.6}
     assert epochs_of(DistillSettings(epochs=100)) == 100 + 3 * 60
-    assert epochs_of(DistillSettings(epochs=100, tuning=False)) == 100
+    assert epochs_of(DistillSettings(epochs=100, tuning="none")) == 100
     assert ways[0] == DistillSettings(epochs=10, dropout=0.6)

@@ -156,10 +156,10 @@ class DistillSettings(_TrainingSettings):
         "tiles add to them. It needs no covariates when used.",
     )
     hidden: int = Field(32, ge=2, le=2048, description="Hidden units; doubled with a feature subspace.")
-    tuning: bool = Field(
-        True,
+    tuning: Literal["out-of-fold", "none"] = Field(
+        "out-of-fold",
         description="Choose epochs (at most --epochs), learning rate, weight decay, dropout and width of each student "
-        "by its partial likelihood out of fold, and scale its log hazards by it; otherwise they are as given.",
+        "by partial likelihood out of fold, and scale its log hazards by it; or none: they are as given.",
     )
     # epochs, learning rate and dropout are of both students: one without reports that is trained too little flatters
     # the one with them

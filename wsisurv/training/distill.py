@@ -185,7 +185,7 @@ def _train(
 def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:
     """Epochs of guided students: side by side, but those of filters, of pre-training and after a hard filter."""
     filtered = epochs_of(settings) if settings.filter != "none" else 0
-    ways = len(ways_of(settings)) if settings.tuning else 1
+    ways = 1 if settings.tuning == "none" else len(ways_of(settings))
     side_by_side = epochs_of(settings) * (n_guided if settings.filter == "hard" else min(n_guided, 1))
     return n_guided * (ways * settings.pretrain_epochs + filtered) + side_by_side
 

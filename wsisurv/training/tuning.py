@@ -57,7 +57,7 @@ def ways_of(settings: DistillSettings) -> list[DistillSettings]:
 
 def epochs_of(settings: DistillSettings) -> int:
     """Epochs of one set of students, in all ways that are tried."""
-    return sum(way.epochs for way in ways_of(settings)) if settings.tuning else settings.epochs
+    return sum(way.epochs for way in ways_of(settings)) if settings.tuning != "none" else settings.epochs
 
 
 def train_tuned(
@@ -89,7 +89,7 @@ def train_tuned(
     Source: Verweij and van Houwelingen 1993 (cross-validated likelihood); van Houwelingen and Le Cessie 1990 (shrinkage
     by the calibration slope out of fold).
     """
-    if not settings.tuning:
+    if settings.tuning == "none":
         return train_students(cases, plans, settings, device=device, part=part, log=log)
     best, found, chosen = _Outcome(-np.inf, 1.0), None, (settings, 0)
     for number, way in enumerate(ways_of(settings), 1):
