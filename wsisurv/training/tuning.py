@@ -52,7 +52,7 @@ def ways_of(settings: DistillSettings) -> list[DistillSettings]:
     short = {"epochs": min(settings.epochs, _SHORT), "dropout": max(settings.dropout, 0.5)}
     slow = {"learning_rate": settings.learning_rate / 5, "weight_decay": max(settings.weight_decay, 5.0)}
     narrow = {"hidden": max(2, settings.hidden // 4)}
-    return [settings, *(settings.model_copy(update=short | more) for more in ({}, slow, narrow))]
+    return [*dict.fromkeys([settings, *(settings.model_copy(update=short | more) for more in ({}, slow, narrow))])]
 
 
 def epochs_of(settings: DistillSettings) -> int:
