@@ -20,7 +20,7 @@ from wsisurv.workspace.paths import Workspace
 
 FOLDS = ["--folds", "2", "--repeats", "1", "--device", "cpu"]
 TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2, text_folds=2)
-STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2, tuning="none")
+STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2, text_folds=2)
-STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2, tuning="none")
+STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2)
 
 
 @dataclass

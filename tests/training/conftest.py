@@ -17,7 +17,7 @@ from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3, text_folds=3)
-DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3, tuning="none")
+DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from wsisurv.training.inputs import METHOD_VERSION
 from wsisurv.training.teacher import train_teacher
 
 TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3, text_folds=3)
-FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3, tuning="none")
+FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3)
 
 
 def test_both_students_are_written_with_all_that_use_needs(make_trial):

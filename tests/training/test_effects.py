@@ -17,7 +17,7 @@ from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=4, epochs=2, text_epochs=2, text_hidden=4, repeats=1, folds=3, text_folds=2)
-DISTILL = DistillSettings(hidden=4, epochs=2, members=3, tiles_per_bag=8, tuning="none")
+DISTILL = DistillSettings(hidden=4, epochs=2, members=3, tiles_per_bag=8)
 ATTENTION = {"text_branch": "attention"}
 OF_TEACHER = {
     "encoder": ({}, "other"),

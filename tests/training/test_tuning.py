@@ -87,6 +87,6 @@ def test_ways_never_train_longer_than_asked():
     assert {way.epochs for way in ways} == {10}
     assert {way.dropout for way in ways} == {0.6}
     assert len(ways_of(DistillSettings())) == 4
-    assert epochs_of(DistillSettings(epochs=100)) == 100 + 3 * 60
+    assert epochs_of(DistillSettings(epochs=100, tuning="out-of-fold")) == 100 + 3 * 60
     assert epochs_of(DistillSettings(epochs=100, tuning="none")) == 100
     assert ways[0] == DistillSettings(epochs=10, dropout=0.6)

@@ -157,7 +157,7 @@ class DistillSettings(_TrainingSettings):
     )
     hidden: int = Field(32, ge=2, le=2048, description="Hidden units; doubled with a feature subspace.")
     tuning: Literal["out-of-fold", "none"] = Field(
-        "out-of-fold",
+        "none",
         description="Choose epochs (at most --epochs), learning rate, weight decay, dropout and width of each student "
         "by partial likelihood out of fold, and scale its log hazards by it; or none: they are as given.",
     )
