@@ -7,9 +7,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from wsisurv.demo.nuclei import Array
 from wsisurv.demo.population import DemoCase, Hospital
-from wsisurv.demo.tissue import Layout, Stains, make_layout, resize, stain_tissue
+from wsisurv.demo.tissue import Layout, Stains, bands, make_layout, resize, stain_tissue
 from wsisurv.formats.atomic import replacing
 
 _TILE_PX = 256
@@ -53,23 +52,20 @@ def colour(random: np.random.Generator, stains: Stains, hospital: Hospital) -> N
     thickness = np.exp(_THICKNESS_SPREAD * random.standard_normal())
     day = thickness * np.exp(_DAY_SPREAD * random.standard_normal(2))  # one batch of stain is not as the next
     hue = np.exp(_HUE_SPREAD * random.standard_normal((2, 3)))
-    h = stains.haematoxylin * np.float32(hospital.strength[0] * day[0])
-    e = stains.eosin * np.float32(hospital.strength[1] * day[1])
-    shape = h.shape
-    noise = _sensor_noise(random, shape)
+    shape = stains.eosin.shape
+    noise = random.integers(-2, 3, shape, dtype=np.int8)  # the sensor's, about one grey level
     pixels = np.empty((*shape, 3), np.uint8)
-    for channel in range(3):
-        density = h * np.float32(hospital.haematoxylin[channel] * hue[0, channel])
-        density += e * np.float32(hospital.eosin[channel] * hue[1, channel])
-        light = np.float32(hospital.glass[channel]) * np.exp(-density) + noise
-        pixels[..., channel] = np.clip(light, 0, 255, out=light)
+    for band in bands(shape):
+        h = stains.haematoxylin[band] * np.float32(hospital.strength[0] * day[0])
+        e = stains.eosin[band] * np.float32(hospital.strength[1] * day[1])
+        for channel in range(3):
+            light = h * np.float32(hospital.haematoxylin[channel] * hue[0, channel])
+            light += e * np.float32(hospital.eosin[channel] * hue[1, channel])
+            np.exp(np.negative(light, out=light), out=light)
+            light *= np.float32(hospital.glass[channel])
+            light += noise[band]
+            pixels[band, :, channel] = np.clip(light, 0, 255, out=light)
     return pixels
-
-
-def _sensor_noise(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Noise of about one grey level."""
-    noise = random.integers(-2, 3, shape, dtype=np.int8)
-    return noise.astype(np.float32)
 
 
 def mark_with_pen(random: np.random.Generator, pixels: NDArray[np.uint8], layout: Layout) -> None:
@@ -126,6 +122,9 @@ def write_pyramid(path: Path, pixels: NDArray[np.uint8], *, mpp: float) -> None:
 
 def _halved(level: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows, columns = level.shape[0] // 2, level.shape[1] // 2
-    even = level[: 2 * rows, : 2 * columns].astype(np.uint16)
-    mean = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2] + 2) // 4
-    return mean.astype(np.uint8)
+    mean = np.empty((rows, columns, 3), np.uint8)
+    for band in bands(mean.shape):
+        even = level[2 * band.start : 2 * band.stop, : 2 * columns]
+        pairs = np.add(even[::2], even[1::2], dtype=np.uint16)
+        mean[band] = (pairs[:, ::2] + pairs[:, 1::2] + np.uint16(2)) >> 2
+    return mean

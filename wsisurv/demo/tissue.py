@@ -128,9 +128,11 @@ def smooth(random: np.random.Generator, shape: tuple[int, int], scale_um: float)
     cells = scale_um / GRID_UM
     coarse = random.standard_normal([int(side / cells) + 4 for side in shape]).astype(np.float32)
     rows, columns = (int(round(side * cells)) for side in coarse.shape)
-    fine = resize(coarse, (rows, columns))
-    start = [int(random.integers(int(cells), int(1.9 * cells) + 1)) for _ in shape]
-    return fine[start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]] * np.float32(1.45)
+    top, left = (int(random.integers(int(cells), int(1.9 * cells) + 1)) for _ in shape)
+    wide = Image.fromarray(coarse).resize((columns, len(coarse)), Image.Resampling.BICUBIC)  # along, then across:
+    wide = wide.crop((left, 0, left + shape[1], len(coarse)))  # columns that nobody sees are not made
+    fine = wide.resize((shape[1], rows), Image.Resampling.BICUBIC).crop((0, top, shape[1], top + shape[0]))
+    return np.asarray(fine) * np.float32(1.45)
 
 
 def resize(field: Array, shape: tuple[int, int]) -> Array:
@@ -221,21 +223,32 @@ def stain_tissue(random: np.random.Generator, layout: Layout, *, mpp: float) -> 
     """
     rows, columns = layout.region.shape
     shape = (round(rows * GRID_UM / mpp), round(columns * GRID_UM / mpp))
-    base_h, base_e, fibres, grain = (ndimage.gaussian_filter(plane, 0.7) for plane in _base_planes(random, layout))
-    haematoxylin, eosin = resize(base_h, shape), resize(base_e, shape)
-    eosin = eosin + resize(fibres, shape) * _fibre_texture(layout, shape, random)
-    dust = resize(grain, shape) * _grain_texture(shape, mpp, random)
-    eosin += dust
-    haematoxylin = haematoxylin + np.float32(0.5) * dust
+    smooth_planes = (ndimage.gaussian_filter(plane, 0.7) for plane in _base_planes(random, layout))
+    base_h, base_e, fibres, grain = (resize(plane, shape) for plane in smooth_planes)
+    fibre_texture, grain_texture = _FibreTexture.draw(random, layout, shape), _GrainTexture.draw(random, mpp)
     nuclei = np.zeros(shape, np.float32)
     shrinkage = _SHRINKAGE[random.integers(len(_SHRINKAGE))]
     for population in _populations(random, layout):
         places = _places(random, population, mpp)
         angles = population.angle[places.cells[:, 0], places.cells[:, 1]] + random.normal(0, 0.25, len(places.cells))
         stamp(nuclei, population.kind, places.pixels, angles.astype(np.float32), mpp * shrinkage, random)
-    eosin *= 1 - np.float32(0.45) * np.minimum(nuclei, 1)
-    np.maximum(haematoxylin, nuclei, out=haematoxylin)
-    return Stains(np.maximum(haematoxylin, 0), np.maximum(eosin, 0))
+    stains = Stains(np.empty(shape, np.float32), np.empty(shape, np.float32))
+    for band in bands(shape):
+        dust = grain[band] * grain_texture.rows(band, shape[1])
+        eosin = base_e[band] + fibres[band] * fibre_texture.rows(band)
+        eosin += dust
+        eosin *= 1 - np.float32(0.45) * np.minimum(nuclei[band], 1)
+        np.maximum(eosin, 0, out=stains.eosin[band])
+        dust *= np.float32(0.5)
+        dust += base_h[band]
+        np.maximum(dust, nuclei[band], out=stains.haematoxylin[band])  # never below 0: nuclei aren't
+    return stains
+
+
+def bands(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a picture, a few at a time: what is computed of them stays in the processor's cache."""
+    rows = max(1, _BAND_PX // shape[1])
+    return [slice(top, min(top + rows, shape[0])) for top in range(0, shape[0], rows)]
 
 
 def _base_planes(random: np.random.Generator, layout: Layout) -> list[Array]:
@@ -267,6 +280,7 @@ def _fat_walls(random: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 _TEXTURE = 1024
+_BAND_PX = 1 << 16
 
 
 @lru_cache(maxsize=1)
@@ -291,22 +305,46 @@ def _grain_tile(mpp: float) -> Array:
     return np.asarray(grain / grain.std(), np.float32)
 
 
-def _fibre_texture(layout: Layout, shape: tuple[int, int], random: np.random.Generator) -> Array:
+@dataclass(frozen=True)
+class _FibreTexture:
     """Wavy fibres: a picture of straight ones looked up at the layout's distance across them."""
-    across = resize(layout.fibre, shape) * np.float32(2)  # the picture's pixels are half a µm
-    along_y, along_x = np.ogrid[: shape[0], : shape[1]]
-    scale = GRID_UM * layout.region.shape[0] / shape[0] * 2
-    turn = random.uniform(-0.5, 0.5)
-    along = (along_y * scale * np.cos(turn) - along_x * scale * np.sin(turn)).astype(np.int32)
-    rows = across.astype(np.int32)
-    return np.asarray(_fibre_tile()[rows & (_TEXTURE - 1), along & (_TEXTURE - 1)])
+
+    across: Array
+    """``(height, width)``, µm."""
+    along_y: NDArray[np.float64]
+    """What a row, and below what a column, adds to the place along the fibres, in half µm: the picture's pixels."""
+    along_x: NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, layout: Layout, shape: tuple[int, int]) -> "_FibreTexture":
+        along_y, along_x = np.ogrid[: shape[0], : shape[1]]
+        scale = GRID_UM * layout.region.shape[0] / shape[0] * 2
+        turn = random.uniform(-0.5, 0.5)
+        return cls(resize(layout.fibre, shape), along_y * scale * np.cos(turn), along_x * scale * np.sin(turn))
+
+    def rows(self, band: slice) -> Array:
+        across = (self.across[band] * np.float32(2)).astype(np.int32)
+        along = (self.along_y[band] - self.along_x).astype(np.int32)
+        across &= _TEXTURE - 1
+        along &= _TEXTURE - 1
+        across *= _TEXTURE
+        across += along
+        return _fibre_tile().ravel().take(across)
 
 
-def _grain_texture(shape: tuple[int, int], mpp: float, random: np.random.Generator) -> Array:
-    tile = _grain_tile(mpp)
-    tile = np.roll(tile, random.integers(_TEXTURE, size=2), (0, 1))
-    repeats = [-(-side // _TEXTURE) for side in shape]
-    return np.tile(tile, repeats)[: shape[0], : shape[1]]
+@dataclass(frozen=True)
+class _GrainTexture:
+    """Grain that repeats after ``_TEXTURE`` pixels, each way."""
+
+    tile: Array
+
+    @classmethod
+    def draw(cls, random: np.random.Generator, mpp: float) -> "_GrainTexture":
+        return cls(np.roll(_grain_tile(mpp), random.integers(_TEXTURE, size=2), (0, 1)))
+
+    def rows(self, band: slice, width: int) -> Array:
+        rows = self.tile[np.arange(band.start, band.stop) % _TEXTURE]
+        return np.tile(rows, (1, -(-width // _TEXTURE)))[:, :width]
 
 
 @dataclass(frozen=True)
