@@ -3,6 +3,7 @@ import pytest
 
 from wsisurv.demo.nuclei import sprites, stamp
 from wsisurv.demo.population import MORPHOLOGIES, simulate_population
+from wsisurv.demo.slides import colour
 from wsisurv.demo.tissue import Layout, Region, make_layout, smooth, stain_tissue
 
 
@@ -75,6 +76,17 @@ def test_a_follicle_has_a_pale_centre_that_an_infiltrate_lacks() -> None:
 
 def test_more_gland_formation_gives_more_lumen() -> None:
     assert layout_of(gland_formation=0.9).lumen.sum() > 1.5 * layout_of(gland_formation=0.35).lumen.sum()
+
+
+def test_how_many_rows_are_drawn_at_a_time_changes_no_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> np.ndarray:
+        random, hospital = np.random.default_rng(0), simulate_population(25, seed=0)[0].hospital
+        return colour(random, stain_tissue(random, layout, mpp=hospital.mpp), hospital)
+
+    layout = layout_of()
+    usual = drawn()
+    monkeypatch.setattr("wsisurv.demo.tissue._BAND_PX", usual.size)
+    assert np.array_equal(drawn(), usual)
 
 
 @pytest.mark.parametrize("mpp", [0.5, 0.4])
