@@ -67,7 +67,8 @@ def test_a_fit_goes_on_from_the_epoch_it_was_stopped_after(tmp_path, epoch, devi
     assert_equal(fit(tmp_path, progress, checkpoints_in(tmp_path), device=device), undisturbed)
     assert len(seen) == 12 - epoch
     history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert {"step": "fit", "part": "a fit", "resumed_after_epoch": epoch} in history
+    resumed = {"step": "fit", "part": "a fit", "resumed_after_epoch": epoch}
+    assert any(resumed.items() <= line.items() for line in history)
 
 
 @pytest.mark.parametrize("why", ["other settings", "damaged"])
