@@ -10,7 +10,7 @@ from wsisurv.cohort import Case, Cohort
 from wsisurv.errors import CohortError, MissingArtifactError
 from wsisurv.experiments import report_models
 from wsisurv.experiments.crossval import crossval_reports
-from wsisurv.formats.atomic import write_jsonl
+from wsisurv.formats.atomic import read_jsonl, write_jsonl
 from wsisurv.formats.splits import read_splits
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
@@ -142,7 +142,7 @@ def test_the_teachers_attention_is_fitted_on_the_training_cases_alone(study, mon
 
 def test_an_identical_report_of_two_cases_stops_it_and_cases_without_a_report_are_left_out(study):
     workspace, cohort, _ = study
-    records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
+    records = read_jsonl(workspace.statements)
     records[3]["report_sha256"] = records[77]["report_sha256"]
     write_jsonl(workspace.statements, records[:120])
     with pytest.raises(CohortError, match=r"cases c003 and c077: identical report"):
@@ -159,7 +159,7 @@ def test_vectors_that_are_not_there_and_reports_without_events(study):
     workspace, cohort, _ = study
     with pytest.raises(MissingArtifactError, match="Name vectors that are"):
         crossval_reports(workspace, cohort, SETTINGS, teacher={"text_encoder": "hashing"})
-    records = [json.loads(line) for line in workspace.statements.read_text().splitlines()]
+    records = read_jsonl(workspace.statements)
     quiet = {case.case_id for case in cohort.cases if not case.event}
     mute = [record if record["case_id"] in quiet else {**record, "statements": []} for record in records]
     write_jsonl(workspace.statements, mute)

@@ -41,7 +41,7 @@ from wsisurv.units import CaseId, SlideId
 from wsisurv.workspace.paths import Workspace
 
 NAME = "trial"
-NASTY = 'C#<script>x()</script> "&'
+NASTY = 'C#<script>x()<b> "&'
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -432,7 +432,7 @@ def test_parts_of_one_student_are_not_called_different(add_student, add_crossval
     record["settings"]["student"] = {"epochs": 12}
     path.write_text(json.dumps(record))
     student = add_student(workspace, epochs=12)
-    add_heatmaps(workspace, NASTY, "C001", "C002", student=student)  # that of the first is not found: its name has a /
+    add_heatmaps(workspace, NASTY, "C001", "C002", student=student)
     add_risks(workspace, student)
     assert differs(workspace) == ""
     add_student(workspace, epochs=150)
@@ -440,7 +440,7 @@ def test_parts_of_one_student_are_not_called_different(add_student, add_crossval
     assert "of a student with other settings (this one's → those: epochs: 150 → 12)" in said
     assert "risk.csv is by another student" in said
     assert "trained on their cohort" in said
-    assert "2 heatmaps (C001, C002) are by another student" in said
+    assert f"3 heatmaps ({NASTY}, C001, C002) are by another student" in said
 
 
 def test_heatmaps_and_tables_of_other_students_are_told_on_top(add_student, workspace):

@@ -13,7 +13,8 @@ TABLE = "table_crc32"
 
 def with_checksum(record: Mapping[str, Any]) -> dict[str, Any]:
     """The object with the CRC-32 of all else in it, whatever its spaces and the order of its keys."""
-    return {**record, CHECKSUM: _crc32(record)}
+    rest = {key: part for key, part in record.items() if key != CHECKSUM}
+    return {**rest, CHECKSUM: _crc32(rest)}
 
 
 def without_checksum(value: Any) -> Any:

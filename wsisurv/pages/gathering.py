@@ -268,9 +268,10 @@ def _external(
 ) -> list[ExternalValidation]:
     """Validations on this cohort, and those of this student on the others of the workspace, by name."""
     found = []
-    for of in workspace.cohorts():
-        path = workspace.cohort(of) / "evaluation" / "external.json"
-        record = attempt("external", partial(read_record, path)) if path.exists() else None
+    place = workspace.root / "cohorts"
+    for path in sorted(file for depth in ("*", "*/*") for file in place.glob(f"{depth}/evaluation/external.json")):
+        of = path.parent.parent.relative_to(place).as_posix()
+        record = attempt("external", partial(read_record, path))
         if record is not None and (of == name or record.student.get("fingerprint") == student):
             pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
             found.append(ExternalValidation(record, pictures))
