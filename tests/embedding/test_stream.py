@@ -268,6 +268,26 @@ def test_what_another_process_is_at_is_left_to_it(
     assert embed(workspace, HISTOMICS).done == ["b"]
 
 
+def test_what_another_process_has_done_by_the_end_is_left_to_none(
+    workspace: Workspace, add_slide: AddSlide, use_encoder: UseEncoder, tmp_path: Path
+) -> None:
+    for slide_id in IDS:
+        add_slide(slide_id)
+    use_encoder(mean_and_first)
+    embed(workspace, HISTOMICS)
+    theirs = workspace.features("histomics", "b")
+    theirs.rename(tmp_path / "b.h5")
+    workspace.features("histomics", "c").unlink()
+
+    def done_meanwhile(_done: int, _total: int, _said: str) -> None:
+        if (tmp_path / "b.h5").exists():
+            (tmp_path / "b.h5").rename(theirs)
+
+    with workspace.claim("embed", "b"):
+        summary = embed(workspace, HISTOMICS, progress=done_meanwhile)
+    assert (summary.kept, summary.done, summary.elsewhere) == (["a", "b"], ["c"], [])
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsisurv.errors import MissingArtifactError, SettingsError, StaleError
+from wsisurv.errors import ArtifactError, MissingArtifactError, SettingsError
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.statements import ReportRecord
 from wsisurv.formats.text_vectors import read_text_vectors
@@ -51,7 +51,7 @@ def test_vectors_of_other_statements_than_there_are_now_are_refused(workspace: W
     path = write_vectors(workspace, "hashing")
     assert path is not None
     fill(workspace, {"c-1": REPORTS["c-1"]})  # as a file that was cut behind its first line
-    with pytest.raises(StaleError, match=r"statements\.jsonl"):
+    with pytest.raises(ArtifactError, match=r"statements\.jsonl"):
         read_text_vectors(path)
 
 

@@ -107,6 +107,18 @@ def test_mixed_scanners_and_unknown_rows_of_the_table_are_noted(make_slide: Make
     assert len(check_slides([tmp_path / "a.tiff", tmp_path / "b.tiff"], SETTINGS, NOTHING_GIVEN).notes) == 0
 
 
+def test_a_resolution_given_against_what_the_file_states_is_noted(make_slide: MakeSlide, tmp_path: Path) -> None:
+    for name, mpp in (("same", 0.5), ("other", 0.25), ("none", None)):
+        make_slide(tmp_path / f"{name}.tiff", (1200, 1200), mpp=mpp)
+    said = by_id(check_slides([tmp_path], SETTINGS, GivenMpp(every=0.499)))
+    assert (said["same"].notes, said["none"].notes) == ((), ())
+    assert "states 0.25 µm/px (TIFF resolution tags); 0.499 is used" in said["other"].notes[0]
+    place = Workspace(tmp_path / "w")
+    summary = tile(place, [tmp_path / "other.tiff"], SETTINGS.model_copy(update={"slide_mpp": 0.499}))
+    assert summary.failed == []
+    assert "0.499 is used" in read_tiles(place.tiles("other"))[0].flags[0]
+
+
 def test_objective_power_serves_only_when_asked_for_and_only_where_nothing_better_is() -> None:
     objective = {"openslide.objective-power": "40"}
     stated = {**objective, "openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5"}

@@ -56,7 +56,9 @@ def predict(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write the same rows as JSONL beside the table.")] = False,
     slide_map: Annotated[
         Path | None,
-        typer.Option(help="CSV with columns slide_id,case_id. Without it, each slide is a case of its own."),
+        typer.Option(
+            help="CSV with columns slide_id,case_id. Without it, each slide is a case of its own, whatever its name."
+        ),
     ] = None,
     resolution: ResolutionOptions,
     allow_upsampling: Annotated[

@@ -24,6 +24,7 @@ SWITCHES = (
     "mixup=risk",
     "mixup=random",
     "ema=true",
+    "tuning=out-of-fold",
     "teacher=concat",
     "teacher=cross-attention",
 )

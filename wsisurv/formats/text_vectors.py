@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.errors import FormatError, StaleError
+from wsisurv.errors import ArtifactError, FormatError
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, put_texts, require_array, text, texts
 from wsisurv.formats.header import Header, create, opened
@@ -51,7 +51,7 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
 
     Raises:
         MissingArtifactError, FormatError: as ``header.opened``; also when rows and ids differ in number.
-        StaleError: ``statements.jsonl`` in the folder above holds other statements now.
+        ArtifactError: ``statements.jsonl`` in the folder above holds other statements now.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         vectors = TextVectors(
@@ -73,7 +73,7 @@ def _require_statements(path: Path, header: Header) -> None:
         return
     now = statements_fingerprint([statement for _, statement in iterate_statements(read_statements(statements))])
     if header.inputs.get("statements") != now:
-        raise StaleError(
+        raise ArtifactError(
             f"{path}: not of the statements that {statements} holds: lines of it were lost or changed, or the last "
             f"`{MADE_BY}` was stopped, or made vectors of another text encoder. Run the same `{MADE_BY}` again."
         )

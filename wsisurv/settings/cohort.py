@@ -76,7 +76,7 @@ class CohortSettings(Settings):
     decimal: Literal[".", ","] = Field(".", description="Decimal mark of the numbers in the table: . or ,")
     site: str | None = Field(None, description="Column of the hospital; `crossval` keeps each hospital in one fold.")
     covariates: tuple[str, ...] = Field(
-        (), description="Clinical columns that the risk is compared with, e.g. age,stage."
+        (), description="Clinical columns that the risk is compared with, e.g. age,stage; no part of the student."
     )
 
     @field_validator("event_values", mode="before")

@@ -40,6 +40,6 @@ class TileSettings(Settings):
         None,
         gt=0.01,
         le=32,
-        description="Resolution of every slide at level 0 (full size), µm per pixel, where files don't state it or are "
-        "wrong.",
+        description="Resolution of every slide at level 0 (full size), µm per pixel; it goes before what the files "
+        "state. For some slides only, see --mpp-table.",
     )

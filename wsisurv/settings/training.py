@@ -71,8 +71,9 @@ class TeacherSettings(_TrainingSettings):
     )
     teacher: Literal["late", "concat", "cross-attention"] = Field(
         "late",
-        description="Teacher target, the risk that guides a student: of the reports alone (late), or of a model of "
-        "tiles and statements, joined by concatenation (concat) or by cross-attention.",
+        description="Teacher target, the risk that guides a student: of the reports alone (late: slides and report are "
+        "added up only where both are at hand), or of a model of tiles and statements, joined by concatenation "
+        "(concat) or by cross-attention.",
     )
     aggregator: Aggregator = Field("abmil", description=_AGGREGATOR.format(", in the teacher's model of tiles"))
     hidden: int = Field(32, ge=2, le=2048, description="Hidden units of the teacher's model of tiles.")
@@ -153,7 +154,7 @@ class DistillSettings(_TrainingSettings):
     adjust_for: tuple[str, ...] = Field(
         (),
         description="Covariates, e.g. age,stage, whose fitted risk is an offset in training: the student learns what "
-        "tiles add to them. It needs no covariates when used.",
+        "tiles add to them, so its log hazard is that part and not the whole risk. It needs no covariates when used.",
     )
     hidden: int = Field(32, ge=2, le=2048, description="Hidden units; doubled with a feature subspace.")
     tuning: Literal["out-of-fold", "none"] = Field(

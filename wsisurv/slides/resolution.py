@@ -110,6 +110,14 @@ def find_resolution(properties: Mapping[str, str]) -> Resolution | None:
     return next((resolution for resolution in stated if resolution.plausible), stated[0] if stated else None)
 
 
+def contradiction(mpp: float, properties: Mapping[str, str]) -> list[str]:
+    """A note where a resolution that the user gave is more than 5 % off what the file states; empty else."""
+    stated = find_resolution(properties)
+    if stated is None or not stated.plausible or 1 / 1.05 <= mpp / stated.mpp <= 1.05:
+        return []
+    return [f"the file states {stated.mpp:g} µm/px ({stated.source}); {mpp:g} is used, as given"]
+
+
 def find_objective(properties: Mapping[str, str]) -> Objective | None:
     """The objective power, from OpenSlide or else from an Aperio description."""
     if power := _number(properties.get("openslide.objective-power")):

@@ -13,7 +13,7 @@ from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import SlideFacts, read_facts
 from wsisurv.slides.find import list_slides
 from wsisurv.slides.passed_over import passed_over
-from wsisurv.slides.resolution import GivenMpp, find_mpp
+from wsisurv.slides.resolution import GivenMpp, contradiction, find_mpp
 from wsisurv.tiling.grid import check_overlap, make_grid
 from wsisurv.units import SlideId
 
@@ -202,6 +202,7 @@ def _named(path: Path, error: WsisurvError) -> str:
 
 def _notes(facts: SlideFacts, mpp: float, settings: TileSettings) -> Iterable[str]:
     yield from facts.notes
+    yield from contradiction(mpp, facts.properties)
     stated, objective = facts.resolution, facts.objective
     if stated and stated.mpp_x != stated.mpp_y:
         yield f"mpp_x {stated.mpp_x:g} ≠ mpp_y {stated.mpp_y:g}"

@@ -21,7 +21,7 @@ from wsisurv.slides.facts import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.reader import Slide
-from wsisurv.slides.resolution import GivenMpp
+from wsisurv.slides.resolution import GivenMpp, contradiction
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
@@ -291,7 +291,7 @@ def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, op
 
 
 def _flags(slide: Slide, options: Options, keep: NDArray[np.bool_], tissue: Tissue) -> list[str]:
-    flags = []
+    flags = contradiction(slide.mpp, slide.properties)
     if options.given.from_objective and slide.mpp_source.startswith("10 /"):
         flags.append(f"resolution of {slide.mpp:g} µm/px taken from the objective, right to about 10 %")
     if is_finer(options.settings, slide.mpp):
