@@ -152,7 +152,8 @@ class JobRun:
         while self._claims:
             self._claims.popitem()[1].close()
         for job in self._jobs:  # what another process was at may be done by now
-            if self._outcomes.get(job.id) == Summary(self._step, elsewhere=[job.id]) and job.look().done:
+            outcome = self._outcomes.get(job.id)
+            if outcome and outcome.elsewhere and job.look().done:
                 self._outcomes[job.id] = Summary(self._step, kept=[job.id])
         summary = self.summary()
         forget_failures(self._workspace, self._step, [*summary.done, *summary.kept])

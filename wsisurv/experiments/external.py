@@ -247,7 +247,7 @@ def external_figures(
 
 
 def _logrank(cases: ExternalCases) -> LogRank:
-    """Of the risk groups, without cases that the student does not know."""
+    """Log-rank test of the risk groups, without cases that the student does not know."""
     familiar = cases.familiar
     return logrank(
         group=np.array(cases.group)[familiar],

@@ -154,7 +154,7 @@ class _Reading:
             return None
 
     def without_slides(self, name: str) -> None:
-        """Of a cohort of reports alone, say once what all those parts need that are not there yet."""
+        """Say, for a cohort of reports alone, once what all those parts need that are not there yet."""
         for part in self._not_there:
             self.missing.pop(part, None)
         self.missing["slides"] = (

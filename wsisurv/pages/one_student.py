@@ -27,7 +27,7 @@ class PageParts:
     """Parts of the page that a student made."""
 
     folder: Path
-    """Of the cohort."""
+    """Folder of the cohort."""
     cohort: Cohort
     student: tuple[StudentCard, Header] | None
     """The cohort's own."""

@@ -17,7 +17,7 @@ _MOST_LEVELS = 8
 _FEW_EVENTS = 5
 """With fewer no concordance is given: it would be that of two or three cases."""
 _RESAMPLES = 500
-"""Of hospitals where those of a part are whole and enough, else of cases."""
+"""Bootstrap draws, of hospitals where those of a part are whole and enough, else of cases."""
 _FEW_NUMBERS = 5
 """A covariate of no more numbers than this is one of levels, as stages are."""
 

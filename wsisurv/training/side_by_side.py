@@ -18,7 +18,7 @@ Numbered = Sequence[tuple[int, Student]]
 
 
 @dataclass(frozen=True)
-class _Group:
+class _TrainedAlike:
     """Cases that the same members are trained on."""
 
     cases: Tensor  # int64 (n,), their numbers
@@ -32,7 +32,7 @@ class SharedCases:
     trains: tuple[Tensor, ...]  # int64 (n_train,), numbers of each member's training cases, none twice
 
     @cached_property
-    def groups(self) -> list[_Group]:
+    def groups(self) -> list[_TrainedAlike]:
         """The cases by who is trained on them; cases of no member are left out."""
         n_cases = 1 + max(int(train.max()) for train in self.trains)
         seen = np.zeros((n_cases, len(self.trains)), dtype=np.bool_)
@@ -40,7 +40,9 @@ class SharedCases:
             seen[train.numpy(), member] = True
         patterns, group_of = np.unique(seen, axis=0, return_inverse=True)
         return [
-            _Group(torch.from_numpy(np.flatnonzero(group_of.ravel() == group)), tuple(np.flatnonzero(pattern).tolist()))
+            _TrainedAlike(
+                torch.from_numpy(np.flatnonzero(group_of.ravel() == group)), tuple(np.flatnonzero(pattern).tolist())
+            )
             for group, pattern in enumerate(patterns)
             if pattern.any()
         ]

@@ -109,7 +109,7 @@ class _Course:
 
     @cached_property
     def scaling(self) -> SharedScaling:
-        """Of the features, for all students."""
+        """Scaling of the features, for all students."""
         return share_scaling_of([member.student for member in self.members])
 
     def draw(self) -> Bags:
