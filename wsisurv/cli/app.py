@@ -48,6 +48,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "marked in place.",
         "heatmap": "Draw which tiles raised and which lowered the risk of a case.",
         "report": "Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.",
+        "status": "Show what of a workspace is done, stale, missing, failed or running, and which command to run next.",
         "verify": "Check every file of a workspace against its checksums, its name, and the files it was made from.",
     },
     "Files and encoders": {
@@ -94,7 +95,7 @@ def _make(name: str, panel: str) -> Any:
 
 
 def _kind(name: str) -> type[TyperCommand]:
-    if name == "show":  # of a file that may be in no workspace
+    if name in ("show", "status"):  # they make nothing; the file of the first may be in no workspace
         return TyperCommand
     from wsisurv.cli.recorded import Recorded
 

@@ -1,0 +1,292 @@
+"""``status``: what of a workspace is done, stale, missing, failed or running, and the command that comes next."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wsisurv.cohort import Cohort, read_cohort
+from wsisurv.errors import InputError, WsisurvError
+from wsisurv.formats import features, guidance, text_vectors, tiles
+from wsisurv.formats.atomic import PARTIAL, process_of_name
+from wsisurv.formats.header import Header, read_header
+from wsisurv.formats.models import model_format
+from wsisurv.formats.risks import read_source
+from wsisurv.formats.splits import read_splits
+from wsisurv.formats.statements import read_statements
+from wsisurv.settings.base import changes_between, fingerprint
+from wsisurv.workspace.claims import ItemClaim
+from wsisurv.workspace.index import Indexed, read_headers
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
+
+_ALONE = ("train-teacher", "distill", "crossval")
+"""Steps that one process does for a whole cohort."""
+_MAKE_COHORT = "wsisurv train-teacher --cohort NAME --clinical FILE"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that is at a step now."""
+
+    what: str  # the step, and which encoder or cohort
+    where: str  # process, as its claim names it; empty where it named none
+    since: str  # local time
+    here: bool | None  # whether its process was seen alive on this machine; None of another machine
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step over all its items."""
+
+    step: str  # with the encoder, where it has one
+    done: int  # items that are as they should be
+    stale: Mapping[str, int] = field(default_factory=dict)  # what differs → how many items
+    missing: int = 0  # items whose input is there and whose output is not
+    failed: Mapping[str, int] = field(default_factory=dict)  # kind of error → how many items
+    problems: tuple[str, ...] = ()  # files that can't be read
+
+
+@dataclass(frozen=True)
+class CohortStatus:
+    """One cohort, or one endpoint of it."""
+
+    name: str
+    cases: int
+    events: int
+    parts: Mapping[str, str]  # teacher, student, crossval … → ``done``, ``missing``, ``stale: WHY``, ``9 of 15 folds``
+    next_command: str | None  # that does the first part which is not done
+
+
+@dataclass(frozen=True)
+class Status:
+    """All that is known of a workspace without opening more than headers and tables."""
+
+    workspace: str
+    steps: tuple[StepStatus, ...]
+    cohorts: tuple[CohortStatus, ...]
+    running: tuple[Running, ...]
+    leftovers: tuple[str, ...]  # files that killed runs left, of no use
+    next_command: str | None  # None where all is done
+
+
+def status(workspace: Workspace) -> Status:
+    """Look at a workspace. Writes nothing but an index of headers, which may be deleted.
+
+    Opens headers, tables and ledgers alone: that slides and arrays are what they were, ``verify`` tells.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not workspace.root.is_dir():
+        raise InputError(f"{workspace.root}: no such workspace. Name one with --workspace, or set WSISURV_WORKSPACE.")
+    tiled = _headers(workspace, workspace.tiled_slides(), workspace.tiles, tiles.FORMAT, tiles.MADE_BY)
+    steps = [_step(workspace, "tile", "tile", tiled, {slide_id: {} for slide_id in tiled})]
+    embedded: dict[str, dict[str, Indexed]] = {}
+    for encoder in workspace.encoders():
+        slides = workspace.embedded_slides(encoder)
+        embedded[encoder] = _headers(
+            workspace, slides, lambda slide, e=encoder: workspace.features(e, slide), features.FORMAT, features.MADE_BY
+        )
+        made_of = {slide_id: {"tiles": one.fingerprint} for slide_id, one in tiled.items()}
+        steps.append(_step(workspace, f"embed {encoder}", "embed", embedded[encoder], made_of))
+    if not embedded and tiled:
+        steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))
+    steps.append(_reports(workspace))
+    cohorts = tuple(_cohort(workspace, name, embedded) for name in workspace.cohorts())
+    return Status(
+        workspace=str(workspace.root),
+        steps=tuple(steps),
+        cohorts=cohorts,
+        running=tuple(_running(workspace)),
+        leftovers=tuple(_leftovers(workspace.root)),
+        next_command=_next_command(steps, cohorts),
+    )
+
+
+def _headers(workspace: Workspace, slides: Sequence[str], place: Any, format: str, made_by: str) -> dict[str, Indexed]:
+    at = {place(slide_id): slide_id for slide_id in slides}
+    return {at[path]: one for path, one in read_headers(workspace, list(at), format, made_by).items()}
+
+
+def _failed(workspace: Workspace, step: str) -> dict[str, int]:
+    return dict(Counter(one.error for one in {each.id: each for each in read_failures(workspace, step)}.values()))
+
+
+def _step(
+    workspace: Workspace, name: str, step: str, made: Mapping[str, Indexed], made_of: Mapping[str, Mapping[str, str]]
+) -> StepStatus:
+    """A step over slides: an item is stale where its input is another now, or its settings are not those of most."""
+    usual = Counter(one.settings for one in made.values() if not one.problem).most_common(1)
+    stale: Counter[str] = Counter()
+    problems = []
+    done = 0
+    for slide_id, one in made.items():
+        inputs = made_of.get(slide_id, {})
+        others = [key for key in inputs.keys() & one.inputs.keys() if inputs[key] != one.inputs[key]]
+        if one.problem:
+            problems.append(one.problem)
+        elif others:
+            stale[f"{' and '.join(others)} made anew since"] += 1
+        elif one.settings != usual[0][0]:
+            differs = changes_between(json.loads(one.settings), json.loads(usual[0][0]))
+            stale[f"other settings than most: {'; '.join(differs)}"] += 1
+        else:
+            done += 1
+    failed = _failed(workspace, step)
+    return StepStatus(name, done, dict(stale), len(made_of.keys() - made.keys()), failed, tuple(problems))
+
+
+def _reports(workspace: Workspace) -> StepStatus:
+    failed = _failed(workspace, "extract-report")
+    if not workspace.statements.exists():
+        return StepStatus("extract-report", 0, failed=failed)
+    try:
+        records = read_statements(workspace.statements)
+    except WsisurvError as error:
+        return StepStatus("extract-report", 0, failed=failed, problems=(str(error),))
+    return StepStatus("extract-report", len(records), failed=failed)
+
+
+def _cohort(workspace: Workspace, name: str, embedded: Mapping[str, Mapping[str, Indexed]]) -> CohortStatus:
+    folder = workspace.cohort(name)
+    try:
+        cohort = read_cohort(folder)[0]
+    except WsisurvError as error:
+        return CohortStatus(name, 0, 0, {"cohort": f"can't be read: {error}"}, None)
+    evaluation = folder / "evaluation"
+    events = sum(case.event for case in cohort.cases)
+    if not (folder / "guidance.h5").exists() and (evaluation / "external.json").exists():
+        return CohortStatus(name, len(cohort.cases), events, {"evaluate": "done"}, None)
+    parts = {
+        "train-teacher": _model(workspace, folder / "guidance.h5", guidance.FORMAT, guidance.MADE_BY, cohort, embedded),
+        "distill": _model(
+            workspace, folder / "student.h5", model_format("student"), "wsisurv distill", cohort, embedded
+        ),
+        "crossval": _folds(folder),
+        "predict": _risks(folder),
+        "report": "done" if (evaluation / "index.html").exists() else "missing",
+    }
+    if (evaluation / "metrics-reports-only.json").exists():
+        parts["crossval --reports-only"] = "done"
+        if not any(case.slide_ids for case in cohort.cases):
+            parts = {key: parts[key] for key in ("crossval --reports-only", "report")}
+    left = next((part for part, state in parts.items() if state != "done"), None)
+    if left is None:
+        return CohortStatus(name, len(cohort.cases), events, parts, None)
+    more = " --clinical FILE" if left == "train-teacher" else ""
+    anew = " --redo" if parts[left].startswith("stale") else ""
+    return CohortStatus(name, len(cohort.cases), events, parts, f"wsisurv {left} --cohort {name}{more}{anew}")
+
+
+def _model(
+    workspace: Workspace,
+    path: Path,
+    format: str,
+    made_by: str,
+    cohort: Cohort,
+    embedded: Mapping[str, Mapping[str, Indexed]],
+) -> str:
+    """State of a model's file: whether cohort, features, statements and guidance are still those it was made from."""
+    if not path.exists():
+        return "missing"
+    try:
+        header = read_header(path, format, made_by)
+        now = _inputs_now(workspace, path, header, cohort, embedded)
+    except WsisurvError as error:
+        return f"can't be read: {error}"
+    differs = [key for key in header.inputs.keys() & now.keys() if header.inputs[key] != now[key]]
+    return f"stale: {' and '.join(sorted(differs))} made anew since" if differs else "done"
+
+
+def _inputs_now(
+    workspace: Workspace, path: Path, header: Header, cohort: Cohort, embedded: Mapping[str, Mapping[str, Indexed]]
+) -> dict[str, str]:
+    now = {"cohort": cohort.fingerprint}
+    beside = path.with_name("guidance.h5")
+    settings = header.settings
+    if path != beside and beside.exists():
+        of_guidance = read_header(beside, guidance.FORMAT, guidance.MADE_BY)
+        now["guidance"], settings = of_guidance.fingerprint, of_guidance.settings
+    slides = embedded.get(str(settings.get("encoder")), {})
+    ids = [slide_id for case in cohort.cases for slide_id in case.slide_ids]
+    if all(slide_id in slides for slide_id in ids):
+        now["features"] = fingerprint({}, {slide_id: slides[slide_id].fingerprint for slide_id in ids})
+    vectors = workspace.vectors(str(settings.get("text_encoder")))
+    if vectors.exists():  # tfidf has none: its words are counted in training
+        now["statements"] = read_header(vectors, text_vectors.FORMAT, text_vectors.MADE_BY).fingerprint
+    return now
+
+
+def _folds(folder: Path) -> str:
+    splits = folder / "splits.jsonl"
+    if not splits.exists():
+        return "missing"
+    try:
+        folds = read_splits(splits)
+    except WsisurvError as error:
+        return f"can't be read: {error}"
+    done = sum((folder / "crossval" / fold.name / "risks.json").exists() for fold in folds)
+    return "done" if (folder / "evaluation" / "metrics.json").exists() else f"{done} of {len(folds)} folds"
+
+
+def _risks(folder: Path) -> str:
+    table = folder / "risk.csv"
+    if not table.exists():
+        return "missing"
+    try:
+        student = read_source(table).student
+        now = read_header(folder / "student.h5", model_format("student"), "wsisurv distill").fingerprint
+    except WsisurvError as error:
+        return f"can't be read: {error}"
+    return "done" if student == now else "stale: the student was made anew since, or another was used"
+
+
+def _running(workspace: Workspace) -> list[Running]:
+    claims = workspace.root / ".claims"
+    found = []
+    for path in sorted(claims.glob("**/*.settings/*.json")):
+        alive = process_of_name(path.stem.rpartition("-")[0])
+        if alive is not False:
+            what = path.parent.relative_to(claims).as_posix().removesuffix(".settings")
+            found.append(Running(what, path.stem.rpartition("-")[0], _since(path), alive))
+    for step in _ALONE:
+        for path in sorted((claims / step).glob("**/*.json")):
+            item = path.relative_to(claims / step).with_suffix("").as_posix()
+            claim = ItemClaim(claims, f"{step}/{item}")
+            if claim.take():
+                claim.release()
+            else:
+                found.append(Running(f"{step} {item}", "", _since(path), None))
+    return found
+
+
+def _since(path: Path) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+
+
+def _leftovers(root: Path) -> list[str]:
+    return sorted(str(path) for path in root.rglob(f".*{PARTIAL}") if process_of_name(path.name) is False)
+
+
+def _next_command(steps: Sequence[StepStatus], cohorts: Sequence[CohortStatus]) -> str | None:
+    by_name = {one.step: one for one in steps}
+    tile = by_name["tile"]
+    embeds = [one for one in steps if one.step.startswith("embed")]
+    if not tile.done and not any(one.done for one in embeds) and not by_name["extract-report"].done:
+        return "wsisurv check SLIDES, then wsisurv tile SLIDES"
+    if tile.stale or tile.problems:
+        return "wsisurv tile SLIDES --redo"
+    for one in embeds:
+        encoder = one.step.partition(" ")[2]
+        if one.missing or one.stale or one.problems:
+            named = f" --encoder {encoder}" if encoder else ""
+            return f"wsisurv embed{named}{' --redo' if one.stale else ''}"
+    if not cohorts:
+        if not by_name["extract-report"].done:
+            return f"wsisurv extract-report REPORTS, or, without reports, {_MAKE_COHORT}"
+        return _MAKE_COHORT
+    return next((one.next_command for one in cohorts if one.next_command is not None), None)

@@ -1,0 +1,98 @@
+"""What the headers of a workspace's HDF5 files say, kept so that a file is opened again only where it changed.
+
+``.index.sqlite`` in the workspace is no more than a help: deleted, damaged or not writable, it is made anew or done
+without, and only slower.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsisurv.errors import WsisurvError
+from wsisurv.formats.header import read_header
+from wsisurv.settings.base import canonical_json
+from wsisurv.workspace.paths import Workspace
+
+FILE = ".index.sqlite"
+_TABLE = """CREATE TABLE IF NOT EXISTS headers (path TEXT PRIMARY KEY, changed INTEGER, bytes INTEGER, format TEXT,
+    settings TEXT, inputs TEXT, fingerprint TEXT, problem TEXT)"""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What is known of one file."""
+
+    format: str
+    settings: str  # JSON, keys sorted: equal where the settings are
+    inputs: dict[str, str]  # name → fingerprint of each input
+    fingerprint: str
+    problem: str = ""  # why it can't be read; then all else is empty
+
+
+def read_headers(workspace: Workspace, paths: Sequence[Path], format: str, made_by: str) -> dict[Path, Indexed]:
+    """Headers of files of one format; those that were read before and have the same size and time are not opened.
+
+    Args:
+        workspace: that holds the files, and the index.
+        paths: the files; one that is gone is left out.
+        format: what they must be, e.g. ``wsisurv/tiles``.
+        made_by: command that makes them, for messages.
+    """
+    known = _load(workspace, format)
+    found: dict[Path, Indexed] = {}
+    fresh: list[tuple[Any, ...]] = []
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        key = path.relative_to(workspace.root).as_posix()
+        at, size, indexed = known.get(key, (0, -1, None))
+        if indexed is None or (at, size) != (state.st_mtime_ns, state.st_size):
+            indexed = _read(path, format, made_by)
+            fresh.append(
+                (
+                    *(key, state.st_mtime_ns, state.st_size, format, indexed.settings),
+                    *(json.dumps(indexed.inputs), indexed.fingerprint, indexed.problem),
+                )
+            )
+        found[path] = indexed
+    if fresh:
+        _save(workspace, fresh)
+    return found
+
+
+def _read(path: Path, format: str, made_by: str) -> Indexed:
+    try:
+        header = read_header(path, format, made_by)
+    except (WsisurvError, OSError) as error:
+        return Indexed(format, "", {}, "", str(error))
+    return Indexed(format, canonical_json(header.settings), header.inputs, header.fingerprint)
+
+
+def _load(workspace: Workspace, format: str) -> dict[str, tuple[int, int, Indexed]]:
+    path = workspace.root / FILE
+    if not path.exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(path, timeout=5)) as index:
+            rows = index.execute("SELECT * FROM headers WHERE format = ?", (format,)).fetchall()
+        return {
+            str(key): (int(at), int(size), Indexed(format, settings, json.loads(inputs), fingerprint, problem))
+            for key, at, size, _, settings, inputs, fingerprint, problem in rows
+        }
+    except (sqlite3.Error, ValueError, TypeError):
+        with suppress(OSError):
+            path.unlink()
+        return {}
+
+
+def _save(workspace: Workspace, rows: Sequence[tuple[Any, ...]]) -> None:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(workspace.root / FILE, timeout=5)) as index:
+        with index:
+            index.execute(_TABLE)
+            index.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
