@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wsisurv.engine.jobs import Job, run_jobs
-from wsisurv.engine.workers import Attempt, finished, interrupts_held
+from wsisurv.engine.workers import Attempt, Shares, finished, interrupts_held
 from wsisurv.errors import BackendError, SlideError, StorageError
 from wsisurv.formats.header import make_header
 from wsisurv.workspace.ledger import read_failures
@@ -122,6 +123,40 @@ def test_whoever_stops_listening_stops_the_work_and_says_so_to_what_is_under_way
 def test_a_killed_process_is_an_error_that_tells_the_way_out() -> None:
     with pytest.raises(BackendError, match="fewer workers"):
         list(finished(os._exit, [1], 2, processes=True))
+
+
+def test_a_script_without_a_main_guard_is_not_run_again_in_each_process(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\nfrom wsisurv.engine.workers import finished\nprint('begun', __file__)\n"
+        "print(dict(finished(math.sqrt, [4.0], 1, processes=True)), __file__)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"begun {script}", f"{{4.0: 2.0}} {script}"]
+
+
+WATCHED = """
+import threading
+from wsisurv.engine.workers import tell_share
+def work(number):
+    tell_share(number, 0.25)
+    if number:
+        threading.Event().wait()
+"""
+
+
+def test_how_far_items_are_is_seen_and_whoever_stops_listening_ends_their_processes(tmp_path, monkeypatch) -> None:
+    (tmp_path / "watched_work.py").write_text(WATCHED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    seen: list[float] = []
+    work = importlib.import_module("watched_work").work
+    results = finished(work, [0, 1, 2], 2, processes=True, shares=Shares(3, seen.append))
+    assert next(results) == (0, None)
+
+    results.close()  # one waits for ever
+    assert seen == sorted(seen)
+    assert seen[-1] <= 0.5  # of three
+    assert multiprocessing.active_children() == []
 
 
 def test_what_can_be_explained_is_given_and_what_can_not_is_raised() -> None:

@@ -55,7 +55,7 @@ def test_each_endpoint_has_its_own_models_and_pages_on_the_same_folds(
     assert [len(read_cohort(place.cohort(f"crc/{name}"))[0].cases) for name in ("os", "pfi")] == [40, 38]
     small = ["--pretrain-epochs", "1", "--members", "2"]
     assert run(monkeypatch, "distill", *at, "--cohort", "crc", *SMALL, *small) == 0
-    assert run(monkeypatch, "crossval", *at, "--folds", "2", "--repeats", "1", "--device", "cpu") == 0
+    assert run(monkeypatch, "crossval", *at, "--folds", "2", "--repeats", "1", "--device", "cpu", "--workers", "1") == 0
     said = capsys.readouterr().out
     assert "Endpoints of crc" in said
     for name in ("predict", "report"):

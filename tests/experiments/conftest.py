@@ -30,7 +30,8 @@ class Study:
     student: DistillSettings = STUDENT
 
     def crossval(self, settings: CrossvalSettings, **options: object) -> CrossvalResult:
-        return crossval(self.workspace, self.cohort, settings, teacher=self.teacher, student=self.student, **options)
+        options = {"workers": 1, "teacher": self.teacher, "student": self.student, **options}
+        return crossval(self.workspace, self.cohort, settings, **options)
 
     def path(self, name: str) -> Path:
         return self.workspace.cohort(self.cohort.name) / name

@@ -1,14 +1,17 @@
 """Cross-validation from folds to metrics.json: who is trained on, what is kept, and what is left out and said."""
 
 import json
+import multiprocessing
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import ArtifactError, CohortError, FormatError, StaleError
+from wsisurv.errors import ArtifactError, CohortError, FormatError, MetricError, StaleError
 from wsisurv.experiments import with_slides
+from wsisurv.experiments.fold_models import score_fold
 from wsisurv.experiments.folds import draw_folds
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.models import read_model
@@ -140,6 +143,58 @@ def test_finished_folds_are_kept_after_an_interruption(make_study, trained):
     again = run(study, quick)
     assert trained == []
     assert again == replace(result, kept=2)
+
+
+def test_folds_in_processes_give_the_same_and_a_stopped_run_does_none_of_them_twice(make_study):
+    study, settings = make_study(40), replace_settings(folds=3, repeats=1)
+    study.teacher, study.student = (one.model_copy(update={"epochs": 1}) for one in (study.teacher, study.student))
+    place = study.path("crossval")
+    wanted = run(study, settings)
+    alone = {path.parent.name: path.read_bytes() for path in place.glob("*/risks.json")}
+    assert len(alone) == 3
+    shutil.rmtree(place)
+    told = []
+
+    def stop_after_a_fold(done, total, _what):
+        told.append((done, total))
+        if list(place.glob("*/risks.json")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, settings, workers=2, progress=stop_after_a_fold)
+    assert multiprocessing.active_children() == []
+    kept = {path: path.stat().st_mtime_ns for path in place.glob("*/risks.json")}
+    assert 1 <= len(kept) < 3
+    assert told == sorted(told)
+    result = run(study, settings, workers=2)
+    assert result == replace(wanted, kept=len(kept))
+    assert {path.parent.name: path.read_bytes() for path in place.glob("*/risks.json")} == alone
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+
+
+def test_risks_of_training_cases_are_those_that_distilling_saw(make_study, monkeypatch):
+    """A run stopped between students and risks scores the training cases anew, to the same bits."""
+    study, settings = make_study(40), replace_settings(repeats=1, covariates=("age",))
+    seen = []
+    monkeypatch.setattr(
+        with_slides, "score_fold", lambda *given, **named: seen.append(named["seen"]) or score_fold(*given, **named)
+    )
+    run(study, settings)
+    assert all(isinstance(of_fold, dict) for of_fold in seen)
+    before = risks_of(study, "1-1")
+    study.path("crossval/1-1/risks.json").unlink()
+    run(study, settings)
+    assert seen[-1] is None
+    assert risks_of(study, "1-1") == before
+
+
+def test_a_fold_that_fails_is_named(make_study, monkeypatch):
+    def fail(*_given, **_named):
+        raise MetricError("no event")
+
+    monkeypatch.setattr(with_slides, "score_fold", fail)
+    with pytest.raises(MetricError, match=r"^fold 1-1: no event"):
+        run(make_study(40), replace_settings(repeats=1))
 
 
 def test_other_settings_splits_or_data_are_stale(make_study):

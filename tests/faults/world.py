@@ -94,7 +94,7 @@ def _of(words: str, unlike: str = "") -> Command:
 
 
 _COLUMNS = "--time days --site hospital --covariates age"
-_FOLDS = "--folds 2 --repeats 1 --epochs 1 --resamples 100"
+_FOLDS = "--folds 2 --repeats 1 --epochs 1 --resamples 100 --workers 1"
 CASE = simulate_population(CASES, SEED)[0].case_id
 COMMANDS = {
     "demo": _of(f"demo drawn --draw-only --cases {CASES} --workers 1", "--seed 1"),

@@ -36,6 +36,13 @@ def memory_of(gib: float | None) -> Memory:
     return Memory(features_bytes=total // 2, keep_bytes=total // 8)
 
 
+def memory_share(gib: float | None, workers: int) -> float | None:
+    """What each of several processes may have of ``gib`` GiB, or of half of the machine's."""
+    if workers == 1:
+        return gib
+    return (_machine_bytes() / 2 / _GIB if gib is None else gib) / workers
+
+
 def _machine_bytes() -> int:
     """Memory of the machine, or the limit of the control group where that is lower."""
     try:

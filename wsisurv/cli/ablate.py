@@ -21,7 +21,18 @@ _WORDS = {"better": "better", "worse": "worse", "nothing": "no difference", "und
 
 
 @settings_as_options(
-    first=("cohort", "workspace", "switch", "folds", "repeats", "splits", "covariates", "encoder", "epochs", "redo")
+    first=(
+        "cohort",
+        "workspace",
+        "switch",
+        "folds",
+        "repeats",
+        "splits",
+        "covariates",
+        "epochs",
+        "workers",
+        "redo",
+    )
 )
 def ablate(
     *,

@@ -33,8 +33,8 @@ _OF_REPORTS = "wsisurv crossval --reports-only --cohort NAME --clinical FILE --t
         "repeats",
         "splits",
         "covariates",
-        "encoder",
         "epochs",
+        "workers",
         "reports_only",
         "redo",
     )

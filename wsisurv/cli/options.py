@@ -103,6 +103,15 @@ class FoldOptions:
         ),
     ] = False
     device: DeviceOption = "auto"
+    memory: MemoryOption = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Folds trained at the same time, each in a process of one thread with its share of --memory.",
+            show_default="one a processor; 1 on a GPU",
+        ),
+    ] = None
     allow_random_weights: AllowRandomOption = False
     redo: RedoOption = False
 
@@ -120,5 +129,7 @@ class FoldOptions:
             **self.kept(),
             "student": {"epochs": self.epochs},
             "device": self.device,
+            "memory_gib": self.memory,
+            "workers": self.workers,
             "allow_random_weights": self.allow_random_weights,
         }

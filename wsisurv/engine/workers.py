@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -10,12 +11,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from wsisurv.errors import BackendError, StorageError, WsisurvError
 
 T = TypeVar("T")
 R = TypeVar("R")
+_LOOK_S = 0.5
+_THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def cores() -> int:
@@ -30,12 +33,13 @@ def finished(
     *,
     processes: bool = False,
     give_up: Callable[[], None] | None = None,
+    shares: "Shares | None" = None,
 ) -> Generator[tuple[T, R], None, None]:
     """Do every item; gives each with what came of it, as they come.
 
     An item is taken from ``items`` only when a worker is free for it, in the caller's thread, so that taking one may
     claim it. One worker on threads is the caller's own thread, one item after the other. After an error, Ctrl-C, or
-    ``close``, no further item is begun and those under way are waited for.
+    ``close``, no further item is begun and those under way are waited for, or, with ``shares``, their processes ended.
 
     Args:
         do: what to do; its first error stops the run and is raised here.
@@ -43,6 +47,8 @@ def finished(
         workers: how many at once.
         processes: on processes instead of threads; ``do``, items and results are then pickled.
         give_up: called when the run stops early, to make items under way end soon.
+        shares: how far items are, for long ones on processes: looked at twice a second. Each process keeps to one
+            thread, and ends at once where the run stops early.
 
     Raises:
         BackendError: a process was killed.
@@ -51,7 +57,7 @@ def finished(
         for item in items:
             yield item, do(item)
         return
-    pool = _open_pool(workers, processes)
+    pool = _open_pool(workers, processes, shares)
     turns = iter(items)
     running: dict[Future[R], T] = {}
     try:
@@ -61,11 +67,14 @@ def finished(
                     item = next(turns)
                 except StopIteration:
                     break
-                with interrupts_held() if processes else nullcontext():  # a process may begin here
+                with _processes_begin() if processes else nullcontext():
                     running[pool.submit(do, item)] = item
             if not running:
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            if shares is not None:
+                shares.look()
+            timeout = None if shares is None else _LOOK_S
+            for future in wait(running, timeout, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise BackendError(
@@ -75,6 +84,8 @@ def finished(
     finally:
         if running and give_up is not None:
             give_up()
+        if running and shares is not None:
+            shares.end()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -94,28 +105,88 @@ class Attempt(Generic[T, R]):
             return error
 
 
-def _open_pool(workers: int, processes: bool) -> Executor:
+class Shares:
+    """How far each of several items is that run on processes, as shares of 1, seen from the caller's process.
+
+    Args:
+        n: number of items.
+        look: called with the sum of all shares, about twice a second.
+    """
+
+    def __init__(self, n: int, look: Callable[[float], None]) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self._of = spawning.RawArray("d", n)
+        self._theirs, self._ours = spawning.Pipe(duplex=False)  # closed on this side, or with its process, it ends them
+        self._look = look
+
+    def look(self) -> None:
+        """Tell the sum."""
+        self._look(sum(self._of))
+
+    def end(self) -> None:
+        """End the processes that are at work on the items."""
+        self._ours.close()
+
+    def initial(self) -> tuple[Any, connection.Connection]:
+        """What a process is started with."""
+        return self._of, self._theirs
+
+
+_shares_of_parent: Any = None
+
+
+def tell_share(number: int, share: float) -> None:
+    """Tell the caller's process how far the item of this number is, 0 to 1; for functions that run with ``shares``."""
+    _shares_of_parent[number] = share
+
+
+def _open_pool(workers: int, processes: bool, shares: Shares | None) -> Executor:
     if not processes:
         return ThreadPoolExecutor(workers, thread_name_prefix="worker")
     spawning = multiprocessing.get_context("spawn")  # safe beside threads, with CUDA, and the same on every system
-    return ProcessPoolExecutor(workers, mp_context=spawning, initializer=_begin)
+    initial = shares.initial() if shares is not None else ()
+    return ProcessPoolExecutor(workers, mp_context=spawning, initializer=_begin, initargs=initial)
 
 
-def _begin() -> None:
+def _begin(shares: Any = None, parent: connection.Connection | None = None) -> None:
+    global _shares_of_parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells its processes to stop
-    end_with_parent()
+    end_with_parent(parent)
+    if shares is not None:
+        _shares_of_parent = shares
+        for library in _THREADS_OF:  # before numpy and torch are loaded
+            os.environ.setdefault(library, "1")
 
 
-def end_with_parent() -> None:
-    """End this process when its parent does: one that was killed can't tell its children to stop."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+def end_with_parent(also: connection.Connection | None = None) -> None:
+    """End this process when its parent does, which may be killed and tell nothing, or when ``also`` is closed."""
+    threading.Thread(target=_wait_for_parent, args=(also,), daemon=True).start()
 
 
-def _wait_for_parent() -> None:
+def _wait_for_parent(also: connection.Connection | None) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        connection.wait([parent.sentinel])
+        connection.wait([parent.sentinel] if also is None else [parent.sentinel, also])
         os._exit(1)
+
+
+@contextmanager
+def _processes_begin() -> Iterator[None]:
+    """Let processes begin in the block, without Ctrl-C and without running the caller's script a second time.
+
+    ``spawn`` runs the script of ``__main__`` in each process, for functions that are defined there. Ours are not, and a
+    script that asks for processes outside ``if __name__ == "__main__"`` would ask again in each.
+    """
+    main = sys.modules["__main__"]
+    spec, file = main.__spec__, main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    try:
+        with interrupts_held():
+            yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 @contextmanager

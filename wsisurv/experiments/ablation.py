@@ -58,6 +58,8 @@ def ablate(
     keep_together: bool = False,
     allow_random_weights: bool = False,
     device: str = "auto",
+    memory_gib: float | None = None,
+    workers: int | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> AblationResult:
@@ -76,6 +78,8 @@ def ablate(
         keep_together: as ``crossval``.
         allow_random_weights: as ``crossval``.
         device: as ``crossval``.
+        memory_gib: as ``crossval``.
+        workers: as ``crossval``.
         redo: as ``crossval``.
         progress: called in each variant in turn.
 
@@ -103,6 +107,8 @@ def ablate(
             keep_together=keep_together,
             allow_random_weights=allow_random_weights,
             device=device,
+            memory_gib=memory_gib,
+            workers=workers,
             redo=redo,
             progress=_named(progress, place),
         )

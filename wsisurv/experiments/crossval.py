@@ -65,6 +65,8 @@ def crossval(
     keep_together: bool = False,
     allow_random_weights: bool = False,
     device: str = "auto",
+    memory_gib: float | None = None,
+    workers: int | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
@@ -83,6 +85,10 @@ def crossval(
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
+        memory_gib: what features and gradients of all folds at once may take in memory; None for half of the machine's.
+            Changes no result.
+        workers: folds trained at once, each in a process of one thread; None for one a processor, on a GPU one. Changes
+            no result.
         redo: replace splits and folds that were made otherwise.
         progress: called in the leak check, then in the training.
 
@@ -107,6 +113,8 @@ def crossval(
         keep_together=keep_together,
         allow_random_weights=allow_random_weights,
         device=device,
+        memory_gib=memory_gib,
+        workers=workers,
         redo=redo,
         progress=progress,
     )

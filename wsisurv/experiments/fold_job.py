@@ -72,7 +72,7 @@ def write_risks(job: FoldJob, workspace: Workspace, risks: FoldRisks) -> None:
     write_json(job.path(workspace), record, indent=None)
 
 
-def finished(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> dict[str, FoldRisks]:
+def finished_folds(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool) -> dict[str, FoldRisks]:
     """Folds that are done already, by their names.
 
     Raises:

@@ -62,7 +62,15 @@ class Inputs:
     with_reports: bool  # whether any case has statements; without, the models that read reports are left out
 
 
-def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder: str, text_encoder: str) -> FoldRisks:
+def score_fold(
+    inputs: Inputs,
+    trained: Cohort,
+    test: Sequence[str],
+    *,
+    encoder: str,
+    text_encoder: str,
+    seen: Mapping[str, float] | None = None,
+) -> FoldRisks:
     """Score the tested cases of a fold by all models.
 
     Args:
@@ -72,6 +80,8 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
         test: ids of the tested cases.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.
+        seen: log hazard of each training case by the members of the selected student that did not see it; None scores
+            them anew.
 
     Raises:
         MissingArtifactError, FormatError: a file is missing or damaged.
@@ -111,12 +121,14 @@ def score_fold(inputs: Inputs, trained: Cohort, test: Sequence[str], *, encoder:
     if inputs.covariates:
         risks[COVARIATES] = fit_covariates(trained.cases, inputs.covariates).log_hazard(cases)
         fold_of = dict(zip(guidance.case_ids, guidance.fold.tolist(), strict=True))
-        seen = [
-            _unseen_risk(students[selected], read.tiles, fold_of[read.case_id])
-            for read in _read(inputs, encoder, [*fold_of])
-        ]
+        if seen is None:
+            seen = {
+                read.case_id: _unseen_risk(students[selected], read.tiles, fold_of[read.case_id])
+                for read in _read(inputs, encoder, [*fold_of])
+            }
         known = [inputs.cases[case_id] for case_id in fold_of]
-        risks[COMBINED] = beside_covariates(inputs.covariates, known, seen, cases, risks[SELECTED])
+        unseen = [seen[case_id] for case_id in fold_of]
+        risks[COMBINED] = beside_covariates(inputs.covariates, known, unseen, cases, risks[SELECTED])
         if inputs.with_reports:
             risks[TEXT_COMBINED] = beside_covariates(inputs.covariates, known, guidance.text_risk, cases, by_report)
     return FoldRisks(tuple(test), risks, guidance.gate, tuple(warnings), selected)

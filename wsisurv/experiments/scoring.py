@@ -1,6 +1,7 @@
 """All folds of a cohort: checked for leaks before any training, then trained and scored, finished ones kept."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 
 from wsisurv.cohort import Cohort, read_cohort
 from wsisurv.engine.progress import Progress
-from wsisurv.errors import CohortError, some
-from wsisurv.experiments.fold_job import FoldJob, finished, write_risks
+from wsisurv.engine.workers import Shares, finished, tell_share
+from wsisurv.errors import CohortError, WsisurvError, some
+from wsisurv.experiments.fold_job import FoldJob, finished_folds, write_risks
 from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.experiments.folds import draw_folds, folds_of, read_folds, require_events
 from wsisurv.experiments.leaks import SlideDigest, find_links, require_no_leak
@@ -168,17 +170,20 @@ def run_folds(
     splits_at: Path,
     redo: bool,
     progress: Progress,
+    workers: int = 1,
 ) -> tuple[list[FoldRisks], int]:
-    """Score the folds that are not done, one by one, and write each down.
+    """Score the folds that are not done, and write each down.
 
     Args:
         workspace: holds the cohort.
         cohort_name: whose folds they are; no two processes score them at once.
         jobs: the folds.
-        score: trains and scores one.
+        score: trains and scores one; a record where there are several workers.
         splits_at: where the folds are written.
         redo: replace splits and folds that were made otherwise.
         progress: called in each fold.
+        workers: folds at once, each in a process of one thread; 1 is this process. Those under way when the run stops
+            are ended, and go on from their checkpoints in the next.
 
     Returns:
         The risks of all folds, and how many of them were there already.
@@ -186,22 +191,61 @@ def run_folds(
     Raises:
         StaleError: splits or a fold were made otherwise, and not ``redo``.
         BusyError: another process is cross-validating this cohort now.
-        WsisurvError: as ``score``.
+        BackendError: a process was killed.
+        WsisurvError: as ``score``, with the name of the fold.
     """
     what = f"cross-validating cohort {cohort_name}"
     with workspace.claim_alone(STEP, cohort_name, what, jobs[0].settings):
         _save_splits(splits_at, [job.fold for job in jobs], redo)
-        kept = finished(jobs, workspace, redo=redo)
-        scored = []
-        for number, job in enumerate(jobs):
-            move = _part(progress, number, len(jobs), job.fold.name)
-            risks = kept.get(job.fold.name)
-            if risks is None:
-                risks = score(job, move)
-                write_risks(job, workspace, risks)
-            move(1, 1, "done")
-            scored.append(risks)
-    return scored, len(kept)
+        scored = finished_folds(jobs, workspace, redo=redo)
+        n_kept = len(scored)
+        todo = [job for job in jobs if job.fold.name not in scored]
+        workers = min(workers, len(todo))
+
+        def tell(done: float, what: str) -> None:
+            progress(int(_TICKS * (n_kept + done)), _TICKS * len(jobs), what)
+
+        def move(done: int, total: int, what: str) -> None:
+            now = len(scored) - n_kept
+            tell(now + done / max(total, 1), f"fold {todo[now].fold.name}: {what}")
+
+        do = _Scoring(score, workspace, {job.fold.name: number for number, job in enumerate(todo)})
+        if workers > 1:
+            shares = Shares(len(todo), lambda done: tell(done, f"{workers} folds at once"))
+            runs = finished(do, todo, workers, processes=True, shares=shares)
+        else:
+            runs = finished(replace(do, move=move), todo, 1)
+        with closing(runs):
+            for job, risks in runs:
+                scored[job.fold.name] = risks
+        tell(len(todo), "")
+    return [scored[job.fold.name] for job in jobs], n_kept
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores a fold and writes it down, here or in another process; an error says which fold."""
+
+    score: Callable[[FoldJob, Progress], FoldRisks]
+    workspace: Workspace
+    number_of: Mapping[str, int]  # of each fold in the shares
+    move: Progress | None = None  # None in another process
+
+    def __call__(self, job: FoldJob) -> FoldRisks:
+        """The risks."""
+
+        def tell(done: int, total: int, what: str) -> None:
+            del what
+            tell_share(self.number_of[job.fold.name], done / max(total, 1))
+
+        try:
+            risks = self.score(job, self.move or tell)
+        except WsisurvError as error:
+            raise type(error)(f"fold {job.fold.name}: {error}") from error
+        write_risks(job, self.workspace, risks)
+        if self.move is None:
+            tell(1, 1, "")
+        return risks
 
 
 def _save_splits(path: Path, folds: Sequence[Fold], redo: bool) -> None:
@@ -214,15 +258,6 @@ def _save_splits(path: Path, folds: Sequence[Fold], redo: bool) -> None:
         require_fresh({path: seen}, remedy=f"Use --redo to replace them, or --splits {path} to go on with them.")
         return
     write_splits(path, folds)
-
-
-def _part(progress: Progress, number: int, n_folds: int, name: str) -> Progress:
-    """Progress of one fold as part of all."""
-
-    def move(done: int, total: int, what: str) -> None:
-        progress(number * _TICKS + _TICKS * done // max(total, 1), n_folds * _TICKS, f"fold {name}: {what}")
-
-    return move
 
 
 def counted(risks: Sequence[FoldRisks]) -> list[str]:

@@ -1,11 +1,19 @@
 """Folds with slides: teacher and students are trained anew on each fold's training cases, and score its tested ones."""
 
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from wsisurv.bags.memory import memory_share
 from wsisurv.cohort import Cohort, with_all_endpoints
+from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress
+from wsisurv.engine.workers import cores
+from wsisurv.errors import SettingsError
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs, score_fold
 from wsisurv.experiments.leaks import digest_slides, mean_tiles
@@ -13,7 +21,7 @@ from wsisurv.experiments.scoring import STEP, ScoredFolds, cases_with_statements
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
-from wsisurv.training.distill import distill
+from wsisurv.training.distill import distill_scored
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
@@ -31,6 +39,8 @@ def score_with_slides(
     keep_together: bool,
     allow_random_weights: bool,
     device: str,
+    memory_gib: float | None,
+    workers: int | None,
     redo: bool,
     progress: Progress,
 ) -> ScoredFolds:
@@ -51,12 +61,18 @@ def score_with_slides(
         keep_together: as ``plan_folds``.
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
+        memory_gib: for all folds that are trained at once; None for half of the machine's. Changes no result.
+        workers: folds at once, each in a process of one thread; None for one a processor, on a GPU one. Changes no
+            result.
         redo: as ``run_folds``.
         progress: called in the leak check, then in the training.
 
     Raises:
+        SettingsError: fewer than one worker.
         WsisurvError: as ``plan_folds``, ``run_folds``, ``train_teacher`` and ``distill``.
     """
+    if workers is not None and workers < 1:
+        raise SettingsError(f"{workers} workers asked: at least 1 is needed")
     whole = with_all_endpoints(workspace, cohort)
     slides = digest_slides(workspace, whole, teacher.encoder, progress)
     planned = plan_folds(
@@ -88,53 +104,88 @@ def score_with_slides(
         "statements": reported.fingerprint,
     }
     jobs = tuple(make_job(planned.cohort, place, fold, decided, read) for fold in planned.folds)
-
-    def score(job: FoldJob, move: Progress) -> FoldRisks:
-        if teachers_at is not None:
-            _copy_teacher(teachers_at / job.fold.name, workspace.cohort(job.cohort.name))
-        warned = _train(workspace, job, teacher, student, allow_random_weights, device, move)
-        risks = score_fold(
-            inputs, job.cohort, job.fold.test, encoder=teacher.encoder, text_encoder=teacher.text_encoder
-        )
-        return replace(risks, warnings=(*warned, *risks.warnings))
-
+    if workers is None:
+        workers = 1 if choose_device(device, ("cuda",)).type == "cuda" else cores()
+    workers = min(workers, len(jobs))
+    score = _Training(
+        inputs, teacher, student, teachers_at, allow_random_weights, device, memory_share(memory_gib, workers)
+    )
     folder = workspace.cohort(cohort.name)
     risks, kept = run_folds(
-        workspace, cohort.name, jobs, score, splits_at=folder / "splits.jsonl", redo=redo, progress=progress
+        workspace,
+        cohort.name,
+        jobs,
+        score,
+        splits_at=folder / "splits.jsonl",
+        redo=redo,
+        progress=progress,
+        workers=workers,
     )
     warnings = (*planned.warnings, *counted(risks))
     return ScoredFolds(planned.cohort, len(reported.case_ids), jobs, tuple(risks), kept, trained, warnings)
 
 
-def _train(
-    workspace: Workspace,
-    job: FoldJob,
-    teacher: TeacherSettings,
-    student: DistillSettings,
-    allow_random_weights: bool,
-    device: str,
-    progress: Progress,
-) -> tuple[str, ...]:
-    """Models of a fold are only a step on the way to its risks, which are what is kept or stale: so ``redo``."""
-    repeat = job.fold.repeat
-    first = train_teacher(
-        workspace,
-        job.cohort,
-        teacher.model_copy(update={"seed": teacher.seed + repeat}),
-        allow_random_weights=allow_random_weights,
-        redo=True,
-        device=device,
-        progress=lambda done, total, what: progress(done, 2 * total, what),
-    )
-    distill(
-        workspace,
-        job.cohort,
-        student.model_copy(update={"seed": student.seed + repeat}),
-        redo=True,
-        device=device,
-        progress=lambda done, total, what: progress(total + done, 2 * total, what),
-    )
-    return first.warnings  # those of distill repeat them, or judge the student by less than the results table does
+@dataclass(frozen=True)
+class _Training:
+    """Trains and scores one fold; a record that can be sent to another process."""
+
+    inputs: Inputs
+    teacher: TeacherSettings
+    student: DistillSettings
+    teachers_at: Path | None
+    allow_random_weights: bool
+    device: str
+    memory_gib: float | None
+
+    def __call__(self, job: FoldJob, progress: Progress) -> FoldRisks:
+        """Risks of the tested cases.
+
+        Models of a fold are only a step on the way to its risks, which are what is kept or stale: so ``redo``.
+        """
+        workspace, repeat = self.inputs.workspace, job.fold.repeat
+        if self.teachers_at is not None:
+            _copy_teacher(self.teachers_at / job.fold.name, workspace.cohort(job.cohort.name))
+        with _one_thread():
+            first = train_teacher(
+                workspace,
+                job.cohort,
+                self.teacher.model_copy(update={"seed": self.teacher.seed + repeat}),
+                allow_random_weights=self.allow_random_weights,
+                redo=True,
+                device=self.device,
+                memory_gib=self.memory_gib,
+                progress=lambda done, total, what: progress(done, 2 * total, what),
+            )
+            _, seen = distill_scored(
+                workspace,
+                job.cohort,
+                self.student.model_copy(update={"seed": self.student.seed + repeat}),
+                redo=True,
+                device=self.device,
+                memory_gib=self.memory_gib,
+                progress=lambda done, total, what: progress(total + done, 2 * total, what),
+            )
+            risks = score_fold(
+                self.inputs,
+                job.cohort,
+                job.fold.test,
+                encoder=self.teacher.encoder,
+                text_encoder=self.teacher.text_encoder,
+                seen=seen,
+            )
+        # the warnings of distill repeat the teacher's, or judge the student by less than the results table does
+        return replace(risks, warnings=(*first.warnings, *risks.warnings))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one thread: so the number of folds at once changes no result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _copy_teacher(source: Path, target: Path) -> None:

@@ -79,7 +79,33 @@ def distill(
         >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
         >>> wsisurv.distill(place, wsisurv.Cohort.load(place)).concordance  # doctest: +SKIP
     """
-    settings = settings or DistillSettings()
+    return distill_scored(
+        workspace,
+        cohort,
+        settings or DistillSettings(),
+        redo=redo,
+        device=device,
+        memory_gib=memory_gib,
+        checkpoint_s=checkpoint_s,
+        progress=progress,
+    )[0]
+
+
+def distill_scored(
+    workspace: Workspace,
+    cohort: Cohort,
+    settings: DistillSettings,
+    *,
+    redo: bool,
+    device: str,
+    memory_gib: float | None,
+    checkpoint_s: float = EVERY_S,
+    progress: Progress,
+) -> tuple[DistillResult, dict[str, float] | None]:
+    """As ``distill``; beside it the log hazard of each case by members of the selected student that did not see it.
+
+    None in its place where the students were there already: no file holds what belongs to a patient.
+    """
     folder = workspace.cohort(cohort.name)
     guidance, made = read_guidance(folder / "guidance.h5")
     teacher = parse_settings(TeacherSettings, made.settings)
@@ -110,7 +136,7 @@ def distill(
         )
     }
     if all_done(wanted, redo=redo):
-        return _with_figures(folder, read_model(folder / "student.h5", "student")[0].card.result, kept=True)
+        return _with_figures(folder, read_model(folder / "student.h5", "student")[0].card.result, kept=True), None
     with workspace.claim_alone(STEP, cohort.name, f"distilling cohort {cohort.name}", asked):
         teacher_model = read_teacher(folder / "teacher.h5", made) if settings.needs_relevance else None
         place = choose_device(device, ("cuda",))
@@ -127,7 +153,8 @@ def distill(
             model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=result)
             write_model(folder / name, model, wanted[folder / name])
         checkpoints.remove()
-    return _with_figures(folder, result, kept=False)
+    unseen = students[choice.winner].out_of_fold.tolist()
+    return _with_figures(folder, result, kept=False), dict(zip(cases.case_ids, unseen, strict=True))
 
 
 def _with_figures(folder: Path, result: DistillResult, *, kept: bool) -> DistillResult:
