@@ -136,10 +136,10 @@ class Campaign:
         )
 
     def try_one(self, number: int) -> Trial:
-        """Trial of this number: what befalls which command is drawn from it and the seed alone."""
+        """Trial of this number: commands take turns; what befalls one is drawn from the number and the seed alone."""
         chance = random.Random(f"{self._seed} {number}")
-        weights = [1 / (0.7 + self.references[name].ended.seconds) for name in self._commands]
-        name = chance.choices(self._commands, weights)[0]
+        turns = [name for name in self._commands for _ in range(COMMANDS[name].share)]
+        name = turns[number % len(turns)]
         kind = chance.choices(KINDS, (4, 2, 3, 2, 3))[0]
         trial = Trial(number, name, kind)
         reference, command = self.references[name], COMMANDS[name]
