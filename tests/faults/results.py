@@ -44,8 +44,19 @@ def content(folder: Path) -> dict[str, Any]:
     return held
 
 
+_seen: dict[tuple[str, str, str], Any] = {}
+"""Contents by ending, folder and checksum: most files are the same in every trial, and HDF5 is slow to look into."""
+
+
 def _content(path: Path, root: str) -> Any:
     raw = path.read_bytes()
+    key = (path.suffix, root, _digest(raw))
+    if key not in _seen:
+        _seen[key] = _look(path, raw, root)
+    return _seen[key]
+
+
+def _look(path: Path, raw: bytes, root: str) -> Any:
     if path.suffix == ".h5":
         return _hdf5(path, root)
     if path.suffix == ".jsonl":
