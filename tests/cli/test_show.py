@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from wsisurv.formats.header import make_header, seal
 from wsisurv.formats.models import ModelFile, write_model
+from wsisurv.formats.tiles import Tiles, write_tiles
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings
 from wsisurv.survival.prognosis import fit_prognosis
 
@@ -111,6 +114,19 @@ def test_what_a_file_says_neither_steers_the_terminal_nor_the_page(run, student,
     assert "\x1b[31m" not in ended.out
     assert "\x07" not in ended.out
     assert "<script>alert" not in (tmp_path / "card.html").read_text()
+
+
+@pytest.mark.parametrize("tool", ["TRIDENT", ""])
+def test_tissue_that_another_tool_does_not_tell_is_no_fault(run, tmp_path, tool):
+    size = {"mpp": 0.5, "tile_mpp": 0.5, "tile_px": 256, "tile_level0_px": 256.0, "overlap_px": 0}
+    tissue = np.full(1, np.nan, np.float32)
+    tiles = Tiles(
+        "S", Path("S.svs"), np.zeros((1, 2), np.int64), tissue, **size, level0_width=900, level0_height=900, tool=tool
+    )
+    write_tiles(tmp_path / "S.h5", tiles, make_header("wsisurv/tiles", TileSettings(), {"slide": "s"}))
+    ended = run("show", tmp_path / "S.h5")
+    assert ended.code == 0
+    assert ("not all numbers are finite" in ended.err) == (not tool)
 
 
 def test_damaged_survival_is_told(run, student):

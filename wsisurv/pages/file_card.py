@@ -84,8 +84,10 @@ def _rows(arrays: tuple[Array, ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def _odd(shown: Shown) -> tuple[str, ...]:
-    nan_is_said = shown.what == "wsisurv/guidance"  # cases without a report have no number there
-    odd = [array.name for array in shown.arrays if array.not_finite and not nan_is_said]
+    if shown.what == "wsisurv/guidance":  # cases without a report have no number there
+        return ()
+    unknown = {"tissue"} if "tool" in shown.attributes else set()  # of tiles that another tool cut
+    odd = [array.name for array in shown.arrays if array.not_finite and array.name not in unknown]
     return (f"not all numbers are finite in {said(', '.join(odd))}",) if odd else ()
 
 
