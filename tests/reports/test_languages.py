@@ -145,6 +145,66 @@ REPORTS: list[tuple[str, str, Findings, Findings]] = [  # language, text, what i
 ]
 
 
+BEFORE = {
+    "de": "Mäßig differenziertes Adenokarzinom des Kolons mit Infiltration der Muscularis propria.",
+    "fr": "Adénocarcinome moyennement différencié du côlon infiltrant la musculeuse.",
+    "es": "Adenocarcinoma moderadamente diferenciado de colon que infiltra la muscular propia.",
+    "it": "Adenocarcinoma moderatamente differenziato del colon che infiltra la tonaca muscolare.",
+    "nl": "Matig gedifferentieerd adenocarcinoom van het colon met ingroei in de spierlaag.",
+    "pt": "Adenocarcinoma moderadamente diferenciado do cólon que invade a muscular própria.",
+    "pl": "Gruczolakorak jelita grubego, średnio zróżnicowany, naciekający błonę mięśniową.",
+    "en": "Moderately differentiated adenocarcinoma of the colon invading the muscularis propria.",
+}
+OTHER_DENIALS: dict[
+    str, list[tuple[Category, str, str]]
+] = {  # category, finding, and the rest of its sentence around it
+    "de": [
+        (N, "Perineuralscheideninvasion", "Eine … ist auszuschließen"),
+        (X, "Nekrosen", "… waren an keiner Stelle erkennbar"),
+        (N, "Perineuralscheideninvasion", "… o.B."),
+        (X, "Nekrosen", "Kaum …"),
+    ],
+    "fr": [
+        (X, "nécrose", "On n'observe guère de …"),
+        (X, "nécrose", "Il n'existe plus de …"),
+        (X, "Nécrose", "… : néant"),
+    ],
+    "es": [(X, "necrosis", "Carece de …"), (X, "necrosis", "Exento de …"), (X, "Necrosis", "… inexistente")],
+    "it": [
+        (L, "invasione vascolare", "Né … né perineurale"),
+        (N, "invasione perineurale", "Si esclude …"),
+        (N, "invasione perineurale", "Non si esclude …"),
+        (X, "necrosi", "Neppure si osserva …"),
+    ],
+    "nl": [
+        (X, "Necrose", "… afwezig"),
+        (X, "Necrose", "… ontbreekt"),
+        (X, "necrose", "Er zijn evenmin tekenen van …"),
+        (X, "Necrose", "… is uitgesloten"),
+    ],
+    "pt": [(X, "necrose", f"{word} …") for word in ("Isento de", "Livre de", "Tampouco se observa", "Desprovido de")],
+    "pl": [(X, "martwicy", "Pozbawiony …"), (L, "Inwazja naczyń chłonnych", "… (-)")],
+    "en": [
+        (N, "Perineural invasion", "…: N"),
+        (N, "Perineural invasion", "… was ruled out"),
+        (N, "Perineural invasion", "… is not ruled out"),
+        (N, "Perineural invasion", "… isn't seen"),
+        (X, "necrosis", "Fails to show …"),
+        (X, "necrosis", "Hardly any …"),
+    ],
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("language", OTHER_DENIALS)
+def test_a_denial_in_rarer_words_is_never_presence(language: str, alone: bool) -> None:
+    for category, finding, around in OTHER_DENIALS[language]:
+        sentence = around.replace("…", finding)
+        report = sentence + "." if alone else f"{BEFORE[language]} {sentence}."
+        for evidence in finding, sentence:
+            assert isinstance(verdict(category, "present", evidence, report), Refusal), evidence
+
+
 def verdict(category: Category, polarity: Polarity, evidence: str, report: str) -> Proof | Refusal:
     return prove(Claim(category, polarity, evidence, evidence), report)
 

@@ -44,6 +44,7 @@ class Language:
     ors: str  # join what one denial reaches
     no_denials: str = ""  # words that deny in English, and not here
     names: str = ""  # denials by which alone a short sentence is known to be in this language
+    hints: str = ""  # may deny all of their sentence: nothing in it is proved present, nor absent
 
     def has(self, kind: str, word: str) -> bool:
         """True when ``word`` is one of the words of a kind (an attribute's name)."""
@@ -56,7 +57,15 @@ class Language:
 
 
 ENGLISH = Language(
-    before="sine|absque|null(?:a|ae|um|us)", nots="", both="", seen="", turns="", asides="", ands="", ors=""
+    before="sine|absque|null(?:a|ae|um|us)",
+    nots="",
+    both="",
+    seen="",
+    turns="",
+    asides="",
+    ands="",
+    ors="",
+    hints="hardly|scarcely|barely|fail(?:s|ed|ing)?",
 )
 """Only the Latin that stands among English words; for the rest see ``tokens``."""
 
@@ -64,42 +73,47 @@ LANGUAGES: dict[str, Language] = {
     "en": ENGLISH,
     "de": Language(
         before=r"kein\w*|ohne|weder|noch|fehlen\w*|ausschlu(?:ss|ß)|ausgeschlossen",
-        nots="nicht|nie|niemals|nirgends",
-        both=r"fehlt|nein|negativ\w*|\w*frei(?:e[nrsm]?)?|unauffallig\w*|verneint|entfallt|abwesend\w*",
+        nots="nicht|nie|niemals|nirgends|nirgendwo|keiner",
+        both=r"fehlt|fehlend|nein|negativ\w*|\w*frei(?:e[nrsm]?)?|unauffallig\w*|verneint|entfallt|abwesend\w*",
         seen=r"nachweis\w*|nachgewiesen\w*|erkenn\w*|erkannt|sicht\w*|gesehen|vorhanden\w*|vor|vorlieg\w*|gefunden\w*|"
         r"beobacht\w*|festgestellt\w*|darstell\w*|abgrenzbar|positiv\w*|ja|infiltriert|befallen|involviert|beteiligt",
         turns="aber|jedoch|allerdings|sondern|hingegen|dagegen",
         asides="mit|wobei|dafur|bei",
         ands="und|sowie|auch",
         ors="oder|noch|bzw|beziehungsweise",
-        names=r"kein(?:e|en|er|es|em)?|nicht|ohne|\w{5,}frei(?:e[nrsm]?)?",
+        names=r"kein(?:e|en|er|es|em|erlei)?|nicht|ohne|fehl(?:t|en|end)|\w{5,}frei(?:e[nrsm]?)?",
+        hints="kaum|auszuschlie(?:ss|ß)en",
     ),
     "fr": Language(
-        before="sans|aucune?|ni|absence|defaut|exempte?s?|depourvue?s?",
+        before="sans|aucune?|ni|absence|defaut|exempte?s?|depourvue?s?|exclut",
         nots="pas|non|jamais",
-        both=r"absente?s?|negati(?:f|ve|fs|ves)|indemnes?|saine?s?|libres?|nulle?s?",
+        both=r"absente?s?|negati(?:f|ve|fs|ves)|indemnes?|saine?s?|libres?|nulle?s?|neant|exclue?s?",
         seen=r"vue?s?|visibles?|retrouvee?s?|identifiee?s?|observee?s?|presente?s?|decelee?s?|detectee?s?|notee?s?|"
         r"mise?s?|positi(?:f|ve|fs|ves)|oui|envahie?s?|evidente?s?",
         turns="mais|cependant|toutefois|pourtant",
         asides="avec",
         ands="et|ainsi",
         ors="ou|ni",
-        names="sans|aucune?",
+        names="sans|aucune?|absente?s|neant|depourvue?s?",
+        hints="ne|n|guere|plus|peine",
     ),
     "es": Language(
-        before="sin|ausencia|ningun[ao]?s?|tampoco|ni|carece|carente|niega|descarta|nulas?",
+        before="sin|ausencia|ningun[ao]?s?|tampoco|ni|carecen?|carentes?|niega|descarta|nulas?|inexistencia|excluye|"
+        "exent[oa]s?|desprovist[oa]s?",
         nots="no|nunca|jamas",
-        both=r"ausentes?|negativ[oa]s?|libres?|indemnes?|nul[oa]s?|descartad[oa]s?",
+        both=r"ausentes?|negativ[oa]s?|libres?|indemnes?|nul[oa]s?|descartad[oa]s?|inexistentes?|excluid[oa]s?",
         seen=r"identific\w*|observ\w*|evidenci\w*|present\w*|detect\w*|vist[oa]s?|encontr\w*|hall\w*|apreci\w*|"
         r"demuestr\w*|reconoc\w*|positiv[oa]s?|si|visibles?|comprometid[oa]s?|ven?|existen?|hay",
         turns="pero|sino|aunque|embargo",
         asides="con",
         ands="y|e|asi|como",
         ors="o|u|ni",
-        names=r"ningun[ao]?|sin (?:evidencia|invasion|signos|necrosis)",
+        names=r"ningun[ao]?|tampoco|carecen?|exent[oa]s?|inexistentes?|ausentes?|"
+        "sin (?:evidencia|invasion|signos|necrosis)",
+        hints="apenas",
     ),
     "it": Language(
-        before="senza|assenza|nessun[oa]?|priv[oaie]|mancanza|manca|mancano",
+        before="senza|assenza|nessun[oa]?|priv[oaie]|mancanza|manca|mancano|nep+ure|neanche|nemmeno|esclud(?:e|ono)",
         nots="non|mai|no",
         both=r"assent[ei]|negativ[oaie]|indenn[ei]|liber[oaie]|esent[ei]|null[oaie]|esclus[oaie]",
         seen=r"osserv\w*|identific\w*|evidenzi\w*|eviden[zt]\w*|present[ei]|rilev\w*|riscontr\w*|vist[oaie]|"
@@ -108,22 +122,25 @@ LANGUAGES: dict[str, Language] = {
         asides="con",
         ands="e|ed|nonche",
         ors="o|od|oppure",
-        names=r"senza|nessun[oa]?|assent[ei]|non si \w+",
+        names=r"senza|nessun[oa]?|assen(?:t[ei]|za)|priv[oi]|esent[ei]|nep+ure|si esclud\w+|non si \w+",
+        hints="ne|appena",
     ),
     "nl": Language(
-        before="geen|zonder|noch|afwezigheid|ontbreken|ontbreekt|ontbrekende",
+        before="geen|zonder|noch|afwezigheid|ontbreken|ontbreekt|ontbrekende|evenmin",
         nots="niet|nooit|nergens",
-        both=r"nee|neen|afwezige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan",
-        seen=r"gezien|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonba\w*|zichtba\w*|herkenba\w*|vastgesteld\w*|"
+        both=r"nee|neen|afwezige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan|uitgesloten",
+        seen=r"gezien|zien|herkennen|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonba\w*|zichtba\w*|herkenba\w*|vastgesteld\w*|"
         r"geidentificeerd\w*|positieve?|ja|aangetroffen|aangedaan|evidente?",
         turns="maar|echter|wel|doch|hoewel",
         asides="met|bij",
         ands="en|alsmede|evenals|ook",
         ors="of|noch",
-        names=r"geen|niet|zonder|\w{5,}vrij",
+        names=r"geen|niet|zonder|evenmin|nergens|afwezig|ontbreekt|uitgesloten|\w{5,}vrij",
+        hints="nauwelijks|amper",
     ),
     "pt": Language(
-        before="sem|ausencia|nenhum[ao]?s?|nem|inexistencia|carece|carente",
+        before="sem|ausencia|nenhum[ao]?s?|nem|inexistencia|carecem?|carentes?|tampouco|isent[oa]s?|desprovid[oa]s?|"
+        "destituid[oa]s?|exclui",
         nots="nao|nunca|jamais",
         both=r"ausentes?|negativ[oa]s?|livres?|indemnes?|nul[oa]s?|inexistentes?|descartad[oa]s?",
         seen=r"identific\w*|observ\w*|evidenci\w*|present\w*|detect\w*|detet\w*|vist[oa]s?|encontr\w*|"
@@ -133,10 +150,12 @@ LANGUAGES: dict[str, Language] = {
         ands="e|assim|como",
         ors="ou|nem",
         no_denials="no",
-        names="não|nenhum[ao]?|ausência|sem (?:evidencia|invasao|sinais|necrose)",
+        names="não|nenhum[ao]?|ausência|tampouco|isent[oa]s?|livres? de|desprovid[oa]s?|"
+        "sem (?:evidencia|invasao|sinais|necrose)",
+        hints="apenas",
     ),
     "pl": Language(
-        before="bez|brak|ani|zaden|zadn(?:a|e|ego|ej|ych)|nieobecnosc|wykluczono",
+        before=r"bez|brak|ani|zaden|zadn(?:a|e|ego|ej|ych)|nieobecnosc|wykluczono|pozbawion\w+",
         nots="nie|nigdy|nigdzie",
         both=r"nieobecn[aeyi]\w*|ujemn[aeyi]\w*|negatywn[aeyi]\w*|woln[aeyi]\w*|nieobecne|niewidoczn[aeyi]\w*",
         seen=r"stwierdz\w*|wykaz\w*|obecn\w*|widoczn\w*|widac|znalezion\w*|zaobserw\w*|obserw\w*|uwidocz\w*|ujawni\w*|"
@@ -146,7 +165,8 @@ LANGUAGES: dict[str, Language] = {
         ands="i|oraz|a|takze",
         ors="lub|albo|ani|czy",
         no_denials="no",
-        names=r"nie stwierdz\w*|nie wykaz\w*|nie \w+|brak|bez cech|bez \w+ji",
+        names=r"nie \w+|brak|zadn\w+|pozbawion\w+|nieobecn\w+|niewidoczn\w+|ujemn\w+|bez cech|bez \w+ji",
+        hints="ledwo|ledwie",
     ),
 }
 """Languages whose denials are known, by their ISO 639-1 code."""
@@ -165,8 +185,8 @@ UNCERTAIN = (
     r"vraisembl\w*|probabl\w*|sospett\w*|dubbi\w*|possibil\w*|probabil\w*|sospech\w*|dudos\w*|posible\w*|mogelijk\w*|"
     r"waarschijnlijk\w*|twijfel\w*|suspeit\w*|poss[ií]ve\w*|prov[aá]ve\w*|duvidos\w*|podejrz\w*|prawdopodob\w*|"
     r"mo[zż]liw\w*|w[aą]tpliw\w*|nicht (?:\w+ )?(?:beurteil|ausschlie|auszuschlie|bewert)\w*|"
-    r"nicht (?:sicher|eindeutig)\b|niet (?:te )?(?:\w+ )?(?:beoord|uit te sluiten|uitgesloten)\w*|"
-    r"non (?:\w+ )?(?:valutabil|evaluabl|escludibil|exclu)\w*|(?:no|n[aã]o) (?:\w+ )?(?:evaluabl|valorabl|avali[aá]ve|"
+    r"nicht (?:sicher|eindeutig)\b|o[. ]b\b|niet (?:te )?(?:\w+ )?(?:beoord|uit te sluiten|uitgesloten)\w*|"
+    r"non (?:\w+ )?(?:valutabil|evaluabl|esclu|exclu)\w*|(?:no|n[aã]o) (?:\w+ )?(?:evaluabl|valorabl|avali[aá]ve|"
     r"exclu|descart)\w*|nie mo[zż]na\b|nie \w*wyklucz\w*"
 )
 """Expressions of doubt, accents and case aside."""

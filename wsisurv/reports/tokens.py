@@ -33,6 +33,8 @@ _OPEN_ENDED = frozenset(
 _CONTINUES = frozenset("of for to by with and or into from in the is are".split())
 _AFFIRMED = AFFIRMATIONS | {"invades", "extends", "infiltrates", "reaches"}
 _BE = frozenset("is are was were be been being".split())
+_CONTRACTED = frozenset("isn aren wasn weren don doesn didn hasn haven hadn couldn".split())
+"""Of "isn't": the apostrophe parts the words."""
 _UNITS = frozenset("mm cm um x to".split())
 _AFTER_A_PREDICATE = FUNCTION_WORDS | {"without", "but", "throughout", "where", "while"}
 _LIST_WORDS = frozenset(
@@ -44,10 +46,10 @@ _UNCERTAIN = re.compile(
     r"\b(?:suspicious|suspected|possibl[ey]|probabl[ey]|questionable|equivocal|indeterminate|borderline"
     r"|may (?:be|represent)|can ?not (?:be )?(?:\w+ )?(?:assess|evaluat|determin|exclud|rul|identif)\w*"
     r"|not (?:be )?(?:assess|evaluat|determin)\w*|favou?r(?:s|ed)?|suggest(?:s|ive)|presumed|presumably|(?:un)?likely"
-    rf"|not (?:entirely )?(?:excluded|certain)|{UNCERTAIN})\b",
+    rf"|not (?:entirely )?(?:excluded|ruled out|certain)|{UNCERTAIN})\b",
     re.IGNORECASE,
 )
-_DENY = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | {"no", "not", "cannot", "excluded", "free", "clear"}
+_DENY = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | _CONTRACTED | {"no", "not", "cannot", "excluded", "free", "clear"}
 _DASHED = re.compile(r"\n\s*\n|(?:[.)\n]\s*|\s)[-*–]\s+$|\n\s*[-*–]\s*$")
 _STOPPED = re.compile(r"[.?!]\W*\s|[.?!]\W*$|\n")
 _PARTED = re.compile(r"[,;()]")
@@ -228,9 +230,11 @@ class Reading:
 
     def _find_reach(self, sentence: range, index: int, *, wide: bool) -> tuple[bool, bool]:
         word, table = self.words[index], self._table(index)
-        if table is ENGLISH and word.plain not in _DENY and word.scan != "0" and not table.has("before", word.plain):
-            return False, False  # nearly every word
         after = self.words[index + 1] if index + 1 < sentence.stop else None
+        if table is ENGLISH and word.plain not in _DENY and word.scan != "0" and not table.has("before", word.plain):
+            if (word.plain == "n" and ":" in word.gap and after is None) or self._ruled_out(sentence, index):
+                return False, True
+            return (wide, wide) if table.has("hints", word.plain) else (False, False)  # nearly every word
         if table.has("no_denials", word.plain):
             return False, False
         if table.has("both", word.plain):
@@ -251,11 +255,11 @@ class Reading:
                 return False, False  # "test No."
             value = ":" in word.gap or after is None
             return not value or after is not None, value
-        if word.plain in {"not", "cannot"}:
+        if word.plain in {"not", "cannot"} | _CONTRACTED:
             before = self.words[index - 1].plain if index > sentence.start else ""
             next_words = [self.words[i].plain for i in range(index + 1, min(index + 4, sentence.stop))]
             predicate = any(word in PARTICIPLES or word.endswith("ed") for word in next_words)
-            return True, after is None or predicate or ":" in word.gap or before in _BE
+            return True, after is None or predicate or ":" in word.gap or before in _BE or word.plain in _CONTRACTED
         if word.plain in DENY_WHAT_FOLLOWS:
             return True, False
         if word.plain in DENY_BOTH_WAYS:
@@ -276,7 +280,12 @@ class Reading:
             if counted and (total is None or re.search(r"[^\s\w-]", total.gap)):
                 return False, True  # "lymph nodes (0/16), and …"
             return counted or after.plain not in _UNITS, counted  # "0 mitoses", but "0 mm from the margin"
-        return False, False
+        foreign = table is not ENGLISH and any(other.denies(word.plain) for other in LANGUAGES.values())
+        hint = foreign or table.has("hints", word.plain)  # a short sentence may pass for a neighbour's language
+        return wide and hint, wide and hint
+
+    def _ruled_out(self, sentence: range, index: int) -> bool:
+        return index + 1 in sentence and [word.plain for word in self.words[index : index + 2]] == ["ruled", "out"]
 
     def _forward(self, sentence: range, cue: int, *, wide: bool) -> range:
         table = self._table(cue)
