@@ -168,7 +168,6 @@ def test_the_root_of_a_job_is_searched_for_the_one_folder_that_is_meant(tmp_path
         ("tiles/a.coordinates.meta.json", "hs2p or slide2vec"),
         ("tile_embeddings/a.meta.json", "slide2vec"),
         ("lazy.zarr/zarr.json", "SpatialData"),
-        ("pt_files/a.pt", "h5_files"),
         ("a.geojson", "outlines"),
     ],
 )
@@ -179,6 +178,19 @@ def test_what_other_tools_write_and_is_not_read_is_named(tmp_path, name, tool):
     for place in (tmp_path / "theirs", file):
         with pytest.raises(NoSlidesError, match=f"{tool}.*which wsisurv does not import"):
             find_files(place, features=False)
+
+
+def test_tensors_are_features_and_no_tiles(tmp_path):
+    file = tmp_path / "theirs" / "pt_files" / "a.pt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    for place in (tmp_path / "theirs", file):
+        assert find_files(place, features=True) == [file]
+        with pytest.raises(NoSlidesError, match="features, not tiles.*--encoder"):
+            find_files(place, features=False)
+    (tmp_path / "theirs" / "h5_files").mkdir()
+    h5 = clam_features(tmp_path / "theirs" / "h5_files" / "a.h5")
+    assert find_files(tmp_path / "theirs", features=True) == [h5]
 
 
 @pytest.mark.parametrize(

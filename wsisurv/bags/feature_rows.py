@@ -43,8 +43,9 @@ def describe_features(path: Path) -> FeatureFile:
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
         values = file["features"]
-        if values.ndim != 2 or len(values) != len(file["coords"]):
-            raise FormatError(f"{path}: features {values.shape} and coords {file['coords'].shape} don't match")
+        n_places = len(file["coords"]) if "coords" in file else None  # None: nobody knows where the tiles lie
+        if values.ndim != 2 or n_places not in (None, len(values)):
+            raise FormatError(f"{path}: features {values.shape} and coords of {n_places} tiles don't match")
         require_id(path, text(file, "slide_id"))
         return FeatureFile(
             path=path,

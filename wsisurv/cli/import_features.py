@@ -19,14 +19,17 @@ def import_features(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Tiles or features of STAMP, TRIDENT, CLAM, Mussel or AtlasPatch, one .h5 a slide: folder, file, or "
-            "the root of a job.",
+            help="Tiles or features of STAMP, TRIDENT, CLAM, Mussel, AtlasPatch or slide2vec, one .h5 or .pt a slide "
+            "(or patient): folder, file, or the root of a job.",
             exists=True,
         ),
     ],
     encoder: Annotated[
         str | None,
-        typer.Option(help="Name of the encoder that made the features, e.g. uni2-h. Without it, tiles are imported."),
+        typer.Option(
+            help="Name of the encoder that made the features, of tiles (uni2-h) or slides (titan). Without it, tiles "
+            "are imported."
+        ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     slides: Annotated[
@@ -40,6 +43,13 @@ def import_features(
     dataset: Annotated[
         str | None, typer.Option(help="Name of the dataset in AtlasPatch files that hold several.")
     ] = None,
+    unknown_resolution: Annotated[
+        bool,
+        typer.Option(
+            "--unknown-resolution",
+            help="Store features whose resolution nobody knows. Heatmaps and export of these slides then refuse.",
+        ),
+    ] = False,
     dtype: Annotated[
         Literal["float16", "float32"] | None,
         typer.Option(
@@ -50,9 +60,11 @@ def import_features(
 ) -> None:
     """Import tiles or features that another tool made, instead of running tile and embed.
 
-    Reads *.h5 in the layout of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch. Writes features/ENCODER/SLIDE.h5, or
-    tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution)
-    is asked for, never guessed.
+    Reads *.h5 in the layout of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch, and features in *.pt (slide2vec,
+    CLAM, any tensor; nothing in a file is run). Embeddings of whole slides or patients (TITAN, PRISM, MOOZY …) are bags
+    of one row. Writes features/ENCODER/SLIDE.h5, or tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's
+    features have neither tile size nor resolution) is asked for, never guessed; tiles without coordinates are stored
+    so, and what needs a place refuses them.
     """
     from wsisurv.pipeline.import_folder import import_folder
 
@@ -67,6 +79,7 @@ def import_features(
             overlap_px=overlap_px,
             given=resolution.given(),
             dataset=dataset,
+            unknown_resolution=unknown_resolution,
             dtype=dtype,
             redo=redo,
             progress=progress,

@@ -88,6 +88,7 @@ def _export_slide(workspace: Workspace, slide_id: str, target: Path, layout: Exp
         return
     source = workspace.features(str(encoder), slide_id)
     features, _ = read_features(source)
+    features.place  # noqa: B018  refuses, by name, what lies nowhere
     if not {"tile_px", "tile_mpp"} <= features.tile_settings.keys():
         raise FormatError(f"{source}: says neither size nor resolution of its tiles. Make the features anew.")
     path = workspace.tiles(slide_id)

@@ -1,5 +1,6 @@
 """Features that another tool made, taken into the workspace as if ``embed`` had made them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, InputError
+from wsisurv.errors import EncoderMismatchError, FormatError, InputError, some
 from wsisurv.formats.features import FORMAT, Features, Making, write_features
-from wsisurv.formats.foreign import ForeignFeatures, read_foreign_features, stored_type
+from wsisurv.formats.foreign import outline, read_foreign_features
 from wsisurv.formats.foreign_folders import find_files
+from wsisurv.formats.foreign_kinds import FeaturesOutline, ForeignFeatures
+from wsisurv.formats.foreign_tensors import notes_beside
 from wsisurv.formats.header import make_header
 from wsisurv.settings.base import file_sha256, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
@@ -25,6 +28,9 @@ from wsisurv.workspace.ledger import Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "import"
+SLIDE_ENCODERS = ("titan", "prism", "prism2", "gigapath", "feather", "moozy", "chief", "madeleine", "threads", "care")
+"""Encoders of whole slides or patients that the field publishes, as files and users call them."""
+_NOT_OF_TILES = frozenset(SLIDE_ENCODERS) - {"gigapath"}  # whose tile encoder has the same name
 _TOLERANCE = 0.02
 """TRIDENT rounds a tile's side to whole level-0 pixels; a wrong resolution is off by far more."""
 
@@ -36,6 +42,7 @@ class Scale:
     tile_px: int | None = None  # side of a tile in pixels
     tile_mpp: float | None = None  # µm per pixel of a tile
     slide_mpp: float | None = None  # µm per pixel of every slide at level 0
+    unknown: bool = False  # whether a resolution that nothing says may be stored as unknown
     by_slide: Mapping[str, float] | None = None  # the same by slide_id, where slides differ; goes before ``slide_mpp``
 
 
@@ -51,29 +58,37 @@ def import_features(
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
-    """Take every ``*.h5`` of ``folder`` into features/ENCODER/, coordinates in level-0 pixels.
+    """Take every ``*.h5``, or else ``*.pt``, of ``folder`` into features/ENCODER/, coordinates in level-0 pixels.
+
+    Rows without coordinates, and embeddings of a whole slide or patient (bags of one row), are stored without a place:
+    what needs one refuses them by name.
 
     Args:
         workspace: where to.
-        folder: features of STAMP, TRIDENT, CLAM or AtlasPatch, a file a slide, whose name is the slide_id; or a file,
-            or the root of a job.
+        folder: features of STAMP, TRIDENT, CLAM, AtlasPatch or slide2vec, or tensors of torch.save, a file a slide (or
+            patient), whose name is the slide_id; or a file, or the root of a job.
         encoder: name of the encoder that made them.
         scale: what the files don't say.
-        dataset: which of AtlasPatch's features, where a file holds several.
+        dataset: which of AtlasPatch's features, where a file holds several; None for those of the encoder's name.
         dtype: in which they are stored; None for float32, or float16 where all files have that.
         slides: the slides, whose headers state the resolution where ``scale`` doesn't.
         redo: replace what was imported from other files or with another scale.
         progress: called after each slide.
 
     Raises:
-        NoSlidesError: no ``*.h5`` there.
+        NoSlidesError: no file there.
+        EncoderMismatchError: files of several encoders, widths or kinds of row, or embeddings of another encoder than
+            the one named; nothing is written.
         BusyError: another process makes features in the same folder otherwise now.
         StaleError: as ``run_jobs``.
         StorageError: no room.
     """
     found = find_files(folder, features=True)
     files = [file for file in found if not name_problem(file.stem)]
-    dtype = dtype or ("float16" if {_type(file) for file in files} == {"float16"} else "float32")
+    outlines = {file: _outline(file, dataset, encoder) for file in files}
+    _require_alike({file: one for file, one in outlines.items() if one is not None}, encoder)
+    dtypes = {one.dtype if one else "" for one in outlines.values()}
+    dtype = dtype or ("float16" if dtypes == {"float16"} else "float32")
     settings = parse_settings(EmbedSettings, {"encoder": encoder, "weights": "imported", "dtype": dtype})
     mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
     asked = {file.stem: slides[SlideId(file.stem)] for file in files if mpps[file.stem] is None and file.stem in slides}
@@ -89,18 +104,25 @@ def import_features(
                     "file": file_sha256(file),
                     "scale": f"{scale.tile_px} px at {scale.tile_mpp} µm/px of a slide at {mpps[file.stem]} µm/px",
                     **({"slide": slide_fingerprint(asked[file.stem])} if file.stem in asked else {}),
+                    **({"place": "may be unknown"} if scale.unknown else {}),
+                    **{path.name: file_sha256(path) for path in notes_beside(file)},
                 },
             ),
         )
         for file in files
     ]
 
+    unplaced: list[str] = []
+
     def do(job: Job) -> str | None:
-        foreign = read_foreign_features(job.source, dataset)
+        foreign = read_foreign_features(job.source, dataset, encoder)
         mpp = mpps[job.id]
         if job.id in asked:
             mpp = find_mpp(asked[job.id], read_facts(asked[job.id]).properties)
-        write_features(job.output, _convert(job, foreign, encoder, scale, mpp), job.header)
+        features = _convert(job, foreign, encoder, scale, mpp)
+        write_features(job.output, features, job.header)
+        if features.coords is None or features.mpp is None:
+            unplaced.append(job.id)
         return None if len(foreign.values) else f"{job.id}: no tile"
 
     with workspace.claim_settings(f"embed/{settings.folder}", settings.model_dump(mode="json")):
@@ -110,22 +132,72 @@ def import_features(
             failure = make_failure(file.stem, file, error, "")
             record_failure(workspace, STEP, failure)
             summary.failed.append(failure)
+    if unplaced and any(one is None or one.level == "tile" for one in outlines.values()):
+        summary.notes.append(
+            f"stored without coordinates or resolution: {some(sorted(unplaced))}. All that learns from features or "
+            "predicts works; heatmap and export of these slides need a place, and refuse."
+        )
     return summary
 
 
-def _type(file: Path) -> str:
+def _outline(file: Path, dataset: str | None, encoder: str) -> FeaturesOutline | None:
     try:
-        return stored_type(file)
+        return outline(file, dataset, encoder)
     except FormatError:  # which its own turn tells
-        return ""
+        return None
+
+
+def _require_alike(outlines: Mapping[Path, FeaturesOutline], encoder: str) -> None:
+    """All files must be of one encoder, width and kind of row, and embeddings of the encoder that is named."""
+    for file, one in outlines.items():
+        first, other = next(iter(outlines.items()))
+        for what, seen, wanted in (
+            ("encoder", one.encoder, other.encoder),
+            ("columns", one.n_features, other.n_features),
+            ("a row of each", one.level, other.level),
+        ):
+            if seen is not None and wanted is not None and seen != wanted:
+                raise EncoderMismatchError(
+                    f"{first} and {file} differ in {what}: {wanted} and {seen}. A folder is imported whole; keep the "
+                    "files of each encoder in a folder of their own."
+                )
+        said, named = (_known_encoder(name or "") for name in (one.encoder, encoder))
+        if one.level != "tile" and said and named and said != named:
+            raise EncoderMismatchError(
+                f"{file}: an embedding by {one.encoder}, but --encoder says {encoder}. Name the encoder that made it, "
+                "or the folder that is meant."
+            )
+        if one.level == "tile" and encoder.lower() in _NOT_OF_TILES:
+            by = f", by {one.encoder}" if one.encoder else ""
+            raise EncoderMismatchError(
+                f"{file}: holds a row a tile{by}, but {encoder} encodes whole slides. Name the encoder of the "
+                "tiles, or the folder (or --dataset) of the slides' embeddings."
+            )
+
+
+def _known_encoder(name: str) -> str:
+    """The encoder of whole slides that a name like ``titan-slide`` or ``feather_uni_v2`` begins with, or nothing."""
+    first = re.split(r"[-_ .]", name.rsplit(".", 1)[-1].lower())[0]
+    return first if first in SLIDE_ENCODERS else ""
 
 
 def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
     """One slide in our own units; InputError names what is lacking and the option that gives it."""
+    if not np.isfinite(foreign.values).all():
+        row, column = np.argwhere(~np.isfinite(foreign.values))[0]
+        raise FormatError(f"{job.source}: features that are not finite; the first is number {column} of row {row}")
+    if mpp is not None and foreign.mpp is not None and abs(foreign.mpp / mpp - 1) > _TOLERANCE:
+        raise InputError(
+            f"{job.source}: {foreign.layout} took the slide to be of {foreign.mpp:g} µm/px, but {mpp:g} was given."
+        )
+    mpp = foreign.mpp if mpp is None else mpp
+    if foreign.coords is None or (mpp is None and scale.unknown):
+        return _without_place(job, foreign, encoder, scale, mpp)
     if mpp is None:
         raise InputError(
             f"{job.source}: {foreign.layout} doesn't say the slide's resolution. Give the slides with "
-            "--slides, --slide-mpp, or a table slide_id,mpp with --mpp-table."
+            "--slides, --slide-mpp, or a table slide_id,mpp with --mpp-table; or, where nobody knows it, say "
+            "--unknown-resolution: heatmap and export then refuse these slides."
         )
     tile_px = _agreed(job.source, "--tile-px", foreign.tile_px, scale.tile_px)
     if foreign.tile_level0_px and scale.tile_mpp is None:
@@ -141,8 +213,6 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
             f"{foreign.tile_level0_px * mpp:g} µm, but {tile_px} px at {tile_mpp:g} µm/px "
             f"are {tile_px * tile_mpp:g} µm. One of --slide-mpp, --tile-px and --tile-mpp is wrong."
         )
-    if not np.isfinite(foreign.values).all():
-        raise FormatError(f"{job.source}: features that are not finite")
     level0 = foreign.coords / mpp if foreign.layout == "STAMP" else foreign.coords
     return Features(
         slide_id=SlideId(job.id),
@@ -152,6 +222,31 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
         names=(),
         tile_settings={"tool": foreign.layout, "tile_px": tile_px, "tile_mpp": tile_mpp},
         mpp=mpp,
+        making=Making(tool=f"{foreign.layout} {foreign.version}".strip()),
+    )
+
+
+def _without_place(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp: float | None) -> Features:
+    """A slide of which it is not known where its tiles lie, or how large a pixel is."""
+    sizes: dict[str, object] = {}
+    if foreign.level == "tile":
+        for name, option, said, given in (
+            ("tile_px", "--tile-px", foreign.tile_px, scale.tile_px),
+            ("tile_mpp", "--tile-mpp", foreign.tile_mpp, scale.tile_mpp),
+        ):
+            if said is not None or given is not None:
+                sizes[name] = _agreed(job.source, option, said, given)
+    else:
+        sizes["row"] = foreign.level
+    coords = None if foreign.layout == "STAMP" or foreign.coords is None else np.rint(foreign.coords).astype(np.int64)
+    return Features(
+        slide_id=SlideId(job.id),
+        values=foreign.values,
+        coords=coords,
+        encoder=encoder,
+        names=(),
+        tile_settings={"tool": foreign.layout, **sizes},
+        mpp=None if coords is None else mpp,
         making=Making(tool=f"{foreign.layout} {foreign.version}".strip()),
     )
 

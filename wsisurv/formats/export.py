@@ -63,12 +63,14 @@ def export_features(
 
     Raises:
         KeyError: the tile settings say neither size nor resolution of the tiles.
+        FormatError: nobody knows where the tiles lie.
         StorageError: no room or no permission.
     """
     tile_px, tile_mpp = int(str(features.tile_settings["tile_px"])), float(str(features.tile_settings["tile_mpp"]))
+    place = features.place
     with create_bare(path) as file:
         if layout == "stamp":
-            file["coords"] = (features.coords * features.mpp).astype(np.float32)
+            file["coords"] = (place.coords * place.mpp).astype(np.float32)
             file["feats"] = features.values.astype(np.float16)
             file.attrs["extractor"] = features.encoder
             file.attrs["unit"] = "um"
@@ -78,18 +80,18 @@ def export_features(
         elif layout == "clam":
             n_features = features.values.shape[1]
             file.create_dataset("features", data=features.values.astype(np.float32), maxshape=(None, n_features))
-            file.create_dataset("coords", data=features.coords.astype(np.int32), maxshape=(None, 2))
+            file.create_dataset("coords", data=place.coords.astype(np.int32), maxshape=(None, 2))
         else:
             values = file.create_dataset("features", data=features.values.astype(np.float32))
             values.attrs["name"] = features.slide_id
             values.attrs["savetodir"] = str(path.parent)
             values.attrs["encoder"] = features.encoder
-            coords = file.create_dataset("coords", data=features.coords.astype(np.int64))
+            coords = file.create_dataset("coords", data=place.coords.astype(np.int64))
             coords.attrs.update({"name": features.slide_id, "savetodir": str(path.parent)})
             if tiles is not None:
                 write_trident_attributes(coords, tiles)
                 return
             coords.attrs["patch_size"] = tile_px
-            coords.attrs["patch_size_level0"] = round(tile_px * tile_mpp / features.mpp)
-            coords.attrs["level0_magnification"] = round(10 / features.mpp)
+            coords.attrs["patch_size_level0"] = round(tile_px * tile_mpp / place.mpp)
+            coords.attrs["level0_magnification"] = round(10 / place.mpp)
             coords.attrs["target_magnification"] = round(10 / tile_mpp)

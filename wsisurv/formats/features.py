@@ -48,11 +48,12 @@ class Features:
     Attributes:
         slide_id: the slide.
         values: float16 or float32 (n_tiles, n_features).
-        coords: int64 (n_tiles, 2), the tiles' top left in level-0 pixels.
+        coords: int64 (n_tiles, 2), the tiles' top left in level-0 pixels; None where nobody knows them, and of an
+            embedding of a whole slide or patient.
         encoder: name of the encoder.
         names: a name for each column, empty where the encoder has none.
         tile_settings: the tile settings that made the tiles (JSON object), so that a model knows what it saw.
-        mpp: µm per pixel of the slide at level 0.
+        mpp: µm per pixel of the slide at level 0; None where nobody knows it.
         making: what else there is to know of how they were made.
         units: a unit for each column, empty where the encoder has none.
         definitions: what each column measures, empty where the encoder doesn't say.
@@ -63,16 +64,41 @@ class Features:
 
     slide_id: SlideId
     values: NDArray[np.floating[Any]]
-    coords: NDArray[np.int64]
+    coords: NDArray[np.int64] | None
     encoder: str
     names: tuple[str, ...]
     tile_settings: dict[str, object]
-    mpp: float
+    mpp: float | None
     making: Making = Making()
     units: tuple[str, ...] = ()
     definitions: tuple[str, ...] = ()
     stain_spread: NDArray[np.float32] | None = None
     tile_spread: NDArray[np.float32] | None = None
+
+    @property
+    def place(self) -> "Place":
+        """Where the tiles lie.
+
+        Raises:
+            FormatError: nobody knows; names the slide and what it lacks.
+        """
+        if self.coords is None or self.mpp is None:
+            row = self.tile_settings.get("row")
+            lacking = "coordinates" if self.coords is None else "resolution"
+            why = f"is one row of the whole {row}" if row else f"came without {lacking}"
+            raise FormatError(
+                f"slide {self.slide_id}: what there is of {self.encoder} {why}, so where its tiles lie is not known. "
+                + ("Name features of its tiles." if row else "Import files that say it, or say it, with --redo.")
+            )
+        return Place(self.coords, self.mpp)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tiles of a slide lie."""
+
+    coords: NDArray[np.int64]  # int64 (n_tiles, 2), top left in level-0 pixels
+    mpp: float  # µm per pixel at level 0
 
 
 def write_features(path: Path, features: Features, header: Header) -> None:
@@ -98,8 +124,10 @@ def write_features(path: Path, features: Features, header: Header) -> None:
         rows = max(1, min(n_tiles, _CHUNK_BYTES // max(1, dtype.itemsize * n_features)))
         dataset = file.create_dataset("features", data=values, chunks=(rows, n_features) if n_tiles else None)
         put_text(dataset, "encoder", features.encoder)
-        coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
-        coords.attrs["mpp"] = features.mpp
+        if features.coords is not None:
+            coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
+            if features.mpp is not None:
+                coords.attrs["mpp"] = features.mpp
         put_text(file, "tile_settings", json.dumps(features.tile_settings, sort_keys=True))
         for name in _SPREADS:
             if (spread := getattr(features, name)) is not None:
@@ -118,11 +146,15 @@ def read_features(path: Path) -> tuple[Features, Header]:
             for a name of another slide.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
-        values, coords = read_array(file["features"]), read_array(file["coords"])
-        if values.ndim != 2 or len(values) != len(coords):
-            raise FormatError(f"{path}: features {values.shape} and coords {coords.shape} don't match")
+        values = read_array(file["features"])
         require_array(path, "features", values, kinds="f", shape=(None, None))
-        require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
+        coords = mpp = None
+        if "coords" in file:
+            coords = read_array(file["coords"])
+            if len(values) != len(coords):
+                raise FormatError(f"{path}: features {values.shape} and coords {coords.shape} don't match")
+            require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
+            mpp = float(file["coords"].attrs["mpp"]) if "mpp" in file["coords"].attrs else None
         features = Features(
             slide_id=SlideId(text(file, "slide_id")),
             values=values,
@@ -130,15 +162,15 @@ def read_features(path: Path) -> tuple[Features, Header]:
             encoder=text(file, "encoder"),
             names=texts(file, "names"),
             tile_settings=json.loads(text(file, "tile_settings")),
-            mpp=float(file["coords"].attrs["mpp"]),
+            mpp=mpp,
             making=_making(file),
             units=texts(file, "units"),
             definitions=texts(file, "definitions"),
             stain_spread=read_array(file["stain_spread"]) if "stain_spread" in file else None,
             tile_spread=read_array(file["tile_spread"]) if "tile_spread" in file else None,
         )
-        if not isinstance(features.tile_settings, dict) or not 0 < features.mpp < float("inf"):
-            raise FormatError(f"{path}: tile settings are no JSON object, or mpp {features.mpp} is no positive number")
+        if not isinstance(features.tile_settings, dict) or not (mpp is None or 0 < mpp < float("inf")):
+            raise FormatError(f"{path}: tile settings are no JSON object, or mpp {mpp} is no positive number")
         require_id(path, features.slide_id)
         return features, header
 

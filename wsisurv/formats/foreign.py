@@ -14,17 +14,23 @@ Layouts (HDF5, one file a slide; coordinates are of the tiles' top left):
   ``patch_size_to_resize_to_for_desired_mpp`` and ``mpp``; ``native_mpp`` of the slide as Mussel took it.
 - AtlasPatch, both in one file: ``coords`` (n, 5), which are x and y in level-0 pixels, width and height as read, and
   level; TRIDENT's attributes at the root, with ``wsi_path``; ``features/ENCODER`` (n, d), any number of them.
+- Embeddings of a whole slide or patient, one row: TRIDENT ``features`` (d,) beside the ``coords`` of all its tiles;
+  STAMP ``feats`` (1, d) or (d,) with root attributes ``encoder`` and ``feat_type`` (``slide``, ``patient``);
+  AtlasPatch ``slide_features/ENCODER`` (d,) in the file of the tiles, and of a patient ``features`` (d,) alone with
+  root attributes ``encoder_name`` and ``num_slides``; MOOZY ``features`` (d,) with ``coords`` that are none.
+- ``features`` (n, d) alone, without ``coords``: rows whose place nobody knows.
+- ``.pt``: ``foreign_tensors``.
 
 What a layout does not say is None: it has to be asked for, never invented.
 """
 
 import glob
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -32,44 +38,14 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError, MissingArtifactError, WsisurvError
 from wsisurv.formats.atomic import read_json
+from wsisurv.formats.foreign_kinds import FeaturesOutline, ForeignFeatures, ForeignTiles, Layout, Level
+from wsisurv.formats.foreign_tensors import read_tensors
 from wsisurv.formats.foreign_text import read_text
 from wsisurv.formats.hdf5 import require_array, require_plain
 from wsisurv.formats.header import DAMAGE
 
-Layout = Literal["STAMP", "TRIDENT", "CLAM", "Mussel", "AtlasPatch"]
 _SUFFIX = "_patches"  # of TRIDENT's tile files
 _VERSION = re.compile(r"[\w.+-]{1,40}")
-
-
-@dataclass(frozen=True)
-class ForeignTiles:
-    """Tiles of one slide as another tool left them."""
-
-    layout: Layout  # whose file it is
-    slide_id: str  # the slide
-    coords: NDArray[np.int64]  # int64 (n_tiles, 2), top left in level-0 pixels
-    tile_px: int  # side of a tile in pixels
-    tile_level0_px: float  # side of a tile in level-0 pixels
-    overlap_px: int | None  # pixels that neighbours share, at the tile's resolution; None where the file doesn't say
-    level0_width: int | None  # of the slide, pixels; None where the file doesn't say
-    level0_height: int | None  # of the slide, pixels; None where the file doesn't say
-    tile_mpp: float | None = None  # µm per pixel of a tile, or None
-    mpp: float | None = None  # µm per pixel of the slide at level 0 as the tool took it, or None
-    version: str = ""  # of the tool; empty where nothing says it
-
-
-@dataclass(frozen=True)
-class ForeignFeatures:
-    """Features of one slide as another tool left them."""
-
-    layout: Layout  # whose file it is
-    values: NDArray[np.floating]  # (n_tiles, n_features), the file's own float type
-    coords: NDArray[Any]  # (n_tiles, 2), the tiles' top left; in µm for STAMP, else in level-0 pixels
-    encoder: str | None  # what the file calls its encoder, or None
-    tile_px: int | None  # side of a tile in pixels, or None
-    tile_mpp: float | None  # µm per pixel of a tile, or None
-    tile_level0_px: float | None  # side of a tile in level-0 pixels, or None
-    version: str = ""  # of the tool; empty where nothing says it
 
 
 def holds_features(path: Path) -> bool:
@@ -78,42 +54,66 @@ def holds_features(path: Path) -> bool:
     Raises:
         FormatError: no HDF5, or one that holds more than numbers and text of its own (``hdf5``); also below.
     """
+    if path.suffix == ".pt":
+        return True
     with _opened(path) as file:
-        return bool({"feats", "features"} & file.keys())
+        return bool({"feats", "features", "slide_features"} & file.keys())
 
 
-def stored_type(path: Path) -> str:
-    """``float16`` where features are stored so, else ``float32``.
+def outline(path: Path, dataset: str | None = None, preferred: str | None = None) -> FeaturesOutline:
+    """What a file of features holds, without reading them.
+
+    Args:
+        path: the file.
+        dataset: as ``read_foreign_features``.
+        preferred: as ``read_foreign_features``.
 
     Raises:
-        FormatError: as ``holds_features``.
+        FormatError: as ``read_foreign_features``.
     """
+    if path.suffix == ".pt":
+        return read_tensors(path).outline
     with _opened(path) as file:
-        found = file.get("feats", file.get("features"))
-        several = list(found.values()) if isinstance(found, h5py.Group) else [found]
-        return "float16" if {getattr(one, "dtype", None) for one in several} == {np.dtype("f2")} else "float32"
+        found = _find(path, file, dataset, preferred)
+        data = found.group[found.name]
+        return FeaturesOutline(data.shape[-1] if data.ndim else 0, str(data.dtype), found.level, found.encoder)
 
 
-def read_foreign_features(path: Path, dataset: str | None = None) -> ForeignFeatures:
+def read_foreign_features(path: Path, dataset: str | None = None, preferred: str | None = None) -> ForeignFeatures:
     """Read features that another tool made.
 
     Args:
         path: the file.
-        dataset: which of AtlasPatch's ``features/…``; may be left out where there is one.
+        dataset: which of AtlasPatch's ``features/…`` and ``slide_features/…``; may be left out where there is one.
+        preferred: that which is taken of several, where no ``dataset`` is named and there is one of this name.
 
     Raises:
         FormatError: no HDF5, none of the layouts, or features and coords that don't belong together.
     """
-    with _opened(path) as file:
-        features = _features(path, file, dataset)
-    if features.values.ndim != 2 or features.coords.shape != (len(features.values), 2):
+    if path.suffix == ".pt":
+        features = read_tensors(path)
+    else:
+        with _opened(path) as file:
+            features = _features(path, file, _find(path, file, dataset, preferred))
+    values, coords = features.values, features.coords
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if features.level != "tile":
+        values, coords = values.reshape(1, -1) if values.ndim == 1 else values, None
+    if values.ndim != 2 or (features.level != "tile" and len(values) != 1):
         raise FormatError(
-            f"{path}: features of shape {features.values.shape} and coords of shape {features.coords.shape} don't "
+            f"{path}: features of shape {features.values.shape}; needed is one row a tile, or one row of a whole slide "
+            "or patient"
+        )
+    if coords is not None and coords.shape != (len(values), 2):
+        raise FormatError(
+            f"{path}: features of shape {values.shape} and coords of shape {coords.shape} don't "
             "belong together; one row a tile is needed"
         )
-    require_array(path, "features", features.values, kinds="f", shape=(None, None))
-    _require_places(path, features.coords)
-    return features
+    require_array(path, "features", values, kinds="f", shape=(None, None))
+    if coords is not None:
+        _require_places(path, coords)
+    return replace(features, values=values, coords=coords)
 
 
 def read_foreign_tiles(path: Path) -> ForeignTiles:
@@ -148,35 +148,67 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise FormatError(f"{path}: not as the tool writes it ({type(error).__name__}: {error})") from error
 
 
-def _features(path: Path, file: h5py.File, dataset: str | None) -> ForeignFeatures:
-    keys = set(file.keys())
-    if {"feats", "coords"} <= keys:
-        return _stamp(path, file)
-    if not {"features", "coords"} <= keys:
+class _Found(NamedTuple):
+    """Where the features of a file are, and what they are of."""
+
+    group: h5py.Group
+    name: str
+    level: Level
+    encoder: str | None
+
+
+def _find(path: Path, file: h5py.File, dataset: str | None, preferred: str | None) -> _Found:
+    if "feats" in file:
+        of = _text(path, file, "feat_type")
+        level: Level = "slide" if of == "slide" else "patient" if of == "patient" else "tile"
+        return _Found(file, "feats", level, _text(path, file, "extractor" if level == "tile" else "encoder"))
+    groups = {key: file[key] for key in ("features", "slide_features") if isinstance(file.get(key), h5py.Group)}
+    if groups:
+        known = {name: (key, name) for key in ("slide_features", "features") for name in groups.get(key, ())}
+        known |= {f"{key}/{name}": (key, name) for key, group in groups.items() for name in group}
+        names = sorted({name for group in groups.values() for name in group})
+        wanted = preferred if dataset is None and preferred in known else dataset
+        key, name = known[_one_of(path, names, wanted, known)]
+        return _Found(groups[key], name, "slide" if key == "slide_features" else "tile", name)
+    if "features" not in file:
         raise FormatError(
-            f"{path}: holds {', '.join(sorted(keys)) or 'nothing'}; known are feats + coords (STAMP) and "
-            "features + coords (TRIDENT, CLAM, AtlasPatch)"
+            f"{path}: holds {', '.join(sorted(file.keys())) or 'nothing'}; known are feats (STAMP) and features "
+            "(TRIDENT, CLAM, AtlasPatch), with coords or without"
         )
-    if isinstance(file["features"], h5py.Group):
-        name = _one_of(path, sorted(file["features"].keys()), dataset)
-        values, encoder = _numbers(path, file["features"], name), str(name)
-    else:
-        values, encoder = _numbers(path, file, "features"), _text(path, file["features"], "encoder") or ""
+    encoder = _text(path, file["features"], "encoder") or _text(path, file, "encoder_name")
+    if file["features"].ndim != 1:
+        return _Found(file, "features", "tile", encoder)
+    patient = "num_slides" in file.attrs or ("coords" in file and "num_slides" in file["coords"].attrs)
+    return _Found(file, "features", "patient" if patient else "slide", encoder)
+
+
+def _features(path: Path, file: h5py.File, found: _Found) -> ForeignFeatures:
+    if found.name == "feats":
+        return _stamp(path, file, found)
+    values = _numbers(path, found.group, found.name)
+    if found.level != "tile" or "coords" not in file:
+        tool: Layout = "AtlasPatch" if "encoder_name" in file.attrs or found.group is not file else "TRIDENT"
+        return ForeignFeatures(
+            tool if found.level != "tile" else "CLAM", values, None, found.encoder, level=found.level
+        )
     layout, said = _layout(file)
     tile_px = None if layout == "CLAM" else _number(path, said, "patch_size")
     return ForeignFeatures(
         layout=layout,
-        values=values[0] if values.ndim == 3 and len(values) == 1 else values,
+        values=values,
         coords=_xy(path, file),
-        encoder=encoder or None,
+        encoder=found.encoder,
         tile_px=None if tile_px is None else round(tile_px),
-        tile_mpp=None,
         tile_level0_px=None if layout == "CLAM" else _number(path, said, "patch_size_level0"),
         version=_trident_version(path) if layout == "TRIDENT" else "",
     )
 
 
-def _stamp(path: Path, file: h5py.File) -> ForeignFeatures:
+def _stamp(path: Path, file: h5py.File, found: _Found) -> ForeignFeatures:
+    version = _text(path, file, "stamp_version") or ""
+    if found.level != "tile" or "coords" not in file:
+        values = _numbers(path, file, "feats")
+        return ForeignFeatures("STAMP", values, None, found.encoder, level=found.level, version=version)
     if _text(path, file, "unit") != "um":
         raise FormatError(f"{path}: feats and coords without unit 'um'. Only STAMP 2's layout says its unit.")
     tile_px = _number(path, file, "tile_size_px")
@@ -185,17 +217,16 @@ def _stamp(path: Path, file: h5py.File) -> ForeignFeatures:
         layout="STAMP",
         values=_numbers(path, file, "feats"),
         coords=_numbers(path, file, "coords"),
-        encoder=_text(path, file, "extractor"),
+        encoder=found.encoder,
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
-        tile_level0_px=None,
-        version=_text(path, file, "stamp_version") or "",
+        version=version,
     )
 
 
-def _one_of(path: Path, names: list[str], wanted: str | None) -> str:
-    if wanted in names:
-        return str(wanted)
+def _one_of(path: Path, names: list[str], wanted: str | None, known: Collection[str]) -> str:
+    if wanted is not None and wanted in known:
+        return wanted
     if wanted is None and len(names) == 1:
         return names[0]
     raise FormatError(f"{path}: holds features of {', '.join(names) or 'no encoder'}. Name one with --dataset.")

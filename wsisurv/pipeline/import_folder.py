@@ -28,22 +28,25 @@ def import_folder(
     overlap_px: int | None = None,
     given: GivenMpp | None = None,
     dataset: str | None = None,
+    unknown_resolution: bool = False,
     dtype: Literal["float16", "float32"] | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
-    """Take every ``*.h5`` of a folder into features/ENCODER/, or into tiles/ where no encoder is named.
+    """Take every ``*.h5`` (features: else ``*.pt``) of a folder into features/ENCODER/, or into tiles/ without encoder.
 
     Args:
         workspace: where to.
-        folder: files of STAMP, TRIDENT, CLAM, Mussel or AtlasPatch, one a slide; or one file, or the root of a job.
-        encoder: that made the features; None for tiles.
+        folder: files of STAMP, TRIDENT, CLAM, Mussel, AtlasPatch or slide2vec, or tensors of torch.save, one a slide
+            or patient; or one file, or the root of a job.
+        encoder: that made the features, of tiles or of whole slides; None for tiles.
         slides: from which the resolution is read; needed for tiles.
         tile_px: side of a tile, where the files don't say.
         tile_mpp: resolution that a tile is meant to have, µm per pixel; needed for tiles, but Mussel's.
         overlap_px: pixels that neighbours share, where the files don't say.
         given: resolutions that slides don't state.
         dataset: which features of an AtlasPatch file, where it holds several.
+        unknown_resolution: store features whose resolution nobody knows.
         dtype: in which features are stored; None for float32, or float16 where all files have that.
         redo: replace what was made otherwise.
         progress: called after each file.
@@ -57,7 +60,8 @@ def import_folder(
     found, given = find_slides(slides) if slides else {}, given or GivenMpp()
     given, notes = given.of_slides({*found, *(file.stem for file in files)})
     if encoder is not None:
-        scale = Scale(tile_px, tile_mpp, given.every, {**given.by_slide, **resolve_mpps(found, given)})
+        by_slide = {**given.by_slide, **resolve_mpps(found, given)}
+        scale = Scale(tile_px, tile_mpp, given.every, unknown_resolution, by_slide)
         summary = import_features(
             workspace, folder, encoder, scale, dataset=dataset, dtype=dtype, slides=found, redo=redo, progress=progress
         )

@@ -113,7 +113,11 @@ def _look_at_features(path: Path) -> None:
     made, header = features.read_features(path)
     require_own_tiles(path, header)
     own = path.parents[2] / "tiles" / path.name
-    if "tiles" in header.inputs and own.exists() and not np.array_equal(tiles.read_tiles(own)[0].coords, made.coords):
+    if (
+        "tiles" in header.inputs
+        and own.exists()
+        and not np.array_equal(tiles.read_tiles(own)[0].coords, made.place.coords)
+    ):
         raise FormatError(f"{path}: of other places than the tiles of {own}. Run `wsisurv embed --redo`.")
 
 

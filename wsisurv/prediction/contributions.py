@@ -50,11 +50,12 @@ def score_tiles(
 
     Raises:
         EncoderMismatchError: features of another width than the ensemble was trained on.
+        FormatError: nobody knows where the tiles of a slide lie.
     """
     filled = [slide.values for slide in slides if len(slide.values)]
     values = np.concatenate(filled) if filled else np.zeros((0, ensemble.n_features), np.float16)
     number = np.repeat(np.arange(len(slides)), [len(slide.values) for slide in slides])
-    coords = np.concatenate([np.zeros((0, 2), np.int64), *(slide.coords for slide in slides)])
+    coords = np.concatenate([np.zeros((0, 2), np.int64), *(slide.place.coords for slide in slides)])
     scores = ensemble.tile_scores(values) if len(values) else TileScores(np.zeros(0), np.zeros(0))
     fits = None if relevance is None or len(relevance) != len(values) else relevance.astype(np.float64)
     return CaseTiles(number, coords, values, scores.attention, scores.contribution, fits, scores.kept, scores.exact)

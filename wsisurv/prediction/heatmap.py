@@ -217,7 +217,7 @@ class _Drawing:
         limit: float,
         banner: str,
     ) -> SlideMap:
-        slide_id, mpp = str(place.features.slide_id), place.features.mpp
+        slide_id, mpp = str(place.features.slide_id), place.place.mpp
         rows = np.flatnonzero(tiles.slide == number)
         corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
         boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)

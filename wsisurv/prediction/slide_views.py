@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.bags.cases import read_slide
 from wsisurv.bags.checks import Expected
 from wsisurv.errors import FormatError, SlideError
-from wsisurv.formats.features import Features
+from wsisurv.formats.features import Features, Place
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.prediction.contributions import CaseTiles
 from wsisurv.prediction.heatmap_picture import MAX_PX, Cut
@@ -27,6 +27,7 @@ class LocatedSlide:
     """One slide of a case: its features, and where its pixels are."""
 
     features: Features  # of the slide
+    place: Place  # where its tiles lie
     path: Path | None  # its file; None where it is not known
     side: float  # of a tile, level-0 pixels
     tile_px: int  # of a tile, pixels as the encoder saw it
@@ -35,7 +36,7 @@ class LocatedSlide:
 
     def view_mpp(self, bounds: tuple[int, int, int, int]) -> float:
         """The finest resolution at which the map of what was scanned stays within ``MAX_PX``, µm per pixel."""
-        return self.features.mpp * max(1.0, max(bounds[2:]) / MAX_PX)
+        return self.place.mpp * max(1.0, max(bounds[2:]) / MAX_PX)
 
 
 def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: Path | None) -> LocatedSlide:
@@ -48,20 +49,21 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
         path: its file, before where it was when it was tiled.
 
     Raises:
-        MissingArtifactError, FormatError: a file is missing or damaged.
+        MissingArtifactError, FormatError: a file is missing or damaged, or nobody knows where its tiles lie.
         EncoderMismatchError: features of another encoder, tiles or width than the student's.
     """
     source = workspace.features(expected.card.encoder, slide_id)
     read = read_slide(source, expected)
     features, fingerprint = read.features, read.header.inputs.get("slide")
+    place = features.place
     try:
         tile_px = int(str(features.tile_settings["tile_px"]))
         side_um = tile_px * float(str(features.tile_settings["tile_mpp"]))
     except (KeyError, ValueError) as error:
         raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
-    side = side_um / features.mpp
+    side = side_um / place.mpp
     known = workspace.tiles(slide_id)
-    corner = features.coords.max(axis=0) + side if len(features.coords) else np.array([side, side])
+    corner = place.coords.max(axis=0) + side if len(place.coords) else np.array([side, side])
     bounds = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1])))
     if known.exists():
         tiles, header = read_tiles(known)
@@ -69,7 +71,7 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
         path = path or (tiles.slide_path if tiles.slide_path.exists() else None)
         left, top = tiles.bounds_x, tiles.bounds_y
         bounds = (left, top, tiles.level0_width - left, tiles.level0_height - top)
-    return LocatedSlide(features, path, side, tile_px, bounds, fingerprint)
+    return LocatedSlide(features, place, path, side, tile_px, bounds, fingerprint)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], lab
         chosen: numbers of those to be cut out.
         label: written behind each.
     """
-    slide_id, mpp = place.features.slide_id, place.features.mpp
+    slide_id, mpp = place.features.slide_id, place.place.mpp
     problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
     if place.path is not None:
         try:
@@ -104,7 +106,7 @@ def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], lab
                     slide.view(place.view_mpp(bounds)),
                     place.view_mpp(bounds),
                     bounds,
-                    stain=look_at(slide, place.features.coords, level0_px=place.side, tile_px=place.tile_px).warnings,
+                    stain=look_at(slide, place.place.coords, level0_px=place.side, tile_px=place.tile_px).warnings,
                     cuts={tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen},
                 )
         except SlideError as error:

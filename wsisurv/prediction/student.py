@@ -137,4 +137,4 @@ class LoadedStudent:
             horizons=years,
             force_unfamiliar=force_unfamiliar,
         )
-        return TilePrediction(risk, slide.coords, self._opened.ensemble.tile_scores(values))
+        return TilePrediction(risk, slide.place.coords, self._opened.ensemble.tile_scores(values))

@@ -8,8 +8,9 @@ import numpy as np
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError
-from wsisurv.formats.foreign import ForeignTiles, read_foreign_tiles
+from wsisurv.formats.foreign import read_foreign_tiles
 from wsisurv.formats.foreign_folders import find_files
+from wsisurv.formats.foreign_kinds import ForeignTiles
 from wsisurv.formats.header import make_header
 from wsisurv.formats.tiles import FORMAT, Tiles, write_tiles
 from wsisurv.settings.base import file_sha256
