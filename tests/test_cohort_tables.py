@@ -1,5 +1,6 @@
 """A clinical table is never misread in silence: what is missing, what can't be read, what can hardly be meant."""
 
+import re
 import unicodedata
 from dataclasses import replace
 
@@ -42,7 +43,8 @@ def coded(values, n=40):
 @pytest.mark.parametrize(
     "word",
     ["", " ", "NA", "n/a", "NaN", "[Not Available]", "[Not Applicable]", "[Discrepancy]", "Unknown", "[unknown]", "'--"]
-    + ["Not Reported", "not reported", "#N/A", "--", ".", "None", "NULL", "?", "<NA>"],
+    + ["Not Reported", "not reported", "#N/A", "--", ".", "None", "NULL", "?", "<NA>", "[Not Stated]", "k.A.", "n.d."]
+    + ["not specified", "unbekannt", "Inconnu", "(unspecified)"],
 )
 def test_one_list_of_missing_words_for_time_event_site_and_covariates(clinical, word):
     assert is_missing(word)
@@ -181,6 +183,33 @@ def test_what_can_be_read_and_can_hardly_be_meant_is_warned_of(clinical):
     ]
     assert "'North' and 'north' count as different" in warnings[1]
     assert "1 cells are filled and no number, and count as unknown: >89" in warnings[2]
+
+
+@pytest.mark.parametrize("cell", ["#REF!", "#VALUE!", "#DIV/0!", "#name?"])
+def test_a_formula_that_failed_is_no_hospital_and_no_grade(clinical, cell):
+    header = "case_id,time,event,hospital,age"
+    for line, column in ((f"A,900,1,{cell},61", "hospital"), (f"A,900,1,North,{cell}", "age")):
+        with pytest.raises(CohortError, match=rf"row 2 \(A\): {column} is '{re.escape(cell)}'.*could not work out"):
+            clinical(line, "B,800,0,North,60", settings=SITE, header=header, drop=True)
+    for line, column in ((f"A,{cell},1,North,61", "time"), (f"A,900,{cell},North,61", "event")):
+        with pytest.raises(CohortError, match=f"{column} is '{re.escape(cell)}'"):
+            clinical(line, "B,800,0,North,60", settings=SITE, header=header, drop=True)
+
+
+@pytest.mark.parametrize(
+    ("times", "asked"),
+    [(["365", "1.234", "2.045"], True), (["365.125", "1.234", "2.045"], False), (["365", "1.5", "2.045"], False)]
+    + [(["365", "1234", "2045"], False), (["365", "0.234", "2.045"], False)],
+)
+def test_a_point_between_thousands_is_asked_for(clinical, times, asked):
+    read = clinical(*(f"P{i},{time},{i % 2}" for i, time in enumerate(times)))
+    assert any("three digits behind" in warning for warning in read.warnings) == asked
+
+
+@pytest.mark.parametrize(("times", "asked"), [([2009, 2015, 2021], True), ([209, 2015, 2021], False)])
+def test_calendar_years_are_no_follow_up(clinical, times, asked):
+    read = clinical(*(f"P{i},{time},{i % 2}" for i, time in enumerate(times)))
+    assert any("calendar years" in warning for warning in read.warnings) == asked
 
 
 def test_slides_are_matched_against_all_rows_before_any_is_dropped(clinical):

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsisurv.cohort.cases import Case, Clinical, Dropped
-from wsisurv.cohort.values import Column, is_missing, named, read_covariate, read_events, read_number, read_times
+from wsisurv.cohort.values import (
+    Column,
+    broken_cells,
+    is_missing,
+    named,
+    read_covariate,
+    read_events,
+    read_number,
+    read_times,
+    thousands,
+)
 from wsisurv.formats.id_cells import formula_note
 from wsisurv.formats.slide_names import composed
 from wsisurv.formats.tables import Row, listed, refuse, scan_table
@@ -16,6 +26,7 @@ from wsisurv.units import CaseId
 _PER_YEAR = {"days": 365.25, "weeks": 52.18, "months": 12.0, "years": 1.0}
 _SHORT_YEARS, _SHORT_MEDIAN_YEARS = 1.0, 0.6  # longest and median follow-up below which months may be read as weeks
 _LONG_YEARS, _LONG_MEDIAN_YEARS = 40.0, 15.0
+_FIRST_YEAR, _LAST_YEAR = 1950, 2100
 _FEW_AT_RISK = 10
 _MOSTLY = 0.8  # of the known cells, as ``survival.covariates`` decides what is a number
 
@@ -44,6 +55,8 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
     rows = table.rows
     if settings.case in table.columns:
         problems += _id_problems(rows, settings)
+    words = [column for column in (settings.site, *settings.covariates) if column in table.columns]
+    problems += filter(None, (broken_cells(rows, settings, str(column)) for column in words))
     reasons: dict[int, list[str]] = {}
     if settings.case in table.columns:
         reasons = {row.number: [f"{settings.case} is empty"] for row in rows if not row[settings.case]}
@@ -89,9 +102,9 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         for row in rows
         if row.number in reasons
     ]
-    return Clinical(
-        tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), (*of_zero, *_warnings(cases, settings))
-    )
+    cut = filter(None, [thousands(rows, settings, settings.time)])
+    warnings = (*of_zero, *cut, *_warnings(cases, settings))
+    return Clinical(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), warnings)
 
 
 def _named_twice(columns: Sequence[str]) -> list[str]:
@@ -229,6 +242,8 @@ def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable
     unit, years = settings.time_unit, _PER_YEAR[settings.time_unit]
     if len(set(times)) == 1 and len(times) > 1:
         yield f"{settings.time!r} is {times[0]:g} in all {len(times)} cases: is it the follow-up time?"
+    elif len(times) > 1 and all(time.is_integer() and _FIRST_YEAR <= time <= _LAST_YEAR for time in times):
+        yield f"{settings.time!r} is from {min(times):g} to {longest:g} in all cases: are these calendar years?"
     elif not plausible(unit):
         others = [other for other in _PER_YEAR if plausible(other)]
         hint = f" If it is in {' or '.join(others)}, say --time-unit {'|'.join(others)}." if others else ""

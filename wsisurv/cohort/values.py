@@ -11,8 +11,13 @@ from wsisurv.formats.tables import Row, listed
 from wsisurv.settings.cohort import CohortSettings
 
 MISSING = frozenset(
-    "|na|n/a|n.a.|nan|<na>|nat|none|null|nil|.|-|--|'--|—|–|?|#n/a|#na|unknown|not known|missing|not reported|"
-    "not available|not applicable|not evaluated|not recorded|no data|not done|pending|unk|discrepancy".split("|")
+    (
+        "|na|n/a|n.a.|nan|<na>|nat|none|null|nil|.|-|--|'--|—|–|?|#n/a|#na|unknown|not known|missing|not reported|"
+        "not available|not applicable|not evaluated|not recorded|no data|not done|pending|unk|discrepancy|not stated|"
+        "not given|not documented|not collected|not provided|not specified|not determined|not assessed|not tested|"
+        "unspecified|undetermined|n.d.|nd|k.a.|k. a.|unbekannt|inconnu|desconocido|desconhecido|sconosciuto|onbekend|"
+        "nieznany"
+    ).split("|")
 )
 """Words for nothing, in small letters; with brackets around them too, as in [Not Available]."""
 
@@ -22,6 +27,8 @@ _HAPPENED = re.compile(
     r"\b(?:2|dead|death|deceased|died|event|yes|y|relapse\w*|recurr\w*|progress\w*)\b", re.IGNORECASE
 )
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ].*)?")
+_BROKEN = re.compile(r"#(?:ref|value|name|num|div/0|null|spill|calc)[!?]", re.IGNORECASE)
+"""What a spreadsheet shows for a formula that it could not work out."""
 _LIKE_NUMBER = re.compile(r"[+-]?[0-9][0-9.,'’\s]*")
 _NUMBERS = {
     mark: re.compile(rf"[+-]?(?:[0-9]+(?:{re.escape(mark)}[0-9]*)?|{re.escape(mark)}[0-9]+)(?:e[+-]?[0-9]+)?|inf", re.I)
@@ -129,6 +136,25 @@ def read_covariate(rows: Sequence[Row], settings: CohortSettings, column: str) -
             values[row.number] = text.replace(settings.decimal, ".") if number else text
     seen = _seen([row[column] for row in rows])
     return Column(values, tuple(missing), f"{listed(wrong)}{seen}. {_other_decimal(settings)}." if wrong else "")
+
+
+def broken_cells(rows: Sequence[Row], settings: CohortSettings, column: str) -> str:
+    """Say which cells hold a spreadsheet's word for a formula that failed, as a site or a grade would; else empty."""
+    broken = [f"{named(row, settings)}: {column} is {row[column]!r}" for row in rows if _BROKEN.fullmatch(row[column])]
+    return f"{listed(broken)}: a formula that the spreadsheet could not work out. Mend the cells." if broken else ""
+
+
+def thousands(rows: Sequence[Row], settings: CohortSettings, column: str) -> str:
+    """Ask whether 1.234 is 1234 where other times of the column have no fraction; empty where none looks so."""
+    cells = [row[column] for row in rows if row[column].isascii()]
+    whole = [cell for cell in cells if cell.isdigit()]
+    cut = [cell for cell in cells if settings.decimal in cell and read_number(cell, settings.decimal) is not None]
+    if not cut or not whole or not all(re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", cell) for cell in cut):
+        return ""
+    return (
+        f"{column}: {len(cut)} cells such as {cut[0]!r} have three digits behind the {settings.decimal!r}, "
+        f"{len(whole)} have no fraction: if it stands between thousands, take it out"
+    )
 
 
 def named(row: Row, settings: CohortSettings) -> str:
