@@ -59,9 +59,54 @@ def double_history(place):
     path.write_text(2 * (json.dumps({"step": "distill", "part": "x", "epoch": 1, "loss": 1.0}) + "\n"))
 
 
+def tiles_for_features(place):
+    shutil.copy(place.tiles("a"), place.features("histomics", "a"))
+
+
+def other_encoder(place):
+    path = place.features("uni2-h", "a")
+    path.parent.mkdir()
+    shutil.copy(place.features("histomics", "a"), path)
+
+
+def cut(place, folder, ending):
+    path = place.root / folder / f"a.{ending}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def cut_preview(place):
+    cut(place, "preview", "jpg")
+
+
+def cut_outlines(place):
+    cut(place, "geojson", "geojson")
+
+
+def lose_cohort(place):
+    path = place.cohort("crc") / "audit.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+
+
+def double_statement(place):
+    path = place.root / "reports" / "statements.jsonl"
+    path.parent.mkdir()
+    lines = [
+        json.dumps({"case_id": case, "fingerprint": "f", "report_sha256": "s", "statements": []}) + "\n"
+        for case in "aba"
+    ]
+    path.write_text("".join(lines))
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
+        (tiles_for_features, "holds wsisurv/tiles, where wsisurv/features should be"),
+        (other_encoder, "uni2-h/a.h5: features of 'histomics'"),
+        (cut_preview, "a.jpg: no whole picture"),
+        (cut_outlines, "a.geojson: can't be read"),
+        (lose_cohort, "audit.json: its cohort.csv is not there"),
+        (double_statement, "statements.jsonl: 1 lines stand there twice"),
         (flip, "features is not what was written"),
         (exchange, "tiles/a.h5: is of slide 'b'"),
         (replace_slide, "a.tiff: another slide"),
@@ -76,6 +121,15 @@ def test_what_is_wrong_is_named_and_ends_with_1(run, place, harm, told):
     assert ended.code == 1
     assert told in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_line_that_was_cut_is_told(run, place):
+    path = place.failures("tile")
+    path.parent.mkdir()
+    path.write_text('{"id": "a", "err')
+    ended = run("verify", place.root)
+    assert ended.code == 0
+    assert "tile.jsonl: ends within a line" in ended.err
 
 
 def test_leftovers_are_told_and_are_no_fault(run, place):

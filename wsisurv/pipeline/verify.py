@@ -1,5 +1,6 @@
 """``verify``: everything of a workspace held against its checksums, its names, and what it was made of."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ _READ: Mapping[str, Callable[[Path], Any]] = {
 }
 """Readers of the files that are known by name; others are looked through as ``show`` does."""
 _TEXT = {".csv", ".json", ".jsonl"}
+_PICTURES = {".jpg", ".png"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verifie
 
 def _look(path: Path) -> list[str]:
     """Look at one file; gives notes, raises what is wrong."""
-    if path.suffix == ".h5":
+    if path.suffix in _PICTURES:
+        _require_whole_picture(path)
+    elif path.suffix == ".geojson":
+        json.loads(path.read_bytes())
+    elif path.suffix == ".h5":
         return _look_at_hdf5(path)
     if path.name in _READ:
         _READ[path.name](path)
@@ -94,6 +100,10 @@ def _look(path: Path) -> list[str]:
         describe(path)
     if path.suffix == ".jsonl":
         _require_single(path)
+        if path.read_bytes()[-1:] not in {b"", b"\n"}:
+            return [f"{path}: ends within a line, as where a run was killed; what is whole is read."]
+    if path.name == "audit.json" and not (path.parent / "cohort.csv").exists():
+        raise FormatError(f"{path}: its cohort.csv is not there. Run `wsisurv train-teacher` again.")
     return []
 
 
@@ -102,6 +112,8 @@ def _look_at_hdf5(path: Path) -> list[str]:
         if header.format not in _READERS:
             file.visititems(lambda _, item: _read(item))
             return [f"{path}: of a training that was interrupted; the same command goes on from it."]
+    if (wanted := _format_of_place(path)) not in {None, header.format}:
+        raise FormatError(f"{path}: holds {header.format}, where {wanted} should be: it was put there from elsewhere.")
     if header.format == tiles.FORMAT:
         return _look_at_tiles(path)
     _READERS[header.format](path)
@@ -109,8 +121,32 @@ def _look_at_hdf5(path: Path) -> list[str]:
     return []
 
 
+def _format_of_place(path: Path) -> str | None:
+    """What the file of this name in this folder should hold; None where it may be anything."""
+    if path.parent.name == "tiles":
+        return tiles.FORMAT
+    if path.parent.parent.name == "features":
+        return features.FORMAT
+    kind = path.stem.partition("_")[0]
+    if "cohorts" in path.parts and kind in {"student", "teacher"}:
+        return model_format("student" if kind == "student" else "teacher")
+    return guidance.FORMAT if path.name == "guidance.h5" else None
+
+
+def _require_whole_picture(path: Path) -> None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FormatError(f"{path}: no whole picture ({error}). Delete it, and run what made it again.") from error
+
+
 def _look_at_features(path: Path) -> None:
     made, header = features.read_features(path)
+    if path.parent.name not in {made.encoder, f"{made.encoder}-random"}:
+        raise FormatError(f"{path}: features of {made.encoder!r}, in the folder of {path.parent.name!r}.")
     require_own_tiles(path, header)
     own = path.parents[2] / "tiles" / path.name
     if (
@@ -156,8 +192,11 @@ def _require_lineage(path: Path, header: Header) -> None:
 
 
 def _require_single(path: Path) -> None:
-    """Refuse a line that stands there twice in a row: nothing of ours writes one."""
+    """Refuse a line that stands there twice in a row, or a report twice: nothing of ours writes one."""
     lines = read_jsonl(path)
+    n_unlike = len({json.dumps(line, sort_keys=True) for line in lines})
+    if path.name == "statements.jsonl" and n_unlike < len(lines):
+        raise FormatError(f"{path}: {len(lines) - n_unlike} lines stand there twice. Delete one of each two.")
     for number, (one, next_one) in enumerate(zip(lines[:-1], lines[1:], strict=True), start=2):
         if one == next_one:
             raise FormatError(f"{path}, line {number}: the same as the line before. Delete one of the two.")
