@@ -28,15 +28,15 @@ def cohort(n=40, sites=8, site_column=True):
 
 
 def test_every_case_is_tested_once_a_repeat_and_never_trained_on_in_its_own_fold():
-    folds = draw_folds(cohort(), n_folds=4, repeats=3, seed=0).folds
+    folds = draw_folds(cohort(), n_folds=4, repeats=3, seed=1).folds
     assert len(folds) == 12
     for repeat in range(3):
         tested = [case for fold in folds if fold.repeat == repeat for case in fold.test]
         assert sorted(tested) == [f"TCGA-{i:02d}" for i in range(40)]
     assert all(not set(fold.train) & set(fold.test) and len(fold.train) + len(fold.test) == 40 for fold in folds)
     assert len({fold.test for fold in folds}) > 8
-    assert folds == draw_folds(cohort(), n_folds=4, repeats=3, seed=0).folds
-    assert folds != draw_folds(cohort(), n_folds=4, repeats=3, seed=1).folds
+    assert folds == draw_folds(cohort(), n_folds=4, repeats=3, seed=1).folds
+    assert folds != draw_folds(cohort(), n_folds=4, repeats=3, seed=2).folds
 
 
 def test_sites_are_whole_and_events_balanced():

@@ -1,9 +1,13 @@
+import csv
+from itertools import combinations
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsisurv.survival.splits import make_folds
+from wsisurv.survival.splits import kept_whole, make_folds
 
 
 @settings(max_examples=50, deadline=None)
@@ -43,3 +47,44 @@ def test_a_seed_means_the_same_folds_and_another_seed_others():
     first = make_folds(event=event, n_folds=5, seed=1)
     assert (first == make_folds(event=event, n_folds=5, seed=1)).all()
     assert (first != make_folds(event=event, n_folds=5, seed=2)).any()
+
+
+FOLDS_OF_REAL_CASES = Path(__file__).parents[1] / "bench" / "real_folds"
+DEMO = {"H1": 56, "H2": 44, "H3": 36, "H4": 24}
+
+
+def real_hospitals(cohort):
+    with (FOLDS_OF_REAL_CASES / f"{cohort}.csv").open(encoding="utf-8") as file:
+        return [row["case_id"].split("-")[1] for row in csv.DictReader(file)]
+
+
+def shared_again(one, other, site):
+    """Of the pairs of cases of two hospitals that share a fold, the share that does so in the other division."""
+    first, second = np.triu_indices(len(one), 1)
+    apart = np.asarray(site)[first] != np.asarray(site)[second]
+    together, again = (fold[first[apart]] == fold[second[apart]] for fold in (one, other))
+    return (together & again).sum() / together.sum()
+
+
+@pytest.mark.parametrize("cohort", ["crc", "luad", "blca", "ucec"])
+@pytest.mark.parametrize("n_folds", [3, 5])
+def test_repeats_with_whole_hospitals_differ_and_are_balanced(cohort, n_folds):
+    site = real_hospitals(cohort)
+    event = np.random.default_rng(0).random(len(site)) < 0.3
+    folds = [make_folds(event=event, n_folds=n_folds, seed=seed, site=site) for seed in range(6)]
+    assert np.mean([shared_again(*pair, site) for pair in combinations(folds, 2)]) < 1.5 / n_folds  # chance: 1/n_folds
+    for fold in folds:
+        assert kept_whole(site, fold)
+        for weight in (np.ones(len(site)), event):
+            share = np.bincount(fold, weights=weight, minlength=n_folds) / weight.sum() * n_folds
+            assert 0.45 < share.min() <= share.max() <= 1.65  # one hospital of crc has 28 % of the cases
+    assert (folds[0] == make_folds(event=event, n_folds=n_folds, seed=0, site=site)).all()
+
+
+def test_few_hospitals_are_dealt_out_in_more_than_one_way():
+    site = [name for name, cases in DEMO.items() for _ in range(cases)]
+    event = np.arange(len(site)) % 3 == 0
+    folds = [make_folds(event=event, n_folds=3, seed=seed, site=site) for seed in range(12)]
+    ways = {frozenset(frozenset(np.flatnonzero(fold == k).tolist()) for k in range(3)) for fold in folds}
+    assert len(ways) > 1
+    assert all(kept_whole(site, fold) and np.bincount(fold).max() <= 0.5 * len(site) for fold in folds)

@@ -78,6 +78,11 @@ def draw_folds(
             f"{len(set(sites)) - unknown} sites can't be kept whole in {n_folds} folds (too few, or one holds most): "
             "cases were dealt out one by one, so a site's stain may help the slides"
         )
+    divisions = {frozenset(fold.test for fold in folds if fold.repeat == repeat) for repeat in range(repeats)}
+    if len(divisions) < repeats:
+        notes.append(
+            f"{repeats} repeats are {len(divisions)} different divisions: that many sites can be dealt out in few ways"
+        )
     return Folds(tuple(folds), tuple(notes))
 
 

@@ -5,6 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_LEAST_SHARE, _LARGEST_SHARE = 0.7, 1.5
+"""What a fold of whole sites holds at least and at most, in even shares."""
+_MOST = 0.5
+"""Share of the cases, and of the events, that a fold of whole sites holds at most; else sites are not kept whole."""
+_DEALS, _ROUNDS = 64, 16
+"""Deals drawn at once, and how often, before the most even one is taken."""
+
 
 def make_folds(
     *, event: NDArray[np.bool_], n_folds: int, seed: int, site: Sequence[str | None] | None = None
@@ -12,7 +19,9 @@ def make_folds(
     """Assign each case to one of ``n_folds`` folds.
 
     Sites are kept whole when every case has one and none of the folds then holds more than half of the cases or of
-    the events (else too little would be left to train on); otherwise single cases are dealt out.
+    the events (else too little would be left to train on); otherwise single cases are dealt out. Whole sites are dealt
+    out at random within bounds, a fold holding 0.7 to 1.5 times its share of cases and of events, or as near to that
+    as the sites' sizes allow: the most even deal is nearly the same for every seed, so repeats of it repeat nothing.
 
     Args:
         event: bool (n,).
@@ -32,10 +41,11 @@ def make_folds(
     random = np.random.default_rng(seed)
     if site is not None and all(site) and len(set(site)) >= n_folds:
         names = np.asarray(site)
-        by_site = _deal([np.flatnonzero(names == name) for name in np.unique(names)], event, n_folds, random)
-        held = [np.bincount(by_site, weights=w, minlength=n_folds).max() / w.sum() for w in (np.ones(n), event + 1e-9)]
-        if max(held) <= 0.5:
-            return by_site
+        groups = [np.flatnonzero(names == name) for name in np.unique(names)]
+        even = _deal(groups, event, n_folds, random)
+        held = [np.bincount(even, weights=w, minlength=n_folds).max() / w.sum() for w in (np.ones(n), event + 1e-9)]
+        if max(held) <= _MOST:
+            return _deal_at_random(groups, event, even, n_folds, random)
     return _deal([np.array([case]) for case in range(n)], event, n_folds, random)
 
 
@@ -91,3 +101,38 @@ def _deal(
         events[chosen] += int(event[group].sum())
         cases[chosen] += len(group)
     return fold
+
+
+def _deal_at_random(
+    groups: list[NDArray[np.int64]],
+    event: NDArray[np.bool_],
+    even: NDArray[np.int64],
+    n_folds: int,
+    random: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Deal groups out at random, largest first, each to any fold with room; the first deal within bounds is taken.
+
+    Bounds give way as far as ``even``, the most even deal, needs; it is taken where no random one is found.
+    """
+    size = np.array([[len(group), event[group].sum()] for group in groups], dtype=np.float64)
+    size /= np.maximum(size.sum(0), 1)
+    order = np.lexsort((size[:, 1], size.max(1)))[::-1]
+    held = np.stack([np.bincount(even, weights=w, minlength=n_folds) / max(w.sum(), 1) for w in (even >= 0, event)], 1)
+    most = np.maximum(held.max(0), np.minimum(_MOST, np.maximum(_LARGEST_SHARE / n_folds, 1.1 * held.max(0)))) + 1e-9
+    least = _LEAST_SHARE * np.minimum(1 / n_folds, held.min(0)) - 1e-9
+    deals = np.arange(_DEALS)
+    for _ in range(_ROUNDS):
+        held, fold_of = np.zeros((_DEALS, n_folds, 2)), np.zeros((_DEALS, len(groups)), dtype=np.int64)
+        for group in order:
+            room = ((most - held - size[group]) / most).min(2)
+            # a fold by chance, rather one with more room; where none has any, one of them, and the deal is refused
+            chance = np.sqrt(np.maximum(room, 1e-12))
+            fold_of[:, group] = (random.exponential(size=room.shape) / chance).argmin(1)
+            held[deals, fold_of[:, group]] += size[group]
+        within = ((held <= most) & (held >= least)).all((1, 2)) & (held[:, :, 0] > 0).all(1)
+        if within.any():
+            fold = np.zeros(len(event), dtype=np.int64)
+            for group, number in zip(groups, fold_of[within.argmax()], strict=True):
+                fold[group] = number
+            return fold
+    return even
