@@ -54,9 +54,9 @@ format: $(VENV)/.tested
 bench: $(VENV)/.tested
 	for bench in starts tiling reading embedding training metrics predict; do $(BIN)/python tests/bench/$$bench.py || exit; done
 
-# What reports give the student, on simulated cohorts; about half an hour on four cores.
+# What reports give the student, on simulated cohorts; about half an hour on four cores. WORLD=rare: another world.
 bench-method: $(VENV)/.tested
-	$(BIN)/python tests/bench/method.py
+	$(BIN)/python tests/bench/method.py $(if $(WORLD),--world $(WORLD))
 
 # The same on real patients, where their data lie (docs/benchmark.md); finished folds are kept in build/bench-real.
 bench-real: $(VENV)/.tested

@@ -93,8 +93,77 @@ def simulate(
         said = (world.words + degree[:, None] * world.degrees)[told]
         report = (said + rng.normal(0, 0.5, said.shape)).astype(np.float32)
         reports.append(report if len(said) and rng.random() < reported else None)
+    return followed(bags, reports, site, truth, rng)
+
+
+def simulate_rare(
+    world: World,
+    n: int,
+    seed: int,
+    *,
+    tiles: tuple[int, int] = (80, 200),
+    effect: float = 1.0,
+    reported: float = 1.0,
+    named: float = 0.8,
+    error: float = 0.4,
+    present: float = 0.4,
+    share: float = 0.02,
+    far: float = 6.0,
+) -> Simulated:
+    """Draw ``n`` cases of a world without a short cut from the mean tile; as ``simulate``, but for what is said here.
+
+    Phenotypes 9 to 11 decide, by being there or not, in few tiles, half of which lie off the common tissue to one side
+    and half to the other, so that no mean shows them. A report says of them that they are there, and no more; of common
+    tissue, which decides nothing, it tells the degree.
+
+    Args:
+        present: share of the cases in which each of the deciding phenotypes is there.
+        share: of the tiles of such a case.
+        far: how far those lie off the common tissue, in standard deviations of a feature.
+    """
+    rng = np.random.default_rng(seed)
+    common = N_PHENOTYPES - len(EFFECTS)
+    spread = rng.normal(0, 1, (n, common))
+    shares = np.exp(0.9 * spread)
+    shares /= shares.sum(1, keepdims=True)
+    there = rng.random((n, N_PHENOTYPES)) < present
+    truth = effect * sum(
+        weight * (there[:, k] - present) / np.sqrt(present * (1 - present)) for k, weight in EFFECTS.items()
+    )
+    aside = far * world.looks / np.linalg.norm(world.looks, axis=1, keepdims=True)
+    site = rng.integers(0, len(world.stains), n)
+    bags, reports = [], []
+    for i in range(n):
+        kinds = rng.choice(common, rng.integers(*tiles), p=shares[i])
+        tile = world.looks[kinds] + world.stains[site[i]] + rng.normal(0, 1, (len(kinds), world.looks.shape[1]))
+        pairs = rng.permutation(len(kinds))[: 2 * len(EFFECTS) * round(share * len(kinds) / 2)].reshape(
+            len(EFFECTS), 2, -1
+        )
+        for (one, other), k in zip(pairs, EFFECTS, strict=True):
+            if there[i, k]:
+                tile[one] += aside[k]
+                tile[other] -= aside[k]
+        bags.append(tile.astype(np.float16))
+        told = rng.random(N_PHENOTYPES) < named
+        degree = np.clip(np.rint(spread[i] + rng.normal(0, error, common)), -2, 2)
+        of_common = (world.words[:common] + degree[:, None] * world.degrees[:common])[told[:common]]
+        of_rare = world.words[[k for k in EFFECTS if told[k] and there[i, k]]]
+        said = np.concatenate([of_common, of_rare])
+        report = (said + rng.normal(0, 0.5, said.shape)).astype(np.float32)
+        reports.append(report if len(said) and rng.random() < reported else None)
+    return followed(bags, reports, site, truth, rng)
+
+
+def followed(
+    bags: list[NDArray[np.float16]],
+    reports: list[NDArray[np.float32] | None],
+    site: NDArray[np.int64],
+    truth: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> Simulated:
+    """Cases with the follow-up that their true log hazard gives them."""
     death = rng.exponential(np.exp(-truth)) ** 0.8 * 1000
-    end = rng.uniform(0, np.quantile(death, 0.45), n)
+    end = rng.uniform(0, np.quantile(death, 0.45), len(bags))
     return Simulated(bags, reports, np.minimum(death, end).round() + 1, death <= end, [f"site{s}" for s in site], truth)
 
 

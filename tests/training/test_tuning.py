@@ -6,7 +6,9 @@ import torch
 
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.models import read_model
+from wsisurv.models.ensemble import load_student
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.training.card import CrossFitted
 from wsisurv.training.distill import distill
 from wsisurv.training.loop import Log
 from wsisurv.training.students import StudentPlan, train_path
@@ -14,6 +16,10 @@ from wsisurv.training.tuning import epochs_of, ways_of, worth
 
 TEACHER = TeacherSettings(hidden=8, epochs=2, folds=3, text_folds=3, repeats=1)
 LONG = DistillSettings(hidden=16, epochs=60, members=3, learning_rate=3e-2)
+
+
+def lines_of(trial, part):
+    return [line for line in read_jsonl(trial.path("history.jsonl")) if str(line.get("part")).endswith(part)]
 
 
 def outcomes(n: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -49,17 +55,33 @@ def test_worth_is_the_likelihood_within_folds_at_the_best_scale():
         assert 0 < worth(nothing, fold, time, event).scale < 0.1
 
 
-def test_a_tuned_student_is_not_over_confident_where_an_untuned_one_is(make_trial):
+def test_a_tuned_student_is_not_over_confident_and_the_choice_is_told(make_trial):
     trial = make_trial(150, effect=2.0, taught=TEACHER)
-    slopes = {}
-    for tuning in ("none", "out-of-fold"):
-        distill(trial.workspace, trial.cohort, LONG.model_copy(update={"tuning": tuning}), redo=True, device="cpu")
-        slopes[tuning] = read_model(trial.path("student_plain.h5"), "student")[0].card.calibration.slope
-    assert slopes["none"] < 0.3
-    assert slopes["out-of-fold"] > 0.5
-    chosen = [line for line in read_jsonl(trial.path("history.jsonl")) if str(line.get("part")).endswith("chosen")]
+    distill(trial.workspace, trial.cohort, LONG.model_copy(update={"tuning": "out-of-fold"}), device="cpu")
+    assert read_model(trial.path("student_plain.h5"), "student")[0].card.calibration.slope > 0.5
+    chosen = lines_of(trial, "chosen")
     assert {line["part"].split(" ")[0] for line in chosen} >= {"plain"}
     assert all(line["epochs"] <= 60 and 0 < line["scale"] <= 1 for line in chosen)
+
+
+def test_log_hazards_are_scaled_by_their_slope_out_of_fold_and_keep_their_order(make_trial, monkeypatch):
+    trial = make_trial(150, effect=2.0, taught=TEACHER)
+    bags = np.random.default_rng(0).normal(size=(20, 30, 12)).astype(np.float16)
+    risks, slopes = [], []
+    for calmed in (CrossFitted.calmed, lambda fitted, _: fitted):
+        monkeypatch.setattr(CrossFitted, "calmed", calmed)
+        trial.path("student.h5").unlink(missing_ok=True)  # kept otherwise: nothing that it was made from has changed
+        result = distill(trial.workspace, trial.cohort, LONG, device="cpu")
+        model = read_model(trial.path("student_plain.h5"), "student")[0]
+        student = load_student(model)
+        risks.append(np.array([student.log_hazard(bag) for bag in bags]))
+        slopes.append(model.card.calibration.slope)
+        assert any("divided by that" in line for line in result.warnings) == (len(risks) == 1)
+    factor = lines_of(trial, "plain students, scaled")[0]["factor"]
+    assert factor == pytest.approx(slopes[1])
+    assert 0.01 < factor < 0.3
+    assert slopes[0] == pytest.approx(1)
+    assert risks[0] == pytest.approx(factor * risks[1], rel=1e-4, abs=1e-6)
 
 
 def test_students_on_the_way_are_those_of_a_run_that_ends_there(make_trial, tmp_path):

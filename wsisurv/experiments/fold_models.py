@@ -32,7 +32,7 @@ from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.ridge import choose_ridge
 from wsisurv.workspace.paths import Workspace
 
-SCORING_VERSION = 3
+SCORING_VERSION = 4
 """Raised when the models of the table change, so that folds scored before are not taken for the same."""
 _RISK = "(out-of-fold risk)"
 _POOLED_DIRECTIONS = 16

@@ -160,7 +160,7 @@ class DistillSettings(_TrainingSettings):
     tuning: Literal["out-of-fold", "none"] = Field(
         "none",
         description="Choose epochs (at most --epochs), learning rate, weight decay, dropout and width of each student "
-        "by partial likelihood out of fold, and scale its log hazards by it; or none: they are as given.",
+        "by partial likelihood out of fold; or none: they are as given.",
     )
     # epochs, learning rate and dropout are of both students: one without reports that is trained too little flatters
     # the one with them

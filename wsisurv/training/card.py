@@ -1,9 +1,10 @@
 """What a student's file holds beside its weights: all that use needs and a reader may ask, and no row of a patient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort
@@ -26,6 +27,8 @@ from wsisurv.survival.reference import OutOfFoldScale, fit_out_of_fold_scale
 from wsisurv.training.inputs import TrainingCases
 
 _FEW = 0.01
+_LEAST_FACTOR = 0.01
+"""Of log hazards that predict nothing out of fold: their order is kept, and they say next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class CrossFitted:
     states: tuple[CaseStates, ...]  # what the members make of each case
     member_folds: tuple[int, ...]  # the fold that each member did not see
     fold: NDArray[np.int64]  # int64 (n_cases,), the fold of each case
+    factor: float = 1.0  # by which log hazards were multiplied after training
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -71,6 +75,37 @@ class CrossFitted:
         """Tertiles of the reference."""
         low, high = np.quantile(self.reference, [1 / 3, 2 / 3])
         return CutOffs(low=float(low), high=float(high))
+
+    def calmed(self, cases: TrainingCases) -> "CrossFitted":
+        """The same with log hazards multiplied by their calibration slope out of fold, where that is below 1.
+
+        A student that is trained long knows its cases by heart, and is many times too sure of others. No order changes.
+
+        Raises:
+            MetricError: no event among the cases.
+
+        Source: van Houwelingen and Le Cessie 1990 (shrinkage by the calibration slope).
+        """
+        factor = float(np.clip(self.prognosis(cases).slope, _LEAST_FACTOR, 1.0))
+        if factor == 1:
+            return self
+        members = self.ensemble.members
+        with torch.inference_mode():
+            for student in members:
+                student.hazard.weight.mul_(factor)
+            # asked anew, from the states of the cases, so that predict gives them these very risks
+            asked = [
+                [
+                    float(student.hazard(torch.from_numpy(row[None])))
+                    for student, row in zip(members, one.pooled, strict=True)
+                ]
+                for one in self.states
+            ]
+        risks = np.array(asked)
+        centres = np.array([risks[seen, member].mean() for member, seen in enumerate(self.seen)])
+        states = tuple(replace(one, log_hazard=own - centres) for one, own in zip(self.states, risks, strict=True))
+        ensemble = Ensemble(members, tuple(centres.tolist()))
+        return CrossFitted(ensemble, states, self.member_folds, self.fold, factor)
 
     def prognosis(self, cases: TrainingCases) -> Prognosis:
         """Log hazard of a new case → survival, by the same reference as the cut-offs.

@@ -203,7 +203,12 @@ def _train(
 
     def trained(plans: list[StudentPlan], part: str) -> CrossFitted:
         students = train_tuned(cases, plans, folds, guidance.fold, settings, device=device, part=part, log=log)
-        return _cross_fitted(students, plans, cases, folds, guidance.fold)
+        fitted = _cross_fitted(students, plans, cases, folds, guidance.fold)
+        if settings.loss == "discrete":  # hazards of time bins: no factor of a log hazard
+            return fitted
+        fitted = fitted.calmed(cases)
+        log.line(part=f"{part}, scaled", factor=fitted.factor)
+        return fitted
 
     plain = trained(plans, "plain students")
     return {"distilled": trained(guided, "distilled students") if n_guided else plain, "plain": plain}, subspaces
@@ -290,6 +295,11 @@ def _result(
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
     winner = students[choice.winner]
+    if winner.factor < LOW_SLOPE:
+        warnings.append(
+            f"log hazards were {1 / winner.factor:.0f} times too extreme out of fold, and were divided by that: "
+            "over-trained, or little was learned that holds for new cases. --tuning out-of-fold may train it better"
+        )
     if (slope := winner.prognosis(cases).slope) < LOW_SLOPE:
         warnings.append(low_slope(slope))
     cut_offs = winner.cut_offs

@@ -19,9 +19,10 @@ from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.paths import Workspace
 
 NO_STATEMENTS = "none"
-METHOD_VERSION = {"wsisurv's version of the training": "2"}
+METHOD_VERSION = {"wsisurv's version of the training": "3"}
 """Raised when the same settings train something else, so that what was trained before is not taken for it. 2: what
-reports tell, and what tiles tell of them, is measured within hospital."""
+reports tell, and what tiles tell of them, is measured within hospital. 3: hospitals are dealt out at random to inner
+folds; log hazards are scaled by their slope out of fold."""
 FEW_EVENTS = 10
 
 

@@ -73,8 +73,7 @@ def train_tuned(
 ) -> list[Student]:
     """Train students in the way, and for the epochs, that predict the cases which they did not see best.
 
-    Their log hazards are then scaled by what predicts best too, so that an ensemble is not over-confident; that changes
-    no order. One choice for all members; without ``settings.tuning``, or a comparable pair, the settings as they are.
+    One choice for all members; without ``settings.tuning``, or a comparable pair, the settings as they are.
 
     Args:
         cases: the whole cohort.
@@ -86,8 +85,7 @@ def train_tuned(
         part: what is trained, for the history.
         log: history and progress.
 
-    Source: Verweij and van Houwelingen 1993 (cross-validated likelihood); van Houwelingen and Le Cessie 1990 (shrinkage
-    by the calibration slope out of fold).
+    Source: Verweij and van Houwelingen 1993 (cross-validated likelihood).
     """
     if settings.tuning == "none":
         return train_students(cases, plans, settings, device=device, part=part, log=log)
@@ -109,9 +107,6 @@ def train_tuned(
         scale=best.scale,
         likelihood_gained=best.gained,
     )
-    if settings.loss != "discrete":
-        for student in found:
-            student.hazard.weight.data.mul_(best.scale)
     return found
 
 
