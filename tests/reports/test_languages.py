@@ -192,6 +192,12 @@ OTHER_DENIALS: dict[
         (X, "necrosis", "Fails to show …"),
         (X, "necrosis", "Hardly any …"),
     ],
+    # without a table, and taken for a neighbour or for English
+    "ca": [(X, "necrosi", "Sense …"), (X, "necrosi", "Cap …")],
+    "gl": [(N, "invasión perineural", "Non se observa …"), (X, "necrose", "Sen …")],
+    "ro": [(X, "Necroza", "… absentă")],
+    "la": [(N, "Invasio perineuralis", "… deest")],
+    "af": [(N, "Perineurale invasie", "… is afwesig")],
 }
 
 
@@ -200,7 +206,7 @@ OTHER_DENIALS: dict[
 def test_a_denial_in_rarer_words_is_never_presence(language: str, alone: bool) -> None:
     for category, finding, around in OTHER_DENIALS[language]:
         sentence = around.replace("…", finding)
-        report = sentence + "." if alone else f"{BEFORE[language]} {sentence}."
+        report = sentence + "." if alone else f"{BEFORE.get(language, BEFORE['en'])} {sentence}."
         for evidence in finding, sentence:
             assert isinstance(verdict(category, "present", evidence, report), Refusal), evidence
 

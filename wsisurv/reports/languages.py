@@ -110,7 +110,7 @@ LANGUAGES: dict[str, Language] = {
         ors="o|u|ni",
         names=r"ningun[ao]?|tampoco|carecen?|exent[oa]s?|inexistentes?|ausentes?|"
         "sin (?:evidencia|invasion|signos|necrosis)",
-        hints="apenas",
+        hints="apenas|sen",
     ),
     "it": Language(
         before="senza|assenza|nessun[oa]?|priv[oaie]|mancanza|manca|mancano|nep+ure|neanche|nemmeno|esclud(?:e|ono)",
@@ -128,7 +128,7 @@ LANGUAGES: dict[str, Language] = {
     "nl": Language(
         before="geen|zonder|noch|afwezigheid|ontbreken|ontbreekt|ontbrekende|evenmin",
         nots="niet|nooit|nergens",
-        both=r"nee|neen|afwezige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan|uitgesloten",
+        both=r"nee|neen|afwe[sz]ige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan|uitgesloten",
         seen=r"gezien|zien|herkennen|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonba\w*|zichtba\w*|herkenba\w*|vastgesteld\w*|"
         r"geidentificeerd\w*|positieve?|ja|aangetroffen|aangedaan|evidente?",
         turns="maar|echter|wel|doch|hoewel",
@@ -152,7 +152,7 @@ LANGUAGES: dict[str, Language] = {
         no_denials="no",
         names="não|nenhum[ao]?|ausência|tampouco|isent[oa]s?|livres? de|desprovid[oa]s?|"
         "sem (?:evidencia|invasao|sinais|necrose)",
-        hints="apenas",
+        hints="apenas|sen",
     ),
     "pl": Language(
         before=r"bez|brak|ani|zaden|zadn(?:a|e|ego|ej|ych)|nieobecnosc|wykluczono|pozbawion\w+",
@@ -173,7 +173,8 @@ LANGUAGES: dict[str, Language] = {
 
 _ELSEWHERE = re.compile(
     r"ingen|inget|inga|ikke|icke|inte|utan|uten|uden|nincs\w*|nelkul|yoktur|izlenme\w*|gorulme\w*|saptanma\w*|neni|"
-    r"nejsou|zadn[eay]|tidak|fara|nema|nisu|khong"
+    r"nejsou|zadn[eay]|tidak|fara|nema|nisu|khong|absenta|deest|desunt|afwesige?|non se \w+|"
+    r"(?:sense|cap|sen) (?:necro|invasi|evid[eè]nci|signe|sinai)\w*"
 )
 """Denials of languages without a table, so that a short sentence of one is not taken for the report's."""
 _NOT_ALONE = "only|nur|alleen|seulement|uniquement|solo|solamente|soltanto|apenas|somente|tylko|necessarily"

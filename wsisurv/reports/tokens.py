@@ -289,7 +289,7 @@ class Reading:
 
     def _forward(self, sentence: range, cue: int, *, wide: bool) -> range:
         table = self._table(cue)
-        if self.words[cue].plain == "non" and not table.denies("non"):
+        if self.words[cue].plain == "non" and table is ENGLISH:
             return range(cue, min(cue + 2, sentence.stop))
         alternatives = any(
             self.words[i].plain in {"or", "nor"} or table.has("ors", self.words[i].plain)
