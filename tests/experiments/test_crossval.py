@@ -100,7 +100,7 @@ def test_all_models_over_the_same_folds_in_one_table(make_study, trained):
 def test_a_tested_outcome_changes_no_risk_of_its_fold(make_study):
     """The outcomes of the tested cases are turned round: what was fitted without them must stay as it was."""
     study = make_study(50)
-    one = replace_settings(repeats=1)
+    one = SETTINGS.model_copy(update={"repeats": 1, "covariates": ()})
     run(study, one)
     first = read_splits(study.path("splits.jsonl"))[0]
     before = risks_of(study, "1-1")
@@ -194,7 +194,7 @@ def test_a_fold_that_fails_is_named(make_study, monkeypatch):
 
     monkeypatch.setattr(with_slides, "score_fold", fail)
     with pytest.raises(MetricError, match=r"^fold 1-1: no event"):
-        run(make_study(40), replace_settings(repeats=1))
+        run(make_study(40), SETTINGS.model_copy(update={"repeats": 1, "covariates": ()}))
 
 
 def test_other_settings_splits_or_data_are_stale(make_study):
@@ -309,3 +309,18 @@ def test_words_are_learned_in_each_fold_anew(make_study):
     assert {"gland", "stroma"} <= known
     assert known & set(first.train)  # each case's own id is a word here, said in three statements
     assert not known & set(first.test)
+
+
+def test_a_damaged_teacher_of_a_fold_is_named_and_not_copied(make_study, tmp_path):
+    study = make_study()
+    run(study, SETTINGS.model_copy(update={"repeats": 1, "covariates": ()}))
+    fold = study.path("crossval/1-1")
+    assert with_slides.copy_teacher(fold, tmp_path / "copy") == ()
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {"teacher.h5", "guidance.h5"}
+    for name in ("teacher.h5", "guidance.h5"):
+        whole = (fold / name).read_bytes()
+        (fold / name).write_bytes(whole[: len(whole) // 2])
+        (warning,) = with_slides.copy_teacher(fold, tmp_path / "other")
+        assert str(fold / name) in warning
+        assert not (tmp_path / "other").exists()
+        (fold / name).write_bytes(whole)

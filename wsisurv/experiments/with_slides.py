@@ -13,11 +13,13 @@ from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress
 from wsisurv.engine.workers import cores
-from wsisurv.errors import SettingsError
+from wsisurv.errors import FormatError, SettingsError
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs, score_fold
 from wsisurv.experiments.leaks import digest_slides, mean_tiles
 from wsisurv.experiments.scoring import STEP, ScoredFolds, cases_with_statements, counted, plan_folds, run_folds
+from wsisurv.formats.guidance import read_guidance
+from wsisurv.formats.models import read_model
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -143,8 +145,9 @@ class _Training:
         Models of a fold are only a step on the way to its risks, which are what is kept or stale: so ``redo``.
         """
         workspace, repeat = self.inputs.workspace, job.fold.repeat
+        damaged: tuple[str, ...] = ()
         if self.teachers_at is not None:
-            _copy_teacher(self.teachers_at / job.fold.name, workspace.cohort(job.cohort.name))
+            damaged = copy_teacher(self.teachers_at / job.fold.name, workspace.cohort(job.cohort.name))
         with _one_thread():
             first = train_teacher(
                 workspace,
@@ -174,7 +177,7 @@ class _Training:
                 seen=seen,
             )
         # the warnings of distill repeat the teacher's, or judge the student by less than the results table does
-        return replace(risks, warnings=(*first.warnings, *risks.warnings))
+        return replace(risks, warnings=(*damaged, *first.warnings, *risks.warnings))
 
 
 @contextmanager
@@ -188,9 +191,19 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _copy_teacher(source: Path, target: Path) -> None:
-    """Put a fold's teacher where the training looks for one; it is kept there if it is the one that is asked for."""
-    if all((source / name).exists() for name in ("teacher.h5", "guidance.h5")):
-        target.mkdir(parents=True, exist_ok=True)
-        for name in ("guidance.h5", "teacher.h5"):
-            shutil.copyfile(source / name, target / name)
+def copy_teacher(source: Path, target: Path) -> tuple[str, ...]:
+    """Put a fold's teacher where the training looks for one; it is kept there if it is the one that is asked for.
+
+    Gives warnings: a damaged one is named and not copied, so that the fold trains its own.
+    """
+    if not all((source / name).exists() for name in ("teacher.h5", "guidance.h5")):
+        return ()
+    try:
+        read_model(source / "teacher.h5", "teacher")
+        read_guidance(source / "guidance.h5")
+    except FormatError as error:
+        return (f"{error} Its teacher was trained anew.",)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("guidance.h5", "teacher.h5"):
+        shutil.copyfile(source / name, target / name)
+    return ()
