@@ -4,12 +4,14 @@ Run: ``python tests/bench/predict.py [--cases 40] [--tiles 5000] [--features 102
 A stand-in for 1,000 cases: time is proportional to cases. Features of random numbers are written to a temporary folder
 (``--folder`` names another disk) and predicted by five students of random weights. Runs of reading and of predicting
 take turns, once with the files in the system's cache and once dropped from it, as where a cohort is larger than
-the memory. Prints seconds and the median of the ratios of neighbouring runs, and never fails on a time.
+the memory. Prints seconds and the median of the ratios of neighbouring runs, on the clock and of the processor, and
+the peak of memory; never fails on a time.
 """
 
 import argparse
 import itertools
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -100,7 +102,7 @@ def write_student(path: Path, ensemble: Ensemble) -> None:
         result=DistillResult.model_validate(
             {
                 **dict.fromkeys(DistillResult.model_fields, 0),
-                **{"kept": False, "directions": (), "winner": "plain", "warnings": ()},
+                **{"kept": False, "directions": (), "winner": "plain", "nested": None, "warnings": ()},
             }
         ),
     )
@@ -133,12 +135,12 @@ def forget(paths: list[Path]) -> None:
         os.close(descriptor)
 
 
-def timed(cold: list[Path], way: Callable[[], object]) -> float:
-    """Seconds that ``way`` takes, these files being dropped from the cache first."""
+def timed(cold: list[Path], way: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that ``way`` takes, on the clock and of the processor, these files being dropped from the cache first."""
     forget(cold)
-    started = time.perf_counter()
+    clock, processor = time.perf_counter(), time.process_time()
     way()
-    return time.perf_counter() - started
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
 def plain_read(paths: list[Path]) -> None:
@@ -171,7 +173,7 @@ def main() -> None:
         apart = max(abs((risk.log_hazard or 0.0) - one) for risk, one in zip(risks, alone, strict=True))
         print(f"log hazards by members side by side and one by one: {apart:.1e} apart at most, in {len(paths)} cases")
         print(f"{options.cases} cases of {options.tiles} tiles x {options.features}, {options.device}")
-        seconds: dict[tuple[str, int], list[tuple[float, float]]] = {}
+        seconds: dict[tuple[str, int], list[tuple[tuple[float, float], tuple[float, float]]]] = {}
         for _ in range(options.runs):
             for files, threads in itertools.product(["cached", "cold"], options.threads):
                 torch.set_num_threads(threads)
@@ -180,13 +182,15 @@ def main() -> None:
                 predict = timed(cold, lambda: predict_cases(student, bags, device=options.device))
                 seconds.setdefault((files, threads), []).append((read, predict))
     for (files, threads), pairs in seconds.items():
-        reads, predictions = zip(*pairs, strict=True)
-        ratios = sorted(predict / read for read, predict in pairs)
-        print(
-            f"{files} files, {threads} threads: plain read {statistics.median(reads):.2f} s, predict "
-            f"{statistics.median(predictions):.2f} s: {statistics.median(ratios):.2f} x a plain read "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        )
+        for number, what in enumerate(("on the clock", "of the processor")):
+            reads, predictions = zip(*((read[number], predict[number]) for read, predict in pairs), strict=True)
+            ratios = sorted(predict / read for read, predict in zip(reads, predictions, strict=True))
+            print(
+                f"{files} files, {threads} threads, {what}: plain read {statistics.median(reads):.2f} s, predict "
+                f"{statistics.median(predictions):.2f} s: {statistics.median(ratios):.2f} x a plain read "
+                f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            )
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":

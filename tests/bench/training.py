@@ -2,8 +2,10 @@
 
 Run: ``python tests/bench/training.py [--cases 100] [--hidden 32] [--rounds 5] [--threads 2] [--concordance SEEDS]``.
 Prints seconds an epoch and ratios from rounds in which all ways take turns, so that what else the machine does meets
-all alike. ``--concordance 10`` also trains small simulated cohorts, equally long each way, and compares what is
-learned. With a GPU, the ways on it come after. Never fails on a time.
+all alike. With a GPU, the ways on it come after. Then it trains teacher and students of 200 simulated cases × 2,000
+tiles × 1,024 features on one thread, and prints what they take (``--whole 200 2000 1024``, 0 to leave it out).
+``--concordance 10`` also trains small simulated cohorts, equally long each way, and compares what is learned. Never
+fails on a time.
 """
 
 import argparse
@@ -324,6 +326,39 @@ def compare_learned(seeds: int, tuned: int, tiles: list[int], jobs: int) -> None
         print_learned(learned_all(range(seeds), best, jobs), best[0])
 
 
+def whole_training(cases: int, tiles: int, features: int, epochs: int) -> list[str]:
+    """Teacher and students of a simulated cohort on disk: processor seconds and the peak so far of each."""
+    import resource
+
+    from wsisurv.settings.training import TeacherSettings
+    from wsisurv.training.distill import distill
+    from wsisurv.training.teacher import train_teacher
+    from wsisurv.workspace.paths import Workspace
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    import simulation
+
+    torch.set_num_threads(1)
+    world, found = simulation.make_world(0, n_features=features, apart=0.3), []
+
+    def note(name: str, before: float) -> float:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        found.append(f"{name:24s} {time.process_time() - before:7.1f} s of processor, peak so far {peak:6.0f} MiB")
+        return time.process_time()
+
+    with tempfile.TemporaryDirectory() as folder:
+        place, start = Workspace(Path(folder)), time.process_time()
+        cohort = simulation.save(
+            place, simulation.simulate(world, cases, 0, tiles=(tiles, tiles + 1), effect=0.9, named=0.95, error=0.2)
+        )
+        start = note("(making the cohort)", start)
+        train_teacher(place, cohort, TeacherSettings(epochs=epochs), device="cpu")
+        start = note("train-teacher", start)
+        result = distill(place, cohort, DistillSettings(epochs=epochs), device="cpu")
+        note(f"distill (gate {result.gate:.2f}, subspaces {len(result.directions)})", start)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100)
@@ -334,6 +369,8 @@ def main() -> None:
     parser.add_argument("--tiles-per-bag", type=int, nargs="+", default=[DistillSettings().tiles_per_bag])
     parser.add_argument("--tuned", type=int, default=0, metavar="SEEDS", help="choose length and rate on so many more")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--whole", type=int, nargs="+", default=[200, 2000, 1024], metavar="CASES TILES FEATURES")
+    parser.add_argument("--whole-epochs", type=int, default=DistillSettings().epochs)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.cases:
@@ -357,6 +394,12 @@ def main() -> None:
                 ways = ways_on(there(data), chosen.hidden, "cuda", there(kept))
                 spent = time_ways(ways, chosen.rounds, torch.cuda.synchronize)
                 print_ratios(torch.cuda.get_device_name(), spent)
+    if chosen.whole[0]:
+        print(
+            f"\nteacher and students, {chosen.whole} cases, tiles, features; {chosen.whole_epochs} epochs, one thread"
+        )
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for a peak of its own
+            print("\n".join(pool.submit(whole_training, *chosen.whole, chosen.whole_epochs).result()))
     if chosen.concordance:
         compare_learned(chosen.concordance, chosen.tuned, chosen.tiles_per_bag, chosen.jobs)
 

@@ -52,6 +52,14 @@ def test_a_command_imports_no_other():
     assert not loaded & {f"wsisurv.cli.{name}" for name in ("tile", "embed", "predict", "crossval")}
 
 
+def test_a_table_is_shown_without_the_libraries_of_arrays(tmp_path):
+    table = tmp_path / "risk.csv"
+    table.write_text("case_id,log_hazard,risk_group\na,0.1,low\n")
+    loaded = loaded_by("show", str(table))
+    assert "wsisurv.formats.shown" in loaded
+    assert not loaded & (HEAVY | {"numpy", "h5py"})
+
+
 def test_the_list_says_of_each_command_what_its_help_begins_with():
     made = get_command(app).commands
     for names in PANELS.values():

@@ -5,22 +5,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import h5py
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import parse_json, read_json
-from wsisurv.formats.hdf5 import texts
-from wsisurv.formats.header import Header, opened_any
 from wsisurv.formats.sealed import without_checksum
 
-_SMALL = 1 << 20
-"""Numbers of an array of which range and gaps are told; larger ones are not read."""
+if TYPE_CHECKING:
+    from wsisurv.formats.header import Header
+
 _LINE, _LINES, _JSON = 1 << 24, 1_000_000, 1 << 26
-_OF_COLUMNS = ("names", "units", "definitions")
-_HEAD = {"format", "format_version", "wsisurv_version", "settings", "inputs", "fingerprint"}
 _JSONL = {
     "statements of reports": {"case_id", "statements", "report_sha256"},
     "findings that could not be proved": {"case_id", "evidence", "reason"},
@@ -57,7 +51,7 @@ class Shown:
     path: Path  # the file
     what: str  # its format, or what its columns or keys look like
     n_bytes: int  # its size
-    header: Header | None = None  # what made it; None for text files
+    header: "Header | None" = None  # what made it; None for text files
     attributes: Mapping[str, Any] = field(default_factory=dict)  # all else that it says, JSON parsed
     arrays: tuple[Array, ...] = ()  # of an HDF5 file
     rows: int | None = None  # of a text file; None elsewhere
@@ -85,28 +79,9 @@ def describe(path: Path) -> Shown:
 
 
 def _hdf5(path: Path) -> Shown:
-    with opened_any(path) as (file, header):
-        arrays: list[Array] = []
-        file.visititems(
-            lambda name, item: arrays.append(_array(name, item)) if isinstance(item, h5py.Dataset) else None
-        )
-        said = {name: plain_value(value) for name, value in file.attrs.items() if name not in _HEAD}
-        said |= {name: list(texts(file, name)) for name in _OF_COLUMNS if name in file}
-    return Shown(path, header.format, path.stat().st_size, header, said, tuple(arrays))
+    from wsisurv.formats.shown_hdf5 import describe_hdf5  # h5py takes longer to load than a text file to read
 
-
-def _array(name: str, item: h5py.Dataset) -> Array:
-    attributes = {key: plain_value(value) for key, value in item.attrs.items()}
-    shape = tuple(int(length) for length in item.shape)
-    if item.dtype.kind not in "fiub":
-        return Array(name, "text", shape, attributes=attributes)
-    if not 0 < item.size <= _SMALL:
-        return Array(name, str(item.dtype), shape, attributes=attributes)
-    with np.errstate(all="ignore"):  # damaged floats may be of no kind that numpy knows
-        values = np.asarray(item[()], dtype=np.float64)
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (None, None)
-    return Array(name, str(item.dtype), shape, low, high, int(values.size - known.size), attributes)
+    return describe_hdf5(path)
 
 
 def plain_value(value: Any) -> Any:
@@ -120,7 +95,7 @@ def plain_value(value: Any) -> Any:
             except (ValueError, RecursionError):
                 return value
         return value
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of numpy
         return plain_value(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)

@@ -13,6 +13,8 @@ _STAINED = 0.12
 """Mean optical density from which a pixel is stained: glass, fat and faded paper-white are below."""
 _MUCH_BROWN, _LITTLE_PINK = 0.05, 0.05
 _LITTLE_EOSIN = 0.02
+_DENSITY = -np.log10(np.maximum(np.arange(256, dtype=np.uint8), 1) / np.float32(255))
+"""Optical density of each intensity."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ def colours_of(pixels: NDArray[np.uint8]) -> Colours:
     Source: Ruifrok and Johnston 2001, Quantification of histochemical staining by color deconvolution (optical
     densities of haematoxylin, eosin and diaminobenzidine).
     """
-    density = -np.log10(np.maximum(pixels.reshape(-1, 3), 1) / np.float32(255))
-    red, green, blue = density[density.mean(axis=1) >= _STAINED].T
+    red, green, blue = (_DENSITY[pixels[..., channel].ravel()] for channel in range(3))
+    stained = (red + green + blue) / np.float32(3) >= _STAINED
+    red, green, blue = red[stained], green[stained], blue[stained]
     if not len(red):
         return Colours(0.0, 0.0, 0)
     brown = (blue >= 0.9 * green) & (red >= 0.2 * blue) & (red <= 0.8 * blue)

@@ -9,6 +9,7 @@ from wsisurv.bags.cases import CaseRead, CaseUnread, SlideRead, read_cases
 from wsisurv.bags.checks import Expected
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.workers import cores, finished
 from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, SlideError
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
@@ -108,18 +109,24 @@ def look_at_slides(
     Args:
         workspace: where they are tiled.
         slide_ids: the slides.
-        progress: called before each slide.
+        progress: called after each slide.
     """
-    seen = {}
-    for number, slide_id in enumerate(slide_ids):
-        progress(number, len(slide_ids), slide_id)
+
+    def look(slide_id: str) -> tuple[str, ...] | None:
         try:
             tiles, _ = read_tiles(workspace.tiles(slide_id))
             with Slide(tiles.slide_path, tiles.mpp) as slide:
                 side = tiles.tile_level0_px
-                seen[slide_id] = look_at(slide, tiles.coords, level0_px=side, tile_px=tiles.tile_px).warnings
+                return look_at(slide, tiles.coords, level0_px=side, tile_px=tiles.tile_px).warnings
         except (MissingArtifactError, FormatError, SlideError, OSError):
-            continue  # of a slide that can't be read there is a failure already, or features without a slide
+            return None  # of a slide that can't be read there is a failure already, or features without a slide
+
+    seen = {}
+    with closing(finished(look, slide_ids, min(cores(), len(slide_ids)))) as looks:
+        for number, (slide_id, warnings) in enumerate(looks):
+            progress(number + 1, len(slide_ids), slide_id)
+            if warnings is not None:
+                seen[slide_id] = warnings
     progress(len(slide_ids), len(slide_ids), "")
     return seen
 

@@ -195,82 +195,92 @@ class _Likelihood:
     Attributes:
         variables: (n, p).
         deaths: rows with an event.
-        ends: (n,), events whose risk set ends with each row.
+        sets: (n_sets,), the last row of each risk set.
+        begins: (n_sets,), its first row that the set before has not.
+        events: (n_sets,), how many it belongs to.
+        died: (p,), sum of the variables of the rows with an event.
         late: where cases enter late, what each risk set lacks; None where all are followed from 0.
     """
 
     variables: NDArray[np.float64]
     deaths: NDArray[np.int64]
-    ends: NDArray[np.float64]
+    sets: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    events: NDArray[np.float64]
+    died: NDArray[np.float64]
     late: "_Late | None" = None
 
     @staticmethod
     def of(data: FollowUp) -> "_Likelihood":
         order = np.argsort(-data.times, kind="stable")
-        time, event = data.times[order], data.events[order]
-        last = np.searchsorted(-time, -time[event], side="right") - 1
-        ends = np.bincount(last, minlength=len(time)).astype(np.float64)
-        late = None if data.entries is None else _Late.of(data.entries[order], time[np.flatnonzero(ends)])
-        return _Likelihood(data.risks.T[order], np.flatnonzero(event), ends, late)
+        time, event, variables = data.times[order], data.events[order], data.risks.T[order]
+        deaths = np.flatnonzero(event)
+        ends = np.bincount(np.searchsorted(-time, -time[event], side="right") - 1, minlength=len(time))
+        sets = np.flatnonzero(ends)
+        begins = np.concatenate([[0], sets[:-1] + 1])
+        late = None if data.entries is None else _Late.of(data.entries[order], time[sets])
+        died = variables[deaths].sum(0)
+        return _Likelihood(variables, deaths, sets, begins, ends[sets].astype(np.float64), died, late)
 
     def value(self, log_hazard: NDArray[np.float64]) -> float:
         """Partial log likelihood."""
-        sets = np.flatnonzero(self.ends)
         if self.late is None:
-            at_risk = np.logaddexp.accumulate(log_hazard)[sets]
+            at_risk = np.logaddexp.accumulate(log_hazard)[self.sets]
         else:
             top = log_hazard.max()
-            hazard = np.exp(log_hazard - top)
-            at_risk = top + np.log(self._sums(hazard, sets))
-        return float(log_hazard[self.deaths].sum() - self.ends[sets] @ at_risk)
+            at_risk = top + np.log(self._sums(np.exp(log_hazard - top)))
+        return float(log_hazard[self.deaths].sum() - self.events @ at_risk)
 
     def maximum(self, start: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
         """The coefficients that maximise log L − penalty/2 Σβ²; strictly concave, so Newton's steps find them."""
-        here, best = start, self._penalised(start, penalty)
+
+        def at(coefficients: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+            log_hazard = self.variables @ coefficients
+            value = self.value(log_hazard) - penalty / 2 * float(coefficients @ coefficients)
+            return coefficients, log_hazard, value
+
+        here, log_hazard, best = at(start)
         for _ in range(_STEPS):
-            step = self._newton_step(here, penalty)
+            step = self._newton_step(here, log_hazard, penalty)
             size = 1.0
-            while (value := self._penalised(here + size * step, penalty)) < best and size > _CONVERGED:
+            while (there := at(here + size * step))[2] < best and size > _CONVERGED:
                 size /= 2
-            gain = value - best
+            gain = there[2] - best
             if gain > 0:
-                here, best = here + size * step, value
+                here, log_hazard, best = there
             if gain <= _CONVERGED * (1 + abs(best)):
                 break
         return here
 
-    def _penalised(self, coefficients: NDArray[np.float64], penalty: float) -> float:
-        return self.value(self.variables @ coefficients) - penalty / 2 * float(coefficients @ coefficients)
-
-    def _sums(self, hazard: NDArray[np.float64], sets: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _sums(self, hazard: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of the hazards of each risk set, which its last case is in: what rounds below that is rounded wrongly."""
-        sums = hazard.cumsum()[sets]
+        sums = hazard.cumsum()[self.sets]
         if self.late is None:
             return sums
-        least = np.maximum(hazard[sets], np.finfo(np.float64).tiny)
+        least = np.maximum(hazard[self.sets], np.finfo(np.float64).tiny)
         return np.asarray(np.maximum(sums - self.late.sums(hazard), least))
 
-    def _newton_step(self, coefficients: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-        log_hazard = self.variables @ coefficients
+    def _newton_step(
+        self, coefficients: NDArray[np.float64], log_hazard: NDArray[np.float64], penalty: float
+    ) -> NDArray[np.float64]:
         hazard = np.exp(log_hazard - log_hazard.max())
-        sets = np.flatnonzero(self.ends)
-        sums = self._sums(hazard, sets)
-        weight = self.ends[sets] / sums
+        sums = self._sums(hazard)
+        weight = self.events / sums
         # a case is in the risk sets that end at its row or later
         share = np.zeros(len(hazard))
-        share[sets] = weight
+        share[self.sets] = weight
         share = share[::-1].cumsum()[::-1]
         if self.late is not None:
             share = share - np.append(weight[::-1].cumsum()[::-1], 0.0)[self.late.missed]
         share = hazard * share
-        means = np.add.reduceat(hazard[:, None] * self.variables, np.concatenate([[0], sets[:-1] + 1]))
-        means = means.cumsum(axis=0)
+        weighted = hazard[:, None] * self.variables
+        means = np.add.reduceat(weighted, self.begins).cumsum(axis=0)
         if self.late is not None:
-            means -= self.late.sums(hazard[:, None] * self.variables)
+            means -= self.late.sums(weighted)
         means /= sums[:, None]
-        gradient = self.variables[self.deaths].sum(0) - share @ self.variables - penalty * coefficients
-        curvature = (self.variables * share[:, None]).T @ self.variables - (means * self.ends[sets, None]).T @ means
-        curvature[np.diag_indices_from(curvature)] += penalty
+        gradient = self.died - share @ self.variables - penalty * coefficients
+        curvature = (self.variables * share[:, None]).T @ self.variables - (means * self.events[:, None]).T @ means
+        curvature.flat[:: len(curvature) + 1] += penalty
         return np.asarray(np.linalg.solve(curvature, gradient))
 
 
