@@ -1,6 +1,7 @@
 """The report page in a browser and by its text: whole with everything there, and honest with nothing there."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -209,7 +210,7 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     names = {path.stem for path in result.figures}
     assert {"concordance", "differences", "survival", "calibration-1", "decision-1", "training"} <= names
     assert "risk-against-covariates" in names
-    assert {path.suffix for path in result.figures} == {".png", ".svg"}
+    assert {path.suffix for path in result.figures} == {".png", ".svg", ".pdf"}
     assert all(path.exists() for path in result.figures)
     sources = page.all("img", "src")
     assert len(sources) == len(names) + 2
@@ -230,11 +231,18 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     for link in page.all("a", "href"):
         if link.startswith("#"):
             assert link[1:] in targets
-        elif link.endswith((".svg", ".png")):
+        elif link.endswith((".svg", ".png", ".pdf", ".csv", ".tex")):
             assert (result.page.parent / unquote(link)).exists()
             assert not {"#", "?"} & set(link)
+    files = {path: path.read_bytes() for path in result.page.parent.rglob("*.*")}
+    tables = page.all("table", "data-name")
+    assert all(tables)  # every table of the page has its files
+    assert len(tables) == len(set(tables)) == len(result.tables) / 2
+    with (result.page.parent / "tables" / "risk-groups.csv").open() as file:
+        assert sum(int(row["cases"]) for row in csv.DictReader(file)) == 60
     write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
     assert read(workspace) == first
+    assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
 
 
 def test_an_external_validation_stands_beside_the_training(workspace):

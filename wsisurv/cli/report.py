@@ -23,8 +23,8 @@ def report(
     """Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.
 
     Reads cohorts/NAME/ and the folders of the slides' features and statements. Writes evaluation/index.html, which
-    needs no other file, and each figure as SVG and PNG into cohorts/NAME/. What has not been run yet is listed on the
-    page with the command that makes it.
+    needs no other file, beside it each figure as SVG, PDF and PNG, and into evaluation/tables/ each table of the page
+    as CSV and LaTeX (booktabs). What has not been run yet is listed on the page with the command that makes it.
     """
     from wsisurv.pages.cohort_page import write_report
 
@@ -35,4 +35,7 @@ def report(
             parts = ", ".join(part for part, said in result.missing.items() if said == why)
             out.print(f"not on the page: {parts}: {why}")
         warn(*result.differs)
-        out.print(f"report: {len(result.figures) // 2} figures, {result.pictures} heatmaps · {result.page}")
+        out.print(
+            f"report: {len(result.figures) // 3} figures, {len(result.tables) // 2} tables, "
+            f"{result.pictures} heatmaps · {result.page}"
+        )

@@ -22,6 +22,8 @@ from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
 from wsisurv.pages.proportional import proportional_lines
 from wsisurv.pages.rendering import write_page
 from wsisurv.pages.subgroups import subgroups
+from wsisurv.pages.tables import FOLDER as TABLES
+from wsisurv.pages.tables import write_tables
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import logrank
 from wsisurv.workspace.ledger import exclusive
@@ -38,7 +40,8 @@ class ReportResult:
 
     Attributes:
         page: the file.
-        figures: PNG and SVG files beside it.
+        figures: PNG, SVG and PDF files beside it.
+        tables: CSV and LaTeX files of all its tables, in the folder ``tables`` beside it.
         missing: part of the page → why it is not there.
         differs: parts of another student or other settings than the rest, a line each.
         pictures: cases whose heatmap is inside the page.
@@ -46,6 +49,7 @@ class ReportResult:
 
     page: Path
     figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
     missing: Mapping[str, str]
     differs: Sequence[str]
     pictures: int
@@ -107,7 +111,7 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
     ]
     missing = {**seen.missing, **figures.missing}
     tested = seen.metrics.cohort if seen.metrics else {}
-    write_page(
+    page = write_page(
         folder / PAGE,
         "cohort.html",
         seen=seen,
@@ -124,8 +128,9 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
         commands=_commands(seen, command),
         **_judged(seen),
     )
-    written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg")]
-    return ReportResult(folder / PAGE, tuple(written), missing, seen.differs, len(maps))
+    written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg", "pdf")]
+    tables = write_tables(folder / TABLES, page)
+    return ReportResult(folder / PAGE, tuple(written), tuple(tables), missing, seen.differs, len(maps))
 
 
 def _judged(seen: Gathered) -> dict[str, Any]:

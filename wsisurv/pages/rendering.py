@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from wsisurv.formats.atomic import write_text
 from wsisurv.pages.numbers import interval, minus, number, p_equals, p_value, share
+from wsisurv.pages.tables import file_name
 
 
 def render(template: str, **shown: object) -> str:
@@ -28,13 +29,15 @@ def render(template: str, **shown: object) -> str:
     return _environment().get_template(template).render(shown)
 
 
-def write_page(path: Path, template: str, **shown: object) -> None:
-    """Write a page, whole or not at all; arguments as ``render``.
+def write_page(path: Path, template: str, **shown: object) -> str:
+    """Write a page, whole or not at all, and give it; arguments as ``render``.
 
     Raises:
         StorageError: no room or no permission.
     """
-    write_text(path, render(template, **shown))
+    page = render(template, **shown)
+    write_text(path, page)
+    return page
 
 
 @cache
@@ -54,6 +57,7 @@ def _environment() -> Environment:
         "minus": minus,
         "data_uri": _data_uri,
         "sha256": _sha256,
+        "file_name": file_name,
     }
     made.globals["interval"] = interval
     return made

@@ -1,4 +1,4 @@
-"""How all figures look, and how they are written: the same data give the same bytes."""
+"""How all figures look, and how they are written, as PNG, SVG and PDF: the same data give the same bytes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito
 LINES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)))  # told apart in grey print too
-_NO_DATE: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs everywhere
     "font.size": 10,
     "svg.hashsalt": "wsisurv",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, as journals ask
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
@@ -43,13 +48,12 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path) -> tuple[Path, Path]:
-    """Write a PNG at ``path`` and an SVG of the same name beside it; gives both.
+    """Write a PNG at ``path``, and an SVG and a PDF of the same name beside it; gives PNG and SVG.
 
     Raises:
         StorageError: no room or no permission.
     """
-    svg = path.with_suffix(".svg")
-    for target, kind in ((path, "png"), (svg, "svg")):
-        with replacing(target) as partial:
-            figure.savefig(partial, format=kind, dpi=150, metadata=_NO_DATE[kind])
-    return path, svg
+    for kind, metadata in _NO_DATE.items():
+        with replacing(path if kind == "png" else path.with_suffix(f".{kind}")) as partial:
+            figure.savefig(partial, format=kind, dpi=150, metadata=metadata)
+    return path, path.with_suffix(".svg")
