@@ -30,9 +30,12 @@ def test_a_case_is_explained_as_it_is_predicted_and_is_on_the_page(run, place):
     assert record.top is not None
     assert record.top.features[0].unit
     assert "1 kept" in run("heatmap", case_id, "-w", place.root, "--tiles", 2).out
-    ended = run("report", "-w", place.root)
+    ended = run("report", "-w", place.root, "--tripod")
     assert ended.code == 0, ended.err
     assert "1 heatmaps" in ended.out
+    assert "tripod.md" in ended.out
+    assert (folder / "evaluation" / "tripod.html").exists()
+    assert (folder / "evaluation" / "tables" / "cases.csv").exists()
     page = (folder / "evaluation" / "index.html").read_text()
     assert "wsisurv crossval" in page  # was not run
     assert f"$ wsisurv heatmap {case_id}" in page

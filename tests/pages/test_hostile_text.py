@@ -14,14 +14,16 @@ import pytest
 from jinja2 import UndefinedError
 from pydantic import BaseModel
 
-from wsisurv.pages import cohort_page, contact_sheet, file_card, rendering, statements_page
+from wsisurv.pages import cohort_page, contact_sheet, file_card, rendering, statements_page, tripod_files
 from wsisurv.pages.card_parts import CardPart, FileCard
 from wsisurv.pages.contact_sheet import SlideEntry
+from wsisurv.pages.tripod import TripodRow
+from wsisurv.pages.tripod_items import tripod_items
 from wsisurv.workspace.paths import Workspace
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>`<b>`{{ 7 * 7 }}"
 NAMED_BY_USERS = {"facts", "settings", "versions", "sites", "trained"}  # mappings whose keys are shown too
-OURS = {"category", "id", "script"}  # words that choose a colour or an anchor; never a user's
+OURS = {"category", "id", "number", "script"}  # words that choose a colour or an anchor; never a user's
 
 Shown = tuple[str, dict[str, Any]]
 
@@ -104,6 +106,12 @@ def card(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     file_card.write_card(workspace.root / "c.html", FileCard("title", (part,), ("warning",), {}))
 
 
+def tripod(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
+    rows = [TripodRow(item, ("known",), item.question) for item in tripod_items()]
+    workspace.root.mkdir(exist_ok=True)
+    tripod_files.write_tripod(workspace.root, "name", rows, b"<svg/>")
+
+
 def sheet(workspace: Workspace, _: Callable[[Workspace], None]) -> None:
     slides = [SlideEntry("S", 3, 0.5, 0.25, ("flag",), "S.jpg"), SlideEntry("T", 0, None, None, (), "")]
     contact_sheet.write_page(workspace.contact_sheet, "contact_sheet.html", slides=slides)
@@ -124,7 +132,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Shown]:
     return seen
 
 
-@pytest.mark.parametrize("make", [cohort, empty_cohort, statements, card, sheet])
+@pytest.mark.parametrize("make", [cohort, empty_cohort, statements, card, sheet, tripod])
 def test_markup_in_every_text_field_stays_text(workspace, add_crossval, shown, make):
     make(workspace, add_crossval)
     ((template, given),) = shown
@@ -142,7 +150,7 @@ def test_markup_in_every_text_field_stays_text(workspace, add_crossval, shown, m
 def test_every_template_is_filled_in_here() -> None:
     folder = Path(rendering.__file__).parent / "templates"
     pages = {path.name for path in folder.glob("*.html") if "{% extends" in path.read_text(encoding="utf-8")}
-    assert pages == {"cohort.html", "statements.html", "file_card.html", "contact_sheet.html"}
+    assert pages == {"cohort.html", "statements.html", "file_card.html", "contact_sheet.html", "tripod.html"}
 
 
 def test_nothing_is_marked_as_safe_and_a_name_that_is_not_given_is_an_error() -> None:

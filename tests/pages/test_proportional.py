@@ -9,8 +9,8 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.experiments.risk_groups import RISK_GROUPS, follow_up_by_group, risk_groups_table
 from wsisurv.pages.predicted import OUT_OF_FOLD, CasePredictions
-from wsisurv.pages.proportional import proportional_lines
-from wsisurv.survival.proportional_hazards import proportional_hazards
+from wsisurv.pages.proportional import proportional_figure, proportional_lines, proportional_words
+from wsisurv.survival.proportional_hazards import effect_over_time, proportional_hazards
 from wsisurv.survival.restricted_mean import restricted_mean
 from wsisurv.survival.stratified import FoldScores
 from wsisurv.units import CaseId
@@ -44,10 +44,46 @@ def test_a_steady_effect_is_not_called_changing_and_a_fading_one_is() -> None:
     steady, fading = proportional_lines(drawn(400)), proportional_lines(drawn(800, change=-1.5))
     assert [line.name for line in steady] == ["risk", "age", "stage"]
     assert steady[0].p > 0.05
-    assert "is not shown to change with time" in steady[0].words
+    assert "is not shown to change with time" in proportional_words(steady)[0]
     assert fading[0].p < 0.001
-    assert "The effect of the risk fades with time" in fading[0].words
-    assert "grows" in proportional_lines(drawn(800, change=1.5))[0].words
+    assert "The effect of the risk fades with time" in proportional_words(fading)[0]
+    assert "grows" in proportional_words(proportional_lines(drawn(800, change=1.5)))[0]
+
+
+def test_of_the_covariates_those_that_change_after_correction_are_named_and_the_picture_shows_all(tmp_path) -> None:
+    steady = proportional_lines(drawn(400))
+    assert [line.p_holm for line in steady[1:]] == pytest.approx(
+        [min(1, 2 * min(p := [line.p for line in steady[1:]])), max(2 * min(p), max(p))][:: 1 if p[0] < p[1] else -1]
+    )
+    assert "none of the covariates is shown to change (least p by Holm for 2 tests" in proportional_words(steady)[1]
+    predicted = drawn(800, change=-1.5)
+    risk = [f"{one}" for one in predicted.folds[0].log_hazard[0]]
+    cases = (replace(case, covariates={"x": risk[k], **case.covariates}) for k, case in enumerate(predicted.cases))
+    fading = proportional_lines(replace(predicted, cases=tuple(cases)))
+    assert "Of the covariates, that of x fades" in proportional_words(fading)[1]
+    assert "age" not in proportional_words(fading)[1]
+    _, svg = proportional_figure(tmp_path / "ph.png", fading, time_unit="months")
+    assert b"<svg" in svg.read_bytes()
+    # events at few times: the spline has fewer degrees of freedom, no error
+    coarse = proportional_lines(drawn(100, unit=2.0))
+    course = effect_over_time(coarse[0].test, 0)
+    assert np.isfinite([course.value, course.low, course.high]).all()
+
+
+def test_the_smoothed_course_is_the_natural_spline_of_least_squares() -> None:
+    """Held against scipy's natural splines, one through 1 at each knot."""
+    from scipy.interpolate import CubicSpline
+
+    line = proportional_lines(drawn(300, change=-1.0))[0]
+    x, y = line.test.gone, line.test.residuals[:, 0]
+    knots = np.quantile(x, [0, 1 / 3, 2 / 3, 1])
+    cardinal = CubicSpline(knots, np.eye(4), bc_type="natural")
+    course = effect_over_time(line.test, 0, points=9)
+    found, *_ = np.linalg.lstsq(cardinal(x), y, rcond=None)
+    assert course.value == pytest.approx(cardinal(course.at) @ found, abs=1e-8)
+    spread = np.diag(cardinal(course.at) @ np.linalg.inv(cardinal(x).T @ cardinal(x)) @ cardinal(course.at).T)
+    assert (course.high - course.value) == pytest.approx(1.96 * np.sqrt(line.test.variance[0] * spread), rel=1e-6)
+    assert course.value[0] > line.test.coefficients[0] > course.value[-1]
 
 
 def test_it_is_the_test_of_risks_centred_within_folds_whatever_the_order_of_rows() -> None:

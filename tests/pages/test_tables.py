@@ -48,6 +48,8 @@ def test_no_word_has_a_letter_left_that_latex_acts_on(words: str) -> None:
     left = re.sub(commands, "", text)
     assert not set(left) & set('\\{}$&#%_^~<>|"`[]*')
     assert "\n" not in text
+    assert "-{}-" in latex_text("a--b")
+    assert latex_text("a-b") == "a-b"
 
 
 def test_files_stay_in_their_folder_and_those_of_an_earlier_page_go(tmp_path) -> None:

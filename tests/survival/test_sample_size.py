@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.survival.metrics import concordance
+from wsisurv.survival.planning import covariate_parameters, plan_study
 from wsisurv.survival.sample_size import concordance_se, max_r2, required_sample_size
+from wsisurv.units import CaseId
 
 
 def test_the_published_example() -> None:
@@ -62,3 +65,32 @@ def test_what_can_not_be(changes: dict[str, float]) -> None:
         )
     with pytest.raises(MetricError, match="no standard error"):
         concordance_se(concordance=0.6, cases=50, events=50)
+
+
+def test_a_plan_says_in_words_when_a_cohort_is_too_small() -> None:
+    plan = plan_study(cases=160, events=58, covariates=2)
+    assert plan.events_a_parameter == pytest.approx(58 / 3)
+    # the shrinkage of .9, by the formula: n = p / ((S − 1) ln(1 − R² / S)), R² 15 % of 1 − exp(2 (ln L0) / n)
+    share = 58 / 160
+    r2 = 0.15 * (1 - np.exp(2 * (share * np.log(share) - share)))
+    assert plan.required.for_shrinkage == np.ceil(3 / (-0.1 * np.log(1 - r2 / 0.9)))
+    assert plan.half_width == pytest.approx(1.96 * concordance_se(concordance=0.65, cases=160, events=58))
+    assert plan.words.startswith("the cohort is too small for what is asked, 160 cases: 58 events, 19.3 for each of 3")
+    large = plan_study(cases=2000, events=700, covariates=2)
+    assert not large.too_small
+    assert "too small" not in large.words
+    assert "0.5, chance, is inside it" in plan_study(cases=60, events=7, covariates=0).words
+    assert plan_study(cases=9, events=9, covariates=0).half_width is None
+    with pytest.raises(MetricError):
+        plan_study(cases=9, events=0, covariates=0)
+
+
+def test_parameters_are_those_that_the_covariates_become() -> None:
+    def cases(*values: str) -> list[Case]:
+        return [Case(CaseId(f"c{k}"), 1.0, True, None, {"x": value}) for k, value in enumerate(values)]
+
+    assert covariate_parameters(cases(*"123456")) == 1
+    assert covariate_parameters(cases(*(["I", "II", "IIIB"] * 5))) == 1  # a scale
+    assert covariate_parameters(cases(*(["red", "green", "blue"] * 5))) == 2  # one is compared with
+    assert covariate_parameters(cases(*(["red", "green", ""] * 5))) == 2  # and one for unknown
+    assert covariate_parameters([Case(CaseId("c"), 1.0, True)]) == 0

@@ -68,6 +68,19 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
     _print_left_out("reports without a case (not used)", audit.reports_without_case)
     for line in audit.warnings:
         warn(line)
+    _print_plan(cohort, audit)
+
+
+def _print_plan(cohort: Cohort, audit: Audit) -> None:
+    """Say what so many cases and events can tell, before anything is trained; of all rows where no case has a slide."""
+    from wsisurv.survival.planning import covariate_parameters, plan_study
+
+    of = (audit.cases, audit.events) if audit.cases else (audit.clinical_cases, audit.clinical_events)
+    if not all(of):
+        return
+    covariates = covariate_parameters(cohort.cases) if audit.cases else len(cohort.settings.covariates)
+    plan = plan_study(cases=of[0], events=of[1], covariates=covariates)
+    out.print(f"sample size: {plan.words}")
 
 
 def _sites(audit: Audit) -> str:

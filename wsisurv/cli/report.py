@@ -19,6 +19,14 @@ def report(
             min=0, help="Number of cases whose heatmap is put into the page, half of highest and half of lowest risk."
         ),
     ] = 40,
+    tripod: Annotated[
+        bool,
+        typer.Option(
+            "--tripod",
+            help="Also write evaluation/tripod.html, tripod.md and, with python-docx (`pip install 'wsisurv[docx]'`), "
+            "tripod.docx: the 27 items of TRIPOD+AI, filled in as far as the workspace knows.",
+        ),
+    ] = False,
 ) -> None:
     """Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.
 
@@ -27,10 +35,11 @@ def report(
     as CSV and LaTeX (booktabs). What has not been run yet is listed on the page with the command that makes it.
     """
     from wsisurv.pages.cohort_page import write_report
+    from wsisurv.pages.tripod_files import NO_DOCX
 
     place = Workspace(workspace)
     for name in place.the_cohorts(cohort):
-        result = write_report(place, name, n_pictures=pictures, command=["wsisurv", *sys.argv[1:]])
+        result = write_report(place, name, n_pictures=pictures, tripod=tripod, command=["wsisurv", *sys.argv[1:]])
         for why in dict.fromkeys(result.missing.values()):
             parts = ", ".join(part for part, said in result.missing.items() if said == why)
             out.print(f"not on the page: {parts}: {why}")
@@ -39,3 +48,7 @@ def report(
             f"report: {len(result.figures) // 3} figures, {len(result.tables) // 2} tables, "
             f"{result.pictures} heatmaps · {result.page}"
         )
+        for path in result.tripod:
+            out.print(f"report: TRIPOD+AI · {path}")
+        if tripod and len(result.tripod) < 3:
+            out.print(NO_DOCX)

@@ -15,7 +15,7 @@ from wsisurv.errors import CohortError, MetricError
 from wsisurv.experiments.over_time import make_horizons
 from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, risk_groups_table
 from wsisurv.formats.risks import UNFAMILIAR, Risk
-from wsisurv.survival.calibration import DCalibration, brier, d_calibration
+from wsisurv.survival.calibration import DCalibration, brier, d_calibration, observed_over_expected
 from wsisurv.survival.cox import Slope, cox_slope
 from wsisurv.survival.dynamic import dynamic_auc
 from wsisurv.survival.kaplan_meier import LogRank, kaplan_meier, logrank
@@ -325,11 +325,8 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
     Raises:
         MetricError: nothing is expected.
 
-    Source: Crowson CS, Atkinson EJ, Therneau TM. Statistical Methods in Medical Research 2016;25:1692-1706; interval of
-    a Poisson count, Garwood F. Biometrika 1936;28:437-442.
+    Source: Crowson CS, Atkinson EJ, Therneau TM. Statistical Methods in Medical Research 2016;25:1692-1706.
     """
-    from scipy.stats import chi2
-
     end = prognosis.baseline.followed_until
     within = _within(cases, end)
     expected = float(
@@ -340,10 +337,8 @@ def observed_expected(cases: ExternalCases, prognosis: Prognosis) -> ObservedExp
     observed = int(within.event.sum())
     if expected <= 0:
         raise MetricError("no event is expected in so short a follow-up")
-    low = float(chi2.ppf(0.025, 2 * observed) / 2) if observed else 0.0
-    high = float(chi2.ppf(0.975, 2 * observed + 2) / 2)
-    ratio = observed / expected
-    return ObservedExpected(observed, expected, ratio, low / expected, high / expected, int((cases.time > end).sum()))
+    beyond = int((cases.time > end).sum())
+    return ObservedExpected(observed, expected, *observed_over_expected(observed, expected), beyond)
 
 
 def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> AtHorizon:

@@ -15,21 +15,28 @@ from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.risk_groups import risk_groups_table
 from wsisurv.formats.heatmaps import CaseMap, SlideMap
-from wsisurv.pages.cohort_figures import draw_cohort, groups_of, labels
+from wsisurv.pages.cohort_figures import CohortFigures, draw_cohort, groups_of, labels
+from wsisurv.pages.fairness import contrasts
+from wsisurv.pages.flow_figure import FLOW, flow_figure, participant_flow
 from wsisurv.pages.gathering import Gathered, gather
 from wsisurv.pages.numbers import number
 from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
-from wsisurv.pages.proportional import proportional_lines
+from wsisurv.pages.proportional import proportional_figure, proportional_lines, proportional_words
 from wsisurv.pages.rendering import write_page
-from wsisurv.pages.subgroups import subgroups
+from wsisurv.pages.report_figures import ForestRow, forest
+from wsisurv.pages.subgroups import Subgroup, subgroups
 from wsisurv.pages.tables import FOLDER as TABLES
 from wsisurv.pages.tables import write_tables
+from wsisurv.pages.tripod import TripodFacts, tripod_rows
+from wsisurv.pages.tripod_files import write_tripod
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import logrank
+from wsisurv.survival.planning import StudyPlan, covariate_parameters, plan_study
 from wsisurv.workspace.ledger import exclusive
 from wsisurv.workspace.paths import Workspace
 
 PAGE = "index.html"
+_TESTED = {"cases": "tested", "events": "tested_events"}
 _SMALL_PX = 900
 _SMALL_QUALITY = 72
 
@@ -45,6 +52,7 @@ class ReportResult:
         missing: part of the page → why it is not there.
         differs: parts of another student or other settings than the rest, a line each.
         pictures: cases whose heatmap is inside the page.
+        tripod: files of TRIPOD+AI, where they were asked for.
     """
 
     page: Path
@@ -53,6 +61,7 @@ class ReportResult:
     missing: Mapping[str, str]
     differs: Sequence[str]
     pictures: int
+    tripod: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,9 @@ class ShownMap:
     pictures: Sequence[tuple[SlideMap, bytes]]
 
 
-def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, command: Sequence[str] = ()) -> ReportResult:
+def write_report(
+    workspace: Workspace, name: str, *, n_pictures: int = 40, tripod: bool = False, command: Sequence[str] = ()
+) -> ReportResult:
     """Write evaluation/index.html of a cohort and its figures; the same inputs give the same bytes.
 
     What is not there yet is listed on the page with the command that makes it.
@@ -87,6 +98,7 @@ def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, comma
         workspace: holds the cohort.
         name: of the cohort.
         n_pictures: cases whose heatmap is put into the page, half of highest and half of lowest risk.
+        tripod: whether tripod.html, tripod.md and, with python-docx, tripod.docx are written too.
         command: that is running, for the list of commands.
 
     Raises:
@@ -99,18 +111,28 @@ def write_report(workspace: Workspace, name: str, *, n_pictures: int = 40, comma
     """
     folder = workspace.cohort(name) / "evaluation"
     with exclusive(workspace, f"report/{name}"):  # of two at once each writes all of its page and figures
-        return _write(workspace, name, folder, n_pictures, command)
+        return _write(workspace, name, folder, n_pictures, tripod, command)
 
 
-def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, command: Sequence[str]) -> ReportResult:
+def _write(
+    workspace: Workspace, name: str, folder: Path, n_pictures: int, tripod: bool, command: Sequence[str]
+) -> ReportResult:
     seen = gather(workspace, name)
     figures = draw_cohort(seen, folder)
     maps = [
         _shown(workspace.cohort(name) / "heatmaps" / case_id, seen.maps[case_id])
         for case_id in _extremes(seen, n_pictures)
     ]
+    tested = {name: _count((seen.metrics.cohort if seen.metrics else {}).get(key)) for name, key in _TESTED.items()}
+    judged = _judged(seen)
+    flow = participant_flow(seen.audit, tested=tested, trained=seen.result)
+    plan = _plan(seen)
+    figures.draw(FLOW, lambda path: flow_figure(path, flow))
+    if lines := judged["proportional"]:
+        unit = seen.cohort.settings.time_unit
+        figures.draw("proportional-hazards", lambda path: proportional_figure(path, lines, time_unit=unit))
+    _draw_subgroups(figures, judged["subgroups"])
     missing = {**seen.missing, **figures.missing}
-    tested = seen.metrics.cohort if seen.metrics else {}
     page = write_page(
         folder / PAGE,
         "cohort.html",
@@ -121,16 +143,45 @@ def _write(workspace: Workspace, name: str, folder: Path, n_pictures: int, comma
         reports_names=model_names(seen.reports.covariates if seen.reports else ()),
         why_not=list(dict.fromkeys(seen.missing.values())),
         dropped=[f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in seen.audit.dropped],
-        tested={"cases": _count(tested.get("tested")), "events": _count(tested.get("tested_events"))},
+        tested=tested,
         cases=_cases(seen, {shown.map.case_id for shown in maps}),
         maps=maps,
+        plan=plan,
         trained=_trained(seen.result),
         commands=_commands(seen, command),
-        **_judged(seen),
+        **judged,
     )
     written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg", "pdf")]
     tables = write_tables(folder / TABLES, page)
-    return ReportResult(folder / PAGE, tuple(written), tuple(tables), missing, seen.differs, len(maps))
+    checklist = []
+    if tripod:
+        facts = TripodFacts(seen, flow, plan, judged["subgroups"], judged["contrasts"], judged["proportional_words"])
+        checklist = write_tripod(folder, name, tripod_rows(facts), figures.svg[FLOW])
+    return ReportResult(
+        folder / PAGE, tuple(written), tuple(tables), missing, seen.differs, len(maps), tuple(checklist)
+    )
+
+
+def _draw_subgroups(figures: CohortFigures, rows: Sequence[Subgroup]) -> None:
+    known = [
+        ForestRow(f"{row.by}: {row.name}" if row.by != "all" else row.name, row.concordance, row.low, row.high)
+        for row in rows
+        if row.concordance is not None and row.low is not None and row.high is not None
+    ]
+    if len(known) > 1:
+        title, label = "Concordance by subgroup", "Concordance within folds"
+        figures.draw("subgroups", lambda path: forest(path, known, title=title, label=label, none_at=0.5))
+
+
+def _plan(seen: Gathered) -> StudyPlan | None:
+    """What so many cases and events can tell; None of a cohort without events."""
+    cases = seen.cohort.cases
+    try:
+        return plan_study(
+            cases=len(cases), events=sum(case.event for case in cases), covariates=covariate_parameters(cases)
+        )
+    except MetricError:
+        return None
 
 
 def _judged(seen: Gathered) -> dict[str, Any]:
@@ -138,13 +189,14 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     predicted, unit, without = seen.predicted, seen.cohort.settings.time_unit, dict[str, str]()
     found: dict[str, Any] = {
         "proportional": (),
+        "proportional_words": (),
         "logrank": None,
         "brier": (),
         "d_calibration": None,
         "without": without,
     }
     if predicted is None:
-        return {**found, "groups": (), "horizons": (), "subgroups": ()}
+        return {**found, "groups": (), "horizons": (), "subgroups": (), "contrasts": ()}
     try:
         rows = predicted.familiar
         time, event, entry = predicted.follow_up(rows)
@@ -152,7 +204,8 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     except MetricError as error:
         without["logrank"] = str(error)
     try:
-        found["proportional"] = proportional_lines(predicted)
+        lines = found["proportional"] = proportional_lines(predicted)
+        found["proportional_words"] = proportional_words(lines)
     except MetricError as error:
         without["proportional"] = str(error)
     if STUDENT in predicted.survival:
@@ -160,7 +213,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
             found["brier"] = _brier(predicted, unit)
         except MetricError as error:
             without["brier"] = str(error)
-    if predicted.own_survival is not None:
+    if predicted.own_survival is not None and STUDENT in predicted.survival:
         own, before = predicted.own_survival
         try:
             found["d_calibration"] = d_calibration(survival=own, before=before, event=predicted.event).p
@@ -171,6 +224,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         "groups": risk_groups_table(groups_of(predicted)),
         "horizons": [horizon_name(horizon, unit) for horizon in predicted.horizons.tolist()],
         "subgroups": subgroups(predicted),
+        "contrasts": contrasts(predicted),
     }
 
 

@@ -100,6 +100,7 @@ class Gathered:
         external: validations of another student on this cohort, and of this cohort's student on others.
         maps: heatmaps, by case.
         training: kind of fit → its latest fits.
+        card: of the cohort's own student.
         result: what was printed when the student was distilled.
         settings: of each step, by its name.
         versions: of software, now.
@@ -118,6 +119,7 @@ class Gathered:
     external: Sequence[ExternalValidation]
     maps: Mapping[str, CaseMap]
     training: Mapping[str, Sequence[FitLoss]]
+    card: StudentCard | None
     result: Mapping[str, Any]
     settings: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
@@ -216,6 +218,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         external=external,
         maps=maps,
         training=training,
+        card=student,
         result=student.result.model_dump() if student else {},
         settings=settings,
         versions=versions(),

@@ -291,4 +291,4 @@ def _survival(
             continue
         survival[model] = values
     without = without if STUDENT not in survival or not len(horizons) else ""
-    return survival, own if STUDENT in survival else None, without
+    return survival, own if np.isfinite(own).all() else None, without

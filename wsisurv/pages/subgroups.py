@@ -1,5 +1,6 @@
-"""Does the student work as well in each part of the cohort?"""
+"""How the student works in each part of the cohort."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +11,16 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.pages.predicted import CasePredictions
 from wsisurv.pages.report_figures import CovariateValues
+from wsisurv.survival.calibration import observed_over_expected
+from wsisurv.survival.covariates import make_columns
 from wsisurv.survival.resampling import choose_units
 from wsisurv.survival.stratified import FoldScores, concordance_within
 
 _MOST_LEVELS = 8
-_FEW_EVENTS = 5
+UNKNOWN = "unknown"
+FEW_EVENTS = 5
 """With fewer no concordance is given: it would be that of two or three cases."""
-_RESAMPLES = 500
+RESAMPLES = 500
 """Bootstrap draws, of hospitals where those of a part are whole and enough, else of cases."""
 _FEW_NUMBERS = 5
 """A covariate of no more numbers than this is one of levels, as stages are."""
@@ -33,6 +37,8 @@ class Subgroup:
     concordance: float | None  # of the student, within folds; None with fewer than five events or no comparable pair
     low: float | None  # lower end of its 95 % bootstrap interval
     high: float | None  # upper end
+    # events over those that the student expects, with its exact 95 % interval; None where it gave no survival
+    ratio: tuple[float, float, float] | None = None
 
 
 def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[CovariateValues, ...]:
@@ -52,24 +58,44 @@ def known_covariates(cases: Sequence[Case], names: Sequence[str]) -> tuple[Covar
     return tuple(found)
 
 
-def subgroups(predicted: CasePredictions) -> tuple[Subgroup, ...]:
-    """Concordance of the student in the parts that covariates and sites make; numbers are cut at their median.
+def parts_of(predicted: CasePredictions) -> list[tuple[str, list[tuple[str, NDArray[np.bool_]]]]]:
+    """What the cases are divided by, and the parts: name and whether each case is in it.
 
-    A covariate of words with more than eight of them is left out.
+    Numbers are cut at their median, stages and grades by whole steps; of more than eight words, or hospitals, the seven
+    with most cases stand alone. Cases of unknown value are a part, the last.
+    """
+    names = sorted({name for case in predicted.cases for name in case.covariates})
+    values = list(known_covariates(predicted.cases, names))
+    kinds = {column.name: column for column in make_columns(predicted.cases, names)} if names else {}
+    for number, one in enumerate(values):
+        if one.number is None and kinds[one.name].kind == "scale":
+            steps = kinds[one.name].encode(predicted.cases)[:, 0]
+            words = ["" if np.isnan(step) else f"{int(step)}" for step in steps.tolist()]
+            values[number] = CovariateValues(one.name, word=tuple(words))
+    sites = tuple(case.site or "" for case in predicted.cases)
+    values += [CovariateValues("site", word=sites)] if any(sites) else []
+    return [(one.name, _divided(one)) for one in values]
+
+
+def subgroups(predicted: CasePredictions) -> tuple[Subgroup, ...]:
+    """Concordance and calibration of the student in the parts that covariates and sites make, see ``parts_of``.
 
     Args:
         predicted: the cases and the risks of the folds.
     """
     everyone = np.ones(len(predicted.cases), dtype=bool)
     rows = [_subgroup(predicted, "all", "all cases", everyone)]
-    names = sorted({name for case in predicted.cases for name in case.covariates})
-    parts = list(known_covariates(predicted.cases, names))
-    sites = tuple(case.site or "" for case in predicted.cases)
-    parts += [CovariateValues("site", word=sites)] if any(sites) else []
-    for part in parts:
-        for name, chosen in _divided(part):
-            rows.append(_subgroup(predicted, part.name, name, chosen))
-    return tuple(rows)
+    return (
+        *rows,
+        *(_subgroup(predicted, by, name, chosen) for by, parts in parts_of(predicted) for name, chosen in parts),
+    )
+
+
+def expected_events(predicted: CasePredictions) -> NDArray[np.float64] | None:
+    """Events that the student expects of each case over its own follow-up, (n,); None where it gave no survival."""
+    if predicted.own_survival is None or not np.isfinite(predicted.own_survival[0]).all():
+        return None
+    return -np.log(np.clip(predicted.own_survival[0], 1e-12, 1.0))
 
 
 def _divided(part: CovariateValues) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -78,17 +104,23 @@ def _divided(part: CovariateValues) -> list[tuple[str, NDArray[np.bool_]]]:
         unknown = ~np.isfinite(part.number)
         low = np.where(unknown, np.inf, part.number) < median
         cut = [(f"below {median:g}", low), (f"{median:g} or more", ~low & ~unknown)]
-        return cut + ([("unknown", unknown)] if unknown.any() else [])
-    words = sorted(set(part.word), key=lambda word: (word == "", word))
-    if len(words) > _MOST_LEVELS:
-        return []
-    return [(word or "unknown", np.array([seen == word for seen in part.word])) for word in words]
+        return cut + ([(UNKNOWN, unknown)] if unknown.any() else [])
+    word = np.array(part.word)
+    counts = Counter(part.word)
+    unknown_cases = counts.pop("", 0)
+    often = [one for one, _ in counts.most_common(_MOST_LEVELS - 1 if len(counts) > _MOST_LEVELS else _MOST_LEVELS)]
+    parts = [(one, word == one) for one in sorted(often)]
+    if rest := set(counts) - set(often):
+        parts.append((f"the other {len(rest)}", np.isin(word, sorted(rest))))
+    return parts + ([(UNKNOWN, word == "")] if unknown_cases else [])
 
 
 def _subgroup(predicted: CasePredictions, by: str, name: str, chosen: NDArray[np.bool_]) -> Subgroup:
     cases, events = int(chosen.sum()), int(predicted.event[chosen].sum())
-    nothing = Subgroup(by, name, cases, events, None, None, None)
-    if events < _FEW_EVENTS:
+    expected = expected_events(predicted)
+    ratio = None if expected is None else observed_over_expected(events, float(expected[chosen].sum()))
+    nothing = Subgroup(by, name, cases, events, None, None, None, ratio)
+    if events < FEW_EVENTS:
         return nothing
     new_row = np.cumsum(chosen) - 1
     folds = []
@@ -105,9 +137,9 @@ def _subgroup(predicted: CasePredictions, by: str, name: str, chosen: NDArray[np
     entry = None if predicted.entry is None else predicted.entry[chosen]
     try:
         within = concordance_within(
-            folds, time=time, event=event, entry=entry, resamples=_RESAMPLES, seed=0, units=units
+            folds, time=time, event=event, entry=entry, resamples=RESAMPLES, seed=0, units=units
         )
     except MetricError:
         return nothing
     interval = within.whole.interval(0)
-    return Subgroup(by, name, cases, events, interval.value, interval.low, interval.high)
+    return Subgroup(by, name, cases, events, interval.value, interval.low, interval.high, ratio)

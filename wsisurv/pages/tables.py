@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 from wsisurv.formats.atomic import write_text
@@ -21,7 +22,7 @@ _LATEX = {
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\char34{}", "`": r"\textasciigrave{}", "−": "$-$", "–": "--", "χ": r"$\chi$",
     "²": r"$^2$", "±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "µ": r"$\mu$", "×": r"$\times$", "…": r"\dots{}",
-    "-": "-{}", "[": "{[}", "]": "{]}", "*": "{*}",  # no dash of two hyphens, nothing that ends a row twice
+    "[": "{[}", "]": "{]}", "*": "{*}",  # after the end of a row LaTeX reads them as its own
 }  # fmt: skip
 
 
@@ -80,7 +81,9 @@ class PageTable:
 
 def latex_text(words: str) -> str:
     """Words as LaTeX sets them, whatever letters they have."""
-    return "".join(_LATEX.get(letter, letter) for letter in words if letter.isprintable())
+    shown = "".join(filter(str.isprintable, words))
+    pairs = pairwise(f"{shown} ")  # two hyphens would become a dash
+    return "".join("-{}" if letter == after == "-" else _LATEX.get(letter, letter) for letter, after in pairs)
 
 
 def _latex_row(cells: Sequence[TableCell]) -> str:

@@ -134,6 +134,17 @@ def d_calibration(
     return DCalibration(count / n, statistic, float(chi2.sf(statistic, n_bins - 1)))
 
 
+def observed_over_expected(observed: int, expected: float) -> tuple[float, float, float]:
+    """Events over those expected, with the exact 95 % interval of a Poisson count, the expected number being given.
+
+    Source: Garwood F. Biometrika 1936;28:437-442.
+    """
+    from scipy.stats import chi2
+
+    low = float(chi2.ppf(0.025, 2 * observed)) / 2 if observed else 0.0
+    return observed / expected, low / expected, float(chi2.ppf(0.975, 2 * observed + 2)) / 2 / expected
+
+
 def _weights(
     data: FollowUp, at: NDArray[np.float64], curve: SurvivalCurve
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

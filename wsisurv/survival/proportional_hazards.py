@@ -17,12 +17,52 @@ class ProportionalHazards:
 
     times: NDArray[np.float64]  # (n_events,), ascending
     residuals: NDArray[np.float64]  # (n_events, n_variables), scaled: around the log hazard ratio at each time
+    gone: NDArray[np.float64]  # (n_events,), 1 − Kaplan-Meier just before each: the scale of time of the test
     coefficients: NDArray[np.float64]  # (n_variables,), log hazard ratios of the model
+    variance: NDArray[np.float64]  # (n_variables,), of one residual, events times that of the log hazard ratio
     correlation: NDArray[np.float64]  # (n_variables,), of residual and transformed time
     statistic: NDArray[np.float64]  # (n_variables,), chi-squared with one degree of freedom
     p: NDArray[np.float64]  # (n_variables,)
     statistic_of_all: float
     p_of_all: float
+
+
+@dataclass(frozen=True)
+class EffectOverTime:
+    """Log hazard ratio over time, smoothed, with its 95 % band: (n_points,) each."""
+
+    at: NDArray[np.float64]
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def effect_over_time(found: ProportionalHazards, variable: int, *, points: int = 60) -> EffectOverTime:
+    """Natural spline through the residuals of a variable, of four degrees of freedom where there are times enough.
+
+    Args:
+        found: of ``proportional_hazards``.
+        variable: its number.
+        points: at which it is given, on the scale of ``found.gone``.
+
+    Source: Therneau TM, Grambsch PM. Modeling Survival Data, 2000, chapter 6.
+    """
+    x = found.gone
+    knots = np.unique(np.quantile(x, [0, 1 / 3, 2 / 3, 1]))
+    at = np.linspace(knots[0], knots[-1], points)
+    of_events, of_points = _natural_spline(x, knots), _natural_spline(at, knots)
+    inverse = np.linalg.pinv(of_events.T @ of_events)
+    value = of_points @ inverse @ of_events.T @ found.residuals[:, variable]
+    spread = np.einsum("pi,ij,pj->p", of_points, inverse, of_points)
+    reach = 1.96 * np.sqrt(found.variance[variable] * spread)
+    return EffectOverTime(at, value, value - reach, value + reach)
+
+
+def _natural_spline(x: NDArray[np.float64], knots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Basis (n, n_knots) of cubic splines that are straight beyond the first and the last knot."""
+    last = knots[-1]
+    cubes = [((x - knot).clip(0) ** 3 - (x - last).clip(0) ** 3) / (last - knot) for knot in knots[:-1]]
+    return np.stack([np.ones_like(x), x, *(one - cubes[-1] for one in cubes[:-1])], axis=1)
 
 
 def proportional_hazards(
@@ -88,6 +128,8 @@ def proportional_hazards(
     return ProportionalHazards(
         times=times,
         residuals=scaled + fit.coefficients,
+        gone=gone,
+        variance=events * np.diag(covariance),
         coefficients=fit.coefficients,
         correlation=correlation,
         statistic=statistic,

@@ -119,6 +119,41 @@ def within_one_fold(data: FollowUp) -> NDArray[np.float64]:
     return _over_repeats([one], np.ones((1, n), np.float32), data)[:, 0]
 
 
+def concordance_of_parts(
+    tested: Sequence[FoldScores],
+    parts: Sequence[NDArray[np.bool_]],
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Concordance of the first model in each part of the cases, all on the same draws, float64 (n_parts, n_draws).
+
+    Args:
+        tested: folds.
+        parts: whether each case is in the part, (n_cases,) each.
+        time: (n_cases,), positive.
+        event: bool (n_cases,).
+        entry: (n_cases,), time from which each case was followed; from 0 if None.
+        weights: (n_draws, n_cases), how often each case is drawn.
+
+    Returns:
+        Pairs of cases of one part and one fold; NaN where there is none.
+    """
+    follow_up = FollowUp(np.zeros((1, len(time))), time, event, entry)
+    found = np.full((len(parts), len(weights)), np.nan)
+    for number, part in enumerate(parts):
+        inside = [
+            FoldScores(fold.repeat, fold.rows[part[fold.rows]], fold.log_hazard[:1, part[fold.rows]], fold.n_train)
+            for fold in tested
+            if part[fold.rows].any()
+        ]
+        if inside:
+            found[number] = _over_repeats(inside, weights, follow_up)[0]
+    return found
+
+
 def _few(tested: Sequence[FoldScores], units: Units) -> float | None:
     """Effective number of hospitals for which to widen an interval; in several folds draws spread enough by themselves.
 
