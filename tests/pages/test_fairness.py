@@ -16,7 +16,7 @@ from wsisurv.units import CaseId
 
 
 def drawn(n: int, *, blind: bool = False, ratio: float = 1.0, seed: int = 0, hospitals: int = 1) -> CasePredictions:
-    """Times of hazard exp(risk); for one sex the risk is noise (``blind``), or its hazard is ``ratio`` times as high."""
+    """Times of hazard exp(risk); for one sex the risk is noise (``blind``), or its hazard ``ratio`` times as high."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=n)
     female = rng.random(n) < 0.4

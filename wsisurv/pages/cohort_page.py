@@ -1,6 +1,5 @@
 """The page of a cohort: its figures drawn and written, its template filled, one file that stands alone."""
 
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.risk_groups import risk_groups_table
-from wsisurv.formats.heatmaps import CaseMap, SlideMap
+from wsisurv.pages.cohort_cases import case_lines, extreme_cases, shown_map
 from wsisurv.pages.cohort_figures import CohortFigures, draw_cohort, groups_of, labels
 from wsisurv.pages.fairness import contrasts
 from wsisurv.pages.flow_figure import FLOW, flow_figure, participant_flow
@@ -27,7 +24,8 @@ from wsisurv.pages.report_figures import ForestRow, forest
 from wsisurv.pages.subgroups import Subgroup, subgroups
 from wsisurv.pages.tables import FOLDER as TABLES
 from wsisurv.pages.tables import write_tables
-from wsisurv.pages.tripod import TripodFacts, tripod_rows
+from wsisurv.pages.tripod import tripod_rows
+from wsisurv.pages.tripod_facts import TripodFacts
 from wsisurv.pages.tripod_files import write_tripod
 from wsisurv.survival.calibration import brier, d_calibration
 from wsisurv.survival.kaplan_meier import logrank
@@ -37,8 +35,6 @@ from wsisurv.workspace.paths import Workspace
 
 PAGE = "index.html"
 _TESTED = {"cases": "tested", "events": "tested_events"}
-_SMALL_PX = 900
-_SMALL_QUALITY = 72
 
 
 @dataclass(frozen=True)
@@ -62,29 +58,6 @@ class ReportResult:
     differs: Sequence[str]
     pictures: int
     tripod: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class CaseLine:
-    """A row of the table of cases; what is not known is None or empty, ``anchor`` where no heatmap is in the page."""
-
-    case: Case
-    n_tiles: int | None
-    log_hazard: float | None
-    percentile: float | None
-    group: str
-    map: CaseMap | None
-    anchor: str
-    warning: str
-
-
-@dataclass(frozen=True)
-class ShownMap:
-    """A heatmap inside the page: what it says, where it is on the page, and each slide's picture as a small JPEG."""
-
-    map: CaseMap
-    anchor: str
-    pictures: Sequence[tuple[SlideMap, bytes]]
 
 
 def write_report(
@@ -120,8 +93,8 @@ def _write(
     seen = gather(workspace, name)
     figures = draw_cohort(seen, folder)
     maps = [
-        _shown(workspace.cohort(name) / "heatmaps" / case_id, seen.maps[case_id])
-        for case_id in _extremes(seen, n_pictures)
+        shown_map(workspace.cohort(name) / "heatmaps" / case_id, seen.maps[case_id])
+        for case_id in extreme_cases(seen, n_pictures)
     ]
     tested = {name: _count((seen.metrics.cohort if seen.metrics else {}).get(key)) for name, key in _TESTED.items()}
     judged = _judged(seen)
@@ -144,7 +117,7 @@ def _write(
         why_not=list(dict.fromkeys(seen.missing.values())),
         dropped=[f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in seen.audit.dropped],
         tested=tested,
-        cases=_cases(seen, {shown.map.case_id for shown in maps}),
+        cases=case_lines(seen, {shown.map.case_id for shown in maps}),
         maps=maps,
         plan=plan,
         trained=_trained(seen.result),
@@ -246,34 +219,6 @@ def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     ]
 
 
-def _cases(seen: Gathered, inside: set[str]) -> list[CaseLine]:
-    """A line a case; ``inside`` are those whose heatmap is in the page."""
-    predicted = seen.predicted
-    row_of = {str(case.case_id): row for row, case in enumerate(predicted.cases)} if predicted else {}
-    lines = []
-    for case in seen.cohort.cases:
-        case_id = str(case.case_id)
-        row, risk, drawn = row_of.get(case_id), seen.risks.get(case_id), seen.maps.get(case_id)
-        known = predicted if row is not None else None
-        lines.append(
-            CaseLine(
-                case=case,
-                n_tiles=risk.n_tiles if risk else drawn.n_tiles if drawn else None,
-                log_hazard=float(known.log_hazard[row]) if known and row is not None else None,
-                percentile=float(known.percentile[row]) if known and row is not None else None,
-                group=known.group[row] if known and row is not None else "",
-                map=drawn,
-                anchor=_anchor(case_id) if case_id in inside else "",
-                warning=(risk.warning if risk else "") or (drawn.unfamiliar if drawn else ""),
-            )
-        )
-    return lines
-
-
-def _anchor(case_id: str) -> str:
-    return f"heatmap-{case_id.encode().hex()}"  # whatever letters the name has
-
-
 def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
     """What was printed when the student was distilled, as far as it is known."""
     facts = {
@@ -305,28 +250,3 @@ def _commands(seen: Gathered, command: Sequence[str]) -> list[str]:
         f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in listed
     ]
     return [*lines, f"$ {shlex.join(command)}"] if command else lines
-
-
-def _extremes(seen: Gathered, count: int) -> list[str]:
-    """Cases whose heatmap is put into the page: of highest and of lowest risk, highest first."""
-    order = sorted(
-        (case_id for case_id, case in seen.maps.items() if case.log_hazard is not None),
-        key=lambda case_id: -(seen.maps[case_id].log_hazard or 0.0),
-    )
-    return order if len(order) <= count else [*order[: (count + 1) // 2], *order[len(order) - count // 2 :]]
-
-
-def _shown(folder: Path, case: CaseMap) -> ShownMap:
-    """A case's heatmap with its pictures; one that can't be read is left out."""
-    pictures = []
-    for slide in case.slides:
-        try:
-            with Image.open(folder / slide.picture) as picture:
-                small = picture.convert("RGB")
-        except OSError:
-            continue
-        small.thumbnail((_SMALL_PX, 2 * _SMALL_PX), Image.Resampling.LANCZOS)
-        content = io.BytesIO()
-        small.save(content, format="JPEG", quality=_SMALL_QUALITY)
-        pictures.append((slide, content.getvalue()))
-    return ShownMap(case, _anchor(case.case_id), pictures)

@@ -1,29 +1,16 @@
 """TRIPOD+AI filled in from what a workspace knows: never more; the rest is a question for the author."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import SELECTED
 from wsisurv.pages.cohort_figures import labels
-from wsisurv.pages.fairness import Contrast
-from wsisurv.pages.flow_figure import FlowStep
 from wsisurv.pages.gathering import ExternalValidation, Gathered
 from wsisurv.pages.numbers import interval, minus, number, p_equals
-from wsisurv.pages.predicted import horizon_name
-from wsisurv.pages.subgroups import Subgroup
+from wsisurv.pages.tripod_facts import SHOWN, TripodFacts, covariate_columns, of_study, sentence
 from wsisurv.pages.tripod_items import TripodItem, tripod_items
-from wsisurv.survival.covariates import CovariateColumn, make_columns
-from wsisurv.survival.planning import StudyPlan
 
-_SHOWN = 12
-"""Values of a covariate, or lines of one kind, that are listed."""
-_LEVELS = 5
-"""Different numbers up to which a covariate is one of levels, such as stages."""
 _KINDS = {
     "number": "as a number",
     "scale": "as a number, its step on the scale",
@@ -45,89 +32,14 @@ class TripodRow:
         return "for the author" if not self.known else "known in part" if self.question else "known"
 
 
-@dataclass(frozen=True)
-class TripodFacts:
-    """What the page of the cohort has already computed."""
-
-    seen: Gathered
-    flow: Sequence[FlowStep]
-    plan: StudyPlan | None
-    subgroups: Sequence[Subgroup]
-    contrasts: Sequence[Contrast]
-    proportional: Sequence[str]  # sentences
-
-
 def tripod_rows(facts: TripodFacts) -> tuple[TripodRow, ...]:
     """All items, each with what the workspace knows of it."""
-    known = {**_of_data(facts), **_of_methods(facts), **_of_results(facts)}
+    known = {**of_study(facts), **_of_methods(facts), **_of_results(facts)}
     rows = []
     for item in tripod_items():
         lines = tuple(line for line in known.get(item.number, ()) if line)
         rows.append(TripodRow(item, lines, "" if item.whole and lines else item.question))
     return tuple(rows)
-
-
-def _of_data(facts: TripodFacts) -> dict[str, Sequence[str]]:
-    """Title, objectives, data, participants, outcome, sample size, missing data."""
-    seen, audit = facts.seen, facts.seen.audit
-    settings, cases = seen.cohort.settings, seen.cohort.cases
-    purpose = [
-        "Development of a prediction model, from slides." if seen.card is not None else "",
-        "Internal validation by cross-validation." if seen.metrics is not None else "",
-        *(
-            f"Evaluation on the cohort {one.cohort} of a model that was trained on {one.trained_on}."
-            for one in seen.external
-        ),
-    ]
-    sites = [f"{len(audit.sites)} sites by the column {settings.site!r}: {_some(audit.sites)}."] if audit.sites else []
-    dropped = Counter(drop.reason for drop in audit.dropped)
-    left_out = [f"Left out: {count} rows, {reason}." for reason, count in dropped.most_common(_SHOWN)]
-    without = len(audit.cases_without_slide if audit.slides else audit.cases_without_report)
-    needed = "slide with features" if audit.slides else "report"
-    unknown = {name: sum(not case.covariates.get(name) for case in cases) for name in settings.covariates}
-    no_site = sum(not case.site for case in cases) if settings.site else 0
-    event_words = f", {settings.event_values[1]!r} counted as the event" if settings.event_values else ""
-    return {
-        "1": purpose,
-        "4": purpose,
-        "5a": [f"A clinical table of {audit.clinical_rows} rows.", *sites],
-        "6a": sites,
-        "6b": [
-            f"Of {audit.clinical_rows} rows {audit.clinical_cases} have a usable time and event.",
-            f"A {needed} was needed: "
-            + (f"{without} cases without one are not in the cohort of {audit.cases}." if without else "all have one."),
-        ],
-        "8a": [
-            f"Time from the column {settings.time!r}, in {settings.time_unit}; event from "
-            f"{settings.event!r}{event_words}."
-            + (f" Followed from {settings.entry!r} on (late entry)." if settings.entry else ""),
-            f"Horizons: {', '.join(_horizons(seen))}." if _horizons(seen) else "",
-        ],
-        "10": [f"{_sentence(facts.plan.words)}"] if facts.plan is not None else [],
-        "11": [
-            *left_out,
-            *(
-                f"{name}: unknown in {count} of {len(cases)} cases; the clinical model takes the mean of the training "
-                "cases, or an indicator of its own where five or more of those are unknown."
-                for name, count in unknown.items()
-                if count
-            ),
-            f"No value is missing of {_and([name for name, count in unknown.items() if not count])}."
-            if not all(unknown.values())
-            else "",
-            f"{no_site} cases of unknown site." if no_site else "",
-            f"{audit.cases - audit.cases_with_report} of {audit.cases} cases have no report; slides alone "
-            f"train the student there."
-            if audit.slides
-            else "",
-        ],
-        "20a": [
-            *(line for step in facts.flow for line in (*step.there, *(f"Left out: {one}" for one in step.left_out))),
-            f"{audit.events} with the event, {audit.cases - audit.events} without.",
-            f"Median time {audit.median_time:g} {audit.time_unit}." if audit.median_time is not None else "",
-        ],
-        "20b": [*_characteristics(seen), *sites],
-    }
 
 
 def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
@@ -144,7 +56,7 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
         if "extract-report" in given
         else ""
     )
-    columns = _columns(seen)
+    columns = covariate_columns(seen)
     figures, predicted = seen.metrics, seen.predicted
     folds = figures.settings.get("crossval") if figures is not None else None
     divided = ""
@@ -160,7 +72,7 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
             f"Tiles: {given['tile']}." if "tile" in given else "",
             f"Features: {given['embed']}." if "embed" in given else "",
             reports,
-            *(f"Of the tables: {line}." for line in seen.audit.warnings[:_SHOWN]),
+            *(f"Of the tables: {line}." for line in seen.audit.warnings[:SHOWN]),
         ],
         "9a": [
             f"Candidates of the student: all {card.n_features} features of each tile, by the encoder {card.encoder}."
@@ -279,7 +191,7 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
         "23b": compared[True],
         "25": [minus(line) for line in (figures.verdict if figures is not None else ())],
         "26": [
-            *(_sentence(minus(line)) for line in limits),
+            *(sentence(minus(line)) for line in limits),
             "The cohort is smaller than Riley's criteria ask for, see 10."
             if facts.plan is not None and facts.plan.too_small
             else "",
@@ -316,31 +228,6 @@ def _output(seen: Gathered) -> list[str]:
     ]
 
 
-def _characteristics(seen: Gathered) -> list[str]:
-    """A line a covariate: median and quartiles of numbers, counts of words, and how many are unknown."""
-    cases = seen.cohort.cases
-    lines = [f"{len(cases)} cases, {sum(case.event for case in cases)} with the event."]
-    for one in _columns(seen):
-        words = [case.covariates.get(one.name, "") for case in cases]
-        unknown = sum(not word for word in words)
-        values = one.encode(cases)[:, 0] if one.kind == "number" else np.empty(0)
-        known = values[np.isfinite(values)]
-        if len(np.unique(known)) > _LEVELS:
-            low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-            told, unknown = f"median {middle:g} (quartiles {low:g} and {high:g})", len(values) - len(known)
-        else:
-            told = _some(dict(sorted(Counter(word for word in words if word).items())))
-        lines.append(f"{one.name}: {told}{f', unknown {unknown}' if unknown else ''}.")
-    return lines
-
-
-def _columns(seen: Gathered) -> tuple[CovariateColumn, ...]:
-    try:
-        return make_columns(seen.cohort.cases, seen.cohort.settings.covariates)
-    except MetricError:
-        return ()
-
-
 def _beside_training(one: ExternalValidation) -> str:
     found = one.record.external
     return (
@@ -361,12 +248,6 @@ def _external_line(one: ExternalValidation) -> str:
     )
 
 
-def _horizons(seen: Gathered) -> list[str]:
-    if seen.predicted is None:
-        return []
-    return [horizon_name(one, seen.cohort.settings.time_unit) for one in seen.predicted.horizons.tolist()]
-
-
 def _aggregator(made: Mapping[str, Mapping[str, Any]]) -> str:
     return str(made.get("distill", {}).get("aggregator", ""))
 
@@ -374,16 +255,3 @@ def _aggregator(made: Mapping[str, Mapping[str, Any]]) -> str:
 def _listed_settings(settings: Mapping[str, Any]) -> str:
     told = {name: value for name, value in settings.items() if value not in (None, "", {}, [], ())}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items())
-
-
-def _some(counts: Mapping[str, int]) -> str:
-    listed = [f"{name} {count}" for name, count in list(counts.items())[:_SHOWN]]
-    return ", ".join(listed) + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
