@@ -61,7 +61,7 @@ def test_of_the_covariates_those_that_change_after_correction_are_named_and_the_
     cases = (replace(case, covariates={"x": risk[k], **case.covariates}) for k, case in enumerate(predicted.cases))
     fading = proportional_lines(replace(predicted, cases=tuple(cases)))
     assert "Of the covariates, that of x fades" in proportional_words(fading)[1]
-    assert "age" not in proportional_words(fading)[1]
+    assert "that of age" not in proportional_words(fading)[1]
     _, svg = proportional_figure(tmp_path / "ph.png", fading, time_unit="months")
     assert b"<svg" in svg.read_bytes()
     # events at few times: the spline has fewer degrees of freedom, no error
