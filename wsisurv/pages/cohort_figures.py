@@ -31,7 +31,7 @@ class CohortFigures:
     """What was drawn.
 
     Attributes:
-        folder: of the files, PNG and SVG each.
+        folder: of the files, PNG, SVG and PDF each.
         svg: name → the picture.
         missing: name → why it could not be drawn.
     """
@@ -51,7 +51,7 @@ class CohortFigures:
 
 
 def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
-    """Draw all figures for which there is something to draw, PNG and SVG, into a folder.
+    """Draw all figures for which there is something to draw, as PNG, SVG and PDF, into a folder.
 
     Raises:
         StorageError: no room or no permission.

@@ -16,17 +16,17 @@ _POINTS = 200
 
 
 def draw_groups(path: Path, cases: ExternalCases, *, time_unit: str, title: str) -> tuple[Path, Path]:
-    """Kaplan-Meier curves of the risk groups, PNG and SVG; as ``figures.kaplan_meier``."""
+    """Kaplan-Meier curves of the risk groups, PNG, SVG and PDF; as ``figures.kaplan_meier``."""
     return kaplan_meier(path, cases.groups, time_unit=time_unit, title=title)
 
 
 def draw_calibration(
     path: Path, cases: ExternalCases, prognosis: Prognosis, *, time_unit: str, title: str
 ) -> tuple[Path, Path]:
-    """Predicted and observed survival of each risk group, predicted as far as ten training cases go, PNG and SVG.
+    """Predicted and observed survival of each risk group, predicted as far as ten training cases go, as PNG, SVG and PDF.
 
     Args:
-        path: the PNG; an SVG of the same name is written beside it.
+        path: the PNG; SVG and PDF of the same name are written beside it.
         cases: of the other cohort.
         prognosis: of the student.
         time_unit: of the training cohort.

@@ -48,10 +48,12 @@ class ExternalValidation:
     Attributes:
         record: of ``wsisurv evaluate``.
         svg: picture → its bytes; those that are there.
+        has_pdf: whether they are there as PDF too, as ``evaluate`` writes them now.
     """
 
     record: ExternalRecord
     svg: Mapping[str, bytes]
+    has_pdf: bool = True
 
     @property
     def cohort(self) -> str:
@@ -277,7 +279,7 @@ def _external(
         record = attempt("external", partial(read_record, path))
         if record is not None and (of == name or record.student.get("fingerprint") == student):
             pictures = {one.stem: one.read_bytes() for one in sorted(path.parent.glob("external_*.svg"))}
-            found.append(ExternalValidation(record, pictures))
+            found.append(ExternalValidation(record, pictures, any(path.parent.glob("external_*.pdf"))))
     return found
 
 

@@ -35,7 +35,7 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
     """Draw figures with their intervals, one below the other.
 
     Args:
-        path: the PNG; an SVG of the same name is written beside it.
+        path: the PNG; SVG and PDF of the same name are written beside it.
         rows: from the top.
         title: of the figure.
         label: of the axis.

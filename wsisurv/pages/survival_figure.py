@@ -23,7 +23,7 @@ def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, tit
     """Draw survival by group with 95 % bands, censoring marks, numbers at risk and the log-rank p-value.
 
     Args:
-        path: the PNG; an SVG of the same name is written beside it.
+        path: the PNG; SVG and PDF of the same name are written beside it.
         groups: name → follow-up, in the order of the legend; an empty group keeps its colour and is listed with none at
             risk.
         time_unit: of the times, for the axis.
