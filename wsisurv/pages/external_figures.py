@@ -23,7 +23,7 @@ def draw_groups(path: Path, cases: ExternalCases, *, time_unit: str, title: str)
 def draw_calibration(
     path: Path, cases: ExternalCases, prognosis: Prognosis, *, time_unit: str, title: str
 ) -> tuple[Path, Path]:
-    """Predicted and observed survival of each risk group, predicted as far as ten training cases go, as PNG, SVG and PDF.
+    """Predicted and observed survival of each risk group, predicted as far as ten training cases go (PNG, SVG, PDF).
 
     Args:
         path: the PNG; SVG and PDF of the same name are written beside it.
