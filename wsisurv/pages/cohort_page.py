@@ -96,7 +96,8 @@ def _write(
         shown_map(workspace.cohort(name) / "heatmaps" / case_id, seen.maps[case_id])
         for case_id in extreme_cases(seen, n_pictures)
     ]
-    tested = {name: _count((seen.metrics.cohort if seen.metrics else {}).get(key)) for name, key in _TESTED.items()}
+    judging = seen.metrics or seen.reports
+    tested = {name: _count((judging.cohort if judging else {}).get(key)) for name, key in _TESTED.items()}
     judged = _judged(seen)
     flow = participant_flow(seen.audit, tested=tested, trained=seen.result)
     plan = _plan(seen)

@@ -57,7 +57,7 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
         else ""
     )
     columns = covariate_columns(seen)
-    figures, predicted = seen.metrics, seen.predicted
+    figures, predicted = facts.figures, seen.predicted
     folds = figures.settings.get("crossval") if figures is not None else None
     divided = ""
     if figures is not None and isinstance(folds, Mapping):
@@ -134,7 +134,7 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
 
 def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
     """Development, specification, performance, discussion."""
-    seen, card, figures = facts.seen, facts.seen.card, facts.seen.metrics
+    seen, card, figures = facts.seen, facts.seen.card, facts.figures
     names = labels(seen)
     rows = [] if figures is None else sorted(figures.models, key=lambda row: row.model != SELECTED)
     models = [
@@ -201,16 +201,19 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
 
 def _measures(facts: TripodFacts) -> list[str]:
     seen, found = facts.seen, list[str]()
-    if seen.metrics is not None:
+    if facts.figures is not None:
         found.append(
             "Discrimination: Harrell's and Uno's concordance within folds, cumulative/dynamic AUC. Calibration: slope, "
-            "D-calibration, predicted against observed survival. Both: Brier score. Models were compared by "
-            "paired differences."
+            "D-calibration. Both: Brier score. Models were compared by paired differences."
         )
     if seen.predicted is not None:
         found.append(
             "Kaplan–Meier curves and log-rank test by risk group"
-            + ("; decision curves (net benefit)." if seen.predicted.survival else ".")
+            + (
+                "; predicted against observed survival; decision curves (net benefit)."
+                if seen.predicted.survival
+                else "."
+            )
         )
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsisurv.errors import MetricError
+from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.fairness import Contrast
 from wsisurv.pages.flow_figure import FlowStep
 from wsisurv.pages.gathering import Gathered
@@ -32,6 +33,11 @@ class TripodFacts:
     contrasts: Sequence[Contrast]
     proportional: Sequence[str]  # sentences
 
+    @property
+    def figures(self) -> CrossvalFigures | None:
+        """Figures of crossval; where slides had none, of reports and covariates alone."""
+        return self.seen.metrics or self.seen.reports
+
 
 def of_study(facts: TripodFacts) -> dict[str, Sequence[str]]:
     """Title, objectives, data, participants, outcome, sample size, missing data."""
@@ -39,7 +45,7 @@ def of_study(facts: TripodFacts) -> dict[str, Sequence[str]]:
     settings, cases = seen.cohort.settings, seen.cohort.cases
     purpose = [
         "Development of a prediction model, from slides." if seen.card is not None else "",
-        "Internal validation by cross-validation." if seen.metrics is not None else "",
+        "Internal validation by cross-validation." if facts.figures is not None else "",
         *(
             f"Evaluation on the cohort {one.cohort} of a model that was trained on {one.trained_on}."
             for one in seen.external
