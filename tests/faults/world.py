@@ -115,6 +115,7 @@ COMMANDS = {
         "--seed 1",
     ),
     "distill": _of("distill --hidden 8 --epochs 2 --pretrain-epochs 1 --members 2", "--seed 1"),
+    "align": _of("align workspace --output workspace/alignment.h5"),
     "predict": _of("predict data/heldout/slides -o risk.csv", "--horizons 2,4"),
     "predict cohort": _of("predict --cohort demo"),
     "heatmap": _of(f"heatmap {CASE} --cohort demo", "--tiles 3"),

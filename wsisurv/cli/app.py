@@ -52,6 +52,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "verify": "Check every file of a workspace against its checksums, its name, and the files it was made from.",
     },
     "Files and encoders": {
+        "align": "Learn across cohorts what tiles tell about reports, without any outcome, for distill --alignment.",
         "encoders": "List the encoders of `embed`: tiles, features, licence, and whether the weights are here.",
         "export": "Write tiles or features in the layout of another tool.",
         "import": "Import tiles or features that another tool made, instead of running tile and embed.",

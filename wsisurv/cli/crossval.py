@@ -8,7 +8,7 @@ import typer
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, AlignmentOption, CohortOption, FoldOptions, WorkspaceOption
 from wsisurv.cli.results_table import print_endpoints, print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
@@ -45,6 +45,7 @@ def crossval(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: CrossvalSettings,
     how: FoldOptions,
+    alignment: AlignmentOption = None,
     reports_only: Annotated[
         bool,
         typer.Option(
@@ -76,6 +77,8 @@ def crossval(
     from wsisurv.experiments.reports_only import cohort_of_reports
 
     place = Workspace(workspace)
+    if reports_only and alignment is not None:
+        raise SettingsError("--alignment is for students, which --reports-only trains none of")
     if not reports_only and report_text is not None:
         raise SettingsError("--report-text is for --reports-only")
     if clinical is None:
@@ -108,7 +111,9 @@ def crossval(
                     **how.kept(),
                 )
             else:
-                result = with_slides(place, chosen, settings, teacher=teacher, progress=progress, **how.trained())
+                result = with_slides(
+                    place, chosen, settings, teacher=teacher, alignment=alignment, progress=progress, **how.trained()
+                )
         _print(result, chosen.settings.time_unit)
         rows += endpoint_rows(chosen.name.partition("/")[2], result.table)
     if len(several) > 1:

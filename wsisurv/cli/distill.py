@@ -6,7 +6,15 @@ from rich.table import Table
 
 from wsisurv.cli.console import interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, DeviceOption, MemoryOption, RedoOption, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    AlignmentOption,
+    CohortOption,
+    DeviceOption,
+    MemoryOption,
+    RedoOption,
+    WorkspaceOption,
+)
 from wsisurv.cohort import read_cohort
 from wsisurv.formats.cards import DistillResult
 from wsisurv.settings.training import DistillSettings
@@ -21,6 +29,7 @@ def distill(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: DistillSettings,
+    alignment: AlignmentOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     redo: RedoOption = False,
@@ -31,13 +40,24 @@ def distill(
     student_distilled.h5, student_plain.h5 (the baseline) and the better of them as student.h5 into cohorts/NAME/, and
     adds to its history.jsonl. Run again after an interruption, it goes on where it was stopped.
     """
+    from wsisurv.training.alignment import open_alignment
     from wsisurv.training.distill import distill as run
 
+    aligned = None if alignment is None else open_alignment(alignment)
     place = Workspace(workspace)
     for name in place.the_cohorts(cohort, having="guidance.h5"):
         chosen, _ = read_cohort(place.cohort(name))
         with progress_bar("distill") as progress:
-            result = run(place, chosen, settings, redo=redo, device=device, memory_gib=memory, progress=progress)
+            result = run(
+                place,
+                chosen,
+                settings,
+                alignment=aligned,
+                redo=redo,
+                device=device,
+                memory_gib=memory,
+                progress=progress,
+            )
         _print(result, name)
         out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}")
 

@@ -78,6 +78,16 @@ WeightsOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Seed of random numbers; the same seed on the same device gives the same result.")
 ]
+AlignmentOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--alignment",
+        help="Alignment of many cohorts, a file of align: the guided student sees tiles along its directions.",
+        show_default="the cohort's own reports say which",
+        dir_okay=False,
+        exists=True,
+    ),
+]
 _UNSET = "the cohort's teacher's"
 
 

@@ -61,6 +61,7 @@ def crossval(
     *,
     teacher: TeacherSettings | Changes | None = None,
     student: DistillSettings | Changes | None = None,
+    alignment: Path | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
     allow_random_weights: bool = False,
@@ -81,6 +82,7 @@ def crossval(
         settings: folds, repeats, covariates; None for the defaults.
         teacher: settings of each fold's teacher, or changes to those that the cohort's own was trained with.
         student: the same of its students.
+        alignment: of many cohorts, for the students; in each fold without its tested cases and their hospitals.
         splits: the user's folds, see ``read_folds``; drawn if None.
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
         allow_random_weights: train on features of an encoder that was never trained.
@@ -109,6 +111,7 @@ def crossval(
         settings,
         teacher_settings(folder, teacher),
         student_settings(folder, student),
+        alignment=alignment,
         splits=splits,
         keep_together=keep_together,
         allow_random_weights=allow_random_weights,

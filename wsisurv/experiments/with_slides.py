@@ -23,6 +23,7 @@ from wsisurv.formats.models import read_model
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.training.alignment import Alignment, open_alignment
 from wsisurv.training.distill import distill_scored
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
@@ -35,6 +36,7 @@ def score_with_slides(
     teacher: TeacherSettings,
     student: DistillSettings,
     *,
+    alignment: Path | None = None,
     place: str = STEP,
     teachers_at: Path | None = None,
     splits: Path | None,
@@ -57,6 +59,7 @@ def score_with_slides(
         settings: folds, and covariates by their names.
         teacher: how each fold's teacher is trained; a repeat's number is added to the seed.
         student: how its students are distilled; the same.
+        alignment: of many cohorts, for the students; fitted in each fold without its tested cases and their hospitals.
         place: folder of the folds in the cohort's.
         teachers_at: folder of folds of the same names that have this very teacher already, to be copied from.
         splits: as ``plan_folds``.
@@ -100,6 +103,8 @@ def score_with_slides(
         with_reports=bool(reported.case_ids),
     )
     trained = {"teacher": teacher.model_dump(mode="json"), "student": student.model_dump(mode="json")}
+    if alignment is not None:
+        trained["alignment"] = {"fingerprint": open_alignment(alignment).fingerprint}
     decided = {**trained, "covariates": list(covariates), "scoring": SCORING_VERSION}
     read = {
         "features": fingerprint({}, {slide.slide_id: slide.made for slide in slides}),
@@ -109,9 +114,11 @@ def score_with_slides(
     if workers is None:
         workers = 1 if choose_device(device, ("cuda",)).type == "cuda" else cores()
     workers = min(workers, len(jobs))
-    score = _Training(
-        inputs, teacher, student, teachers_at, allow_random_weights, device, memory_share(memory_gib, workers)
-    )
+    memory = memory_share(memory_gib, workers)
+    score = _Training(inputs, teacher, student, alignment, teachers_at, allow_random_weights, device, memory)
+    for job in jobs:  # before any training
+        if (unseen := score.alignment_of(job)) is not None:
+            unseen.require_hospitals()
     folder = workspace.cohort(cohort.name)
     risks, kept = run_folds(
         workspace,
@@ -134,6 +141,7 @@ class _Training:
     inputs: Inputs
     teacher: TeacherSettings
     student: DistillSettings
+    alignment: Path | None
     teachers_at: Path | None
     allow_random_weights: bool
     device: str
@@ -163,6 +171,7 @@ class _Training:
                 workspace,
                 job.cohort,
                 self.student.model_copy(update={"seed": self.student.seed + repeat}),
+                alignment=self.alignment_of(job),
                 redo=True,
                 device=self.device,
                 memory_gib=self.memory_gib,
@@ -178,6 +187,13 @@ class _Training:
             )
         # the warnings of distill repeat the teacher's, or judge the student by less than the results table does
         return replace(risks, warnings=(*damaged, *first.warnings, *risks.warnings))
+
+    def alignment_of(self, job: FoldJob) -> Alignment | None:
+        """The alignment without the tested cases of a fold and their hospitals."""
+        if self.alignment is None:
+            return None
+        tested = [self.inputs.cases[case_id] for case_id in job.fold.test]
+        return open_alignment(self.alignment).without(tested, job.cohort.cases)
 
 
 @contextmanager

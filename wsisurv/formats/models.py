@@ -131,6 +131,10 @@ def unlike_student(header: Header, card: StudentCard, record: Mapping[str, Any])
         return "of another cohort than the student"
     if changes := changed_settings(own, present_names(settings.get("student") or {})):
         return f"of a student with other settings (this one's → those: {'; '.join(changes)})"
+    if ("alignment" in header.inputs) != ("alignment" in settings) or (
+        "alignment" in settings and settings["alignment"]["fingerprint"] != header.inputs["alignment"]
+    ):
+        return "of a student with another alignment, or with none (--alignment)"
     if (settings.get("teacher") or {}).get("encoder", card.encoder) != card.encoder:
         return "of a student of another encoder"
     return ""

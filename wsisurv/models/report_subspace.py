@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from wsisurv.models.principal import principal_directions
 
-_RIDGES = np.geomspace(1e-6, 1.0, 13)
+RIDGES = np.geomspace(1e-6, 1.0, 13)
 """That are tried, as shares of the largest squared singular value of the cases' mean tiles."""
 _NOTHING = 1e-12
 """Variance of reports in one unit: below, they differ by rounding."""
@@ -40,11 +40,11 @@ def fit_report_directions(
     Source: Izenman 1975 (reduced-rank regression); Mukherjee and Zhu 2011 (with a ridge).
     """
     tiles, reports = np.asarray(tiles, dtype=np.float64), np.asarray(reports, dtype=np.float64)
-    predicted = np.empty((len(_RIDGES), *reports.shape))
+    predicted = np.empty((len(RIDGES), *reports.shape))
     for one in np.unique(fold):
         held, others = fold == one, fold != one
         centre = tiles[others].mean(0)
-        fits = _ridge_path(tiles[others] - centre, reports[others] - reports[others].mean(0))
+        fits = ridge_path(tiles[others] - centre, reports[others] - reports[others].mean(0))
         predicted[:, held] = (tiles[held] - centre) @ fits + reports[others].mean(0)
     centred = reports - reports.mean(0)
     errors = np.square(reports - predicted).sum((1, 2))
@@ -53,7 +53,7 @@ def fit_report_directions(
     if spread <= _NOTHING * reports.size:
         return ReportDirections(np.zeros((tiles.shape[1], 0)), 0.0)
     explained = float(1 - errors[best] / spread)
-    fit = _ridge_path(tiles - tiles.mean(0), centred)[best]
+    fit = ridge_path(tiles - tiles.mean(0), centred)[best]
     ranked = principal_directions((tiles - tiles.mean(0)) @ fit, min(reports.shape)).rows.T
     agreement = _correlations(predicted[best] @ ranked, centred @ ranked)
     chance = agreement < _LEAST_CORRELATION / len(reports) ** 0.5
@@ -61,12 +61,12 @@ def fit_report_directions(
     return ReportDirections(np.linalg.qr(fit @ ranked[:, :n_directions])[0], explained)
 
 
-def _ridge_path(tiles: NDArray[np.float64], reports: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients by each of ``_RIDGES`` of centred reports on centred tiles: (n_ridges, n_features, n_dimensions)."""
+def ridge_path(tiles: NDArray[np.float64], reports: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients by each of ``RIDGES`` of centred reports on centred tiles: (n_ridges, n_features, n_dimensions)."""
     found = principal_directions(tiles, min(tiles.shape))
     squares = np.square(found.sizes)
     along = found.rows @ (tiles.T @ reports)
-    ridges = _RIDGES[:, None] * (squares[:1] if len(squares) else 1.0)
+    ridges = RIDGES[:, None] * (squares[:1] if len(squares) else 1.0)
     return np.asarray(found.rows.T @ (along / (squares + ridges)[:, :, None]), dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ from wsisurv.bags.checks import require_own_tiles
 from wsisurv.cohort import read_cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, WsisurvError
-from wsisurv.formats import features, guidance, heatmaps, text_vectors, tiles
+from wsisurv.formats import alignment, features, guidance, heatmaps, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name, read_jsonl
 from wsisurv.formats.commands import FILE as COMMANDS
 from wsisurv.formats.commands import read_commands
@@ -161,6 +161,7 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     tiles.FORMAT: tiles.read_tiles,
     features.FORMAT: _look_at_features,
     guidance.FORMAT: guidance.read_guidance,
+    alignment.FORMAT: alignment.read_alignment,
     text_vectors.FORMAT: text_vectors.read_text_vectors,
     model_format("teacher"): lambda path: read_model(path, "teacher"),
     model_format("student"): lambda path: read_model(path, "student"),

@@ -21,6 +21,7 @@ from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
+from wsisurv.training.alignment import Alignment, require_fitting
 from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
@@ -43,6 +44,7 @@ def distill(
     cohort: Cohort,
     settings: DistillSettings | None = None,
     *,
+    alignment: Alignment | None = None,
     redo: bool = False,
     device: str = "auto",
     memory_gib: float | None = None,
@@ -59,6 +61,8 @@ def distill(
         workspace: holds features, statements' vectors and the cohort's guidance.h5.
         cohort: the cases.
         settings: how; None for the defaults.
+        alignment: of many cohorts, which says along which directions tiles speak for reports; None for what the
+            cohort's own reports say.
         redo: replace students that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
@@ -70,7 +74,8 @@ def distill(
         StaleError: the guidance was made from another cohort, other features or other statements; or the students
             were made otherwise, and not ``redo``.
         SettingsError: fewer members than the teacher's folds; a device that is not there; a loss without bounds.
-        CohortError: fewer than two events among cases with tiles.
+        CohortError: fewer than two events among cases with tiles; an alignment of too few hospitals.
+        EncoderMismatchError: an alignment of other features or text vectors.
         BusyError: another process is distilling this cohort now.
         StorageError: no room or no permission.
 
@@ -83,6 +88,7 @@ def distill(
         workspace,
         cohort,
         settings or DistillSettings(),
+        alignment=alignment,
         redo=redo,
         device=device,
         memory_gib=memory_gib,
@@ -96,6 +102,7 @@ def distill_scored(
     cohort: Cohort,
     settings: DistillSettings,
     *,
+    alignment: Alignment | None,
     redo: bool,
     device: str,
     memory_gib: float | None,
@@ -119,6 +126,8 @@ def distill_scored(
         memory_gib=memory_gib,
     )
     _require_fresh(folder / "guidance.h5", made, guidance, cases)
+    if alignment is not None:
+        require_fitting(alignment, cases, teacher.encoder, teacher.text_encoder)
     n_folds = len(guidance.gate_without)
     if settings.members < n_folds:
         raise SettingsError(
@@ -126,6 +135,8 @@ def distill_scored(
             f"member that did not see them. Give --members {n_folds} or more, or train the teacher with fewer --folds."
         )
     inputs = {**cases.inputs, "guidance": made.fingerprint, **CARD_VERSION}
+    if alignment is not None:
+        inputs["alignment"] = alignment.fingerprint
     asked = settings.model_dump(mode="json")
     wanted = {
         folder / name: make_header(model_format("student"), {**asked, **more}, inputs)
@@ -142,7 +153,7 @@ def distill_scored(
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
-        students, subspaces = _train(cases, guidance, teacher_model, settings, place, log)
+        students, subspaces = _train(cases, guidance, teacher_model, settings, place, log, alignment)
         choice = choose_student(**students, time=cases.time, event=cases.event, entry=cases.entry, site=cases.site)
         result = _result(cases, guidance, students, subspaces, choice)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
@@ -179,6 +190,7 @@ def _train(
     settings: DistillSettings,
     device: torch.device,
     log: Log,
+    alignment: Alignment | None,
 ) -> tuple[dict[Winner, CrossFitted], FeatureSubspaces]:
     """Train baseline and distilled students; member j is trained without fold j mod n_folds in both."""
     if settings.merge_duplicates:
@@ -190,7 +202,7 @@ def _train(
     seeds = [settings.seed * 1000 + member for member in range(settings.members)]
     subspaces = FeatureSubspaces()
     if settings.feature_subspace == "reports" and None not in targets:
-        subspaces = find_subspaces(cases, splits, seeds, device, log)
+        subspaces = find_subspaces(cases, splits, seeds, device, log, alignment)
     plans = [StudentPlan(train, seed) for train, seed in zip(splits, seeds, strict=True)]
     guided = [
         plan

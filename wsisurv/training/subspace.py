@@ -19,6 +19,7 @@ from wsisurv.models.scaled_linear import SharedScaling, scaled, scaled_linears
 from wsisurv.models.student import LIMIT, Student
 from wsisurv.models.text_branch import fit_text_scaling
 from wsisurv.survival.splits import hospital_folds, hospital_strata, make_folds, within_strata
+from wsisurv.training.alignment import Alignment, aligned_directions
 from wsisurv.training.crossfit import TEXT_DIMENSIONS
 from wsisurv.training.inputs import TrainingCases
 from wsisurv.training.loop import Log
@@ -154,9 +155,17 @@ class FeatureSubspaces:
 
 
 def find_subspaces(
-    cases: TrainingCases, splits: Sequence[NDArray[np.int64]], seeds: Sequence[int], device: torch.device, log: Log
+    cases: TrainingCases,
+    splits: Sequence[NDArray[np.int64]],
+    seeds: Sequence[int],
+    device: torch.device,
+    log: Log,
+    alignment: Alignment | None = None,
 ) -> FeatureSubspaces:
     """Find the subspace of the features in which tiles explain the reports, for each member of an ensemble.
+
+    By an alignment of many cohorts, it is the one that holds at hospitals which were not fitted, however little of the
+    reports it explains; without, it is of the training cases, and none where that explains too little.
 
     Args:
         cases: the whole cohort.
@@ -165,9 +174,15 @@ def find_subspaces(
         seeds: of each member's training.
         device: where.
         log: history.
+        alignment: of many cohorts; a member's is fitted without the cases that it is not trained on.
+
+    Raises:
+        CohortError: as ``Alignment.require_hospitals``.
 
     Source: docs/method.md, step 2.
     """
+    if alignment is not None:
+        return _aligned(alignment, cases, splits, seeds, device, log)
     if min(int(cases.has_report[train].sum()) for train in splits) < _FOLDS:
         return FeatureSubspaces()
     found = [_subspace(cases, train, seed, device) for train, seed in zip(splits, seeds, strict=True)]
@@ -179,10 +194,34 @@ def find_subspaces(
     return FeatureSubspaces(explained, tuple(torch.from_numpy(one.columns).float() for one in found))
 
 
-def _subspace(cases: TrainingCases, train: NDArray[np.int64], seed: int, device: torch.device) -> ReportDirections:
+def _aligned(
+    alignment: Alignment,
+    cases: TrainingCases,
+    splits: Sequence[NDArray[np.int64]],
+    seeds: Sequence[int],
+    device: torch.device,
+    log: Log,
+) -> FeatureSubspaces:
+    fits = [aligned_directions(alignment, cases, train) for train in splits]
+    explained, bases = float(np.mean([fit.explained for fit in fits])), []
+    for number, (fit, train, seed) in enumerate(zip(fits, splits, seeds, strict=True)):
+        sd = row_moments(_sample(cases, train, seed, device)).sd.cpu().double()
+        bases.append(torch.linalg.qr(torch.from_numpy(fit.directions) * sd[:, None])[0].float())
+        log.line(part=f"directions of member {number + 1}", directions=len(fit.agreement), told=fit.explained)
+    if not all(len(fit.agreement) for fit in fits):
+        return FeatureSubspaces(explained)
+    return FeatureSubspaces(explained, tuple(bases))
+
+
+def _sample(cases: TrainingCases, train: NDArray[np.int64], seed: int, device: torch.device) -> Bags:
+    """Tiles of training cases that scale the features."""
     whole = cases.bags if cases.merged is None else cases.merged
     bags = whole.on(device).select(torch.from_numpy(train))
-    sample = sample_rows(bags, SCALING_TILES, torch.Generator().manual_seed(seed))
+    return sample_rows(bags, SCALING_TILES, torch.Generator().manual_seed(seed))
+
+
+def _subspace(cases: TrainingCases, train: NDArray[np.int64], seed: int, device: torch.device) -> ReportDirections:
+    sample = _sample(cases, train, seed, device)
     moments = row_moments(sample)
     mean, sd = moments.mean.to(device), moments.sd.to(device)
     reports = reports_of(cases, train)
