@@ -108,3 +108,22 @@ def test_a_password_in_an_address_is_not_noted(run, tmp_path):
     (command,) = read_commands(place)
     assert "http://…@127.0.0.1:9" in command.words
     assert "secret" not in (place / "commands.jsonl").read_text()
+
+
+def test_the_way_to_a_word_file_is_said_whole_where_python_docx_is_missing(run, tmp_path, monkeypatch):
+    from wsisurv.cohort import Audit, Case, Cohort, write_cohort
+    from wsisurv.pages import tripod_files
+    from wsisurv.settings.cohort import CohortSettings
+    from wsisurv.units import CaseId
+
+    chosen = tuple(Case(CaseId(f"c{k}"), float(k + 1), k % 2 == 0) for k in range(6))
+    audit = Audit(6, 6, 3, 0, 6, 3, 6, 0, 0, "days", 3.0, {}, (), (), (), ())
+    write_cohort(Workspace(tmp_path).cohort("c"), Cohort("c", chosen, CohortSettings()), audit)
+    real = tripod_files.importlib.util.find_spec
+    monkeypatch.setattr(
+        tripod_files.importlib.util, "find_spec", lambda name, *rest: None if name == "docx" else real(name, *rest)
+    )
+    ended = run("report", "--tripod", "-w", tmp_path)
+    assert ended.code == 0, ended.err
+    assert "pip install 'wsisurv[docx]'" in " ".join(ended.out.split())
+    assert "pip install python-docx" in " ".join(run("report", "--help").out.replace("│", " ").split())

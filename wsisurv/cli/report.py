@@ -23,7 +23,7 @@ def report(
         bool,
         typer.Option(
             "--tripod",
-            help="Also write evaluation/tripod.html, tripod.md and, with python-docx (`pip install 'wsisurv[docx]'`), "
+            help="Also write evaluation/tripod.html, tripod.md and, with python-docx (`pip install python-docx`), "
             "tripod.docx: the 27 items of TRIPOD+AI, filled in as far as the workspace knows.",
         ),
     ] = False,
