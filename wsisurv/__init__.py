@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from wsisurv.settings.cohort import CohortSettings
     from wsisurv.settings.crossval import CrossvalSettings
     from wsisurv.settings.embedding import EmbedSettings
+    from wsisurv.settings.findings import FindingsSettings
     from wsisurv.settings.reports import ReportSettings
     from wsisurv.settings.tiles import TileSettings
     from wsisurv.settings.training import DistillSettings, TeacherSettings
     from wsisurv.slides.resolution import GivenMpp
     from wsisurv.training.distill import distill
+    from wsisurv.training.findings import learn_findings as findings
     from wsisurv.training.teacher import train_teacher
     from wsisurv.workspace.paths import Workspace
 
@@ -38,6 +40,7 @@ _WHERE = {
     "CrossvalSettings": "settings.crossval:CrossvalSettings",
     "DistillSettings": "settings.training:DistillSettings",
     "EmbedSettings": "settings.embedding:EmbedSettings",
+    "FindingsSettings": "settings.findings:FindingsSettings",
     "GivenMpp": "slides.resolution:GivenMpp",
     "ReportSettings": "settings.reports:ReportSettings",
     "Student": "prediction.student:LoadedStudent",
@@ -50,6 +53,7 @@ _WHERE = {
     "embed": "embedding.step:embed",
     "evaluate": "pipeline.evaluate:evaluate",
     "extract_report": "reports.step:extract",
+    "findings": "training.findings:learn_findings",
     "heatmap": "pipeline.heatmap:heatmap",
     "make_cohort": "cohort:make_cohort",
     "make_endpoints": "cohort:make_endpoints",
@@ -66,6 +70,7 @@ __all__ = [
     "CrossvalSettings",
     "DistillSettings",
     "EmbedSettings",
+    "FindingsSettings",
     "GivenMpp",
     "ReportSettings",
     "Student",
@@ -79,6 +84,7 @@ __all__ = [
     "embed",
     "evaluate",
     "extract_report",
+    "findings",
     "heatmap",
     "make_cohort",
     "make_endpoints",

@@ -15,6 +15,7 @@ from wsisurv.settings.base import Settings
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.embedding import EmbedSettings, OwnEncoder, StainSettings
+from wsisurv.settings.findings import FindingsSettings
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
@@ -31,6 +32,7 @@ STEPS: dict[type[Settings], tuple[list[str], str]] = {
     TeacherSettings: (["train-teacher"], "wsisurv.training.teacher.train_teacher"),
     DistillSettings: (["distill"], "wsisurv.training.distill.distill"),
     CrossvalSettings: (["crossval"], "wsisurv.experiments.crossval.crossval"),
+    FindingsSettings: (["findings"], "wsisurv.training.findings.learn_findings"),
 }
 """The command of each model, and the function that it hands the settings to."""
 VALUES = {"encoder": "uni2-h", "event_values": "Alive,Dead", "covariates": "age", "adjust_for": "age,stage"}
@@ -193,6 +195,10 @@ SHOWN: dict[type[Settings], dict[str, str]] = {
         "covariates": "tests/experiments/test_crossval.py::test_without_reports_and_covariates",
         "seed": "tests/experiments/test_folds.py::test_every_case_is_tested_once_a_repeat",
         "resamples": "tests/experiments/test_results.py::test_more_draws_give_other_intervals",
+    },
+    FindingsSettings: {
+        **dict.fromkeys(FindingsSettings.model_fields, "tests/training/test_findings.py::test_each_setting_changes"),
+        "encoder": "tests/training/test_findings.py::test_features_of_another_encoder",
     },
     EmbedSettings: {
         "encoder": "tests/embedding/test_encoders.py::test_any_architecture_of_timm_encodes",

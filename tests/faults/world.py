@@ -118,6 +118,7 @@ COMMANDS = {
     "align": _of("align workspace --output workspace/alignment.h5"),
     "predict": _of("predict data/heldout/slides -o risk.csv", "--horizons 2,4"),
     "predict cohort": _of("predict --cohort demo"),
+    "findings": _of("findings --cohort demo --fewest 5 --resamples 100 --pooling mean", "--seed 1"),
     "heatmap": _of(f"heatmap {CASE} --cohort demo", "--tiles 3"),
     "crossval": _of(f"crossval --cohort demo {_FOLDS}", "--seed 1", share=2),
     "ablate": _of(f"ablate --cohort demo {_FOLDS} --switch mixup=random", share=2),

@@ -7,6 +7,7 @@ from typing import Any
 
 from wsisurv.errors import EncoderMismatchError, SettingsError
 from wsisurv.formats.cards import StudentCard
+from wsisurv.formats.finding_cards import FindingsCard
 from wsisurv.formats.header import Header, read_header
 from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.formats.tiles import MADE_BY as TILED_BY
@@ -43,7 +44,7 @@ class MadeWith:
 class Expected:
     """What features a student can read."""
 
-    card: StudentCard  # of the student
+    card: StudentCard | FindingsCard  # of the student, or of heads of findings
     student: Path  # its file, for messages
 
 

@@ -46,6 +46,8 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "its training.",
         "evaluate-reports": "Score extracted statements, and make a page that shows each report with its statements "
         "marked in place.",
+        "findings": "Learn from slides what reports state (grade, invaded vessels, necrosis …), and say which of it "
+        "can be told.",
         "heatmap": "Draw which tiles raised and which lowered the risk of a case.",
         "report": "Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.",
         "status": "Show what of a workspace is done, stale, missing, failed or running, and which command to run next.",

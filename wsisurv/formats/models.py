@@ -1,4 +1,4 @@
-"""``teacher.h5``, ``student.h5``: named arrays and a card. Nothing is pickled, so opening one runs no code."""
+"""``teacher.h5``, ``student.h5``, ``findings.h5``: named arrays and a card; nothing is pickled, no code is run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,25 @@ from pydantic import ValidationError
 
 from wsisurv.errors import FormatError
 from wsisurv.formats.atomic import read_json
-from wsisurv.formats.cards import Evaluation, StudentCard, TeacherCard, first_problem
+from wsisurv.formats.cards import Card, Evaluation, StudentCard, TeacherCard, first_problem
 from wsisurv.formats.digests import read_array
+from wsisurv.formats.finding_cards import FindingsCard
 from wsisurv.formats.hdf5 import long_text, put_texts
 from wsisurv.formats.header import Header, create, opened
 from wsisurv.settings.base import canonical_json, changed_settings
 from wsisurv.settings.renamed import present_names
 
-Kind = Literal["teacher", "student"]
+Kind = Literal["teacher", "student", "findings"]
 CARD_VERSION = {"wsisurv's version of the student's card": "4"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
-_MADE_BY: dict[Kind, str] = {"teacher": "wsisurv train-teacher", "student": "wsisurv distill"}
+_MADE_BY: dict[Kind, str] = {
+    "teacher": "wsisurv train-teacher",
+    "student": "wsisurv distill",
+    "findings": "wsisurv findings",
+}
+_CARDS: dict[Kind, type[Card]] = {"teacher": TeacherCard, "student": StudentCard, "findings": FindingsCard}
 
-
-C = TypeVar("C", StudentCard, TeacherCard)
+C = TypeVar("C", StudentCard, TeacherCard, FindingsCard)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ def read_model(path: Path, kind: Literal["student"]) -> tuple[ModelFile[StudentC
 def read_model(path: Path, kind: Literal["teacher"]) -> tuple[ModelFile[TeacherCard], Header]: ...
 
 
+@overload
+def read_model(path: Path, kind: Literal["findings"]) -> tuple[ModelFile[FindingsCard], Header]: ...
+
+
 def read_model(path: Path, kind: Kind) -> tuple[ModelFile[Any], Header]:
     """Read a model and what made it.
 
@@ -80,10 +89,9 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile[Any], Header]:
                 arrays[name] = np.asarray(read_array(item))
 
         file.visititems(collect)
-        model = StudentCard if kind == "student" else TeacherCard
-        again = made_anew(header) if kind == "student" else "Run `wsisurv train-teacher --redo`."
+        again = made_anew(header) if kind == "student" else f"Run `{_MADE_BY[kind]} --redo`."
         try:
-            card = model.model_validate_json(long_text(file, "card").encode(), strict=True)
+            card = _CARDS[kind].model_validate_json(long_text(file, "card").encode(), strict=True)
         except ValidationError as error:
             raise FormatError(f"{path}: the {kind}'s card is not usable: {first_problem(error)}. {again}") from error
         return ModelFile(arrays, card), header

@@ -165,6 +165,7 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
     text_vectors.FORMAT: text_vectors.read_text_vectors,
     model_format("teacher"): lambda path: read_model(path, "teacher"),
     model_format("student"): lambda path: read_model(path, "student"),
+    model_format("findings"): lambda path: read_model(path, "findings"),
 }
 
 

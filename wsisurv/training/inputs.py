@@ -79,7 +79,7 @@ def read_training_cases(
     cohort: Cohort,
     *,
     encoder: str,
-    text_encoder: str,
+    text_encoder: str | None,
     allow_random_weights: bool,
     memory_gib: float | None = None,
 ) -> TrainingCases:
@@ -90,7 +90,7 @@ def read_training_cases(
         cohort: the cases.
         encoder: folder of the features.
         text_encoder: name of the statements' vectors, or ``tfidf``, fitted here on these cases alone; a workspace
-            without any vectors trains without reports.
+            without any vectors trains without reports. None reads none.
         allow_random_weights: take features of an encoder that was never trained.
         memory_gib: what features and gradients may take in memory; None for half of the machine's.
 
@@ -117,7 +117,9 @@ def read_training_cases(
         )
     if events < FEW_EVENTS:
         warnings.append(f"only {events} events among {len(cases)} cases: expect little, and trust it less")
-    read = _read_statements(workspace, text_encoder, {str(case.case_id) for case in cases})
+    read = _Statements({}, NO_STATEMENTS)
+    if text_encoder is not None:
+        read = _read_statements(workspace, text_encoder, {str(case.case_id) for case in cases})
     prints = {slide_id: slide.header.fingerprint for slide_id, slide in slides.items()}
     first = next(slide for slide in slides.values() if slide.n_tiles)
     return TrainingCases(
