@@ -25,6 +25,9 @@ def heatmap(
     tiles: Annotated[
         int, typer.Option(min=1, max=60, help="Number of highest, and of lowest, tiles in tiles.jpg.")
     ] = 12,
+    finding: Annotated[
+        str | None, typer.Option(help="Draw which tiles speak for this finding instead, by the heads of `findings`.")
+    ] = None,
     redo: RedoOption = False,
 ) -> None:
     """Draw which tiles raised and which lowered the risk of a case.
@@ -32,7 +35,7 @@ def heatmap(
     Reads the student, features/ENCODER/ and the slides. Writes into cohorts/NAME/heatmaps/CASE/ (predict/heatmaps/CASE/
     for slides that were given to predict) a picture and a GeoJSON for QuPath of each slide, the highest and lowest
     tiles as tiles.jpg, and heatmap.json. A case of the training cohort is explained by the members that were not
-    trained on it.
+    trained on it. With --finding NAME, the same of a finding goes into CASE/NAME/, with the words of the case's report.
     """
     from wsisurv.pipeline.heatmap import heatmap as run
 
@@ -46,6 +49,7 @@ def heatmap(
             slides=slides or (),
             slide_map=slide_map,
             tiles=tiles,
+            finding=finding,
             redo=redo,
             progress=progress,
         )

@@ -79,7 +79,8 @@ def predict(
     hazard (higher is worse), percentile and risk group among the training cases, predicted survival, lowest and highest
     of the ensemble's members, how similar the case is to the training cases, and a warning where the prediction may be
     wrong; and a .json beside it that says what made the table. A case that the student does not know, being unlike the
-    training cases or not H&E, is of group unfamiliar and has no survival.
+    training cases or not H&E, is of group unfamiliar and has no survival. Where `findings` left heads beside the student,
+    findings.csv says how likely each finding is.
     """
     from wsisurv.pipeline.predict import predict as run
 
@@ -125,7 +126,8 @@ def _print(result: "PredictResult") -> Summary:
     groups = Counter(risk.risk_group for risk in risks)
     summary = Summary("predict", [risk.case_id for risk in risks], failed=list(result.prediction.failed))
     counts = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
-    report(summary, f"{counts} · risks in {result.table}, what made them in {result.notes}")
+    also = f", findings in {result.findings}" if result.findings else ""
+    report(summary, f"{counts} · risks in {result.table}, what made them in {result.notes}{also}")
     return summary
 
 

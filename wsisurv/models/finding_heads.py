@@ -5,13 +5,15 @@ a finding that few tiles show moves the mean little, and this mean more. All of 
 weights, so that each tile has its share of the log odds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from wsisurv.errors import FormatError
 from wsisurv.models.principal import principal_directions
 from wsisurv.survival.binary import hospital_offset, logistic_path, pair_likelihood
 from wsisurv.survival.splits import hospital_strata, make_folds, within_strata
@@ -23,6 +25,7 @@ _INNER_FOLDS = 5
 _LEAST = 1e-9
 _NO_RIDGE = 1e-9
 _POOLED_BYTES = 1 << 28
+_PARTS = ("focus", "weights", "intercept")
 
 ReadTiles = Callable[[], Iterable[NDArray[np.floating]]]
 """Gives the tiles of each case, (n_tiles, d), in the order of the cases; called once or more."""
@@ -252,3 +255,32 @@ def _fit(summaries: NDArray[np.float64], plan: _Plan) -> tuple[NDArray[np.float6
         slope, intercept = 0.0, logistic_path(both[:, 1:], plan.present, ridges=[_NO_RIDGE])[0][0]
     weights = columns.back(path[best]) * slope
     return weights, float(intercept - columns.mean @ weights)
+
+
+def load_heads(
+    arrays: Mapping[str, NDArray[Any]], names: Sequence[str], *, n_members: int, width: int
+) -> dict[str, FindingHead]:
+    """Heads from the arrays of a model file, ``heads/NAME/focus``, ``/weights`` and ``/intercept``.
+
+    Args:
+        arrays: of the file.
+        names: of the findings.
+        n_members: members of each head.
+        width: features of a tile.
+
+    Raises:
+        FormatError: an array is missing, of another shape, or not finite.
+    """
+    heads = {}
+    for name in names:
+        try:
+            parts = {part: np.asarray(arrays[f"heads/{name}/{part}"], dtype=np.float64) for part in _PARTS}
+        except KeyError as error:
+            raise FormatError(f"no array {error.args[0]}") from error
+        attends = width if parts["focus"].size else 0
+        wanted = {"focus": (n_members, attends), "weights": (n_members, width + attends), "intercept": (n_members,)}
+        for part, value in parts.items():
+            if value.shape != wanted[part] or not np.isfinite(value).all():
+                raise FormatError(f"heads/{name}/{part} has shape {value.shape}, or a number that is not finite")
+        heads[name] = FindingHead(**parts)
+    return heads

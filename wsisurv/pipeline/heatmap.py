@@ -1,18 +1,21 @@
 """``heatmap``: which cases are drawn, and where."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import InputError
+from wsisurv.errors import FormatError, InputError, MissingArtifactError, SlideError, StaleError, StorageError
+from wsisurv.formats.statements import read_statements
 from wsisurv.prediction.explainer import open_explainer
+from wsisurv.prediction.finding_map import draw_finding
+from wsisurv.prediction.findings import OpenHeads, heads_folds, open_heads
 from wsisurv.prediction.heatmap import CaseFiles, heatmaps
 from wsisurv.prediction.step import group_slides
 from wsisurv.slides.find import find_slides
-from wsisurv.workspace.ledger import Summary
+from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 
@@ -26,10 +29,11 @@ def heatmap(
     slides: Sequence[Path] = (),
     slide_map: Path | None = None,
     tiles: int = 12,
+    finding: str | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> dict[Path, Summary]:
-    """Draw what raised and what lowered the risk of cases, tile by tile.
+    """Draw what raised and what lowered the risk of cases, or what speaks for a finding, tile by tile.
 
     A case that the student was trained on is explained by members that did not see it.
 
@@ -42,6 +46,7 @@ def heatmap(
         slides: where the slides are now, if not where they were when they were tiled.
         slide_map: table slide_id,case_id, for cases that are not of the cohort.
         tiles: how many on each half of the contact sheet.
+        finding: which tiles speak for this one, in place of the risk; by findings.h5 beside the student.
         redo: draw anew.
         progress: called before each case.
 
@@ -52,25 +57,31 @@ def heatmap(
     Raises:
         InputError: no case is named, or one is not there; near names are listed.
         MissingArtifactError, FormatError, StaleError: the student or its guidance is missing, damaged or outdated.
+        SettingsError: there is no head of the finding.
 
     Example:
         >>> import wsisurv
         >>> wsisurv.heatmap(wsisurv.Workspace(Path("workspace")), ["case-01"])  # doctest: +SKIP
     """
-    name = None if student and not cohort else workspace.the_cohort(cohort, having="student.h5")
+    needed = "student.h5" if finding is None else "findings.h5"
+    name = None if student and not cohort else workspace.the_cohort(cohort, having=needed)
     home = workspace.cohort(name) if name else None
     model = student or workspace.cohort(str(name)) / "student.h5"
+    found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
+    if finding is not None:
+        heads = open_heads(model.parent / "findings.h5")
+        heads.head(finding)
+        chosen, others = _choose(workspace, name, heads.card.encoder, cases, all_cases, slide_map)
+        folds = heads_folds(heads) if heads.card.cohort == name else {}
+        return {
+            folder: _draw_finding(heads, finding, wanted, folder, workspace, found, folds, tiles, redo, progress)
+            for folder, wanted in _by_folder(workspace, home, chosen, others)
+        }
     explainer = open_explainer(model, home / "guidance.h5" if home is not None else None)
     chosen, others = _choose(workspace, name, explainer.scale.card.encoder, cases, all_cases, slide_map)
-    found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
     meanings = {column.name: (column.unit, column.definition) for column in COLUMNS}
-    made: dict[Path, Summary] = {}
-    for of_cohort in (True, False):
-        wanted = [case for case in chosen if (case.case_id not in others) == of_cohort]
-        if not wanted:
-            continue
-        folder = (home if home is not None and of_cohort else workspace.root / "predict") / "heatmaps"
-        made[folder] = heatmaps(
+    return {
+        folder: heatmaps(
             explainer,
             wanted,
             folder,
@@ -81,7 +92,69 @@ def heatmap(
             redo=redo,
             progress=progress,
         )
-    return made
+        for folder, wanted in _by_folder(workspace, home, chosen, others)
+    }
+
+
+def _by_folder(
+    workspace: Workspace, home: Path | None, chosen: Sequence[CaseFiles], others: set[str]
+) -> Iterator[tuple[Path, list[CaseFiles]]]:
+    """Where the cases are drawn: those of the cohort beside it, others in predict/; no folder without a case."""
+    for of_cohort in (True, False):
+        wanted = [case for case in chosen if (case.case_id not in others) == of_cohort]
+        if wanted:
+            yield (home if home is not None and of_cohort else workspace.root / "predict") / "heatmaps", wanted
+
+
+def _draw_finding(
+    heads: OpenHeads,
+    finding: str,
+    cases: Sequence[CaseFiles],
+    folder: Path,
+    workspace: Workspace,
+    slides: Mapping[str, Path],
+    folds: Mapping[str, int],
+    n_shown: int,
+    redo: bool,
+    progress: Progress,
+) -> Summary:
+    """Draw a finding of each case into FOLDER/CASE/FINDING/; one that fails does not stop the others."""
+    records = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    summary = Summary("heatmap")
+    for number, case in enumerate(cases):
+        progress(number, len(cases), case.case_id)
+        try:
+            with workspace.claim("heatmap", f"{folder.parent.name}/{case.case_id}/{finding}", wait=True):
+                record, kept = draw_finding(
+                    heads,
+                    finding,
+                    case.case_id,
+                    case.slide_ids,
+                    case.workspace,
+                    folder / case.case_id / finding,
+                    fold=folds.get(case.case_id),
+                    statements=records[case.case_id].statements if case.case_id in records else (),
+                    slides=slides,
+                    n_shown=n_shown,
+                    redo=redo,
+                )
+        except StorageError:
+            raise
+        except (MissingArtifactError, FormatError, StaleError, SlideError, OSError) as error:
+            summary.failed.append(make_failure(f"{case.case_id}/{finding}", heads.path, error, heads.fingerprint))
+            continue
+        if record.problems:
+            without = SlideError(f"drawn without pixels: {'; '.join(record.problems)}")
+            summary.failed.append(
+                make_failure(f"{case.case_id}/{finding}", folder / case.case_id, without, record.fingerprint)
+            )
+            continue
+        (summary.kept if kept else summary.done).append(case.case_id)
+    for failure in summary.failed:
+        record_failure(workspace, "heatmap", failure)
+    forget_failures(workspace, "heatmap", [f"{case_id}/{finding}" for case_id in (*summary.done, *summary.kept)])
+    progress(len(cases), len(cases), "")
+    return summary
 
 
 def _choose(

@@ -10,10 +10,13 @@ from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.errors import InputError, SettingsError, StorageError
+from wsisurv.formats.cards import StudentCard
+from wsisurv.formats.finding_rows import findings_path, write_case_findings
 from wsisurv.formats.id_cells import formula_note
 from wsisurv.formats.risks import Risk, risk_frame, unfamiliar_note, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
+from wsisurv.prediction.findings import OpenHeads, heads_folds, open_heads, require_same_features
 from wsisurv.prediction.notes import make_notes
 from wsisurv.prediction.step import (
     HORIZONS,
@@ -42,6 +45,7 @@ class PredictResult:
         horizons: years to which survival is given.
         table: the CSV.
         notes: the JSON beside it: what made the table.
+        findings: the CSV of findings beside it; None where the student's folder has no heads of findings.
         warnings: what speaks against the survival to a horizon.
         summaries: of tiling and embedding, where slides were named.
     """
@@ -50,6 +54,7 @@ class PredictResult:
     horizons: tuple[float, ...]
     table: Path
     notes: Path
+    findings: Path | None
     warnings: tuple[str, ...]
     summaries: tuple[Summary, ...]
 
@@ -123,7 +128,8 @@ def predict(
     table = output or (workspace.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
-    encoder = read_scale(model).card.encoder
+    card = read_scale(model).card
+    encoder, heads = card.encoder, _heads(model, card)
     ready = None
     if slides:
         ready = prepare_slides(
@@ -139,11 +145,13 @@ def predict(
         )
     home = ready.workspace if ready else workspace
     folds: Mapping[str, int] = {}
+    head_folds: Mapping[str, int] = {}
     unused: list[str] = []
     if ready is None and name is not None:
         saved, _ = read_cohort(home.cohort(name))
         of_case: Mapping[str, tuple[str, ...]] = {str(case.case_id): case.slide_ids for case in saved.cases}
         folds = training_folds(model, home.cohort(name) / "guidance.h5")
+        head_folds = heads_folds(heads) if heads is not None and heads.card.cohort == name else {}
     else:
         here = ready.slide_ids if ready else home.embedded_slides(encoder)
         of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
@@ -158,13 +166,24 @@ def predict(
         looks=ready.looks if ready else {},
         tiles=home,
         force_unfamiliar=force_unfamiliar,
+        heads=heads,
+        head_fold_of=head_folds,
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
     notes = make_notes(
         model, prediction, horizons=years, training_cases=folds, command=command, force_unfamiliar=force_unfamiliar
     )
+    if heads is not None:
+        notes["findings"] = {
+            "heads": str(heads.path),
+            "fingerprint": heads.fingerprint,
+            "table": findings_path(table).name,
+            "meaning": "probability that a report would state the finding; empty for a case unlike the training cases",
+        }
     with _alone(workspace, table):
+        if heads is not None:
+            write_case_findings(findings_path(table), prediction.findings, heads.card.heads)
         write_risks(table, prediction.risks, horizons=years)
         if jsonl:
             write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
@@ -172,7 +191,20 @@ def predict(
     _keep_failures(home, prediction)
     odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
     odd += [*unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
-    return PredictResult(prediction, years, table, beside, tuple(odd), ready.summaries if ready else ())
+    written = findings_path(table) if heads is not None else None
+    return PredictResult(prediction, years, table, beside, written, tuple(odd), ready.summaries if ready else ())
+
+
+def _heads(student: Path, card: StudentCard) -> OpenHeads | None:
+    """The heads of findings beside a student; None where there are none, or none that tells anything."""
+    path = student.parent / "findings.h5"
+    if not path.exists():
+        return None
+    heads = open_heads(path)
+    if not heads.heads:
+        return None
+    require_same_features(heads, card, student)
+    return heads
 
 
 def _keep_failures(home: Workspace, prediction: Prediction) -> None:

@@ -13,7 +13,7 @@ from wsisurv.bags.checks import require_own_tiles
 from wsisurv.cohort import read_cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, WsisurvError
-from wsisurv.formats import alignment, features, guidance, heatmaps, text_vectors, tiles
+from wsisurv.formats import alignment, features, finding_maps, guidance, heatmaps, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name, read_jsonl
 from wsisurv.formats.commands import FILE as COMMANDS
 from wsisurv.formats.commands import read_commands
@@ -33,6 +33,7 @@ _READ: Mapping[str, Callable[[Path], Any]] = {
     "rejected.jsonl": read_rejected,
     COMMANDS: lambda path: read_commands(path.parent),
     heatmaps.FILE: lambda path: heatmaps.read_case_map(path.parent),
+    finding_maps.FILE: lambda path: finding_maps.read_finding_map(path.parent),
     "cohort.csv": lambda path: read_cohort(path.parent),
     "risk.csv": read_risks,
 }

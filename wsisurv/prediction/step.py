@@ -11,12 +11,14 @@ from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.workers import cores, finished
 from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, SlideError
+from wsisurv.formats.finding_rows import CaseFindings
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.card import open_student
+from wsisurv.prediction.findings import OpenHeads
 from wsisurv.prediction.rows import OddSlide, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.slides.find import require_tiled
@@ -36,10 +38,12 @@ class Prediction:
         risks: one a case that could be read, sorted by case.
         failed: cases of which a features file is missing or damaged, not of the slide's tiles or not of the student's
             encoder, or whose slide is another now than was tiled; no risk is given from half a case.
+        findings: how likely each finding is in each case with tiles; empty without heads.
     """
 
     risks: tuple[Risk, ...]
     failed: tuple[Failure, ...]
+    findings: tuple[CaseFindings, ...] = ()
 
 
 def check_horizons(years: Sequence[float]) -> tuple[float, ...]:
@@ -140,6 +144,8 @@ def predict_cases(
     looks: Mapping[str, Sequence[str]] | None = None,
     tiles: Workspace | None = None,
     force_unfamiliar: bool = False,
+    heads: OpenHeads | None = None,
+    head_fold_of: Mapping[str, int] | None = None,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Prediction:
@@ -158,6 +164,8 @@ def predict_cases(
         tiles: workspace of the slides' tiles: a slide whose file is another now than was tiled fails its case, and
             stored stain densities are asked where a slide was not looked at and was measured.
         force_unfamiliar: give group and survival of unfamiliar cases too.
+        heads: of findings, on the features of the student; None says nothing of findings.
+        head_fold_of: ``heads_folds``: a case of a fold is left to the member that did not see it.
         device: where to compute, as torch names it.
         progress: called before each case.
 
@@ -171,6 +179,7 @@ def predict_cases(
     opened = open_student(student, device=device)
     risks: list[Risk] = []
     failed: list[Failure] = []
+    findings: list[CaseFindings] = []
     refused: EncoderMismatchError | FormatError | None = None
     ordered = {case_id: bags[case_id] for case_id in sorted(bags)}
     with closing(read_cases(ordered, Expected(opened.scale.card, student))) as reading:
@@ -203,10 +212,14 @@ def predict_cases(
             except FormatError as error:
                 failed.append(make_failure(case.case_id, student, error, opened.scale.fingerprint))
                 refused = error
+                continue
+            if heads is not None and case.n_tiles:
+                own = (head_fold_of or {}).get(case.case_id)
+                findings.append(heads.of_case(case.case_id, case.tiles, fold=own, force_unfamiliar=force_unfamiliar))
     if refused is not None and not risks:
         raise refused  # it is the student that is wrong here, and not one of many cases
     progress(len(bags), len(bags), "")
-    return Prediction(tuple(risks), tuple(failed))
+    return Prediction(tuple(risks), tuple(failed), tuple(findings))
 
 
 def _replaced(case: CaseRead, tiles: Workspace | None) -> Failure | None:
