@@ -79,8 +79,8 @@ def predict(
     hazard (higher is worse), percentile and risk group among the training cases, predicted survival, lowest and highest
     of the ensemble's members, how similar the case is to the training cases, and a warning where the prediction may be
     wrong; and a .json beside it that says what made the table. A case that the student does not know, being unlike the
-    training cases or not H&E, is of group unfamiliar and has no survival. Where `findings` left heads beside the student,
-    findings.csv says how likely each finding is.
+    training cases or not H&E, is of group unfamiliar and has no survival. Where `findings` left heads beside the
+    student, findings.csv says how likely each finding is.
     """
     from wsisurv.pipeline.predict import predict as run
 

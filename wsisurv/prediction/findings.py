@@ -100,8 +100,8 @@ def require_same_features(heads: OpenHeads, card: StudentCard, student: Path) ->
     if (own.encoder, own.n_features) != (card.encoder, card.n_features) or weights[0] != weights[1]:
         raise EncoderMismatchError(
             f"{heads.path}: fitted on {own.n_features} features of {own.encoder!r} (weights {weights[0]}), but "
-            f"{student} on {card.n_features} of {card.encoder!r} (weights {weights[1]}). Run `wsisurv findings --encoder "
-            f"{card.encoder} --redo`, or delete the file."
+            f"{student} on {card.n_features} of {card.encoder!r} (weights {weights[1]}). Run `wsisurv findings "
+            f"--encoder {card.encoder} --redo`, or delete the file."
         )
 
 
