@@ -19,14 +19,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsisurv.cohort import Audit, Case, Cohort, Dropped, write_cohort
+from wsisurv.cohort import Audit, Case, Cohort, Dropped, read_cohort, write_cohort
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.experiments.external import AtHorizon, ExternalFigures, ObservedExpected
 from wsisurv.experiments.external_clinic import BesideClinic
 from wsisurv.experiments.external_record import write_record
 from wsisurv.experiments.risk_groups import GroupRow
-from wsisurv.formats.cards import StudentCard
+from wsisurv.formats.cards import FamiliarityLimit, StudentCard
 from wsisurv.formats.commands import Command, append_command
+from wsisurv.formats.finding_cards import FindingRow, FindingsCard, FindingsResult
+from wsisurv.formats.finding_maps import FindingMap, FindingTile, write_finding_map
 from wsisurv.formats.header import make_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, FeatureShift, SlideMap, write_case_map
 from wsisurv.formats.models import ModelFile, model_format, write_model
@@ -184,6 +186,98 @@ def add_external(place: Workspace, on: str, student: str) -> Path:
 
 def read(place: Workspace) -> str:
     return (place.cohort(NAME) / "evaluation" / PAGE).read_text(encoding="utf-8")
+
+
+def add_findings(place: Workspace, cohort: str = "") -> None:
+    """Heads of findings, one told and one not, and a case that was drawn with its report's words."""
+    folder = place.cohort(NAME)
+    row = FindingRow(
+        name="necrosis",
+        what="necrosis",
+        present=20,
+        absent=1,
+        not_stated=39,
+        silence_is_absence=True,
+        compared=60,
+        prevalence=1 / 3,
+        auc=0.712,
+        low=0.61,
+        high=0.8,
+        covariates_auc=0.52,
+        told=True,
+    )
+    other = row.model_copy(update={"name": "mucin", "told": False, "why_not": "AUC 0.51 is not above"})
+    result = FindingsResult(
+        cases=60,
+        reports=50,
+        hospitals=2,
+        interval="bootstrap of cases",
+        covariates=("age", "stage"),
+        findings=(row, other),
+        warnings=("all cases are of few hospitals",),
+    )
+    card = FindingsCard(
+        encoder="histomics",
+        n_features=2,
+        embed_settings={},
+        encoder_weights="",
+        tile_settings={},
+        pooling="mean",
+        cohort=NAME,
+        members=2,
+        heads=("necrosis",),
+        familiarity=FamiliarityLimit(threshold=2.0),
+        result=result,
+    )
+    header = make_header(model_format("findings"), {}, {"cohort": cohort or read_cohort(folder)[0].fingerprint})
+    write_model(folder / "findings.h5", ModelFile({}, card), header)
+    tile = FindingTile("C001-A", 0, 0, 0.4)
+    drawn = FindingMap(
+        case_id="C001",
+        finding="necrosis",
+        probability=0.83,
+        prevalence=1 / 3,
+        out_of_fold=True,
+        n_tiles=9,
+        pictures=("C001-A.png",),
+        speak_for=(tile,),
+        speak_against=(),
+        contact_sheet="tiles.jpg",
+        quotes=(("present", "much necrosis"),),
+        problems=(),
+        warning="unlike the training cases",
+        fingerprint="f",
+        model=header.fingerprint,
+    )
+    write_finding_map(folder / "heatmaps" / "C001" / "necrosis", drawn)
+    old = replace(drawn, case_id="C002", model="other heads")
+    write_finding_map(folder / "heatmaps" / "C002" / "necrosis", old)
+
+
+def test_findings_that_are_told_stand_with_their_figures_tiles_and_quotes(workspace):
+    add_findings(workspace)
+    page = write_report(workspace, NAME).page.read_text()
+    text = re.sub(r"\s+", " ", page)
+    assert ">Findings</h2>" in page
+    assert "1 of 2 findings can be told" in text
+    assert "0.712" in page
+    assert "0.61 to 0.80" in page
+    assert "mucin: AUC 0.51 is not above" in page
+    assert "Warning: all cases are of few hospitals" in page
+    assert "Probability 0.83, by a head that did not see the case" in text
+    assert "The report (present): <q>much necrosis</q>" in page
+    assert 'href="../heatmaps/C001/necrosis/tiles.jpg"' in page
+    assert "necrosis in C002" not in page  # drawn by heads that are no longer there
+
+
+def test_findings_of_other_cases_or_damaged_are_told_and_left_out(workspace):
+    add_findings(workspace, cohort="another")
+    result = write_report(workspace, NAME)
+    assert "of other cases than the cohort" in result.missing["findings"]
+    assert ">Findings</h2>" not in result.page.read_text()
+    add_findings(workspace)
+    (workspace.cohort(NAME) / "heatmaps" / "C001" / "necrosis" / "finding.json").write_text("{")
+    assert "--redo" in write_report(workspace, NAME).missing["findings"]
 
 
 def test_with_nothing_but_a_cohort_every_section_names_the_command_that_makes_it(workspace):

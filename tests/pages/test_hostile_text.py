@@ -85,6 +85,7 @@ def cohort(workspace: Workspace, add_crossval: Callable[[Workspace], None]) -> N
     add_crossval(workspace)
     cohort_tests.add_heatmaps(workspace, "C001", "C002")
     cohort_tests.add_rest(workspace)
+    cohort_tests.add_findings(workspace)
     cohort_tests.add_external(workspace, cohort_tests.NAME, "another student")
     cohort_page.write_report(workspace, cohort_tests.NAME, n_pictures=1, command=["wsisurv", "report"])
 

@@ -22,6 +22,7 @@ from wsisurv.formats.models import model_format, read_model
 from wsisurv.formats.risks import UNFAMILIAR, Risk, read_risks
 from wsisurv.formats.statements import read_statements
 from wsisurv.pages.crossval_figures import CrossvalFigures, read_metrics
+from wsisurv.pages.finding_parts import FindingParts, read_finding_parts
 from wsisurv.pages.one_student import PageParts, what_differs
 from wsisurv.pages.predicted import (
     ANOTHER_STUDENT,
@@ -101,6 +102,7 @@ class Gathered:
         risks: rows of risk.csv, by case.
         external: validations of another student on this cohort, and of this cohort's student on others.
         maps: heatmaps, by case.
+        findings: what reports state, told from slides; None where `findings` was not run.
         training: kind of fit → its latest fits.
         card: of the cohort's own student.
         result: what was printed when the student was distilled.
@@ -120,6 +122,7 @@ class Gathered:
     risks: Mapping[str, Risk]
     external: Sequence[ExternalValidation]
     maps: Mapping[str, CaseMap]
+    findings: FindingParts | None
     training: Mapping[str, Sequence[FitLoss]]
     card: StudentCard | None
     result: Mapping[str, Any]
@@ -219,6 +222,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         risks=told.risks,
         external=external,
         maps=maps,
+        findings=attempt("findings", lambda: read_finding_parts(folder, cohort)),
         training=training,
         card=student,
         result=student.result.model_dump() if student else {},

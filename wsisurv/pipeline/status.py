@@ -23,7 +23,7 @@ from wsisurv.workspace.index import Indexed, read_headers
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
-_ALONE = ("train-teacher", "distill", "crossval")
+_ALONE = ("train-teacher", "distill", "crossval", "findings")
 """Steps that one process does for a whole cohort."""
 _MAKE_COHORT = "wsisurv train-teacher --cohort NAME --clinical FILE"
 
