@@ -94,7 +94,7 @@ def draw_finding(
         if head.focus.size:
             weight = attention(rows.astype(np.float64), head.focus).mean(axis=1)
     number = np.repeat(np.arange(len(places)), [len(place.features.values) for place in places])
-    coords = np.concatenate([np.zeros((0, 2), np.int64), *(place.features.coords for place in places)])
+    coords = np.concatenate([np.zeros((0, 2), np.int64), *(place.place.coords for place in places)])
     tiles = CaseTiles(number, coords, rows, weight, share)
     row = next(one for one in heads.card.result.findings if one.name == finding)
     warning = heads.of_case(case_id, rows, fold=fold).warning if len(rows) else ""
@@ -174,7 +174,7 @@ def _slide(
     folder: Path,
 ) -> str:
     """Picture and GeoJSON of one slide; gives the picture's name."""
-    slide_id, mpp = str(place.features.slide_id), place.features.mpp
+    slide_id, mpp = str(place.features.slide_id), place.place.mpp
     rows: NDArray[np.int64] = np.flatnonzero(tiles.slide == number)
     corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
     boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
