@@ -9,10 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.bags.cases import CaseRead, find_bags, read_cases, whole
 from wsisurv.cohort import Case, Cohort
+from wsisurv.experiments.finding_risk import risk_from_findings
 from wsisurv.experiments.model_names import (
     COMBINED,
     COVARIATES,
     DISTILLED,
+    FINDINGS,
     MEAN_POOL,
     PLAIN,
     SELECTED,
@@ -28,6 +30,7 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.models.ensemble import Ensemble, load_student
 from wsisurv.models.teacher import load_teacher
 from wsisurv.models.text import Tfidf, statement_terms, tfidf_vectors
+from wsisurv.settings.findings import FindingsSettings
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.ridge import choose_ridge
 from wsisurv.workspace.paths import Workspace
@@ -60,6 +63,7 @@ class Inputs:
     mean_tiles: Mapping[str, NDArray[np.float64]]
     covariates: tuple[str, ...]  # columns of the clinical model; none leaves it out
     with_reports: bool  # whether any case has statements; without, the models that read reports are left out
+    findings: FindingsSettings | None = None  # of the model that reads predicted findings alone; None leaves it out
 
 
 def score_fold(
@@ -70,6 +74,7 @@ def score_fold(
     encoder: str,
     text_encoder: str,
     seen: Mapping[str, float] | None = None,
+    memory_gib: float | None = None,
 ) -> FoldRisks:
     """Score the tested cases of a fold by all models.
 
@@ -80,6 +85,7 @@ def score_fold(
         test: ids of the tested cases.
         encoder: folder of the features.
         text_encoder: of the statements' vectors.
+        memory_gib: what features may take in memory; None for half of the machine's.
         seen: log hazard of each training case by the members of the selected student that did not see it; None scores
             them anew.
 
@@ -116,6 +122,13 @@ def score_fold(
             if teacher.text is not None and statements is not None:
                 by_report[number] = teacher.text.log_hazard(statements)
                 risks[TEXT][number] = by_report[number]
+    if inputs.findings is not None:
+        tested = {read.case_id: read.tiles for read in _read(inputs, encoder, test)}
+        records = read_statements(inputs.workspace.statements)
+        by_findings = risk_from_findings(inputs.workspace, trained, records, tested, inputs.findings, memory_gib)
+        if by_findings is None:
+            warnings.append("no finding has cases enough in training: the risk from findings is the same for all here")
+        risks[FINDINGS] = np.zeros(len(cases)) if by_findings is None else by_findings
     risks[SELECTED] = risks[selected]
     guidance, _ = read_guidance(folder / "guidance.h5")
     if inputs.covariates:

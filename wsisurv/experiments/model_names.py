@@ -11,6 +11,7 @@ PLAIN = "plain"
 DISTILLED = "distilled"
 SELECTED = "selected"
 TEACHER = "teacher"
+FINDINGS = "findings"
 COMBINED = "student_and_covariates"
 TEXT_COMBINED = "text_and_covariates"
 WORDS_COMBINED = "words_and_covariates"
@@ -19,6 +20,7 @@ FULL_TEXT_COMBINED = "full_text_and_covariates"
 LABELS = {
     COVARIATES: "{clinic}",
     MEAN_POOL: "mean tile, Cox",
+    FINDINGS: "findings told from slides",
     TEXT: "report, text branch",
     WORDS: "report, words and findings",
     FULL_TEXT: "report, whole text",

@@ -14,6 +14,7 @@ from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress
 from wsisurv.engine.workers import cores
 from wsisurv.errors import FormatError, SettingsError
+from wsisurv.experiments.finding_risk import findings_settings
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs, score_fold
 from wsisurv.experiments.leaks import digest_slides, mean_tiles
@@ -95,17 +96,22 @@ def score_with_slides(
     slides = tuple(slide for slide in slides if slide.case_id in scored)
     reported = cases_with_statements(workspace, planned.cohort, teacher.text_encoder)
     covariates = settings.covariates or ()
+    # in crossval alone: an ablation compares students
+    findings = findings_settings(workspace, scored, teacher.encoder) if place == STEP else None
     inputs = Inputs(
         workspace=workspace,
         cases={str(case.case_id): case for case in planned.cohort.cases},
         mean_tiles=mean_tiles(slides),
         covariates=covariates,
         with_reports=bool(reported.case_ids),
+        findings=findings,
     )
     trained = {"teacher": teacher.model_dump(mode="json"), "student": student.model_dump(mode="json")}
     if alignment is not None:
         trained["alignment"] = {"fingerprint": open_alignment(alignment).fingerprint}
     decided = {**trained, "covariates": list(covariates), "scoring": SCORING_VERSION}
+    if findings is not None:
+        decided["findings"] = findings.model_dump(mode="json")
     read = {
         "features": fingerprint({}, {slide.slide_id: slide.made for slide in slides}),
         "statements": reported.fingerprint,
@@ -184,6 +190,7 @@ class _Training:
                 encoder=self.teacher.encoder,
                 text_encoder=self.teacher.text_encoder,
                 seen=seen,
+                memory_gib=self.memory_gib,
             )
         # the warnings of distill repeat the teacher's, or judge the student by less than the results table does
         return replace(risks, warnings=(*damaged, *first.warnings, *risks.warnings))
