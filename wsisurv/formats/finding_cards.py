@@ -44,7 +44,8 @@ class FindingRow(Card):
     calibration_slope: float | None = None
     """Logistic slope of the finding on the log odds; 1 is right."""
     told: bool
-    """Whether tiles tell it: the lower end of the AUC's interval is above .5."""
+    """Whether tiles tell it: the lower end of the AUC's interval is above .5, and its probability better than the
+    prevalence."""
     why_not: str = ""
     """Why it is not told; empty where it is."""
 

@@ -133,23 +133,28 @@ def _figures(
         logistic_path(np.stack([log_odds[0, rows], np.ones(len(rows))], 1), present, ridges=[_NO_RIDGE])[0, 0]
     )
     interval = scored.interval(0)
+    errors = float(np.square(chance - present).mean()), float(np.square(usual - present).mean())
     return {
         "auc": interval.value,
         "low": _finite(interval.low),
         "high": _finite(interval.high),
-        "brier": float(np.square(chance - present).mean()),
-        "brier_of_prevalence": float(np.square(usual - present).mean()),
+        "brier": errors[0],
+        "brier_of_prevalence": errors[1],
         "calibration_slope": _finite(slope),
         **_beside_covariates(scored),
-        **_verdict(interval.value, interval.low, slope),
+        **_verdict(interval.value, interval.low, slope, *errors),
     }
 
 
-def _verdict(auc: float, low: float, slope: float) -> dict[str, Any]:
+def _verdict(auc: float, low: float, slope: float, brier: float, of_prevalence: float) -> dict[str, Any]:
     if not low > 0.5:
         return {"why_not": f"AUC {auc:.2f}, and the lower end of its interval, {low:.2f}, is not above .5"}
     if not slope > 0:
         return {"why_not": f"at hospitals not seen its log odds point the wrong way (slope {slope:.2f})"}
+    if not brier < of_prevalence:
+        return {
+            "why_not": f"AUC {auc:.2f}, but its probabilities are no better than the prevalence (Brier {brier:.4f})"
+        }
     return {"told": True, "why_not": ""}
 
 
