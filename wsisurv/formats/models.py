@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, get_args, overload
 
 import h5py
 import numpy as np
@@ -21,6 +21,7 @@ from wsisurv.settings.base import canonical_json, changed_settings
 from wsisurv.settings.renamed import present_names
 
 Kind = Literal["teacher", "student", "findings"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_VERSION = {"wsisurv's version of the student's card": "4"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
 _MADE_BY: dict[Kind, str] = {

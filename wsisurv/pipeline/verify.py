@@ -19,7 +19,7 @@ from wsisurv.formats.commands import FILE as COMMANDS
 from wsisurv.formats.commands import read_commands
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.header import Header, opened_any, read_header
-from wsisurv.formats.models import model_format, read_model
+from wsisurv.formats.models import KINDS, model_format, read_model
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.shown import describe
 from wsisurv.formats.statements import read_rejected, read_statements
@@ -129,8 +129,9 @@ def _format_of_place(path: Path) -> str | None:
     if path.parent.parent.name == "features":
         return features.FORMAT
     kind = path.stem.partition("_")[0]
-    if "cohorts" in path.parts and kind in {"student", "teacher"}:
-        return model_format("student" if kind == "student" else "teacher")
+    for known in KINDS:
+        if "cohorts" in path.parts and kind == known:
+            return model_format(known)
     return guidance.FORMAT if path.name == "guidance.h5" else None
 
 
