@@ -68,7 +68,7 @@ def _print(result: FindingsResult, name: str) -> None:
         table.add_row(*cells, *([number(row.covariates_auc)] if clinic else []))
     if result.told:
         out.print(table)
-        out.print(f"AUC of pairs of one hospital, hospitals not seen; {result.interval}")
+        out.print(f"AUC out of fold, of pairs of one hospital where hospitals are known; {result.interval}")
     for row in result.findings:
         if not row.told:
             out.print(f"not told: {row.name}: {row.why_not}", markup=False)
