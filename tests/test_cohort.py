@@ -185,6 +185,7 @@ OTHER = {
     "time": "other_time",
     "event": "other_event",
     "event_values": ("true", "false"),
+    "competing": "other_event",
     "entry": "came",
     "time_unit": "months",
     "decimal": ",",
@@ -259,7 +260,7 @@ def test_entries_that_can_not_be(tmp_path, cell, message):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"entry": "time"}, {"event": "time"}, {"covariates": ("age", "event")}, {"covariates": ("age", "age")}]
+    "columns", [{"entry": "time"}, {"event": "time"}, {"competing": "event"}, {"covariates": ("age", "event")}]
 )
 def test_one_column_is_not_two_things(tmp_path, columns):
     path = tmp_path / "clinical.csv"

@@ -23,9 +23,10 @@ EndpointOption = Annotated[
     list[str] | None,
     typer.Option(
         "--endpoint",
-        help="One of several outcomes, NAME=TIME,EVENT with its two columns, in place of --time and --event; can be "
-        "given more than once, e.g. --endpoint os=os_days,os_event --endpoint pfi=pfi_days,pfi_event.",
-        metavar="NAME=TIME,EVENT",
+        help="One of several outcomes, NAME=TIME,EVENT with its two columns, in place of --time and --event, or three "
+        "with that of a competing event; can be given more than once, e.g. --endpoint os=os_days,os_event --endpoint "
+        "dss=dss_days,dss_event,os_event. All other commands take one of them as --cohort NAME/os.",
+        metavar="NAME=TIME,EVENT[,COMPETING]",
     ),
 ]
 DropIncomplete = Annotated[
@@ -39,12 +40,14 @@ DropIncomplete = Annotated[
 def print_audit(cohort: Cohort, audit: Audit) -> None:
     """Print what went into a cohort and what did not."""
     table = Table(title=f"Cohort {cohort.name}", show_header=False, title_justify="left")
+    competing = "" if audit.clinical_competing is None else f"{audit.clinical_competing} competing ones, "
     rows = {
         "rows in the clinical table": f"{audit.clinical_rows}, of them usable {audit.clinical_cases}"
-        f" ({audit.clinical_events} events, {audit.clinical_cases_with_report} with statements)",
+        f" ({audit.clinical_events} events, {competing}{audit.clinical_cases_with_report} with statements)",
         "cases with follow-up and slide": f"{audit.cases}, of several slides {audit.cases_of_several_slides}",
         "events": f"{audit.events}"
         + (f" ({100 - 100 * audit.events / audit.cases:.0f} % censored)" if audit.cases else ""),
+        **({"competing events": f"{audit.competing}"} if audit.competing is not None else {}),
         "slides": f"{audit.slides}",
         "cases with statements": f"{audit.cases_with_report}",
         "median follow-up": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
@@ -66,8 +69,7 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
     _print_left_out("cases without a report (not in the cohort)", audit.cases_without_report)
     _print_left_out("slides without a case (not used)", audit.slides_without_case)
     _print_left_out("reports without a case (not used)", audit.reports_without_case)
-    for line in audit.warnings:
-        warn(line)
+    warn(*audit.warnings, *filter(None, [cohort.outcome_note]))
     _print_plan(cohort, audit)
 
 

@@ -1,6 +1,6 @@
 """Clinical table → cohort: cases with follow-up, their slides and reports, and the audit of what was left out."""
 
-from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort, Dropped, entry_of
+from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort, Dropped, cause_of, entry_of
 from wsisurv.cohort.clinical import read_case_ids, read_clinical
 from wsisurv.cohort.endpoints import make_endpoints, with_all_endpoints
 from wsisurv.cohort.files import make_cohort, read_cohort, save_cohort, write_cohort
@@ -14,6 +14,7 @@ __all__ = [
     "Cohort",
     "Dropped",
     "build_cohort",
+    "cause_of",
     "entry_of",
     "make_cohort",
     "make_endpoints",

@@ -1,5 +1,6 @@
 """Cases of a cohort, and the audit of what went into it and what was left out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_OF_DISEASE = frozenset(
+    "dss css pcss bcss ccss lcss cbcs dfs dfi rfs rfi pfi ttp ttr bcr dmfs mfs lrr specific relapse recurrence "
+    "recurred progression progressed".split()
+)
+"""Words in the names of endpoints of which death of another cause is often no event."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One patient.
@@ -28,6 +36,7 @@ class Case:
         covariates: the named columns as written in the table, decimal commas made points; empty text where missing.
         slide_ids: slides with features.
         entry: time from which the case was followed, before ``time``; 0 where no entry column was named.
+        competing: True when an event happened at ``time`` after which the event can't; ``event`` is False then.
     """
 
     case_id: CaseId
@@ -37,6 +46,13 @@ class Case:
     covariates: Mapping[str, str] = field(default_factory=dict)
     slide_ids: tuple[SlideId, ...] = ()
     entry: float = 0.0
+    competing: bool = False
+
+
+def cause_of(cases: Sequence[Case]) -> NDArray[np.int64] | None:
+    """0 censored, 1 the event, 2 a competing one, int64 (n,); None where no case has a competing event."""
+    cause = np.array([2 if case.competing else int(case.event) for case in cases], dtype=np.int64)
+    return cause if (cause == 2).any() else None
 
 
 def entry_of(cases: Sequence[Case]) -> NDArray[np.float64] | None:
@@ -99,6 +115,8 @@ class Audit:
     clinical_median_time: float | None = None
     clinical_sites: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    competing: int | None = None  # cases with a competing event; None where the table doesn't say
+    clinical_competing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +131,21 @@ class Cohort:
     def fingerprint(self) -> str:
         """sha256 of settings and cases."""
         cases = [asdict(case) for case in self.cases]
-        if not any(case.entry for case in self.cases):  # as before there was late entry
-            cases = [{name: value for name, value in case.items() if name != "entry"} for case in cases]
+        unused = {name for name in ("entry", "competing") if not any(getattr(case, name) for case in self.cases)}
+        cases = [{name: value for name, value in case.items() if name not in unused} for case in cases]  # as before
         return fingerprint(self.settings, {"cases": canonical_json(cases)})
+
+    @property
+    def outcome_note(self) -> str:
+        """What a reader must know of other deaths where no competing event was named; empty where nothing."""
+        called = f"{self.name.partition('/')[2]} {self.settings.event}".lower()
+        if self.settings.knows_competing or _OF_DISEASE.isdisjoint(re.split(r"[^a-z]+", called)):
+            return ""
+        return (
+            f"deaths of other causes that are no event of {self.settings.event!r} count as censored: survival is that "
+            "of cases who could die of nothing else, and one minus it overstates the risk. Name the competing event "
+            "with --competing"
+        )
 
     @classmethod
     def load(cls, workspace: Workspace, name: str | None = None) -> "Cohort":
@@ -137,5 +167,6 @@ class Cohort:
             {**vars(case), "slide_ids": list(case.slide_ids), "covariates": None, **case.covariates}
             for case in self.cases
         ]
-        unused = ["covariates", *([] if any(case.entry for case in self.cases) else ["entry"])]
+        later = [name for name in ("entry", "competing") if not any(getattr(case, name) for case in self.cases)]
+        unused = ["covariates", *later]
         return pd.DataFrame(rows).drop(columns=unused).set_index("case_id")

@@ -28,6 +28,7 @@ _SHORT_YEARS, _SHORT_MEDIAN_YEARS = 1.0, 0.6  # longest and median follow-up bel
 _LONG_YEARS, _LONG_MEDIAN_YEARS = 40.0, 15.0
 _FIRST_YEAR, _LAST_YEAR = 1950, 2100
 _FEW_AT_RISK = 10
+_THE_RIGHT_ONES = "Name the right ones with --case, --time, --event, --competing, --entry, --site, --covariates."
 _MOSTLY = 0.8  # of the known cells, as ``survival.covariates`` decides what is a number
 
 
@@ -45,12 +46,13 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
             case, no event or no follow-up above 0 at all. All of them are in one message, rows and values are named.
     """
     table = scan_table(path)
-    outcome = list(filter(None, [settings.time, settings.event, settings.entry]))
+    outcome = list(filter(None, [settings.time, settings.event, settings.competing, settings.entry]))
     wanted = [settings.case, *outcome, *settings.covariates, *filter(None, [settings.site])]
     problems = [
         *table.problems,
-        *table.lacking(wanted, "Name the right ones with --case, --time, --event, --entry, --site, --covariates."),
+        *table.lacking(wanted, _THE_RIGHT_ONES),
         *_named_twice([settings.case, *outcome, *settings.covariates]),
+        *_competing_twice(settings),
     ]
     rows = table.rows
     if settings.case in table.columns:
@@ -62,20 +64,28 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         reasons = {row.number: [f"{settings.case} is empty"] for row in rows if not row[settings.case]}
     times = read_times(rows, settings, settings.time) if settings.time in table.columns else None
     entries = read_times(rows, settings, settings.entry) if settings.entry in table.columns else None
-    events = read_events(rows, settings) if settings.event in table.columns else None
+    events = read_events(rows, settings, settings.event) if settings.event in table.columns else None
+    others = read_events(rows, settings, settings.competing) if settings.competing in table.columns else None
     covariates = {name: read_covariate(rows, settings, name) for name in settings.covariates if name in table.columns}
-    for column, read in ((settings.time, times), (settings.event, events), (settings.entry, entries)):
-        for number in read.missing if read else ():
+    unsure = [number for number in others.missing if not events or events.values.get(number) != 1] if others else ()
+    for column, missing in (
+        (settings.time, times.missing if times else ()),
+        (settings.event, events.missing if events else ()),
+        (settings.entry, entries.missing if entries else ()),
+        (settings.competing, unsure),
+    ):
+        for number in missing:
             reasons.setdefault(number, []).append(f"{column} is missing")
     if reasons and not drop_incomplete:
         told = [f"{named(row, settings)}: {' and '.join(reasons[row.number])}" for row in rows if row.number in reasons]
         problems.append(f"{listed(told)}. Mend the rows, or leave them out with --drop-incomplete.")
-    problems += [read.problem for read in (times, events, entries, *covariates.values()) if read and read.problem]
+    columns = (times, events, others, entries, *covariates.values())
+    problems += [read.problem for read in columns if read and read.problem]
     if not problems and times and events:
         left = [row.number for row in rows if row.number not in reasons]
         if not left:
             problems.append("no case left")
-        elif not any(events.values[number] for number in left):
+        elif not any(events.values[number] == 1 for number in left):
             problems.append(f"no event in {len(left)} cases: survival can't be learned from follow-up alone")
         elif not any(times.values[number] for number in left):
             problems.append(f"{settings.time} is 0 in all {len(left)} cases: is it the follow-up time?")
@@ -84,12 +94,14 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
     refuse(path, problems)
     assert times is not None and events is not None  # noqa: PT018 - else a column is missing, which is a problem
     used = [row.number for row in rows if row.number not in reasons]
-    follow_up, of_zero = _above_zero({number: times.values[number] for number in used}, events.values, settings)
+    cause, of_causes = _causes(used, events, others, settings)
+    follow_up, of_zero = _above_zero({number: times.values[number] for number in used}, cause, settings)
     cases = [
         Case(
             case_id=CaseId(_case_id(row, settings)),
             time=follow_up[row.number],
-            event=events.values[row.number],
+            event=cause[row.number] == 1,
+            competing=cause[row.number] == 2,
             site=_site(row, settings.site),
             covariates={name: read.values.get(row.number, "") for name, read in covariates.items()},
             entry=entries.values[row.number] if entries else 0.0,
@@ -103,8 +115,26 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         if row.number in reasons
     ]
     cut = filter(None, [thousands(rows, settings, settings.time)])
-    warnings = (*of_zero, *cut, *_warnings(cases, settings))
+    warnings = (*of_causes, *of_zero, *cut, *_warnings(cases, settings))
     return Clinical(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(dropped), warnings)
+
+
+def _causes(
+    used: Sequence[int], events: Column[int], others: Column[int] | None, settings: CohortSettings
+) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Cause of each row, 0, 1 or 2, and what should be known of the competing events."""
+    cause = {number: events.values[number] for number in used}
+    if not settings.knows_competing:
+        return cause, ()
+    told = []
+    if others is not None:
+        both = sum(cause[number] == 1 and others.values.get(number, 0) == 1 for number in used)
+        cause = {number: one or 2 * others.values[number] for number, one in cause.items()}
+        if both:
+            told.append(f"{both} cases have {settings.event!r} and {settings.competing!r}: {settings.event!r} counts")
+    if 2 not in cause.values():
+        told.append(f"no competing event in {len(used)} cases: all is as without --competing")
+    return cause, tuple(told)
 
 
 def _named_twice(columns: Sequence[str]) -> list[str]:
@@ -113,8 +143,17 @@ def _named_twice(columns: Sequence[str]) -> list[str]:
     if not twice:
         return []
     return [
-        f"the same column twice: {listed(list(map(repr, twice)))}. --case, --time, --event, --entry and each of "
-        "--covariates need a column of their own."
+        f"the same column twice: {listed(list(map(repr, twice)))}. --case, --time, --event, --competing, --entry and "
+        "each of --covariates need a column of their own."
+    ]
+
+
+def _competing_twice(settings: CohortSettings) -> list[str]:
+    if settings.competing is None or len(settings.event_values or ()) < 3:
+        return []
+    return [
+        f"the competing event is named twice: the column {settings.competing!r} and the third word of --event-values, "
+        f"{(settings.event_values or ())[2]!r}. Leave one out."
     ]
 
 
@@ -138,7 +177,7 @@ def _entry_problems(
 
 
 def _above_zero(
-    times: Mapping[int, float], events: Mapping[int, bool], settings: CohortSettings
+    times: Mapping[int, float], events: Mapping[int, int], settings: CohortSettings
 ) -> tuple[dict[int, float], tuple[str, ...]]:
     """Give a follow-up of 0 a time that survival models can take, and say so.
 
@@ -150,7 +189,7 @@ def _above_zero(
         return dict(times), ()
     first = min(time for time in times.values() if time)
     moved = {number: first if events[number] else first / 2 for number in at_zero}
-    n_events = sum(events[number] for number in at_zero)
+    n_events = sum(events[number] > 0 for number in at_zero)
     unit = settings.time_unit
     told = (
         f"{len(at_zero)} cases have a follow-up of 0 and are kept: {n_events} with an event count at {first:g} {unit}, "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsisurv.cohort.cases import Audit, Case, Cohort
 from wsisurv.cohort.files import make_cohort, read_cohort, save_cohort
-from wsisurv.errors import CohortError
+from wsisurv.errors import CohortError, SettingsError
 from wsisurv.settings.cohort import CohortSettings, Endpoint
 from wsisurv.workspace.paths import Workspace
 
@@ -40,6 +40,7 @@ def make_endpoints(
 
     Raises:
         CohortError: the table can't be used for an endpoint, which is named, or matches nothing.
+        SettingsError: ``columns`` names a competing event, which is an endpoint's own.
         StaleError: another cohort of such a name is there, and not ``redo``.
 
     Example:
@@ -49,9 +50,15 @@ def make_endpoints(
         >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
         >>> cohorts = wsisurv.make_endpoints(place, "crc", Path("followup.csv"), ends)  # doctest: +SKIP
     """
+    if columns is not None and columns.competing is not None:
+        raise SettingsError(
+            f"--competing {columns.competing} with several endpoints: name it with the endpoint that it competes with, "
+            f"e.g. --endpoint dss=dss_days,dss_event,{columns.competing}"
+        )
     made, problems = [], []
     for one in endpoints:
-        settings = (columns or CohortSettings()).model_copy(update={"time": one.time, "event": one.event})
+        outcome = {"time": one.time, "event": one.event, "competing": one.competing}
+        settings = (columns or CohortSettings()).model_copy(update=outcome)
         try:
             made.append(
                 make_cohort(

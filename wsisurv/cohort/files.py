@@ -90,7 +90,8 @@ def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
         values = [write_id(case.covariates[name]) for name in covariates]
         ids = [write_id(case.case_id), write_ids(case.slide_ids)]
         entry = [repr(case.entry)] if late else []
-        writer.writerow([*ids, repr(case.time), int(case.event), *entry, write_id(case.site or ""), *values])
+        event = 2 if case.competing else int(case.event)
+        writer.writerow([*ids, repr(case.time), event, *entry, write_id(case.site or ""), *values])
     audit_json = {"name": cohort.name, "settings": cohort.settings.model_dump(mode="json"), "audit": asdict(audit)}
     seal = table_checksum(text.getvalue().encode("utf-8", "backslashreplace"))
     write_json(folder / "audit.json", {**audit_json, **seal})
@@ -132,6 +133,7 @@ def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:
         case_id=CaseId(case_id),
         time=float(row["time"]),
         event=row["event"] == "1",
+        competing=row["event"] == "2",
         entry=float(row["entry"]) if settings.entry is not None else 0.0,
         site=read_id(row["site"]) if settings.site else None,
         covariates={name: read_id(row[_COVARIATE + name]) for name in settings.covariates},

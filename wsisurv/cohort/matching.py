@@ -160,6 +160,8 @@ def build_cohort(
         clinical_median_time=_middle(clinical.cases),
         clinical_sites=_sites(clinical.cases),
         warnings=tuple(warnings),
+        competing=sum(case.competing for case in cases) if settings.knows_competing else None,
+        clinical_competing=sum(case.competing for case in clinical.cases) if settings.knows_competing else None,
     )
     return Cohort(name, cases, settings), audit
 

@@ -77,25 +77,30 @@ def read_times(rows: Sequence[Row], settings: CohortSettings, column: str) -> Co
     return _read(rows, settings, column, read, way_out)
 
 
-def read_events(rows: Sequence[Row], settings: CohortSettings) -> Column[bool]:
-    """Whether the event happened."""
+def read_events(rows: Sequence[Row], settings: CohortSettings, column: str) -> Column[int]:
+    """What happened: 0 nothing, 1 the event of this column, 2 a competing one, which ``--event-values`` may name."""
     words = settings.event_values
 
-    def read(text: str) -> bool:
+    def read(text: str) -> int:
         if words and text in words:
-            return text == words[1]
-        if not words and text.lower() in _FALSE | _TRUE:
-            return text.lower() in _TRUE
+            return words.index(text)
+        if (not words or column == settings.competing) and text.lower() in _FALSE | _TRUE:
+            return int(text.lower() in _TRUE)
         raise ValueError(f"not {' or '.join(map(repr, words))}" if words else "not 0/1/true/false")
 
     def way_out(odd: Sequence[str]) -> str:
-        seen = sorted({row[settings.event] for row in rows if not is_missing(row[settings.event])} | set(odd))
+        seen = sorted({row[column] for row in rows if not is_missing(row[column])} | set(odd))
+        if seen == ["0", "1", "2"]:
+            return "If 2 is a competing event, such as death of another cause: --event-values 0,1,2"
         if len(seen) != 2:
-            return "Name the two words for (did not happen, happened) with --event-values, and mend the other cells"
+            return (
+                "Name the two words for (did not happen, happened) with --event-values, and a third for a competing "
+                "event, such as death of another cause, where there is one; mend the other cells"
+            )
         no, yes = sorted(seen, key=lambda word: (bool(_HAPPENED.search(word)), word))
         return f"If {no!r} says that it did not happen and {yes!r} that it did: --event-values {no},{yes}"
 
-    return _read(rows, settings, settings.event, read, way_out)
+    return _read(rows, settings, column, read, way_out)
 
 
 def _read(

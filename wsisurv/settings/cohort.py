@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
 
-_LATER: dict[str, Any] = {"decimal": ".", "entry": None}
+_LATER: dict[str, Any] = {"decimal": ".", "entry": None, "competing": None}
 """Fields that came later, at their defaults."""
 _NONE = object()
 
@@ -22,10 +22,11 @@ class Endpoint:
     name: str  # folder of its own in the cohort's
     time: str  # column
     event: str  # column
+    competing: str | None = None  # column of the event that makes it impossible
 
 
 def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Endpoints as typed, ``os=os_days,os_event``.
+    """Endpoints as typed, ``os=os_days,os_event`` or ``dss=dss_days,dss_event,os_event``.
 
     Raises:
         SettingsError: another form, a name that can't be a folder or stands twice, or an event column named twice.
@@ -33,11 +34,13 @@ def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
     found: list[Endpoint] = []
     for text in texts:
         name, equals, columns = (part.strip() for part in text.partition("="))
-        time, comma, event = (part.strip() for part in columns.partition(","))
-        if not (equals and comma and time and event):
+        parts = [part.strip() for part in columns.split(",")]
+        if not equals or len(parts) not in {2, 3} or not all(parts):
             raise SettingsError(
-                f"--endpoint {text!r}: NAME=TIME,EVENT is needed, a name and two columns, e.g. os=os_days,os_event"
+                f"--endpoint {text!r}: NAME=TIME,EVENT is needed, a name and two columns, e.g. os=os_days,os_event, or "
+                "three with that of a competing event"
             )
+        time, event = parts[:2]
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is None or name == "evaluation":
             raise SettingsError(f"--endpoint {text!r}: {name!r} can't be its name: letters, digits, - and _, e.g. os")
         if any(name == one.name for one in found):
@@ -47,7 +50,7 @@ def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
                 raise SettingsError(
                     f"--endpoint {text!r}: {event!r} is the same column twice, the event of {one.name!r} too"
                 )
-        found.append(Endpoint(name, time, event))
+        found.append(Endpoint(name, time, event, parts[2] if len(parts) == 3 else None))
     return tuple(found)
 
 
@@ -61,9 +64,15 @@ class CohortSettings(Settings):
         description="Column of the event: 1 or true where it happened, 0 or false where censored; for other words "
         "see --event-values.",
     )
-    event_values: tuple[str, str] | None = Field(
+    event_values: tuple[str, ...] | None = Field(
         None,
-        description="Words of the event column: first that for censored, then that for the event, e.g. Alive,Dead.",
+        description="Words of the event column: first that for censored, then that for the event, e.g. Alive,Dead; "
+        "a third is a competing event's, e.g. 0,1,2.",
+    )
+    competing: str | None = Field(
+        None,
+        description="Column of a competing event at --time, after which the event can't happen, such as death of "
+        "another cause; coded as that of --event, and of two events at once --event counts.",
     )
     entry: str | None = Field(
         None,
@@ -82,9 +91,17 @@ class CohortSettings(Settings):
     @field_validator("event_values", mode="before")
     @classmethod
     def _two_words(cls, words: Any) -> Any:
-        if words is not None and (len(words) != 2 or words[0] == words[1]):
-            raise SettingsError(f"--event-values {','.join(words)!r}: two different words are needed, e.g. Alive,Dead")
+        if words is not None and (len(words) not in {2, 3} or len(set(words)) < len(words)):
+            raise SettingsError(
+                f"--event-values {','.join(words)!r}: two different words are needed, e.g. Alive,Dead, or a third for "
+                "a competing event"
+            )
         return words
+
+    @property
+    def knows_competing(self) -> bool:
+        """Whether the table says which cases had a competing event."""
+        return self.competing is not None or len(self.event_values or ()) == 3
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
