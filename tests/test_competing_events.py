@@ -64,7 +64,7 @@ def test_a_cohort_without_competing_events_is_what_it_was(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "columns", "message"),
     [
-        ("3", {"competing": "died"}, r"row 4 \(C-3\): died is '3', not 0/1/true/false"),
+        ("3", {"competing": "died"}, r"row 4 \(C-3\): died is '3', not 0/1/true/false.*Code it as 1"),
         ("", {"competing": "died"}, r"row 4 \(C-3\): died is missing.*--drop-incomplete"),
         ("1", {"event": "code"}, r"code is '2'.*competing event.*--event-values 0,1,2"),
         ("1", {"event": "word"}, r"word is 'Alive'.*a third"),

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from wsisurv.errors import FormatError, MissingArtifactError
 from wsisurv.formats.atomic import read_json
-from wsisurv.formats.risks import Risk, columns, read_risks, write_notes, write_risks, write_risks_jsonl
+from wsisurv.formats.risks import Risk, columns, read_risks, risk_frame, write_notes, write_risks, write_risks_jsonl
 
 ROWS = [
     Risk(
@@ -69,3 +70,24 @@ def test_notes_lie_beside_the_table(tmp_path):
     path = write_notes(tmp_path / "risk.csv", {"command": "wsisurv predict"})
     assert path == tmp_path / "risk.json"
     assert read_json(path) == {"format": "wsisurv/risk", "command": "wsisurv predict"}
+
+
+def test_absolute_risk_has_columns_of_its_own_where_something_competes(tmp_path):
+    horizons = (1.0, 2.5)
+    rows = [
+        replace(
+            row, absolute_risk=dict.fromkeys(horizons, 0.25) if row.log_hazard is not None else dict.fromkeys(horizons)
+        )
+        for row in ROWS
+    ]
+    write_risks(tmp_path / "risk.csv", rows, horizons=horizons)
+    header = (tmp_path / "risk.csv").read_text().splitlines()[0].split(",")
+    assert header == list(columns(horizons, competing=True))
+    assert [name for name in header if name not in columns(horizons)] == ["risk_1y", "risk_2.5y"]
+    again = read_risks(tmp_path / "risk.csv")
+    assert [row.absolute_risk for row in again] == [
+        row.absolute_risk for row in sorted(rows, key=lambda row: row.case_id)
+    ]
+    assert list(risk_frame(rows, horizons=horizons).columns) == header[1:]
+    write_risks(tmp_path / "plain.csv", ROWS, horizons=horizons)
+    assert all(not row.absolute_risk for row in read_risks(tmp_path / "plain.csv"))

@@ -339,6 +339,43 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
 
 
+def test_competing_events_and_landmarks_are_shown(add_crossval, workspace):
+    add_crossval(workspace)
+    cohort, audit = read_cohort(workspace.cohort(NAME))
+    chosen = tuple(replace(case, competing=not case.event and n % 2 == 0) for n, case in enumerate(cohort.cases))
+    n_competing = sum(case.competing for case in chosen)
+    settings = cohort.settings.model_copy(update={"event_values": ("0", "1", "2")})
+    audit = replace(audit, competing=n_competing, clinical_competing=n_competing + 1)
+    write_cohort(workspace.cohort(NAME), Cohort(NAME, chosen, settings), audit)
+    metrics = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(metrics.read_text())
+    landmark = {"years": 1.0, "time": 365.25, "cases": 41, "events": 17, "models": record["models"]}
+    gone = {
+        "years": 9.0,
+        "time": 3287.0,
+        "cases": 0,
+        "events": 0,
+        "models": [],
+        "reason": "nobody was followed so long",
+    }
+    metrics.write_text(json.dumps({**record, "competing": n_competing, "landmarks": [landmark, gone]}))
+    write_report(workspace, NAME)
+    text = Tags(read(workspace)).text
+    for words in (
+        "with a competing event",
+        "Among those alive at 1 year",
+        "41 cases alive",
+        "nobody was followed so long",
+        "Gray's test of cumulative incidence",
+        "Wolbers's concordance",
+    ):
+        assert words in text, words
+    svg = (workspace.cohort(NAME) / "evaluation" / "survival.svg").read_text()
+    assert "Cumulative incidence" in svg
+    assert "Gray" in svg
+    assert "Aalen" in (workspace.cohort(NAME) / "evaluation" / "calibration-1.svg").read_text()
+
+
 def test_an_external_validation_stands_beside_the_training(workspace):
     path = add_external(workspace, NAME, "another student")
     rows = [Risk(str(case.case_id), ("S",), 9, case.time / -300, 50.0, "low", survival={1.0: 0.5}) for case in cases()]

@@ -7,11 +7,21 @@ import pytest
 from lifelines import AalenJohansenFitter
 from numpy.typing import NDArray
 
-from wsisurv.errors import MetricError
+from wsisurv.errors import FormatError, MetricError
 from wsisurv.survival.baseline import baseline_hazard
 from wsisurv.survival.calibration import brier
-from wsisurv.survival.competing import absolute_risk, competing_brier, cumulative_incidence, gray_test
+from wsisurv.survival.competing import (
+    absolute_risk,
+    competing_brier,
+    cumulative_incidence,
+    followed_on,
+    gray_test,
+    incidence_interval,
+)
 from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
+from wsisurv.survival.metrics import concordance
+from wsisurv.survival.net_benefit import net_benefit
+from wsisurv.survival.prognosis import fit_prognosis, load_prognosis
 
 Data = dict[str, NDArray[Any]]
 
@@ -207,3 +217,109 @@ def test_brier_score_is_the_usual_one_without_competing_events_and_that_of_full_
 def test_what_can_not_be_given(call: Any, message: str) -> None:
     with pytest.raises(MetricError, match=message):
         call()
+
+
+@pytest.mark.parametrize("unit", [0.0, 1.0])
+def test_wolbers_concordance_places_competing_events_below_all_events(unit: float) -> None:
+    """Pair by pair: of a case with the event and one that is followed longer, or had a competing event at any time."""
+    data = drawn(120, 16, unit=unit, effect=0.7)
+    risk = np.random.default_rng(2).normal(size=120) + data["group"]
+    right = pairs = 0.0
+    for one in np.flatnonzero(data["cause"] == 1):
+        for other in range(120):
+            later = data["time"][other] > data["time"][one]
+            tied = data["time"][other] == data["time"][one] and data["cause"][other] == 0
+            if data["cause"][other] == 2 or later or tied:
+                pairs += 1
+                right += 1.0 if risk[one] > risk[other] else 0.5 if risk[one] == risk[other] else 0.0
+    cause = data["cause"]
+    times = followed_on(data["time"], cause)
+    assert concordance(log_hazard=risk, time=times, event=cause == 1) == pytest.approx(right / pairs)
+    assert followed_on(data["time"], None).tolist() == data["time"].tolist()
+
+
+def test_gray_refuses_late_entry_and_takes_entries_of_nought() -> None:
+    data = drawn(60, 17)
+    assert gray_test(**data, entry=np.zeros(60)).p == gray_test(**data).p
+    with pytest.raises(MetricError, match="60 cases enter late.*log-rank test"):
+        gray_test(**data, entry=data["time"] / 2)
+
+
+def test_intervals_of_incidence_stay_within_nought_and_one() -> None:
+    assert incidence_interval(0.0, 0.0) == (0.0, 0.0)
+    low, high = incidence_interval(0.02, 0.02)
+    assert 0 < low < 0.02 < high < 1
+    curves = [cumulative_incidence(**follow_up(drawn(150, seed))) for seed in range(200)]
+    truth = 0.2 / 0.35 * (1 - np.exp(-0.35 * 2))
+    held = [
+        low <= truth <= high
+        for low, high in (incidence_interval(float(one.at(2.0)), float(one.se_at(2.0))) for one in curves)
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.05)
+
+
+def test_net_benefit_counts_who_has_the_event_and_no_competing_one() -> None:
+    """All followed to the end: plain shares."""
+    time, cause = np.array([1.0, 2, 3, 4, 9, 9]), np.array([1, 2, 1, 2, 0, 0])
+    survival = 1 - np.array([0.9, 0.9, 0.6, 0.1, 0.1, 0.1])
+    found = net_benefit(survival=survival, horizon=3.5, thresholds=[0.5], time=time, event=cause == 1, cause=cause)
+    assert found.model[0] == pytest.approx(2 / 6 - 1 / 6)
+    assert found.treat_all[0] == pytest.approx(2 / 6 - 4 / 6)
+    plain = net_benefit(survival=survival, horizon=3.5, thresholds=[0.5], time=time, event=cause == 1)
+    assert plain.model[0] > found.model[0]
+
+
+def test_brier_over_time_is_the_mean_by_the_trapezoidal_rule() -> None:
+    data = follow_up(drawn(200, 18))
+    found = competing_brier(risk=np.full((200, 3), 0.3), horizons=[1.0, 2.0, 4.0], **data)
+    first, second, third = found.score
+    assert found.integrated == pytest.approx(((first + second) / 2 + (second + third) / 2 * 2) / 3)
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.25, 1.0])
+def test_a_students_risk_without_differences_is_aalen_and_johansens(unit: float) -> None:
+    data = follow_up(drawn(800, 19, unit=unit))
+    found = fit_prognosis(log_hazard=np.zeros(800), time=data["time"], event=data["cause"] == 1, cause=data["cause"])
+    at = [2 / (unit or 1), 4 / (unit or 1)]
+    free = found.event_free(log_hazard=np.zeros(1), horizons=at)[0]
+    assert 1 - free == pytest.approx(cumulative_incidence(**data).at(at), abs=0.005)
+    naive = 1 - found.survival(log_hazard=np.zeros(1), horizons=at)[0]
+    assert (naive > 1 - free + 0.02).all()
+    assert np.isnan(found.event_free(log_hazard=np.zeros(1), horizons=[1e6])).all()
+
+
+@pytest.mark.parametrize("of_other", [-0.8, 0.8, 0.0])
+def test_the_competing_hazard_has_a_slope_of_its_own(of_other: float) -> None:
+    rng = np.random.default_rng(20)
+    risk = rng.normal(size=3000)
+    event, other = rng.exponential(5 * np.exp(-0.6 * risk)), rng.exponential(7 * np.exp(-of_other * risk))
+    end = rng.uniform(1, 8, 3000)
+    time = np.minimum(np.minimum(event, other), end)
+    cause = np.where(time == end, 0, np.where(time == event, 1, 2))
+    found = fit_prognosis(log_hazard=risk, time=time, event=cause == 1, cause=cause)
+    assert found.competing is not None
+    assert found.competing.slope == pytest.approx(of_other, abs=0.1)
+    free = 1 - found.event_free(log_hazard=risk, horizons=[3.0])[:, 0]
+    for part in np.array_split(np.argsort(risk), 3):
+        happened = float(cumulative_incidence(time=time[part], cause=cause[part]).at(3.0))
+        assert free[part].mean() == pytest.approx(happened, abs=0.03)
+
+
+def test_a_prognosis_keeps_its_competing_hazard_and_refuses_a_damaged_one() -> None:
+    data = follow_up(drawn(200, 21))
+    known = fit_prognosis(log_hazard=np.zeros(200), time=data["time"], event=data["cause"] == 1, cause=data["cause"])
+    arrays = known.arrays()
+    again = load_prognosis(arrays)
+    at = {"log_hazard": [0.3, -1.0], "horizons": [1.0, 3.0]}
+    assert again.event_free(**at).tolist() == known.event_free(**at).tolist()
+    plain = fit_prognosis(log_hazard=np.zeros(200), time=data["time"], event=data["cause"] == 1)
+    assert not any("competing" in name for name in plain.arrays())
+    assert plain.event_free(**at).tolist() == plain.survival(**at).tolist()
+    times = "prognosis/competing/times"
+    for spoilt in (arrays[times][::-1], arrays[times][1:], arrays[times] * np.nan, arrays[times] * 1e6):
+        with pytest.raises(FormatError, match="competing"):
+            load_prognosis({**arrays, times: spoilt})
+    with pytest.raises(FormatError, match="competing"):
+        load_prognosis({name: values for name, values in arrays.items() if name != times})
+    with pytest.raises(MetricError, match="disagree"):
+        fit_prognosis(log_hazard=np.zeros(200), time=data["time"], event=data["cause"] == 2, cause=data["cause"])

@@ -46,7 +46,11 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         f" ({audit.clinical_events} events, {competing}{audit.clinical_cases_with_report} with statements)",
         "cases with follow-up and slide": f"{audit.cases}, of several slides {audit.cases_of_several_slides}",
         "events": f"{audit.events}"
-        + (f" ({100 - 100 * audit.events / audit.cases:.0f} % censored)" if audit.cases else ""),
+        + (
+            f" ({100 - 100 * (audit.events + (audit.competing or 0)) / audit.cases:.0f} % censored)"
+            if audit.cases
+            else ""
+        ),
         **({"competing events": f"{audit.competing}"} if audit.competing is not None else {}),
         "slides": f"{audit.slides}",
         "cases with statements": f"{audit.cases_with_report}",

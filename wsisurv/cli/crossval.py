@@ -13,7 +13,7 @@ from wsisurv.cli.results_table import print_endpoints, print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
 from wsisurv.settings.cohort import CohortSettings
-from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.crossval import CrossvalSettings, LandmarkSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -44,6 +44,7 @@ def crossval(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: CrossvalSettings,
+    landmarks: LandmarkSettings,
     how: FoldOptions,
     alignment: AlignmentOption = None,
     reports_only: Annotated[
@@ -107,12 +108,20 @@ def crossval(
                     teacher=teacher,
                     text_branch=text_branch or "ridge",
                     report_text=report_text,
+                    landmarks=landmarks.landmark,
                     progress=progress,
                     **how.kept(),
                 )
             else:
                 result = with_slides(
-                    place, chosen, settings, teacher=teacher, alignment=alignment, progress=progress, **how.trained()
+                    place,
+                    chosen,
+                    settings,
+                    teacher=teacher,
+                    alignment=alignment,
+                    landmarks=landmarks.landmark,
+                    progress=progress,
+                    **how.trained(),
                 )
         _print(result, chosen.settings.time_unit)
         rows += endpoint_rows(chosen.name.partition("/")[2], result.table)

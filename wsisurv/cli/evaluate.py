@@ -23,8 +23,9 @@ from wsisurv.cli.options import (
 )
 from wsisurv.cli.predict import years_of
 from wsisurv.cli.resolution import ResolutionOptions
+from wsisurv.experiments.verdict import p_equals
 from wsisurv.settings.cohort import CohortSettings
-from wsisurv.settings.crossval import CrossvalSettings
+from wsisurv.settings.crossval import CrossvalSettings, LandmarkSettings
 from wsisurv.workspace.ledger import Summary
 from wsisurv.workspace.paths import Workspace
 
@@ -58,6 +59,7 @@ def evaluate(
     horizons: Annotated[
         str, typer.Option(help="Years at which predicted and observed survival are compared.")
     ] = "1,3,5",
+    landmarks: LandmarkSettings,
     resamples: Annotated[int, option(CrossvalSettings, "resamples")] = 1000,
     resolution: ResolutionOptions,
     force_unfamiliar: ForceUnfamiliarOption = False,
@@ -88,6 +90,7 @@ def evaluate(
             drop_incomplete=drop_incomplete,
             drop_known=drop_known,
             horizons=years_of(horizons),
+            landmarks=landmarks.landmark,
             resamples=resamples,
             given=resolution.given(),
             weights_file=weights,
@@ -156,11 +159,31 @@ def _print(
             between = interval(one.low, one.high)
             table.add_row(f"{one.years:g}", number(one.predicted), number(one.observed), between, f"{one.at_risk}")
     out.print(table)
+    _print_groups(figures, time_unit)
+
+
+def _print_groups(figures: "ExternalFigures", time_unit: str) -> None:
+    """Print the risk groups, and figures at landmarks."""
     title = f"Risk groups by the cut-offs of training (time in {time_unit})"
-    table = figures_table(title, "group", "cases", "events", "median survival")
+    competing = ("competing events",) if figures.competing is not None else ()
+    table = figures_table(title, "group", "cases", "events", *competing, "median survival")
     for row in figures.groups:
-        table.add_row(row.name, f"{row.cases}", f"{row.events}", "–" if row.median is None else f"{row.median:g}")
+        others = [f"{row.competing or 0}"] if competing else []
+        median = "–" if row.median is None else f"{row.median:g}"
+        table.add_row(row.name, f"{row.cases}", f"{row.events}", *others, median)
     out.print(table)
+    if figures.gray_p is not None:
+        out.print(f"Gray's test of the groups' cumulative incidence: {p_equals(figures.gray_p)}")
+    if figures.landmarks:
+        table = figures_table(
+            "Among those alive at a landmark", "years", "cases", "events", "concordance", "95 % interval", "slope"
+        )
+        for at in figures.landmarks:
+            order = at.concordance
+            between = interval(order.low, order.high) if order else "–"
+            value = number(order.value if order else None)
+            table.add_row(f"{at.years:g}", f"{at.cases}", f"{at.events}", value, between, _slope(at.slope))
+        out.print(table)
 
 
 def _slope(slope: Any) -> str:

@@ -27,7 +27,11 @@ RedoOption = Annotated[
 ]
 CohortOption = Annotated[
     str | None,
-    typer.Option("--cohort", help="Name of the cohort, a folder in cohorts/; can be left out where there is only one."),
+    typer.Option(
+        "--cohort",
+        help="Name of the cohort, a folder in cohorts/, or NAME/ENDPOINT for one of several endpoints; can be left out "
+        "where there is only one.",
+    ),
 ]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Device: cpu, cuda, cuda:1, mps, or auto (the first accelerator).")

@@ -23,7 +23,8 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_uni
     """
     labels = model_names(covariates)
     table = figures_table(
-        f"Concordance within folds ({results.cases} cases, {results.events} events)",
+        f"Concordance within folds ({results.cases} cases, {results.events} events"
+        + (")" if results.competing is None else f", {results.competing} competing)"),
         *("model", "concordance", "95 % interval", "Uno's", "95 % interval", "AUC"),
         caption=f"Intervals: {results.interval}. Uno's: events before {_time(results.uno_until)} {time_unit}. "
         "AUC: cumulative/dynamic, mean over time.",
@@ -33,6 +34,7 @@ def print_results(results: "ResultsTable", covariates: tuple[str, ...], time_uni
         table.add_row(labels[row.model], number(row.concordance), harrell, number(row.uno), uno, number(row.auc))
     out.print(table)
     _print_calibration(results, labels)
+    _print_landmarks(results, labels)
     table = figures_table("Paired differences", "concordance of", "difference", "SE", "95 % interval")
     for pair in results.differences:
         table.add_row(
@@ -76,6 +78,19 @@ def _print_added(added: "Added", labels: Mapping[str, str]) -> None:
         f"What the {labels[added.model]} adds to {labels['covariates']}: log hazard ratio "
         f"{added.log_hazard_ratio:+.2f} per standard deviation; likelihood-ratio test, {p_equals(added.p)}",
     )
+
+
+def _print_landmarks(results: "ResultsTable", labels: Mapping[str, str]) -> None:
+    """Print concordances among the cases alive at each landmark."""
+    for at in results.landmarks:
+        table = figures_table(
+            f"Among the {at.cases} cases alive at {at.years:g} years ({at.events} events after it)",
+            *("model", "concordance", "95 % interval", "slope"),
+        )
+        for row in at.models:
+            order = interval(row.low, row.high)
+            table.add_row(labels[row.model], number(row.concordance), order, number(row.calibration_slope))
+        out.print(table if at.models else f"No figures at {at.years:g} years: {at.reason}")
 
 
 def _print_calibration(results: "ResultsTable", labels: Mapping[str, str]) -> None:

@@ -144,7 +144,7 @@ class Cohort:
         return (
             f"deaths of other causes that are no event of {self.settings.event!r} count as censored: survival is that "
             "of cases who could die of nothing else, and one minus it overstates the risk. Name the competing event "
-            "with --competing"
+            "with --competing, or as a third column of --endpoint"
         )
 
     @classmethod

@@ -92,6 +92,8 @@ def read_events(rows: Sequence[Row], settings: CohortSettings, column: str) -> C
         seen = sorted({row[column] for row in rows if not is_missing(row[column])} | set(odd))
         if seen == ["0", "1", "2"]:
             return "If 2 is a competing event, such as death of another cause: --event-values 0,1,2"
+        if column == settings.competing:
+            return "Code it as 1 where the competing event happened and 0 where not, or in the words of --event-values"
         if len(seen) != 2:
             return (
                 "Name the two words for (did not happen, happened) with --event-values, and a third for a competing "

@@ -1,11 +1,13 @@
 """Cross-validation of the whole method: folds, leak check, training anew in each fold, and one results table."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.experiments.fold_groups import fold_groups
 from wsisurv.experiments.fold_job import FoldJob
 from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_changes, with_covariates
@@ -64,6 +66,7 @@ def crossval(
     alignment: Path | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
+    landmarks: Sequence[float] = (),
     allow_random_weights: bool = False,
     device: str = "auto",
     memory_gib: float | None = None,
@@ -85,6 +88,7 @@ def crossval(
         alignment: of many cohorts, for the students; in each fold without its tested cases and their hospitals.
         splits: the user's folds, see ``read_folds``; drawn if None.
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
+        landmarks: years at which the cases alive then are looked at, in figures of their own.
         allow_random_weights: train on features of an encoder that was never trained.
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients of all folds at once may take in memory; None for half of the machine's.
@@ -121,7 +125,8 @@ def crossval(
         redo=redo,
         progress=progress,
     )
-    result = _record(scored, cohort, settings, folder / "evaluation" / "metrics.json", given=splits is not None)
+    metrics = folder / "evaluation" / "metrics.json"
+    result = _record(workspace, scored, cohort, settings, metrics, given=splits is not None, landmarks=landmarks)
     for file in STUDENT_FILES.values():
         add_figures(folder / file, result.metrics)
     return result
@@ -137,6 +142,7 @@ def crossval_reports(
     report_text: Path | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
+    landmarks: Sequence[float] = (),
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
@@ -154,6 +160,7 @@ def crossval_reports(
         report_text: the reports themselves, for a row of their whole text; None leaves it out.
         splits: as ``crossval``.
         keep_together: as ``crossval``.
+        landmarks: as ``crossval``.
         redo: as ``crossval``.
         progress: called in each fold.
 
@@ -175,22 +182,40 @@ def crossval_reports(
         progress=progress,
     )
     metrics = folder / "evaluation" / f"metrics-{PLACE}.json"
-    return _record(scored, cohort, settings, metrics, given=splits is not None)
+    return _record(workspace, scored, cohort, settings, metrics, given=splits is not None, landmarks=landmarks)
 
 
 def _record(
-    scored: ScoredFolds, cohort: Cohort, settings: CrossvalSettings, metrics: Path, *, given: bool
+    workspace: Workspace,
+    scored: ScoredFolds,
+    cohort: Cohort,
+    settings: CrossvalSettings,
+    metrics: Path,
+    *,
+    given: bool,
+    landmarks: Sequence[float],
 ) -> CrossvalResult:
     """Figures of all folds, and what they show; written to ``metrics``."""
     covariates = settings.covariates or ()
     table = make_results(
-        scored.for_results(), scored.cohort.cases, covariates, resamples=settings.resamples, seed=settings.seed
+        scored.for_results(),
+        scored.cohort.cases,
+        covariates,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        landmarks=landmarks,
+        time_unit=cohort.settings.time_unit,
     )
     warnings = [*scored.warnings, *table.warnings]
     if not scored.cases_with_statements:
         warnings.append("no case has statements of a report: reports, teacher and distilled student are left out")
     if not covariates:
         warnings.append("no covariates named (--covariates age,stage): there is no clinical model to compare with")
+    if cohort.outcome_note:
+        warnings.append(cohort.outcome_note)
+    groups = None
+    if table.competing is not None and scored.jobs and scored.risks[0].selected is not None:
+        groups = fold_groups(workspace, scored)
     words = verdict(table, covariates)
     record = {
         "format": "wsisurv/metrics",
@@ -209,6 +234,8 @@ def _record(
         "interval": table.interval,
         "uno_until": table.uno_until,
         "horizons": table.horizons,
+        **({} if table.competing is None else {"competing": table.competing, "groups": groups}),
+        **({"landmarks": [asdict(one) for one in table.landmarks]} if table.landmarks else {}),
         "models": [asdict(row) for row in table.models],
         "differences": [asdict(row) for row in table.differences],
         "added_by_slides": asdict(table.added) if table.added else None,

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from wsisurv.errors import FormatError
 from wsisurv.experiments.results import ResultsTable
-from wsisurv.formats.atomic import write_text
+from wsisurv.formats.atomic import read_text, write_text
+
+FILE = "endpoints.csv"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,21 @@ def endpoint_rows(endpoint: str, table: ResultsTable) -> list[EndpointRow]:
         EndpointRow(endpoint, table.cases, table.events, **{name: getattr(row, name) for name in shared})
         for row in table.models
     ]
+
+
+def read_endpoints(cohort: Path) -> tuple[dict[str, str], ...]:
+    """Rows of the table of a cohort with several endpoints, as it was written; none where there is none.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    path = cohort / "evaluation" / FILE
+    if not path.exists():
+        return ()
+    rows = tuple(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    if any(set(row) != {field.name for field in fields(EndpointRow)} or None in row.values() for row in rows):
+        raise FormatError(f"{path}: not the table of `wsisurv crossval`. Run it again: folds that are done are kept.")
+    return rows
 
 
 def write_endpoints(path: Path, rows: Sequence[EndpointRow]) -> None:

@@ -10,12 +10,21 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Cohort, entry_of
+from wsisurv.cohort import Cohort, cause_of, entry_of
 from wsisurv.errors import CohortError, MetricError
+from wsisurv.experiments.landmarks import alive_at
 from wsisurv.experiments.over_time import make_horizons
-from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, risk_groups_table
+from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, group_gray_test, risk_groups_table
+from wsisurv.experiments.side_by_side import NO_UNO
 from wsisurv.formats.risks import UNFAMILIAR, Risk
-from wsisurv.survival.calibration import DCalibration, brier, d_calibration, observed_over_expected
+from wsisurv.survival.calibration import Brier, DCalibration, brier, d_calibration, observed_over_expected
+from wsisurv.survival.competing import (
+    CompetingBrier,
+    competing_brier,
+    cumulative_incidence,
+    followed_on,
+    incidence_interval,
+)
 from wsisurv.survival.cox import Slope, cox_slope
 from wsisurv.survival.dynamic import dynamic_auc
 from wsisurv.survival.kaplan_meier import LogRank, kaplan_meier, logrank
@@ -42,6 +51,7 @@ class ExternalCases:
     site: tuple[str | None, ...] = ()  # hospital of each, where known
     # float64 (n,), from when each case was followed, in the unit of ``time``; None where all were from 0
     entry: NDArray[np.float64] | None = None
+    cause: NDArray[np.int64] | None = None  # int64 (n,), see ``cause_of``; None where nothing competes
 
     @property
     def units(self) -> Units:
@@ -51,7 +61,7 @@ class ExternalCases:
     @property
     def groups(self) -> dict[str, Group]:
         """Follow-up by group, see ``follow_up_by_group``."""
-        return follow_up_by_group(self.group, time=self.time, event=self.event, entry=self.entry)
+        return follow_up_by_group(self.group, time=self.time, event=self.event, entry=self.entry, cause=self.cause)
 
     @property
     def familiar(self) -> NDArray[np.bool_]:
@@ -66,7 +76,8 @@ class AtHorizon:
     years: float  # the horizon
     time: float  # the same in the unit of the training cohort
     predicted: float | None = None  # mean predicted probability of the event by then
-    observed: float | None = None  # share with the event by then (Kaplan-Meier)
+    # share with the event by then (Kaplan-Meier; cumulative incidence with competing events)
+    observed: float | None = None
     low: float | None = None  # lower end of its 95 % interval
     high: float | None = None  # upper end
     at_risk: int = 0  # cases followed to then at least
@@ -84,6 +95,17 @@ class ObservedExpected:
     low: float  # lower end of the exact 95 % interval, the expected number being given
     high: float  # upper end
     beyond: int  # cases followed longer than the training cohort; hazard and events beyond are not counted
+
+
+@dataclass(frozen=True)
+class AtLandmark:
+    """The student among the cases that are alive, free of the event and followed at a time; None where undefined."""
+
+    years: float  # the landmark
+    cases: int
+    events: int  # after it
+    concordance: Interval | None
+    slope: Slope | None  # of a Cox regression on the log hazard as calibrated in training: below 1 it has faded
 
 
 @dataclass(frozen=True)
@@ -115,6 +137,10 @@ class ExternalFigures:
         uno_until: time at which Uno's is truncated, in the unit of the training cohort.
         unfamiliar: cases that the student does not know; they count in all figures but the log-rank test.
         concordance_familiar: Harrell's without them; None where there are none, or no pair without them.
+        competing: cases with a competing event; None where nothing competes. With such, concordances are Wolbers's,
+            Brier score and horizons are of the absolute risk, and there is no Uno's concordance and no AUC.
+        gray_p: of Gray's test of the groups' cumulative incidence.
+        landmarks: of the cases still followed at each landmark.
     """
 
     cases: int
@@ -141,6 +167,9 @@ class ExternalFigures:
     uno_until: float | None = None
     unfamiliar: int = 0
     concordance_familiar: Interval | None = None
+    competing: int | None = None
+    gray_p: float | None = None
+    landmarks: tuple[AtLandmark, ...] = ()
 
 
 def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> ExternalCases:
@@ -168,6 +197,7 @@ def external_cases(cohort: Cohort, risks: Sequence[Risk], time_unit: str) -> Ext
         event=np.array([one.event for _, one in known]),
         site=tuple(one.site for _, one in known),
         entry=None if entry is None else entry * scale,
+        cause=cause_of([one for _, one in known]),
     )
 
 
@@ -176,6 +206,7 @@ def external_figures(
     prognosis: Prognosis,
     *,
     years: Mapping[float, float],
+    landmarks: Mapping[float, float] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> ExternalFigures:
@@ -185,6 +216,7 @@ def external_figures(
         cases: the other cohort's, as the student predicts them.
         prognosis: the student's, log hazard → survival.
         years: horizons in years → in the unit of the student's training cohort.
+        landmarks: the same of landmarks.
         resamples: bootstrap draws.
         seed: of the draws.
 
@@ -193,24 +225,43 @@ def external_figures(
     """
     time, event, entry, risk = cases.time, cases.event, cases.entry, cases.log_hazard
     units = cases.units
-    order = bootstrap(log_hazard=risk, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
+    order = bootstrap(
+        log_hazard=risk,
+        time=followed_on(time, cases.cause),
+        event=event,
+        entry=entry,
+        resamples=resamples,
+        seed=seed,
+        units=units,
+    )
     warnings = [units.warning] if units.warning else []
-
-    horizons = attempted(warnings, "AUC and Brier score", lambda: make_horizons(time=time, event=event, entry=entry))
+    gray = None
+    if cases.cause is not None:
+        warnings.append(NO_UNO)
+        if prognosis.competing is None:
+            warnings.append(
+                "the student was trained without competing events: its probabilities are of cases who can have the "
+                "event alone, and overstate the risk"
+            )
+        gray = attempted(warnings, "Gray's test", lambda: group_gray_test(cases.groups))
+    horizons = attempted(
+        warnings,
+        "AUC and Brier score",
+        lambda: make_horizons(time=time, event=event, entry=entry, cause=cases.cause),
+    )
     auc = scores = None
     if horizons is not None:
         at = horizons
-        auc = attempted(
-            warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, entry=entry, horizons=at)
-        )
-        known = np.minimum(at, prognosis.baseline.followed_until)
-        survival = prognosis.survival(log_hazard=risk, horizons=known)
-        scores = attempted(
-            warnings, "Brier score", lambda: brier(survival=survival, horizons=at, time=time, event=event, entry=entry)
-        )
+        if cases.cause is None:
+            auc = attempted(
+                warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, entry=entry, horizons=at)
+            )
+        scores = attempted(warnings, "Brier score", lambda: _brier(cases, prognosis, at))
     tested = attempted(warnings, "log-rank test", lambda: _logrank(cases))
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
-    uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
+    uno = None
+    if cases.cause is None:
+        uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
     of_uno = uno.whole.interval(0) if uno else None
     return ExternalFigures(
         cases=len(time),
@@ -243,6 +294,50 @@ def external_figures(
         uno_until=uno.until if uno else None,
         unfamiliar=int((~cases.familiar).sum()),
         concordance_familiar=_of_the_familiar(cases, warnings, resamples, seed),
+        competing=None if cases.cause is None else int((cases.cause == 2).sum()),
+        gray_p=gray.p if gray else None,
+        landmarks=tuple(
+            _landmark(cases, prognosis, number, at, warnings, resamples, seed)
+            for number, at in (landmarks or {}).items()
+        ),
+    )
+
+
+def _brier(cases: ExternalCases, prognosis: Prognosis, at: NDArray[np.float64]) -> Brier | CompetingBrier:
+    """Brier score of survival, or of the absolute risk where events compete; prediction ends with training's."""
+    known, risk = np.minimum(at, prognosis.baseline.followed_until), cases.log_hazard
+    if cases.cause is None:
+        survival = prognosis.survival(log_hazard=risk, horizons=known)
+        return brier(survival=survival, horizons=at, time=cases.time, event=cases.event, entry=cases.entry)
+    free = prognosis.event_free(log_hazard=risk, horizons=known)
+    return competing_brier(risk=1 - free, horizons=at, time=cases.time, cause=cases.cause, entry=cases.entry)
+
+
+def _landmark(
+    cases: ExternalCases,
+    prognosis: Prognosis,
+    years: float,
+    at: float,
+    warnings: list[str],
+    resamples: int,
+    seed: int,
+) -> AtLandmark:
+    """Figures of the cases followed beyond a time; the log hazards are what they were."""
+    rows = np.flatnonzero(alive_at(at, cases.time, cases.entry))
+    risk, time, event = cases.log_hazard[rows], cases.time[rows], cases.event[rows]
+    ordered = followed_on(time, None if cases.cause is None else cases.cause[rows])
+    units = choose_units([cases.site[row] for row in rows] if cases.site else ())
+    what = f"figures of the {len(rows)} cases alive at {years:g} years"
+    return AtLandmark(
+        years=years,
+        cases=len(rows),
+        events=int(event.sum()),
+        concordance=attempted(
+            warnings,
+            what,
+            lambda: bootstrap(log_hazard=risk, time=ordered, event=event, resamples=resamples, seed=seed, units=units),
+        ),
+        slope=attempted([], what, lambda: cox_slope(log_hazard=prognosis.slope * risk, time=time, event=event)),
     )
 
 
@@ -267,7 +362,7 @@ def _of_the_familiar(cases: ExternalCases, warnings: list[str], resamples: int, 
         "concordance without unfamiliar cases",
         lambda: bootstrap(
             log_hazard=cases.log_hazard[rows],
-            time=cases.time[rows],
+            time=followed_on(cases.time, cases.cause)[rows],
             event=cases.event[rows],
             resamples=resamples,
             seed=seed,
@@ -316,6 +411,7 @@ def _within(cases: ExternalCases, end: float) -> ExternalCases:
         time=np.minimum(cases.time, end)[seen],
         event=(cases.event & (cases.time <= end))[seen],
         entry=entry,
+        cause=None,
     )
 
 
@@ -352,6 +448,12 @@ def _at(cases: ExternalCases, prognosis: Prognosis, years: float, at: float) -> 
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=reason)
     if at_risk < _FEW_AT_RISK:
         return AtHorizon(years, at, at_risk=at_risk, given=False, reason=f"{at_risk} cases were followed so long")
+    if cases.cause is not None:
+        predicted = 1 - float(prognosis.event_free(log_hazard=cases.log_hazard, horizons=[at]).mean())
+        incidence = cumulative_incidence(time=cases.time, cause=cases.cause, entry=cases.entry)
+        observed = float(incidence.at(at))
+        low, high = incidence_interval(observed, float(incidence.se_at(at)))
+        return AtHorizon(years, at, predicted, observed, low, high, at_risk)
     predicted = 1 - float(prognosis.survival(log_hazard=cases.log_hazard, horizons=[at]).mean())
     curve = kaplan_meier(time=cases.time, event=cases.event, entry=cases.entry)
     survival = float(curve.at(at))

@@ -11,6 +11,7 @@ from wsisurv.experiments.external import ExternalCases, attempted
 from wsisurv.experiments.likelihood_ratio import Added, added_to_covariates
 from wsisurv.experiments.tested import Tested
 from wsisurv.experiments.verdict import SIGNIFICANT, p_equals
+from wsisurv.survival.competing import followed_on
 from wsisurv.survival.covariates import fit_covariates
 from wsisurv.survival.metrics import resample_concordance
 from wsisurv.survival.resampling import Interval
@@ -62,7 +63,7 @@ def beside_clinic(
         clinic = fit_covariates(trained, covariates).log_hazard(known)
         drawn = resample_concordance(
             log_hazard=np.stack([cases.log_hazard, clinic]),
-            time=cases.time,
+            time=followed_on(cases.time, cases.cause),
             event=cases.event,
             entry=cases.entry,
             resamples=resamples,

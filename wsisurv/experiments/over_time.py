@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.tested import Repeat, join_repeats
-from wsisurv.survival.calibration import brier, d_calibration
+from wsisurv.survival.calibration import Brier, brier, d_calibration
+from wsisurv.survival.competing import CompetingBrier, competing_brier
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
 from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_meier
@@ -52,7 +53,11 @@ class ProbabilityScores:
 
 
 def make_horizons(
-    *, time: NDArray[np.float64], event: NDArray[np.bool_], entry: NDArray[np.float64] | None = None
+    *,
+    time: NDArray[np.float64],
+    event: NDArray[np.bool_],
+    entry: NDArray[np.float64] | None = None,
+    cause: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float64]:
     """Nine times at which a tenth, two tenths … of the events have happened, ascending and distinct.
 
@@ -61,7 +66,7 @@ def make_horizons(
     Raises:
         MetricError: no such event.
     """
-    until = followed_until(time=time, event=event, entry=entry)
+    until = followed_until(time=time, event=event if cause is None else cause > 0, entry=entry)
     early = time[event & (time < min(until, time.max()))]
     if not len(early):
         raise MetricError(f"no event before {until:g}, to which a tenth of the cases was followed")
@@ -122,8 +127,11 @@ def predicted_within(
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
     entry: NDArray[np.float64] | None = None,
+    cause: NDArray[np.int64] | None = None,
 ) -> ProbabilityScores:
     """Brier score and D-calibration of one model.
+
+    With competing events the Brier score is of the absolute risk, and D-calibration of the hazard of the event.
 
     Args:
         tested: folds, two or more in each repeat.
@@ -132,6 +140,7 @@ def predicted_within(
         event: bool (n_cases,).
         horizons: (m,), see ``make_horizons``.
         entry: (n_cases,), time from which each was followed; from 0 if None.
+        cause: (n_cases,), 0 censored, 1 the event, 2 a competing one; None where nothing competes.
 
     Raises:
         MetricError: a repeat of one fold (there is nothing to learn a baseline from), too few events or cases.
@@ -142,7 +151,8 @@ def predicted_within(
     )
     scores, references, shares, p_values = [], [], [], []
     for repeat in join_repeats(tested):
-        one = _scores(repeat, model, data.take(repeat.rows), horizons, censoring)
+        causes = None if cause is None else cause[repeat.rows]
+        one = _scores(repeat, model, data.take(repeat.rows), horizons, censoring, causes)
         scores.append(one.brier)
         references.append(one.reference)
         shares.append(one.d_share)
@@ -162,6 +172,7 @@ def _scores(
     data: FollowUp,
     horizons: NDArray[np.float64],
     censoring: SurvivalCurve,
+    cause: NDArray[np.int64] | None,
 ) -> ProbabilityScores:
     """Figures of one repeat from the follow-up of its cases, in the order of its rows."""
     rows, risk, times, events = repeat.rows, repeat.log_hazard[model], data.times, data.events
@@ -171,12 +182,22 @@ def _scores(
         if int(events[others].sum()) < _FEW:
             raise MetricError("no probabilities: the other folds have too few events for a baseline hazard")
         rest, one = data.take(others), data.take(here)
-        prognosis = fit_prognosis(log_hazard=risk[others], time=rest.times, event=rest.events, entry=rest.entries)
+        prognosis = fit_prognosis(
+            log_hazard=risk[others],
+            time=rest.times,
+            event=rest.events,
+            entry=rest.entries,
+            cause=None if cause is None else cause[others],
+        )
         last = prognosis.baseline.followed_until
-        survival[here] = prognosis.survival(log_hazard=risk[here], horizons=np.minimum(horizons, last))
+        survival[here] = prognosis.event_free(log_hazard=risk[here], horizons=np.minimum(horizons, last))
         own[here], before[here] = prognosis.own_survival(log_hazard=risk[here], time=one.times, entry=one.entries)
-    score = brier(
-        survival=survival, horizons=horizons, time=times, event=events, entry=data.entries, censoring=censoring
-    )
+    score: Brier | CompetingBrier
+    if cause is None:
+        score = brier(
+            survival=survival, horizons=horizons, time=times, event=events, entry=data.entries, censoring=censoring
+        )
+    else:
+        score = competing_brier(risk=1 - survival, horizons=horizons, time=times, cause=cause, entry=data.entries)
     d = d_calibration(survival=own, before=before, event=events, n_bins=max(2, min(_BINS, len(rows) // 5)))
     return ProbabilityScores(score.integrated, score.integrated_reference, d.share, d.p)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
+from wsisurv.experiments.landmarks import Landmark, landmark_figures
 from wsisurv.experiments.likelihood_ratio import Added, added_to_covariates
 from wsisurv.experiments.model_names import (
     COMBINED,
@@ -66,6 +67,8 @@ class ResultsTable:
     interval: str = OF_CASES  # what was drawn for the intervals, ``bootstrap of hospitals`` or ``bootstrap of cases``
     uno_until: float | None = None  # time at which Uno's concordance is truncated, in the cohort's unit
     selected: tuple[str, ...] = ()  # the student that was selected in each fold, where slides were read
+    landmarks: tuple[Landmark, ...] = ()  # figures among the cases alive at each
+    competing: int | None = None  # tested cases with a competing event; None where nothing competes
 
     def model(self, name: str) -> ModelFigures | None:
         """The row of a model, None where it was left out."""
@@ -77,7 +80,14 @@ class ResultsTable:
 
 
 def make_results(
-    folds: Sequence[ScoredFold], cases: Sequence[Case], covariates: Sequence[str], *, resamples: int, seed: int
+    folds: Sequence[ScoredFold],
+    cases: Sequence[Case],
+    covariates: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    landmarks: Sequence[float] = (),
+    time_unit: str = "days",
 ) -> ResultsTable:
     """Figures from the risks of all folds.
 
@@ -87,6 +97,8 @@ def make_results(
         covariates: columns of the clinical model.
         resamples: bootstrap draws, of hospitals where those are known, whole in the folds and enough, else of cases.
         seed: of the draws.
+        landmarks: years at which the cases still followed are looked at.
+        time_unit: of the cases.
 
     Raises:
         MetricError: too few comparable pairs within folds.
@@ -119,6 +131,13 @@ def make_results(
         interval=compared.interval,
         uno_until=compared.uno_until,
         selected=tuple(fold.selected for fold in folds if fold.selected is not None),
+        landmarks=tuple(
+            landmark_figures(
+                folds, cases, names, pairs, years=years, time_unit=time_unit, resamples=resamples, seed=seed
+            )
+            for years in landmarks
+        ),
+        competing=None if tested.cause is None else int((tested.cause == 2).sum()),
     )
 
 

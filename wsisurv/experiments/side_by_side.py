@@ -9,11 +9,17 @@ from wsisurv.cohort import Case
 from wsisurv.errors import MetricError
 from wsisurv.experiments.over_time import Auc, ProbabilityScores, auc_within, make_horizons, predicted_within
 from wsisurv.experiments.tested import ScoredFold, Tested, join_repeats, number_tested
+from wsisurv.survival.competing import followed_on
 from wsisurv.survival.cox import cox_slope
 from wsisurv.survival.resampling import choose_units
 from wsisurv.survival.stratified import UnoWithin, Within, concordance_within, uno_within
 
 _NORMAL = 1.96
+NO_UNO = (
+    "competing events: the concordance is Wolbers's, and no Uno's concordance and no AUC are given, whose weights know "
+    "one kind of event only"
+)
+"""Said where competing events are there."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class ModelFigures:
     """One row of the table."""
 
     model: str  # its name
-    concordance: float  # Harrell's, pairs within folds only, mean over repeats
+    concordance: float  # Harrell's (Wolbers's with competing events), pairs within folds only, mean over repeats
     low: float  # lower end of its 95 % bootstrap interval (``Comparison.interval``)
     high: float  # upper end
     fold_mean: float  # mean concordance over folds
@@ -93,11 +99,19 @@ def compare_models(
     folds = tested.folds
     divisions = [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in {fold.repeat for fold in folds}]
     units = choose_units([case.site for case in tested.cases], divisions)
-    time, event, entry = tested.time, tested.event, tested.entry
+    event, entry = tested.event, tested.entry
     harrell = concordance_within(
-        folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units
+        folds,
+        time=followed_on(tested.time, tested.cause),
+        event=event,
+        entry=entry,
+        resamples=resamples,
+        seed=seed,
+        units=units,
     )
-    uno = uno_within(folds, time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
+    uno = None
+    if tested.cause is None:
+        uno = uno_within(folds, time=tested.time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
     over_time = _over_time(tested, len(names))
     return Comparison(
         models=_rows(tested, names, harrell, uno, over_time),
@@ -105,7 +119,7 @@ def compare_models(
         by_fold=tuple(dict(zip(names, map(_known, row), strict=True)) for row in harrell.by_fold.tolist()),
         horizons=over_time.horizons,
         interval=units.method,
-        uno_until=uno.until,
+        uno_until=uno.until if uno else None,
         warnings=(*((units.warning,) if units.warning else ()), *over_time.warnings),
     )
 
@@ -129,28 +143,37 @@ class _OverTime:
 
 def _over_time(tested: Tested, n_models: int) -> _OverTime:
     try:
-        horizons = make_horizons(time=tested.time, event=tested.event, entry=tested.entry)
+        horizons = make_horizons(time=tested.time, event=tested.event, entry=tested.entry, cause=tested.cause)
     except MetricError as error:
         return _OverTime((), None, (None,) * n_models, (f"no AUC and no Brier score: {error}",))
-    auc = auc_within(tested.folds, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons)
+    auc = None
+    if tested.cause is None:
+        auc = auc_within(tested.folds, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons)
     try:
         predicted = tuple(
             predicted_within(
-                tested.folds, model, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons
+                tested.folds,
+                model,
+                time=tested.time,
+                event=tested.event,
+                entry=tested.entry,
+                horizons=horizons,
+                cause=tested.cause,
             )
             for model in range(n_models)
         )
     except MetricError as error:
         return _OverTime(tuple(horizons.tolist()), auc, (None,) * n_models, (f"no Brier score: {error}",))
-    return _OverTime(tuple(horizons.tolist()), auc, predicted, ())
+    told = () if tested.cause is None else (NO_UNO,)
+    return _OverTime(tuple(horizons.tolist()), auc, predicted, told)
 
 
 def _rows(
-    tested: Tested, names: Sequence[str], within: Within, uno_of: UnoWithin, over_time: _OverTime
+    tested: Tested, names: Sequence[str], within: Within, uno_of: UnoWithin | None, over_time: _OverTime
 ) -> tuple[ModelFigures, ...]:
     rows = []
     for number, name in enumerate(names):
-        interval, uno = within.whole.interval(number), uno_of.whole.interval(number)
+        interval, uno = within.whole.interval(number), uno_of.whole.interval(number) if uno_of else None
         by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
         auc, predicted = over_time.auc, over_time.predicted[number]
         rows.append(
@@ -161,9 +184,9 @@ def _rows(
                 high=interval.high,
                 fold_mean=float(by_fold.mean()),
                 fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
-                uno=_known(uno.value),
-                uno_low=_known(uno.low),
-                uno_high=_known(uno.high),
+                uno=_known(uno.value) if uno else None,
+                uno_low=_known(uno.low) if uno else None,
+                uno_high=_known(uno.high) if uno else None,
                 calibration_slope=_slope(tested, number),
                 auc=_known(float(auc.mean[number])) if auc else None,
                 auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),

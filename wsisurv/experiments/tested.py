@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Case, entry_of
+from wsisurv.cohort import Case, cause_of, entry_of
 from wsisurv.survival.stratified import FoldScores
 
 
@@ -31,6 +31,7 @@ class Tested:
     event: NDArray[np.bool_]  # bool (n,)
     folds: list[FoldScores]  # their rows count in ``cases``
     entry: NDArray[np.float64] | None = None  # float64 (n,), followed from then; None where all were from 0
+    cause: NDArray[np.int64] | None = None  # int64 (n,), see ``cause_of``; None where nothing competes
 
 
 def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Sequence[str]) -> Tested:
@@ -43,6 +44,7 @@ def number_tested(folds: Sequence[ScoredFold], cases: Sequence[Case], names: Seq
         time=np.array([case.time for case in chosen]),
         event=np.array([case.event for case in chosen]),
         entry=entry_of(chosen),
+        cause=cause_of(chosen),
         folds=[
             FoldScores(
                 repeat=fold.repeat,

@@ -7,7 +7,15 @@ a patient.
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from wsisurv.units import name_problem
 
@@ -62,6 +70,9 @@ class TilesACase(Card):
     most: int = _COUNT
 
 
+_UNSAID = (("competing", None), ("outcome_note", ""))
+
+
 class TrainingCohort(Card):
     """Summary of the cases that a student was trained on; times in ``time_unit``."""
 
@@ -77,6 +88,16 @@ class TrainingCohort(Card):
     """By the reverse Kaplan-Meier estimator; None where it is not reached."""
     longest_follow_up: float
     tiles_a_case: TilesACase
+    competing: int | None = Field(None, ge=0)
+    """Cases with a competing event; None where the clinical table doesn't say."""
+    outcome_note: str = ""
+    """What should be known of deaths of other causes; empty where nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what there is nothing to say of, as in cards of before."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if (name, value) not in _UNSAID}
 
 
 class TeacherResult(Card):

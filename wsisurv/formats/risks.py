@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BEFORE = ("case_id", "slides", "n_tiles", "log_hazard", "risk_percentile", "risk_group")
 _AFTER = ("median_survival", "risk_low", "risk_high", "familiarity", "warning")
-_SURVIVAL = re.compile(r"survival_([0-9.]+)y")
+_SURVIVAL, _ABSOLUTE_RISK = re.compile(r"survival_([0-9.]+)y"), re.compile(r"risk_([0-9.]+)y")
 _DECIMALS = {"risk_percentile": 1, "median_survival": 1}
 NOTES_FORMAT = "wsisurv/risk"
 RISK_GROUPS = ("low", "intermediate", "high")
@@ -39,7 +39,9 @@ class Risk:
         risk_group: ``low``, ``intermediate`` or ``high`` by cut-offs fixed in training; ``unfamiliar`` where the
             student does not know such cases, ``unknown`` without a risk.
         survival: horizon in years → probability of outliving it, 0 to 1; None beyond what ten training cases were
-            followed to, and of an unfamiliar case.
+            followed to, and of an unfamiliar case. With competing events, of cases that these can't happen to.
+        absolute_risk: horizon in years → probability of the event by then, competing events being as in training; None
+            where ``survival`` is. Empty where the student knows of no competing event: then it is 1 − survival.
         median_survival: time by which survival is half, in the training cohort's unit; None where that is not reached,
             and where survival to it would be None.
         risk_low: lowest log hazard among the ensemble's members.
@@ -55,6 +57,7 @@ class Risk:
     risk_percentile: float | None
     risk_group: str
     survival: Mapping[float, float | None] = field(default_factory=dict)
+    absolute_risk: Mapping[float, float | None] = field(default_factory=dict, kw_only=True)
     median_survival: float | None = None
     risk_low: float | None = None
     risk_high: float | None = None
@@ -78,9 +81,23 @@ def survival_column(years: float) -> str:
     return f"survival_{years:g}y"
 
 
-def columns(horizons: Sequence[float]) -> tuple[str, ...]:
-    """Names of all columns, in order."""
-    return (*_BEFORE, *map(survival_column, horizons), *_AFTER)
+def risk_column(years: float) -> str:
+    """Name of the column of the absolute risk by a horizon: ``risk_1y``."""
+    return f"risk_{years:g}y"
+
+
+def columns(horizons: Sequence[float], *, competing: bool = False) -> tuple[str, ...]:
+    """Names of all columns, in order; with ``competing`` those of absolute risk too."""
+    return (
+        *_BEFORE,
+        *map(survival_column, horizons),
+        *(map(risk_column, horizons) if competing else ()),
+        *_AFTER,
+    )
+
+
+def _columns_of(rows: Sequence[Risk], horizons: Sequence[float]) -> tuple[str, ...]:
+    return columns(horizons, competing=any(row.absolute_risk for row in rows))
 
 
 def write_risks(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> None:
@@ -91,10 +108,11 @@ def write_risks(path: Path, risks: Iterable[Risk], *, horizons: Sequence[float] 
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = columns(horizons)
+    rows = sorted(risks, key=lambda risk: risk.case_id)
+    names = _columns_of(rows, horizons)
     writer.writerow(names)
-    for row in sorted(risks, key=lambda risk: risk.case_id):
-        values = _record(row, horizons)
+    for row in rows:
+        values = _record(row, names, horizons)
         writer.writerow([_cell(name, values[name]) for name in names])
     write_text(path, text.getvalue())
 
@@ -103,8 +121,9 @@ def risk_frame(risks: Iterable[Risk], *, horizons: Sequence[float] = ()) -> "pd.
     """The same rows as a data frame by case_id, nothing rounded; slides are lists, what is not known is missing."""
     import pandas as pd
 
-    rows = [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)]
-    frame = pd.DataFrame(rows, columns=list(columns(horizons)))
+    several = sorted(risks, key=lambda risk: risk.case_id)
+    names = _columns_of(several, horizons)
+    frame = pd.DataFrame([_record(row, names, horizons) for row in several], columns=list(names))
     numbers = [name for name in frame.columns if name not in ("case_id", "slides", "n_tiles", "risk_group", "warning")]
     return frame.astype(dict.fromkeys(numbers, float)).set_index("case_id")
 
@@ -115,14 +134,16 @@ def write_risks_jsonl(path: Path, risks: Iterable[Risk], *, horizons: Sequence[f
     Raises:
         StorageError: no room or no permission.
     """
-    rows = [_record(row, horizons) for row in sorted(risks, key=lambda risk: risk.case_id)]
-    write_jsonl(path, rows, checksums=False)
+    rows = sorted(risks, key=lambda risk: risk.case_id)
+    names = _columns_of(rows, horizons)
+    write_jsonl(path, [_record(row, names, horizons) for row in rows], checksums=False)
 
 
-def _record(row: Risk, horizons: Sequence[float]) -> dict[str, Any]:
+def _record(row: Risk, names: Sequence[str], horizons: Sequence[float]) -> dict[str, Any]:
     values = {**vars(row), "slides": list(row.slides)}
     values |= {survival_column(years): row.survival.get(years) for years in horizons}
-    return {name: values[name] for name in columns(horizons)}
+    values |= {risk_column(years): row.absolute_risk.get(years) for years in horizons}
+    return {name: values[name] for name in names}
 
 
 def _cell(name: str, value: Any) -> str:
@@ -185,6 +206,7 @@ def _parse(row: Mapping[str, str]) -> Risk:
         risk_percentile=number("risk_percentile"),
         risk_group=row["risk_group"],
         survival={float(found[1]): number(name) for name in row if (found := _SURVIVAL.fullmatch(name or ""))},
+        absolute_risk={float(one[1]): number(name) for name in row if (one := _ABSOLUTE_RISK.fullmatch(name or ""))},
         median_survival=number("median_survival"),
         risk_low=number("risk_low"),
         risk_high=number("risk_high"),

@@ -65,6 +65,8 @@ def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
         _draw_concordance(figures, seen.reports, model_names(seen.reports.covariates), of="-reports-only")
     if (predicted := seen.predicted) is not None:
         title = "Survival by predicted risk group"
+        if predicted.cause is not None:
+            title = "Cumulative incidence by predicted risk group"
         figures.draw("survival", lambda path: kaplan_meier(path, groups_of(predicted), time_unit=unit, title=title))
         for number, horizon in enumerate(predicted.horizons.tolist()):
             _draw_horizon(figures, predicted, number, horizon_name(horizon, unit), names)
@@ -86,7 +88,9 @@ def labels(seen: Gathered) -> dict[str, str]:
 
 def groups_of(predicted: CasePredictions) -> dict[str, Group]:
     """Follow-up by risk group, see ``follow_up_by_group``."""
-    return follow_up_by_group(predicted.group, time=predicted.time, event=predicted.event, entry=predicted.entry)
+    return follow_up_by_group(
+        predicted.group, time=predicted.time, event=predicted.event, entry=predicted.entry, cause=predicted.cause
+    )
 
 
 def _draw_concordance(
@@ -115,22 +119,26 @@ def _draw_horizon(
     """Calibration and decision curve at one horizon."""
     at, rows = float(predicted.horizons[number]), predicted.familiar
     time, event, entry = predicted.follow_up(rows)
+    cause = predicted.cause_among(rows)
     student = "student of another cohort" if predicted.source == ANOTHER_STUDENT else names[SELECTED]
     called = {STUDENT: student, **{model: names[model] for model in (COVARIATES, COMBINED)}}
     survival = {called[model]: values[rows, number] for model, values in predicted.survival.items()}
 
     def calibration(path: Path) -> tuple[Path, Path]:
         curves = {
-            name: agreement(survival=values, horizon=at, time=time, event=event, entry=entry)
+            name: agreement(survival=values, horizon=at, time=time, event=event, entry=entry, cause=cause)
             for name, values in list(survival.items())[:2]
         }
-        return calibration_plot(path, curves, horizon=horizon, title=f"Calibration at {horizon}")
+        title = f"Calibration at {horizon}"
+        return calibration_plot(path, curves, horizon=horizon, title=title, competing=cause is not None)
 
     def decision(path: Path) -> tuple[Path, Path]:
         highest = max((float(np.quantile(1 - values, 0.98)) for values in survival.values()), default=0.0)
         thresholds = np.linspace(0.01, min(0.95, max(0.1, highest)), 60)
         curves = {
-            name: net_benefit(survival=values, horizon=at, thresholds=thresholds, time=time, event=event, entry=entry)
+            name: net_benefit(
+                survival=values, horizon=at, thresholds=thresholds, time=time, event=event, entry=entry, cause=cause
+            )
             for name, values in survival.items()
         }
         return decision_plot(path, curves, horizon=horizon, title=f"Decision curve at {horizon}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import model_names
-from wsisurv.experiments.risk_groups import risk_groups_table
+from wsisurv.experiments.risk_groups import group_gray_test, risk_groups_table
 from wsisurv.pages.cohort_cases import case_lines, extreme_cases, shown_map
 from wsisurv.pages.cohort_figures import CohortFigures, draw_cohort, groups_of, labels
 from wsisurv.pages.fairness import contrasts
@@ -27,7 +27,8 @@ from wsisurv.pages.tables import write_tables
 from wsisurv.pages.tripod import tripod_rows
 from wsisurv.pages.tripod_facts import TripodFacts
 from wsisurv.pages.tripod_files import write_tripod
-from wsisurv.survival.calibration import brier, d_calibration
+from wsisurv.survival.calibration import Brier, brier, d_calibration
+from wsisurv.survival.competing import CompetingBrier, competing_brier
 from wsisurv.survival.kaplan_meier import logrank
 from wsisurv.survival.planning import StudyPlan, covariate_parameters, plan_study
 from wsisurv.workspace.ledger import exclusive
@@ -165,6 +166,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         "proportional": (),
         "proportional_words": (),
         "logrank": None,
+        "gray": None,
         "brier": (),
         "d_calibration": None,
         "without": without,
@@ -177,6 +179,12 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         found["logrank"] = logrank(group=np.array(predicted.group)[rows], time=time, event=event, entry=entry)
     except MetricError as error:
         without["logrank"] = str(error)
+    groups = groups_of(predicted)
+    if predicted.cause is not None:
+        try:
+            found["gray"] = group_gray_test(groups)
+        except MetricError as error:
+            without["gray"] = str(error)
     try:
         lines = found["proportional"] = proportional_lines(predicted)
         found["proportional_words"] = proportional_words(lines)
@@ -195,7 +203,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
             without["d_calibration"] = str(error)
     return {
         **found,
-        "groups": risk_groups_table(groups_of(predicted)),
+        "groups": risk_groups_table(groups),
         "horizons": [horizon_name(horizon, unit) for horizon in predicted.horizons.tolist()],
         "subgroups": subgroups(predicted),
         "contrasts": contrasts(predicted),
@@ -206,13 +214,12 @@ def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     """Brier score of the student and of no model, a row a horizon."""
     rows = predicted.familiar
     time, event, entry = predicted.follow_up(rows)
-    score = brier(
-        survival=predicted.survival[STUDENT][rows],
-        horizons=predicted.horizons,
-        time=time,
-        event=event,
-        entry=entry,
-    )
+    survival, at, cause = predicted.survival[STUDENT][rows], predicted.horizons, predicted.cause_among(rows)
+    score: Brier | CompetingBrier
+    if cause is None:
+        score = brier(survival=survival, horizons=at, time=time, event=event, entry=entry)
+    else:
+        score = competing_brier(risk=1 - survival, horizons=at, time=time, cause=cause, entry=entry)
     columns = zip(score.horizons.tolist(), score.score.tolist(), score.reference.tolist(), strict=True)
     return [
         {"horizon": horizon_name(horizon, unit), "score": value, "reference": reference}

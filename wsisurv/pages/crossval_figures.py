@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.landmarks import Landmark
 from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import SELECTED
 from wsisurv.experiments.side_by_side import Difference, ModelFigures
@@ -31,6 +32,8 @@ class CrossvalFigures:
         versions: that the figures depend on.
         interval: what was drawn for the intervals.
         uno_until: time at which Uno's concordance is truncated, in the cohort's unit; None in files of before.
+        landmarks: figures among the cases alive at each.
+        competing: tested cases with a competing event; None where nothing competes.
     """
 
     models: tuple[ModelFigures, ...]
@@ -44,6 +47,8 @@ class CrossvalFigures:
     versions: Mapping[str, str]
     interval: str = OF_CASES
     uno_until: float | None = None
+    landmarks: tuple[Landmark, ...] = ()
+    competing: int | None = None
 
     @property
     def time_unit(self) -> str:

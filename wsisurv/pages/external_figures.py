@@ -10,6 +10,7 @@ from wsisurv.experiments.risk_groups import Group
 from wsisurv.pages.style import COLOURS, new_figure, save_figure, styled
 from wsisurv.pages.survival_figure import kaplan_meier
 from wsisurv.survival import kaplan_meier as curves
+from wsisurv.survival.competing import cumulative_incidence
 from wsisurv.survival.prognosis import Prognosis
 
 _POINTS = 200
@@ -45,18 +46,24 @@ def draw_calibration(
             rows = label == name
             if not rows.any():
                 continue
-            predicted = prognosis.survival(log_hazard=cases.log_hazard[rows], horizons=at[told]).mean(axis=0)
+            told_of = prognosis.survival if cases.cause is None else prognosis.event_free
+            predicted = told_of(log_hazard=cases.log_hazard[rows], horizons=at[told]).mean(axis=0)
             axes.plot(at[told], predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
             seen = _seen(group, at)
             axes.step(at, seen, where="post", color=COLOURS[number], label=f"{name} ({int(rows.sum())} cases)")
         axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), label="predicted")
-        axes.plot([], [], color="0.3", label="observed (Kaplan-Meier)")
-        axes.set(xlim=(0, end), ylim=(0, 1.02), xlabel=f"Time ({time_unit})", ylabel="Survival", title=title)
+        known = cases.cause is not None
+        axes.plot([], [], color="0.3", label=f"observed ({'Aalen-Johansen' if known else 'Kaplan-Meier'})")
+        of = "1 − cumulative incidence" if known else "Survival"
+        axes.set(xlim=(0, end), ylim=(0, 1.02), xlabel=f"Time ({time_unit})", ylabel=of, title=title)
         axes.legend(frameon=False, fontsize=9, loc="lower left")
         return save_figure(figure, path)
 
 
 def _seen(group: Group, at: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Observed survival; nothing where nobody of the group was followed so long."""
+    if group.cause is not None:
+        free = 1 - cumulative_incidence(time=group.time, cause=group.cause, entry=group.entry).at(at)
+        return np.where(at <= group.time.max(), free, np.nan)
     survival = curves.kaplan_meier(time=group.time, event=group.event, entry=group.entry).at(at)
     return np.where(at <= group.time.max(), survival, np.nan)

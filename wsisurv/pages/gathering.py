@@ -10,6 +10,7 @@ import numpy as np
 
 from wsisurv.cohort import Audit, Cohort, read_cohort
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
+from wsisurv.experiments.endpoints import read_endpoints
 from wsisurv.experiments.external_record import FILE as EXTERNAL
 from wsisurv.experiments.external_record import RISKS, ExternalRecord, read_record
 from wsisurv.formats.atomic import read_jsonl
@@ -112,6 +113,7 @@ class Gathered:
         differs: parts that come from another student or other settings than the rest, one line each.
         warnings: what else should be known, one line each.
         missing: part of the page → why it is not there.
+        endpoints: rows of endpoints.csv, where the cohort is one of several endpoints.
     """
 
     cohort: Cohort
@@ -132,6 +134,7 @@ class Gathered:
     differs: Sequence[str]
     warnings: Sequence[str]
     missing: Mapping[str, str]
+    endpoints: Sequence[Mapping[str, str]] = ()
 
     @property
     def unfamiliar(self) -> dict[str, str]:
@@ -212,6 +215,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
     here = next((one.record for one in external if one.cohort == name), None)
     own = (student, model[1]) if student is not None and model is not None else None
     parts = PageParts(folder, cohort, own, metrics, told.table, told.risks, maps, here)
+    notes = list(filter(None, [cohort.outcome_note]))
     low = [f"the cohort's own student: {low_slope(student.calibration.slope)}"] if student is not None else []
     return Gathered(
         cohort=cohort,
@@ -230,7 +234,8 @@ def gather(workspace: Workspace, name: str) -> Gathered:
         versions=versions(),
         commands=commands,
         differs=what_differs(parts),
-        warnings=low if student is not None and student.calibration.slope < LOW_SLOPE else [],
+        warnings=notes + (low if student is not None and student.calibration.slope < LOW_SLOPE else []),
+        endpoints=attempt("endpoints", lambda: read_endpoints(folder.parent)) or () if "/" in name else (),
         missing=missing,
     )
 

@@ -156,6 +156,7 @@ def _cohort(cohort: TrainingCohort) -> CardPart:
     facts = {
         "cohort": said(cohort.name),
         "cases, events": f"{cohort.cases}, {cohort.events}",
+        **({} if cohort.competing is None else {"competing events": f"{cohort.competing}"}),
         "slides": said(cohort.slides),
         "hospitals": said(cohort.sites or "not known"),
         "median time": f"{said(cohort.median_time)} {unit}",
@@ -163,7 +164,10 @@ def _cohort(cohort: TrainingCohort) -> CardPart:
         "longest follow-up": f"{said(cohort.longest_follow_up)} {unit}",
         "tiles a case": f"{tiles.least} to {tiles.most}, median {said(tiles.median)}",
     }
-    return CardPart("What it was trained on", ("A summary; no row of any patient is in the file.",), facts)
+    words = ["A summary; no row of any patient is in the file."]
+    if cohort.outcome_note:
+        words.append(f"Other deaths: {said(cohort.outcome_note)}.")
+    return CardPart("What it was trained on", tuple(words), facts)
 
 
 def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> CardPart:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Case, Cohort, entry_of
+from wsisurv.cohort import Case, Cohort, cause_of, entry_of
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED
 from wsisurv.formats.atomic import read_json
@@ -16,6 +16,7 @@ from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.models import STUDENT_FILES, ModelFile, read_model
 from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.formats.splits import Fold, read_splits
+from wsisurv.survival.competing import followed_on
 from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.stratified import FoldScores
@@ -44,7 +45,8 @@ class CasePredictions:
         fold: int64 (n,), log hazards can be compared within one only.
         folds: all that was tested, further repeats too; rows count in ``cases``.
         horizons: float64 (m,), in the cohort's unit.
-        survival: model of ``JUDGED`` → float64 (n, m); those that are known. NaN for unfamiliar cases.
+        survival: model of ``JUDGED`` → float64 (n, m); those that are known. NaN for unfamiliar cases. With competing
+            events it is one minus the absolute risk.
         own_survival: of the student, to each case's own time and to just before it, float64 (n,) each; None where not
             known.
         without: why survival is not known, or empty.
@@ -88,9 +90,23 @@ class CasePredictions:
         return np.array([case.time for case in self.cases], dtype=np.float64)
 
     @property
+    def ordered_time(self) -> NDArray[np.float64]:
+        """Times that a concordance compares, see ``followed_on``, float64 (n,)."""
+        return followed_on(self.time, self.cause)
+
+    @property
     def event(self) -> NDArray[np.bool_]:
         """Whether the event happened, bool (n,)."""
         return np.array([case.event for case in self.cases], dtype=bool)
+
+    @property
+    def cause(self) -> NDArray[np.int64] | None:
+        """0 censored, 1 the event, 2 a competing one, int64 (n,); None where nothing competes."""
+        return cause_of(self.cases)
+
+    def cause_among(self, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+        """The same of some of the cases; None too where none of all has a competing event."""
+        return None if (cause := self.cause) is None else cause[rows]
 
     @property
     def entry(self) -> NDArray[np.float64] | None:
@@ -137,10 +153,13 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Ca
     usual = usual_horizons(cases, cohort.settings.time_unit)
     given = {round(years * unit, 6): years for years in rows[0].survival}
     horizons = np.array([at for at in usual.tolist() if round(at, 6) in given])
-    known_at = [[row.survival.get(given[round(at, 6)]) for at in horizons.tolist()] for row in rows]
+    competing = cause_of(cases) is not None and any(row.absolute_risk for row in rows)
+    told = [row.absolute_risk if competing else row.survival for row in rows]
+    known_at = [[one.get(given[round(at, 6)]) for at in horizons.tolist()] for one in told]
     survival = np.array(known_at, dtype=np.float64).reshape(len(rows), len(horizons))  # None becomes NaN
-    told = np.isfinite(survival[familiar]).all(axis=0)  # one that too few training cases reach is left out
-    horizons, survival = horizons[told], survival[:, told]
+    survival = 1 - survival if competing else survival
+    reached = np.isfinite(survival[familiar]).all(axis=0)  # one that too few training cases reach is left out
+    horizons, survival = horizons[reached], survival[:, reached]
     known = bool(len(horizons)) and bool(familiar.any())
     return CasePredictions(
         source=source,
@@ -261,7 +280,7 @@ def _survival(
     """
     time = np.array([case.time for case in cases])
     event = np.array([case.event for case in cases], dtype=bool)
-    data = FollowUp(np.zeros((1, len(cases))), time, event, entry_of(cases))
+    data, cause = FollowUp(np.zeros((1, len(cases))), time, event, entry_of(cases)), cause_of(cases)
     survival, own, without = {}, (np.full(len(cases), np.nan), np.full(len(cases), np.nan)), ""
     rows_of = rows_of[: len(tested)]
     for model in JUDGED:
@@ -276,8 +295,14 @@ def _survival(
                 others = np.concatenate([rows_of[other] for other in rest])
                 known = np.concatenate([tested[other].risks[model] for other in rest])
                 there, here = data.take(others), data.take(rows)
-                prognosis = fit_prognosis(log_hazard=known, time=there.times, event=there.events, entry=there.entries)
-                values[rows] = prognosis.survival(log_hazard=one.risks[model], horizons=horizons)
+                prognosis = fit_prognosis(
+                    log_hazard=known,
+                    time=there.times,
+                    event=there.events,
+                    entry=there.entries,
+                    cause=None if cause is None else cause[others],
+                )
+                values[rows] = prognosis.event_free(log_hazard=one.risks[model], horizons=horizons)
                 if model == STUDENT:
                     own[0][rows], own[1][rows] = prognosis.own_survival(
                         log_hazard=one.risks[model], time=here.times, entry=here.entries

@@ -12,6 +12,7 @@ from wsisurv.errors import MetricError
 from wsisurv.formats.risks import RISK_GROUPS, UNFAMILIAR
 from wsisurv.pages import numbers
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
+from wsisurv.survival.competing import cumulative_incidence, incidence_interval
 from wsisurv.survival.net_benefit import NetBenefit
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def agreement(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     entry: NDArray[np.float64] | None = None,
+    cause: NDArray[np.int64] | None = None,
     n_groups: int = 5,
 ) -> tuple[GroupAgreement, ...]:
     """Predicted against observed survival in groups of rising prediction, cases of one prediction together.
@@ -97,6 +99,8 @@ def agreement(
         time: (n,).
         event: (n,).
         entry: (n,), time from which each case was followed; from 0 if None.
+        cause: (n,), 0 censored, 1 the event, 2 a competing one: all is then of not having had the event, and observed
+            is one minus its cumulative incidence; None where nothing competes.
         n_groups: at most; fewer where a group would be of fewer than eight cases.
 
     Source: Royston P, Altman DG. BMC Medical Research Methodology 2013;13:33.
@@ -110,18 +114,33 @@ def agreement(
     for number in np.unique(group):
         chosen = group == number
         late = None if entry is None else entry[chosen]
+        predicted = float(survival[chosen].mean())
+        if cause is not None:
+            curve = cumulative_incidence(time=time[chosen], cause=cause[chosen], entry=late)
+            risk = float(curve.at(horizon))
+            ends = incidence_interval(risk, float(curve.se_at(horizon)))
+            rows.append(GroupAgreement(predicted, 1 - risk, 1 - ends[1], 1 - ends[0], int(chosen.sum())))
+            continue
         fit = KaplanMeierFitter().fit(time[chosen], event[chosen], entry=late)
         before = fit.confidence_interval_.loc[:horizon].to_numpy()[-1]
         observed = float(np.asarray(fit.predict(horizon)))
         low, high = (float(end) if np.isfinite(end) else observed for end in before)
-        rows.append(GroupAgreement(float(survival[chosen].mean()), observed, low, high, int(chosen.sum())))
+        rows.append(GroupAgreement(predicted, observed, low, high, int(chosen.sum())))
     return tuple(rows)
 
 
 def calibration_plot(
-    path: Path, curves: Mapping[str, Sequence[GroupAgreement]], *, horizon: str, title: str
+    path: Path,
+    curves: Mapping[str, Sequence[GroupAgreement]],
+    *,
+    horizon: str,
+    title: str,
+    competing: bool = False,
 ) -> tuple[Path, Path]:
-    """Draw predicted against observed survival, with the line on which both agree; arguments as ``forest``."""
+    """Draw predicted against observed survival, with the line on which both agree; arguments as ``forest``.
+
+    With ``competing`` events it is the share of cases without the event, whatever else happened to them.
+    """
     if not any(curves.values()):
         raise MetricError("no predicted survival to compare")
     with styled():
@@ -137,6 +156,8 @@ def calibration_plot(
             )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         axes.set(xlabel=f"Predicted survival to {horizon}", ylabel="Observed survival (Kaplan–Meier)")
+        if competing:
+            axes.set(xlabel=f"1 − predicted risk by {horizon}", ylabel="1 − observed incidence (Aalen–Johansen)")
         axes.legend(frameon=False, loc="lower right")  # the diagonal leaves it free
         figure.suptitle(title)
         return save_figure(figure, path)

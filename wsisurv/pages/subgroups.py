@@ -133,7 +133,7 @@ def _subgroup(predicted: CasePredictions, by: str, name: str, chosen: NDArray[np
         [case.site for case, is_in in zip(predicted.cases, chosen, strict=True) if is_in],
         [[fold.rows for fold in folds if fold.repeat == repeat] for repeat in repeats],
     )
-    time, event = predicted.time[chosen], predicted.event[chosen]
+    time, event = predicted.ordered_time[chosen], predicted.event[chosen]
     entry = None if predicted.entry is None else predicted.entry[chosen]
     try:
         within = concordance_within(

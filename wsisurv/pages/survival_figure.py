@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.risk_groups import Group
+from wsisurv.experiments.risk_groups import Group, group_gray_test
 from wsisurv.formats.risks import UNFAMILIAR
 from wsisurv.pages.numbers import p_equals
 from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
+from wsisurv.survival.competing import cumulative_incidence, incidence_interval
 from wsisurv.survival.kaplan_meier import logrank
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, title: str = "") -> tuple[Path, Path]:
     """Draw survival by group with 95 % bands, censoring marks, numbers at risk and the log-rank p-value.
+
+    Where events compete, cumulative incidence and Gray's test take the place of survival and the log-rank test.
 
     Args:
         path: the PNG; SVG and PDF of the same name are written beside it.
@@ -50,8 +53,10 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
     for number, (name, group) in enumerate(groups.items()):
         _curve(curves, number, name, group)
     end = max(group.time.max() for group in groups.values() if len(group.time))
-    curves.set(xlim=(0, end * 1.02), ylim=(0, 1.02), ylabel="Survival")
-    curves.text(0.02, 0.04, _verdict(groups), transform=curves.transAxes)
+    competing = any(group.cause is not None for group in groups.values())
+    curves.set(xlim=(0, end * 1.02), ylim=(0, 1.02), ylabel="Cumulative incidence" if competing else "Survival")
+    place = {"y": 0.96, "va": "top"} if competing else {"y": 0.04}
+    curves.text(0.02, s=_verdict(groups, competing), transform=curves.transAxes, **place)
     if title:
         figure.suptitle(title)
     curves.legend(
@@ -59,7 +64,7 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
         bbox_to_anchor=(-0.02, 1),
         ncols=3 if len(groups) <= 3 else 2,
         frameon=False,
-        title="events / cases",
+        title="events / competing / cases" if competing else "events / cases",
         alignment="left",
         fontsize=9,
         columnspacing=1.0,
@@ -73,8 +78,20 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
 def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
     colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
     label = f"{name}: {int(group.event.sum())} / {len(group.time)}"
+    if group.cause is not None:
+        label = f"{name}: {int(group.event.sum())} / {int((group.cause == 2).sum())} / {len(group.time)}"
     if not len(group.time):
         axes.plot([], [], color=colour, linestyle=line, label=label)
+        return
+    if group.cause is not None:
+        curve = cumulative_incidence(time=group.time, cause=group.cause, entry=group.entry)
+        times, values = np.append(0.0, curve.times), np.append(0.0, curve.incidence)
+        ends = [
+            incidence_interval(*one) for one in zip(values.tolist(), np.append(0.0, curve.se).tolist(), strict=True)
+        ]
+        axes.step(times, values, where="post", color=colour, linestyle=line, label=label)
+        low, high = np.array(ends).T
+        axes.fill_between(times, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
         return
     from lifelines import KaplanMeierFitter
 
@@ -99,8 +116,15 @@ def _at_risk(axes: "Axes", groups: Mapping[str, Group], ticks: NDArray[np.float6
     axes.set_title("Number at risk", loc="left", fontsize=10)
 
 
-def _verdict(groups: Mapping[str, Group]) -> str:
-    """The log-rank p-value of groups that go by risk, or why there is none."""
+def _verdict(groups: Mapping[str, Group], competing: bool) -> str:
+    """The p-value of groups that go by risk, log-rank or Gray's, or why there is none."""
+    if competing:
+        try:
+            return f"Gray's test {p_equals(group_gray_test(groups).p)}"
+        except MetricError as error:
+            return (
+                "no Gray's test: cases enter late" if "enter late" in str(error) else "no Gray's test: too few events"
+            )
     groups = {name: group for name, group in groups.items() if name != UNFAMILIAR}
     label = np.concatenate([np.full(len(group.time), number) for number, group in enumerate(groups.values())])
     time = np.concatenate([group.time for group in groups.values()])

@@ -84,6 +84,7 @@ def evaluate(
     drop_incomplete: bool = False,
     drop_known: bool = False,
     horizons: Sequence[float] = HORIZONS,
+    landmarks: Sequence[float] = (),
     resamples: int = 1000,
     given: GivenMpp | None = None,
     weights_file: Path | None = None,
@@ -109,6 +110,7 @@ def evaluate(
         drop_incomplete: leave out, and list, rows whose time or event is missing.
         drop_known: leave out cases that the student was trained on, instead of stopping.
         horizons: years at which predicted and observed are compared.
+        landmarks: years at which the cases still followed are looked at.
         resamples: bootstrap draws of cases.
         given: resolutions that slides don't state.
         weights_file: the encoder's weights, where the student was trained on features of a file.
@@ -172,7 +174,8 @@ def evaluate(
     )
     cases = external_cases(tested, prediction.risks, time_unit)
     in_unit = {one: scale.in_unit(one) for one in years}
-    figures = external_figures(cases, scale.prognosis, years=in_unit, resamples=resamples)
+    at = {one: scale.in_unit(one) for one in landmarks}
+    figures = external_figures(cases, scale.prognosis, years=in_unit, landmarks=at, resamples=resamples)
     named = chosen.settings.covariates if covariates is None else tuple(covariates)
     clinic = _beside_clinic(cases, tested, student, named, resamples) if named else None
     own, source = _own_row(student)
@@ -180,6 +183,7 @@ def evaluate(
         *warned,
         *(clinic.warnings if clinic else ()),
         *_warnings(tested, prediction, figures),
+        *filter(None, [chosen.outcome_note]),
         *(() if own else (f"nothing to hold these figures against: {source}",)),
     )
     verdict = drift_verdict(figures, scale.prognosis, own) + (clinic_verdict(clinic) if clinic else ())

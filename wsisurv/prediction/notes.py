@@ -31,6 +31,14 @@ _COLUMNS = {
     "warning": "what should be known before the row is believed; empty where nothing",
 }
 
+_ABSOLUTE = {
+    "survival_…y": "probability of outliving so many years without the event were there no competing events; else as "
+    "risk_…y",
+    "risk_…y": "probability of the event by so many years, competing events being as frequent as in training: "
+    "Aalen and Johansen's sum over both causes' hazards, and not 1 - survival_…y, which is higher; empty where "
+    "fewer than ten training cases were followed so long, and of an unfamiliar case",
+}
+
 
 def make_notes(
     student: Path,
@@ -77,7 +85,7 @@ def make_notes(
         "familiarity": {"threshold": scale.familiarity.threshold, "few_tiles": card.cohort.tiles_a_case.few},
         "force_unfamiliar": force_unfamiliar,
         "horizons": [_horizon(scale, years) for years in horizons],
-        "columns": _COLUMNS,
+        "columns": _COLUMNS if scale.prognosis.competing is None else {**_COLUMNS, **_ABSOLUTE},
         "cases": {
             "predicted": len(risks),
             "by_group": dict(sorted(Counter(risk.risk_group for risk in risks).items())),

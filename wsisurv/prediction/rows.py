@@ -50,8 +50,19 @@ def make_row(
     if states is None:
         whole = [(slide.slide_id, (*slide.made, *slide.stain)) for slide in odd]
         nothing = dict.fromkeys(horizons)
+        no_risk = {} if scale.prognosis.competing is None else nothing
         warning = join_warnings(whole, ["no tile: nothing was seen"])
-        return Risk(case.case_id, case.slide_ids, 0, None, None, UNKNOWN, survival=nothing, warning=warning)
+        return Risk(
+            case.case_id,
+            case.slide_ids,
+            0,
+            None,
+            None,
+            UNKNOWN,
+            survival=nothing,
+            absolute_risk=no_risk,
+            warning=warning,
+        )
     unseen = unseen_members(scale.card, fold)
     by_member = states.log_hazard[unseen]
     log_hazard = float(by_member.mean()) if len(by_member) else math.nan
@@ -67,9 +78,12 @@ def make_row(
     expected, placed = scale.out_of_fold.expected(log_hazard, fold), scale.out_of_fold.placed(log_hazard, fold)
     survival = scale.prognosis.survival(log_hazard=expected, horizons=at)[0].tolist()
     median = float(scale.prognosis.median(log_hazard=expected)[0])
-    told = [
-        value if believed and scale.prognosis.supports(time) else None for value, time in zip(survival, at, strict=True)
-    ]
+    risk = (1 - scale.prognosis.event_free(log_hazard=expected, horizons=at)[0]).tolist()
+    given = [believed and scale.prognosis.supports(time) for time in at]
+
+    def told(values: Sequence[float]) -> dict[float, float | None]:
+        return {years: one if ok else None for years, one, ok in zip(horizons, values, given, strict=True)}
+
     several = len(by_member) > 1
     return Risk(
         case_id=case.case_id,
@@ -78,7 +92,8 @@ def make_row(
         log_hazard=log_hazard,
         risk_percentile=scale.percentile(placed),
         risk_group=scale.group(placed) if believed else UNFAMILIAR,
-        survival=dict(zip(horizons, told, strict=True)),
+        survival=told(survival),
+        absolute_risk=told(risk) if scale.prognosis.competing is not None else {},
         median_survival=median if believed and math.isfinite(median) and scale.prognosis.supports(median) else None,
         risk_low=float(by_member.min()) if several else None,
         risk_high=float(by_member.max()) if several else None,

@@ -1,7 +1,10 @@
 """Settings of cross-validation."""
 
-from pydantic import Field
+from typing import Any
 
+from pydantic import Field, field_validator
+
+from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
 
 
@@ -30,3 +33,25 @@ class CrossvalSettings(Settings):
         le=100000,
         description="Bootstrap resamples: of hospitals where more than five are kept whole, else of cases.",
     )
+
+
+class LandmarkSettings(Settings):
+    """Times at which cases are looked at anew; nothing is trained for them."""
+
+    landmark: tuple[float, ...] = Field(
+        (),
+        description="Years at which cases are looked at anew, e.g. 1y,3y: figures among those alive, free of the event "
+        "and followed then.",
+    )
+
+    @field_validator("landmark", mode="before")
+    @classmethod
+    def _years(cls, words: Any) -> Any:
+        said = ",".join(map(str, words))
+        try:
+            years = tuple(float(str(word).strip().removesuffix("y")) for word in words)
+        except ValueError as error:
+            raise SettingsError(f"--landmark {said}: years are needed, such as 1y or 1y,3y") from error
+        if any(not 0 < one < float("inf") for one in years) or len(set(years)) < len(years):
+            raise SettingsError(f"--landmark {said}: different numbers of years above 0 are needed")
+        return tuple(sorted(years))

@@ -84,7 +84,7 @@ def brier(
             alive = alive * (data.entries <= horizon)
         for scores, guess in ((score, predicted[:, number]), (reference, marginal[number])):
             scores[number] = np.mean(died * guess**2 + alive * (1 - guess) ** 2)
-    return Brier(at, score, reference, _mean(score, at), _mean(reference, at))
+    return Brier(at, score, reference, mean_over_time(score, at), mean_over_time(reference, at))
 
 
 def d_calibration(
@@ -159,7 +159,8 @@ def _weights(
     return np.where(counted, 1 / np.maximum(own, np.finfo(np.float64).tiny), 0.0), 1 / horizon
 
 
-def _mean(values: NDArray[np.float64], at: NDArray[np.float64]) -> float:
+def mean_over_time(values: NDArray[np.float64], at: NDArray[np.float64]) -> float:
+    """Mean of values (m,) over the times (m,) they are of, by the trapezoidal rule."""
     if len(at) == 1:
         return float(values[0])
     steps = np.diff(at)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.baseline import BaselineHazard
+from wsisurv.survival.calibration import mean_over_time
 from wsisurv.survival.follow_up import FollowUp, checked_follow_up, checked_horizons, checked_survival
 from wsisurv.survival.kaplan_meier import followed_share
 
@@ -102,6 +103,32 @@ def checked_causes(
     return checked_follow_up(time, raw > 0, entry), raw.astype(np.int64)
 
 
+def followed_on(time: ArrayLike, cause: ArrayLike | None) -> NDArray[np.float64]:
+    """Times for a concordance of the event itself: a case with a competing event outlives everybody, (n,).
+
+    It will not have the event, so a model of its risk should place it below each case that has. With these times
+    Harrell's concordance is Wolbers's; with the times as they are it compares cause-specific hazards.
+
+    Args:
+        time: (n,), positive.
+        cause: (n,), 0 censored, 1 the event, 2 a competing one; None where nothing competes: the times as they are.
+
+    Source: Wolbers M, Koller MT, Witteman JCM, Steyerberg EW. Epidemiology 2009;20:555-561.
+    """
+    times = np.asarray(time, dtype=np.float64)
+    if cause is None or not len(times):
+        return times
+    return np.where(np.asarray(cause) == 2, 2 * times.max(), times)
+
+
+def incidence_interval(value: float, se: float) -> tuple[float, float]:
+    """95 % interval of a cumulative incidence, on the scale of log(−log), so that it stays within 0 and 1."""
+    if not 0 < value < 1:
+        return value, value
+    width = 1.959964 * se / abs(value * np.log(value))
+    return float(value ** np.exp(width)), float(value ** np.exp(-width))
+
+
 @dataclass(frozen=True)
 class GrayTest:
     """Test of equal cumulative incidence in all groups."""
@@ -112,7 +139,7 @@ class GrayTest:
     score: NDArray[np.float64]  # (n_groups,), events above what equal incidence would give, by Gray's weights
 
 
-def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike) -> GrayTest:
+def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike, entry: ArrayLike | None = None) -> GrayTest:
     """Gray's test of equal cumulative incidence of cause 1.
 
     A case with a competing event stays among those who could be counted, with the weight G(t−)/G(T−) of its own
@@ -124,16 +151,22 @@ def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike) -> GrayTes
         group: (n,), label of each case's group.
         time: (n,), positive.
         cause: (n,), 0 censored, 1 the event, 2 a competing one.
+        entry: (n,), refused where any case enters late: the weights are for cases followed from 0.
 
     Raises:
-        MetricError: as ``cumulative_incidence``; fewer than two groups, or no event of cause 1.
+        MetricError: as ``cumulative_incidence``; fewer than two groups, no event of cause 1, or late entry.
 
     Source: Gray RJ. Annals of Statistics 1988;16:1141-1154; Fine JP, Gray RJ. Journal of the American Statistical
     Association 1999;94:496-509.
     """
     from scipy.stats import chi2
 
-    data, causes = checked_causes(time, cause)
+    data, causes = checked_causes(time, cause, entry)
+    if data.entries is not None:
+        raise MetricError(
+            f"{int((data.entries > 0).sum())} cases enter late, and Gray's weights are for cases followed from the "
+            "origin; the log-rank test compares the hazards of the event"
+        )
     names, of = np.unique(np.asarray(group), return_inverse=True)
     if of.shape != data.times.shape:
         raise MetricError(f"lengths differ: group {of.shape}, time {data.times.shape}")
@@ -254,6 +287,16 @@ class CompetingBrier:
     horizons: NDArray[np.float64]  # (m,)
     score: NDArray[np.float64]  # (m,), of the model
     reference: NDArray[np.float64]  # (m,), of the cohort's own cumulative incidence for every case
+
+    @property
+    def integrated(self) -> float:
+        """Mean of ``score`` over time, from the first horizon to the last."""
+        return mean_over_time(self.score, self.horizons)
+
+    @property
+    def integrated_reference(self) -> float:
+        """That of ``reference``."""
+        return mean_over_time(self.reference, self.horizons)
 
 
 def competing_brier(

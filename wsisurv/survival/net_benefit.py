@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
+from wsisurv.survival.competing import cumulative_incidence
 from wsisurv.survival.follow_up import checked_follow_up, checked_horizons, checked_survival
 from wsisurv.survival.kaplan_meier import kaplan_meier
 
@@ -27,6 +28,7 @@ def net_benefit(
     time: ArrayLike,
     event: ArrayLike,
     entry: ArrayLike | None = None,
+    cause: ArrayLike | None = None,
 ) -> NetBenefit:
     """Net benefit of acting on cases whose predicted probability of the event by the horizon reaches a threshold.
 
@@ -40,6 +42,8 @@ def net_benefit(
         time: (n,), positive.
         event: (n,), bool or 0/1.
         entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
+        cause: (n,), 0 censored, 1 the event, 2 a competing one, for the cumulative incidence in place of 1 − S; None
+            where nothing competes.
 
     Raises:
         MetricError: lengths differ, a value is out of range, or nobody is followed beyond the horizon.
@@ -53,12 +57,19 @@ def net_benefit(
     if not ((levels > 0) & (levels < 1)).all():
         raise MetricError(f"thresholds {levels.tolist()}: probabilities above 0 and below 1 are needed")
     odds = levels / (1 - levels)
-    everybody = float(kaplan_meier(time=data.times, event=data.events, entry=data.entries).at(at))
+    causes = data.events.astype(int) if cause is None else np.asarray(cause)
+
+    def free_of_it(rows: NDArray[np.bool_]) -> float:
+        some = data.take(rows)
+        if cause is None:
+            return float(kaplan_meier(time=some.times, event=some.events, entry=some.entries).at(at))
+        return 1 - float(cumulative_incidence(time=some.times, cause=causes[rows], entry=some.entries).at(at))
+
+    everybody = free_of_it(np.ones(len(data.times), dtype=bool))
     model = np.zeros(len(levels))
     for number, level in enumerate(levels):
         chosen = risk >= level
         if chosen.any():
-            some = data.take(chosen)
-            alive = float(kaplan_meier(time=some.times, event=some.events, entry=some.entries).at(at))
+            alive = free_of_it(chosen)
             model[number] = chosen.mean() * ((1 - alive) - alive * odds[number])
     return NetBenefit(levels, model, (1 - everybody) - everybody * odds)

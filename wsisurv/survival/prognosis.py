@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import FormatError, MetricError
 from wsisurv.survival.baseline import BaselineHazard, baseline_hazard
+from wsisurv.survival.competing import absolute_risk, checked_causes
 from wsisurv.survival.cox import cox_slope, cox_within
-from wsisurv.survival.follow_up import checked
+from wsisurv.survival.follow_up import FollowUp, checked
 
 PER_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 """How many of each time unit make a year."""
@@ -21,6 +22,15 @@ FEW_FOLLOWED = 10
 _PREFIX = "prognosis/"
 _NUMBERS = ("followed_until", "slope", "slope_of_one", "slope_se", "events")
 _ARRAYS = ("times", "log_cumulative", "followed", *_NUMBERS)
+_COMPETING = "prognosis/competing/"
+
+
+@dataclass(frozen=True)
+class CompetingCause:
+    """Hazard of a competing event, H₀(t) exp(γ η): with it the risk of the event is what will be seen."""
+
+    slope: float  # γ of the mean of all members, may be below 0; 0 where the student does not tell of this event
+    baseline: BaselineHazard  # H₀, Efron's
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Prognosis:
     followed: NDArray[np.int64]
     slope_se: float  # standard error of ``slope``
     events: int  # that the baseline rests on
+    competing: CompetingCause | None = None  # where the training cases had competing events
 
     def survival(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
         """Survival of each case to each horizon.
@@ -55,6 +66,27 @@ class Prognosis:
         known = at <= self.baseline.followed_until
         values = np.full((len(risks), len(at)), np.nan)
         values[:, known] = self.baseline.survival_at(log_hazard=risks, horizons=at[known])
+        return values
+
+    def event_free(self, *, log_hazard: ArrayLike, horizons: ArrayLike) -> NDArray[np.float64]:
+        """One minus the absolute risk of the event by each horizon, competing events being what they were in training.
+
+        Where there were none it is survival. Arguments, shape, NaN and errors as ``survival``.
+        """
+        if self.competing is None:
+            return self.survival(log_hazard=log_hazard, horizons=horizons)
+        at = np.atleast_1d(np.asarray(horizons, dtype=np.float64))
+        risks = np.atleast_1d(np.asarray(log_hazard, dtype=np.float64))
+        known = at <= self.baseline.followed_until
+        values = np.full((len(risks), len(at)), np.nan)
+        if known.any():
+            values[:, known] = 1 - absolute_risk(
+                event=self.baseline,
+                competing=self.competing.baseline,
+                log_hazard=self._scaled(risks),
+                competing_log_hazard=self.competing.slope * risks,
+                horizons=at[known],
+            )
         return values
 
     def median(self, *, log_hazard: ArrayLike) -> NDArray[np.float64]:
@@ -88,7 +120,12 @@ class Prognosis:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Named arrays of a model file."""
         named = vars(self) | vars(self.baseline)
-        return {_PREFIX + name: np.atleast_1d(named[name]) for name in _ARRAYS}
+        arrays: dict[str, NDArray[Any]] = {_PREFIX + name: np.atleast_1d(named[name]) for name in _ARRAYS}
+        if (other := self.competing) is not None:
+            arrays[_COMPETING + "slope"] = np.array([other.slope])
+            arrays[_COMPETING + "times"] = other.baseline.times
+            arrays[_COMPETING + "log_cumulative"] = other.baseline.log_cumulative
+        return arrays
 
 
 def fit_prognosis(
@@ -100,8 +137,9 @@ def fit_prognosis(
     fold: ArrayLike | None = None,
     averaging: float = 1.0,
     reference: ArrayLike | None = None,
+    cause: ArrayLike | None = None,
 ) -> Prognosis:
-    """Fit slopes and baseline.
+    """Fit slopes and baseline; of the competing event too where there is one.
 
     The slope is that of a Cox regression on the out-of-fold log hazards within folds: those of two members have no
     common origin, and a slope over all folds at once came out at a third to a half of what was right for new cases. A
@@ -116,16 +154,19 @@ def fit_prognosis(
         averaging: var(member) / var(mean of members) over new cases, 1 or more.
         reference: (n,), the log hazards brought to those of new cases (``OutOfFoldScale.placed``), for the baseline;
             if None, within folds and with their variance over ``averaging``.
+        cause: (n,), 0 censored, 1 the event, 2 a competing one; None where nothing competes. The competing hazard is a
+            Cox model of its own on the same log hazard: one slope, since competing events are usually few, and shrunk
+            by (χ² − 1) / χ², to 0 where χ² is below 1.
 
     Raises:
-        MetricError: as ``baseline_hazard``.
+        MetricError: as ``baseline_hazard``; ``cause`` is none of these, or 1 elsewhere than ``event`` is true.
 
     Source: van Houwelingen HC. Statistics in Medicine 2000;19:3401-3415 (validation by calibration of slope and
-    baseline).
+    baseline); shrinkage, van Houwelingen JC, le Cessie S. Statistics in Medicine 1990;9:1303-1325.
     """
     data = checked(log_hazard, time, event, entry)
     risks = data.risks[0].copy()
-    folds = np.zeros(len(risks), np.int64) if fold is None else np.asarray(fold)
+    folds = np.zeros(len(risks), np.int64) if fold is None else np.asarray(fold, dtype=np.int64)
     for number in np.unique(folds) if fold is not None else ():
         risks[folds == number] -= risks[folds == number].mean()
     try:
@@ -135,13 +176,48 @@ def fit_prognosis(
     except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
         slope = se = 0.0 if np.ptp(risks) == 0 else 1.0
     new = risks / math.sqrt(averaging) if reference is None else np.asarray(reference, dtype=np.float64)
+    competing = None
+    if cause is not None:
+        competing = _fit_competing(risks, new, folds, data, checked_causes(time, cause, entry)[1], averaging)
     baseline = baseline_hazard(
         log_hazard=slope * averaging * new, time=data.times, event=data.events, entry=data.entries
     )
     grid = np.linspace(0, baseline.followed_until, 101)
     followed = len(data.times) - np.searchsorted(np.sort(data.times), grid * (1 - 1e-12), side="left")
-    events = int(data.events.sum())
-    return Prognosis(slope * averaging, slope, baseline, followed.astype(np.int64), se * averaging, events)
+    return Prognosis(
+        slope=slope * averaging,
+        slope_of_one=slope,
+        baseline=baseline,
+        followed=followed.astype(np.int64),
+        slope_se=se * averaging,
+        events=int(data.events.sum()),
+        competing=competing,
+    )
+
+
+def _fit_competing(
+    risks: NDArray[np.float64],
+    new: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    data: FollowUp,
+    causes: NDArray[np.int64],
+    averaging: float,
+) -> CompetingCause | None:
+    """The competing hazard on the same log hazard; None where no case has a competing event."""
+    if ((causes == 1) != data.events).any():
+        raise MetricError(f"cause of case {np.flatnonzero((causes == 1) != data.events)[0]} and its event disagree")
+    other = causes == 2
+    if not other.any():
+        return None
+    try:
+        fit = cox_slope(log_hazard=risks, time=data.times, event=other, entry=data.entries, stratum=folds)
+        chi2 = (fit.value / fit.se) ** 2
+        slope = fit.value * max(0.0, 1 - 1 / chi2) * averaging if chi2 > 0 else 0.0
+    except MetricError:  # the log hazards tell nothing, or order the competing events perfectly
+        slope = 0.0
+    return CompetingCause(
+        slope, baseline_hazard(log_hazard=slope * new, time=data.times, event=other, entry=data.entries)
+    )
 
 
 def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
@@ -165,4 +241,20 @@ def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:
     if slope < 0 or of_one < 0 or se < 0 or not 1 <= events < 2**53:
         raise FormatError(f"the model's slopes are {slope} ± {se} and {of_one}, from {events:g} events: that can't be.")
     baseline = BaselineHazard(times, heights, until)
-    return Prognosis(slope, of_one, baseline, found["followed"].astype(np.int64), se, int(events))
+    followed, competing = found["followed"].astype(np.int64), _load_competing(arrays, until)
+    return Prognosis(slope, of_one, baseline, followed, se, int(events), competing)
+
+
+def _load_competing(arrays: Mapping[str, NDArray[Any]], until: float) -> CompetingCause | None:
+    names = ("slope", "times", "log_cumulative")
+    found = [np.asarray(arrays[_COMPETING + name], dtype=np.float64) for name in names if _COMPETING + name in arrays]
+    if not found:
+        return None
+    if len(found) < len(names) or not all(one.ndim == 1 and len(one) and np.isfinite(one).all() for one in found):
+        raise FormatError("the model's hazard of competing events is damaged.")
+    slope, times, heights = found
+    if len(slope) != 1 or times.shape != heights.shape or times[0] <= 0 or times[-1] > until:
+        raise FormatError("the model's hazard of competing events is damaged.")
+    if (np.diff(times) <= 0).any() or (np.diff(heights) < 0).any():
+        raise FormatError("the model's hazard of competing events does not rise with time.")
+    return CompetingCause(float(slope[0]), BaselineHazard(times, heights, until))

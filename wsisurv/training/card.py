@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Cohort, cause_of
 from wsisurv.formats.cards import (
     CalibrationSlopes,
     CutOffs,
@@ -121,6 +121,7 @@ class CrossFitted:
             fold=self.fold,
             averaging=1 / self.scale.shrinkage,
             reference=self.reference,
+            cause=cause_of(cases.clinical),
         )
 
 
@@ -163,6 +164,8 @@ def student_model(
             name=cohort.name,
             cases=len(cases.case_ids),
             events=int(cases.event.sum()),
+            competing=sum(case.competing for case in cases.clinical) if cohort.settings.knows_competing else None,
+            outcome_note=cohort.outcome_note,
             slides=cases.n_slides,
             sites=len({site for site in cases.site if site}),
             time_unit=cohort.settings.time_unit,
