@@ -8,12 +8,19 @@ import typer
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, AlignmentOption, CohortOption, FoldOptions, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    AlignmentOption,
+    CohortOption,
+    FoldOptions,
+    LandmarkOption,
+    WorkspaceOption,
+)
 from wsisurv.cli.results_table import print_endpoints, print_results
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import SettingsError
 from wsisurv.settings.cohort import CohortSettings
-from wsisurv.settings.crossval import CrossvalSettings, LandmarkSettings
+from wsisurv.settings.crossval import CrossvalSettings, years_of_landmarks
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -44,7 +51,7 @@ def crossval(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: CrossvalSettings,
-    landmarks: LandmarkSettings,
+    landmark: LandmarkOption = None,
     how: FoldOptions,
     alignment: AlignmentOption = None,
     reports_only: Annotated[
@@ -77,7 +84,7 @@ def crossval(
     from wsisurv.experiments.endpoints import EndpointRow, endpoint_rows, write_endpoints
     from wsisurv.experiments.reports_only import cohort_of_reports
 
-    place = Workspace(workspace)
+    place, years = Workspace(workspace), years_of_landmarks(landmark)
     if reports_only and alignment is not None:
         raise SettingsError("--alignment is for students, which --reports-only trains none of")
     if not reports_only and report_text is not None:
@@ -108,7 +115,7 @@ def crossval(
                     teacher=teacher,
                     text_branch=text_branch or "ridge",
                     report_text=report_text,
-                    landmarks=landmarks.landmark,
+                    landmarks=years,
                     progress=progress,
                     **how.kept(),
                 )
@@ -119,7 +126,7 @@ def crossval(
                     settings,
                     teacher=teacher,
                     alignment=alignment,
-                    landmarks=landmarks.landmark,
+                    landmarks=years,
                     progress=progress,
                     **how.trained(),
                 )

@@ -16,6 +16,7 @@ from wsisurv.cli.options import (
     CohortOption,
     DeviceOption,
     ForceUnfamiliarOption,
+    LandmarkOption,
     RedoOption,
     SlideMapOption,
     WeightsOption,
@@ -25,7 +26,7 @@ from wsisurv.cli.predict import years_of
 from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.experiments.verdict import p_equals
 from wsisurv.settings.cohort import CohortSettings
-from wsisurv.settings.crossval import CrossvalSettings, LandmarkSettings
+from wsisurv.settings.crossval import CrossvalSettings, years_of_landmarks
 from wsisurv.workspace.ledger import Summary
 from wsisurv.workspace.paths import Workspace
 
@@ -59,7 +60,7 @@ def evaluate(
     horizons: Annotated[
         str, typer.Option(help="Years at which predicted and observed survival are compared.")
     ] = "1,3,5",
-    landmarks: LandmarkSettings,
+    landmark: LandmarkOption = None,
     resamples: Annotated[int, option(CrossvalSettings, "resamples")] = 1000,
     resolution: ResolutionOptions,
     force_unfamiliar: ForceUnfamiliarOption = False,
@@ -90,7 +91,7 @@ def evaluate(
             drop_incomplete=drop_incomplete,
             drop_known=drop_known,
             horizons=years_of(horizons),
-            landmarks=landmarks.landmark,
+            landmarks=years_of_landmarks(landmark),
             resamples=resamples,
             given=resolution.given(),
             weights_file=weights,

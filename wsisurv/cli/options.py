@@ -33,6 +33,14 @@ CohortOption = Annotated[
         "where there is only one.",
     ),
 ]
+LandmarkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--landmark",
+        help="Years at which cases are looked at anew, e.g. 1y,3y: figures among those alive, free of the event and "
+        "followed then.",
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="Device: cpu, cuda, cuda:1, mps, or auto (the first accelerator).")
 ]

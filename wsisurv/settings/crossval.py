@@ -1,11 +1,24 @@
 """Settings of cross-validation."""
 
-from typing import Any
-
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import Settings
+
+
+def years_of_landmarks(text: str | None) -> tuple[float, ...]:
+    """Landmarks as typed, ``1y,3y`` or ``0.5``, as years in order; none where nothing is typed.
+
+    Raises:
+        SettingsError: one is no number of years above 0, or comes twice.
+    """
+    try:
+        years = tuple(float(word.strip().removesuffix("y")) for word in (text or "").split(",") if word.strip())
+    except ValueError as error:
+        raise SettingsError(f"--landmark {text}: years are needed, such as 1y or 1y,3y") from error
+    if any(not 0 < one < float("inf") for one in years) or len(set(years)) < len(years):
+        raise SettingsError(f"--landmark {text}: different numbers of years above 0 are needed")
+    return tuple(sorted(years))
 
 
 class CrossvalSettings(Settings):
@@ -33,25 +46,3 @@ class CrossvalSettings(Settings):
         le=100000,
         description="Bootstrap resamples: of hospitals where more than five are kept whole, else of cases.",
     )
-
-
-class LandmarkSettings(Settings):
-    """Times at which cases are looked at anew; nothing is trained for them."""
-
-    landmark: tuple[float, ...] = Field(
-        (),
-        description="Years at which cases are looked at anew, e.g. 1y,3y: figures among those alive, free of the event "
-        "and followed then.",
-    )
-
-    @field_validator("landmark", mode="before")
-    @classmethod
-    def _years(cls, words: Any) -> Any:
-        said = ",".join(map(str, words))
-        try:
-            years = tuple(float(str(word).strip().removesuffix("y")) for word in words)
-        except ValueError as error:
-            raise SettingsError(f"--landmark {said}: years are needed, such as 1y or 1y,3y") from error
-        if any(not 0 < one < float("inf") for one in years) or len(set(years)) < len(years):
-            raise SettingsError(f"--landmark {said}: different numbers of years above 0 are needed")
-        return tuple(sorted(years))
