@@ -1,10 +1,12 @@
 """The command line as a person meets it, and one small synthetic cohort for all tests that need slides."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from wsisurv.cli.app import main
 from wsisurv.demo.run import draw
 
 CASES = 30
+EXAMPLES = Path(__file__).parents[2] / "examples"
+_TYPED = """#!/usr/bin/env bash
+printf '%s\\0' "$#" "$@" "${WSISURV_WORKSPACE-}" >>"$TYPED"
+exit "${ENDS_WITH:-0}"
+"""
+"""A ``wsisurv`` that notes what it was asked."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,40 @@ def run(monkeypatch, capsys) -> Run:
         return Ended(code if isinstance(code, int) else int(bool(code)), seen.out, seen.err)
 
     return run_here
+
+
+@pytest.fixture
+def typed(tmp_path) -> Callable[..., list[list[str]]]:
+    """``typed("crc", SLIDES=folder, ...)``: the commands that an example's script runs, each with its workspace.
+
+    The script itself runs, with another ``wsisurv`` on its path: what it asks is then run in this process, since a
+    process of its own takes three seconds to load what one command needs. ``ends_with``: how its commands end.
+    """
+
+    def commands(example: str, *, ends_with: int = 0, **variables: object) -> list[list[str]]:
+        path, note = tmp_path / "typed" / "wsisurv", tmp_path / "typed" / "words"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_TYPED)
+        path.chmod(0o755)
+        note.unlink(missing_ok=True)
+        given = {name: str(value) for name, value in variables.items()}
+        here = {
+            "PATH": f"{path.parent}{os.pathsep}{os.environ['PATH']}",
+            "TYPED": str(note),
+            "ENDS_WITH": str(ends_with),
+        }
+        done = subprocess.run(["bash", EXAMPLES / example / "run.sh"], env={**os.environ, **given, **here}, check=False)
+        assert done.returncode == ends_with
+        words = note.read_text().split("\0")[:-1]
+        found = []
+        while words:
+            end = 1 + int(words[0])
+            *command, workspace = words[1 : end + 1]
+            found.append([*command, *(["-w", workspace] if workspace else [])])
+            words = words[end + 1 :]
+        return found
+
+    return commands
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +135,20 @@ def trained(shared, drawn) -> Path:
     with FileLock(str(place) + ".lock"):
         if not (place / "done").exists():
             shutil.copytree(drawn, place, copy_function=os.link)
-            command = [sys.executable, "-m", "wsisurv", "demo", str(place), "--cases", str(CASES)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            (place / "out.txt").write_text(done.stdout)
-            (place / "err.txt").write_text(done.stderr)
-            assert done.returncode == 0, done.stderr
+            out, err = io.StringIO(), io.StringIO()
+            with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+                patch.setenv("COLUMNS", "110")
+                patch.setattr("wsisurv.demo.run._run", lambda command: _must(patch, command))
+                _must(patch, ["wsisurv", "demo", str(place), "--cases", str(CASES)])
+            (place / "out.txt").write_text(out.getvalue())
+            (place / "err.txt").write_text(err.getvalue())
             (place / "done").touch()
     return place
+
+
+def _must(patch, command) -> None:
+    """Run a command in this process; a failure says what it said."""
+    patch.setattr(sys, "argv", list(command))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, sys.stderr.getvalue()

@@ -15,6 +15,7 @@ import pytest
 from wsisurv.cli import interrupts
 from wsisurv.formats.features import read_features
 
+CASES = 30  # as conftest.py draws them
 SLIDES = 5
 """Slides that are tiled and embedded here; the others are linked from where all steps ran."""
 
@@ -88,16 +89,24 @@ def test_ctrl_c_that_python_drops_stops_the_command_all_the_same(folder, interru
 
 
 @pytest.mark.slow
-def test_interrupted_in_each_step_then_the_same_commands_give_the_same_risks(
-    folder, trained, lend_slides, interrupt, run
+def test_the_quickstart_interrupted_in_each_step_gives_what_the_demo_gave(
+    folder, trained, lend_slides, interrupt, run, typed
 ):
-    for step, words in commands(folder).items():
-        ended = interrupt(words)
+    """Another folder, the example's commands one by one, each stopped and run again: the same bytes."""
+    drawing, *steps = typed("quickstart", OUT=folder, CASES=CASES)
+    assert run(*drawing).code == 0
+    few = sorted(map(str, (folder / "data" / "slides").iterdir()))[-SLIDES:]
+    asked = {step: words for step, *words in steps}
+    assert list(asked) == list(commands(folder))
+    assert asked["tile"][0] == str(folder / "data" / "slides")
+    asked["tile"] = [*few, *asked["tile"][1:]]
+    for step, words in asked.items():
+        ended = interrupt([step, *words])
         assert ended.code == 130, (step, ended.err)
         assert "interrupted" in ended.err, step
         assert "Traceback" not in ended.err, step
         assert partial_files(folder) == []
-        done = run(*words)
+        done = run(step, *words)
         assert done.code == 0, (step, done.err)
         if step == "embed":
             features = Path("workspace") / "features" / "histomics"
@@ -107,8 +116,8 @@ def test_interrupted_in_each_step_then_the_same_commands_give_the_same_risks(
                 ours, theirs = (read_features(root / features / path.name)[0].values for root in (folder, trained))
                 np.testing.assert_array_equal(ours, theirs)
             lend_slides(trained, folder / "workspace")
-    student = Path("workspace") / "cohorts" / "demo" / "student.h5"
-    assert (folder / student).read_bytes() == (trained / student).read_bytes()
+    for name in Path("workspace") / "cohorts" / "demo" / "student.h5", Path("risk.csv"):
+        assert (folder / name).read_bytes() == (trained / name).read_bytes()
 
 
 @pytest.mark.parametrize("step", ["tile", "embed", "extract-report", "train-teacher", "distill", "predict"])

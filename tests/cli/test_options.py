@@ -27,7 +27,7 @@ STEPS: dict[type[Settings], tuple[list[str], str]] = {
     ReportSettings: (["extract-report", "reports"], "wsisurv.reports.step.extract"),
     CohortSettings: (
         ["train-teacher", "--clinical", "clinical.csv", "--cohort", "new"],
-        "wsisurv.cli.train_teacher.make_cohort",
+        "wsisurv.cohort.endpoints.make_cohort",
     ),
     TeacherSettings: (["train-teacher"], "wsisurv.training.teacher.train_teacher"),
     DistillSettings: (["distill"], "wsisurv.training.distill.distill"),

@@ -1,8 +1,6 @@
 """The six steps together, on a small synthetic cohort."""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.workspace.paths import Workspace
 
 CASES = 30  # as conftest.py draws them
-EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICK = {"train-teacher": ["--epochs", "10"], "distill": ["--epochs", "10"]}
 
 
 def test_the_demo_ends_with_a_table_and_pictures(trained):
@@ -48,8 +46,6 @@ def test_held_out_cases_are_in_the_risk_table_and_in_no_training(trained):
 
 
 def test_a_second_run_does_nothing_again_and_ends_alike(trained, monkeypatch, capsys):
-    """Its commands run in this process; the first run, in ``trained``, had a process for each."""
-
     def command(*words: str) -> None:
         monkeypatch.setattr(sys, "argv", ["wsisurv", *words])
         with pytest.raises(SystemExit) as ended:
@@ -68,37 +64,29 @@ def test_a_second_run_does_nothing_again_and_ends_alike(trained, monkeypatch, ca
     assert (trained / "risk.csv").read_bytes() == risk
 
 
-def example(name: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    here = {name: str(value) for name, value in variables.items()}
-    paths = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    script = EXAMPLES / name / "run.sh"
-    return subprocess.run(
-        ["bash", script], env={**os.environ, **paths, **here}, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("example", ["crc", "quickstart", "features-from-elsewhere"])
+def test_an_example_stops_at_the_first_command_that_fails(typed, example):
+    asked = dict.fromkeys(("SLIDES", "REPORTS", "CLINICAL", "FEATURES", "ENCODER", "OUT"), "here")
+    assert len(typed(example, **asked, SLIDE_MPP=0.5, ends_with=1)) == 1
 
 
-def test_example_quickstart_gives_what_the_demo_gave(folder, trained, lend_slides):
-    """Another folder, the commands typed one by one: the same risks to the last digit."""
-    lend_slides(trained, folder / "workspace", "predict")
-    done = example("quickstart", OUT=folder, CASES=CASES)
-    assert done.returncode == 0, done.stderr
-    assert (folder / "risk.csv").read_bytes() == (trained / "risk.csv").read_bytes()
-
-
-def test_example_crc(folder, trained, lend_slides):
+def test_example_crc(run, typed, folder, trained, lend_slides):
     data = folder / "data"
     lend_slides(trained, folder / "crc")
-    done = example(
+    commands = typed(
         "crc", SLIDES=data / "slides", REPORTS=data / "reports", CLINICAL=data / "clinical.csv", BACKEND="rules",
         TIME="days", EVENT="event", SITE="hospital", OUT=folder / "crc",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert len(commands) == 7
+    for words in commands:
+        done = run(*words, *QUICK.get(words[0], []))
+        assert done.code == 0, done.err
     risks = read_risks(folder / "crc" / "cohorts" / "crc" / "risk.csv")
     assert len(risks) == 24
     assert {risk.risk_group for risk in risks} == {"low", "intermediate", "high"}
 
 
-def test_example_features_from_elsewhere(trained, tmp_path):
+def test_example_features_from_elsewhere(run, typed, trained, tmp_path):
     """STAMP's layout: feats, coords in µm, tile size in the root attributes."""
     stamp = tmp_path / "stamp"
     stamp.mkdir()
@@ -109,11 +97,14 @@ def test_example_features_from_elsewhere(trained, tmp_path):
             file["coords"] = (features.coords * features.mpp).astype(np.float32)
             file.attrs.update({"unit": "um", "tile_size_um": 112.0, "tile_size_px": 224, "extractor": "histomics"})
     data = trained / "data"
-    done = example(
+    commands = typed(
         "features-from-elsewhere", FEATURES=stamp, ENCODER="stamp-histomics", SLIDE_MPP=0.5, REPORTS=data / "reports",
         CLINICAL=data / "clinical.csv", BACKEND="rules", TIME="days", EVENT="event", OUT=tmp_path / "w",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert len(commands) == 5
+    for words in commands:
+        done = run(*words, *QUICK.get(words[0], []))
+        assert done.code == 0, done.err
     assert len(read_risks(tmp_path / "w" / "cohorts" / "crc" / "risk.csv")) == 24
 
 

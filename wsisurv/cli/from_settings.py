@@ -44,7 +44,7 @@ LEFT_OUT: Mapping[type[Settings], Mapping[str, str]] = {
 _ALSO = {"overlap_px": ("overlap",)}
 """Shorter spellings that are understood and not shown."""
 _ADVANCED = "Advanced"
-_LONGEST_CHOICES = 22
+_LONGEST_CHOICES = 16
 """Characters; with more, the column of types takes the room of the help at 80 columns, where choices are named too."""
 
 
@@ -91,24 +91,29 @@ def settings_as_options(*, first: Collection[str] = ()) -> Callable[[Callable[..
     return decorate
 
 
-def option(model: type[Settings], name: str, *, unset: str | None = None) -> Any:
+def option(model: type[Settings], name: str, *, unset: str | None = None, typer_checks: bool = True) -> Any:
     """The option of one setting, for a command that takes only some of a model.
 
     Args:
         model: whose setting it is.
         name: of the setting.
         unset: in words, what stands where the option is not given; None for the setting's default.
+        typer_checks: False where the model itself checks the value: its range is then said in the help, since in the
+            column of types it takes the room of the help at 80 columns.
     """
     field = model.model_fields[name]
     limits = {key: getattr(one, key) for one in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(one, key)}
-    words = {"gt": "Above {}.", "lt": "Below {}."}
-    open_ends = [words[key].format(f"{limits[key]:g}") for key in words if key in limits]
+    words = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}"}
+    said = [key for key in words if key in limits and not (typer_checks and key in {"ge", "le"})]
+    ends = [words[key].format(f"{limits[key]:g}") for key in said]
+    if said == ["ge", "le"]:
+        ends = ["{ge:g} to {le:g}".format_map(limits)]
     choices = "|".join(map(str, get_args(_plain_type(field.annotation))))
     return typer.Option(
         _spelled(name),
-        help=" ".join([field.description or "", *open_ends]),
-        min=limits.get("ge"),
-        max=limits.get("le"),
+        help=" ".join([field.description or "", *([f"{', '.join(ends).capitalize()}."] if ends else [])]),
+        min=limits.get("ge") if typer_checks else None,
+        max=limits.get("le") if typer_checks else None,
         show_choices=len(choices) <= _LONGEST_CHOICES,
         show_default=True if unset is None else unset,
     )
@@ -131,7 +136,7 @@ def _parameters(model: Any) -> Iterable[inspect.Parameter]:
         if get_origin(kind) is tuple:
             kind = str  # words with commas between them
         kind = kind if default is not None else kind | None
-        yield _parameter(name, Annotated[kind, option(model, name)], default)
+        yield _parameter(name, Annotated[kind, option(model, name, typer_checks=False)], default)
         for other in _other_names(name):
             yield _parameter(other, Annotated[kind | None, typer.Option(_spelled(other), hidden=True)], None)
 

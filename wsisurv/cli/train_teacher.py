@@ -18,7 +18,7 @@ from wsisurv.cli.options import (
     SlideMapOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import Cohort, make_cohort, make_endpoints, read_cohort
+from wsisurv.cohort import Cohort, make_endpoints, read_cohort
 from wsisurv.errors import SettingsError
 from wsisurv.settings.cohort import CohortSettings, parse_endpoints
 from wsisurv.settings.training import TeacherSettings
@@ -70,7 +70,7 @@ def train_teacher(
         raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
     elif "/" in cohort:
         raise SettingsError(f"--cohort {cohort}: name the cohort alone, and its endpoints with --endpoint")
-    elif endpoints:
+    else:
         made = make_endpoints(
             place,
             cohort,
@@ -83,20 +83,6 @@ def train_teacher(
             save=not audit_only,
             redo=redo,
         )
-    else:
-        made = [
-            make_cohort(
-                place,
-                cohort,
-                clinical,
-                columns,
-                encoder=settings.encoder,
-                slide_map=slide_map,
-                drop_incomplete=drop_incomplete,
-                save=not audit_only,
-                redo=redo,
-            )
-        ]
     for chosen, audit in made:
         print_audit(chosen, audit)
         if clinical is not None and not audit_only:

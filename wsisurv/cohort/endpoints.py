@@ -30,8 +30,8 @@ def make_endpoints(
         workspace: holds features and statements.
         name: of the new cohort; the endpoints are cohorts ``NAME/ENDPOINT``.
         clinical: follow-up table, a row a case.
-        endpoints: their names and columns.
-        columns: which other columns mean what; its time and event are not read.
+        endpoints: their names and columns; of none, the one cohort ``NAME`` is made by the columns' own time and event.
+        columns: which columns mean what; its time and event are not read where there are endpoints.
         encoder: folder of the features.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
         drop_incomplete: leave out of an endpoint, and list, rows whose time or event of it is missing.
@@ -50,22 +50,26 @@ def make_endpoints(
         >>> place = wsisurv.Workspace(Path("workspace"))  # doctest: +SKIP
         >>> cohorts = wsisurv.make_endpoints(place, "crc", Path("followup.csv"), ends)  # doctest: +SKIP
     """
-    if columns is not None and columns.competing is not None:
+    settings = columns or CohortSettings()
+    if endpoints and settings.competing is not None:
         raise SettingsError(
-            f"--competing {columns.competing} with several endpoints: name it with the endpoint that it competes with, "
-            f"e.g. --endpoint dss=dss_days,dss_event,{columns.competing}"
+            f"--competing {settings.competing} with several endpoints: name it with the endpoint that it competes with, "
+            f"e.g. --endpoint dss=dss_days,dss_event,{settings.competing}"
         )
+    outcomes = [{"time": one.time, "event": one.event, "competing": one.competing} for one in endpoints]
+    wanted = [
+        (f"{name}/{one.name}", settings.model_copy(update=outcome), f"endpoint {one.name}: ")
+        for one, outcome in zip(endpoints, outcomes, strict=True)
+    ] or [(name, settings, "")]
     made, problems = [], []
-    for one in endpoints:
-        outcome = {"time": one.time, "event": one.event, "competing": one.competing}
-        settings = (columns or CohortSettings()).model_copy(update=outcome)
+    for cohort_name, of_it, where in wanted:
         try:
             made.append(
                 make_cohort(
                     workspace,
-                    f"{name}/{one.name}",
+                    cohort_name,
                     clinical,
-                    settings,
+                    of_it,
                     encoder=encoder,
                     slide_map=slide_map,
                     drop_incomplete=drop_incomplete,
@@ -73,7 +77,7 @@ def make_endpoints(
                 )
             )
         except CohortError as error:
-            problems.append(f"endpoint {one.name}: {error}")
+            problems.append(f"{where}{error}")
     if problems:
         raise CohortError("\n".join(problems))
     for cohort, audit in made if save else ():
