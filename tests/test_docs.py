@@ -1,5 +1,6 @@
 """Pages that are tables of the code say what the code says."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -29,3 +30,12 @@ def test_every_key_of_a_features_file_is_told(tmp_path):
     with h5py.File(tmp_path / "a.h5") as file:
         untold = [name for name in [*file, *file.attrs] if f"`{name}`" not in of_features]
         assert [name for name in untold if f"| `{name}` |" not in of_all.split("\n## ")[0]] == []
+
+
+def test_the_map_of_the_house_names_files_and_rooms_that_are_there():
+    page, house = (DOCS / "architecture.md").read_text(encoding="utf-8"), DOCS.parent / "wsisurv"
+    named = set(re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", page))
+    assert len(named) > 40
+    assert [name for name in sorted(named) if not (house / name).exists() and not (DOCS.parent / name).exists()] == []
+    rooms = {path.parent.name for path in house.glob("*/__init__.py")}
+    assert [room for room in sorted(rooms) if not re.search(rf"^ .*│ {room}\b", page, re.M)] == []

@@ -18,7 +18,7 @@ from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
-FOLDS = ["--folds", "2", "--repeats", "1", "--device", "cpu", "--workers", "1"]
+FOLDS = ["--folds", "2", "--repeats", "1", "--device", "cpu", "--workers", "1", "--resamples", "100"]
 TEACHER = TeacherSettings(hidden=8, epochs=4, text_epochs=10, repeats=1, folds=2, text_folds=2)
 STUDENT = DistillSettings(hidden=8, epochs=4, pretrain_epochs=2, members=2)
 

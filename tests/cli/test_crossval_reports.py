@@ -29,7 +29,8 @@ def study(tmp_path):
 def test_from_a_table_and_reports_to_an_account(run, study):
     workspace, clinical, texts = study
     assert run("extract-report", texts, "-w", workspace, "--backend", "rules").code == 0
-    words = ["crossval", "-w", workspace, "--reports-only", "--folds", 2, "--repeats", 1, "--seed", 1]
+    quick = ["--folds", 2, "--repeats", 1, "--seed", 1, "--resamples", 100]
+    words = ["crossval", "-w", workspace, "--reports-only", *quick]
     columns = ["--time", "days", "--event", "died", "--site", "hospital", "--covariates", "age,stage"]
     first = [*words, "--cohort", "os", "--clinical", clinical, *columns]
     ended = run(*first)

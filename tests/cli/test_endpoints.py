@@ -55,13 +55,14 @@ def test_each_endpoint_has_its_own_models_and_pages_on_the_same_folds(
     assert [len(read_cohort(place.cohort(f"crc/{name}"))[0].cases) for name in ("os", "pfi")] == [40, 38]
     small = ["--pretrain-epochs", "1", "--members", "2"]
     assert run(monkeypatch, "distill", *at, "--cohort", "crc", *SMALL, *small) == 0
-    assert run(monkeypatch, "crossval", *at, "--folds", "2", "--repeats", "1", "--device", "cpu", "--workers", "1") == 0
+    folds = ["--folds", "2", "--repeats", "1", "--resamples", "100"]
+    assert run(monkeypatch, "crossval", *at, *folds, "--device", "cpu", "--workers", "1") == 0
     said = capsys.readouterr().out
     assert "Endpoints of crc" in said
     for name in ("predict", "report"):
         assert run(monkeypatch, name, *at, "--cohort", "crc") == 0
-    folds = {name: read_splits(place.cohort(f"crc/{name}") / "splits.jsonl") for name in ("os", "pfi")}
-    for one, other in zip(folds["os"], folds["pfi"], strict=True):
+    drawn = {name: read_splits(place.cohort(f"crc/{name}") / "splits.jsonl") for name in ("os", "pfi")}
+    for one, other in zip(drawn["os"], drawn["pfi"], strict=True):
         both = {*other.train, *other.test}
         assert [case for case in one.test if case in both] == list(other.test)
     risks = {}

@@ -15,7 +15,10 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.workspace.paths import Workspace
 
 CASES = 30  # as conftest.py draws them
-QUICK = {"train-teacher": ["--epochs", "10"], "distill": ["--epochs", "10"]}
+QUICK = {
+    "train-teacher": ["--epochs", 10, "--folds", 3, "--text-folds", 3, "--repeats", 1],
+    "distill": ["--epochs", 10, "--members", 3],
+}
 
 
 def test_the_demo_ends_with_a_table_and_pictures(trained):

@@ -28,8 +28,8 @@ class Guidance:
     gate_se: float  # its standard error
     # for each case float32 (n_tiles of its bag,), the teacher's share of attention of each tile, out of fold; sums to 1
     relevance: Mapping[str, NDArray[np.float32]]
-    fold: NDArray[np.int64]  # int64 (n_cases,), the outer fold of each case
-    # float64 (n_folds, n_cases), τ made anew without any outcome of one outer fold, so that a student tested on that
+    fold: NDArray[np.int64]  # int64 (n_cases,), the member fold of each case
+    # float64 (n_folds, n_cases), τ made anew without any outcome of one member fold, so that a student tested on that
     # fold has not been told of it; NaN for the fold's own cases and where ``risk`` is NaN
     risk_without: NDArray[np.float64]
     gate_without: NDArray[np.float64]  # float64 (n_folds,), the gate made anew likewise

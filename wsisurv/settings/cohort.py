@@ -76,8 +76,7 @@ class CohortSettings(Settings):
     )
     entry: str | None = Field(
         None,
-        description="Column of the time from which a case was followed (late entry), in the unit and from the "
-        "origin of --time; before it the case is at no risk of being seen to have the event.",
+        description="Column of late entry: time from which a case was under observation, on the scale of --time.",
     )
     time_unit: Literal["days", "weeks", "months", "years"] = Field(
         "days", description="Unit of the follow-up time: days, weeks, months or years."

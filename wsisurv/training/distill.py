@@ -54,7 +54,7 @@ def distill(
     """Train the student on tiles and guidance, and the same student without guidance; select the better one.
 
     Writes student_distilled.h5, student_plain.h5, and the better of them as student.h5; adds to history.jsonl. Each
-    member is trained without one outer fold, and on guidance that knows no outcome of that fold, so that the
+    member is trained without one member fold, and on guidance that knows no outcome of that fold, so that the
     concordances compare like with like. Interrupted, it goes on from its last checkpoint, to the same files.
 
     Args:

@@ -58,7 +58,7 @@ def cross_fit_joint(
 
     Args:
         cases: the whole cohort; cases without a report take no part.
-        fold: int64 (n_cases,), the outer folds.
+        fold: int64 (n_cases,), the member folds.
         settings: the teacher's.
         device: where.
         log: history and progress.

@@ -30,7 +30,7 @@ def read_teacher(path: Path, guidance: Header) -> ReportTimeTeacher:
 
 
 def relevance_without(teacher: ReportTimeTeacher, cases: TrainingCases, fold: int) -> Tensor:
-    """Relevance of all tiles by the teacher's members that were trained without an outer fold.
+    """Relevance of all tiles by the teacher's members that were trained without a member fold.
 
     So no outcome of that fold has a part in it. (``guidance.relevance`` is out of fold for each case instead, and thus
     owes something to the outcomes of a fold that a student is tested on.)

@@ -34,7 +34,7 @@ STEP = "train-teacher"
 
 @dataclass(frozen=True)
 class _ImageBranch:
-    """Students, each trained without one outer fold.
+    """Students, each trained without one member fold.
 
     Attributes:
         ensemble: one member a fold.
@@ -49,7 +49,7 @@ class _ImageBranch:
 
 @dataclass(frozen=True)
 class _TextGuidance:
-    """τ and gate from all folds, and made anew without each outer fold."""
+    """τ and gate from all folds, and made anew without each member fold."""
 
     fitted: CrossFit | None
     risk: NDArray[np.float64]
