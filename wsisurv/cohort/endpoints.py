@@ -53,8 +53,8 @@ def make_endpoints(
     settings = columns or CohortSettings()
     if endpoints and settings.competing is not None:
         raise SettingsError(
-            f"--competing {settings.competing} with several endpoints: name it with the endpoint that it competes with, "
-            f"e.g. --endpoint dss=dss_days,dss_event,{settings.competing}"
+            f"--competing {settings.competing} with several endpoints: name it with the endpoint that it competes "
+            f"with, e.g. --endpoint dss=dss_days,dss_event,{settings.competing}"
         )
     outcomes = [{"time": one.time, "event": one.event, "competing": one.competing} for one in endpoints]
     wanted = [
