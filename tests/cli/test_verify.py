@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from wsisurv.formats.commands import read_commands
 from wsisurv.workspace.paths import Workspace
 
 
@@ -206,3 +207,29 @@ def test_one_damaged_mask_fails_alone(run, tmp_path, make_slide):
     ended = run("tile", tmp_path / "slides", "-w", tmp_path / "ws", "--tissue-masks", masks)
     assert ended.code == 1
     assert Workspace(tmp_path / "ws").tiled_slides() == ["good"]
+
+
+def test_students_that_changed_places_are_wrong(run, trained, tmp_path):
+    place = Workspace(tmp_path / "ws")
+    shutil.copytree(trained / "workspace" / "cohorts", place.root / "cohorts")
+    (folder,) = (place.root / "cohorts").iterdir()
+    assert run("verify", place.root).code == 0
+    for one, other in (("student", "student_plain"), ("student_distilled", "student_plain")):
+        content = {name: (folder / f"{name}.h5").read_bytes() for name in (one, other)}
+        (folder / f"{one}.h5").write_bytes(content[other])
+        (folder / f"{other}.h5").write_bytes(content[one])
+        ended = run("verify", place.root)
+        assert (ended.code, ended.err.count("another of the cohort's three students")) == (1, 2)
+        for name, whole in content.items():
+            (folder / f"{name}.h5").write_bytes(whole)
+
+
+def test_a_command_whose_folder_is_deleted_meanwhile_ends_as_it_would(run, place, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ended = run("embed", "-w", place.root)
+    assert ended.code == 0
+    assert read_commands(place.root)[-1].folder == ""
+    monkeypatch.chdir(tmp_path)

@@ -53,9 +53,17 @@ class Recorded(TyperCommand):
             if workspace is not None and not looks_only:
                 words = ("wsisurv", *(_SECRET.sub("://…@", word) for word in sys.argv[1:]))
                 seconds = round(time.monotonic() - clock, 1)
-                _note(Path(workspace), Command(when, words, str(Path.cwd()), exit_code, seconds, __version__))
+                _note(Path(workspace), Command(when, words, _folder(), exit_code, seconds, __version__))
             if note := note_of_no_locks():
                 warn(note)
+
+
+def _folder() -> str:
+    """Where the command was run; empty where that folder was deleted meanwhile."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def _note(workspace: Path, command: Command) -> None:

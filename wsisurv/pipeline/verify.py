@@ -39,6 +39,8 @@ _READ: Mapping[str, Callable[[Path], Any]] = {
 }
 """Readers of the files that are known by name; others are looked through as ``show`` does."""
 _TEXT = {".csv", ".json", ".jsonl"}
+_GUIDED = {"student": None, "student_distilled": True, "student_plain": False}
+"""Students of a cohort by name → the setting that tells them apart."""
 _PICTURES = {".jpg", ".png"}
 
 
@@ -117,6 +119,10 @@ def _look_at_hdf5(path: Path) -> list[str]:
         raise FormatError(f"{path}: holds {header.format}, where {wanted} should be: it was put there from elsewhere.")
     if header.format == tiles.FORMAT:
         return _look_at_tiles(path)
+    if "cohorts" in path.parts and path.stem in _GUIDED and header.settings.get("guided") != _GUIDED[path.stem]:
+        raise FormatError(
+            f"{path}: holds another of the cohort's three students than its name says. Run `wsisurv distill --redo`."
+        )
     _READERS[header.format](path)
     _require_lineage(path, header)
     return []
