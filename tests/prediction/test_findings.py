@@ -188,7 +188,7 @@ def test_heads_that_lack_something_are_refused_by_name(place, changed):
 def test_heads_of_other_features_or_other_folds_are_refused(place, monkeypatch):
     forget_guidance(monkeypatch)
     write_json(place.cohort("trial") / "evaluation" / "findings.json", {"model": "x", "folds": {}})
-    with pytest.raises(StaleError, match=r"findings\.json: of other heads"):
+    with pytest.raises(StaleError, match=r"findings\.json: made from other .*findings\.h5, which is another now"):
         predict(place, cohort="trial")
     change(place, encoder="uni")
     with pytest.raises(EncoderMismatchError, match=r"findings\.h5: .*'uni'.*--encoder histomics"):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import StaleError
 from wsisurv.formats.finding_cards import FindingsResult
 from wsisurv.formats.finding_maps import FILE, FindingMap, read_finding_map
 from wsisurv.formats.models import read_model
+from wsisurv.workspace.freshness import Origin, require_made_of
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def read_finding_parts(folder: Path, cohort: Cohort) -> FindingParts | None:
     if not path.exists():
         return None
     model, header = read_model(path, "findings")
-    if header.inputs.get("cohort") != cohort.fingerprint:
-        raise StaleError(f"{path}: of other cases than the cohort's. Run `wsisurv findings --redo`.")
+    now = Origin(cohort.fingerprint)
+    require_made_of(path, header.inputs.get("cohort", ""), now, "the cohort", "Run `wsisurv findings --redo`.")
     maps: list[FindingMap] = []
     for case in cohort.cases:
         for drawn in sorted((folder / "heatmaps" / case.case_id).glob(f"*/{FILE}")):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from wsisurv.errors import EncoderMismatchError, FormatError, SettingsError, StaleError
+from wsisurv.errors import EncoderMismatchError, FormatError, SettingsError
 from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.finding_cards import FindingsCard
@@ -16,6 +16,7 @@ from wsisurv.formats.finding_rows import CaseFindings
 from wsisurv.formats.models import read_model
 from wsisurv.models.familiarity import Familiarity, load_familiarity
 from wsisurv.models.finding_heads import FindingHead, load_heads
+from wsisurv.workspace.freshness import Origin, require_made_of
 
 _AGAIN = "Run `wsisurv findings --redo`."
 
@@ -119,8 +120,7 @@ def heads_folds(heads: OpenHeads) -> dict[str, int]:
         made, folds = str(record["model"]), {str(case): int(fold) for case, fold in record["folds"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: damaged ({error}). {_AGAIN}") from error
-    if made != heads.fingerprint:
-        raise StaleError(f"{path}: of other heads than {heads.path}. {_AGAIN}")
+    require_made_of(path, made, Origin(heads.fingerprint), str(heads.path), _AGAIN)
     if not all(0 <= fold < heads.card.members for fold in folds.values()):
         raise FormatError(f"{path}: a fold that {heads.path} has no member for. {_AGAIN}")
     return folds
