@@ -273,7 +273,7 @@ def test_findings_that_are_told_stand_with_their_figures_tiles_and_quotes(worksp
 def test_findings_of_other_cases_or_damaged_are_told_and_left_out(workspace):
     add_findings(workspace, cohort="another")
     result = write_report(workspace, NAME)
-    assert "of other cases than the cohort" in result.missing["findings"]
+    assert "made of the cohort, which is another now" in result.missing["findings"]
     assert ">Findings</h2>" not in result.page.read_text()
     add_findings(workspace)
     (workspace.cohort(NAME) / "heatmaps" / "C001" / "necrosis" / "finding.json").write_text("{")
