@@ -779,3 +779,15 @@ def test_the_look_itself_sees_what_is_wrong(tmp_path, look):
     assert seen["overflow"] > 0
     assert seen["broken"] == 1
     assert "trouble" in seen["console"][0]
+
+
+def test_a_heatmap_that_is_not_what_was_drawn_is_left_out_and_named(workspace):
+    add_heatmaps(workspace, "C001", "C002")
+    assert not [key for key in write_report(workspace, NAME).missing if key.startswith("heatmap of")]
+    picture = next((workspace.cohort(NAME) / "heatmaps" / "C001").rglob("*.png"))
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 1
+    picture.write_bytes(content)
+    result = write_report(workspace, NAME)
+    assert str(picture) in result.missing["heatmap of C001"]
+    assert "heatmap of C002" not in result.missing

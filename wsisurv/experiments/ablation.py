@@ -144,6 +144,8 @@ def _record(runs: Mapping[str, ScoredFolds], cohort: Cohort, settings: CrossvalS
     compared = compare_with_first(folds, cases, resamples=settings.resamples, seed=settings.seed)
     judgements = tuple(judge(difference) for difference in compared.differences)
     gains, warnings = None, [*first.warnings, *compared.warnings]
+    for name, run in runs.items():
+        warnings += [f"{name}, {line}" for line in run.warnings if line not in first.warnings]
     if first.cases_with_statements:
         gains = tuple(_gain(name, folds, cases, settings) for name, folds in scored.items())
     else:

@@ -76,9 +76,15 @@ def read_model(path: Path, kind: Kind) -> tuple[ModelFile[Any], Header]:
 
     Raises:
         MissingArtifactError, FormatError: as ``header.opened``; also for a card with a field missing, too many, or of
-            another type, which is named.
+            another type, which is named; and for one of a cohort's three students under the name of another.
     """
     with opened(path, model_format(kind), _MADE_BY[kind]) as (file, header):
+        if kind == "student" and path.with_name("guidance.h5").exists():  # in the cohort's own folder
+            if STUDENT_FILES[which_student(header)] != path.name and path.name in STUDENT_FILES.values():
+                raise FormatError(
+                    f"{path}: holds what belongs into {STUDENT_FILES[which_student(header)]}: files changed places. "
+                    f"Run `{_MADE_BY[kind]} --redo`."
+                )
         size = path.stat().st_size
         arrays: dict[str, NDArray[Any]] = {}
 

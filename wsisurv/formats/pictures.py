@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsisurv.errors import FormatError
 from wsisurv.formats.atomic import replacing
 
 if TYPE_CHECKING:
@@ -23,3 +24,20 @@ def write_picture(path: Path, picture: "Image.Image", kind: str, quality: int = 
     picture.save(content, format=kind, quality=quality, compress_level=1)
     with replacing(path) as partial:
         partial.write_bytes(content.getbuffer())
+
+
+def require_whole_picture(path: Path, made_by: str = "what made it") -> None:
+    """Refuse a picture that is not there, is cut, or, where its format has checksums (PNG), is not what was written.
+
+    Raises:
+        FormatError: it is; names ``made_by``, the command that makes it anew.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.verify()  # the checksums of a PNG, which reading its pixels does not ask for
+        with Image.open(path) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FormatError(f"{path}: no whole picture ({error}). Delete it, and run {made_by} again.") from error

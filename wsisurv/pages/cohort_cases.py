@@ -8,7 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from wsisurv.cohort import Case
+from wsisurv.errors import FormatError
 from wsisurv.formats.heatmaps import CaseMap, SlideMap
+from wsisurv.formats.pictures import require_whole_picture
 from wsisurv.pages.gathering import Gathered
 
 _SMALL_PX = 900
@@ -36,6 +38,7 @@ class ShownMap:
     map: CaseMap
     anchor: str
     pictures: Sequence[tuple[SlideMap, bytes]]
+    problems: Sequence[str]  # pictures that can't be read, each with the way out
 
 
 def case_lines(seen: Gathered, inside: set[str]) -> list[CaseLine]:
@@ -76,16 +79,18 @@ def extreme_cases(seen: Gathered, count: int) -> list[str]:
 
 
 def shown_map(folder: Path, case: CaseMap) -> ShownMap:
-    """A case's heatmap with its pictures; one that can't be read is left out."""
-    pictures = []
+    """A case's heatmap with its pictures; one that can't be read is left out, and named."""
+    pictures, problems = [], []
     for slide in case.slides:
         try:
-            with Image.open(folder / slide.picture) as picture:
-                small = picture.convert("RGB")
-        except OSError:
+            require_whole_picture(folder / slide.picture, "`wsisurv heatmap --redo`")
+        except FormatError as error:
+            problems.append(str(error))
             continue
+        with Image.open(folder / slide.picture) as picture:
+            small = picture.convert("RGB")
         small.thumbnail((_SMALL_PX, 2 * _SMALL_PX), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         small.save(content, format="JPEG", quality=_SMALL_QUALITY)
         pictures.append((slide, content.getvalue()))
-    return ShownMap(case, _anchor(case.case_id), pictures)
+    return ShownMap(case, _anchor(case.case_id), pictures, problems)

@@ -107,7 +107,8 @@ def _write(
         unit = seen.cohort.settings.time_unit
         figures.draw("proportional-hazards", lambda path: proportional_figure(path, lines, time_unit=unit))
     _draw_subgroups(figures, judged["subgroups"])
-    missing = {**seen.missing, **figures.missing}
+    unread = {f"heatmap of {shown.map.case_id}": "; ".join(shown.problems) for shown in maps if shown.problems}
+    missing = {**seen.missing, **figures.missing, **unread}
     page = write_page(
         folder / PAGE,
         "cohort.html",

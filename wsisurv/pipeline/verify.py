@@ -20,6 +20,7 @@ from wsisurv.formats.commands import read_commands
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.header import Header, opened_any, read_header
 from wsisurv.formats.models import KINDS, model_format, read_model
+from wsisurv.formats.pictures import require_whole_picture
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.shown import describe
 from wsisurv.formats.statements import read_rejected, read_statements
@@ -39,8 +40,6 @@ _READ: Mapping[str, Callable[[Path], Any]] = {
 }
 """Readers of the files that are known by name; others are looked through as ``show`` does."""
 _TEXT = {".csv", ".json", ".jsonl"}
-_GUIDED = {"student": None, "student_distilled": True, "student_plain": False}
-"""Students of a cohort by name → the setting that tells them apart."""
 _PICTURES = {".jpg", ".png"}
 
 
@@ -90,7 +89,7 @@ def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verifie
 def _look(path: Path) -> list[str]:
     """Look at one file; gives notes, raises what is wrong."""
     if path.suffix in _PICTURES:
-        _require_whole_picture(path)
+        require_whole_picture(path)
     elif path.suffix == ".geojson":
         json.loads(path.read_bytes())
     elif path.suffix == ".h5":
@@ -102,7 +101,8 @@ def _look(path: Path) -> list[str]:
     elif path.suffix in _TEXT:
         describe(path)
     if path.suffix == ".jsonl":
-        _require_single(path)
+        if path.name != COMMANDS:  # the same command may be run twice within a second
+            _require_single(path)
         if path.read_bytes()[-1:] not in {b"", b"\n"}:
             return [f"{path}: ends within a line, as where a run was killed; what is whole is read."]
     if path.name == "audit.json" and not (path.parent / "cohort.csv").exists():
@@ -119,10 +119,6 @@ def _look_at_hdf5(path: Path) -> list[str]:
         raise FormatError(f"{path}: holds {header.format}, where {wanted} should be: it was put there from elsewhere.")
     if header.format == tiles.FORMAT:
         return _look_at_tiles(path)
-    if "cohorts" in path.parts and path.stem in _GUIDED and header.settings.get("guided") != _GUIDED[path.stem]:
-        raise FormatError(
-            f"{path}: holds another of the cohort's three students than its name says. Run `wsisurv distill --redo`."
-        )
     _READERS[header.format](path)
     _require_lineage(path, header)
     return []
@@ -139,16 +135,6 @@ def _format_of_place(path: Path) -> str | None:
         if "cohorts" in path.parts and kind == known:
             return model_format(known)
     return guidance.FORMAT if path.name == "guidance.h5" else None
-
-
-def _require_whole_picture(path: Path) -> None:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FormatError(f"{path}: no whole picture ({error}). Delete it, and run what made it again.") from error
 
 
 def _look_at_features(path: Path) -> None:
