@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from wsisurv.errors import FormatError
-from wsisurv.formats.pictures import require_whole_picture, write_picture
+from wsisurv.formats.pictures import read_whole_picture, write_picture
 
 
 @pytest.fixture
@@ -17,18 +17,18 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_bit_of_a_png_that_was_turned_over_is_seen(path, share):
-    require_whole_picture(path)
+    read_whole_picture(path)
     content = bytearray(path.read_bytes())
     content[int(share * len(content))] ^= 4
     path.write_bytes(content)
     with pytest.raises(FormatError, match=r"map\.png: no whole picture .* run `wsisurv heatmap` again"):
-        require_whole_picture(path, "`wsisurv heatmap`")
+        read_whole_picture(path, "`wsisurv heatmap`")
 
 
 def test_a_picture_that_is_cut_or_not_there_is_seen(path):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(FormatError, match="no whole picture"):
-        require_whole_picture(path)
+        read_whole_picture(path)
     path.unlink()
     with pytest.raises(FormatError, match="no whole picture"):
-        require_whole_picture(path)
+        read_whole_picture(path)

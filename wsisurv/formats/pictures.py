@@ -26,8 +26,8 @@ def write_picture(path: Path, picture: "Image.Image", kind: str, quality: int = 
         partial.write_bytes(content.getbuffer())
 
 
-def require_whole_picture(path: Path, made_by: str = "what made it") -> None:
-    """Refuse a picture that is not there, is cut, or, where its format has checksums (PNG), is not what was written.
+def read_whole_picture(path: Path, made_by: str = "what made it") -> "Image.Image":
+    """Read a picture; refuse one that is not there, is cut, or, where its format has checksums (PNG), was changed.
 
     Raises:
         FormatError: it is; names ``made_by``, the command that makes it anew.
@@ -39,5 +39,6 @@ def require_whole_picture(path: Path, made_by: str = "what made it") -> None:
             picture.verify()  # the checksums of a PNG, which reading its pixels does not ask for
         with Image.open(path) as picture:
             picture.load()
+            return picture
     except (OSError, ValueError, SyntaxError) as error:
         raise FormatError(f"{path}: no whole picture ({error}). Delete it, and run {made_by} again.") from error

@@ -10,7 +10,7 @@ from PIL import Image
 from wsisurv.cohort import Case
 from wsisurv.errors import FormatError
 from wsisurv.formats.heatmaps import CaseMap, SlideMap
-from wsisurv.formats.pictures import require_whole_picture
+from wsisurv.formats.pictures import read_whole_picture
 from wsisurv.pages.gathering import Gathered
 
 _SMALL_PX = 900
@@ -83,12 +83,10 @@ def shown_map(folder: Path, case: CaseMap) -> ShownMap:
     pictures, problems = [], []
     for slide in case.slides:
         try:
-            require_whole_picture(folder / slide.picture, "`wsisurv heatmap --redo`")
+            small = read_whole_picture(folder / slide.picture, "`wsisurv heatmap --redo`").convert("RGB")
         except FormatError as error:
             problems.append(str(error))
             continue
-        with Image.open(folder / slide.picture) as picture:
-            small = picture.convert("RGB")
         small.thumbnail((_SMALL_PX, 2 * _SMALL_PX), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         small.save(content, format="JPEG", quality=_SMALL_QUALITY)

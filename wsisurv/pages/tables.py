@@ -98,7 +98,7 @@ def file_name(name: str) -> str:
     return f"{safe.encode()[:_LONG].decode(errors='ignore')}-{hashlib.sha256(safe.encode()).hexdigest()[:12]}"
 
 
-class _Reader(HTMLParser):
+class _TableReader(HTMLParser):
     """Tables of a page that have a name."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class _Reader(HTMLParser):
 
 def read_tables(page: str) -> list[PageTable]:
     """All tables of a page that have a name, in its order."""
-    reader = _Reader()
+    reader = _TableReader()
     reader.feed(page)
     return reader.tables
 

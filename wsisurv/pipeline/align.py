@@ -49,7 +49,7 @@ _Row = tuple[str, str, str, NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Pairs:
     """A cohort as it was found: which slides and which hospital each of its cases has."""
 
     path: Path
@@ -121,7 +121,7 @@ def _read_sites(tables: Sequence[Path]) -> dict[str, str]:
     return sites
 
 
-def _find(path: Path, encoder: str, text_encoder: str, given: Mapping[str, str]) -> _Source:
+def _find(path: Path, encoder: str, text_encoder: str, given: Mapping[str, str]) -> _Pairs:
     """A source's cases that have slides and a report."""
     folder = path.resolve()
     of_cohort = (folder / "cohort.csv").exists()
@@ -164,10 +164,10 @@ def _find(path: Path, encoder: str, text_encoder: str, given: Mapping[str, str])
             "with --encoder, or leave it out."
         )
     name = f"{above.name}/{folder.relative_to(above / 'cohorts').as_posix()}" if of_cohort else above.name
-    return _Source(path, name, workspace, slides, hospitals, said, header.fingerprint)
+    return _Pairs(path, name, workspace, slides, hospitals, said, header.fingerprint)
 
 
-def _require_vectors_alike(found: Sequence[_Source], text_encoder: str) -> None:
+def _require_vectors_alike(found: Sequence[_Pairs], text_encoder: str) -> None:
     widths = {one.path: next(iter(one.vectors.values())).shape[1] for one in found}
     for path, width in widths.items():
         if width != widths[found[0].path]:
@@ -177,7 +177,7 @@ def _require_vectors_alike(found: Sequence[_Source], text_encoder: str) -> None:
             )
 
 
-def _require_features_alike(found: Sequence[_Source], encoder: str) -> tuple[MadeWith, dict[str, str]]:
+def _require_features_alike(found: Sequence[_Pairs], encoder: str) -> tuple[MadeWith, dict[str, str]]:
     """How the features of all sources were made, and a fingerprint of each one's features and vectors by its name."""
     made: dict[str, MadeWith] = {}
     inputs: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _require_features_alike(found: Sequence[_Source], encoder: str) -> tuple[Mad
     return filled[0], inputs
 
 
-def _read_pairs(found: Sequence[_Source], encoder: str, progress: Progress) -> ReportPairs:
+def _read_pairs(found: Sequence[_Pairs], encoder: str, progress: Progress) -> ReportPairs:
     rows: list[_Row] = []
     total = sum(len(one.slides) for one in found)
     for one in found:
@@ -209,7 +209,7 @@ def _read_pairs(found: Sequence[_Source], encoder: str, progress: Progress) -> R
     return ReportPairs(ids, names, hospitals, np.stack(slides), np.stack(reports))
 
 
-def _rows(one: _Source, encoder: str) -> Iterator[_Row]:
+def _rows(one: _Pairs, encoder: str) -> Iterator[_Row]:
     bags = find_bags(one.workspace, encoder, one.slides)
     with closing(read_cases(bags)) as reading:
         for case in whole(reading):
@@ -238,7 +238,7 @@ def _account(pairs: ReportPairs, name: str) -> AlignedCohort:
     return AlignedCohort(name, len(own.case_ids), len(hospitals), len(own.comparable().case_ids))
 
 
-def _warnings(cohorts: Sequence[AlignedCohort], found: Sequence[_Source]) -> Iterator[str]:
+def _warnings(cohorts: Sequence[AlignedCohort], found: Sequence[_Pairs]) -> Iterator[str]:
     for cohort, one in zip(cohorts, found, strict=True):
         if not cohort.hospitals:
             yield f"{one.path}: no hospital is known, so its {cohort.cases} pairs are of no use. Name them: --sites"

@@ -85,13 +85,13 @@ def status(workspace: Workspace) -> Status:
         raise InputError(f"{workspace.root}: no such workspace. Name one with --workspace, or set WSISURV_WORKSPACE.")
     tiled = _headers(workspace, workspace.tiled_slides(), workspace.tiles, tiles.FORMAT, tiles.MADE_BY)
     steps = [_step(workspace, "tile", "tile", tiled, {slide_id: {} for slide_id in tiled})]
+    made_of = {slide_id: {"tiles": one.fingerprint} for slide_id, one in tiled.items()}
     embedded: dict[str, dict[str, Indexed]] = {}
     for encoder in workspace.encoders():
         slides = workspace.embedded_slides(encoder)
         embedded[encoder] = _headers(
             workspace, slides, lambda slide, e=encoder: workspace.features(e, slide), features.FORMAT, features.MADE_BY
         )
-        made_of = {slide_id: {"tiles": one.fingerprint} for slide_id, one in tiled.items()}
         steps.append(_step(workspace, f"embed {encoder}", "embed", embedded[encoder], made_of))
     if not embedded and tiled:
         steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))

@@ -20,7 +20,7 @@ from wsisurv.formats.commands import read_commands
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.header import Header, opened_any, read_header
 from wsisurv.formats.models import KINDS, model_format, read_model
-from wsisurv.formats.pictures import require_whole_picture
+from wsisurv.formats.pictures import read_whole_picture
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.shown import describe
 from wsisurv.formats.statements import read_rejected, read_statements
@@ -89,7 +89,7 @@ def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verifie
 def _look(path: Path) -> list[str]:
     """Look at one file; gives notes, raises what is wrong."""
     if path.suffix in _PICTURES:
-        require_whole_picture(path)
+        read_whole_picture(path)
     elif path.suffix == ".geojson":
         json.loads(path.read_bytes())
     elif path.suffix == ".h5":

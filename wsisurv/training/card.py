@@ -28,7 +28,7 @@ from wsisurv.training.inputs import TrainingCases
 
 _FEW = 0.01
 _LEAST_FACTOR = 0.01
-"""Of log hazards that predict nothing out of fold: their order is kept, and they say next to nothing."""
+"""Factor of log hazards that predict nothing out of fold: their order is kept, and they say next to nothing."""
 
 
 @dataclass(frozen=True)
