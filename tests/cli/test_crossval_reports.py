@@ -94,8 +94,11 @@ def test_reports_alone_from_nothing_to_a_page(run, study):
     assert run("extract-report", texts, "--backend", "rules", "-w", place).code == 0
     made = ["--cohort", "r", "--clinical", clinical, "--time", "days", "--event", "died", "--covariates", "age,stage"]
     options = ["--drop-incomplete", "--folds", "2", "--repeats", "1", "--resamples", "100", "-w", place]
-    ended = run("crossval", "--reports-only", *made, *options)
+    assert run("cohort", "r", "--reports-only", *made[2:], "--drop-incomplete", "-w", place).code == 0
+    files = {name: (place / "cohorts" / "r" / name).read_bytes() for name in ("cohort.csv", "audit.json")}
+    ended = run("crossval", "--reports-only", *made, *options)  # the same cohort: not stale
     assert ended.code == 0, ended.err
+    assert {name: (place / "cohorts" / "r" / name).read_bytes() for name in files} == files
     ended = run("report", "-w", place)
     assert ended.code == 0, ended.err
     assert ended.out.count("not on the page") == 1

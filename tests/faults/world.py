@@ -114,6 +114,7 @@ COMMANDS = {
         "--folds 2 --text-folds 2 --repeats 1",
         "--seed 1",
     ),
+    "cohort": _of(f"cohort again --clinical data/clinical.csv {_COLUMNS}", "--time-unit weeks"),
     "distill": _of("distill --hidden 8 --epochs 2 --pretrain-epochs 1 --members 2", "--seed 1"),
     "align": _of("align workspace --output workspace/alignment.h5"),
     "predict": _of("predict data/heldout/slides -o risk.csv", "--horizons 2,4"),

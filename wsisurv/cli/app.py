@@ -31,6 +31,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "embed": "Step 2: turn every tile into features with an encoder.",
         "extract-report": "Step 3: extract from each report the findings that a slide can show, each proved by a "
         "verbatim quote.",
+        "cohort": "Match a clinical table with slides and reports, print the audit, and train nothing.",
         "train-teacher": "Step 4: make the cohort, print its audit, and train the teacher on tiles and report "
         "statements.",
         "distill": "Step 5: train a student on tiles alone with the teacher, and a baseline without; select the "

@@ -1,5 +1,6 @@
-"""What the commands that make a cohort share: the columns of the clinical table, and the audit as a person reads it."""
+"""What the commands that make a cohort share: its options, how it is made, and the audit as a person reads it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,11 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import out, warn
-from wsisurv.cohort import Audit, Cohort
+from wsisurv.cli.options import SlideMapOption
+from wsisurv.cohort import Audit, Cohort, make_endpoints
+from wsisurv.errors import SettingsError
+from wsisurv.settings.cohort import CohortSettings, parse_endpoints
+from wsisurv.workspace.paths import Workspace
 
 _LISTED = 8
 
@@ -19,22 +24,80 @@ ClinicalOption = Annotated[
         dir_okay=False,
     ),
 ]
-EndpointOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--endpoint",
-        help="One of several outcomes, NAME=TIME,EVENT with its two columns, in place of --time and --event, or three "
-        "with that of a competing event; can be given more than once, e.g. --endpoint os=os_days,os_event --endpoint "
-        "dss=dss_days,dss_event,os_event. All other commands take one of them as --cohort NAME/os.",
-        metavar="NAME=TIME,EVENT[,COMPETING]",
-    ),
-]
 DropIncomplete = Annotated[
     bool,
     typer.Option(
         "--drop-incomplete", help="Leave out, and list, rows whose time or event is missing, instead of stopping."
     ),
 ]
+
+
+@dataclass(frozen=True)
+class MakingOptions:
+    """How a cohort is made, beside what its columns mean."""
+
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--endpoint",
+            help="One of several outcomes, NAME=TIME,EVENT with its two columns, in place of --time and --event, or "
+            "three with that of a competing event; can be given more than once, e.g. --endpoint os=os_days,os_event "
+            "--endpoint dss=dss_days,dss_event,os_event. All other commands take one of them as --cohort NAME/os.",
+            metavar="NAME=TIME,EVENT[,COMPETING]",
+        ),
+    ] = None
+    slide_map: SlideMapOption = None
+    drop_incomplete: DropIncomplete = False
+    audit_only: Annotated[
+        bool, typer.Option("--audit-only", help="Print the audit of the cohort, and write nothing.")
+    ] = False
+
+    def make(
+        self,
+        place: Workspace,
+        name: str | None,
+        clinical: Path | None,
+        columns: CohortSettings,
+        *,
+        encoder: str,
+        reports_only: bool = False,
+        redo: bool,
+    ) -> list[tuple[Cohort, Audit]]:
+        """Make a cohort, one for each endpoint, and print what went into it; nothing where no table is given.
+
+        Raises:
+            SettingsError: options that need a table, or a name that can't be.
+            WsisurvError: as ``make_endpoints``.
+        """
+        endpoints = parse_endpoints(self.endpoint or ())
+        if clinical is None and self.slide_map is not None:
+            raise SettingsError("--slide-map goes with --clinical: a cohort that is there has its slides")
+        if endpoints and (clinical is None or columns.model_fields_set & {"time", "event"}):
+            raise SettingsError("--endpoint goes with --clinical, in place of --time and --event")
+        if clinical is None:
+            return []
+        if name is None:
+            raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
+        if "/" in name:
+            raise SettingsError(f"{name}: name the cohort alone, and its endpoints with --endpoint")
+        made = make_endpoints(
+            place,
+            name,
+            clinical,
+            endpoints,
+            columns,
+            encoder=encoder,
+            slide_map=self.slide_map,
+            drop_incomplete=self.drop_incomplete,
+            reports_only=reports_only,
+            save=not self.audit_only,
+            redo=redo,
+        )
+        for chosen, audit in made:
+            print_audit(chosen, audit)
+            if not self.audit_only:
+                out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}")
+        return made
 
 
 def print_audit(cohort: Cohort, audit: Audit) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
+from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, MakingOptions
 from wsisurv.cli.console import out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from wsisurv.experiments.crossval import CrossvalResult
 
 
-_OF_SLIDES = "wsisurv train-teacher --cohort NAME --clinical FILE"
 _OF_REPORTS = "wsisurv crossval --reports-only --cohort NAME --clinical FILE --time COLUMN --event COLUMN"
 
 
@@ -82,7 +81,6 @@ def crossval(
     from wsisurv.experiments.crossval import crossval as with_slides
     from wsisurv.experiments.crossval import crossval_reports
     from wsisurv.experiments.endpoints import EndpointRow, endpoint_rows, write_endpoints
-    from wsisurv.experiments.reports_only import cohort_of_reports
 
     place, years = Workspace(workspace), years_of_landmarks(landmark)
     if reports_only and alignment is not None:
@@ -90,19 +88,19 @@ def crossval(
     if not reports_only and report_text is not None:
         raise SettingsError("--report-text is for --reports-only")
     if clinical is None:
-        made_by = _OF_REPORTS if reports_only else _OF_SLIDES
+        made_by = _OF_REPORTS if reports_only else None
         several = [read_cohort(place.cohort(name))[0] for name in place.the_cohorts(cohort, made_by=made_by)]
     elif not reports_only or cohort is None:
         raise SettingsError(
             "--clinical makes a cohort of reports alone: --reports-only and --cohort NAME are needed with it. A "
-            "cohort with slides is made by `wsisurv train-teacher --clinical FILE`."
+            "cohort with slides is made by `wsisurv cohort NAME --clinical FILE`."
         )
     else:
-        chosen, audit = cohort_of_reports(
-            place, cohort, clinical, columns, drop_incomplete=drop_incomplete, redo=how.redo
+        making = MakingOptions(drop_incomplete=drop_incomplete)
+        made = making.make(
+            place, cohort, clinical, columns, encoder=TeacherSettings().encoder, reports_only=True, redo=how.redo
         )
-        print_audit(chosen, audit)
-        several = [chosen]
+        several = [chosen for chosen, _ in made]
     teacher = {**how.changes(), "text_branch": text_branch}
     rows: list[EndpointRow] = []
     for chosen in several:

@@ -27,7 +27,8 @@ _SECRET = re.compile(r"://[^/@\s]+@")
 class Recorded(TyperCommand):
     """A command that leaves a line in ``commands.jsonl`` of its workspace when it ends, however it ends.
 
-    Nothing is written where there is no workspace, or where the command only looks (``--dry-run``, ``--plan``).
+    Nothing is written where there is no workspace, or where the command only looks (``--audit-only``, ``--dry-run``,
+    ``--plan``).
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -49,7 +50,7 @@ class Recorded(TyperCommand):
             raise
         finally:
             workspace = ctx.params.get("workspace")
-            looks_only = any(ctx.params.get(name) for name in ("dry_run", "plan_file"))
+            looks_only = any(ctx.params.get(name) for name in ("audit_only", "dry_run", "plan_file"))
             if workspace is not None and not looks_only:
                 words = ("wsisurv", *(_SECRET.sub("://…@", word) for word in sys.argv[1:]))
                 seconds = round(time.monotonic() - clock, 1)

@@ -1,11 +1,10 @@
 """``wsisurv train-teacher``."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 
-from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, EndpointOption, print_audit
+from wsisurv.cli.clinical import ClinicalOption, MakingOptions, print_audit
 from wsisurv.cli.console import number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
@@ -15,12 +14,10 @@ from wsisurv.cli.options import (
     DeviceOption,
     MemoryOption,
     RedoOption,
-    SlideMapOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import Cohort, make_endpoints, read_cohort
-from wsisurv.errors import SettingsError
-from wsisurv.settings.cohort import CohortSettings, parse_endpoints
+from wsisurv.cohort import Cohort, read_cohort
+from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -37,12 +34,7 @@ def train_teacher(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     clinical: ClinicalOption = None,
     columns: CohortSettings,
-    endpoint: EndpointOption = None,
-    slide_map: SlideMapOption = None,
-    drop_incomplete: DropIncomplete = False,
-    audit_only: Annotated[
-        bool, typer.Option("--audit-only", help="Print the audit of the cohort, and write nothing.")
-    ] = False,
+    making: MakingOptions,
     settings: TeacherSettings,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
@@ -59,35 +51,12 @@ def train_teacher(
     one of them, --cohort NAME/ENDPOINT.
     """
     place = Workspace(workspace)
-    if clinical is None and slide_map is not None:
-        raise SettingsError("--slide-map goes with --clinical: a cohort that is there has its slides")
-    endpoints = parse_endpoints(endpoint or ())
-    if endpoints and (clinical is None or columns.model_fields_set & {"time", "event"}):
-        raise SettingsError("--endpoint goes with --clinical, in place of --time and --event")
+    made = making.make(place, cohort, clinical, columns, encoder=settings.encoder, redo=redo)
     if clinical is None:
         made = [read_cohort(place.cohort(name)) for name in place.the_cohorts(cohort)]
-    elif cohort is None:
-        raise SettingsError("--cohort NAME is needed with --clinical: it names the folder of the new cohort")
-    elif "/" in cohort:
-        raise SettingsError(f"--cohort {cohort}: name the cohort alone, and its endpoints with --endpoint")
-    else:
-        made = make_endpoints(
-            place,
-            cohort,
-            clinical,
-            endpoints,
-            columns,
-            encoder=settings.encoder,
-            slide_map=slide_map,
-            drop_incomplete=drop_incomplete,
-            save=not audit_only,
-            redo=redo,
-        )
-    for chosen, audit in made:
-        print_audit(chosen, audit)
-        if clinical is not None and not audit_only:
-            out.print(f"the whole audit: {place.cohort(chosen.name) / 'audit.json'}")
-    for chosen, _ in made if not audit_only else ():
+        for chosen, audit in made:
+            print_audit(chosen, audit)
+    for chosen, _ in made if not making.audit_only else ():
         _train(
             place,
             chosen,

@@ -21,6 +21,7 @@ def make_endpoints(
     encoder: str = "histomics",
     slide_map: Path | None = None,
     drop_incomplete: bool = False,
+    reports_only: bool = False,
     save: bool = True,
     redo: bool = False,
 ) -> list[tuple[Cohort, Audit]]:
@@ -35,6 +36,7 @@ def make_endpoints(
         encoder: folder of the features.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
         drop_incomplete: leave out of an endpoint, and list, rows whose time or event of it is missing.
+        reports_only: as ``make_cohort``.
         save: False writes nothing.
         redo: replace other endpoints of these names.
 
@@ -73,6 +75,7 @@ def make_endpoints(
                     encoder=encoder,
                     slide_map=slide_map,
                     drop_incomplete=drop_incomplete,
+                    reports_only=reports_only,
                     save=False,
                 )
             )
@@ -81,7 +84,8 @@ def make_endpoints(
     if problems:
         raise CohortError("\n".join(problems))
     for cohort, audit in made if save else ():
-        save_cohort(workspace.cohort(cohort.name), cohort, audit, redo=redo)
+        with workspace.claim("cohort", cohort.name, wait=True):
+            save_cohort(workspace.cohort(cohort.name), cohort, audit, redo=redo)
     return made
 
 

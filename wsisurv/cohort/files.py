@@ -34,6 +34,7 @@ def make_cohort(
     encoder: str = "histomics",
     slide_map: Path | None = None,
     drop_incomplete: bool = False,
+    reports_only: bool = False,
     save: bool = True,
     redo: bool = False,
 ) -> tuple[Cohort, Audit]:
@@ -47,11 +48,13 @@ def make_cohort(
         encoder: folder of the features.
         slide_map: table slide_id,case_id; without it a slide is of the case whose id begins its name.
         drop_incomplete: leave out, and list, rows whose time or event is missing.
+        reports_only: make it of the cases that have a report; no slide is needed.
         save: False writes nothing.
         redo: replace another cohort of this name.
 
     Raises:
         CohortError: the table can't be used, or matches nothing.
+        MissingArtifactError: reports alone are asked for, and there are no statements.
         StaleError: another cohort of this name is there, and not ``redo``.
 
     Example:
@@ -61,17 +64,20 @@ def make_cohort(
         >>> cohort, audit = wsisurv.make_cohort(place, "crc", Path("followup.csv"), columns)  # doctest: +SKIP
     """
     settings = columns or CohortSettings()
-    statements = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    follow_up = read_clinical(clinical, settings, drop_incomplete=drop_incomplete)
+    statements = read_statements(workspace.statements) if reports_only or workspace.statements.exists() else {}
     cohort, audit = build_cohort(
         name,
-        read_clinical(clinical, settings, drop_incomplete=drop_incomplete),
+        follow_up,
         settings,
-        slide_ids=workspace.embedded_slides(encoder),
-        report_case_ids=[case_id for case_id, record in statements.items() if record.statements],
+        slide_ids=() if reports_only else workspace.embedded_slides(encoder),
+        report_case_ids=[case_id for case_id, record in statements.items() if reports_only or record.statements],
         slide_map=read_slide_map(slide_map) if slide_map else None,
+        reports_only=reports_only,
     )
     if save:
-        save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
+        with workspace.claim("cohort", name, wait=True):  # two runs never mix their table and audit
+            save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
     return cohort, audit
 
 
@@ -99,7 +105,7 @@ def write_cohort(folder: Path, cohort: Cohort, audit: Audit) -> None:
 
 
 def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
-    """Read a cohort that ``train-teacher`` made.
+    """Read a cohort that ``cohort`` or ``train-teacher`` made.
 
     Raises:
         MissingArtifactError: there is none.
@@ -108,7 +114,7 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
     table, record = folder / "cohort.csv", folder / "audit.json"
     if not table.exists() or not record.exists():
         raise MissingArtifactError(
-            f"{folder}: no cohort there. `wsisurv train-teacher --cohort {folder.name} --clinical FILE` makes it."
+            f"{folder}: no cohort there. `wsisurv cohort {folder.name} --clinical FILE` makes it."
         )
     try:
         saved = read_json(record)
@@ -120,7 +126,8 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
             cases = tuple(_parse(row, settings) for row in csv.DictReader(file, strict=True))
     except (ValueError, KeyError, TypeError, AttributeError, SettingsError, csv.Error) as error:
         raise FormatError(
-            f"{folder}: cohort.csv or audit.json is damaged ({error}). Run train-teacher anew, with --redo."
+            f"{folder}: cohort.csv or audit.json is damaged ({error}). Make it anew: `wsisurv cohort NAME "
+            "--clinical FILE --redo`."
         ) from error
     return Cohort(name, cases, settings), audit
 

@@ -69,7 +69,8 @@ def named_covariates(cohort: Cohort, covariates: Sequence[str] | None) -> tuple[
     if unknown := set(covariates) - set(known):
         raise CohortError(
             f"cohort {cohort.name} has no covariate {', '.join(sorted(unknown))}; it has "
-            f"{', '.join(known) or 'none'}. Make it with them: `wsisurv train-teacher --clinical FILE --covariates …`."
+            f"{', '.join(known) or 'none'}. Make it with them: `wsisurv cohort NAME --clinical FILE "
+            "--covariates … --redo`."
         )
     return tuple(covariates)
 

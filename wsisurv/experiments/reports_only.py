@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, save_cohort, with_all_endpoints
+from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.progress import Progress
 from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.experiments.fold_job import FoldJob, make_job
@@ -18,7 +18,6 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports.sources import read_reports
 from wsisurv.settings.base import canonical_json, fingerprint
-from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
@@ -26,36 +25,6 @@ from wsisurv.workspace.paths import Workspace
 PLACE = "reports-only"
 REPORTS_VERSION = 3
 """Raised when what is read from reports, or how it is fitted, changes: folds scored before are then stale."""
-
-
-def cohort_of_reports(
-    workspace: Workspace, name: str, clinical: Path, columns: CohortSettings, *, drop_incomplete: bool, redo: bool
-) -> tuple[Cohort, Audit]:
-    """Make and save a cohort whose cases have follow-up and a report; no slide is needed.
-
-    Args:
-        workspace: holds the statements.
-        name: of the cohort.
-        clinical: the clinical table.
-        columns: which of its columns say what.
-        drop_incomplete: drop rows without follow-up.
-        redo: replace a cohort of that name that was made otherwise.
-
-    Raises:
-        MissingArtifactError: there are no statements.
-        CohortError: as ``read_clinical`` and ``build_cohort``.
-        StaleError: the cohort was made otherwise, and not ``redo``.
-    """
-    cohort, audit = build_cohort(
-        name,
-        read_clinical(clinical, columns, drop_incomplete=drop_incomplete),
-        columns,
-        slide_ids=(),
-        report_case_ids=list(read_statements(workspace.statements)),
-        reports_only=True,
-    )
-    save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
-    return cohort, audit
 
 
 def score_reports_only(

@@ -25,7 +25,7 @@ from wsisurv.workspace.paths import Workspace
 
 _ALONE = ("train-teacher", "distill", "crossval", "findings")
 """Steps that one process does for a whole cohort."""
-_MAKE_COHORT = "wsisurv train-teacher --cohort NAME --clinical FILE"
+_MAKE_COHORT = "wsisurv cohort NAME --clinical FILE"
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,8 @@ def _cohort(workspace: Workspace, name: str, embedded: Mapping[str, Mapping[str,
     left = next((part for part, state in parts.items() if state != "done"), None)
     if left is None:
         return CohortStatus(name, len(cohort.cases), events, parts, None)
-    more = " --clinical FILE" if left == "train-teacher" else ""
     anew = " --redo" if parts[left].startswith("stale") else ""
-    return CohortStatus(name, len(cohort.cases), events, parts, f"wsisurv {left} --cohort {name}{more}{anew}")
+    return CohortStatus(name, len(cohort.cases), events, parts, f"wsisurv {left} --cohort {name}{anew}")
 
 
 def _model(

@@ -106,7 +106,7 @@ def _look(path: Path) -> list[str]:
         if path.read_bytes()[-1:] not in {b"", b"\n"}:
             return [f"{path}: ends within a line, as where a run was killed; what is whole is read."]
     if path.name == "audit.json" and not (path.parent / "cohort.csv").exists():
-        raise FormatError(f"{path}: its cohort.csv is not there. Run `wsisurv train-teacher` again.")
+        raise FormatError(f"{path}: its cohort.csv is not there. Run `wsisurv cohort NAME --clinical FILE` again.")
     return []
 
 

@@ -16,7 +16,7 @@ from wsisurv.workspace.claims import ItemClaim
 _DOOR = "door"
 """Held while the settings of other runs are looked at."""
 
-_MADE_BY = "wsisurv train-teacher --cohort NAME --clinical FILE"
+_MADE_BY, _TRAINED_BY = "wsisurv cohort NAME --clinical FILE", "wsisurv train-teacher --cohort NAME --clinical FILE"
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class Workspace:
             for file in place.glob(pattern)
         )
 
-    def the_cohorts(self, name: str | None, *, having: str = "cohort.csv", made_by: str = _MADE_BY) -> list[str]:
+    def the_cohorts(self, name: str | None, *, having: str = "cohort.csv", made_by: str | None = None) -> list[str]:
         """``name``, or each endpoint of the cohort of that name.
 
         Args:
             name: of the cohort; None for the only one with a certain file, or the only one but for those of external
                 validations.
             having: file that is needed of it, so that another cohort without it is not meant.
-            made_by: command that makes a cohort, for the message.
+            made_by: command that makes a cohort, for the message; None for one that makes it with what is needed.
 
         Raises:
             InputError: no name was given and there is not exactly one such cohort, or there is none of that name.
@@ -108,9 +108,10 @@ class Workspace:
             return found
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
+        made_by = made_by or (_MADE_BY if having == "cohort.csv" else _TRAINED_BY)
         raise InputError(f"{self.root}: {wanted}; {known}. `{made_by}` makes one.")
 
-    def the_cohort(self, name: str | None, *, having: str = "cohort.csv", made_by: str = _MADE_BY) -> str:
+    def the_cohort(self, name: str | None, *, having: str = "cohort.csv", made_by: str | None = None) -> str:
         """``name``, or the only cohort, see ``the_cohorts``, which must have one endpoint.
 
         Raises:

@@ -1,0 +1,110 @@
+"""`wsisurv cohort`: a cohort and its audit, and nothing trained."""
+
+import csv
+
+import pytest
+import simulation
+
+from wsisurv.cohort import make_cohort, read_cohort
+from wsisurv.formats.commands import read_commands
+from wsisurv.settings.cohort import CohortSettings
+from wsisurv.workspace.paths import Workspace
+
+FOLDS = ["--folds", 2, "--repeats", 1, "--resamples", 100, "--epochs", 2, "--device", "cpu", "--workers", 1]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Features and statements of 40 cases, whose follow-up is in clinical.csv; no cohort."""
+    workspace = Workspace(tmp_path / "workspace")
+    drawn = simulation.save(
+        workspace, simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
+    )
+    with (tmp_path / "clinical.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case_id", "days", "died", "relapse_days", "relapse"])
+        for one in drawn.cases:
+            writer.writerow([one.case_id, one.time, int(one.event), one.time * 0.7, int(one.event)])
+    return workspace
+
+
+@pytest.fixture
+def made(place):
+    """Words that make the cohort ``crc``."""
+    table = place.root.parent / "clinical.csv"
+    return ["cohort", "crc", "--clinical", table, "--time", "days", "--event", "died", "-w", place.root]
+
+
+def test_it_is_the_cohort_that_train_teacher_and_the_python_door_make(run, place, made):
+    ended = run(*made)
+    assert ended.code == 0, ended.err
+    folder = place.cohort("crc")
+    assert {path.name for path in folder.iterdir()} == {"cohort.csv", "audit.json"}
+    files = {name: (folder / name).read_bytes() for name in ("cohort.csv", "audit.json")}
+    assert "Cohort crc" in ended.out
+    assert f"cohort: 40 cases · {folder}" in ended.out
+
+    quick = ["--folds", 2, "--text-folds", 2, "--repeats", 1, "--epochs", 2, "--device", "cpu"]
+    words = ["train-teacher", "--cohort", "crc", *made[2:], *quick]
+    assert run(*words).code == 0  # the same cohort: not stale
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    table = place.root.parent / "clinical.csv"
+    make_cohort(place, "door", table, CohortSettings(time="days", event="died"))
+    assert (place.cohort("door") / "cohort.csv").read_bytes() == files["cohort.csv"]
+
+
+def test_crossval_of_it_needs_no_teacher(run, place, made):
+    assert run(*made).code == 0
+    ended = run("crossval", "--cohort", "crc", "-w", place.root, *FOLDS)
+    assert ended.code == 0, ended.err
+    folder = place.cohort("crc")
+    assert (folder / "evaluation" / "metrics.json").exists()
+    assert not (folder / "guidance.h5").exists()
+    assert not (folder / "student.h5").exists()
+
+
+def test_train_teacher_without_a_table_trains_on_the_cohort_that_is_there(run, place, made):
+    assert run(*made).code == 0
+    before = (place.cohort("crc") / "cohort.csv").stat().st_mtime_ns
+    assert "next: wsisurv train-teacher --cohort crc\n" in run("status", place.root).out
+    quick = ["--folds", 2, "--text-folds", 2, "--repeats", 1, "--epochs", 2, "--device", "cpu"]
+    ended = run("train-teacher", "--cohort", "crc", "-w", place.root, *quick)
+    assert ended.code == 0, ended.err
+    assert (place.cohort("crc") / "guidance.h5").exists()
+    assert (place.cohort("crc") / "cohort.csv").stat().st_mtime_ns == before
+
+
+def test_endpoints_audit_and_redo_are_as_in_train_teacher(run, place, made):
+    ends = ["--endpoint", "os=days,died", "--endpoint", "pfi=relapse_days,relapse"]
+    several = ["cohort", "two", *made[2:4], *ends, "-w", place.root]
+    assert run(*several, "--audit-only").code == 0
+    assert place.cohorts() == []
+    assert read_commands(place.root) == []
+    assert run(*several).code == 0
+    assert place.cohorts() == ["two/os", "two/pfi"]
+    assert [one.words[1] for one in read_commands(place.root)] == ["cohort"]
+    assert run(*made).code == 0
+    stale = run(*made, "--time-unit", "weeks")
+    assert stale.code == 1
+    assert "time_unit: days → weeks" in " ".join(stale.err.split())
+    assert run(*made, "--time-unit", "weeks", "--redo").code == 0
+    assert read_cohort(place.cohort("crc"))[0].settings.time_unit == "weeks"
+    refused = run("cohort", "crc/os", *made[2:])
+    assert refused.code == 1
+    assert "name the cohort alone" in refused.err
+
+
+def test_it_needs_a_name_and_a_table(run, place):
+    for words in ([], ["crc"], ["--clinical", place.root.parent / "clinical.csv"]):
+        assert run("cohort", *words, "-w", place.root).code == 2
+
+
+def test_another_run_waits_until_table_and_audit_are_whole(place, monkeypatch):
+    def wait(_: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("wsisurv.workspace.claims.time.sleep", wait)
+    table = place.root.parent / "clinical.csv"
+    with place.claim("cohort", "crc"), pytest.raises(TimeoutError):
+        make_cohort(place, "crc", table, CohortSettings(time="days", event="died"))
+    assert place.cohorts() == []
