@@ -117,6 +117,36 @@ class TestRetry:
         assert whole == REPORT
         assert max(len(first), len(second)) < len(whole) <= len(first) + len(second)
 
+    def test_cut_answer_that_cannot_be_had_whole_gives_what_was_complete(
+        self, ollama_server: Any, make_asker: MakeAsker
+    ) -> None:
+        text = "Adenocarcinoma. No necrosis. Mucin is seen."
+        said = ollama_server.answer(*[(words, "stroma", "present", words) for words in text[:-1].split(". ")])
+        second = said.index('"Mucin')
+        ollama_server.model = lambda _: said[:second]
+        ollama_server.script.append(lambda wire: wire.say(said[: second + 9], done_reason="length"))
+        extraction = make_asker(num_predict=7900).extract(text)
+        assert [claim.evidence for claim in extraction.claims] == ["Adenocarcinoma", "No necrosis"]
+        assert extraction.salvaged == 2
+        assert len(ollama_server.bodies()) == 1
+
+    def test_answer_that_goes_round_is_not_asked_for_more(self, ollama_server: Any, make_asker: MakeAsker) -> None:
+        turns = [("Moderately", "grade", "present", "x"), ("No perineural", "stroma", "absent", "x")] * 5
+        said = ollama_server.answer(*turns)
+        ollama_server.script.append(lambda wire: wire.say(said[:-5], done_reason="length"))
+        extraction = make_asker().extract(REPORT)
+        assert [claim.evidence for claim in extraction.claims] == ["Moderately", "No perineural"]
+        assert extraction.salvaged == 2
+        assert ollama_server.passages() == [REPORT]
+
+    def test_answer_that_ended_is_not_marked(self, make_asker: MakeAsker) -> None:
+        assert make_asker().extract(REPORT).salvaged is None
+
+    def test_cut_before_its_first_statement_fails(self, ollama_server: Any, make_asker: MakeAsker) -> None:
+        ollama_server.script.append(lambda wire: wire.say('{"statements": [{"evidence": "Ad', done_reason="length"))
+        with pytest.raises(BackendError, match="no end after 7900 tokens, and a passage of 15 characters is not split"):
+            make_asker(num_predict=7900).extract("Adenocarcinoma.")
+
     @pytest.mark.parametrize("fault", ["too long", "unfinished", "full"])
     def test_passage_is_asked_in_halves(self, ollama_server: Any, make_asker: MakeAsker, fault: str) -> None:
         full = ollama_server.answer(*[("Moderately", "grade", "present", "x")] * MAX_STATEMENTS)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from wsisurv.reports import prompt
+from wsisurv.reports.example import PARROTED
 from wsisurv.reports.grounding import ground
 from wsisurv.reports.prompt import (
     MAX_STATEMENTS,
@@ -16,6 +17,7 @@ from wsisurv.reports.prompt import (
     messages,
     parse_answer,
     prompt_sha256,
+    salvage_answer,
     to_extraction,
 )
 
@@ -59,12 +61,33 @@ class TestSchema:
 
 class TestPrompt:
     @pytest.mark.parametrize("keep", ["morphology", "all"])
-    def test_example_is_proved_by_its_own_report(self, keep: Keep) -> None:
+    def test_example_would_be_proved_by_its_own_report(self, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("wsisurv.reports.grounding.parroted", lambda *_: False)
         asked = messages("REPORT", keep)
         example = parse_answer(asked[2]["content"])
         grounded = ground("x", to_extraction(example.statements, keep).claims, asked[1]["content"])
         assert not grounded.rejected
         assert len(grounded.statements) == len(example.statements)
+
+    def test_parroted_example_is_never_proved_even_where_the_report_holds_it(self) -> None:
+        asked = messages("", "morphology")
+        findings = parse_answer(asked[2]["content"]).statements
+        louder = tuple(each.model_copy(update={"evidence": each.evidence.upper()}) for each in findings)
+        restated = finding(text="No brimosal necrosis")
+        claims = to_extraction((*findings, *louder, restated, finding()), "morphology").claims
+        report = asked[1]["content"] + " No necrosis."
+        grounded = ground("x", claims, report)
+        assert [statement.evidence for statement in grounded.statements] == ["No necrosis"]
+        assert {rejected.reason for rejected in grounded.rejected} == {PARROTED}
+        assert len(grounded.rejected) == 2 * len(findings) + 1
+
+    @pytest.mark.parametrize("keep", ["morphology", "all"])
+    def test_all_but_the_report_is_the_same_byte_for_byte(self, keep: Keep) -> None:
+        """A server keeps what it has read of a prompt up to the first byte that differs."""
+        one, other = (json.dumps(messages(text, keep)) for text in ("ONE", "OTHER"))
+        assert one.index('ONE"') == other.index('OTHER"')
+        assert one.split('ONE"')[0] == other.split('OTHER"')[0]
+        assert one.endswith('ONE"}]')
 
     def test_report_comes_last_and_whole(self) -> None:
         assert messages("THE {report}", "morphology")[-1] == {"role": "user", "content": "THE {report}"}
@@ -114,6 +137,21 @@ class TestAnswer:
             parse_answer(content)
         if "category" not in words and "extra" not in words:
             assert "Smith" not in str(caught.value)
+
+
+@pytest.mark.parametrize("whole", range(4))
+def test_a_cut_answer_gives_its_complete_findings_wherever_it_was_cut(whole: int) -> None:
+    findings = tuple(finding(text=f'Say "{n}" [{{') for n in range(4))
+    content = Answer(statements=findings).model_dump_json()
+    ends = [0, *(at for at in range(len(content)) if content[:at].endswith('[{"}')), len(content)]
+    for cut in range(ends[whole], ends[whole + 1]):
+        assert salvage_answer(content[:cut]) == findings[:whole]
+
+
+@pytest.mark.parametrize("content", ["", "Sure!", "{", '{"statements": ', '{"statements": [7, 8', "[" * 100_000])
+def test_nothing_is_salvaged_of_what_is_no_answer(content: str) -> None:
+    assert salvage_answer(content) == ()
+    assert salvage_answer('{"statements": [' + content) == ()
 
 
 def test_empty_quote_is_rejected_and_loses_no_other() -> None:

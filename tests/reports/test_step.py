@@ -26,6 +26,8 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports import step
 from wsisurv.reports.asking import Patience
 from wsisurv.reports.blotting import blotted
+from wsisurv.reports.example import PARROTED
+from wsisurv.reports.prompt import messages
 from wsisurv.reports.step import extract
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.ledger import Summary, read_failures
@@ -223,6 +225,68 @@ class TestFailures:
     def test_bad_source(self, workspace: Workspace, tmp_path: Path) -> None:
         with pytest.raises(ReportError, match="no such file"):
             extract(workspace, tmp_path / "none", RULES)
+
+    def test_cut_and_parroted_answers_are_counted_and_lose_no_report(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        said = ollama_server.answer(
+            *[("Moderately differentiated", "grade", "present", "Moderately differentiated")] * 6
+        )
+        ollama_server.script.append(lambda wire: wire.say(said[:-9], done_reason="length"))
+        example = json.dumps({"statements": json.loads(messages("", "morphology")[2]["content"])["statements"]})
+        ollama_server.script.append(lambda wire: wire.say(example))
+        summary = run(ollama_server, workspace, source)
+        records = read_statements(workspace.statements)
+        assert [records[f"case{n}"].salvaged for n in range(6)] == [1, None, None, None, None, None]
+        assert "salvaged" not in lines(workspace.statements)[1]
+        assert records["case1"].rejected == 4
+        assert {rejected.reason for rejected in read_rejected(workspace.rejected)} == {PARROTED}
+        assert any(note.startswith("1 reports were read in part") and "1 statements" in note for note in summary.notes)
+        assert any("(4 in all) that the model parroted" in note and "case1" in note for note in summary.notes)
+        ollama_server.requests.clear()
+        assert len(run(ollama_server, workspace, source).kept) == 6
+        assert not ollama_server.bodies()
+
+    @pytest.mark.parametrize(
+        ("said", "reason"),
+        [
+            (("Kein Tumor", "other_morphology", "absent", "Kein Tumor"), "not in the report"),
+            (("Moderately differentiated", "grade", "present", "Grade 2 of 3"), "says '3'"),
+            (("Moderately differentiated", "grade", "present", "Schlecht differenziert"), "says 'poor'"),
+            (("adenocarcinoma", "histological_type", "present", "Kein adenocarcinoma"), "in another language"),
+            (("adenocarcinoma", "histological_type", "present", "pas d'adenocarcinoma"), "in another language"),
+            (("No perineural invasion", "perineural_invasion", "absent", "Keine Nervenscheiden"), "no word in common"),
+        ],
+    )
+    def test_what_the_report_does_not_say_is_counted_with_its_reason(
+        self, workspace: Workspace, source: Path, ollama_server: Any, said: tuple[str, str, str, str], reason: str
+    ) -> None:
+        ollama_server.model = lambda _: ollama_server.answer(said)
+        assert len(run(ollama_server, workspace, source).done) == 6
+        assert all(reason in rejected.reason for rejected in read_rejected(workspace.rejected))
+        assert [record.rejected for record in read_statements(workspace.statements).values()] == [1] * 6
+
+    def test_endless_list_costs_its_report_alone(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        """A list beyond the schema's bound, of a server that does not hold to it."""
+        many = ollama_server.answer(*[("Moderately differentiated", "grade", "present", str(n)) for n in range(500)])
+        ollama_server.script.append(lambda wire: wire.say(many))
+        summary = run(ollama_server, workspace, source)
+        assert len(summary.done) == 5
+        assert "too long" in summary.failed[0].message
+
+    def test_server_that_loses_the_model_stops_the_run_and_nothing_is_asked_twice(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        answer = [lambda wire: wire.say(wire.fake.model("A b."))] * 2
+        gone = {"error": "model 'tiny:latest' not found"}
+        ollama_server.script.extend([*answer, lambda wire: wire.json(404, gone)])
+        with pytest.raises(OllamaUnavailableError, match="not found.*stopped at case2.*kept"):
+            run(ollama_server, workspace, source)
+        assert len(ollama_server.bodies()) == 3
+        assert len(read_statements(workspace.statements)) == 2
+        summary = run(ollama_server, workspace, source)
+        assert (len(summary.kept), len(summary.done)) == (2, 4)
+        assert len(ollama_server.bodies()) == 3 + 4
 
 
 class TestOneWorkspace:

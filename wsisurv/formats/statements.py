@@ -72,8 +72,15 @@ class ReportRecord(_Record):
     """Findings left out, counted by kind (gross, immunohistochemistry, history …)."""
     rejected: int = 0
     """Findings that could not be proved; they are in rejected.jsonl."""
+    salvaged: int | None = None
+    """Findings, proved or not, of answers that were cut at their token limit: the report was read in part. None, and
+    not in the file, where no answer was cut."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """The ReportSettings that made it, so that a stale record can be told by what changed."""
+
+    def as_line(self) -> dict[str, Any]:
+        """The record as it stands in the file."""
+        return self.model_dump(mode="json", exclude={"salvaged"} if self.salvaged is None else None)
 
 
 class RejectedRecord(_Record):

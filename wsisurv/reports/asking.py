@@ -4,7 +4,8 @@ What counts as an answer, in this order: the last piece came (``done``), it ende
 tokens are plausible, there is content, it is strict JSON, of the schema. The proof follows in ``grounding``.
 
     cause                                    what is done
-    cut at its token limit                   more room, then the passage in two halves
+    cut at its token limit                   more room, then the passage in two halves, then what was complete
+    cut while it said the same again         what was complete: more room would only hold more of the same
     prompt longer than the context           the passage in two halves
     broken off (endless repetition)          the passage in two halves
     the list is full                         the passage in two halves
@@ -18,15 +19,24 @@ tokens are plausible, there is content, it is strict JSON, of the schema. The pr
 
 import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
 from wsisurv.reports import passages
 from wsisurv.reports.blotting import blotted
 from wsisurv.reports.grounding import Extraction
 from wsisurv.reports.ollama import Reply, Server
-from wsisurv.reports.prompt import MAX_STATEMENTS, Finding, Keep, answer_schema, messages, parse_answer, to_extraction
+from wsisurv.reports.prompt import (
+    MAX_STATEMENTS,
+    Finding,
+    Keep,
+    answer_schema,
+    messages,
+    parse_answer,
+    salvage_answer,
+    to_extraction,
+)
 from wsisurv.reports.server_errors import PromptTooLongError, ServerBusyError, UnfinishedError
 from wsisurv.reports.server_models import Model
 
@@ -37,6 +47,8 @@ OVERLAP_CHARS = 400
 _SMALLEST_PASSAGE = 600
 _CHARS_A_TOKEN = 2.5
 """Bytes of UTF-8 a token, low on purpose: reports in capitals with scan errors come to about three."""
+_REPEATS = 3
+"""Findings at the end of an answer that say nothing new: a loop, not a slip."""
 _TEMPLATE_TOKENS = 64
 """Room for what a chat template puts around the messages."""
 
@@ -100,6 +112,12 @@ def make_plan(model: Model, keep: Keep, texts: list[str], options: Mapping[str, 
     return Plan(chosen, min(max(4096, 2 ** math.ceil(math.log2(needed))), largest), passage_chars)
 
 
+def _goes_round(findings: Sequence[Finding]) -> bool:
+    """True where the last findings of an answer were all said before in it: it would not have ended by itself."""
+    before = set(findings[:-_REPEATS])
+    return len(findings) > _REPEATS and all(finding in before for finding in findings[-_REPEATS:])
+
+
 def _passages(text: str, longest: int) -> list[str]:
     return [text[part.start : part.end] for part in passages.split(text, longest, min(OVERLAP_CHARS, longest // 4))]
 
@@ -134,18 +152,20 @@ class Asker:
 
     def _extract(self, text: str) -> Extraction:
         found: dict[tuple[str, str, str], Finding] = {}
+        cut: list[int] = []
         for passage in _passages(text, self.plan.passage_chars):
-            for finding in self._ask(passage):
+            for finding in self._ask(passage, cut):
                 words = " ".join(finding.evidence.split()).casefold()
                 found.setdefault((words, finding.category, finding.polarity), finding)
-        return to_extraction(tuple(found.values()), self.keep)
+        return replace(to_extraction(tuple(found.values()), self.keep), salvaged=sum(cut) if cut else None)
 
     def give_up(self) -> None:
         """Drop what is under way in all threads."""
         self._stop.set()
         self.server.hang_up()
 
-    def _ask(self, passage: str) -> tuple[Finding, ...]:
+    def _ask(self, passage: str, cut: list[int]) -> tuple[Finding, ...]:
+        """Findings of a passage; ``cut`` gets the number of those taken from each answer that was cut."""
         if not passage.strip():
             return ()
         think = False if self.model.thinks and not self._think_needed.is_set() else None
@@ -154,17 +174,22 @@ class Asker:
             try:
                 reply = self._patiently(passage, think, room)
             except (PromptTooLongError, UnfinishedError) as error:
-                return self._ask_halves(passage, error)
+                return self._ask_halves(passage, error, cut)
             if self.exchange:
                 self.exchange(passage, reply.content)
             self.server.require_same(self.model)
             self._check_counts(passage, reply)
             if reply.done_reason == "length":
+                complete = salvage_answer(reply.content)
                 larger = min(2 * room, self.plan.num_ctx - (reply.prompt_tokens or 0))
-                if larger <= room:
-                    return self._ask_halves(passage, BackendError(f"no end after {room} tokens"))
-                room = larger
-                continue
+                if not _goes_round(complete):
+                    if larger > room:
+                        room = larger
+                        continue
+                    if len(passage) > _SMALLEST_PASSAGE or not complete:
+                        return self._ask_halves(passage, BackendError(f"no end after {room} tokens"), cut)
+                cut.append(len(set(complete)))
+                return complete
             if reply.done_reason != "stop":
                 raise BackendError(
                     f"{self.model.name}: ended with {reply.done_reason or 'no reason'!r}, not with 'stop'"
@@ -182,15 +207,15 @@ class Asker:
             if self.model.thinks and think is None:
                 self._think_needed.set()  # some servers apply the schema only after thinking: don't ask all twice
             if len(findings) == MAX_STATEMENTS and len(passage) > _SMALLEST_PASSAGE:
-                return self._ask_halves(passage, BackendError("the list of statements is full"))
+                return self._ask_halves(passage, BackendError("the list of statements is full"), cut)
             return findings
 
-    def _ask_halves(self, passage: str, cause: BackendError) -> tuple[Finding, ...]:
+    def _ask_halves(self, passage: str, cause: BackendError, cut: list[int]) -> tuple[Finding, ...]:
         if self._stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:
             raise BackendError(f"{self.model.name}: {cause}, and a passage of {len(passage)} characters is not split.")
         overlap = min(OVERLAP_CHARS, len(passage) // 8)
         first, second = passages.halves(passage, overlap)
-        return self._ask(passage[first.start : first.end]) + self._ask(passage[second.start : second.end])
+        return self._ask(passage[first.start : first.end], cut) + self._ask(passage[second.start : second.end], cut)
 
     def _patiently(self, passage: str, think: bool | None, room: int) -> Reply:
         options = {**self.plan.options, "num_ctx": self.plan.num_ctx, "num_predict": room}

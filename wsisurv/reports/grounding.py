@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
+from wsisurv.reports.example import PARROTED, parroted
 from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
 from wsisurv.reports.sections import seen_by_eye
@@ -44,6 +45,7 @@ class Extraction:
 
     claims: tuple[Claim, ...]  # the findings, not proved yet
     left_out: dict[str, int] = field(default_factory=dict)  # findings left out, counted by kind
+    salvaged: int | None = None  # findings taken from answers cut at their token limit; None where none was cut
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class _Span:
 def prove(claim: Claim, report: str) -> Proof | Refusal:
     """Look for the claim's evidence in ``report`` and hold the claim against it.
 
-    The first place that passes all checks is the proof. They are: every word of the evidence stands there in order; no
+    A claim with words of the prompt's worked example is refused first, whatever the report holds. The first place that
+    passes all checks is the proof. They are: every word of the evidence stands there in order; no
     number, grade or word is cut in two; its language is known; it is not of the gross description; the polarity is what
     the sentence around it says; the restated text brings no number, grade or amount that the evidence lacks.
 
@@ -93,6 +96,8 @@ def prove(claim: Claim, report: str) -> Proof | Refusal:
     Returns:
         The place in ``report``, or the reason why there is none.
     """
+    if parroted(claim.evidence, claim.text):
+        return Refusal(PARROTED)
     quote, source = read(claim.evidence, "en"), read(report)
     if not any(word.stems or word.kind == "code" for word in quote.words):
         return Refusal("the evidence has no word that names a finding")
@@ -212,6 +217,7 @@ def _objection(claim: Claim, source: Reading, span: _Span) -> str | None:
     return (
         _cut(source, span)
         or _unproved_values(text, source, span)
+        or _denies_in_another_language(text, source, span)
         or wrong_polarity(claim.polarity, text, source, span.first, span.last)
         or off_topic(claim.category, claim.polarity, text, source, span.first, span.last)
     )
@@ -273,6 +279,16 @@ def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
         return f"the restated text says {unproved[0]!r}, the evidence does not"
     if pairs := _pairs(text.words) - _pairs(proved):
         return f"the restated text says {'/'.join(min(pairs))!r}, the evidence does not"
+    return None
+
+
+def _denies_in_another_language(text: Reading, source: Reading, span: _Span) -> str | None:
+    """A denial of the restated text that is none in the language of the evidence, where it would be passed over."""
+    proved = {word.plain for word in source.words[span.first : span.last]}
+    for index, word in enumerate(text.words):
+        known = word.plain in proved or word.plain in NEGATIONS or text.is_cue(index)
+        if not known and any(table.denies(word.plain) for table in LANGUAGES.values()):
+            return "the restated text denies in another language than the evidence's"
     return None
 
 

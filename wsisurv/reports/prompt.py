@@ -7,6 +7,7 @@ does not keep: an empty quote is rejected by the proof, and must not lose the re
 """
 
 import json
+import re
 from functools import cache
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -14,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsisurv.formats.statements import Category, Morphology, Polarity
+from wsisurv.reports.example import PASSAGE
 from wsisurv.reports.grounding import Claim, Extraction
 
 MAX_STATEMENTS = 40
@@ -88,32 +90,30 @@ _OTHERS: dict[Keep, str] = {
     ),
 }
 
-_EXAMPLE = """\
-SPECIMEN: Rectum, 14 cm, received in formalin. MICROSCOPIC: Poorly differentiated adenocarcinoma with 30% mucin.
-No perineural invasion identified. MLH1 retained."""
 _EXAMPLE_ANSWER = Answer(
     statements=(
         Finding(
-            evidence="Poorly differentiated adenocarcinoma",
+            evidence="Brimosal carcinoma",
             category="histological_type",
             polarity="present",
-            text="Adenocarcinoma",
+            text="Brimosal carcinoma",
         ),
+        Finding(evidence="brimosal grade 9", category="grade", polarity="present", text="Brimosal grade 9"),
         Finding(
-            evidence="Poorly differentiated",
-            category="grade",
+            evidence="30% ornelic mucin",
+            category="mucin",
             polarity="present",
-            text="Poor differentiation",
+            text="Ornelic mucin in 30% of the tumour",
         ),
-        Finding(evidence="30% mucin", category="mucin", polarity="present", text="Mucin in 30% of the tumour"),
         Finding(
-            evidence="No perineural invasion identified",
+            evidence="No perineural invasion of tarvic nerves",
             category="perineural_invasion",
             polarity="absent",
             text="No perineural invasion",
         ),
     )
 )
+"""Each quote has a word that no report has, so that a model which repeats them is found out."""
 
 
 @cache
@@ -133,10 +133,13 @@ def answer_schema() -> dict[str, Any]:
 
 
 def messages(passage: str, keep: Keep) -> list[dict[str, str]]:
-    """The conversation that asks for the findings of ``passage``: rules, one worked example, the passage."""
+    """The conversation that asks for the findings of ``passage``: rules, one worked example, the passage.
+
+    All but the passage is the same for every report, byte for byte, so that a server reads it once and keeps it.
+    """
     return [
         {"role": "system", "content": _SYSTEM.format(others=_OTHERS[keep])},
-        {"role": "user", "content": _EXAMPLE},
+        {"role": "user", "content": PASSAGE},
         {"role": "assistant", "content": _EXAMPLE_ANSWER.model_dump_json()},
         {"role": "user", "content": passage},
     ]
@@ -166,6 +169,21 @@ def parse_answer(content: str) -> Answer:
         if first["type"] == "json_invalid":
             raise ValueError("no JSON") from None
         raise ValueError(f"{place or 'answer'}: {first['type'].replace('_', ' ')}") from None
+
+
+def salvage_answer(content: str) -> tuple[Finding, ...]:
+    """Read the complete findings of an answer that was cut, up to the first that is none."""
+    opening = re.match(r'\s*\{\s*"statements"\s*:\s*\[\s*', content)
+    found: list[Finding] = []
+    at = opening.end() if opening else len(content)
+    while at < len(content):
+        try:
+            value, at = json.JSONDecoder().raw_decode(content, at)
+            found.append(Finding.model_validate(value))
+        except (ValueError, RecursionError):  # cut, or no finding
+            break
+        at += len(content[at:]) - len(content[at:].lstrip(", \n\r\t"))
+    return tuple(found)
 
 
 def to_extraction(findings: tuple[Finding, ...], keep: Keep) -> Extraction:

@@ -19,6 +19,7 @@ from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, read_rejected, read_statements
 from wsisurv.reports.asking import Asker, Exchange, Patience, make_plan
 from wsisurv.reports.embed import TextEncoder, open_text_encoder
+from wsisurv.reports.example import PARROTED
 from wsisurv.reports.grounding import LANGUAGE_REFUSED, PROOF_VERSION, Extraction, ground
 from wsisurv.reports.ollama import Server
 from wsisurv.reports.prompt import prompt_sha256
@@ -288,8 +289,9 @@ def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction
         left_out=extraction.left_out,
         rejected=len(grounded.rejected),
         settings=settings.model_dump(mode="json"),
+        salvaged=extraction.salvaged,
     )
-    append_jsonl(workspace.statements, record.model_dump(mode="json"))
+    append_jsonl(workspace.statements, record.as_line())
 
 
 def _fail(workspace: Workspace, summary: Summary, failure: Failure) -> None:
@@ -303,7 +305,7 @@ def _tidy(workspace: Workspace) -> None:
         return
     records = read_statements(workspace.statements)
     if len(read_jsonl(workspace.statements)) > len(records):
-        write_jsonl(workspace.statements, (record.model_dump(mode="json") for record in records.values()))
+        write_jsonl(workspace.statements, (record.as_line() for record in records.values()))
     by_case: dict[str, list[RejectedRecord]] = {}
     written = read_rejected(workspace.rejected)
     for rejected in written:
@@ -326,8 +328,22 @@ def _add_notes(workspace: Workspace, reports: Reports, wanted: Mapping[str, str]
     statements = sum(len(record.statements) for record in current.values())
     rejected = sum(record.rejected for record in current.values())
     summary.notes.append(f"{statements} statements proved in {len(current)} reports, {rejected} rejected")
-    strange = [rejected for rejected in read_rejected(workspace.rejected) if rejected.case_id in current]
-    strange = [rejected for rejected in strange if rejected.reason.startswith(LANGUAGE_REFUSED)]
+    refused = [rejected for rejected in read_rejected(workspace.rejected) if rejected.case_id in current]
+    parroted = [rejected for rejected in refused if rejected.reason == PARROTED]
+    _note(
+        summary,
+        sorted({rejected.case_id for rejected in parroted}),
+        f"reports have statements ({len(parroted)} in all) that the model parroted from the prompt's worked example, "
+        "which are refused; a larger model does so less",
+    )
+    cut = {case: record.salvaged for case, record in current.items() if record.salvaged is not None}
+    _note(
+        summary,
+        sorted(cut),
+        f"reports were read in part, since an answer ended at the token limit; {sum(cut.values())} statements before "
+        "the cut were taken",
+    )
+    strange = [rejected for rejected in refused if rejected.reason.startswith(LANGUAGE_REFUSED)]
     _note(
         summary,
         sorted({rejected.case_id for rejected in strange}),
