@@ -34,8 +34,8 @@ def align(
     Reads features/ENCODER/ and reports/vectors/ of each workspace, and hospitals of its cohorts. Every case with a
     slide and a report counts, with or without follow-up. Both sides are centred within each hospital of each cohort;
     rank and ridge are chosen at hospitals that were not fitted. Writes one file, which holds a row a case (its mean
-    tile and mean statement): keep it as you keep the workspaces. Whoever is tested is left out of it and the rest
-    fitted anew, by case id and hospital.
+    tile and the mean of its statement vectors): keep it as you keep the workspaces. Whoever is tested is left out of it
+    and the rest fitted anew, by case id and hospital.
     """
     from wsisurv.pipeline.align import align as run
 

@@ -30,9 +30,10 @@ def findings(
 ) -> None:
     """Learn from slides what reports state (grade, invaded vessels, necrosis …), and say which of it can be told.
 
-    Reads cohorts/NAME/cohort.csv, features/ENCODER/ and reports/statements.jsonl. Writes findings.h5, a calibrated head
-    for each finding that can be told, and evaluation/findings.json and .csv with the figures of all findings into
-    cohorts/NAME/. Where hospitals are known, figures are of pairs of cases of one hospital that was not seen.
+    Reads cohorts/NAME/cohort.csv, features/ENCODER/ and reports/statements.jsonl. Writes into cohorts/NAME/
+    findings.h5, a calibrated logistic model (a head) of each finding that can be told, and evaluation/findings.json and
+    .csv with the figures of all findings. Where hospitals are known, figures are of pairs of cases of one hospital that
+    was not seen.
     """
     from wsisurv.training.findings import learn_findings as run
 

@@ -22,8 +22,8 @@ def status(
 ) -> None:
     """Show what of a workspace is done, stale, missing, failed or running, and which command to run next.
 
-    Reads headers, tables and ledgers. Writes nothing but .index.sqlite, which keeps what the headers say and can be
-    deleted. Whether slides and arrays are what they were, `wsisurv verify` tells.
+    Reads headers, tables and lists of failures. Writes nothing but .index.sqlite, which keeps what the headers say and
+    can be deleted. Whether slides and arrays are what they were, `wsisurv verify` tells.
     """
     from wsisurv.pipeline.status import status as look
 

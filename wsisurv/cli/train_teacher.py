@@ -43,7 +43,8 @@ def train_teacher(
 ) -> None:
     """Step 4: make the cohort, print its audit, and train the teacher on tiles and report statements.
 
-    Without statements there is nothing to learn from reports, and step 5 trains the baseline student alone.
+    The audit lists which cases were matched with slides and reports, and what was left out and why. Without statements
+    there is nothing to learn from reports, and step 5 trains the baseline student alone.
 
     Reads the clinical table, features/ENCODER/, reports/statements.jsonl and reports/vectors/. Writes cohort.csv,
     audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/, or, with --endpoint, into

@@ -28,7 +28,7 @@ class FindingRow(Card):
     prevalence: float | None = None
     """Share of the compared cases with it."""
     auc: float | None = None
-    """Of pairs of cases within one hospital where these are known, by heads that saw neither."""
+    """Area under the curve, of pairs of cases within one hospital where these are known, by heads that saw neither."""
     low: float | None = None
     high: float | None = None
     covariates_auc: float | None = None

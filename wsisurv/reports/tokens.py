@@ -34,7 +34,7 @@ _CONTINUES = frozenset("of for to by with and or into from in the is are".split(
 _AFFIRMED = AFFIRMATIONS | {"invades", "extends", "infiltrates", "reaches"}
 _BE = frozenset("is are was were be been being".split())
 _CONTRACTED = frozenset("isn aren wasn weren don doesn didn hasn haven hadn couldn".split())
-"""Of "isn't": the apostrophe parts the words."""
+"""First halves of words such as "isn't", which the apostrophe parts."""
 _UNITS = frozenset("mm cm um x to".split())
 _AFTER_A_PREDICATE = FUNCTION_WORDS | {"without", "but", "throughout", "where", "while"}
 _LIST_WORDS = frozenset(

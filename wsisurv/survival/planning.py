@@ -27,7 +27,7 @@ class StudyPlan:
 
     @property
     def parameters(self) -> int:
-        """Of a Cox model of the covariates and the risk."""
+        """Parameters of a Cox model of the covariates and the risk."""
         return self.covariates + 1
 
     @property
