@@ -39,3 +39,8 @@ def test_the_map_of_the_house_names_files_and_rooms_that_are_there():
     assert [name for name in sorted(named) if not (house / name).exists() and not (DOCS.parent / name).exists()] == []
     rooms = {path.parent.name for path in house.glob("*/__init__.py")}
     assert [room for room in sorted(rooms) if not re.search(rf"^ .*│ {room}\b", page, re.M)] == []
+    lines = {room: sum(len(path.read_bytes().splitlines()) for path in (house / room).rglob("*.py")) for room in rooms}
+    assert {room: n for room, n in lines.items() if n > 0.12 * sum(lines.values())} == {}
+    said = dict(re.findall(r"`(\w+)` ([\d,]+)", page.split("How large they are")[1].split("\n\n")[0]))
+    assert said.keys() == rooms
+    assert {room: n for room, n in said.items() if abs(int(n.replace(",", "")) / lines[room] - 1) > 0.25} == {}

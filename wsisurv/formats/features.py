@@ -146,6 +146,8 @@ def read_features(path: Path) -> tuple[Features, Header]:
             for a name of another slide.
     """
     with opened(path, FORMAT, MADE_BY) as (file, header):
+        slide_id = SlideId(text(file, "slide_id"))
+        require_id(path, slide_id)
         values = read_array(file["features"])
         require_array(path, "features", values, kinds="f", shape=(None, None))
         coords = mpp = None
@@ -156,7 +158,7 @@ def read_features(path: Path) -> tuple[Features, Header]:
             require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
             mpp = float(file["coords"].attrs["mpp"]) if "mpp" in file["coords"].attrs else None
         features = Features(
-            slide_id=SlideId(text(file, "slide_id")),
+            slide_id=slide_id,
             values=values,
             coords=coords,
             encoder=text(file, "encoder"),
@@ -171,7 +173,6 @@ def read_features(path: Path) -> tuple[Features, Header]:
         )
         if not isinstance(features.tile_settings, dict) or not (mpp is None or 0 < mpp < float("inf")):
             raise FormatError(f"{path}: tile settings are no JSON object, or mpp {mpp} is no positive number")
-        require_id(path, features.slide_id)
         return features, header
 
 

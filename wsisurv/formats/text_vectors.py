@@ -63,17 +63,13 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
         if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
             raise FormatError(f"{path}: vectors and ids differ in number")
         require_array(path, "vectors", vectors.values, kinds="f", shape=(len(vectors.case_ids), None))
-        _require_statements(path, header)
+        statements = path.parents[1] / "statements.jsonl"
+        if statements.exists():
+            now = statements_fingerprint([one for _, one in iterate_statements(read_statements(statements))])
+            if header.inputs.get("statements") != now:
+                raise ArtifactError(
+                    f"{path}: not of the statements that {statements} holds: lines of it were lost or changed, or the "
+                    f"last `{MADE_BY}` was stopped, or made vectors of another text encoder. Run the same `{MADE_BY}` "
+                    "again."
+                )
         return vectors, header
-
-
-def _require_statements(path: Path, header: Header) -> None:
-    statements = path.parents[1] / "statements.jsonl"
-    if not statements.exists():
-        return
-    now = statements_fingerprint([statement for _, statement in iterate_statements(read_statements(statements))])
-    if header.inputs.get("statements") != now:
-        raise ArtifactError(
-            f"{path}: not of the statements that {statements} holds: lines of it were lost or changed, or the last "
-            f"`{MADE_BY}` was stopped, or made vectors of another text encoder. Run the same `{MADE_BY}` again."
-        )
