@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,35 +144,34 @@ def predict(
             progress=progress,
         )
     home = ready.workspace if ready else workspace
-    folds: Mapping[str, int] = {}
-    head_folds: Mapping[str, int] = {}
-    unused: list[str] = []
     if ready is None and name is not None:
-        saved, _ = read_cohort(home.cohort(name))
-        of_case: Mapping[str, tuple[str, ...]] = {str(case.case_id): case.slide_ids for case in saved.cases}
-        folds = training_folds(model, home.cohort(name) / "guidance.h5")
-        head_folds = heads_folds(heads) if heads is not None and heads.card.cohort == name else {}
+        asked = _of_cohort(home, name, model, heads)
     else:
         here = ready.slide_ids if ready else home.embedded_slides(encoder)
         of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
-        of_case = group_slides(here, of_slide)
-    if not of_case:
+        asked = _Asked(group_slides(here, of_slide), unused=unused)
+    if not asked.slides:
         raise InputError(f"{home.root}: no features of encoder {encoder!r}. Name slides, or run `wsisurv embed`.")
     prediction = predict_cases(
         model,
-        find_bags(home, encoder, of_case),
-        fold_of=folds,
+        find_bags(home, encoder, asked.slides),
+        fold_of=asked.folds,
         horizons=years,
         looks=ready.looks if ready else {},
         tiles=home,
         force_unfamiliar=force_unfamiliar,
         heads=heads,
-        head_fold_of=head_folds,
+        head_fold_of=asked.head_folds,
         device=student_device(device),
         progress=stage(progress, "predict"),
     )
     notes = make_notes(
-        model, prediction, horizons=years, training_cases=folds, command=command, force_unfamiliar=force_unfamiliar
+        model,
+        prediction,
+        horizons=years,
+        training_cases=asked.folds,
+        command=command,
+        force_unfamiliar=force_unfamiliar,
     )
     if heads is not None:
         notes["findings"] = {
@@ -190,9 +189,27 @@ def predict(
         beside = write_notes(table, notes)
     _keep_failures(home, prediction)
     odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
-    odd += [*unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
+    odd += [*asked.unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
     written = findings_path(table) if heads is not None else None
     return PredictResult(prediction, years, table, beside, written, tuple(odd), ready.summaries if ready else ())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Cases to predict."""
+
+    slides: Mapping[str, Sequence[str]]  # case → its slides
+    folds: Mapping[str, int] = field(default_factory=dict)  # training case → its fold
+    head_folds: Mapping[str, int] = field(default_factory=dict)  # the same of the heads of findings
+    unused: Sequence[str] = ()  # what is odd about the slide map
+
+
+def _of_cohort(home: Workspace, name: str, model: Path, heads: OpenHeads | None) -> _Asked:
+    """A cohort's own cases, each for the members that did not see it."""
+    saved, _ = read_cohort(home.cohort(name))
+    of_case = {str(case.case_id): case.slide_ids for case in saved.cases}
+    folds = training_folds(model, home.cohort(name) / "guidance.h5")
+    return _Asked(of_case, folds, heads_folds(heads) if heads is not None and heads.card.cohort == name else {})
 
 
 def _heads(student: Path, card: StudentCard) -> OpenHeads | None:
