@@ -158,11 +158,13 @@ def distill_scored(
         result = _result(cases, guidance, students, subspaces, choice)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
+        guided = {"distilled": _guides(guidance), "plain": False}
+        models = {
+            which: student_model(cases, cohort, teacher.encoder, one, guided=guided[which], result=result)
+            for which, one in students.items()
+        }
         for key, name in STUDENT_FILES.items():  # the selected one last: where it is, all is
-            which = of_file[key]
-            guided = which == "distilled" and _guides(guidance)
-            model = student_model(cases, cohort, teacher.encoder, students[which], guided=guided, result=result)
-            write_model(folder / name, model, wanted[folder / name])
+            write_model(folder / name, models[of_file[key]], wanted[folder / name])
         checkpoints.remove()
     unseen = students[choice.winner].out_of_fold.tolist()
     return _with_figures(folder, result, kept=False), dict(zip(cases.case_ids, unseen, strict=True))
