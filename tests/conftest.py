@@ -1,5 +1,6 @@
 """Fixtures for every room: slides that OpenSlide opens, and cards of students."""
 
+import io
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsisurv import extensions
 from wsisurv.formats.cards import StudentCard, TeacherCard, TeacherResult
@@ -25,7 +27,7 @@ from wsisurv.formats.header import seal
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")
 
-Image = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 MakeSlide = Callable[..., Path]
 # A background shell and nohup start what they run with Ctrl-C ignored, and a child inherits that: tests that press it
 # would wait for ever.
@@ -34,7 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def tissue_image(width: int, height: int, seed: int = 0) -> Image:
+def tissue_image(width: int, height: int, seed: int = 0) -> Pixels:
     """Glass with one oval piece of pink tissue with purple nuclei, filling about half of the slide."""
     rng = np.random.default_rng(seed)
     y, x = np.ogrid[:height, :width]
@@ -49,7 +51,7 @@ def tissue_image(width: int, height: int, seed: int = 0) -> Image:
 
 def write_slide(
     path: Path,
-    image: Image | tuple[int, int],
+    image: Pixels | tuple[int, int],
     mpp: float | tuple[float, float] | None = 0.5,
     levels: int = 3,
     compression: str = "jpeg",
@@ -91,7 +93,7 @@ def write_slide(
     return path
 
 
-def write_levels(path: Path, levels: Sequence[Image], mpp: float = 0.25, tile: int = 256, **options: Any) -> Path:
+def write_levels(path: Path, levels: Sequence[Pixels], mpp: float = 0.25, tile: int = 256, **options: Any) -> Path:
     """Write a tiled TIFF of these levels as they are, whether reductions of the first or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"photometric": "rgb", "compression": "jpeg", "metadata": None, **options}
@@ -115,7 +117,7 @@ def make_slide() -> MakeSlide:
 
 
 @pytest.fixture(scope="session")
-def draw_tissue() -> Callable[..., Image]:
+def draw_tissue() -> Callable[..., Pixels]:
     """``draw_tissue(width, height, seed=0)``: the image that ``make_slide`` draws when it is given a size."""
     return tissue_image
 
@@ -132,6 +134,25 @@ def browse(tmp_path: Path) -> Callable[[str], str]:
         return subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
 
     return shown
+
+
+@pytest.fixture(scope="session")
+def without_figures() -> Callable[[pytest.MonkeyPatch], None]:
+    """``without_figures(patch)``: figures are written as files of their kind with nothing in them.
+
+    Drawing takes most of the time of a page.
+    """
+    svg = b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>"
+    png = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(png, "png")
+    blank = {"svg": svg, "png": png.getvalue(), "pdf": b"%PDF-1.4"}
+
+    def patched(patch: pytest.MonkeyPatch) -> None:
+        from matplotlib.figure import Figure
+
+        patch.setattr(Figure, "savefig", lambda _, path, *, format, **__: Path(path).write_bytes(blank[format]))
+
+    return patched
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ from wsisurv.cli.app import main
 from wsisurv.demo.run import draw
 
 CASES = 30
+QUICK = {
+    "train-teacher": {"epochs": 10, "folds": 3, "text_folds": 3, "repeats": 1},
+    "distill": {"epochs": 10, "pretrain_epochs": 5, "members": 3},
+}
+"""Settings by which a step trains in a moment; the demo of ``trained`` has them."""
 EXAMPLES = Path(__file__).parents[2] / "examples"
 _TYPED = """#!/usr/bin/env bash
 printf '%s\\0' "$#" "$@" "${WSISURV_WORKSPACE-}" >>"$TYPED"
@@ -87,6 +92,24 @@ def typed(tmp_path) -> Callable[..., list[list[str]]]:
 
 
 @pytest.fixture(scope="session")
+def quick_settings() -> dict[str, dict[str, int]]:
+    """Settings of ``trained``, by step."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def quick() -> Callable[..., list[str]]:
+    """``quick(words)``: a command with the options of ``trained`` where it is one that trains."""
+
+    def words_of(words) -> list[str]:
+        asked = next((QUICK[word] for word in words[:2] if word in QUICK), {})
+        options = (word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+        return [*map(str, words), *options]
+
+    return words_of
+
+
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
     """A folder that all workers of a parallel test run share."""
     root = tmp_path_factory.getbasetemp()
@@ -95,10 +118,11 @@ def shared(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(shared) -> Path:
-    """The drawn synthetic cohort, made once in a test run: FOLDER/data."""
+    """The drawn synthetic cohort, its slides of half the usual sides, made once in a test run: FOLDER/data."""
     folder = shared / "drawn"
-    with FileLock(str(folder) + ".lock"):
-        draw(folder, cases=CASES, seed=0, workers=2, progress=lambda *_: None)
+    with FileLock(str(folder) + ".lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsisurv.demo.slides._SIDE", (36, 40))
+        draw(folder, cases=CASES, seed=0, progress=lambda *_: None)
     return folder
 
 
@@ -129,8 +153,8 @@ def lend_slides() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def trained(shared, drawn) -> Path:
-    """The drawn cohort through all six steps, made once in a test run; not to be changed."""
+def trained(shared, drawn, quick) -> Path:
+    """The drawn cohort through all six steps, quickly trained, made once in a test run; not to be changed."""
     place = shared / "trained"
     with FileLock(str(place) + ".lock"):
         if not (place / "done").exists():
@@ -138,7 +162,7 @@ def trained(shared, drawn) -> Path:
             out, err = io.StringIO(), io.StringIO()
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
                 patch.setenv("COLUMNS", "110")
-                patch.setattr("wsisurv.demo.run._run", lambda command: _must(patch, command))
+                patch.setattr("wsisurv.demo.run._run", lambda command: _must(patch, quick(command)))
                 _must(patch, ["wsisurv", "demo", str(place), "--cases", str(CASES)])
             (place / "out.txt").write_text(out.getvalue())
             (place / "err.txt").write_text(err.getvalue())

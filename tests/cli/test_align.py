@@ -131,6 +131,8 @@ def test_distill_looks_along_it_and_crossval_leaves_the_tested_out(run, place, m
         "cpu",
         "--workers",
         1,
+        "--resamples",
+        100,
     )
     assert judged.code == 0, judged.err
     assert len(left) >= 2

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,10 @@ def place(tmp_path: Path) -> Workspace:
 
 
 def test_risk_beside_competing_deaths_from_table_to_page(
-    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    without_figures: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     table, at = str(place.root.parent / "clinical.csv"), ["-w", str(place.root)]
     ends = ["--endpoint", "dss=days,of_it,died"]
@@ -68,7 +72,20 @@ def test_risk_beside_competing_deaths_from_table_to_page(
     assert sum(1 - float(row["survival_0.5y"]) - float(row["risk_0.5y"]) for row in rows) > 0
     assert "Aalen and Johansen" in json.loads((place.cohort("crc/dss") / "risk.json").read_text())["columns"]["risk_…y"]
     capsys.readouterr()
-    cross = ["crossval", *one, "--folds", "2", "--repeats", "1", "--device", "cpu"]
+    cross = [
+        "crossval",
+        *one,
+        "--folds",
+        "2",
+        "--repeats",
+        "1",
+        "--device",
+        "cpu",
+        "--resamples",
+        "100",
+        "--workers",
+        "1",
+    ]
     assert run(monkeypatch, *cross, "--landmark", "x") in {1, 2}
     assert "years are needed" in " ".join(capsys.readouterr().err.split())
     assert run(monkeypatch, *cross, "--landmark", "0.2y") == 0
@@ -78,6 +95,7 @@ def test_risk_beside_competing_deaths_from_table_to_page(
     assert 0 <= record["groups"]["gray_p"] <= 1
     assert sum(row["competing"] or 0 for row in record["groups"]["rows"]) == n
     assert record["landmarks"][0]["models"][0]["concordance"] > 0
+    without_figures(monkeypatch)
     assert run(monkeypatch, "report", *one) == 0
     page = (place.cohort("crc/dss") / "evaluation" / "index.html").read_text()
     for words in ("Cumulative incidence", "Gray's test of cumulative incidence", "Among those alive at 0.2 years"):

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,25 +28,36 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features and statements of 40 cases; in clinical.csv their death and their relapse, two of which are unknown."""
-    workspace = Workspace(tmp_path / "workspace")
-    drawn = simulation.save(
+    folder = tmp_path_factory.mktemp("endpoints")
+    workspace = Workspace(folder / "workspace")
+    cohort = simulation.save(
         workspace, simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
     )
-    with (tmp_path / "clinical.csv").open("w", newline="") as file:
+    with (folder / "clinical.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["case_id", "os_days", "os_event", "pfi_days", "pfi_event", "no_event"])
-        for number, case in enumerate(drawn.cases):
+        for number, case in enumerate(cohort.cases):
             relapse = ["", ""] if number < 2 else [case.time * 0.7, int(case.event or number % 3 == 0)]
             writer.writerow([case.case_id, case.time, int(case.event), *relapse, 0])
-    return workspace
+    return folder
+
+
+@pytest.fixture
+def place(drawn: Path, tmp_path: Path) -> Workspace:
+    """A copy of it."""
+    return Workspace(shutil.copytree(drawn, tmp_path / "drawn", copy_function=os.link) / "workspace")
 
 
 def test_each_endpoint_has_its_own_models_and_pages_on_the_same_folds(
-    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    without_figures: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
+    without_figures(monkeypatch)
     table, at = str(place.root.parent / "clinical.csv"), ["-w", str(place.root)]
     assert run(monkeypatch, "train-teacher", *at, "--cohort", "crc", "--clinical", table, *ENDPOINTS, *SMALL) == 1
     assert place.cohorts() == []  # two rows lack pfi: neither endpoint is written

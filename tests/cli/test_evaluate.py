@@ -19,6 +19,12 @@ def place(trained, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def quickly(monkeypatch, without_figures):
+    """Without pictures, which are looked at once."""
+    without_figures(monkeypatch)
+
+
 def words(place, *more, cohort="other", clinical="heldout/clinical.csv"):
     held_out = place / "data" / "heldout"
     workspace = place / "workspace"
@@ -52,6 +58,7 @@ def test_the_held_out_hospital(run, place):
     assert "cohorts/demo/risk.csv" in "".join(bare.out.split())
 
 
+@pytest.mark.usefixtures("quickly")
 def test_time_in_another_unit_gives_the_same(run, place, tmp_path):
     rows = read_table(place / "data" / "heldout" / "clinical.csv")
     lines = ["case_id,months,event"] + [
@@ -95,6 +102,7 @@ def test_the_training_cohort_is_not_written_over(run, place):
     assert (place / "workspace" / "cohorts" / "demo" / "cohort.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("quickly")
 def test_its_own_cross_validation_stands_beside(run, place):
     home = place / "workspace" / "cohorts" / "demo"
     header = read_header(home / "student.h5", "wsisurv/student", "wsisurv distill")
@@ -112,6 +120,7 @@ def test_its_own_cross_validation_stands_beside(run, place):
     assert external["own"]["concordance"] == 0.6543
 
 
+@pytest.mark.usefixtures("quickly")
 def test_what_the_student_adds_to_the_clinic_is_told_and_on_the_page(run, place):
     ended = run(*words(place, "--covariates", "age,stage", cohort="clinic"))
     assert ended.code == 0, ended.err
@@ -127,6 +136,7 @@ def test_what_the_student_adds_to_the_clinic_is_told_and_on_the_page(run, place)
         assert "clinic, by the student of demo" in page
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_student_alone_can_not_tell_whom_it_knows(run, place, tmp_path):
     alone = shutil.copy(place / "workspace" / "cohorts" / "demo" / "student.h5", tmp_path)
     command = words(place)

@@ -90,7 +90,7 @@ def test_ctrl_c_that_python_drops_stops_the_command_all_the_same(folder, interru
 
 @pytest.mark.slow
 def test_the_quickstart_interrupted_in_each_step_gives_what_the_demo_gave(
-    folder, trained, lend_slides, interrupt, run, typed
+    folder, trained, quick, lend_slides, interrupt, run, typed
 ):
     """Another folder, the example's commands one by one, each stopped and run again: the same bytes."""
     drawing, *steps = typed("quickstart", OUT=folder, CASES=CASES)
@@ -101,12 +101,13 @@ def test_the_quickstart_interrupted_in_each_step_gives_what_the_demo_gave(
     assert asked["tile"][0] == str(folder / "data" / "slides")
     asked["tile"] = [*few, *asked["tile"][1:]]
     for step, words in asked.items():
-        ended = interrupt([step, *words])
+        command = quick([step, *words])
+        ended = interrupt(command)
         assert ended.code == 130, (step, ended.err)
         assert "interrupted" in ended.err, step
         assert "Traceback" not in ended.err, step
         assert partial_files(folder) == []
-        done = run(step, *words)
+        done = run(*command)
         assert done.code == 0, (step, done.err)
         if step == "embed":
             features = Path("workspace") / "features" / "histomics"
@@ -121,15 +122,11 @@ def test_the_quickstart_interrupted_in_each_step_gives_what_the_demo_gave(
 
 
 @pytest.mark.parametrize("step", ["tile", "embed", "extract-report", "train-teacher", "distill", "predict"])
-def test_a_disk_that_fills_is_said_and_the_same_command_goes_on(step, run, trained, tmp_path):
+def test_a_disk_that_fills_is_said_and_the_same_command_goes_on(step, run, quick, trained, tmp_path):
     """No file may grow beyond a few kilobytes: every writer of the step meets the full disk."""
     place = tmp_path / "demo"
     shutil.copytree(trained, place, copy_function=os.link)
-    workspace, words = place / "workspace", commands(place)[step]
-    if step in {"train-teacher", "distill"}:
-        words += ["--epochs", "5"]
-    if step == "train-teacher":
-        words += ["--text-folds", "3", "--repeats", "1"]
+    workspace, words = place / "workspace", quick(commands(place)[step])
     (place / "risk.csv").unlink()
     shutil.rmtree(workspace / "predict")
     made = {

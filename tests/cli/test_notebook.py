@@ -4,6 +4,7 @@ import os
 import runpy
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import wsisurv
 from wsisurv.errors import CohortError, EncoderMismatchError, InputError
 from wsisurv.formats.features import read_features
 from wsisurv.formats.risks import read_risks
+from wsisurv.settings.training import DistillSettings, TeacherSettings
 
 CASES = 30
 """As the demo of ``trained``."""
@@ -29,9 +31,13 @@ def place(trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def names(place):
-    """What the notebook's names stand for after its last cell."""
+def names(place, quick_settings, without_figures):
+    """What the notebook's names stand for after its last cell; it trains as the commands did."""
+    teacher, student = TeacherSettings(**quick_settings["train-teacher"]), DistillSettings(**quick_settings["distill"])
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wsisurv, "train_teacher", partial(wsisurv.train_teacher, settings=teacher))
+        without_figures(patch)
+        patch.setattr(wsisurv, "distill", partial(wsisurv.distill, settings=student))
         patch.setattr(sys, "argv", [str(NOTEBOOK), str(place), str(CASES)])
         return runpy.run_path(str(NOTEBOOK))
 

@@ -15,10 +15,6 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.workspace.paths import Workspace
 
 CASES = 30  # as conftest.py draws them
-QUICK = {
-    "train-teacher": ["--epochs", 10, "--folds", 3, "--text-folds", 3, "--repeats", 1],
-    "distill": ["--epochs", 10, "--members", 3],
-}
 
 
 def test_the_demo_ends_with_a_table_and_pictures(trained):
@@ -48,7 +44,7 @@ def test_held_out_cases_are_in_the_risk_table_and_in_no_training(trained):
     assert any(len(risk.slides) == 2 for risk in risks) or len(held_out) < 10
 
 
-def test_a_second_run_does_nothing_again_and_ends_alike(trained, monkeypatch, capsys):
+def test_a_second_run_does_nothing_again_and_ends_alike(trained, quick, monkeypatch, capsys):
     def command(*words: str) -> None:
         monkeypatch.setattr(sys, "argv", ["wsisurv", *words])
         with pytest.raises(SystemExit) as ended:
@@ -57,7 +53,7 @@ def test_a_second_run_does_nothing_again_and_ends_alike(trained, monkeypatch, ca
 
     before = {path: path.stat().st_mtime_ns for path in (trained / "workspace").rglob("*.h5")}
     risk = (trained / "risk.csv").read_bytes()
-    monkeypatch.setattr("wsisurv.demo.run._run", lambda typed: command(*typed[1:]))
+    monkeypatch.setattr("wsisurv.demo.run._run", lambda typed: command(*quick(typed)[1:]))
     command("demo", str(trained), "--cases", str(CASES))
     ends = [
         text[text.index("Concordance on") :] for text in (capsys.readouterr().out, (trained / "out.txt").read_text())
@@ -73,7 +69,7 @@ def test_an_example_stops_at_the_first_command_that_fails(typed, example):
     assert len(typed(example, **asked, SLIDE_MPP=0.5, ends_with=1)) == 1
 
 
-def test_example_crc(run, typed, folder, trained, lend_slides):
+def test_example_crc(run, typed, quick, folder, trained, lend_slides):
     data = folder / "data"
     lend_slides(trained, folder / "crc")
     commands = typed(
@@ -82,14 +78,14 @@ def test_example_crc(run, typed, folder, trained, lend_slides):
     )  # fmt: skip
     assert len(commands) == 7
     for words in commands:
-        done = run(*words, *QUICK.get(words[0], []))
+        done = run(*quick(words))
         assert done.code == 0, done.err
     risks = read_risks(folder / "crc" / "cohorts" / "crc" / "risk.csv")
     assert len(risks) == 24
     assert {risk.risk_group for risk in risks} == {"low", "intermediate", "high"}
 
 
-def test_example_features_from_elsewhere(run, typed, trained, tmp_path):
+def test_example_features_from_elsewhere(run, typed, quick, trained, tmp_path):
     """STAMP's layout: feats, coords in µm, tile size in the root attributes."""
     stamp = tmp_path / "stamp"
     stamp.mkdir()
@@ -106,12 +102,12 @@ def test_example_features_from_elsewhere(run, typed, trained, tmp_path):
     )  # fmt: skip
     assert len(commands) == 5
     for words in commands:
-        done = run(*words, *QUICK.get(words[0], []))
+        done = run(*quick(words))
         assert done.code == 0, done.err
     assert len(read_risks(tmp_path / "w" / "cohorts" / "crc" / "risk.csv")) == 24
 
 
-def test_a_student_of_imported_features_predicts_from_imported_features_only(run, trained, tmp_path):
+def test_a_student_of_imported_features_predicts_from_imported_features_only(run, quick, trained, tmp_path):
     """In: the demo's features without names. Out: a refusal for slides, risks for features."""
     workspace = Workspace(tmp_path / "w")
     foreign = tmp_path / "clam"
@@ -127,10 +123,10 @@ def test_a_student_of_imported_features_predicts_from_imported_features_only(run
     scale = ["--slide-mpp", 0.5, "--tile-px", 224, "--tile-mpp", 0.5]
     assert run("import", foreign, "--encoder", "mine", *scale, *where).code == 0
     follow_up = ["--clinical", trained / "data" / "clinical.csv", "--time", "days"]
-    taught = run("train-teacher", "--cohort", "c", *follow_up, "--encoder", "mine", "--epochs", 2, *where)
+    taught = run(*quick(["train-teacher", "--cohort", "c", *follow_up, "--encoder", "mine", *where]))
     assert taught.code == 0, taught.err
     assert "no case of this cohort has statements" in " ".join(taught.err.split())
-    assert run("distill", "--epochs", 2, *where).code == 0
+    assert run(*quick(["distill", *where])).code == 0
     student = workspace.cohort("c") / "student.h5"
     slides = trained / "data" / "heldout" / "slides"
     refused = run("predict", slides, "--student", student, *where, "-o", tmp_path / "r.csv")
@@ -140,15 +136,15 @@ def test_a_student_of_imported_features_predicts_from_imported_features_only(run
     assert len(read_risks(tmp_path / "r.csv")) == len(workspace.embedded_slides("mine"))
 
 
-def test_random_weights_are_never_trained_on_unnoticed(run, folder):
+def test_random_weights_are_never_trained_on_unnoticed(run, quick, folder):
     place = folder / "workspace"
     slides = sorted((folder / "data" / "slides").iterdir())[:12]
     assert run("tile", *slides, "--tile-mpp", 4, "-w", place).code == 0
     assert run("embed", "--encoder", "timm:resnet10t", "--random-weights", "-w", place).code == 0
     train = ["train-teacher", "--cohort", "c", "--clinical", folder / "data" / "clinical.csv", "--time", "days"]
-    train += ["--encoder", "timm-resnet10t-random", "--epochs", 2, "-w", place]
-    refused = run(*train)
+    train += ["--encoder", "timm-resnet10t-random", "-w", place]
+    refused = run(*quick(train))
     assert refused.code == 1
     assert "--allow-random-weights" in refused.err
-    assert run(*train, "--allow-random-weights").code == 0
-    assert "random weights" in run("distill", "--epochs", 2, "-w", place).err
+    assert run(*quick([*train, "--allow-random-weights"])).code == 0
+    assert "random weights" in run(*quick(["distill", "-w", place])).err

@@ -111,7 +111,7 @@ def test_a_tested_outcome_changes_no_risk_of_its_fold(make_study):
     ]
     study.cohort = Cohort("trial", tuple(cases), study.cohort.settings)
     splits = study.path("mine.jsonl")
-    splits.write_bytes(study.path("splits.jsonl").read_bytes())
+    splits.write_text(study.path("splits.jsonl").read_text().splitlines(keepends=True)[0])  # that fold will do
     run(study, one, splits=splits, redo=True)
     after = risks_of(study, "1-1")
     assert before["fingerprint"] != after["fingerprint"]

@@ -72,12 +72,12 @@ def summary_of(workspace: Path) -> dict[str, float | None]:
     return {name: last[name] for name in ("gate", "plain_concordance", "distilled_concordance")}
 
 
-def teacher_words(workspace: Path, device: str, epochs: int) -> list[object]:
+def teacher_words(workspace: Path, sizes: Sizes, device: str, epochs: int) -> list[object]:
     """``wsisurv train-teacher`` on a simulated cohort."""
-    table = ["--clinical", workspace / "clinical.csv", "--cohort", NAME, "--site", "site"]
+    table = ["--clinical", workspace / "clinical.csv", "--cohort", NAME, "--site", "site", *sizes.teacher]
     return ["train-teacher", "-w", workspace, *table, "--device", device, "--epochs", epochs]
 
 
-def distill_words(workspace: Path, device: str, epochs: int) -> list[object]:
+def distill_words(workspace: Path, sizes: Sizes, device: str, epochs: int) -> list[object]:
     """``wsisurv distill`` on it."""
-    return ["distill", "-w", workspace, "--cohort", NAME, "--device", device, "--epochs", epochs]
+    return ["distill", "-w", workspace, "--cohort", NAME, "--device", device, "--epochs", epochs, *sizes.student]

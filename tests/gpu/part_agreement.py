@@ -95,11 +95,11 @@ def trainings(sizes: Sizes, figures: Figures, scratch: Path) -> None:
     """``distill`` without dropout draws the same random numbers everywhere; and one student predicts in both places."""
     folder = scratch / "small"
     make_cohort(folder, sizes.small_cases, 60, 64)
-    wsisurv(*teacher_words(folder, "cpu", 10))
+    wsisurv(*teacher_words(folder, sizes, "cpu", min(10, sizes.epochs)))
     risks = {}
     for device in dict.fromkeys(("cpu", sizes.device)):
         own = twin(folder, f"on-{device}")
-        wsisurv(*distill_words(own, device, 40), "--dropout", 0, "--tiles-per-bag", 32)
+        wsisurv(*distill_words(own, sizes, device, min(40, sizes.epochs)), "--dropout", 0, "--tiles-per-bag", 32)
         risks[device] = _predicted(own, "cpu", scratch)
         again = _predicted(own, sizes.device, scratch)
         largest = float(np.abs(again - risks[device]).max() / risks[device].std())

@@ -9,7 +9,7 @@ with figures.timed("making_the_cohort"):
     shared = shared_cohort(scratch, sizes)
 workspace = twin(shared, "cpu")
 with figures.timed("teacher"):
-    wsisurv(*teacher_words(workspace, "cpu", sizes.epochs), alone=alone)
+    wsisurv(*teacher_words(workspace, sizes, "cpu", sizes.epochs), alone=alone)
 with figures.timed("distill"):
-    wsisurv(*distill_words(workspace, "cpu", sizes.epochs), alone=alone)
+    wsisurv(*distill_words(workspace, sizes, "cpu", sizes.epochs), alone=alone)
 figures.add(**summary_of(workspace))

@@ -27,9 +27,9 @@ def train(sizes: Sizes, figures: Figures, scratch: Path) -> None:
     workspace = twin(shared, "card")
     alone = sizes.device != "cpu"
     with figures.timed("teacher"):
-        wsisurv(*teacher_words(workspace, sizes.device, sizes.epochs), alone=alone)
+        wsisurv(*teacher_words(workspace, sizes, sizes.device, sizes.epochs), alone=alone)
     with figures.timed("distill"):
-        wsisurv(*distill_words(workspace, sizes.device, sizes.epochs), alone=alone)
+        wsisurv(*distill_words(workspace, sizes, sizes.device, sizes.epochs), alone=alone)
     found = summary_of(workspace)
     figures.add(**found)
     figures.check("the reports guide the student", passed=(found["gate"] or 0) > 0, seen=found["gate"])
@@ -38,7 +38,7 @@ def train(sizes: Sizes, figures: Figures, scratch: Path) -> None:
             wsisurv("train-teacher", "-w", workspace, "--cohort", NAME, "--device", "cpu", alone=True)  # is kept
     risks = []
     for _ in range(2):
-        words = distill_words(workspace, sizes.device, max(2, sizes.epochs // 10))
+        words = distill_words(workspace, sizes, sizes.device, max(2, sizes.epochs // 10))
         with cProfile.Profile() as seen:  # of the second, which has imported everything
             wsisurv(*words, "--redo")
         wsisurv("predict", "-w", workspace, "--cohort", NAME, "--device", "cpu", "-o", scratch / "again.csv", "--redo")

@@ -36,6 +36,8 @@ class Sizes:
         pack_cases: bags of the exact mode beside the plain way.
         rounds: of that.
         small_cases: of the cohort whose trainings are compared number by number.
+        teacher: more options of ``train-teacher``.
+        student: more options of ``distill``.
     """
 
     device: str = "cuda"
@@ -52,6 +54,8 @@ class Sizes:
     pack_cases: int = 60
     rounds: int = 3
     small_cases: int = 80
+    teacher: tuple[str, ...] = ()
+    student: tuple[str, ...] = ()
 
 
 DRY = Sizes(
@@ -69,6 +73,8 @@ DRY = Sizes(
     pack_cases=3,
     rounds=1,
     small_cases=24,
+    teacher=("--folds", "2", "--text-folds", "2", "--repeats", "1"),
+    student=("--members", "2", "--pretrain-epochs", "2"),
 )
 
 

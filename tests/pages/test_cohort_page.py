@@ -67,6 +67,17 @@ class Tags(HTMLParser):
         return [attrs.get(name) or "" for seen, attrs in self.tags if seen == tag]
 
 
+@pytest.fixture
+def drawn() -> None:
+    """Asks for figures with something in them."""
+
+
+@pytest.fixture(autouse=True)
+def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, without_figures) -> None:
+    if "drawn" not in request.fixturenames:
+        without_figures(monkeypatch)
+
+
 def cases(n: int = 60) -> tuple[Case, ...]:
     rng = np.random.default_rng(0)
     ids = [NASTY, *(f"C{number:03d}" for number in range(1, n))]
@@ -294,6 +305,7 @@ def test_with_nothing_but_a_cohort_every_section_names_the_command_that_makes_it
     assert not {"survival", "calibration", "external", "heatmaps"} & set(page.all("h2", "id"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_crossval, workspace):
     add_crossval(workspace)
     add_heatmaps(workspace, NASTY, "C001", "C002")
@@ -339,6 +351,7 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
 
 
+@pytest.mark.usefixtures("drawn")
 def test_competing_events_and_landmarks_are_shown(add_crossval, workspace):
     add_crossval(workspace)
     cohort, audit = read_cohort(workspace.cohort(NAME))
@@ -376,6 +389,7 @@ def test_competing_events_and_landmarks_are_shown(add_crossval, workspace):
     assert "Aalen" in (workspace.cohort(NAME) / "evaluation" / "calibration-1.svg").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_an_external_validation_stands_beside_the_training(workspace):
     path = add_external(workspace, NAME, "another student")
     rows = [Risk(str(case.case_id), ("S",), 9, case.time / -300, 50.0, "low", survival={1.0: 0.5}) for case in cases()]
@@ -644,6 +658,7 @@ def test_unfamiliar_cases_are_named_on_top_and_have_no_part_in_survival(add_stud
         assert "No calibration" not in page
 
 
+@pytest.mark.usefixtures("drawn")
 def test_figures_of_reports_alone_are_shown_and_what_slides_would_tell_is_said_once(add_crossval, workspace):
     add_crossval(workspace)
     folder = workspace.cohort(NAME)
@@ -748,25 +763,26 @@ def look(tmp_path: Path) -> Look:
     return seen
 
 
-@pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(add_crossval, workspace, look, width):
+@pytest.mark.usefixtures("drawn")
+def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(add_crossval, workspace, look):
     add_crossval(workspace)
     add_heatmaps(workspace, "C001", "C002")
     add_rest(workspace)
     result = write_report(workspace, NAME)
-    seen = look(result.page, width)
-    hazards, names, found = (seen.pop(name) for name in ("sorted", "names", "found"))
-    assert hazards == sorted(hazards)
-    assert len(names) == 60
-    assert names[1:4] == ["C001", "C002", "C003"]  # after the one of odd letters
-    assert found == [f"C00{number}" for number in range(1, 10)]
-    assert seen == {
-        "overflow": 0,
-        "images": len(result.figures) // 3 + 2,
-        "broken": 0,
-        "shown": "60 of 60 cases",  # written by the page's own script
-        "console": [],
-    }
+    for width in (390, 1200):
+        seen = look(result.page, width)
+        hazards, names, found = (seen.pop(name) for name in ("sorted", "names", "found"))
+        assert hazards == sorted(hazards)
+        assert len(names) == 60
+        assert names[1:4] == ["C001", "C002", "C003"]  # after the one of odd letters
+        assert found == [f"C00{number}" for number in range(1, 10)]
+        assert seen == {
+            "overflow": 0,
+            "images": len(result.figures) // 3 + 2,
+            "broken": 0,
+            "shown": "60 of 60 cases",  # written by the page's own script
+            "console": [],
+        }, width
 
 
 def test_the_look_itself_sees_what_is_wrong(tmp_path, look):

@@ -42,6 +42,11 @@ cohort_tests, statement_tests = load("test_cohort_page"), load("test_statements_
 workspace, add_crossval = cohort_tests.workspace, cohort_tests.add_crossval
 
 
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch, without_figures: Callable[[pytest.MonkeyPatch], None]) -> None:
+    without_figures(monkeypatch)
+
+
 class Elements(HTMLParser):
     """Kinds of elements with the names of their attributes, and the text."""
 

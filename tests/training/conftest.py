@@ -16,7 +16,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
-TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=2, folds=3, text_folds=3)
+TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=1, folds=3, text_folds=3)
 DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
 
 
@@ -44,7 +44,7 @@ def _few_threads():
 @pytest.fixture
 def teacher_settings() -> TeacherSettings:
     """A teacher that trains in a moment."""
-    return TEACHER.model_copy(update={"epochs": 4, "text_epochs": 10})
+    return TEACHER.model_copy(update={"epochs": 4, "text_epochs": 10, "text_folds": 2})
 
 
 @pytest.fixture

@@ -61,8 +61,8 @@ def test_the_file_of_the_winner_is_selected_and_both_are_kept(
     ahead = 0.03 if winner == "distilled" else -0.03
     choice = Choice(winner, 0.6 + ahead, 0.6, Interval(ahead, ahead - 0.1, ahead + 0.1, 1000, 0))
     monkeypatch.setattr("wsisurv.training.distill.choose_student", lambda **_: choice)
-    trial = make_trial(120, effect=2.0)
     settings = teacher_settings.model_copy(update={"text_epochs": 30})
+    trial = make_trial(120, effect=2.0, taught=settings)
     assert train_teacher(trial.workspace, trial.cohort, settings).gate > 0
     result = distill(trial.workspace, trial.cohort, distill_settings)
     selected, distilled, plain = (

@@ -16,12 +16,12 @@ from wsisurv.training.distill import distill
 from wsisurv.training.inputs import METHOD_VERSION
 from wsisurv.training.teacher import train_teacher
 
-TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=2, folds=3, text_folds=3)
-FAST = DistillSettings(hidden=16, epochs=12, pretrain_epochs=5, members=3)
+TEACHER = TeacherSettings(hidden=16, epochs=5, text_hidden=16, text_epochs=30, repeats=1, folds=3, text_folds=3)
+FAST = DistillSettings(hidden=16, epochs=4, pretrain_epochs=2, members=3)
 
 
 def test_both_students_are_written_with_all_that_use_needs(make_trial):
-    trial = make_trial(120, effect=2.0)
+    trial = make_trial(120, effect=2.0, taught=TEACHER)
     assert train_teacher(trial.workspace, trial.cohort, TEACHER).gate > 0
     result = distill(trial.workspace, trial.cohort, FAST)
     student, header = read_model(trial.path("student_distilled.h5"), "student")
@@ -130,7 +130,9 @@ def test_mixup_trains_another_student(make_trial):
     arrays = []
     for mixup in ("none", "risk"):
         distill(trial.workspace, trial.cohort, FAST.model_copy(update={"mixup": mixup}), redo=True)
-        arrays.append(read_model(trial.path("student_distilled.h5"), "student")[0].arrays)
+        student = read_model(trial.path("student_distilled.h5"), "student")[0]
+        assert student.card.guided
+        arrays.append(student.arrays)
     names = [f"members/{member}/hazard.weight" for member in range(3)]
     assert all(np.isfinite(arrays[1][name]).all() for name in names)
     assert any((arrays[0][name] != arrays[1][name]).any() for name in names)

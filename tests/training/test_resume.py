@@ -129,17 +129,24 @@ def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
         assert whole.path(name).read_bytes() == stopped.path(name).read_bytes(), name
 
 
-@pytest.mark.parametrize(("epoch", "part"), [(9, "distilled students, 2 of 3, reports"), (15, "distilled students")])
-def test_students_along_directions_go_on_to_the_same_file(make_trial, teacher_settings, distill_settings, epoch, part):
+def test_students_along_directions_go_on_to_the_same_file(make_trial, teacher_settings, distill_settings):
+    """One run, stopped twice: in the pre-training of a student, and when all are trained on."""
     whole, stopped = (
         make_trial(150, folder=folder, clear=True, taught=teacher_settings) for folder in ("whole", "stopped")
     )
-    assert distill(whole.workspace, whole.cohort, distill_settings).directions
-    progress, before = stop_at(epoch)  # 4 of plain students, 3 of pre-training of each along directions, and theirs
-    with pytest.raises(Stopped):
-        distill(stopped.workspace, stopped.cohort, distill_settings, progress=progress, checkpoint_s=0)
-    assert before[-1] == part
-    distill(stopped.workspace, stopped.cohort, distill_settings)
+    progress, all_epochs = stop_at(10**6)
+    assert distill(whole.workspace, whole.cohort, distill_settings, progress=progress).directions
+    seen = []
+    # 4 epochs of plain students, 3 of pre-training of each along directions, and theirs
+    for epoch, part in (9, "distilled students, 2 of 3, reports"), (15, "distilled students"):
+        progress, before = stop_at(epoch - len(seen))
+        with pytest.raises(Stopped):
+            distill(stopped.workspace, stopped.cohort, distill_settings, progress=progress, checkpoint_s=0)
+        assert before[-1] == part
+        seen += before
+    progress, after = stop_at(10**6)
+    distill(stopped.workspace, stopped.cohort, distill_settings, progress=progress)
+    assert seen + after == all_epochs
     assert whole.path("student_distilled.h5").read_bytes() == stopped.path("student_distilled.h5").read_bytes()
 
 

@@ -20,6 +20,8 @@ _PEN_SHARE = 0.15
 _THICKNESS_SPREAD = 0.08
 _DAY_SPREAD = 0.12
 _HUE_SPREAD = 0.05
+_SIDE = (64, 71)
+"""Least side of a slide and what is above all, in steps of 16 µm: 1,024 to 1,120 µm."""
 
 
 def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
@@ -35,7 +37,7 @@ def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
         StorageError: no room or no permission.
     """
     random = np.random.default_rng([seed, 2, case.number, letter])
-    width_um, height_um = (16.0 * int(random.integers(64, 71)) for _ in range(2))  # 1,024 to 1,120 µm
+    width_um, height_um = (16.0 * int(random.integers(*_SIDE)) for _ in range(2))
     layout = make_layout(random, width_um=width_um, height_um=height_um, shares=case.shares)
     stains = stain_tissue(random, layout, mpp=case.hospital.mpp)
     pixels = colour(random, stains, case.hospital)
