@@ -25,17 +25,17 @@ def align(
     text_encoder: Annotated[str, option(TeacherSettings, "text_encoder")] = "hashing",
     sites: Annotated[
         list[Path] | None,
-        typer.Option(help="Table case_id,site of hospitals that no cohort here names; may be given several times."),
+        typer.Option(help="Table case_id,site: hospitals of cases that are in no cohort; can be given several times."),
     ] = None,
     redo: RedoOption = False,
 ) -> None:
     """Learn across cohorts what tiles tell about reports, without any outcome, for distill --alignment.
 
     Reads features/ENCODER/ and reports/vectors/ of each workspace, and hospitals of its cohorts. Every case with a
-    slide and a report counts, with or without follow-up. Both sides are centred within each hospital of each cohort;
-    rank and ridge are chosen at hospitals that were not fitted. Writes one file, which holds a row a case (its mean
-    tile and the mean of its statement vectors): keep it as you keep the workspaces. Whoever is tested is left out of it
-    and the rest fitted anew, by case id and hospital.
+    slide and a report counts, with or without follow-up. Both are centred within each hospital of each cohort; rank and
+    ridge are chosen at hospitals that were not fitted. Writes one file, which holds a row a case (its mean tile and the
+    mean of its statement vectors): keep it as you keep the workspaces. Whoever is tested is left out of it and the rest
+    fitted anew, by case id and hospital.
     """
     from wsisurv.pipeline.align import align as run
 
