@@ -170,6 +170,18 @@ def trained(shared, drawn, quick) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def do() -> Callable[..., None]:
+    """``do("tile", folder)`` runs a command that must succeed, for what several tests share."""
+
+    def done(*words: object) -> None:
+        quiet = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(quiet), redirect_stderr(quiet):
+            _must(patch, ["wsisurv", *map(str, words)])
+
+    return done
+
+
 def _must(patch, command) -> None:
     """Run a command in this process; a failure says what it said."""
     patch.setattr(sys, "argv", list(command))

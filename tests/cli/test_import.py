@@ -175,7 +175,7 @@ def test_all_that_needs_no_place_works_on_tensors_alone(run, tmp_path, theirs, o
         ["train-teacher", "--clinical", table, "--encoder", "any", "--hidden", 8, "--epochs", 2, "--repeats", 1]
         + ["--folds", 2, "--text-folds", 2, "--time", "time", "--event", "event", "--cohort", "trial"],
         ["distill", "--hidden", 8, "--epochs", 2, "--members", 2],
-        ["crossval", "--folds", 2, "--repeats", 1],
+        ["crossval", "--folds", 2, "--repeats", 1, "--workers", 1, "--resamples", 100],
         ["predict", "--output", tmp_path / "risk.csv"],
     ):
         ended = run(*words, *options)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,14 +12,24 @@ from wsisurv.formats.commands import read_commands
 from wsisurv.workspace.paths import Workspace
 
 
-@pytest.fixture
-def place(tmp_path, make_slide, run) -> Workspace:
-    """Two slides, tiled and embedded."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_slide, do) -> Path:
+    """Two slides, tiled and embedded, in ``home``; and ``whole``, what was made there."""
+    root = tmp_path_factory.mktemp("verify")
     for name, size in (("a", (900, 700)), ("b", (800, 700))):
-        make_slide(tmp_path / "slides" / f"{name}.tiff", size)
-    assert run("tile", tmp_path / "slides", "-w", tmp_path / "ws").code == 0
-    assert run("embed", "-w", tmp_path / "ws").code == 0
-    return Workspace(tmp_path / "ws")
+        make_slide(root / "home" / "slides" / f"{name}.tiff", size)
+    do("tile", root / "home" / "slides", "-w", root / "home" / "ws")
+    do("embed", "-w", root / "home" / "ws")
+    shutil.copytree(root / "home", root / "whole")
+    return root
+
+
+@pytest.fixture
+def place(made) -> Workspace:
+    """The workspace as it was made, and where it was made: its files name their slides."""
+    shutil.rmtree(made / "home")
+    shutil.copytree(made / "whole", made / "home")
+    return Workspace(made / "home" / "ws")
 
 
 def test_a_whole_workspace_is_right(run, place):
@@ -144,8 +155,8 @@ def test_no_such_workspace(run, tmp_path):
     assert run("verify", tmp_path / "none").code == 1
 
 
-def test_features_of_tiles_that_were_made_anew_are_wrong(run, place, tmp_path):
-    assert run("tile", tmp_path / "slides", "-w", place.root, "--tile-px", 256, "--redo").code == 0
+def test_features_of_tiles_that_were_made_anew_are_wrong(run, place):
+    assert run("tile", place.root.parent / "slides", "-w", place.root, "--tile-px", 256, "--redo").code == 0
     ended = run("verify", place.root)
     assert ended.code == 1
     assert "made of the tiles of" in ended.err
@@ -173,14 +184,14 @@ def test_a_newer_file_is_refused_and_stays(run, place):
         assert path.read_bytes() == before
 
 
-def test_another_process_is_exit_code_3_and_a_sentence(run, place, tmp_path):
+def test_another_process_is_exit_code_3_and_a_sentence(run, place):
     place.tiles("a").unlink()
     with place.claim("tile", "a"):
-        ended = run("tile", tmp_path / "slides", "-w", place.root)
+        ended = run("tile", place.root.parent / "slides", "-w", place.root)
         assert ended.code == 3
         assert "another process is at 1 of them" in ended.err
     with place.claim_settings("tile", {"tile_px": 1}):
-        ended = run("tile", tmp_path / "slides", "-w", place.root)
+        ended = run("tile", place.root.parent / "slides", "-w", place.root)
         assert ended.code == 3
         assert "tile_px: 1 → 224" in ended.err
 
