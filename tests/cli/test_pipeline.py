@@ -139,7 +139,7 @@ def test_a_student_of_imported_features_predicts_from_imported_features_only(run
 def test_random_weights_are_never_trained_on_unnoticed(run, quick, folder):
     place = folder / "workspace"
     slides = sorted((folder / "data" / "slides").iterdir())[:12]
-    assert run("tile", *slides, "--tile-mpp", 4, "-w", place).code == 0
+    assert run("tile", *slides, "--tile-mpp", 2, "-w", place).code == 0
     assert run("embed", "--encoder", "timm:resnet10t", "--random-weights", "-w", place).code == 0
     train = ["train-teacher", "--cohort", "c", "--clinical", folder / "data" / "clinical.csv", "--time", "days"]
     train += ["--encoder", "timm-resnet10t-random", "-w", place]

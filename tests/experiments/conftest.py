@@ -1,5 +1,6 @@
 """A small simulated workspace, and settings by which a fold is trained in a moment."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2, text_folds=2)
+ONCE = CrossvalSettings(folds=2, repeats=1, covariates=(), resamples=100)
 STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2)
 
 
@@ -45,27 +47,47 @@ def _few_threads():
     torch.set_num_threads(before)
 
 
+def drawn_study(folder: Path, n: int, seed: int, **options: object) -> Study:
+    """A study in a folder; age follows the truth, with gaps, stage is noise."""
+    options = {"tiles": (8, 20), "effect": 1.5, **options}
+    world = simulation.make_world(0, n_features=10, n_words=16)
+    workspace = Workspace(folder)
+    data = simulation.simulate(world, n, seed, **options)
+    drawn = simulation.save(workspace, data)
+    random = np.random.default_rng(seed)
+    cases = tuple(
+        replace(
+            case,
+            covariates={
+                "age": "" if number % 9 == 0 else f"{60 + 5 * risk + 5 * random.normal():.0f}",
+                "stage": "I II III".split()[random.integers(3)],
+            },
+        )
+        for number, (case, risk) in enumerate(zip(drawn.cases, data.truth, strict=True))
+    )
+    return Study(workspace, Cohort("trial", cases, CohortSettings(site="site", covariates=("age", "stage"))))
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Study]:
-    """``make_study(n=60, seed=0, **options of simulate)``; age follows the truth, with gaps, stage is noise."""
+    """``make_study(n=60, seed=0, **options of simulate)``."""
+    return lambda n=60, seed=0, **options: drawn_study(tmp_path / "workspace", n, seed, **options)
 
-    def make(n: int = 60, seed: int = 0, **options: object) -> Study:
-        options = {"tiles": (8, 20), "effect": 1.5, **options}
-        world = simulation.make_world(0, n_features=10, n_words=16)
-        workspace = Workspace(tmp_path / "workspace")
-        data = simulation.simulate(world, n, seed, **options)
-        drawn = simulation.save(workspace, data)
-        random = np.random.default_rng(seed)
-        cases = tuple(
-            replace(
-                case,
-                covariates={
-                    "age": "" if number % 9 == 0 else f"{60 + 5 * risk + 5 * random.normal():.0f}",
-                    "stage": "I II III".split()[random.integers(3)],
-                },
-            )
-            for number, (case, risk) in enumerate(zip(drawn.cases, data.truth, strict=True))
-        )
-        return Study(workspace, Cohort("trial", cases, CohortSettings(site="site", covariates=("age", "stage"))))
 
-    return make
+@pytest.fixture(scope="session")
+def _scored(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = drawn_study(tmp_path_factory.mktemp("scored") / "workspace", 40, 0)
+    study.crossval(ONCE)
+    return study
+
+
+@pytest.fixture
+def scored(_scored: Study, tmp_path: Path) -> Study:
+    """Forty cases after a cross-validation as ``ONCE`` says, to be changed at will."""
+    return replace(_scored, workspace=Workspace(shutil.copytree(_scored.workspace.root, tmp_path / "workspace")))
+
+
+@pytest.fixture
+def once() -> CrossvalSettings:
+    """Two folds, no covariates."""
+    return ONCE

@@ -97,11 +97,9 @@ def test_all_models_over_the_same_folds_in_one_table(make_study, trained):
     assert study.workspace.cohorts() == []  # folds are no cohorts of the user's
 
 
-def test_a_tested_outcome_changes_no_risk_of_its_fold(make_study):
+def test_a_tested_outcome_changes_no_risk_of_its_fold(scored, once):
     """The outcomes of the tested cases are turned round: what was fitted without them must stay as it was."""
-    study = make_study(50)
-    one = SETTINGS.model_copy(update={"repeats": 1, "covariates": ()})
-    run(study, one)
+    study = scored
     first = read_splits(study.path("splits.jsonl"))[0]
     before = risks_of(study, "1-1")
     turned = {case_id: number for number, case_id in enumerate(first.test)}
@@ -112,7 +110,7 @@ def test_a_tested_outcome_changes_no_risk_of_its_fold(make_study):
     study.cohort = Cohort("trial", tuple(cases), study.cohort.settings)
     splits = study.path("mine.jsonl")
     splits.write_text(study.path("splits.jsonl").read_text().splitlines(keepends=True)[0])  # that fold will do
-    run(study, one, splits=splits, redo=True)
+    run(study, once, splits=splits, redo=True)
     after = risks_of(study, "1-1")
     assert before["fingerprint"] != after["fingerprint"]
     assert before["risks"] == after["risks"]
@@ -188,22 +186,21 @@ def test_risks_of_training_cases_are_those_that_distilling_saw(make_study, monke
     assert risks_of(study, "1-1") == before
 
 
-def test_a_fold_that_fails_is_named(make_study, monkeypatch):
+def test_a_fold_that_fails_is_named(scored, once, monkeypatch):
     def fail(*_given, **_named):
         raise MetricError("no event")
 
     monkeypatch.setattr(with_slides, "score_fold", fail)
+    scored.path("crossval/1-1/risks.json").unlink()
     with pytest.raises(MetricError, match=r"^fold 1-1: no event"):
-        run(make_study(40), SETTINGS.model_copy(update={"repeats": 1, "covariates": ()}))
+        run(scored, once)
 
 
-def test_other_settings_splits_or_data_are_stale(make_study):
-    study = make_study(40)
-    one = replace_settings(repeats=1, covariates=())
-    run(study, one)
+def test_other_settings_splits_or_data_are_stale(scored, once):
+    study = scored
     study.teacher = study.teacher.model_copy(update={"epochs": 7})
     with pytest.raises(StaleError, match=r"1-1 and 1 more: .*teacher.epochs: 6 → 7.*--redo"):
-        run(study, one)
+        run(study, once)
     study.teacher = study.teacher.model_copy(update={"epochs": 6})
     with pytest.raises(StaleError, match=r"splits.jsonl: .*other folds"):
         run(study, replace_settings(repeats=1, covariates=(), seed=1))
@@ -211,7 +208,7 @@ def test_other_settings_splits_or_data_are_stale(make_study):
         run(study, replace_settings(repeats=1, covariates=("age",)))
     study.path("crossval/1-2/risks.json").write_text("{")
     with pytest.raises(FormatError, match=r"1-2.*damaged.*Delete it"):
-        run(study, one)
+        run(study, once)
 
 
 def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(make_study):
@@ -311,10 +308,8 @@ def test_words_are_learned_in_each_fold_anew(make_study):
     assert not known & set(first.test)
 
 
-def test_a_damaged_teacher_of_a_fold_is_named_and_not_copied(make_study, tmp_path):
-    study = make_study()
-    run(study, SETTINGS.model_copy(update={"repeats": 1, "covariates": ()}))
-    fold = study.path("crossval/1-1")
+def test_a_damaged_teacher_of_a_fold_is_named_and_not_copied(scored, tmp_path):
+    fold = scored.path("crossval/1-1")
     assert with_slides.copy_teacher(fold, tmp_path / "copy") == ()
     assert {path.name for path in (tmp_path / "copy").iterdir()} == {"teacher.h5", "guidance.h5"}
     for name in ("teacher.h5", "guidance.h5"):

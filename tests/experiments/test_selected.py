@@ -55,7 +55,7 @@ def unseen(study, path, cases):
 
 @pytest.mark.usefixtures("alternating")
 def test_each_fold_selects_its_own_student_and_figures_are_of_the_selected(make_study, monkeypatch):
-    study = make_study(110, effect=2.0)
+    study = make_study(150, effect=2.0)
     study.teacher = study.teacher.model_copy(update={"text_epochs": 60})
     assert train_teacher(study.workspace, study.cohort, study.teacher).gate > 0
     trained = distill(study.workspace, study.cohort, study.student)
