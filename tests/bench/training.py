@@ -3,7 +3,8 @@
 Run: ``python tests/bench/training.py [--cases 100] [--hidden 32] [--rounds 5] [--threads 2] [--concordance SEEDS]``.
 Prints seconds an epoch and ratios from rounds in which all ways take turns, so that what else the machine does meets
 all alike. With a GPU, the ways on it come after. Then it trains teacher and students of 200 simulated cases × 2,000
-tiles × 1,024 features on one thread, and prints what they take (``--whole 200 2000 1024``, 0 to leave it out).
+tiles × 1,024 features on one thread, and prints what they take (``--whole 200 2000 1024``, 0 to leave it out);
+``--folds 5 3`` cross-validates them too, five folds three times, on all cores.
 ``--concordance 10`` also trains small simulated cohorts, equally long each way, and compares what is learned. Never
 fails on a time.
 """
@@ -326,10 +327,12 @@ def compare_learned(seeds: int, tuned: int, tiles: list[int], jobs: int) -> None
         print_learned(learned_all(range(seeds), best, jobs), best[0])
 
 
-def whole_training(cases: int, tiles: int, features: int, epochs: int) -> list[str]:
-    """Teacher and students of a simulated cohort on disk: processor seconds and the peak so far of each."""
+def whole_training(cases: int, tiles: int, features: int, epochs: int, folds: tuple[int, ...]) -> list[str]:
+    """Teacher, students, and folds of a simulated cohort on disk: processor seconds and the peak so far of each."""
     import resource
 
+    from wsisurv.experiments.crossval import crossval
+    from wsisurv.settings.crossval import CrossvalSettings
     from wsisurv.settings.training import TeacherSettings
     from wsisurv.training.distill import distill
     from wsisurv.training.teacher import train_teacher
@@ -355,7 +358,16 @@ def whole_training(cases: int, tiles: int, features: int, epochs: int) -> list[s
         train_teacher(place, cohort, TeacherSettings(epochs=epochs), device="cpu")
         start = note("train-teacher", start)
         result = distill(place, cohort, DistillSettings(epochs=epochs), device="cpu")
-        note(f"distill (gate {result.gate:.2f}, subspaces {len(result.directions)})", start)
+        start = note(f"distill (gate {result.gate:.2f}, subspaces {len(result.directions)})", start)
+        if folds:
+            began, times = time.monotonic(), CrossvalSettings(folds=folds[0], repeats=folds[1])
+            crossval(place, cohort, times, student=DistillSettings(epochs=epochs), device="cpu")
+            start = note("crossval, in this process", start)
+            theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
+            found.append(
+                f"{'… in those of its folds':24s} {theirs.ru_utime + theirs.ru_stime:7.1f} s of processor, peak of one "
+                f"{theirs.ru_maxrss / 1024:6.0f} MiB; {time.monotonic() - began:.0f} s by the clock"
+            )
     return found
 
 
@@ -371,6 +383,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--whole", type=int, nargs="+", default=[200, 2000, 1024], metavar="CASES TILES FEATURES")
     parser.add_argument("--whole-epochs", type=int, default=DistillSettings().epochs)
+    parser.add_argument("--folds", type=int, nargs=2, default=(), metavar=("FOLDS", "REPEATS"))
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.cases:
@@ -399,7 +412,9 @@ def main() -> None:
             f"\nteacher and students, {chosen.whole} cases, tiles, features; {chosen.whole_epochs} epochs, one thread"
         )
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for a peak of its own
-            print("\n".join(pool.submit(whole_training, *chosen.whole, chosen.whole_epochs).result()))
+            print(
+                "\n".join(pool.submit(whole_training, *chosen.whole, chosen.whole_epochs, tuple(chosen.folds)).result())
+            )
     if chosen.concordance:
         compare_learned(chosen.concordance, chosen.tuned, chosen.tiles_per_bag, chosen.jobs)
 
