@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from wsisurv.formats.commands import read_commands
+from wsisurv.formats.header import make_header
+from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
 from wsisurv.workspace.paths import Workspace
 
 
@@ -94,6 +96,21 @@ def cut_outlines(place):
     cut(place, "geojson", "geojson")
 
 
+def empty_page(place):
+    (place.root / "preview" / "index.html").write_text("")
+
+
+def cut_figure(place):
+    (place.root / "figure.svg").write_text("<svg><path")
+
+
+def lose_statements(place):
+    path = place.vectors("hashing")
+    path.parent.mkdir(parents=True)
+    vectors = TextVectors(np.zeros((1, 2), np.float32), ("a",), ("a/0",), "hashing")
+    write_text_vectors(path, vectors, make_header(FORMAT, {}, {}))
+
+
 def lose_cohort(place):
     path = place.cohort("crc") / "audit.json"
     path.parent.mkdir(parents=True)
@@ -117,6 +134,9 @@ def double_statement(place):
         (other_encoder, "uni2-h/a.h5: features of 'histomics'"),
         (cut_preview, "a.jpg: no whole picture"),
         (cut_outlines, "a.geojson: can't be read"),
+        (empty_page, "index.html: empty or cut"),
+        (cut_figure, "figure.svg: empty or cut"),
+        (lose_statements, "hashing.h5: "),
         (lose_cohort, "audit.json: its cohort.csv is not there"),
         (double_statement, "statements.jsonl: 1 lines stand there twice"),
         (flip, "features is not what was written"),

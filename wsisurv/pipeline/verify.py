@@ -41,6 +41,8 @@ _READ: Mapping[str, Callable[[Path], Any]] = {
 """Readers of the files that are known by name; others are looked through as ``show`` does."""
 _TEXT = {".csv", ".json", ".jsonl"}
 _PICTURES = {".jpg", ".png"}
+_ENDS = {".html": b"</html>", ".svg": b"</svg>", ".pdf": b"%%EOF"}
+"""How a page or figure ends that is whole."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ def _look(path: Path) -> list[str]:
         read_whole_picture(path)
     elif path.suffix == ".geojson":
         json.loads(path.read_bytes())
+    elif path.suffix in _ENDS:
+        if not path.read_bytes().rstrip().endswith(_ENDS[path.suffix]):
+            raise FormatError(f"{path}: empty or cut. The command that wrote it writes it anew.")
     elif path.suffix == ".h5":
         return _look_at_hdf5(path)
     if path.name in _READ:
@@ -151,12 +156,18 @@ def _look_at_features(path: Path) -> None:
         raise FormatError(f"{path}: of other places than the tiles of {own}. Run `wsisurv embed --redo`.")
 
 
+def _look_at_vectors(path: Path) -> None:
+    text_vectors.read_text_vectors(path)
+    if not (beside := path.parents[1] / "statements.jsonl").exists():
+        raise FormatError(f"{path}: {beside}, which it is of, is not there. Run `wsisurv extract-report` again.")
+
+
 _READERS: Mapping[str, Callable[[Path], Any]] = {
     tiles.FORMAT: tiles.read_tiles,
     features.FORMAT: _look_at_features,
     guidance.FORMAT: guidance.read_guidance,
     alignment.FORMAT: alignment.read_alignment,
-    text_vectors.FORMAT: text_vectors.read_text_vectors,
+    text_vectors.FORMAT: _look_at_vectors,
     model_format("teacher"): lambda path: read_model(path, "teacher"),
     model_format("student"): lambda path: read_model(path, "student"),
     model_format("findings"): lambda path: read_model(path, "findings"),
