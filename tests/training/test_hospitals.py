@@ -14,6 +14,7 @@ from wsisurv.settings.training import TeacherSettings
 from wsisurv.survival.follow_up import one_after_another
 from wsisurv.survival.ridge import ridge_path
 from wsisurv.survival.splits import hospital_folds, hospital_strata, within_strata
+from wsisurv.training import teacher
 from wsisurv.training.crossfit import ReportedCases, cross_fit_text, fit_gate
 from wsisurv.training.inputs import read_training_cases
 from wsisurv.training.loop import Log
@@ -60,7 +61,7 @@ def test_a_report_that_only_names_the_hospital_opens_no_gate(tmp_path, branch):
     assert gate(confounded(160, 9, own=1.0), tmp_path, branch, known=True) == 1
 
 
-def test_gate_and_subspace_stay_closed_and_unknown_hospitals_are_said(tmp_path):
+def test_gate_and_subspace_stay_closed_and_unknown_hospitals_are_said(tmp_path, monkeypatch):
     settings = TeacherSettings(epochs=2, folds=2, text_folds=4, repeats=1)
 
     def trained(name: str, data: Any, *, known: bool) -> tuple[Any, float | None, bool]:
@@ -68,10 +69,14 @@ def test_gate_and_subspace_stay_closed_and_unknown_hospitals_are_said(tmp_path):
         cohort = simulation.save(workspace, data)
         if not known:
             cohort = replace(cohort, cases=tuple(replace(case, site=None) for case in cohort.cases))
-        result = train_teacher(workspace, cohort, settings, device="cpu")
-        cases = read_training_cases(
-            workspace, cohort, encoder="histomics", text_encoder="hashing", allow_random_weights=False
+        read = []
+        monkeypatch.setattr(
+            teacher,
+            "read_training_cases",
+            lambda *given, **named: read.append(read_training_cases(*given, **named)) or read[-1],
         )
+        result = train_teacher(workspace, cohort, settings, device="cpu")
+        (cases,) = read
         log, everyone = Log(tmp_path / f"{name}.jsonl", "distill", no_progress), np.arange(len(cases.case_ids))
         found = find_subspaces(cases, [everyone], [0], torch.device("cpu"), log)
         return result, found.explained, found.bases is not None

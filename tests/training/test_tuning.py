@@ -56,7 +56,7 @@ def test_worth_is_the_likelihood_within_folds_at_the_best_scale():
 
 
 def test_a_tuned_student_is_not_over_confident_and_the_choice_is_told(make_trial):
-    trial = make_trial(150, effect=2.0, taught=TEACHER)
+    trial = make_trial(100, effect=2.0, taught=TEACHER)
     distill(trial.workspace, trial.cohort, LONG.model_copy(update={"tuning": "out-of-fold"}), device="cpu")
     assert read_model(trial.path("student_plain.h5"), "student")[0].card.calibration.slope > 0.5
     chosen = lines_of(trial, "chosen")
@@ -65,7 +65,7 @@ def test_a_tuned_student_is_not_over_confident_and_the_choice_is_told(make_trial
 
 
 def test_log_hazards_are_scaled_by_their_slope_out_of_fold_and_keep_their_order(make_trial, monkeypatch):
-    trial = make_trial(150, effect=2.0, taught=TEACHER)
+    trial = make_trial(100, effect=2.0, taught=TEACHER)
     bags = np.random.default_rng(0).normal(size=(20, 30, 12)).astype(np.float16)
     risks, slopes = [], []
     for calmed in (CrossFitted.calmed, lambda fitted, _: fitted):
