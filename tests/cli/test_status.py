@@ -115,7 +115,7 @@ def test_the_parts_of_a_cohort_lead_to_the_next(trained, tmp_path, run):
     (folder / "student.h5").unlink()
     assert status(place).next_command == f"wsisurv distill --cohort {cohort.name}"
     slide_id = place.embedded_slides("histomics")[0]
-    run("tile", trained / "data" / "slides", "-w", place.root, "--overlap-px", "16", "--redo")
+    run("tile", trained / "data" / "slides", "-w", place.root, "--tile-mpp", "2", "--no-preview", "--redo")
     assert status(place).next_command == "wsisurv embed --encoder histomics --redo"
     place.features("histomics", slide_id).unlink()
     assert run("embed", "-w", place.root, "--redo").code == 0

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,23 +69,34 @@ def drawn_study(folder: Path, n: int, seed: int, **options: object) -> Study:
     return Study(workspace, Cohort("trial", cases, CohortSettings(site="site", covariates=("age", "stage"))))
 
 
-@pytest.fixture
-def make_study(tmp_path: Path) -> Callable[..., Study]:
-    """``make_study(n=60, seed=0, **options of simulate)``."""
-    return lambda n=60, seed=0, **options: drawn_study(tmp_path / "workspace", n, seed, **options)
+def copied(study: Study, folder: Path) -> Study:
+    """A copy of its own."""
+    return replace(study, workspace=Workspace(shutil.copytree(study.workspace.root, folder / "workspace")))
 
 
 @pytest.fixture(scope="session")
-def _scored(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    study = drawn_study(tmp_path_factory.mktemp("scored") / "workspace", 40, 0)
+def _drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Study]:
+    """A study of these options, drawn once; not to be changed."""
+    return cache(lambda n, seed, **options: drawn_study(tmp_path_factory.mktemp("drawn"), n, seed, **options))
+
+
+@pytest.fixture
+def make_study(_drawn: Callable[..., Study], tmp_path: Path) -> Callable[..., Study]:
+    """``make_study(n=60, seed=0, **options of simulate)``: to be changed at will."""
+    return lambda n=60, seed=0, **options: copied(_drawn(n, seed, **options), tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _scored(_drawn: Callable[..., Study], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = copied(_drawn(40, 0), tmp_path_factory.mktemp("scored"))
     study.crossval(ONCE)
     return study
 
 
 @pytest.fixture
 def scored(_scored: Study, tmp_path: Path) -> Study:
-    """Forty cases after a cross-validation as ``ONCE`` says, to be changed at will."""
-    return replace(_scored, workspace=Workspace(shutil.copytree(_scored.workspace.root, tmp_path / "workspace")))
+    """Forty cases after a cross-validation as ``ONCE`` says."""
+    return copied(_scored, tmp_path)
 
 
 @pytest.fixture

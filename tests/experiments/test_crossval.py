@@ -245,7 +245,7 @@ def test_a_leak_stops_before_any_training_and_can_be_kept_together(make_study, t
 
 
 def test_cases_without_a_tile_and_unknown_covariates(make_study):
-    study = make_study(50)
+    study = make_study(40)
     with pytest.raises(CohortError, match=r"no covariate grade; it has age, stage"):
         run(study, replace_settings(covariates=("grade",)))
     from wsisurv.formats.features import read_features, write_features
@@ -256,7 +256,7 @@ def test_cases_without_a_tile_and_unknown_covariates(make_study):
     write_features(path, empty, header)
     result = run(study, replace_settings(repeats=1, covariates=()))
     assert any("no tile was found: case0005" in line for line in result.warnings)
-    assert result.table.cases == 49
+    assert result.table.cases == 39
 
 
 def test_two_runs_at_once_are_refused(make_study):
@@ -267,7 +267,7 @@ def test_two_runs_at_once_are_refused(make_study):
 
 def test_words_are_learned_in_each_fold_anew(make_study):
     """With tf-idf a word of the tested reports alone must be unknown, and reports must still be read."""
-    study = make_study(50)
+    study = make_study(40)
     random = np.random.default_rng(0)
     words = "gland stroma necrosis mucin grade lymphocytes margin budding".split()
     records = []
