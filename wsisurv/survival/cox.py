@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +152,28 @@ def cox_within(
     return CoxWithin(coefficients, total)
 
 
+@cache
+def _fitter() -> Any:
+    """Cox regression of lifelines without medians for plots and baselines, which nobody asks: half of its time.
+
+    Where another lifelines calls these methods otherwise, they are computed again, and no coefficient is another.
+    """
+    import pandas as pd
+    from lifelines.fitters.coxph_fitter import SemiParametricPHFitter
+
+    class Coefficients(SemiParametricPHFitter):  # type: ignore[misc]
+        def _compute_central_values_of_raw_training_data(self, *_: Any) -> None: ...
+
+        def _compute_baseline_hazards(self, _: Any) -> None: ...
+
+        def _compute_baseline_cumulative_hazard(self, _: Any) -> Any:
+            return pd.DataFrame()
+
+        def _compute_baseline_survival(self) -> None: ...
+
+    return Coefficients
+
+
 def _lifelines_fit(
     table: "pd.DataFrame",
     entry: NDArray[np.float64] | None,
@@ -158,7 +181,6 @@ def _lifelines_fit(
     what: str,
     strata: Sequence[str] | None = None,
 ) -> Any:
-    from lifelines import CoxPHFitter
     from lifelines.exceptions import ConvergenceError, ConvergenceWarning
 
     try:
@@ -168,7 +190,7 @@ def _lifelines_fit(
             warnings.filterwarnings("error", "Newton-Raphson|The log-likelihood", ConvergenceWarning)
             late = None if entry is None else "entry"
             table = table if entry is None else table.assign(entry=entry)
-            return CoxPHFitter(penalizer=ridge).fit(table, "time", "event", strata=strata, entry_col=late)
+            return _fitter()(penalizer=ridge).fit(table, "time", "event", strata=strata, entry_col=late)
     except (ConvergenceError, ConvergenceWarning) as error:
         raise MetricError(f"the Cox regression {what} does not converge: {error}") from error
 

@@ -126,7 +126,14 @@ class CrossFitted:
 
 
 def student_model(
-    cases: TrainingCases, cohort: Cohort, encoder: str, students: CrossFitted, *, guided: bool, result: DistillResult
+    cases: TrainingCases,
+    cohort: Cohort,
+    encoder: str,
+    students: CrossFitted,
+    prognosis: Prognosis,
+    *,
+    guided: bool,
+    result: DistillResult,
 ) -> ModelFile[StudentCard]:
     """A student's file, from what it was trained on and what came out.
 
@@ -135,15 +142,12 @@ def student_model(
         cohort: whose they are.
         encoder: folder of the features.
         students: the ensemble.
+        prognosis: theirs.
         guided: whether any member was guided by reports.
         result: the figures printed in training.
-
-    Raises:
-        MetricError: no event among the cases.
     """
     pooled = np.stack([one.pooled for one in students.states], 1)
     familiarity = fit_familiarity(pooled, seen=students.seen, site=cases.site)
-    prognosis = students.prognosis(cases)
     tiles = cases.bags.lengths.numpy()
     card = StudentCard(
         encoder=encoder,

@@ -155,12 +155,15 @@ def distill_scored(
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
         students, subspaces = _train(cases, guidance, teacher_model, settings, place, log, alignment)
         choice = choose_student(**students, time=cases.time, event=cases.event, entry=cases.entry, site=cases.site)
-        result = _result(cases, guidance, students, subspaces, choice)
+        prognoses = {which: one.prognosis(cases) for which, one in students.items()}
+        result = _result(cases, guidance, students, subspaces, choice, prognoses[choice.winner].slope)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
         guided = {"distilled": _guides(guidance), "plain": False}
         models = {
-            which: student_model(cases, cohort, teacher.encoder, one, guided=guided[which], result=result)
+            which: student_model(
+                cases, cohort, teacher.encoder, one, prognoses[which], guided=guided[which], result=result
+            )
             for which, one in students.items()
         }
         for key, name in STUDENT_FILES.items():  # the selected one last: where it is, all is
@@ -281,6 +284,7 @@ def _result(
     students: dict[Winner, CrossFitted],
     subspaces: FeatureSubspaces,
     choice: Choice,
+    slope: float,
 ) -> DistillResult:
     reported = np.isfinite(guidance.risk)
     between = choice.difference
@@ -314,7 +318,7 @@ def _result(
             f"log hazards were {1 / winner.factor:.0f} times too extreme out of fold, and were divided by that: "
             "over-trained, or little was learned that holds for new cases. --tuning out-of-fold may train it better"
         )
-    if (slope := winner.prognosis(cases).slope) < LOW_SLOPE:
+    if slope < LOW_SLOPE:
         warnings.append(low_slope(slope))
     cut_offs = winner.cut_offs
     return DistillResult(
