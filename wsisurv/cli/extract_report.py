@@ -27,7 +27,8 @@ def extract_report(
         str,
         typer.Option(
             help="Text encoder, which makes a vector of each statement: hashing (words counted; no model), tfidf "
-            "(weighted words, fitted in training), ollama:MODEL, or st:PATH (sentence-transformers)."
+            "(weighted words, fitted in training), minilm or minilm:PATH (all-MiniLM-L6-v2), ollama:MODEL, or st:PATH "
+            "(sentence-transformers)."
         ),
     ] = "hashing",
     concurrency: Annotated[int, typer.Option(min=1, help="Reports sent to the server at the same time.")] = 1,

@@ -24,13 +24,16 @@ class TextVectors:
     case_ids: tuple[str, ...]  # the case of each row
     statement_ids: tuple[str, ...]  # the statement of each row
     encoder: str  # name of the text encoder
+    # float32 (n_statements, n_columns): category, polarity, grade and numbers; None where the vectors hold them
+    columns: NDArray[np.float32] | None = None
 
     def by_case(self) -> dict[str, NDArray[np.float32]]:
-        """Vectors of each case that has any, float32 (n_statements of the case, n_dimensions)."""
+        """Vectors of each case that has any, with the columns behind them, float32 (n_statements of the case, …)."""
         rows: dict[str, list[int]] = {}
         for row, case_id in enumerate(self.case_ids):
             rows.setdefault(case_id, []).append(row)
-        return {case_id: self.values[indices] for case_id, indices in rows.items()}
+        whole = self.values if self.columns is None else np.concatenate([self.values, self.columns], axis=1)
+        return {case_id: whole[indices] for case_id, indices in rows.items()}
 
 
 def write_text_vectors(path: Path, vectors: TextVectors, header: Header) -> None:
@@ -42,6 +45,8 @@ def write_text_vectors(path: Path, vectors: TextVectors, header: Header) -> None
     with create(path, header) as file:
         put_text(file, "encoder", vectors.encoder)
         file.create_dataset("vectors", data=vectors.values.astype(np.float32))
+        if vectors.columns is not None:
+            file.create_dataset("columns", data=vectors.columns.astype(np.float32))
         put_texts(file, "case_ids", vectors.case_ids)
         put_texts(file, "statement_ids", vectors.statement_ids)
 
@@ -59,10 +64,13 @@ def read_text_vectors(path: Path) -> tuple[TextVectors, Header]:
             case_ids=texts(file, "case_ids"),
             statement_ids=texts(file, "statement_ids"),
             encoder=text(file, "encoder"),
+            columns=read_array(file["columns"]) if "columns" in file else None,
         )
         if not len(vectors.values) == len(vectors.case_ids) == len(vectors.statement_ids):
             raise FormatError(f"{path}: vectors and ids differ in number")
         require_array(path, "vectors", vectors.values, kinds="f", shape=(len(vectors.case_ids), None))
+        if vectors.columns is not None:
+            require_array(path, "columns", vectors.columns, kinds="f", shape=(len(vectors.case_ids), None))
         statements = path.parents[1] / "statements.jsonl"
         if statements.exists():
             now = statements_fingerprint([one for _, one in iterate_statements(read_statements(statements))])

@@ -40,6 +40,12 @@ _CATEGORIES: tuple[str, ...] = tuple(name for name in get_args(Category) if name
 
 FINDINGS = (*_CODES, "G", "nodes", "nodes examined", "share of nodes", *_CATEGORIES)
 """What each number of ``finding_values`` is of."""
+COLUMNS_VERSION = 1
+"""Raised when ``statement_columns`` gives others, so that vectors with the old ones are made anew."""
+_HIGHEST = np.array([4, 3, 1, 2, 2, 2, 1, 4, np.log1p(_MOST_NODES), np.log1p(_MOST_NODES), 1, *[1] * len(_CATEGORIES)])
+_LOWEST = np.array([float(name == "G") for name in FINDINGS])
+_FIRST_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+_LARGEST = 1000.0
 
 
 def finding_values(statements: Sequence[Statement]) -> NDArray[np.float64]:
@@ -63,6 +69,27 @@ def finding_values(statements: Sequence[Statement]) -> NDArray[np.float64]:
         if statement.category == "node":
             said.nodes(statement.text)
     return said.values()
+
+
+def statement_columns(statements: Sequence[Statement]) -> NDArray[np.float32]:
+    """Category, polarity, grade, codes and numbers of each statement, to stand beside its text vector.
+
+    Args:
+        statements: of any reports.
+
+    Returns:
+        float32 (n_statements, 2 × n_findings + 2), between -1 and 1: for each of ``FINDINGS`` whether the statement
+        says it; how much, from -1 (absent, grade 1, T0) to 1 (present, grade 4, T4), 0 where it says nothing; then
+        whether there is a number, and the logarithm of the first.
+    """
+    values = np.array([finding_values([statement]) for statement in statements]).reshape(len(statements), len(FINDINGS))
+    scaled = 2 * (values - _LOWEST) / (_HIGHEST - _LOWEST) - 1
+    numbers = [_FIRST_NUMBER.search(statement.text) for statement in statements]
+    first = np.array([np.nan if found is None else float(found.group().replace(",", ".")) for found in numbers])
+    logarithm = np.log1p(np.minimum(first, _LARGEST)) / np.log1p(_LARGEST)
+    beside = np.stack([~np.isnan(first), logarithm], axis=1)
+    columns = np.nan_to_num(np.concatenate([~np.isnan(values), scaled, beside], axis=1))
+    return np.asarray(columns.clip(-1, 1), np.float32)
 
 
 def text_values(text: str) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""Text encoders that are models of language: one of an Ollama server, or a folder of sentence-transformers.
+"""Text encoders that are models of language: MiniLM, one of an Ollama server, or a folder of sentence-transformers.
 
-Neither cuts a statement: what is too long for a model gets no vector and is told, and the others get theirs.
+What is too long for a model is told: MiniLM reads its first 256 word pieces, the others give it no vector.
 """
 
 import re
@@ -19,6 +19,7 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError, WeightsError
 from wsisurv.reports.blotting import blotted
 from wsisurv.reports.ollama import Server
+from wsisurv.reports.vectors import KNOWN
 from wsisurv.settings.base import file_sha256
 
 EMBEDDED = ("hashing", "tfidf")
@@ -37,6 +38,8 @@ class TextEncoder:
     # gives a vector for each of some texts, or the reason why there is none
     vectors: Callable[[Sequence[str]], Sequence[Sequence[float] | str]]
     refused: list[str] = field(default_factory=list)  # reasons of all texts that got no vector, filled by ``encode``
+    # number of texts so far of which only the beginning was read
+    cut: Callable[[], int] = lambda: 0
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of ``texts``, float32 (n_texts, n_dimensions); a row of NaN for a text that is refused.
@@ -65,6 +68,12 @@ class TextEncoder:
             f"text encoder {self.name}: its licence is {found.group()!r}; mind what you use it for" if found else None
         )
 
+    @property
+    def cut_note(self) -> str | None:
+        """A line for a person where texts were cut."""
+        told = f"text encoder {self.name}: of {self.cut()} statements only the beginning was read, as far as it can"
+        return told if self.cut() else None
+
 
 @contextmanager
 def open_text_encoder(
@@ -79,7 +88,8 @@ def open_text_encoder(
     """Make an encoder ready before any work, so that a name that can't be doesn't cost a night.
 
     Args:
-        name: ``hashing`` or ``tfidf`` (None is given: they need nothing), ``ollama:MODEL``, or ``st:PATH``.
+        name: ``hashing`` or ``tfidf`` (None is given: they need nothing), ``minilm`` (the installed wheel),
+            ``minilm:PATH``, ``ollama:MODEL``, or ``st:PATH``.
         host: the Ollama server, as ``server_url`` takes it.
         allow_remote: accept a host or a model that is not on this machine.
         pull: fetch the model where the server does not have it.
@@ -89,7 +99,7 @@ def open_text_encoder(
     Raises:
         SettingsError: no such encoder.
         BackendError: as ``Server`` and ``Server.find_model``.
-        WeightsError: sentence-transformers is not installed, or ``PATH`` holds no model.
+        WeightsError: tokenizers or sentence-transformers is not installed, or ``PATH`` holds no such model.
     """
     kind, _, where = name.partition(":")
     if name in EMBEDDED:
@@ -110,10 +120,15 @@ def open_text_encoder(
                 ]
 
             yield TextEncoder(name, model.digest, model.license, vectors)
+    elif kind == "minilm" and (where or name == kind):
+        from wsisurv.reports.minilm import MiniLM  # torch takes seconds to load
+
+        model_here = MiniLM(Path(where) if where else None)
+        yield TextEncoder(name, model_here.digest, "apache-2.0", model_here.vectors, cut=lambda: model_here.cut)
     elif kind == "st" and where:
         yield _sentence_transformer(name, Path(where))
     else:
-        raise SettingsError(f"text encoder {name!r} is unknown. Known: hashing, tfidf, ollama:MODEL, st:PATH.")
+        raise SettingsError(f"text encoder {name!r} is unknown. Known: {KNOWN}.")
 
 
 def _sentence_transformer(name: str, folder: Path) -> TextEncoder:

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -223,20 +224,23 @@ def _numbers(text: str) -> set[str]:
 
 
 class _Line(BaseModel):
-    """A statement that somebody wrote by hand or with another tool: no ids, no places."""
+    """A statement that somebody wrote by hand or with another tool: no ids; words of its own, or a place alone."""
 
     model_config = ConfigDict(frozen=True)
 
     category: Category
     polarity: Polarity = "present"
-    text: str
+    text: str = ""
     evidence: str = ""
+    start: int | None = None
+    end: int | None = None
 
 
 class _Lines(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     case_id: str
+    report_sha256: str = ""
     statements: tuple[_Line, ...]
 
 
@@ -245,11 +249,13 @@ def read_gold(path: Path, reports: Mapping[str, str]) -> dict[str, ReportRecord]
 
     One JSON object a line: ``{"case_id": …, "statements": [{"category", "polarity", "text", "evidence"}, …]}``; other
     keys are passed over, so a ``statements.jsonl`` is read as well. A case may be named by its report's file. Each
-    evidence is looked for in the report; where it isn't found, the statement is matched by its words alone.
+    evidence is looked for in the report; where it isn't found, the statement is matched by its words alone. ``start``
+    and ``end`` (characters of the report) may stand in the place of text and evidence, so that a gold standard holds no
+    word of a report; ``report_sha256`` beside ``case_id`` then says of which text they are.
 
     Raises:
         ReportError: there is no such file.
-        FormatError: a line that is no such object, by its number, or a case twice.
+        FormatError: a line that is no such object, by its number, a case twice, or statements of another text.
     """
     if not path.exists():
         raise ReportError(f"{path}: no such file")
@@ -261,7 +267,16 @@ def read_gold(path: Path, reports: Mapping[str, str]) -> dict[str, ReportRecord]
         if case_id in found:
             raise FormatError(f"{path}: case {case_id!r} is there twice. Join its statements in one line.")
         report = reports.get(case_id, "")
-        statements = tuple(_placed(case_id, n, line, report) for n, line in enumerate(lines.statements, start=1))
+        digest = sha256(report.encode()).hexdigest()
+        if case_id in reports and lines.report_sha256 not in {"", digest}:
+            raise FormatError(
+                f"{path}: the statements of case {case_id!r} are of another text of its report (sha256 "
+                f"{lines.report_sha256[:12]}, not {digest[:12]}). Give the reports that they were made from."
+            )
+        statements = tuple(
+            _placed(case_id, n, _worded(path, case_id, line, report), report)
+            for n, line in enumerate(lines.statements, start=1)
+        )
         found[case_id] = ReportRecord(case_id=case_id, fingerprint="", report_sha256="", statements=statements)
     if not found:
         raise FormatError(f"{path}: no record in it")
@@ -276,9 +291,26 @@ def _parse(value: Any) -> _Lines:
         raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
 
 
+def _worded(path: Path, case_id: str, line: _Line, report: str) -> _Line:
+    """The statement with words, where it has a place alone."""
+    if line.text or line.evidence:
+        return line
+    if line.start is None or line.end is None:
+        raise FormatError(f"{path}: a statement of case {case_id!r} has neither text nor start and end.")
+    if report and not 0 <= line.start < line.end <= len(report):
+        raise FormatError(
+            f"{path}: case {case_id!r}: characters {line.start} to {line.end} are not in its report of {len(report)}. "
+            "Is it another text?"
+        )
+    said = report[line.start : line.end]
+    return line.model_copy(update={"text": " ".join(said.split()), "evidence": said})
+
+
 def _placed(case_id: str, number: int, line: _Line, report: str) -> Statement:
     proof = prove(Claim(line.category, line.polarity, line.text, line.evidence), report)
     start = report.find(line.evidence) if line.evidence else -1
+    if line.start is not None and line.end is not None and report[line.start : line.end] == line.evidence:
+        start, proof = line.start, Proof(line.start, line.end, "exact")
     place = proof if isinstance(proof, Proof) else Proof(max(start, 0), max(start, 0) + len(line.evidence), "exact")
     if not isinstance(proof, Proof) and start < 0:
         place = Proof(0, 0, "inexact")

@@ -132,7 +132,7 @@ def _write_vectors(workspace: Workspace, name: str, encoder: TextEncoder | None,
         write_vectors(workspace, name)
         return
     write_vectors(workspace, name, encode=encoder.encode, digest=encoder.digest)
-    summary.notes.extend([encoder.license_note] if encoder.license_note else [])
+    summary.notes.extend(note for note in (encoder.license_note, encoder.cut_note) if note)
     if encoder.refused:
         words = f"{len(encoder.refused)} statements have no vector: {encoder.refused[0]}"
         failure = make_failure(name, workspace.vectors(name), BackendError(words), encoder.digest)

@@ -1,4 +1,8 @@
-"""``reports/vectors/<text-encoder>.h5``: one vector a statement, so that no window cuts anything."""
+"""``reports/vectors/<text-encoder>.h5``: one vector a statement, so that no window cuts anything.
+
+To a model of language "no necrosis" and "necrosis" are nearly one: category, polarity, grade and numbers stand beside
+its vectors as columns of their own. Hashed words hold the polarity themselves.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,10 +14,13 @@ from wsisurv.errors import SettingsError
 from wsisurv.formats.header import make_header
 from wsisurv.formats.statements import Statement, iterate_statements, read_statements, statements_fingerprint
 from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
+from wsisurv.models.findings import COLUMNS_VERSION, statement_columns
 from wsisurv.models.text import HASHING_DIMENSIONS, hashing_vectors, statement_terms
 from wsisurv.workspace.freshness import check
 from wsisurv.workspace.paths import Workspace
 
+KNOWN = "hashing, tfidf, minilm, minilm:PATH, ollama:MODEL, st:PATH"
+"""Text encoders by name."""
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to float32 (n_texts, n_dimensions); a row of NaN for a text that the encoder refuses."""
 
@@ -45,12 +52,14 @@ def write_vectors(
     if text_encoder == "tfidf":
         return None
     if text_encoder != "hashing" and encode is None:
-        raise SettingsError(f"text encoder {text_encoder!r} is unknown. Known: hashing, tfidf, ollama:MODEL, st:PATH.")
+        raise SettingsError(f"text encoder {text_encoder!r} is unknown. Known: {KNOWN}.")
     rows = list(iterate_statements(read_statements(workspace.statements)))
     statements = [statement for _, statement in rows]
     settings = {"text_encoder": text_encoder, "digest": digest}
     if text_encoder == "hashing":
         settings["dimensions"] = str(HASHING_DIMENSIONS)
+    else:
+        settings["columns"] = str(COLUMNS_VERSION)
     header = make_header(FORMAT, settings, {"statements": statements_fingerprint(statements)})
     path = workspace.vectors(text_encoder)
     if check(path, header).done:
@@ -66,6 +75,7 @@ def write_vectors(
         case_ids=tuple(rows[row][0] for row in given),
         statement_ids=tuple(statements[row].statement_id for row in given),
         encoder=text_encoder,
+        columns=None if encode is None else statement_columns([statements[row] for row in given]),
     )
     write_text_vectors(path, vectors, header)
     return path
