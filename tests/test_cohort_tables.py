@@ -1,9 +1,11 @@
 """A clinical table is never misread in silence: what is missing, what can't be read, what can hardly be meant."""
 
+import datetime
 import re
 import unicodedata
 from dataclasses import replace
 
+import openpyxl
 import pytest
 
 from wsisurv.cohort import (
@@ -289,3 +291,116 @@ def test_case_ids_alone_are_read_whatever_the_other_cells_say(tmp_path):
     path.write_text("patient,days\nA,1\nA,2\nB/C,3\n")
     with pytest.raises(CohortError, match="2 things are wrong.*'B/C'.*a case twice"):
         read_case_ids(path, "patient")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dead", "not dead"], "--event-values 'not dead,dead'"),
+        (["Event", "No event"], "--event-values 'No event,Event'"),
+        (["ja", "nein"], "--event-values nein,ja"),
+        (["décédé", "vivant"], "--event-values vivant,décédé"),
+        (["1.00", "0.00"], "--event-values 0.00,1.00"),
+        (["-1", "0"], "--event-values NO,YES, in this order"),
+        (["9", "0"], "--event-values NO,YES, in this order"),
+        (["uncensored", "censored"], "--event-values NO,YES, in this order"),
+        (["dead", "alive, no relapse"], "without a comma in either"),
+    ],
+)
+def test_which_word_says_that_it_happened_is_never_guessed(clinical, words, said):
+    with pytest.raises(CohortError, match=said):
+        clinical(*coded([f'"{word}"' for word in words]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("A 1", "A\u00a01"), ("P1", "P\uff11"), ("a1", "A1"), ("A-1", "A\u20131"), ("A.", "A"), ("001", "1")],
+)
+def test_ids_that_look_alike_are_asked_about(clinical, one, other):
+    read = clinical(f"{one},900,1", f"{other},800,0", "C,1200,1")
+    assert [warning for warning in read.warnings if "count as different" in warning]
+
+
+def test_a_slide_that_may_be_of_two_cases_is_an_error_and_one_that_strays_is_told(clinical):
+    settings, rows = CohortSettings(), ("A,900,1", "A-1,800,0", "tcga-b,1200,1", "101.0,700,1")
+    read = clinical(*rows, drop=True)
+    for slide in ("A_1_x", "A.1"):
+        with pytest.raises(CohortError, match="of case 'A' or of 'A-1'.*--slide-map"):
+            build_cohort("x", read, settings, slide_ids=[slide, "A-1_x"], report_case_ids=[])
+    cohort, audit = build_cohort("x", read, settings, slide_ids=["A-1_x", "TCGA-B-01", "101_a"], report_case_ids=[])
+    assert [case.slide_ids for case in cohort.cases] == [("A-1_x",)]
+    assert "2 slides of no case begin with the id of one" in audit.warnings[-1]
+    assert "'TCGA-B-01' (case 'tcga-b'?)" in audit.warnings[-1]
+
+
+@pytest.mark.parametrize("case_id", ["NA", "unknown", "nan"])
+def test_a_word_for_nothing_is_no_case(clinical, case_id):
+    with pytest.raises(CohortError, match=rf"row 4 \({case_id}\): case_id is '{case_id}'"):
+        clinical("A,900,1", "B,800,0", f"{case_id},500,1")
+    read = clinical("A,900,1", "B,800,0", f"{case_id},500,1", f"{case_id},400,1", drop=True)
+    assert len(read.cases) == 2
+    assert len(read.dropped) == 2
+
+
+@pytest.mark.parametrize("case_id", ["1.23E+05", "123456789012345000"])
+def test_an_id_that_a_spreadsheet_made_is_refused(clinical, case_id):
+    with pytest.raises(CohortError, match="what a spreadsheet made of an id"):
+        clinical("A,900,1", "B,800,0", f"{case_id},500,1")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["<5", "6", "7"], "of 12 cells are no number .*group of its own"),
+        (["61y", "62y", "63y"], "12 of 12 cells are no number"),
+        (["2020-01-05", "2020-02-07"], "12 of 12 cells are no number"),
+        (["61", "999", "55"], "999 lies far from all other values"),
+        (["61", "-9", "55"], "-9 lies far from all other values"),
+        (["I", "II", "III"], ""),
+        (["61", "99", "55"], ""),
+    ],
+)
+def test_a_number_that_is_read_as_a_group_or_a_code_as_a_number_is_told(clinical, cells, said):
+    rows = [f"P{i},{900 + i},{i % 2},{cells[i % len(cells)]}" for i in range(12)]
+    warnings = clinical(*rows, header="case_id,time,event,age", settings=CohortSettings(covariates=("age",))).warnings
+    assert [bool(re.search(said, warning)) for warning in warnings] == ([True] if said else [])
+
+
+def test_cells_compare_in_one_unicode_form_and_headers_without_what_is_not_seen(clinical):
+    rows = ["A,900,1,Nürnberg", "B,800,0," + unicodedata.normalize("NFD", "Nürnberg"), '="001",700,1,X']
+    read = clinical(*rows, header="case_id,time\u200b,event,hospital", settings=CohortSettings(site="hospital"))
+    assert [(case.case_id, case.site) for case in read.cases] == [("001", "X"), ("A", "Nürnberg"), ("B", "Nürnberg")]
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\0", b"PAR1\x15", b"$FL2@(#)", b"RDX3\n"])
+def test_what_holds_no_text_is_not_said_to_be_latin_1(tmp_path, content):
+    path = tmp_path / "clinical.csv"
+    path.write_bytes(content + bytes(range(256)))
+    with pytest.raises(CohortError, match="compressed, or of a program of statistics"):
+        read_clinical(path, CohortSettings())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda sheet: setattr(sheet.row_dimensions[3], "hidden", True), "1 rows are hidden.*row 3"),
+        (lambda sheet: sheet.__setitem__("A2", 123456789012345678), "1 numbers have more digits than.*A2"),
+        (lambda sheet: sheet.__setitem__("A2", datetime.datetime(2020, 3, 1)), "what a spreadsheet made of an id"),
+        (
+            lambda sheet: sheet.parent.create_sheet("old").append(["x"]) or hide(sheet.parent["old"]),
+            r"'old' \(hidden\)",
+        ),
+    ],
+)
+def test_what_a_spreadsheet_hides_or_changes_is_told(tmp_path, spoil, said):
+    book = openpyxl.Workbook()
+    for row in (["case_id", "time", "event"], ["A", 900, 1], ["B", 800, 0]):
+        book.active.append(row)
+    spoil(book.active)
+    book.save(tmp_path / "clinical.xlsx")
+    with pytest.raises(CohortError, match=said):
+        read_clinical(tmp_path / "clinical.xlsx", CohortSettings())
+
+
+def hide(sheet):
+    sheet.sheet_state = "hidden"

@@ -163,6 +163,7 @@ OTHER_DENIALS: dict[
         (X, "Nekrosen", "… waren an keiner Stelle erkennbar"),
         (N, "Perineuralscheideninvasion", "… o.B."),
         (X, "Nekrosen", "Kaum …"),
+        (N, "Perineuralscheideninvasion", "Eine … konnte ausgeschlossen werden"),
     ],
     "fr": [
         (X, "nécrose", "On n'observe guère de …"),
@@ -177,6 +178,7 @@ OTHER_DENIALS: dict[
         (X, "necrosi", "Neppure si osserva …"),
     ],
     "nl": [
+        (L, "angio-invasie", "Negatief voor …"),
         (X, "Necrose", "… afwezig"),
         (X, "Necrose", "… ontbreekt"),
         (X, "necrose", "Er zijn evenmin tekenen van …"),
@@ -213,6 +215,57 @@ def test_a_denial_in_rarer_words_is_never_presence(language: str, alone: bool) -
 
 def verdict(category: Category, polarity: Polarity, evidence: str, report: str) -> Proof | Refusal:
     return prove(Claim(category, polarity, evidence, evidence), report)
+
+
+OPEN = {  # around a finding; it is proved neither present nor absent
+    "en": [(L, "Lymphovascular invasion", words) for words in (
+        "…?", "…: ?", "…: N/A", "… -", "If … is present, see below", "…, if any", "… (yes/no)", "… [x] present [ ] absent",
+        "… ( ) present (X) absent", "… ☐ yes ☒ no", "… O yes X no", "… yes __ no _X_", "…:\n☐ present\n☒ absent", "… ☒ yes ☐ no", "… pending", "…: see comment", "Rule out …", "?…",
+        "Query …", "It is unclear whether … is seen", "Nothing to suggest …", "… is not absent", "Not without …",
+        "There is no doubt about …", "No lack of …", "… undetected", "… is doubtful", "could represent …", "Retraction artefact mimicking …",
+    )],
+    "de": [(L, "Gefäßinvasion", words) for words in (
+        "… fraglich?", "…: ☒ ja ☐ nein", "Falls … vorliegt, Nachbericht", "Frage nach …", "V. a. …", "Nicht ohne …", "… fehlt nicht",
+        "Kein Zweifel an einer …", "Nichts spricht für …", "… steht aus",
+    )],
+    "fr": [(L, "invasion vasculaire", words) for words in (
+        "… ?", "… : ☒ oui ☐ non", "S’il existe une …, le préciser", "Sans aucun doute …", "… : à préciser", "Faute d'…", "… éliminée",
+    )],
+    "es": [(L, "invasión vascular", words) for words in ("¿…?", "A descartar …", "Si hubiera …, se informará", "Sin duda …")],
+    "it": [(L, "invasione vascolare", words) for words in ("…?", "Se … presente, segnalare", "Senza dubbio …", "…: da valutare")],
+    "nl": [(L, "angio-invasie", words) for words in ("…?", "Indien … aanwezig, graag melden", "Zonder twijfel …", "Niets wijst op …")],
+    "pt": [(L, "invasão vascular", words) for words in ("…?", "Caso haja …, informar", "Sem dúvida …", "Nada sugere …")],
+    "pl": [(L, "inwazja naczyń", words) for words in ("…?", "Jeśli … obecna", "Bez wątpienia …", "W kierunku …")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", OPEN)
+def test_a_question_a_condition_or_a_box_is_neither_presence_nor_absence(language: str) -> None:
+    for category, finding, around in OPEN[language]:
+        sentence = around.replace("…", finding)
+        for report in (f"{sentence}.", f"{BEFORE[language]} {sentence}.", f"{BEFORE[language]}\n{sentence}\npT3 pN1."):
+            for evidence in finding, sentence:
+                for polarity in ("present", "absent"):
+                    assert isinstance(verdict(category, polarity, evidence, report), Refusal), (evidence, polarity)
+
+
+@pytest.mark.parametrize(
+    "value", [": nee", ": false", " ✗", ": ø", "\nno", " | no", "\tno", " = no", " ..... no", " present? No"]
+)
+@pytest.mark.parametrize("below", [".", "\nNodes: 3/12.", "\nPerineural invasion: Present"])
+def test_a_value_that_denies_is_the_labels_however_it_is_set(value: str, below: str) -> None:
+    report = f"Adenocarcinoma, moderately differentiated.\nLymphovascular invasion{value}{below}"
+    for evidence in "Lymphovascular invasion", f"Lymphovascular invasion{value}":
+        assert isinstance(verdict(L, "present", evidence, report), Refusal)
+    if "Peri" in below:
+        assert isinstance(verdict(N, "present", "Perineural invasion: Present", report), Proof)
+
+
+def test_one_label_denied_is_not_affirmed_by_the_next() -> None:
+    report = "Lymphovascular invasion: Not identified\nPerineural invasion: Present\nGrade: G2 L1 V0 R0"
+    both = "Lymphovascular invasion: Not identified\nPerineural invasion: Present"
+    assert isinstance(verdict(L, "present", both, report), Refusal)
+    assert isinstance(verdict(L, "present", "L1", report), Proof)
 
 
 @pytest.mark.parametrize(("language", "report", "denied", "affirmed"), REPORTS, ids=[row[1][:40] for row in REPORTS])

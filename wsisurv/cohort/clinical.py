@@ -1,5 +1,6 @@
 """Clinical table → cases: everything that stands in the way in one list, and warnings of what can hardly be meant."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from wsisurv.cohort.cases import Case, Clinical, Dropped
 from wsisurv.cohort.values import (
     Column,
     broken_cells,
+    codes_for_nothing,
     is_missing,
     named,
     read_covariate,
@@ -18,7 +20,7 @@ from wsisurv.cohort.values import (
     thousands,
 )
 from wsisurv.formats.id_cells import formula_note
-from wsisurv.formats.slide_names import composed
+from wsisurv.formats.slide_names import composed, looks
 from wsisurv.formats.tables import Row, listed, refuse, scan_table
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import CaseId
@@ -28,6 +30,12 @@ _SHORT_YEARS, _SHORT_MEDIAN_YEARS = 1.0, 0.6  # longest and median follow-up bel
 _LONG_YEARS, _LONG_MEDIAN_YEARS = 40.0, 15.0
 _FIRST_YEAR, _LAST_YEAR = 1950, 2100
 _FEW_AT_RISK = 10
+_MADE_BY_SPREADSHEET = re.compile(r"\d(?:[.,]\d+)?E\+\d{2,}|\d{15}0{3,}|\d{4}-\d\d-\d\dT00:00:00")
+_NEARLY_NUMBER = re.compile(
+    r"[<>≤≥~\u2212]?\s*\d+(?:[.,]\d+)?\s*(?:%|y|yrs?|years?|mm|cm|ng/ml|mo)?|\d{1,4}([-./])\d{1,2}\1\d{1,4}(?:T.*)?",
+    re.IGNORECASE,
+)
+"""Covariates that are most likely numbers, or dates, of which each value would be a group of its own."""
 _THE_RIGHT_ONES = "Name the right ones with --case, --time, --event, --competing, --entry, --site, --covariates."
 _MOSTLY = 0.8  # of the known cells, as ``survival.covariates`` decides what is a number
 
@@ -61,7 +69,11 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
     problems += filter(None, (broken_cells(rows, settings, str(column)) for column in words))
     reasons: dict[int, list[str]] = {}
     if settings.case in table.columns:
-        reasons = {row.number: [f"{settings.case} is empty"] for row in rows if not row[settings.case]}
+        reasons = {
+            row.number: [f"{settings.case} is " + (f"{row[settings.case]!r}" if row[settings.case] else "empty")]
+            for row in rows
+            if is_missing(row[settings.case])
+        }
     times = read_times(rows, settings, settings.time) if settings.time in table.columns else None
     entries = read_times(rows, settings, settings.entry) if settings.entry in table.columns else None
     events = read_events(rows, settings, settings.event) if settings.event in table.columns else None
@@ -230,9 +242,12 @@ def _id_problems(rows: Sequence[Row], settings: CohortSettings) -> list[str]:
     odd, twice = [], []
     for row in rows:
         case_id = _case_id(row, settings)
-        if reason := unusable_id(case_id):
+        reason = unusable_id(case_id)
+        if _MADE_BY_SPREADSHEET.fullmatch(case_id):
+            reason = "is what a spreadsheet made of an id (a date, or a number cut short): store ids there as text"
+        if reason:
             odd.append(f"row {row.number}: {settings.case} {case_id!r} {reason}")
-        elif case_id and first.setdefault(case_id, row.number) != row.number:
+        elif not is_missing(case_id) and first.setdefault(case_id, row.number) != row.number:
             twice.append(f"{case_id!r} in rows {first[case_id]} and {row.number}")
     problems = [f"{listed(odd)}."] if odd else []
     return [*problems, f"a case twice: {listed(twice)}. Keep one row a case."] if twice else problems
@@ -252,6 +267,8 @@ def _warnings(cases: Sequence[Case], settings: CohortSettings) -> Iterable[str]:
             "it say whether the event happened?"
         )
     yield from _unit_warnings([case.time for case in cases], settings)
+    yield from _code_warnings(settings.time, [case.time for case in cases])
+    yield from _spelling_warnings(settings.case, [case.case_id for case in cases])
     if settings.entry is not None:
         yield _late_entry(cases, settings)
     if settings.site is not None:
@@ -261,11 +278,26 @@ def _warnings(cases: Sequence[Case], settings: CohortSettings) -> Iterable[str]:
     for name in settings.covariates:
         values = [case.covariates[name] for case in cases if case.covariates[name]]
         words = [value for value in values if read_number(value, ".") is None]
+        numbers = [number for number in (read_number(value, ".") for value in values) if number is not None]
         if words and len(words) <= (1 - _MOSTLY) * len(values):
             yield f"{name}: {len(words)} cells are filled and no number, and count as unknown: {listed(sorted(words))}"
+        elif words and (numbers or sum(bool(_NEARLY_NUMBER.fullmatch(word)) for word in words) == len(words)):
+            yield (
+                f"{name}: {len(words)} of {len(values)} cells are no number ({listed(sorted(set(words)))}), so each "
+                "value counts as a group of its own; if it is a number, write digits alone"
+            )
+        yield from _code_warnings(name, numbers)
         yield from _spelling_warnings(name, values)
     written = {word for case in cases for word in (case.case_id, case.site or "", *case.covariates.values())}
     yield from formula_note(written, "cohort.csv and risk.csv")
+
+
+def _code_warnings(column: str, numbers: Sequence[float]) -> Iterable[str]:
+    if codes := codes_for_nothing(numbers):
+        yield (
+            f"{column}: {' and '.join(f'{code:g}' for code in codes)} lies far from all other values and counts as a "
+            "number: if it says that nothing is known, leave the cell empty"
+        )
 
 
 def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable[str]:
@@ -311,7 +343,7 @@ def _late_entry(cases: Sequence[Case], settings: CohortSettings) -> str:
 def _spelling_warnings(column: str, values: Sequence[str]) -> Iterable[str]:
     spelt: dict[str, Counter[str]] = {}
     for value in filter(None, values):
-        spelt.setdefault(" ".join(value.casefold().split()), Counter())[value] += 1
+        spelt.setdefault(looks(value), Counter())[value] += 1
     for words in spelt.values():
         if len(words) > 1:
             yield f"{column}: {' and '.join(map(repr, sorted(words)))} count as different; are they the same?"

@@ -9,7 +9,7 @@ from pathlib import Path
 from wsisurv.cohort.cases import Audit, Case, Clinical, Cohort
 from wsisurv.cohort.clinical import unusable_id
 from wsisurv.errors import CohortError, some
-from wsisurv.formats.slide_names import by_slide_id, composed, unknown_note
+from wsisurv.formats.slide_names import by_slide_id, composed, looks, unknown_note
 from wsisurv.formats.tables import read_table, refuse
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import SlideId
@@ -96,6 +96,32 @@ def _beginnings(name: str) -> Iterator[str]:
         yield name[: found.start()]
 
 
+def _nearly(case_of: Mapping[str, str | None], case_ids: Collection[str]) -> list[str]:
+    """Slides whose names begin like the id of another case, but for case, blanks and separators, in words.
+
+    Raises:
+        CohortError: a slide is of one case by its letters, and of one with a longer id but for them.
+    """
+    alike = {looks(case_id): case_id for case_id in case_ids}
+    strayed = []
+    for slide_id, case_id in sorted(case_of.items()):
+        near = next((alike[start] for start in _beginnings(looks(slide_id)) if start in alike), None)
+        if near is None or (case_id is not None and looks(near) == looks(case_id)):
+            continue
+        if case_id is not None:
+            raise CohortError(
+                f"slide {slide_id!r} is of case {case_id!r} or of {near!r}, with which it begins but for separators "
+                "and capitals. Say which with --slide-map."
+            )
+        strayed.append(f"{slide_id!r} (case {near!r}?)")
+    if not strayed:
+        return []
+    return [
+        f"{len(strayed)} slides of no case begin with the id of one but for separators, capitals or blanks: "
+        f"{some(strayed, 3)}; --slide-map says whose they are"
+    ]
+
+
 def build_cohort(
     name: str,
     clinical: Clinical,
@@ -120,6 +146,7 @@ def build_cohort(
     case_ids = usable | left_out
     if slide_map is None:
         case_of = {slide_id: match_case(slide_id, case_ids) for slide_id in slide_ids}
+        warnings += _nearly(case_of, case_ids)
     else:
         mapped, notes = map_slides(slide_ids, slide_map, case_ids)
         case_of = {slide_id: mapped.get(slide_id) for slide_id in slide_ids}

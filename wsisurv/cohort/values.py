@@ -24,8 +24,17 @@ MISSING = frozenset(
 T = TypeVar("T")
 _FALSE, _TRUE = {"0", "0.0", "false"}, {"1", "1.0", "true"}
 _HAPPENED = re.compile(
-    r"\b(?:2|dead|death|deceased|died|event|yes|y|relapse\w*|recurr\w*|progress\w*)\b", re.IGNORECASE
+    r"\b(?:dead|death|deceased|died|event|yes|y|t|true|relapse\w*|recurr\w*|progress\w*|ja|tot|wahr|verstorben|oui"
+    r"|d[eé]c[eé]d[eé]e?s?|s[ií]|muert[oa]|sim|overleden|zgon)\b",
+    re.IGNORECASE,
 )
+_NOT_HAPPENED = re.compile(
+    r"\b(?:0|alive|living|lives?|censor\w*|no|n|f|false|free|diseasefree|lost|not|never|without|nein|lebt|falsch|kein\w*"
+    r"|ohne|non|vivante?|vivo|viva|no|nee|leeft|n[aã]o|nie|zyje|żyje)\b",
+    re.IGNORECASE,
+)
+_CODES = frozenset({-99.0, -9.0, -1.0, 99.0, 999.0, 9999.0, 99999.0, 888.0, 8888.0, 777.0, 7777.0})
+"""Numbers that registries write where they know none."""
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}(?:[T ].*)?")
 _BROKEN = re.compile(r"#(?:ref|value|name|num|div/0|null|spill|calc)[!?]", re.IGNORECASE)
 """What a spreadsheet shows for a formula that it could not work out."""
@@ -99,10 +108,37 @@ def read_events(rows: Sequence[Row], settings: CohortSettings, column: str) -> C
                 "Name the two words for (did not happen, happened) with --event-values, and a third for a competing "
                 "event, such as death of another cause, where there is one; mend the other cells"
             )
-        no, yes = sorted(seen, key=lambda word: (bool(_HAPPENED.search(word)), word))
-        return f"If {no!r} says that it did not happen and {yes!r} that it did: --event-values {no},{yes}"
+        happened = [_happened(word, seen) for word in seen]
+        if sorted(map(str, happened)) != ["False", "True"] or any("," in word for word in seen):
+            return (
+                "Say which word means that it did not happen, and which that it did: --event-values NO,YES, in this "
+                "order" + (", without a comma in either" if any("," in word for word in seen) else "")
+            )
+        no, yes = sorted(seen, key=lambda word: bool(_happened(word, seen)))
+        words_in_turn = f"'{no},{yes}'" if " " in no + yes else f"{no},{yes}"
+        return f"If {no!r} says that it did not happen and {yes!r} that it did: --event-values {words_in_turn}"
 
     return _read(rows, settings, column, read, way_out)
+
+
+def _happened(word: str, seen: Sequence[str]) -> bool | None:
+    """Whether a word says that the event happened; None where it can't be told. Of 0, 1 and 2 the larger does."""
+    if set(seen) <= {"0", "1", "2"}:
+        return word == max(seen)
+    if led := re.match(r"([01])\b[.:]?", word):
+        return led[1] == "1"
+    if _NOT_HAPPENED.search(word):
+        return False
+    return True if _HAPPENED.search(word) else None
+
+
+def codes_for_nothing(numbers: Sequence[float]) -> list[float]:
+    """Numbers such as 999 and -9 that lie far from all others, and may be a registry's word for nothing."""
+    others = [number for number in numbers if number not in _CODES]
+    if not others:
+        return []
+    low, high = min(others), max(others)
+    return sorted({number for number in numbers if number in _CODES and (number > 2 * high > 0 or number < 0 <= low)})
 
 
 def _read(

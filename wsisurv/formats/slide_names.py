@@ -20,6 +20,15 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def looks(text: str) -> str:
+    """A text as it looks at a glance: capitals, wide letters, kinds of separators and zeros around a number aside."""
+    wide = unicodedata.normalize("NFKC", text).casefold()
+    if re.fullmatch(r"[0-9]+(?:\.0*)?", wide):
+        return str(int(wide.partition(".")[0]))
+    parts = re.sub(r"[\s._\u2010-\u2015\u2212-]+", "-", wide)
+    return parts.strip("-") if wide[:1].isalnum() else parts
+
+
 def without_ending(name: str) -> str:
     """A slide's name without the ending of a slide's or features file."""
     return _ENDING.sub("", name)

@@ -11,6 +11,7 @@ from typing import Any
 from wsisurv.errors import CohortError
 
 _MOST_BYTES = 512 << 20
+_SHORTENED = 10**15
 _ZEROS = re.compile(r"0{2,}")
 
 
@@ -25,13 +26,31 @@ def read_sheet(path: Path, content: bytes) -> tuple[list[tuple[int, list[str]]],
     shown = _open(path, content, computed=True)
     filled = [sheet for sheet in shown.worksheets if any(any(row) for row in sheet.iter_rows(values_only=True))]
     if len(filled) > 1:
-        names = ", ".join(repr(sheet.title) for sheet in filled)
+        names = ", ".join(
+            repr(sheet.title) + (" (hidden)" if sheet.sheet_state != "visible" else "") for sheet in filled
+        )
         raise CohortError(f"{path}: several sheets with cells: {names}. Keep the one that is meant, or save it as CSV.")
     if not filled:
         return [], []
     (sheet,) = filled
     written = _open(path, content, computed=False)[sheet.title]
     problems = [f"cells {merged} are merged; give each its own value" for merged in map(str, sheet.merged_cells.ranges)]
+    hidden = [number for number, line in written.row_dimensions.items() if line.hidden and number <= written.max_row]
+    if hidden:
+        problems.append(
+            f"{len(hidden)} rows are hidden, by a filter or by hand (the first is row {min(hidden)}): show them all, "
+            "or delete those that are not meant"
+        )
+    cut = [
+        cell.coordinate
+        for row in sheet.iter_rows()
+        for cell in row
+        if isinstance(cell.value, int | float) and abs(cell.value) >= _SHORTENED
+    ]
+    if cut:
+        problems.append(
+            f"{len(cut)} numbers have more digits than a spreadsheet keeps (the first in {cut[0]}): store ids as text"
+        )
     unsaved = [
         cell.coordinate
         for row in written.iter_rows()

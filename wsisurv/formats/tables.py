@@ -3,6 +3,8 @@
 import codecs
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,24 @@ from wsisurv.formats.spreadsheets import read_sheet
 
 _DELIMITERS = (",", "\t", ";", "|")
 _MOST_BYTES = 256 << 20
+_NO_TEXT = (
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+    b"7z\xbc\xaf",
+    b"PAR1",
+    b"$FL2",
+    b"<stata",
+    b"RDX",
+    b"%PDF",
+)
+"""How files begin that hold no text: gzip (.rds too), bzip2, xz, zstd, 7z, Parquet, SPSS, Stata, R, PDF."""
 _SHOWN = 5
 
 
 class Row(dict[str, str]):
-    """Cells of a row by column, without blanks around them.
+    """Cells of a row by column, without blanks around them, in Unicode's composed form.
 
     Attributes:
         number: of the row in the file, counted from 1 as a spreadsheet does; a cell of several lines is one row.
@@ -41,6 +56,7 @@ class Table:
         """Say in words which of ``columns`` are not there; nothing where all are."""
         missing = [name for name in dict.fromkeys(columns) if name not in self.columns]
         have = ", ".join(self.columns) or "no named column"
+        have += ", one column: cells are parted by a comma, tab, semicolon or |" if len(self.columns) == 1 else ""
         place = f" (row {self.header_row}, the first without #)" if self.header_row > 1 else ""
         return [f"no column {', '.join(map(repr, missing))}; it has {have}{place}. {way_out}"] if missing else []
 
@@ -87,7 +103,8 @@ def scan_table(path: Path) -> Table:
     filled = [(number, cells) for number, cells in records if any(cells)]
     if not filled:
         raise CohortError(f"{path}: empty")
-    (header_row, header), *body = filled
+    (header_row, header), *body = ((number, [_plain(cell) for cell in cells]) for number, cells in filled)
+    header = ["".join(letter for letter in name if unicodedata.category(letter) != "Cf").strip() for name in header]
     named = [name for name in header if name]
     if repeated := sorted({name for name in named if named.count(name) > 1}):
         problems.append(f"column {', '.join(repeated)} occurs twice")
@@ -100,6 +117,12 @@ def scan_table(path: Path) -> Table:
     if uneven:
         problems.append(listed(uneven))
     return Table(path, tuple(dict.fromkeys(named)), tuple(rows), tuple(problems), header_row)
+
+
+def _plain(cell: str) -> str:
+    """A cell in Unicode's composed form; ``="001"``, which keeps a spreadsheet from making it 1, is 001."""
+    text = re.fullmatch(r'="([^"]*)"', cell)
+    return unicodedata.normalize("NFC", text[1] if text else cell)
 
 
 def listed(items: Sequence[str]) -> str:
@@ -130,6 +153,8 @@ def _decode(path: Path, content: bytes) -> str:
     Raises:
         CohortError: it is none, or in an encoding that can't be told from others.
     """
+    if content.startswith(_NO_TEXT):
+        raise CohortError(f"{path}: compressed, or of a program of statistics. Unpack it, or save it as UTF-8 CSV.")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     zeros = (content[:200:2].count(0), content[1:200:2].count(0))
     if not marked and max(zeros) > 20 and min(zeros) == 0:

@@ -72,9 +72,9 @@ ENGLISH = Language(
 LANGUAGES: dict[str, Language] = {
     "en": ENGLISH,
     "de": Language(
-        before=r"kein\w*|ohne|weder|noch|fehlen\w*|ausschlu(?:ss|ß)|ausgeschlossen",
+        before=r"kein\w*|ohne|weder|noch|fehlen\w*|ausschlu(?:ss|ß)",
         nots="nicht|nie|niemals|nirgends|nirgendwo|keiner",
-        both=r"fehlt|fehlend|nein|negativ\w*|\w*frei(?:e[nrsm]?)?|unauffallig\w*|verneint|entfallt|abwesend\w*",
+        both=r"fehlt|fehlend|nein|ausgeschlossen|negativ\w*|\w*frei(?:e[nrsm]?)?|unauffallig\w*|verneint|entfallt|abwesend\w*",
         seen=r"nachweis\w*|nachgewiesen\w*|erkenn\w*|erkannt|sicht\w*|gesehen|vorhanden\w*|vor|vorlieg\w*|gefunden\w*|"
         r"beobacht\w*|festgestellt\w*|darstell\w*|abgrenzbar|positiv\w*|ja|infiltriert|befallen|involviert|beteiligt",
         turns="aber|jedoch|allerdings|sondern|hingegen|dagegen",
@@ -128,7 +128,7 @@ LANGUAGES: dict[str, Language] = {
     "nl": Language(
         before="geen|zonder|noch|afwezigheid|ontbreken|ontbreekt|ontbrekende|evenmin",
         nots="niet|nooit|nergens",
-        both=r"nee|neen|afwe[sz]ige?|negatieve?|\w*vrije?|ontbreekt|ontbreken|onaangedaan|uitgesloten",
+        both=r"nee|neen|afwe[sz]ige?|negatie(?:f|ve)|\w*vrije?|ontbreekt|ontbreken|onaangedaan|uitgesloten",
         seen=r"gezien|zien|herkennen|aangetoond\w*|aanwezige?|waargenomen|gevonden|aantoonba\w*|zichtba\w*|herkenba\w*|vastgesteld\w*|"
         r"geidentificeerd\w*|positieve?|ja|aangetroffen|aangedaan|evidente?",
         turns="maar|echter|wel|doch|hoewel",

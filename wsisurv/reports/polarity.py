@@ -5,6 +5,7 @@ import re
 from wsisurv.formats.statements import Category, Polarity
 from wsisurv.reports.languages import TOPICS, bare
 from wsisurv.reports.tokens import Reading
+from wsisurv.reports.unsettled import left_open
 from wsisurv.reports.words import AFFIRMATIONS, joined
 
 _TOPICS: dict[Category, str] = {
@@ -44,6 +45,8 @@ def wrong_polarity(polarity: Polarity, text: Reading, source: Reading, first: in
         return "the report is not sure of it" if polarity != "uncertain" else "the report is not in doubt of it"
     if polarity == "uncertain":
         return None
+    if reason := left_open(polarity, source, first, last):
+        return reason
     said, seen = (
         _flags(reading, start, stop, reading.denied if polarity == "present" else reading.surely_denied)
         for reading, start, stop in ((text, 0, len(text.words)), (source, first, last))
@@ -89,7 +92,8 @@ def off_topic(
     if not topic:
         return f"the evidence does not speak of {category.replace('_', ' ')}"
     if polarity == "present" and any(source.denied[index] for index in topic):
-        if not (_affirms_some(category, source, first, last) and any(text.denied)):
+        some = not all(source.denied[index] for index in topic) and _affirms_some(category, source, first, last)
+        if not (some and any(text.denied)):
             return "polarity is present, but the report denies the finding"
     if polarity == "absent" and not any(source.surely_denied[index] for index in topic):
         return "polarity is absent, but the report does not deny the finding"

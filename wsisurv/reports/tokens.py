@@ -99,7 +99,8 @@ class Reading:
         first = self.text[word.start]
         if self.text[before.start : before.end] == "No" and gap.startswith(". ") and first.isupper():
             return True  # "including test No. Adenocarcinoma …"
-        if before.plain in _OPEN_ENDED and not (before.plain in {"no", "not"} and re.search(r"[:?–-]", before.gap)):
+        value = before.plain in {"no", "not"} and re.search(r"[:?=|.\t\n–-]", before.gap)
+        if before.plain in _OPEN_ENDED and not value:
             return False
         capitals = self.text[word.start : word.end].isupper() and self.text[before.start : before.end].isupper()
         if capitals and word.plain in _CONTINUES:
