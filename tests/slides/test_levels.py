@@ -155,6 +155,23 @@ def test_a_level_stretched_along_one_side_is_left_out(make_levels: MakeLevels, t
     assert factors(path) == [(0, 1)]
 
 
+@pytest.mark.parametrize("tile", [TILE, 96])
+def test_an_empty_level_is_left_out_and_what_is_coarser_is_not(
+    make_levels: MakeLevels, tmp_path: Path, tile: int
+) -> None:
+    """A writer that was stopped, or a file without that level's tiles."""
+    image = draw(2048, 1024)
+    path = make_levels(
+        tmp_path / "S.tif", [image, np.full((512, 1024, 3), GLASS, np.uint8), reduced(image, 4)], tile=tile
+    )
+    assert factors(path) == [(0, 1), (2, 4)]
+    assert "shows nothing where level 0 shows something" in read_facts(path).notes[0]
+    small = draw(2048, 1024, centre=(0.9, 0.8))
+    small[:, :1740] = small[:870] = GLASS  # a speck that few places meet
+    path = make_levels(tmp_path / "T.tif", [small, reduced(small, 2), reduced(small, 4)], tile=tile)
+    assert factors(path) == [(0, 1), (1, 2), (2, 4)]
+
+
 def test_plain_glass_is_judged_by_its_sizes(make_levels: MakeLevels, tmp_path: Path) -> None:
     glass = np.full((HEIGHT, WIDTH, 3), GLASS, np.uint8)
     levels = [glass, reduced(glass, 2), filled(reduced(glass, 4)), glass[:150, :300]]

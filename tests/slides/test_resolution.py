@@ -1,10 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from wsisurv.errors import MissingMppError, SlideError
 from wsisurv.slides.facts import read_facts
+from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import find_mpp, find_objective, find_resolution
 
 PATH = Path("a.tif")
@@ -73,6 +76,16 @@ def test_objective_power_is_no_resolution() -> None:
 def test_what_is_lacking_or_wrong_is_said(properties: dict[str, str], error: type[SlideError], message: str) -> None:
     with pytest.raises(error, match=message):
         find_mpp(PATH, properties)
+
+
+def test_the_tags_of_level_0_count_where_another_page_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "S.tif"
+    with tifffile.TiffWriter(path) as file:
+        for reduced, side in enumerate((256, 1024)):
+            told = {"resolution": (side * 20, side * 20), "resolutionunit": "CENTIMETER", "subfiletype": reduced}
+            file.write(np.full((side, side, 3), 200, np.uint8), tile=(256, 256), metadata=None, **told)
+    with Slide(path) as slide:
+        assert (slide.width, slide.mpp) == (1024, pytest.approx(1e4 / 20480))
 
 
 def test_facts_of_a_slide_and_of_none(make_slide: Callable[..., Path], tmp_path: Path) -> None:

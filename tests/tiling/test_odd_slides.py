@@ -60,6 +60,12 @@ def odd(kind: str) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         "deep": (colours.astype(np.uint16) << 4, {"photometric": "rgb"}),
         "float": (colours.astype(np.float32), {"photometric": "rgb"}),
         "plain": (colours, {"photometric": "rgb"}),
+        "unspecified": (np.dstack([colours, alpha.astype(np.uint8)]), {"photometric": "rgb", "extrasamples": [0]}),
+        "inks": (np.dstack([255 - colours, 0 * grey]), {"photometric": "separated"}),
+        "palette": (
+            grey,
+            {"photometric": "palette", "colormap": np.tile(np.arange(256, dtype=np.uint16) << 8, (3, 1))},
+        ),
     }
     return kinds[kind]
 
@@ -73,6 +79,9 @@ def odd(kind: str) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         ("transparent", "transparent: an alpha channel"),
         ("deep", "16 bits a channel"),
         ("float", "32"),
+        ("unspecified", "transparent: an alpha channel"),
+        ("inks", "CMYK"),
+        ("palette", "a palette of 256 colours"),
         ("plain", None),
     ],
 )

@@ -15,6 +15,7 @@ _DARK = 220  # grey level below which a pixel is no bare glass
 _FEWEST = 500  # such pixels, to judge by
 _COLOURLESS = 6  # grey levels between the channels of grey, after JPEG
 _GREY = ("MINISBLACK", "MINISWHITE", "MONOCHROME1", "MONOCHROME2")
+_INDIRECT = {"SEPARATED": "CMYK, inks instead of light", "PALETTE": "a palette of 256 colours at most"}
 _GREY_NOTE = "grey: one channel, where stained tissue has colours"
 
 
@@ -36,6 +37,8 @@ def stated_colours(path: Path) -> Iterator[str]:
     kind, bits, transparent = found
     if kind in _GREY:
         yield _GREY_NOTE
+    if kind in _INDIRECT:
+        yield f"{_INDIRECT[kind]}: the colours shown are converted, and not those of other slides"
     if bits > 8:
         yield f"{bits} bits a channel, not 8: at best the upper 8 of 16 are shown, dark where fewer were used"
     if transparent:
@@ -47,7 +50,7 @@ def _tiff_format(path: Path) -> tuple[str, int, bool] | None:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0].aspage()
             kind, bits = getattr(page.photometric, "name", ""), np.max(page.bitspersample)
-            return kind, int(bits), any(extra in (1, 2) for extra in page.extrasamples)
+            return kind, int(bits), any(extra in (0, 1, 2) for extra in page.extrasamples)
     except Exception:  # noqa: BLE001  # of whatever file, in whatever state: it is the reader's to say what is wrong
         return None
 

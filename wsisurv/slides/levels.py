@@ -109,7 +109,10 @@ class _Candidate:
         """Give the level, or say in words why it is left out."""
         likely = self._by_sizes()
         if likely is not None and not self._in_whole_tiles():
-            seen = self._likeness([likely], self._spots(*_GLANCE))
+            spots = self._spots(*_GLANCE)
+            if not spots:
+                return self._blank(likely)
+            seen = self._likeness([likely], spots)
             if min(seen.values(), default=1.0) >= _OTHER:
                 return self._level(likely)
             return f"{self} is left out: it shows something else than level 0"
@@ -122,7 +125,7 @@ class _Candidate:
         if max(seen.values(), default=0.0) < _SURE:
             seen |= self._likeness(dict.fromkeys((*first, *self._whole())), spots)
         if not seen:
-            return self._blank(likely)
+            return self._blank(likely, empty=not spots)
         best = max(seen.values())
         if best < _SAME:
             return f"{self} is left out: by no factor is it a reduction of level 0"
@@ -167,9 +170,11 @@ class _Candidate:
         yield from (factor for factor in steps if factor >= low / 2)
         yield from near if len(near) <= 160 else (f for f in near if f % 2 ** (int(high).bit_length() - 6) == 0)
 
-    def _blank(self, likely: float | None) -> Level | str:
-        """What sizes alone tell of a level that can't be compared."""
+    def _blank(self, likely: float | None, *, empty: bool = True) -> Level | str:
+        """What sizes alone tell of a level that can't be compared; an ``empty`` one has no contrast anywhere."""
         if likely is not None:
+            if empty and self._is_empty(likely):
+                return f"{self} is left out: it shows nothing where level 0 shows something"
             return self._level(likely)
         fitting = list({factor for factor in self._whole() if self._is_filled_up(factor)})
         if len(fitting) == 1:
@@ -190,6 +195,26 @@ class _Candidate:
             return Level(self._number, *self._size, factor, self._given)
         width, height = (max(1, min(int(whole + 1e-6), part)) for whole, part in zip(shown, self._size, strict=True))
         return Level(self._number, width, height, factor, self._given, filled=True)
+
+    def _is_empty(self, factor: float) -> bool:
+        """Whether this level has no contrast at places where a finer one, reduced to it, has."""
+        finer = max((one for one in self._finer if one.downsample < factor), key=lambda one: one.downsample)
+        px, ratio = min(_SQUARE_PX, min(self._size) // 4), factor / finer.downsample
+        side = math.floor(px * ratio)
+        if px < _SMALLEST_PX or side > _REGION_PX or not self._compare:
+            return False
+        seen = 0
+        for share in (*self._hints, *shares(_SEARCH[0])):
+            x, y = (int(part * (whole - px)) for part, whole in zip(share, self._size, strict=True))
+            image = _grey(self._handle, finer.number, int(x * ratio), int(y * ratio), side, side)
+            if _reduced(image, (px // 2, px // 2)).std() < 1.5 * _CONTRAST:
+                continue
+            if _reduced(_grey(self._handle, self._number, x, y, px, px), (px // 2, px // 2)).std() >= _CONTRAST / 2:
+                return False
+            seen += 1
+            if seen == _FEWEST:
+                return True
+        return False
 
     def _likeness(self, factors: Iterable[float], spots: Sequence[_Spot]) -> dict[float, float]:
         """How alike level and a finer one are by each factor: mean correlation; without what can't be compared."""

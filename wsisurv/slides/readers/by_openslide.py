@@ -6,10 +6,12 @@ alpha, which is thrown away again here, and holds up other threads while that is
 
 import ctypes
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import openslide
+import tifffile
 from numpy.typing import NDArray
 from openslide import lowlevel
 
@@ -17,6 +19,25 @@ from wsisurv.errors import SlideError
 from wsisurv.slides import dicom
 
 _PIXELS = ctypes.POINTER(ctypes.c_uint32)
+
+
+def _own_resolution(path: Path, properties: Mapping[str, str], size: tuple[int, int]) -> dict[str, str]:
+    """Resolution tags of level 0's page, where a generic TIFF begins with another page, whose tags OpenSlide gives."""
+    if properties.get("openslide.vendor") != "generic-tiff":
+        return {}
+    with suppress(Exception), tifffile.TiffFile(path) as file:  # whatever is damaged is OpenSlide's to say
+        first = file.pages[0].aspage()
+        if (first.imagewidth, first.imagelength) == size:
+            return {}
+        pages = (page.aspage() for page in file.pages)
+        own = next(page for page in pages if (page.imagewidth, page.imagelength) == size)
+        um = {2: 25400.0, 3: 1e4}[int(own.resolutionunit or 0)]  # of a unit, as TIFF numbers it
+        found: dict[str, str] = {}
+        for axis in "XY":
+            up, down = own.tags[f"{axis}Resolution"].value
+            found |= {f"tiff.{axis}Resolution": str(up / down), f"openslide.mpp-{axis.lower()}": str(um * down / up)}
+        return found
+    return {}
 
 
 class OpenSlideHandle:
@@ -35,8 +56,9 @@ class OpenSlideHandle:
             self._put_back()
             raise SlideError(f"{path}: can't be opened as a slide (OpenSlide: {error}). Is it whole?") from error
         try:
-            self.properties: Mapping[str, str] = dict(self._slide.properties)
+            self.properties: dict[str, str] = dict(self._slide.properties)
             self.dimensions: tuple[int, int] = self._slide.dimensions
+            self.properties |= _own_resolution(path, self.properties, self.dimensions)
             self.level_dimensions: tuple[tuple[int, int], ...] = self._slide.level_dimensions
             self.level_downsamples = tuple(float(factor) for factor in self._slide.level_downsamples)
         except openslide.OpenSlideError as error:
