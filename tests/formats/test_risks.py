@@ -2,13 +2,15 @@
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pandas as pd
 import pytest
 
 from wsisurv.errors import FormatError, MissingArtifactError
+from wsisurv.experiments.endpoints import EndpointRow, read_endpoints, write_endpoints
 from wsisurv.formats.atomic import read_json
+from wsisurv.formats.finding_rows import CaseFindings, write_case_findings
 from wsisurv.formats.risks import Risk, columns, read_risks, risk_frame, write_notes, write_risks, write_risks_jsonl
 
 ROWS = [
@@ -91,3 +93,17 @@ def test_absolute_risk_has_columns_of_its_own_where_something_competes(tmp_path)
     assert list(risk_frame(rows, horizons=horizons).columns) == header[1:]
     write_risks(tmp_path / "plain.csv", ROWS, horizons=horizons)
     assert all(not row.absolute_risk for row in read_risks(tmp_path / "plain.csv"))
+
+
+def test_no_word_of_findings_or_endpoints_reaches_a_spreadsheet_as_a_formula(tmp_path):
+    row = CaseFindings("-a", 3, 0.5, {"=x": 0.1}, "=HYPERLINK(1): brown")
+    write_case_findings(tmp_path / "findings.csv", [row], ["=x"])
+    with (tmp_path / "findings.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if cell[:1] in {"=", "+", "-", "@"}]
+    figures = dict.fromkeys((field.name for field in fields(EndpointRow)), 0.5)
+    write_endpoints(
+        tmp_path / "evaluation" / "endpoints.csv", [EndpointRow(**figures | {"endpoint": "=1+1", "model": "m"})]
+    )
+    assert "\n'=1+1," in (tmp_path / "evaluation" / "endpoints.csv").read_text()
+    assert read_endpoints(tmp_path)[0]["endpoint"] == "=1+1"

@@ -9,6 +9,7 @@ from pathlib import Path
 from wsisurv.errors import FormatError
 from wsisurv.experiments.results import ResultsTable
 from wsisurv.formats.atomic import read_text, write_text
+from wsisurv.formats.id_cells import read_id, write_id
 
 FILE = "endpoints.csv"
 
@@ -53,7 +54,7 @@ def read_endpoints(cohort: Path) -> tuple[dict[str, str], ...]:
     rows = tuple(csv.DictReader(io.StringIO(read_text(path), newline="")))
     if any(set(row) != {field.name for field in fields(EndpointRow)} or None in row.values() for row in rows):
         raise FormatError(f"{path}: not the table of `wsisurv crossval`. Run it again: folds that are done are kept.")
-    return rows
+    return tuple({**row, "endpoint": read_id(row["endpoint"]), "model": read_id(row["model"])} for row in rows)
 
 
 def write_endpoints(path: Path, rows: Sequence[EndpointRow]) -> None:
@@ -66,5 +67,6 @@ def write_endpoints(path: Path, rows: Sequence[EndpointRow]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(EndpointRow)])
     for row in rows:
-        writer.writerow(["" if value is None else value for value in vars(row).values()])
+        values = {**vars(row), "endpoint": write_id(row.endpoint), "model": write_id(row.model)}
+        writer.writerow(["" if value is None else value for value in values.values()])
     write_text(path, text.getvalue())

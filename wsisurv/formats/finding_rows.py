@@ -34,8 +34,8 @@ def write_case_findings(path: Path, rows: Iterable[CaseFindings], names: Sequenc
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case_id", "n_tiles", *names, "familiarity", "warning"])
+    writer.writerow(["case_id", "n_tiles", *map(write_id, names), "familiarity", "warning"])
     for row in sorted(rows, key=lambda one: one.case_id):
         chances = [f"{row.probability[name]:.4f}" if name in row.probability else "" for name in names]
-        writer.writerow([write_id(row.case_id), row.n_tiles, *chances, f"{row.familiarity:.4f}", row.warning])
+        writer.writerow([write_id(row.case_id), row.n_tiles, *chances, f"{row.familiarity:.4f}", write_id(row.warning)])
     write_text(path, text.getvalue())
