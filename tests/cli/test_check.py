@@ -56,6 +56,8 @@ def test_slides_and_cases_are_held_against_each_other(run, slides, tmp_path):
     [
         ("slide,mpp\nA-1,0.5\n", "slide_id and mpp are needed"),
         ("slide_id,mpp\nA-1,half\n", "row 2: mpp is 'half'"),
+        ("slide_id,mpp\nA-1,250\n", "row 2: mpp 250 can't be; µm per pixel"),
+        ("slide_id,mpp\nA-1,0.0005\n", "row 2: mpp 0.0005 can't be"),
         ("slide_id,mpp\nA-1,-1\n", "row 2: mpp -1 is not a positive number"),
         ("slide_id,mpp\nA-1,nan\n", "row 2: mpp nan is not a positive number"),
         ("slide_id,mpp\nA-1,1\nA-1,1\n", "row 3: slide 'A-1' comes twice"),

@@ -56,6 +56,7 @@ def read_mpp_table(path: Path | None) -> dict[str, float]:
         return mpps
     from wsisurv.cohort.values import read_number
     from wsisurv.formats.tables import read_table, refuse
+    from wsisurv.slides.resolution import PLAUSIBLE_MPP
 
     problems = []
     for row in read_table(path, "slide_id", "mpp"):
@@ -69,6 +70,8 @@ def read_mpp_table(path: Path | None) -> dict[str, float]:
             problems.append(f"row {row.number}: mpp is {text!r}, not a number")
         elif mpp is None or not 0 < mpp < float("inf"):
             problems.append(f"row {row.number}: mpp {text} is not a positive number")
+        elif not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
+            problems.append(f"row {row.number}: mpp {text} can't be; µm per pixel are asked for, such as 0.25")
         else:
             mpps[slide_id] = mpp
     refuse(path, problems or ([] if mpps else ["no row"]))
