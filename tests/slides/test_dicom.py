@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
 
+from wsisurv.errors import DuplicateSlideError
 from wsisurv.slides import dicom
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
@@ -140,6 +141,17 @@ def test_numbers_behind_a_dot_are_no_ending(tmp_path: Path) -> None:
     for number in (3, 4):
         write_series([tmp_path / f"1.2.{number}"], number, steps=(1,))
     assert list(find_slides([tmp_path])) == ["1.2.3", "1.2.4"]
+
+
+def test_one_series_in_two_folders_is_refused(tmp_path: Path) -> None:
+    """A copy would be a second slide of its case, and a slide in two halves two slides."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    write_series([tmp_path / "a" / "0.dcm", tmp_path / "a" / "1.dcm"], 7, steps=(1, 2))
+    (tmp_path / "b" / "1.dcm").write_bytes((tmp_path / "a" / "1.dcm").read_bytes())
+    with pytest.raises(DuplicateSlideError, match=r"one DICOM series in two folders: \S*a/0.dcm and \S*b/1.dcm"):
+        find_slides([tmp_path])
+    assert list(find_slides([tmp_path / "a"])) == ["a"]
 
 
 def test_another_series_that_a_file_names_is_not_its_own(tmp_path: Path) -> None:

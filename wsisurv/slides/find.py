@@ -52,13 +52,22 @@ def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
     Raises:
         NoSlidesError: a path is not there, or no slide is in any of them.
         SlideError: a folder can't be read.
+        DuplicateSlideError: files of one DICOM series lie in two folders.
     """
     seen: set[Path] = set()
+    place_of: dict[str, Path] = {}
     for path in _merge_series(_candidates(paths)):
         real = path.resolve()
-        if real not in seen:
-            seen.add(real)
-            yield _name(path), path
+        if real in seen:
+            continue
+        seen.add(real)
+        series = series_of(path)
+        if series is not None and place_of.setdefault(series, path) is not path:
+            raise DuplicateSlideError(
+                f"one DICOM series in two folders: {place_of[series]} and {path}. Put its files into one folder, or "
+                "name only the one that is wanted."
+            )
+        yield _name(path, series), path
     if not seen:
         raise NoSlidesError(
             f"no slide in {', '.join(map(str, paths)) or 'nothing'}: looked at any depth for files ending in "
@@ -116,8 +125,8 @@ def _merge_series(paths: Iterable[Path]) -> Iterator[Path]:
         given.update(files)
 
 
-def _name(path: Path) -> SlideId:
-    series = series_in(path.parent) if series_of(path) is not None else {}
+def _name(path: Path, of: str | None) -> SlideId:
+    series = series_in(path.parent) if of is not None else {}
     alone = [len(files) > 1 for files in series.values()] == [True]
     numbered = series and path.suffix[1:].isdecimal()  # a UID, or IM.0001: no ending
     return SlideId(path.resolve().parent.name if alone else path.name if numbered else path.stem)
