@@ -204,3 +204,21 @@ def test_our_gold_standard_holds_places_and_digests_alone() -> None:
     for record in records:
         assert record["report_sha256"] == listed[record["case_id"]]
         assert all(set(one) == {"category", "polarity", "start", "end"} for one in record["statements"])
+
+
+def test_a_sentence_of_two_gold_statements_has_the_numbers_of_both(tmp_path: Path) -> None:
+    report = "Stage: pT3, pN1 (1/15)."
+    path = tmp_path / "gold.jsonl"
+    places = [("invasion", "pT3"), ("node", "pN1 (1/15)")]
+    wanted = [
+        {"category": kind, "start": report.index(said), "end": report.index(said) + len(said)} for kind, said in places
+    ]
+    path.write_text(json.dumps({"case_id": "a", "statements": wanted}) + "\n")
+    gold = read_gold(path, {"a": report})
+    for text, errors in ((report, 0), (report.replace("15", "16"), 1)):
+        ours = [{"category": "invasion", "text": text, "evidence": report}]
+        (tmp_path / "ours.jsonl").write_text(json.dumps({"case_id": "a", "statements": ours}) + "\n")
+        scores = evaluate_reports(read_gold(tmp_path / "ours.jsonl", {"a": report}), {"a": report}, gold).against_gold
+        assert scores is not None
+        assert scores.number_errors == errors
+        assert scores.supported == 1 - errors

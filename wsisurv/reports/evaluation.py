@@ -3,8 +3,9 @@
 The rule. A statement of ours matches a gold statement of the same case and category when their evidence overlaps by
 half of the shorter one, or when half of the content words of the shorter of the two texts are in the other. Of all
 that match, the best is taken: one that agrees in polarity and numbers before one that doesn't. A match with the other
-polarity is a polarity error; one that states a number or grade which the gold does not is a number error; neither
-supports anything. A gold statement may support several of ours, for reports say things twice; it is found once.
+polarity is a polarity error; one that states a number or grade which the gold has neither in that statement nor in
+another at the same place is a number error; neither supports anything. A gold statement may support several of ours,
+for reports say things twice; it is found once.
 
 Precision follows the idea of WSI-Precision, relevance that of WSI-Relevance; here they are counted by this rule, not
 judged by a language model, so that a figure is the same tomorrow.
@@ -177,7 +178,9 @@ def _score(ours: Mapping[str, ReportRecord], gold: Mapping[str, ReportRecord]) -
         said = ours[case_id].statements if case_id in ours else ()
         found: set[int] = set()
         for statement in said:
-            verdicts = {i: _verdict(statement, other) for i, other in enumerate(wanted.statements)}
+            here = [other for other in wanted.statements if _overlap(statement, other)]
+            known = {number for other in here for number in _numbers(other.text) | _numbers(other.evidence)}
+            verdicts = {i: _verdict(statement, other, known) for i, other in enumerate(wanted.statements)}
             found |= {i for i, verdict in verdicts.items() if verdict == "supported"}
             best = min((v for v in verdicts.values() if v is not None), key=_BEST_FIRST.index, default="unmatched")
             counts[best] += 1
@@ -198,14 +201,16 @@ def _score(ours: Mapping[str, ReportRecord], gold: Mapping[str, ReportRecord]) -
 _BEST_FIRST = ["supported", "number", "polarity"]
 
 
-def _verdict(ours: Statement, gold: Statement) -> str | None:
-    """``supported``, ``polarity`` or ``number`` (what is wrong), or None where they are of different things."""
+def _verdict(ours: Statement, gold: Statement, known: set[str]) -> str | None:
+    """``supported``, ``polarity`` or ``number`` (what is wrong), or None where they are of different things.
+
+    ``known`` are numbers that the gold standard has at the place of ours: a sentence may hold several statements.
+    """
     if ours.category != gold.category or not (_same_place(ours, gold) or _same_words(ours, gold)):
         return None
     if ours.polarity != gold.polarity:
         return "polarity"
-    known = _numbers(gold.text) | _numbers(gold.evidence)
-    return "supported" if _numbers(ours.text) <= known else "number"
+    return "supported" if _numbers(ours.text) <= known | _numbers(gold.text) | _numbers(gold.evidence) else "number"
 
 
 def _same_place(ours: Statement, gold: Statement) -> bool:
