@@ -29,7 +29,7 @@ A message says what was seen, in which file or row, and what to do next. Anythin
 escapes is a bug and keeps its traceback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class WsisurvError(Exception):
@@ -130,6 +130,21 @@ class DeviceError(BackendError):
 
 class MetricError(WsisurvError):
     """The data can't give the figure asked for."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question for the end of a sentence, ``; did you mean site?``; empty where no known name is near.
+
+    Args:
+        name: as it was given.
+        known: names that there are.
+    """
+    import difflib  # here alone: most runs name nothing wrong
+
+    there = list(dict.fromkeys(known))
+    by_letters = {one.casefold().replace("-", "_"): one for one in there}
+    near = difflib.get_close_matches(name.casefold().replace("-", "_"), by_letters, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(by_letters[one] for one in near)}?" if near else ""
 
 
 def some(items: Sequence[object], shown: int = 5) -> str:

@@ -42,7 +42,7 @@ def test_it_is_the_cohort_that_train_teacher_and_the_python_door_make(run, place
     assert {path.name for path in folder.iterdir()} == {"cohort.csv", "audit.json"}
     files = {name: (folder / name).read_bytes() for name in ("cohort.csv", "audit.json")}
     assert "Cohort crc" in ended.out
-    assert f"cohort: 40 cases · {folder}" in ended.out
+    assert f"cohort: 40 cases, done · {folder}" in ended.out
 
     quick = ["--folds", 2, "--text-folds", 2, "--repeats", 1, "--epochs", 2, "--device", "cpu"]
     words = ["train-teacher", "--cohort", "crc", *made[2:], *quick]

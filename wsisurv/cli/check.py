@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import Terminal, err, out, progress_bar, size
+from wsisurv.cli.console import Terminal, ending, err, out, progress_bar, size
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import SlideMapOption, SlidesArgument
 from wsisurv.cli.resolution import ResolutionOptions
@@ -80,9 +80,10 @@ def check(
         err.print(f"note: {note}")
     space = f"tiles {size(report.total('tiles_bytes'))}"
     space += f", features of {encoder} {size(report.total('features_bytes'))}" if n_features else ""
-    out.print(
+    ending(
         f"check: {len(report.slides)} slides, {report.failing} would fail · at most {report.total('tiles_at_most')} "
         f"tiles ({space}): from the slides' size, tissue is not looked at",
+        kept=not report.failing,
     )
     if report.failing:
         raise typer.Exit(1)

@@ -1,14 +1,17 @@
 """``wsisurv cohort``."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wsisurv.cli.clinical import MakingOptions
-from wsisurv.cli.console import out
+from wsisurv.cli.console import ending
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.cohort import read_cohort
+from wsisurv.errors import WsisurvError
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
@@ -45,6 +48,19 @@ def cohort(
     and `crossval` then take it as --cohort NAME.
     """
     place = Workspace(workspace)
+    before = _fingerprints(place, name)
     made = making.make(place, name, clinical, columns, encoder=encoder, reports_only=reports_only, redo=redo)
-    if not making.audit_only:
-        out.print(f"cohort: {len(made[0][0].cases)} cases · {place.cohort(name)}")
+    kept = all(before.get(one.name) == one.fingerprint for one, _ in made)
+    counts = f"{max(len(one.cases) for one, _ in made)} cases"
+    done = "kept" if kept else "nothing was written" if making.audit_only else "done"
+    ending(f"cohort: {counts}, {done} · {place.cohort(name)}", kept=kept)
+
+
+def _fingerprints(place: Workspace, name: str) -> dict[str, str]:
+    """Fingerprints of the cohort of that name, or of its endpoints, as it is there; of a damaged one there is none."""
+    found = {}
+    for one in place.cohorts():
+        if one.partition("/")[0] == name:
+            with suppress(WsisurvError):
+                found[one] = read_cohort(place.cohort(one))[0].fingerprint
+    return found

@@ -1,11 +1,13 @@
 """What a person sees while a command runs and when it ends."""
 
+import io
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -126,6 +128,58 @@ def _lines(title: str) -> Progress:
     return move
 
 
+_endings: list[tuple[str, bool]] = []
+_held_warnings: list[str] | None = None
+
+
+def ending(line: str, *, kept: bool = False) -> None:
+    """Print the line that a command ends with.
+
+    Args:
+        line: what was done, and where it lies.
+        kept: nothing was to be done: all was there already.
+    """
+    _endings.append((line, kept))
+    out.print(line)
+
+
+class _Held(io.StringIO):
+    """Text that is printed later, formatted as for where it will go."""
+
+    def __init__(self, to: IO[str]) -> None:
+        super().__init__()
+        self._to = to
+
+    def isatty(self) -> bool:
+        return self._to.isatty()
+
+
+@contextmanager
+def told_when_done() -> Iterator[None]:
+    """Hold what a step prints until it ends; of one that had nothing to do, print its last line alone.
+
+    Progress and errors are printed as they come.
+    """
+    global _held_warnings
+    _endings.clear()
+    _held_warnings = []
+    real, held = sys.stdout, _Held(sys.stdout)
+    sys.stdout = held
+    nothing_done = False
+    try:
+        yield
+        nothing_done = bool(_endings) and all(kept for _, kept in _endings)
+    finally:
+        sys.stdout, warnings, _held_warnings = real, _held_warnings, None
+        if nothing_done:
+            for line, _ in _endings:
+                out.print(line)
+        else:
+            warn(*warnings)
+            sys.stdout.write(held.getvalue())
+        sys.stdout.flush()
+
+
 def report(summary: "Summary", where: str) -> None:
     """Print what a step did: notes, failures, one line of counts."""
     for note in summary.notes:
@@ -136,7 +190,8 @@ def report(summary: "Summary", where: str) -> None:
     counts += [f"{len(summary.kept)} kept"] if summary.kept else []
     counts += [f"{len(summary.elsewhere)} being done by another process"] if summary.elsewhere else []
     counts += [f"{len(summary.failed)} failed"] if summary.failed else []
-    out.print(f"{summary.step}: {', '.join(counts)} · {where}")
+    nothing_done = not (summary.done or summary.elsewhere or summary.failed)
+    ending(f"{summary.step}: {', '.join(counts)} · {where}", kept=nothing_done)
 
 
 def finish(*summaries: "Summary") -> None:
@@ -157,6 +212,9 @@ def finish(*summaries: "Summary") -> None:
 
 def warn(*lines: str) -> None:
     """Print lines that deserve attention."""
+    if _held_warnings is not None:
+        _held_warnings.extend(lines)
+        return
     for line in lines:
         err.print(f"warning: {line}", style="yellow")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, MakingOptions
-from wsisurv.cli.console import out, progress_bar, warn
+from wsisurv.cli.console import ending, out, progress_bar, warn
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -143,4 +143,4 @@ def _print(result: "CrossvalResult", time_unit: str) -> None:
     for line in result.verdict:
         out.print(line)
     kept = f", {result.kept} of them kept" if result.kept else ""
-    out.print(f"crossval: {result.n_folds} folds{kept} · {result.metrics}")
+    ending(f"crossval: {result.n_folds} folds{kept} · {result.metrics}", kept=result.kept == result.n_folds)

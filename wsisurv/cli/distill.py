@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from wsisurv.cli.console import interval, number, out, progress_bar, warn
+from wsisurv.cli.console import ending, interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -59,7 +59,8 @@ def distill(
                 progress=progress,
             )
         _print(result, name)
-        out.print(f"distill: {'kept' if result.kept else 'done'} · {place.cohort(name) / 'student.h5'}")
+        done = "kept" if result.kept else "done"
+        ending(f"distill: {done} · {place.cohort(name) / 'student.h5'}", kept=result.kept)
 
 
 def _print(result: DistillResult, name: str) -> None:

@@ -41,6 +41,8 @@ LEFT_OUT: Mapping[type[Settings], Mapping[str, str]] = {
     },
 }
 """Settings that are no options of their own, and why; a test holds all others against the command line."""
+ONLY_LOOK = "wsisurv.only_look"
+"""Key of a context's ``meta``: where it is true, the command gives back what it would be called with, and ends."""
 _ALSO = {"overlap_px": ("overlap",)}
 """Shorter spellings that are understood and not shown."""
 _ADVANCED = "Advanced"
@@ -73,7 +75,7 @@ def settings_as_options(*, first: Collection[str] = ()) -> Callable[[Callable[..
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
         @wraps(command)
-        def run(context: typer.Context, **values: Any) -> None:
+        def run(context: typer.Context, **values: Any) -> Any:
             sources = {name: context.get_parameter_source(name) for name in values}
             given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
             handed = {
@@ -83,12 +85,22 @@ def settings_as_options(*, first: Collection[str] = ()) -> Callable[[Callable[..
                 for name, group in groups.items()
             }
             of_groups = set().union(*of_group.values())
-            command(**{name: value for name, value in values.items() if name not in of_groups}, **handed)
+            wanted = {**{name: value for name, value in values.items() if name not in of_groups}, **handed}
+            if context.meta.get(ONLY_LOOK):
+                return wanted
+            return command(**wanted)
 
         run.__signature__ = inspect.Signature([context, *shown.values()])  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def settings_of(command: Any) -> list[type[Settings]]:
+    """Settings models whose fields are options of a command."""
+    parameters = inspect.signature(inspect.unwrap(command.callback)).parameters.values()
+    kinds = [one.annotation for one in parameters if _is_group(one.annotation)]
+    return [kind for kind in kinds if issubclass(kind, Settings)]
 
 
 def option(model: type[Settings], name: str, *, unset: str | None = None, typer_checks: bool = True) -> Any:

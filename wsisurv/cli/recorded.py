@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,11 +53,16 @@ class Recorded(TyperCommand):
             workspace = ctx.params.get("workspace")
             looks_only = any(ctx.params.get(name) for name in ("audit_only", "dry_run", "plan_file"))
             if workspace is not None and not looks_only:
-                words = ("wsisurv", *(_SECRET.sub("://…@", word) for word in sys.argv[1:]))
+                words = ("wsisurv", *without_secrets(sys.argv[1:]))
                 seconds = round(time.monotonic() - clock, 1)
                 _note(Path(workspace), Command(when, words, _folder(), exit_code, seconds, __version__))
             if note := note_of_no_locks():
                 warn(note)
+
+
+def without_secrets(words: Iterable[str]) -> list[str]:
+    """Words of a command without the password in an address."""
+    return [_SECRET.sub("://…@", word) for word in words]
 
 
 def _folder() -> str:

@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-from wsisurv.cli.console import out, warn
+from wsisurv.cli.console import ending, out, warn
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, WorkspaceOption
 from wsisurv.workspace.paths import Workspace
 
 
+@settings_as_options()
 def report(
+    *,
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     pictures: Annotated[
@@ -44,7 +47,7 @@ def report(
             parts = ", ".join(part for part, said in result.missing.items() if said == why)
             out.print(f"not on the page: {parts}: {why}")
         warn(*result.differs)
-        out.print(
+        ending(
             f"report: {len(result.figures) // 3} figures, {len(result.tables) // 2} tables, "
             f"{result.pictures} heatmaps · {result.page}"
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from wsisurv.cli.clinical import ClinicalOption, MakingOptions, print_audit
-from wsisurv.cli.console import number, out, progress_bar, warn
+from wsisurv.cli.console import ending, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -76,7 +76,7 @@ def _train(place: Workspace, chosen: Cohort, settings: TeacherSettings, *, redo:
         result = run(place, chosen, settings, redo=redo, progress=progress, **how)
     _print(result, chosen.name)
     done = "kept" if result.kept else "done"
-    out.print(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}")
+    ending(f"train-teacher: {done} · {place.cohort(chosen.name) / 'guidance.h5'}", kept=result.kept)
 
 
 def _print(result: "TeacherResult", name: str) -> None:

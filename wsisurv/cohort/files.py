@@ -168,14 +168,24 @@ def save_cohort(folder: Path, cohort: Cohort, audit: Audit, *, redo: bool = Fals
         )
     if (folder.parent / "cohort.csv").exists():
         raise CohortError(f"{folder.parent}: a cohort of one endpoint is there. Name another --cohort.")
-    if (folder / "cohort.csv").exists() and not redo:
+    if not redo:
+        require_unchanged(folder, cohort)
+    write_cohort(folder, cohort, audit)
+
+
+def require_unchanged(folder: Path, cohort: Cohort) -> None:
+    """Refuse to write a cohort where another is under its name.
+
+    Raises:
+        StaleError: there is; names what differs.
+    """
+    if (folder / "cohort.csv").exists():
         saved, _ = read_cohort(folder)
         require_fresh(
             {folder: compare(_origin(saved), _origin(cohort), also=_changed_cases(saved, cohort))},
             remedy="Use --redo to make the cohort anew, another --cohort name, or leave out --clinical to go on with "
             "the saved one.",
         )
-    write_cohort(folder, cohort, audit)
 
 
 def _origin(cohort: Cohort) -> Origin:

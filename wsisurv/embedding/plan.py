@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
 from wsisurv.embedding.encoder import HistomicsEncoder
-from wsisurv.embedding.step import check_tiles, find_sources
+from wsisurv.embedding.step import Source, check_tiles, find_sources
 from wsisurv.embedding.table import HISTOMICS, find_spec
 from wsisurv.errors import ArtifactError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
+from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.embedding import EmbedSettings
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace.freshness import Planned, check
 from wsisurv.workspace.paths import Workspace
 
@@ -35,6 +38,16 @@ def count_features(encoder: str) -> int | None:
 def features_bytes(tiles: int, n_features: int, dtype: str) -> int:
     """About what the features of so many tiles take on disk."""
     return _FILE_BYTES + tiles * (_TILE_BYTES + np.dtype(dtype).itemsize * n_features)
+
+
+def check_tile_size(settings: EmbedSettings, tiles: TileSettings, allow_mismatch: bool) -> None:
+    """Hold tiles that are yet to be cut against what the encoder was trained on.
+
+    Raises:
+        SettingsError: they differ and may not.
+    """
+    header = make_header(TILES, tiles, {})
+    check_tiles(settings, {"all slides": Source(Path(), tiles.tile_px, tiles.tile_mpp, header)}, allow_mismatch)
 
 
 def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch: bool = False) -> Sequence[Planned]:

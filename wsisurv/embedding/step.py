@@ -142,7 +142,7 @@ def _with_version(settings: EmbedSettings) -> EmbedSettings:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What is kept of a tiled slide until its turn comes; the coordinates are not."""
 
     slide_path: Path
@@ -277,7 +277,7 @@ def _suitable_workers(settings: EmbedSettings, devices: Sequence[str]) -> int:
     return max(1, min(most, processors))
 
 
-def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tuple[dict[str, _Source], list[Failure]]:
+def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tuple[dict[str, Source], list[Failure]]:
     """Tiled slides by slide_id, and those whose tiles can't be read."""
     wanted = workspace.tiled_slides() if slide_ids is None else sorted(set(slide_ids))
     if not wanted:
@@ -290,11 +290,11 @@ def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tup
         except ArtifactError as error:
             unreadable.append(make_failure(slide_id, path, error, ""))
             continue
-        sources[slide_id] = _Source(tiles.slide_path, tiles.tile_px, tiles.tile_mpp, header)
+        sources[slide_id] = Source(tiles.slide_path, tiles.tile_px, tiles.tile_mpp, header)
     return sources, unreadable
 
 
-def check_tiles(settings: EmbedSettings, sources: Mapping[str, _Source], allow_mismatch: bool) -> dict[str, str]:
+def check_tiles(settings: EmbedSettings, sources: Mapping[str, Source], allow_mismatch: bool) -> dict[str, str]:
     """Hold the tiles against what the encoder was trained on; returns, by slide, how they differ where they may.
 
     Raises:

@@ -125,6 +125,44 @@ def extract(
     return summary
 
 
+def check_extract(
+    workspace: Workspace,
+    source: Path,
+    settings: ReportSettings,
+    *,
+    host: str | None = None,
+    allow_remote: bool = False,
+    pull: bool = False,
+    timeout_s: float = 10,
+    redo: bool = False,
+    text_encoder: str = "hashing",
+) -> list[str]:
+    """List what would stop ``extract`` before any report is read; asks the server for its models, and writes nothing.
+
+    Args as ``extract``'s; a model that the server lacks is no problem with ``pull``.
+    """
+    problems: list[str] = []
+    try:
+        reports = read_reports(source, strict=False)
+    except WsisurvError as error:
+        problems.append(str(error))
+        reports = Reports({}, {})
+    contact = _Contact(host, allow_remote, False, 1, timeout_s, Patience())
+    try:
+        with _opened(settings, reports, contact, None, no_progress) as backend:
+            if workspace.statements.exists() and not redo:
+                wanted = {case_id: _fingerprint(backend.settings, text) for case_id, text in reports.items()}
+                _refuse_stale(workspace, reports, backend.settings, read_statements(workspace.statements), wanted)
+    except WsisurvError as error:
+        problems += [] if pull and isinstance(error, ModelNotPulledError) else [str(error)]
+    try:
+        with open_text_encoder(text_encoder, host=host, allow_remote=allow_remote, timeout_s=timeout_s):
+            pass
+    except WsisurvError as error:
+        problems += [] if pull and isinstance(error, ModelNotPulledError) else [str(error)]
+    return list(dict.fromkeys(problems))
+
+
 def _write_vectors(workspace: Workspace, name: str, encoder: TextEncoder | None, summary: Summary) -> None:
     if not workspace.statements.exists():
         return  # every report failed
