@@ -132,8 +132,8 @@ class MetricError(WsisurvError):
     """The data can't give the figure asked for."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question for the end of a sentence, ``; did you mean site?``; empty where no known name is near.
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Names that are like one that there is not, the most alike first; at most three.
 
     Args:
         name: as it was given.
@@ -141,10 +141,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     import difflib  # here alone: most runs name nothing wrong
 
-    there = list(dict.fromkeys(known))
-    by_letters = {one.casefold().replace("-", "_"): one for one in there}
+    by_letters = {one.casefold().replace("-", "_"): one for one in known}
     near = difflib.get_close_matches(name.casefold().replace("-", "_"), by_letters, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(by_letters[one] for one in near)}?" if near else ""
+    return [by_letters[one] for one in near]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question for the end of a sentence, ``; did you mean site?``; empty where ``near_names`` gives none."""
+    near = near_names(name, known)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def some(items: Sequence[object], shown: int = 5) -> str:

@@ -21,7 +21,7 @@ from wsisurv.bags.checks import Expected, MadeWith, find_oddities, require_own_t
 from wsisurv.bags.feature_rows import FeatureFile, describe_features
 from wsisurv.bags.memory import memory_of, rows_of
 from wsisurv.bags.packed import Bags, offsets_of
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError
+from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, StaleError, did_you_mean
 from wsisurv.formats.features import Features, read_features
 from wsisurv.formats.header import Header
 from wsisurv.workspace.paths import Workspace
@@ -194,7 +194,8 @@ def require_features(workspace: Workspace, encoder: str, slide_id: str) -> Path:
     """
     path = workspace.features(encoder, slide_id)
     if not path.exists():
-        known = ", ".join(workspace.encoders()) or "none yet"
+        there = workspace.encoders()
+        known = (", ".join(there) or "none yet") + did_you_mean(encoder, there)
         raise MissingArtifactError(
             f"{path}: not there, but slide {slide_id} is in the cohort. Run `wsisurv embed` "
             f"(encoders with features here: {known}), or make the cohort anew without the slide."

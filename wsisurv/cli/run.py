@@ -135,7 +135,7 @@ def _said(
     }
     names: Any = list(cohort or ["study"])
     in_cohort = {
-        name: _plain(getattr(columns, name)) for name in columns.model_fields if name in columns.model_fields_set
+        name: _plain(getattr(columns, name)) for name in CohortSettings.model_fields if name in columns.model_fields_set
     }
     said["cohort"] = {"name": names if len(names) > 1 else names[0], **in_cohort}
     for one in also:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from wsisurv.errors import SettingsError
+from wsisurv.errors import SettingsError, did_you_mean
 from wsisurv.extensions import ENCODERS as GROUP
 from wsisurv.extensions import added_names
 
@@ -309,8 +309,9 @@ def find_spec(name: str) -> EncoderSpec | None:
     if name in added:
         return None
     if name not in ENCODERS:
+        known = (HISTOMICS, *ENCODERS, *added)
         raise SettingsError(
-            f"no encoder {name!r}. There are {', '.join((HISTOMICS, *ENCODERS, *added))}, and {TIMM_PREFIX}NAME for "
-            "any architecture of timm."
+            f"no encoder {name!r}{did_you_mean(name, known) or '.'} There are {', '.join(known)}, and "
+            f"{TIMM_PREFIX}NAME for any architecture of timm."
         )
     return ENCODERS[name]

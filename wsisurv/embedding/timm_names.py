@@ -1,13 +1,12 @@
 """What timm and the hub call an encoder."""
 
-import difflib
 import re
 
 import timm
 from timm.models import get_pretrained_cfg
 
 from wsisurv.embedding.table import TIMM_PREFIX
-from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.errors import SettingsError, WeightsError, did_you_mean
 from wsisurv.settings.architectures import BARE_NAME
 
 
@@ -41,11 +40,8 @@ def timm_name(encoder: str) -> str:
         or not timm.is_model(name)
         or ("." in name and not timm.is_model_pretrained(name))
     ):
-        known = [*timm.list_models(), *timm.list_pretrained()]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        near = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
         raise SettingsError(
-            f"timm has no model {name!r}"
-            + (f"; there is {', '.join(near)}" if near else "")
-            + '. `python -c "import timm; print(timm.list_models())"` lists all.'
+            f'timm has no model {name!r}{near or "."} `python -c "import timm; print(timm.list_models())"` lists all.'
         )
     return name

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import CohortError
+from wsisurv.errors import CohortError, did_you_mean
 from wsisurv.formats.guidance import FORMAT as GUIDANCE
 from wsisurv.formats.header import read_header
 from wsisurv.formats.models import model_format
@@ -69,8 +69,8 @@ def named_covariates(cohort: Cohort, covariates: Sequence[str] | None) -> tuple[
     if unknown := set(covariates) - set(known):
         raise CohortError(
             f"cohort {cohort.name} has no covariate {', '.join(sorted(unknown))}; it has "
-            f"{', '.join(known) or 'none'}. Make it with them: `wsisurv cohort NAME --clinical FILE "
-            "--covariates … --redo`."
+            f"{', '.join(known) or 'none'}{did_you_mean(min(unknown), known) or '.'} Make it with "
+            "them: `wsisurv cohort NAME --clinical FILE --covariates … --redo`."
         )
     return tuple(covariates)
 

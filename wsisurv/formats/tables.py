@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsisurv.errors import CohortError
+from wsisurv.errors import CohortError, near_names
 from wsisurv.formats.spreadsheets import read_sheet
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -58,7 +58,10 @@ class Table:
         have = ", ".join(self.columns) or "no named column"
         have += ", one column: cells are parted by a comma, tab, semicolon or |" if len(self.columns) == 1 else ""
         place = f" (row {self.header_row}, the first without #)" if self.header_row > 1 else ""
-        return [f"no column {', '.join(map(repr, missing))}; it has {have}{place}. {way_out}"] if missing else []
+        near = [(name, near_names(name, self.columns)) for name in missing]
+        asked = [f"{' or '.join(found)} for {name!r}" for name, found in near if found]
+        end = f"; did you mean {', '.join(asked)}?" if asked else "."
+        return [f"no column {', '.join(map(repr, missing))}; it has {have}{place}{end} {way_out}"] if missing else []
 
 
 def read_table(path: Path, *columns: str) -> list[Row]:

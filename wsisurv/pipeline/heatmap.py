@@ -1,13 +1,20 @@
 """``heatmap``: which cases are drawn, and where."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, InputError, MissingArtifactError, SlideError, StaleError, StorageError
+from wsisurv.errors import (
+    FormatError,
+    InputError,
+    MissingArtifactError,
+    SlideError,
+    StaleError,
+    StorageError,
+    did_you_mean,
+)
 from wsisurv.formats.statements import read_statements
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.finding_map import draw_finding
@@ -184,10 +191,9 @@ def _choose(
             others.setdefault(case_id, CaseFiles(case_id, slide_ids, home))
     known = {**others, **of_cohort}
     if missing := [case_id for case_id in wanted if case_id not in known]:
-        near = get_close_matches(missing[0], known, n=3, cutoff=0.5)
         raise InputError(
             f"no case {missing[0]!r} with features of {encoder!r} in {workspace.root}"
-            + (f"; did you mean {', '.join(near)}?" if near else "")
+            + (did_you_mean(missing[0], known) or ".")
             + " A slide must have been embedded, or given to `wsisurv predict`, first."
         )
     chosen = list(of_cohort) if all_cases else wanted

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from wsisurv.errors import EncoderMismatchError, FormatError, SettingsError
+from wsisurv.errors import EncoderMismatchError, FormatError, SettingsError, did_you_mean
 from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.finding_cards import FindingsCard
@@ -66,7 +66,8 @@ class OpenHeads:
             return self.heads[name]
         why = next((row.why_not for row in self.card.result.findings if row.name == name), "no such finding is known")
         raise SettingsError(
-            f"finding {name}: {self.path} has no head of it ({why}). It has: {', '.join(self.heads) or 'none'}."
+            f"finding {name}: {self.path} has no head of it ({why}). It has: {', '.join(self.heads) or 'none'}"
+            + (did_you_mean(name, self.heads) or ".")
         )
 
 

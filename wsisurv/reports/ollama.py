@@ -18,7 +18,7 @@ from typing import Any, Literal
 import ollama
 
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import ModelNotPulledError, OllamaUnavailableError, SettingsError
+from wsisurv.errors import ModelNotPulledError, OllamaUnavailableError, SettingsError, did_you_mean
 from wsisurv.reports.connection import Connection
 from wsisurv.reports.server_errors import (
     SHOWN,
@@ -87,7 +87,8 @@ class Server(Connection):
             models = self._tags()
         if full not in models:
             raise ModelNotPulledError(
-                f"{self.url} has no model {full!r}; it has {_listed(models)}. Run `ollama pull {name}`, or give --pull."
+                f"{self.url} has no model {full!r}; it has {_listed(models)}{did_you_mean(full, models) or '.'} Run "
+                f"`ollama pull {name}`, or give --pull."
             )
         shown = self._json("POST", "/api/show", {"model": full})
         machine = runs_at(models[full], shown)

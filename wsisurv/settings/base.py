@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from wsisurv.errors import SettingsError
+from wsisurv.errors import SettingsError, did_you_mean
 
 
 class Settings(BaseModel):
@@ -38,6 +38,11 @@ def parse_settings(model: type[S], values: Mapping[str, Any]) -> S:
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']} (seen: {problem['input']!r})"
+            + (
+                did_you_mean(str(problem["loc"][-1]), model.model_fields)
+                if problem["type"] == "extra_forbidden"
+                else ""
+            )
             for problem in error.errors()
         )
         raise SettingsError(problems) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsisurv.errors import BusyError, InputError
+from wsisurv.errors import BusyError, InputError, did_you_mean
 from wsisurv.formats.atomic import process_name
 from wsisurv.settings.base import changes_between
 from wsisurv.units import name_problem, shown_name
@@ -109,7 +109,8 @@ class Workspace:
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
         made_by = made_by or (_MADE_BY if having == "cohort.csv" else _TRAINED_BY)
-        raise InputError(f"{self.root}: {wanted}; {known}. `{made_by}` makes one.")
+        near = did_you_mean(name or "", names)
+        raise InputError(f"{self.root}: {wanted}; {known}{near or '.'} `{made_by}` makes one.")
 
     def the_cohort(self, name: str | None, *, having: str = "cohort.csv", made_by: str | None = None) -> str:
         """``name``, or the only cohort, see ``the_cohorts``, which must have one endpoint.
