@@ -107,6 +107,14 @@ class Server(Connection):
             runs_at=machine,
         )
 
+    def inventory(self) -> tuple[str, list[str]]:
+        """Version of the server, and names of its models.
+
+        Raises:
+            OllamaUnavailableError: as ``find_model``.
+        """
+        return self._version(), sorted(self._tags())
+
     def require_same(self, model: Model) -> None:
         """Look whether the server still has the model that was found, at the place where it was.
 

@@ -40,6 +40,11 @@ def note_of_no_locks() -> str | None:
     )
 
 
+def has_locks(folder: Path) -> bool:
+    """Whether the locks of a folder, in which something was claimed, are the kernel's."""
+    return folder not in _without_locks
+
+
 class ItemClaim:
     """A claim on a name; ``take`` it, and ``release`` it from any thread.
 
