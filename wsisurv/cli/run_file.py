@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -105,7 +105,7 @@ def options_of(step: str) -> dict[str, Option]:
         if get_origin(kinds.get(name)) is not Annotated:
             continue  # --help
         kind = get_args(kinds[name])[0]
-        if get_origin(kind) is types.UnionType:
+        if get_origin(kind) in (types.UnionType, Union):
             (kind,) = (one for one in get_args(kind) if one is not type(None))
         several = get_origin(kind) is list
         kind = get_args(kind)[0] if several else kind
