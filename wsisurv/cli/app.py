@@ -25,6 +25,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
     "Start here": {
         "demo": "See the six steps work on a synthetic cohort, in under five minutes.",
         "doctor": "Look whether this machine has what the steps need, and say what to do where it has not.",
+        "init": "Look at slides and clinical table, propose what its columns mean, and write a file for `run`.",
         "run": "Run all steps, from slides and a follow-up table to risks and a page, by one command.",
         "check": "Before step 1: list what each slide is, and on which `tile` would fail.",
     },
@@ -101,7 +102,7 @@ def _make(name: str, panel: str) -> Any:
 
 
 def _kind(name: str) -> type[TyperCommand]:
-    if name in ("doctor", "run", "show", "status"):  # run notes its steps; the others make nothing
+    if name in ("doctor", "init", "run", "show", "status"):  # run notes its steps; the others make nothing
         return TyperCommand
     from wsisurv.cli.recorded import Recorded
 

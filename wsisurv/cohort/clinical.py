@@ -300,24 +300,33 @@ def _code_warnings(column: str, numbers: Sequence[float]) -> Iterable[str]:
         )
 
 
+def plausible_units(times: Sequence[float]) -> list[str]:
+    """Units in which follow-up is neither too short nor too long to be meant; none where there is no time.
+
+    Args:
+        times: as the table has them.
+    """
+    if not times:
+        return []
+    middle, longest = sorted(times)[len(times) // 2], max(times)
+    return [
+        unit
+        for unit, years in _PER_YEAR.items()
+        if _SHORT_YEARS <= longest / years <= _LONG_YEARS
+        and _SHORT_MEDIAN_YEARS <= middle / years <= _LONG_MEDIAN_YEARS
+    ]
+
+
 def _unit_warnings(times: Sequence[float], settings: CohortSettings) -> Iterable[str]:
     middle, longest = sorted(times)[len(times) // 2], max(times)
-
-    def plausible(unit: str) -> bool:
-        years = _PER_YEAR[unit]
-        return (
-            _SHORT_YEARS <= longest / years <= _LONG_YEARS
-            and _SHORT_MEDIAN_YEARS <= middle / years <= _LONG_MEDIAN_YEARS
-        )
-
+    likely = plausible_units(times)
     unit, years = settings.time_unit, _PER_YEAR[settings.time_unit]
     if len(set(times)) == 1 and len(times) > 1:
         yield f"{settings.time!r} is {times[0]:g} in all {len(times)} cases: is it the follow-up time?"
     elif len(times) > 1 and all(time.is_integer() and _FIRST_YEAR <= time <= _LAST_YEAR for time in times):
         yield f"{settings.time!r} is from {min(times):g} to {longest:g} in all cases: are these calendar years?"
-    elif not plausible(unit):
-        others = [other for other in _PER_YEAR if plausible(other)]
-        hint = f" If it is in {' or '.join(others)}, say --time-unit {'|'.join(others)}." if others else ""
+    elif unit not in likely:
+        hint = f" If it is in {' or '.join(likely)}, say --time-unit {'|'.join(likely)}." if likely else ""
         yield (
             f"follow-up in {unit} has a median of {middle:g} ({middle / years:.1f} years) and ends at {longest:g} "
             f"({longest / years:.1f} years): is {unit} the unit of {settings.time!r}?{hint}"

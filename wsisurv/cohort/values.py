@@ -108,20 +108,20 @@ def read_events(rows: Sequence[Row], settings: CohortSettings, column: str) -> C
                 "Name the two words for (did not happen, happened) with --event-values, and a third for a competing "
                 "event, such as death of another cause, where there is one; mend the other cells"
             )
-        happened = [_happened(word, seen) for word in seen]
-        if sorted(map(str, happened)) != ["False", "True"] or any("," in word for word in seen):
+        told = [happened(word, seen) for word in seen]
+        if sorted(map(str, told)) != ["False", "True"] or any("," in word for word in seen):
             return (
                 "Say which word means that it did not happen, and which that it did: --event-values NO,YES, in this "
                 "order" + (", without a comma in either" if any("," in word for word in seen) else "")
             )
-        no, yes = sorted(seen, key=lambda word: bool(_happened(word, seen)))
+        no, yes = sorted(seen, key=lambda word: bool(happened(word, seen)))
         words_in_turn = f"'{no},{yes}'" if " " in no + yes else f"{no},{yes}"
         return f"If {no!r} says that it did not happen and {yes!r} that it did: --event-values {words_in_turn}"
 
     return _read(rows, settings, column, read, way_out)
 
 
-def _happened(word: str, seen: Sequence[str]) -> bool | None:
+def happened(word: str, seen: Sequence[str]) -> bool | None:
     """Whether a word says that the event happened; None where it can't be told. Of 0, 1 and 2 the larger does."""
     if set(seen) <= {"0", "1", "2"}:
         return word == max(seen)
