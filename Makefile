@@ -50,9 +50,13 @@ format: $(VENV)/.tested
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-# Ratios side by side from one run; nothing fails on a time.
+# Ratios side by side from one run; nothing fails on a time. The last three, a whole cross-validation, the peak of a large
+# training and the demo, take half an hour of two cores.
 bench: $(VENV)/.tested
 	for bench in starts tiling reading embedding training metrics predict; do $(BIN)/python tests/bench/$$bench.py || exit; done
+	$(BIN)/python tests/bench/training.py --cases 0 --folds 5 3
+	$(BIN)/python tests/bench/memory.py --memory-gib 2 --tiles 2000 --columns 1024
+	rm -rf build/bench-demo && bash -c 'time $(BIN)/wsisurv demo build/bench-demo'
 
 # What reports give the student, on simulated cohorts; about half an hour on four cores. WORLD=rare: another world.
 bench-method: $(VENV)/.tested
