@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from copy import copy
 from importlib import import_module
@@ -157,6 +158,17 @@ def _root(
             help="Let the group read files with report text or follow-up, which are else for their owner alone.",
         ),
     ] = False,
+    _quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print no progress and no notes; can stand anywhere on the line.")
+    ] = False,
+    _verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Print a line for each item, and where an error came from; can stand anywhere on the line. NO_COLOR=1 "
+            "in the environment takes out the colours.",
+        ),
+    ] = False,
     _version: Annotated[
         bool,
         typer.Option(
@@ -169,17 +181,33 @@ def _root(
         os.environ[GROUP_READABLE] = "1"
 
 
+def _take_out_talk() -> None:
+    """Take --quiet and --verbose off the command line, wherever they stand: they are no part of what is done."""
+    words = sys.argv[1:]
+    options = words[: words.index("--")] if "--" in words else words
+    wanted = [one for one in options if one in ("--quiet", "--verbose")]
+    if wanted:
+        sys.argv[1:] = [one for one in options if one not in wanted] + words[len(options) :]
+    if wanted or "wsisurv.cli.console" in sys.modules:
+        from wsisurv.cli.console import talk
+
+        talk("quiet" if "--quiet" in wanted else "verbose" if wanted else "usual")
+
+
 def main() -> None:
     """Run the command line; an expected error is printed in one piece, a bug keeps its traceback."""
     remember_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # of a file's name that is no text, as stderr does
+    _take_out_talk()
     try:
         app()
     except WsisurvError as error:
-        from wsisurv.cli.console import err
+        from wsisurv.cli.console import err, verbose
 
         err.print(f"error: {error}", style="red")
+        if verbose():
+            err.print("".join(traceback.format_exception(error)))
         sys.exit(error.exit_code)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import Terminal, ending, err, out, progress_bar, size
+from wsisurv.cli.console import Terminal, ending, err, note, out, progress_bar, size
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import SlideMapOption, SlidesArgument
 from wsisurv.cli.resolution import ResolutionOptions
@@ -74,10 +74,10 @@ def check(
     for slide in report.slides:
         for problem in slide.problems:
             err.print(f"would fail: {slide.slide_id}: {problem}", style="red")
-        for note in slide.notes:
-            err.print(f"note: {slide.slide_id}: {note}")
-    for note in report.notes:
-        err.print(f"note: {note}")
+        for line in slide.notes:
+            note(f"{slide.slide_id}: {line}")
+    for line in report.notes:
+        note(line)
     space = f"tiles {size(report.total('tiles_bytes'))}"
     space += f", features of {encoder} {size(report.total('features_bytes'))}" if n_features else ""
     ending(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -59,6 +59,26 @@ class Terminal(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
+_talk: Literal["quiet", "usual", "verbose"] = "usual"
+
+
+def talk(how: Literal["quiet", "usual", "verbose"]) -> None:
+    """Say how much commands tell of their progress: none and no notes, the usual, or a line for each item."""
+    global _talk
+    _talk = how
+
+
+def verbose() -> bool:
+    """Whether a person wants to know where an error came from."""
+    return _talk == "verbose"
+
+
+def note(line: str) -> None:
+    """Print a line that is good to know, unless a person wants quiet."""
+    if _talk != "quiet":
+        err.print(f"note: {line}")
+
+
 out = Terminal()
 err = Terminal(stderr=True)
 
@@ -83,7 +103,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
     On a terminal the bar is live; elsewhere (a log file) about ten plain lines are printed instead.
     """
-    if not err.is_terminal:
+    if _talk == "quiet":
+        yield _no_progress
+        return
+    if _talk == "verbose" or not err.is_terminal:
         yield _lines(title)
         return
     columns = (
@@ -107,6 +130,11 @@ def progress_bar(title: str) -> Iterator[Progress]:
         yield move
 
 
+def _no_progress(done: int, total: int, what: str) -> None:
+    del done, total, what
+    stop_if_pressed()
+
+
 def _lines(title: str) -> Progress:
     shown, start, first = -1, time.monotonic(), 0
 
@@ -118,7 +146,7 @@ def _lines(title: str) -> Progress:
             shown = -1
         if shown < 0:
             start, first = time.monotonic(), done
-        if tenth > shown:
+        if tenth > shown or _talk == "verbose":
             shown = tenth
             spent = time.monotonic() - start
             rate = (done - first) / spent if spent > 1 else 0.0  # what was done before says nothing of what is left
@@ -182,8 +210,8 @@ def told_when_done() -> Iterator[None]:
 
 def report(summary: "Summary", where: str) -> None:
     """Print what a step did: notes, failures, one line of counts."""
-    for note in summary.notes:
-        err.print(f"note: {note}")
+    for line in summary.notes:
+        note(line)
     for failure in summary.failed:
         err.print(f"failed: {failure.id}: {failure.message}", style="red")
     counts = [f"{len(summary.done)} done"]

@@ -47,6 +47,8 @@ def evaluate_reports(
     from wsisurv.reports.sources import read_reports
 
     place = Workspace(workspace)
+    if statements is None:
+        place.require("; `wsisurv extract-report` makes one")
     texts = read_reports(reports)
     ours = read_statements(place.statements) if statements is None else read_gold(statements, texts)
     if statements is None and (unread := sorted(texts.keys() - ours.keys())):

@@ -45,6 +45,7 @@ def export(
         raise InputError("QuPath is given tiles, not features. Leave out --encoder.")
     slide_ids = workspace.tiled_slides() if encoder is None else workspace.embedded_slides(encoder)
     if not slide_ids:
+        workspace.require()
         what = "tiles" if encoder is None else f"features of {encoder} (there are {_known(workspace)})"
         raise InputError(f"{workspace.root}: no {what} to export.")
     targets = {slide_id: folder / _place(layout, encoder, slide_id) for slide_id in slide_ids}

@@ -281,6 +281,7 @@ def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tup
     """Tiled slides by slide_id, and those whose tiles can't be read."""
     wanted = workspace.tiled_slides() if slide_ids is None else sorted(set(slide_ids))
     if not wanted:
+        workspace.require("; `wsisurv tile SLIDES…` makes one")
         raise InputError(f"{workspace.root / 'tiles'}: no tiled slide. Run `wsisurv tile SLIDES…` first.")
     sources, unreadable = {}, []
     for slide_id in wanted:

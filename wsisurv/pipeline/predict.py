@@ -121,6 +121,8 @@ def predict(
         >>> found.to_frame()[["log_hazard", "risk_group", "warning"]]  # doctest: +SKIP
     """
     years = check_horizons(horizons)
+    if not slides:
+        workspace.require()
     name = None if student and not cohort else workspace.the_cohort(cohort, having="student.h5")
     if slide_map is not None and name is not None and not slides:
         raise SettingsError(f"--slide-map {slide_map}: of no use for the cohort's own cases; it goes with slides")

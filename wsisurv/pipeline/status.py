@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.cohort import Cohort, read_cohort
-from wsisurv.errors import InputError, WsisurvError
+from wsisurv.errors import WsisurvError
 from wsisurv.formats import features, guidance, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name
 from wsisurv.formats.header import Header, read_header
@@ -81,8 +81,7 @@ def status(workspace: Workspace) -> Status:
     Raises:
         InputError: there is no such folder.
     """
-    if not workspace.root.is_dir():
-        raise InputError(f"{workspace.root}: no such workspace. Name one with --workspace, or set WSISURV_WORKSPACE.")
+    workspace.require()
     tiled = _headers(workspace, workspace.tiled_slides(), workspace.tiles, tiles.FORMAT, tiles.MADE_BY)
     steps = [_step(workspace, "tile", "tile", tiled, {slide_id: {} for slide_id in tiled})]
     made_of = {slide_id: {"tiles": one.fingerprint} for slide_id, one in tiled.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from wsisurv.bags.checks import require_own_tiles
 from wsisurv.cohort import read_cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import FormatError, InputError, WsisurvError
+from wsisurv.errors import FormatError, WsisurvError
 from wsisurv.formats import alignment, features, finding_maps, guidance, heatmaps, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name, read_jsonl
 from wsisurv.formats.commands import FILE as COMMANDS
@@ -67,8 +67,7 @@ def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verifie
     Raises:
         InputError: there is no such folder.
     """
-    if not workspace.root.is_dir():
-        raise InputError(f"{workspace.root}: no such workspace. Name one, or set WSISURV_WORKSPACE.")
+    workspace.require()
     files = [path for path in sorted(workspace.root.rglob("*")) if path.is_file() and ".claims" not in path.parts]
     problems: list[str] = []
     notes: list[str] = []

@@ -25,6 +25,23 @@ class Workspace:
 
     root: Path
 
+    def require(self, then: str = "") -> None:
+        """Refuse a workspace that is not there.
+
+        Args:
+            then: what makes one, for the message.
+
+        Raises:
+            InputError: there is no such folder; names one beside it that is called alike.
+        """
+        if self.root.is_dir():
+            return
+        beside = [one.name for one in self.root.absolute().parent.glob("*") if one.is_dir()]
+        near = did_you_mean(self.root.name, beside) or "."
+        raise InputError(
+            f"{self.root}: no such workspace{near} Name one with --workspace, or set WSISURV_WORKSPACE{then}."
+        )
+
     def tiles(self, slide_id: str) -> Path:
         """Tiles of a slide."""
         return self.root / "tiles" / f"{_inside(slide_id)}.h5"
@@ -97,6 +114,8 @@ class Workspace:
         Raises:
             InputError: no name was given and there is not exactly one such cohort, or there is none of that name.
         """
+        made_by = made_by or (_MADE_BY if having == "cohort.csv" else _TRAINED_BY)
+        self.require(f"; `{made_by}` makes a cohort in one")
         names = self.cohorts()
         if name is None:
             able = [one for one in names if (self.cohort(one) / having).exists()]
@@ -108,7 +127,6 @@ class Workspace:
             return found
         known = f"cohorts here: {', '.join(names)}" if names else "no cohort here yet"
         wanted = "--cohort NAME is needed" if name is None else f"no cohort {name!r}"
-        made_by = made_by or (_MADE_BY if having == "cohort.csv" else _TRAINED_BY)
         near = did_you_mean(name or "", names)
         raise InputError(f"{self.root}: {wanted}; {known}{near or '.'} `{made_by}` makes one.")
 
