@@ -182,6 +182,9 @@ def test_killed_at_any_moment_then_rerun_is_as_if_undisturbed(workspace, tmp_pat
 
 
 def test_the_only_cohort_is_the_default(workspace):
+    with pytest.raises(InputError, match="no such workspace"):
+        workspace.the_cohort(None)
+    workspace.root.mkdir()
     with pytest.raises(InputError, match="no cohort here yet"):
         workspace.the_cohort(None)
     for name in "crc", "brca":

@@ -121,8 +121,6 @@ def predict(
         >>> found.to_frame()[["log_hazard", "risk_group", "warning"]]  # doctest: +SKIP
     """
     years = check_horizons(horizons)
-    if not slides:
-        workspace.require()
     name = None if student and not cohort else workspace.the_cohort(cohort, having="student.h5")
     if slide_map is not None and name is not None and not slides:
         raise SettingsError(f"--slide-map {slide_map}: of no use for the cohort's own cases; it goes with slides")
@@ -131,6 +129,8 @@ def predict(
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
     card = read_scale(model).card
+    if not slides:
+        workspace.require()
     encoder, heads = card.encoder, _heads(model, card)
     ready = None
     if slides:
