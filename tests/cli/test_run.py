@@ -110,6 +110,21 @@ def test_from_slides_and_reports_to_a_page_and_again_nothing(run, place):
     for step in ("tile: 0 done", "embed: 0 done", "extract-report: 0 done", "train-teacher: kept", "distill: kept"):
         assert again.out.count(step) == 1
 
+    assert "0 blockers" in run("run", "run.toml", "--dry-run").out
+    other = QUICK.replace("hidden = 8", "hidden = 4").replace("resamples = 100", "resamples = 100\nseed = 7")
+    (place / "run.toml").write_text(TOP + TOLD + COHORT.replace("days", "age") + other)
+    stale = run("run", "run.toml", "--dry-run")
+    assert stale.code == 1
+    for words in (
+        "would stop: train-teacher: work/cohorts/crc",
+        "time: days → age",
+        "would stop: train-teacher: work/cohorts/crc/guidance.h5: made from other settings than now (hidden: 8 → 4)",
+        "would stop: distill: work/cohorts/crc/student.h5: made from other settings than now (hidden: 8 → 4)",
+        "would stop: crossval: work/cohorts/crc/evaluation/metrics.json: made from other settings than now (seed: 0 → 7)",
+    ):
+        assert words in said(stale.err), words
+    assert "0 blockers" in run("run", "run.toml", "--dry-run", "--redo").out
+
 
 def test_slides_alone_by_one_command_which_writes_the_file_that_says_the_same(run, place):
     words = ["run", "data/slides", "--clinical", "data/clinical.csv", "--time", "days", "-w", "work"]

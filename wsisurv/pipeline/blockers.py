@@ -12,10 +12,12 @@ from wsisurv.cohort.files import require_unchanged
 from wsisurv.errors import WsisurvError, some
 from wsisurv.experiments.fold_settings import named_covariates
 from wsisurv.formats import guidance
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.header import read_header
 from wsisurv.formats.models import model_format
 from wsisurv.pipeline.status import status
 from wsisurv.settings.base import Settings, changes_between
+from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.settings.tiles import TileSettings
@@ -169,6 +171,19 @@ class Blockers:
                     self.add(step, f"{path}: made from other settings than now ({'; '.join(changes)}). {_REDO}")
                 elif state.startswith("stale"):
                     self.add(step, f"{path}: {state.removeprefix('stale: ')}. {_REDO}")
+
+    def folds(self, cohorts: Sequence[Cohort], settings: CrossvalSettings) -> None:
+        """Folds that were drawn otherwise."""
+        wanted = {name: getattr(settings, name) for name in ("folds", "repeats", "seed")}
+        for cohort in cohorts if not self.redo else ():
+            path = self.workspace.cohort(cohort.name) / "evaluation" / "metrics.json"
+            record = self.attempt("crossval", read_json, path) if path.exists() else None
+            made = (record or {}).get("settings")
+            made = made.get("crossval") if isinstance(made, dict) else None
+            if record is None or record.get("splits") != "drawn" or not isinstance(made, dict):
+                continue
+            if changes := changes_between({name: made.get(name) for name in wanted}, wanted):
+                self.add("crossval", f"{path}: made from other settings than now ({'; '.join(changes)}). {_REDO}")
 
     def storage(self) -> None:
         """A workspace that can't be written to, or has less room than tiles and features need."""
