@@ -17,7 +17,7 @@ from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.interrupts import INTERRUPTED
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption
 from wsisurv.cli.recorded import without_secrets
-from wsisurv.cli.run_file import STEPS, RunFile, UnusableFileError, command_of, parse_run, read_toml
+from wsisurv.cli.run_file import STEPS, RunFile, UnusableFileError, command_of, options_of, parse_run, read_toml
 from wsisurv.cli.run_steps import Step, find_blockers, steps_of
 from wsisurv.cli.run_text import run_text
 from wsisurv.errors import WsisurvError, did_you_mean
@@ -145,7 +145,9 @@ def _said(
             raise typer.BadParameter(
                 f"{one!r}: STEP.NAME=VALUE is needed, e.g. embed.encoder=uni2-h", param_hint="--set"
             )
-        said.setdefault(table, {})[key] = _value(value.strip())
+        option = options_of(step).get(key.replace("-", "_")) if (step := table.replace("_", "-")) in STEPS else None
+        path = option is not None and option.kind is Path  # relative to where it is typed, not to the file
+        said.setdefault(table, {})[key] = str(Path(value.strip()).absolute()) if path else _value(value.strip())
     return said
 
 
