@@ -194,7 +194,7 @@ def _of_cohort(blockers: Blockers, file: RunFile, calls: dict[str, dict[str, Any
     if "crossval" in calls:
         blockers.covariates(cohorts, calls["crossval"]["settings"].covariates)
         if calls["crossval"]["how"].splits is None:
-            blockers.folds(cohorts, calls["crossval"]["settings"])
+            blockers.folds(file.cohort, calls["crossval"]["settings"])
     if "train-teacher" in calls:
         student = calls["distill"]["settings"] if "distill" in calls else None
         blockers.models(file.cohort, calls["train-teacher"]["settings"], student)

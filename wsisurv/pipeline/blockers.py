@@ -136,6 +136,10 @@ class Blockers:
             self.attempt("train-teacher", require_unchanged, self.workspace.cohort(cohort.name), cohort)
         return made
 
+    def _own(self, name: str) -> list[str]:
+        """The cohort of that name, or its endpoints, as far as they are there."""
+        return [one for one in self.workspace.cohorts() if one.partition("/")[0] == name]
+
     def covariates(self, cohorts: Sequence[Cohort], covariates: Sequence[str] | None) -> None:
         """Covariates of the cross-validation that the cohort has not."""
         for cohort in cohorts:
@@ -155,7 +159,7 @@ class Blockers:
             ("train-teacher", "guidance.h5", guidance.FORMAT, teacher),
             ("distill", "student.h5", model_format("student"), student),
         )
-        own = [one for one in self.workspace.cohorts() if one.partition("/")[0] == name]
+        own = self._own(name)
         parts = {one.name: one.parts for one in status(self.workspace).cohorts} if own else {}
         for one in own:
             for step, file, kind, settings in wanted:
@@ -172,17 +176,17 @@ class Blockers:
                 elif state.startswith("stale"):
                     self.add(step, f"{path}: {state.removeprefix('stale: ')}. {_REDO}")
 
-    def folds(self, cohorts: Sequence[Cohort], settings: CrossvalSettings) -> None:
-        """Folds that were drawn otherwise."""
-        wanted = {name: getattr(settings, name) for name in ("folds", "repeats", "seed")}
-        for cohort in cohorts if not self.redo else ():
-            path = self.workspace.cohort(cohort.name) / "evaluation" / "metrics.json"
+    def folds(self, name: str, settings: CrossvalSettings) -> None:
+        """Folds of the cohort of that name that were drawn otherwise."""
+        wanted = {key: getattr(settings, key) for key in ("folds", "repeats", "seed")}
+        for one in self._own(name) if not self.redo else ():
+            path = self.workspace.cohort(one) / "evaluation" / "metrics.json"
             record = self.attempt("crossval", read_json, path) if path.exists() else None
             made = (record or {}).get("settings")
             made = made.get("crossval") if isinstance(made, dict) else None
             if record is None or record.get("splits") != "drawn" or not isinstance(made, dict):
                 continue
-            if changes := changes_between({name: made.get(name) for name in wanted}, wanted):
+            if changes := changes_between({key: made.get(key) for key in wanted}, wanted):
                 self.add("crossval", f"{path}: made from other settings than now ({'; '.join(changes)}). {_REDO}")
 
     def storage(self) -> None:
