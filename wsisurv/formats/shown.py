@@ -12,6 +12,8 @@ from wsisurv.formats.atomic import parse_json, read_json
 from wsisurv.formats.sealed import without_checksum
 
 if TYPE_CHECKING:
+    import h5py
+
     from wsisurv.formats.header import Header
 
 _LINE, _LINES, _JSON = 1 << 24, 1_000_000, 1 << 26
@@ -29,6 +31,10 @@ _CSV = {
     "cohort": {"case_id", "slides", "time", "event"},
     "map of slides to cases": {"slide_id", "case_id"},
 }
+_SMALL = 1 << 20
+"""Numbers of an array of which range and gaps are told; larger ones are not read."""
+_OF_COLUMNS = ("names", "units", "definitions")
+_HEAD = {"format", "format_version", "wsisurv_version", "settings", "inputs", "fingerprint"}
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,35 @@ def describe(path: Path) -> Shown:
 
 
 def _hdf5(path: Path) -> Shown:
-    from wsisurv.formats.shown_hdf5 import describe_hdf5  # h5py takes longer to load than a text file to read
+    import h5py  # takes longer to load than a text file to read
 
-    return describe_hdf5(path)
+    from wsisurv.formats.hdf5 import texts
+    from wsisurv.formats.header import opened_any
+
+    with opened_any(path) as (file, header):
+        arrays: list[Array] = []
+        file.visititems(
+            lambda name, item: arrays.append(_array(name, item)) if isinstance(item, h5py.Dataset) else None
+        )
+        said = {name: plain_value(value) for name, value in file.attrs.items() if name not in _HEAD}
+        said |= {name: list(texts(file, name)) for name in _OF_COLUMNS if name in file}
+    return Shown(path, header.format, path.stat().st_size, header, said, tuple(arrays))
+
+
+def _array(name: str, item: "h5py.Dataset") -> Array:
+    import numpy as np
+
+    attributes = {key: plain_value(value) for key, value in item.attrs.items()}
+    shape = tuple(int(length) for length in item.shape)
+    if item.dtype.kind not in "fiub":
+        return Array(name, "text", shape, attributes=attributes)
+    if not 0 < item.size <= _SMALL:
+        return Array(name, str(item.dtype), shape, attributes=attributes)
+    with np.errstate(all="ignore"):  # damaged floats may be of no kind that numpy knows
+        values = np.asarray(item[()], dtype=np.float64)
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (None, None)
+    return Array(name, str(item.dtype), shape, low, high, int(values.size - known.size), attributes)
 
 
 def plain_value(value: Any) -> Any:
