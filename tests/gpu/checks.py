@@ -8,9 +8,11 @@ import argparse
 import json
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,12 +51,52 @@ DRY_PATIENCE = 10
 """Times longer a part may take in a dry run, where a machine may do other work."""
 
 
+class Forked:
+    """A part in a process forked from this one, for dry runs: to import torch for each takes longer than they do."""
+
+    def __init__(self, script: Path, words: str, environment: dict[str, str], into: int) -> None:
+        self.pid, self._code = os.fork(), None
+        if self.pid:
+            return
+        code: Any = 1
+        try:
+            os.setsid()
+            os.chdir(ROOT)
+            os.environ.update(environment)
+            for number in (1, 2):
+                os.dup2(into, number)
+            sys.argv = [str(script), words]
+            sys.path[:0] = [str(script.parent), *(str(ROOT / folder) for folder in HELPERS)]
+            runpy.run_path(str(script), run_name="__main__")
+            code = 0
+        except SystemExit as ended:
+            code = ended.code
+        except BaseException:  # noqa: BLE001  # as the interpreter would
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else int(bool(code)))
+
+    def poll(self) -> int | None:
+        """Exit code; None while it runs."""
+        if self._code is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if ended else None
+        return self._code
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        while self.poll() is None:
+            time.sleep(0.05)
+
+
 @dataclass
 class Running:
     """A part at work."""
 
     part: Part
-    process: subprocess.Popen[str]
+    process: "subprocess.Popen[str] | Forked"
     figures: Path
     log: Path
     started: float
@@ -70,16 +112,21 @@ def start(part: Part, sizes: Sizes, scratch: Path) -> Running:
         environment["OMP_NUM_THREADS"] = "1"
     if part.beside:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(max(1, min(4, (os.cpu_count() or 2) // 2)))}
+    script, words = HERE / f"part_{part.name}.py", words_for(sizes, figures, scratch)
+    process: subprocess.Popen[str] | Forked
     with log.open("w", encoding="utf-8") as into:
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / f"part_{part.name}.py"), words_for(sizes, figures, scratch)],
-            cwd=ROOT,
-            env=environment,
-            stdout=into,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        if sizes == DRY and part.name != "suite":
+            process = Forked(script, words, environment, into.fileno())
+        else:
+            process = subprocess.Popen(
+                [sys.executable, str(script), words],
+                cwd=ROOT,
+                env=environment,
+                stdout=into,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
     return Running(part, process, figures, log, time.time())
 
 
@@ -160,6 +207,13 @@ def main() -> int:
     if not options.dry and result["machine"]["card"] is None:
         print("no CUDA here; --dry goes every way on the CPU")
         return 2
+    if options.dry:  # what parts import, once
+        import lifelines  # noqa: F401
+
+        import wsisurv.cli.app
+        import wsisurv.embedding.encoders
+        import wsisurv.pipeline.predict
+        import wsisurv.training.distill  # noqa: F401
     wanted = options.parts.split(",")
     beside = [start(part, sizes, options.scratch) for part in PARTS if part.beside and part.name in wanted]
     first = time.time()
