@@ -3,6 +3,7 @@
 import json
 import re
 
+import h5py
 import pytest
 
 from wsisurv.formats.features import read_features
@@ -52,6 +53,20 @@ def test_tile(run, place, slides, tmp_path, make_slide):
     assert figures(run(*words, "--slide-mpp", 0.5, "--redo", "--dry-run").out) == (3, 0, 0)
     assert figures(run(*words, "--shard", "3/3", "--dry-run").out) == (0, 0, 1)
     assert place.tiled_slides() == ["A", "B"]
+
+
+def test_a_file_of_a_newer_wsisurv_would_fail(run, place, slides):
+    assert run("tile", slides, "-w", place.root).code == 0
+    assert run("embed", "-w", place.root).code == 0
+    both = ((["tile", slides], place.tiles("A")), (["embed"], place.features("histomics", "B")))
+    for failing, (words, path) in enumerate(both, start=1):
+        with h5py.File(path, "r+") as file:
+            file.attrs["format_version"] = 99
+        for more in ([], ["--redo"]):
+            planned = run(*words, "-w", place.root, "--dry-run", *more)
+            assert planned.code == 1
+            assert "in format version 99" in planned.err
+            assert figures(planned.out)[2] == failing  # A can't be embedded either
 
 
 def test_embed(run, place, slides):

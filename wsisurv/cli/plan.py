@@ -1,6 +1,7 @@
 """What ``--dry-run`` shows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,12 @@ def show_plan(step: str, plan: Sequence[Planned], *, redo: bool, bound: bool, js
         typer.Exit: something would fail.
         StorageError: no room or no permission for ``jsonl``.
     """
+    plan = [  # a file of a newer wsisurv fails its item, --redo or not
+        replace(item, problem="; ".join(item.changes))
+        if item.condition is Condition.NEWER and not item.problem
+        else item
+        for item in plan
+    ]
     if jsonl is not None:
         write_jsonl(jsonl, map(_as_json, plan), checksums=False)
     table = Table("slide", "state", box=None, header_style="bold", pad_edge=False)
