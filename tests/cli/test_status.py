@@ -134,3 +134,20 @@ def test_the_command_prints_json_and_names_a_workspace_that_is_not_there(run, pl
 def test_an_empty_workspace_is_told_to_begin_with_tiles(run, tmp_path):
     (tmp_path / "ws").mkdir()
     assert "next: wsisurv check SLIDES" in run("status", tmp_path / "ws").out
+
+
+def test_what_can_not_be_read_or_failed_is_never_all_done(trained, tmp_path, run):
+    place = Workspace(tmp_path / "ws")
+    shutil.copytree(trained / "workspace", place.root, copy_function=os.link)
+    folder = place.cohort(place.the_cohort(None))
+    (folder / "audit.json").unlink()
+    (folder / "audit.json").write_text("[]")
+    assert status(place).next_command == f"wsisurv cohort {folder.name} --clinical FILE --redo"
+    place.statements.unlink()
+    place.statements.write_text("[]\n")
+    assert status(place).next_command == "wsisurv extract-report REPORTS --redo"
+    shutil.rmtree(place.root / "cohorts")
+    (folder / "evaluation").mkdir(parents=True)
+    place.statements.unlink()
+    record_failure(place, "tile", make_failure("z", place.root / "z", ValueError("no"), ""))
+    assert "all is done" not in run("status", place.root).out

@@ -55,7 +55,9 @@ def status(
         out.print(f"running: {process.what}{where}, since {process.since}")
     for leftover in seen.leftovers:
         out.print(f"left by a killed run, can be deleted: {leftover}")
-    out.print(f"next: {seen.next_command}" if seen.next_command else "next: nothing, all is done")
+    some_failed = any(one.failed for one in seen.steps)
+    left = "mend what failed, and run its step again" if some_failed else "nothing, all is done"
+    out.print(f"next: {seen.next_command or left}")
 
 
 def _table(*heads: str) -> Table:

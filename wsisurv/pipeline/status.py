@@ -155,7 +155,8 @@ def _cohort(workspace: Workspace, name: str, embedded: Mapping[str, Mapping[str,
     try:
         cohort = read_cohort(folder)[0]
     except WsisurvError as error:
-        return CohortStatus(name, 0, 0, {"cohort": f"can't be read: {error}"}, None)
+        again = f"wsisurv cohort {name} --clinical FILE --redo"
+        return CohortStatus(name, 0, 0, {"cohort": f"can't be read: {error}"}, again)
     evaluation = folder / "evaluation"
     events = sum(case.event for case in cohort.cases)
     if not (folder / "guidance.h5").exists() and (evaluation / "external.json").exists():
@@ -283,6 +284,8 @@ def _next_command(steps: Sequence[StepStatus], cohorts: Sequence[CohortStatus]) 
         if one.missing or one.stale or one.problems:
             named = f" --encoder {encoder}" if encoder else ""
             return f"wsisurv embed{named}{' --redo' if one.stale else ''}"
+    if by_name["extract-report"].problems:
+        return "wsisurv extract-report REPORTS --redo"
     if not cohorts:
         if not by_name["extract-report"].done:
             return f"wsisurv extract-report REPORTS, or, without reports, {_MAKE_COHORT}"
