@@ -1,5 +1,6 @@
 """The command line as a person meets it, and one small synthetic cohort for all tests that need slides."""
 
+import csv
 import io
 import os
 import shutil
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import simulation
 from filelock import FileLock
 
 from wsisurv.cli.app import main
+from wsisurv.cohort import Case
 from wsisurv.demo.run import draw
+from wsisurv.workspace.paths import Workspace
 
 CASES = 30
 QUICK = {
@@ -55,6 +59,26 @@ def run(monkeypatch, capsys) -> Run:
         return Ended(code if isinstance(code, int) else int(bool(code)), seen.out, seen.err)
 
     return run_here
+
+
+@pytest.fixture
+def simulated(tmp_path) -> Callable[..., Workspace]:
+    """``simulated(40, ["days"], lambda number, case: [case.time])``: so many cases with features and statements.
+
+    Their table, clinical.csv beside the workspace, has the case ids and these columns; there is no cohort.
+    """
+
+    def save(n: int, columns: list[str], row: Callable[[int, Case], list[object]]) -> Workspace:
+        workspace = Workspace(tmp_path / "workspace")
+        world = simulation.make_world(0, 8, 12)
+        drawn = simulation.save(workspace, simulation.simulate(world, n, 0, tiles=(8, 16), effect=1.5))
+        with (tmp_path / "clinical.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case_id", *columns])
+            writer.writerows([case.case_id, *row(number, case)] for number, case in enumerate(drawn.cases))
+        return workspace
+
+    return save
 
 
 @pytest.fixture

@@ -1,31 +1,19 @@
 """`wsisurv cohort`: a cohort and its audit, and nothing trained."""
 
-import csv
-
 import pytest
-import simulation
 
 from wsisurv.cohort import make_cohort, read_cohort
 from wsisurv.formats.commands import read_commands
 from wsisurv.settings.cohort import CohortSettings
-from wsisurv.workspace.paths import Workspace
 
 FOLDS = ["--folds", 2, "--repeats", 1, "--resamples", 100, "--epochs", 2, "--device", "cpu", "--workers", 1]
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(simulated):
     """Features and statements of 40 cases, whose follow-up is in clinical.csv; no cohort."""
-    workspace = Workspace(tmp_path / "workspace")
-    drawn = simulation.save(
-        workspace, simulation.simulate(simulation.make_world(0, 8, 12), 40, 0, tiles=(8, 16), effect=1.5)
-    )
-    with (tmp_path / "clinical.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case_id", "days", "died", "relapse_days", "relapse"])
-        for one in drawn.cases:
-            writer.writerow([one.case_id, one.time, int(one.event), one.time * 0.7, int(one.event)])
-    return workspace
+    columns = ["days", "died", "relapse_days", "relapse"]
+    return simulated(40, columns, lambda _, one: [one.time, int(one.event), one.time * 0.7, int(one.event)])
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from wsisurv.cohort import Case, cause_of
 from wsisurv.experiments.external import ExternalCases, external_figures
 from wsisurv.experiments.landmarks import landmark_figures
 from wsisurv.experiments.results import make_results
-from wsisurv.experiments.side_by_side import NO_UNO
+from wsisurv.experiments.side_by_side import WOLBERS
 from wsisurv.experiments.tested import ScoredFold
-from wsisurv.survival.competing import cumulative_incidence
+from wsisurv.survival.competing import cumulative_incidence, gray_test
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.splits import make_folds
@@ -49,8 +49,9 @@ def test_crossval_orders_by_wolbers_and_scores_absolute_risk():
     table = make_results(scored(cases, {"selected": seen}), cases, [], resamples=100, seed=0)
     row = table.model("selected")
     assert table.competing == sum(case.competing for case in cases)
-    assert (row.uno, row.auc, table.uno_until) == (None, None, None)
-    assert NO_UNO in table.warnings
+    assert 0.5 < row.uno_low < row.uno < row.uno_high < 1
+    assert 0.5 < row.auc < 1
+    assert WOLBERS in table.warnings
     assert 0 < row.brier < row.brier_reference
     plain = make_results(
         scored(cases, {"selected": seen}),
@@ -60,7 +61,8 @@ def test_crossval_orders_by_wolbers_and_scores_absolute_risk():
         seed=0,
     )
     assert plain.competing is None
-    assert plain.model("selected").uno is not None
+    assert plain.model("selected").uno != row.uno
+    assert plain.model("selected").auc != row.auc
     assert plain.model("selected").concordance != row.concordance
     assert plain.model("selected").calibration_slope == row.calibration_slope  # of the hazard of the event
 
@@ -121,8 +123,8 @@ def test_external_validation_observes_incidence_and_tests_it_by_gray():
     found = external_figures(told, knows, years={1.0: horizon}, landmarks={0.1: horizon / 5}, resamples=100)
     assert found.competing == int((told.cause == 2).sum())
     assert found.gray_p < 1e-6
-    assert found.uno is None
-    assert found.auc is None
+    assert 0.5 < found.uno_low < found.uno < found.uno_high
+    assert 0.5 < found.auc < 1
     assert found.brier < found.brier_reference
     (at,) = found.at_years
     assert at.observed == pytest.approx(float(cumulative_incidence(time=told.time, cause=told.cause).at(horizon)))
@@ -140,12 +142,26 @@ def test_external_validation_observes_incidence_and_tests_it_by_gray():
     assert any("trained without competing events" in line for line in overstated.warnings)
 
 
-def test_late_entry_leaves_grays_test_out_and_says_so():
+def test_risk_sets_without_unfamiliar_cases_know_late_entry_too():
+    cases, seen = study(6)
+    entry = np.array([0.7 * case.time if number % 2 else 0.0 for number, case in enumerate(cases)])
+    told = replace(external(cases, seen), entry=entry)
+    groups = tuple("unfamiliar" if number % 5 == 0 else word for number, word in enumerate(told.group))
+    knows = fit_prognosis(log_hazard=seen, time=told.time, event=told.event, entry=entry)
+    found = external_figures(replace(told, group=groups), knows, years={}, resamples=100)
+    rows = np.array(groups) != "unfamiliar"
+    known = {"log_hazard": seen[rows], "time": told.time[rows], "event": told.event[rows]}
+    assert found.concordance_familiar.value == concordance(**known, entry=entry[rows])
+    assert found.concordance_familiar.value != concordance(**known)
+
+
+def test_grays_test_knows_late_entry():
     cases, seen = with_competing(5)
     late = [replace(case, entry=case.time / 4) for case in cases]
     told = replace(external(late, seen), entry=np.array([case.entry for case in late]))
     knows = fit_prognosis(log_hazard=seen, time=told.time, event=told.event, entry=told.entry, cause=told.cause)
     found = external_figures(told, knows, years={}, resamples=100)
-    assert found.gray_p is None
-    assert any("no Gray's test: 240 cases enter late" in line for line in found.warnings)
+    known = {"group": told.group, "time": told.time, "cause": told.cause}
+    assert found.gray_p == pytest.approx(gray_test(**known, entry=told.entry).p)
+    assert found.gray_p != gray_test(**known).p
     assert found.logrank_p is not None

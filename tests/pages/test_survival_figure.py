@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,17 @@ def test_picture_and_vector_are_the_same_bytes_each_time(tmp_path: Path, groups:
     with Image.open(first[0]) as image:
         assert image.width > 600
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+
+
+def test_the_legend_leaves_the_curves_their_width(groups: dict[str, Group]) -> None:
+    """With competing events it is wide: it pushed the curves together, and the last group off the picture."""
+    many = {name: Group(np.tile(one.time, 9), np.tile(one.event, 9)) for name, one in groups.items()}
+    for chosen in (groups, {name: replace(one, cause=2 - one.event) for name, one in many.items()}):
+        figure = figures._draw(chosen, "days", "A title")
+        figure.draw_without_rendering()
+        curves = figure.axes[0]
+        assert curves.get_position().width > 0.7
+        assert curves.get_legend().get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_no_pyplot_and_no_date(tmp_path: Path) -> None:

@@ -27,5 +27,17 @@ test <- cox.zph(fit, transform="km")
 show("schoenfeld", test$table[1, c("chisq", "p")])
 mean_time <- summary(survfit(Surv(time, cause == 1) ~ 1, data), rmean=max(at))$table
 show("restricted_mean", mean_time[c("rmean", "se(rmean)")])
+# packages that not everybody has beside the two: Wolbers's concordance and the AUC with weights for censoring
+if (requireNamespace("riskRegression", quietly=TRUE) && requireNamespace("pec", quietly=TRUE)) {
+  library(prodlim)
+  risk <- matrix(plogis(data$x), nrow(data), length(at))
+  asked <- function(metrics) riskRegression::Score(list(x=risk), Hist(time, cause) ~ 1, data=data, times=at,
+    cens.model="km", se.fit=FALSE, metrics=metrics, null.model=FALSE)
+  show("auc", asked("auc")$AUC$score$AUC)
+  show("brier", asked("brier")$Brier$score$Brier)
+  truncated <- pec::cindex(list(x=risk[, 1, drop=FALSE]), Hist(time, cause) ~ 1, data=data, eval.times=at[2],
+    pred.times=at[2], cause=1, cens.model="marginal")
+  show("weighted_wolbers", truncated$AppCindex$x)
+}
 told <- summary(multi, times=at, extend=TRUE)$pstate
 for (who in 1:3) show(paste0("risk", who), told[, who, match("event", multi$states)])

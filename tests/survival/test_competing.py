@@ -18,10 +18,12 @@ from wsisurv.survival.competing import (
     gray_test,
     incidence_interval,
 )
-from wsisurv.survival.kaplan_meier import kaplan_meier, logrank
+from wsisurv.survival.dynamic import dynamic_auc
+from wsisurv.survival.kaplan_meier import followed_share, kaplan_meier, logrank
 from wsisurv.survival.metrics import concordance
 from wsisurv.survival.net_benefit import net_benefit
 from wsisurv.survival.prognosis import fit_prognosis, load_prognosis
+from wsisurv.survival.stratified import FoldScores, uno_within
 
 Data = dict[str, NDArray[Any]]
 
@@ -242,11 +244,79 @@ def test_wolbers_concordance_places_competing_events_below_all_events(unit: floa
     assert followed_on(data["time"], None).tolist() == data["time"].tolist()
 
 
-def test_gray_refuses_late_entry_and_takes_entries_of_nought() -> None:
+def uno(data: Data, risk: NDArray[np.float64], until: float | None = None) -> tuple[float, float]:
+    """Uno's concordance of all cases as one fold, and where it is truncated."""
+    found = uno_within(
+        [FoldScores(0, np.arange(len(risk)), risk[None], 1)],
+        time=data["time"],
+        event=data["cause"] == 1,
+        cause=data["cause"],
+        entry=data.get("entry"),
+        resamples=1,
+        until=until,
+    )
+    return float(found.whole.value[0]), found.until
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.5, 1.0])
+def test_unos_concordance_and_auc_are_weighted_pair_by_pair(unit: float) -> None:
+    """More cases than are compared all with all; the order of rows tells nothing."""
+    data = drawn(400, 22, unit=unit, effect=0.8)
+    risk = np.round(np.random.default_rng(3).normal(size=400) + data["group"], 1)
+    time, cause = data["time"], data["cause"]
+    censoring = followed_share(time=time, event=cause > 0)
+    followed = censoring.before(time)
+    value, until = uno(data, risk)
+    sums = np.zeros(2)
+    for one in np.flatnonzero((cause == 1) & (time < until)):
+        weight = np.where((time > time[one]) | ((time == time[one]) & (cause != 1)), followed[one] ** -2.0, 0.0)
+        earlier = (cause == 2) & (time < time[one])
+        weight[earlier] = 1 / (followed[one] * followed[earlier])
+        sums += [weight @ np.where(risk[one] > risk, 1.0, 0.5 * (risk[one] == risk)), weight.sum()]
+    assert value == pytest.approx(sums[0] / sums[1], rel=1e-12)
+    at = 2 / (unit or 1)
+    own = np.where((cause > 0) & (time <= at), 1 / np.maximum(followed, 1e-9), 0.0)
+    case = np.where(cause == 1, own, 0.0)
+    control = np.where(time > at, 1 / censoring.at(at), own - case)
+    right = (risk[:, None] > risk) + 0.5 * (risk[:, None] == risk)
+    known = {"time": time, "event": cause == 1, "cause": cause, "horizons": [at]}
+    auc = dynamic_auc(log_hazard=risk, **known)
+    assert auc.auc[0] == pytest.approx(case @ right @ control / (case.sum() * control.sum()), rel=1e-12)
+    order = np.random.default_rng(4).permutation(400)
+    mixed = {name: values[order] for name, values in data.items()}
+    assert uno(mixed, risk[order])[0] == pytest.approx(value, rel=1e-12)
+
+
+def test_censoring_and_late_entry_leave_unos_concordance_where_it_is() -> None:
+    """Harrell's would follow how follow-up was cut; the same cases, followed to the end, from 3 years on, and late."""
+    full, cut = (drawn(6000, 23, effect=1.5, leaving=leaving) for leaving in (500.0, 6.0))
+    late = {**cut, "entry": np.random.default_rng(5).uniform(-1, 1.5, 6000).clip(0)}
+    late = {name: values[late["entry"] < cut["time"]] for name, values in late.items()}
+    noise = np.random.default_rng(6).normal(size=6000)
+    risk = {"whole": full["group"] + noise, "late": late["group"] + noise[: len(late["time"])]}
+    truth, until = uno(full, risk["whole"], until=4.0)
+    assert uno(cut, risk["whole"], until=until)[0] == pytest.approx(truth, abs=0.012)
+    assert uno(late, risk["late"], until=until)[0] == pytest.approx(truth, abs=0.012)
+
+
+@pytest.mark.parametrize("unit", [0.0, 0.5])
+def test_gray_with_late_entry_calls_equal_groups_different_as_often_as_it_may(unit: float) -> None:
+    """Group 1 comes later than group 0; entries of nought are none."""
+
+    def late(seed: int) -> Data:
+        data = drawn(220, seed, unit=unit)
+        entry = np.random.default_rng(seed + 5000).uniform(-1, 0.8, 220) + 0.5 * data["group"]
+        data["entry"] = (np.floor(entry / unit) if unit else entry).clip(0)
+        came = data["entry"] < data["time"]
+        return {name: values[came] for name, values in data.items()}
+
+    tests = [gray_test(**late(seed)) for seed in range(300)]
+    assert 5 <= sum(test.p < 0.05 for test in tests) <= 27
+    assert np.mean([test.statistic for test in tests]) == pytest.approx(1, abs=0.25)
     data = drawn(60, 17)
     assert gray_test(**data, entry=np.zeros(60)).p == gray_test(**data).p
-    with pytest.raises(MetricError, match="60 cases enter late.*log-rank test"):
-        gray_test(**data, entry=data["time"] / 2)
+    with pytest.raises(MetricError, match="others of it enter later"):
+        gray_test(group=[0, 0, 1, 1], time=[1, 4, 2, 3], cause=[1, 2, 1, 1], entry=[0, 3, 0, 0])
 
 
 def test_intervals_of_incidence_stay_within_nought_and_one() -> None:

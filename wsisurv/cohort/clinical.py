@@ -60,6 +60,7 @@ def read_clinical(path: Path, settings: CohortSettings, *, drop_incomplete: bool
         *table.problems,
         *table.lacking(wanted, _THE_RIGHT_ONES),
         *_named_twice([settings.case, *outcome, *settings.covariates]),
+        *_site_of_outcome(settings.site, outcome),
         *_competing_twice(settings),
     ]
     rows = table.rows
@@ -158,6 +159,11 @@ def _named_twice(columns: Sequence[str]) -> list[str]:
         f"the same column twice: {listed(list(map(repr, twice)))}. --case, --time, --event, --competing, --entry and "
         "each of --covariates need a column of their own."
     ]
+
+
+def _site_of_outcome(site: str | None, outcome: Sequence[str]) -> list[str]:
+    """A hospital may be a covariate, and no outcome: folds would go by it."""
+    return [f"the same column twice: {site!r}. --site is the hospital, and no outcome."] if site in outcome else []
 
 
 def _competing_twice(settings: CohortSettings) -> list[str]:

@@ -15,7 +15,7 @@ from wsisurv.errors import CohortError, MetricError
 from wsisurv.experiments.landmarks import alive_at
 from wsisurv.experiments.over_time import make_horizons
 from wsisurv.experiments.risk_groups import Group, GroupRow, follow_up_by_group, group_gray_test, risk_groups_table
-from wsisurv.experiments.side_by_side import NO_UNO
+from wsisurv.experiments.side_by_side import WOLBERS
 from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.survival.calibration import Brier, DCalibration, brier, d_calibration, observed_over_expected
 from wsisurv.survival.competing import (
@@ -138,7 +138,8 @@ class ExternalFigures:
         unfamiliar: cases that the student does not know; they count in all figures but the log-rank test.
         concordance_familiar: Harrell's without them; None where there are none, or no pair without them.
         competing: cases with a competing event; None where nothing competes. With such, concordances are Wolbers's,
-            Brier score and horizons are of the absolute risk, and there is no Uno's concordance and no AUC.
+            Uno's and the AUC place such cases below all with the event too, and Brier score and horizons are of the
+            absolute risk.
         gray_p: of Gray's test of the groups' cumulative incidence.
         landmarks: of the cases still followed at each landmark.
     """
@@ -237,7 +238,7 @@ def external_figures(
     warnings = [units.warning] if units.warning else []
     gray = None
     if cases.cause is not None:
-        warnings.append(NO_UNO)
+        warnings.append(WOLBERS)
         if prognosis.competing is None:
             warnings.append(
                 "the student was trained without competing events: its probabilities are of cases who can have the "
@@ -252,16 +253,15 @@ def external_figures(
     auc = scores = None
     if horizons is not None:
         at = horizons
-        if cases.cause is None:
-            auc = attempted(
-                warnings, "AUC", lambda: dynamic_auc(log_hazard=risk, time=time, event=event, entry=entry, horizons=at)
-            )
+        auc = attempted(
+            warnings,
+            "AUC",
+            lambda: dynamic_auc(log_hazard=risk, time=time, event=event, entry=entry, horizons=at, cause=cases.cause),
+        )
         scores = attempted(warnings, "Brier score", lambda: _brier(cases, prognosis, at))
     tested = attempted(warnings, "log-rank test", lambda: _logrank(cases))
     d = attempted(warnings, "D-calibration", lambda: _d_calibration(cases, prognosis))
-    uno = None
-    if cases.cause is None:
-        uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
+    uno = attempted(warnings, "Uno's concordance", lambda: _uno(cases, units, resamples, seed))
     of_uno = uno.whole.interval(0) if uno else None
     return ExternalFigures(
         cases=len(time),
@@ -324,6 +324,9 @@ def _landmark(
 ) -> AtLandmark:
     """Figures of the cases followed beyond a time; the log hazards are what they were."""
     rows = np.flatnonzero(alive_at(at, cases.time, cases.entry))
+    if not len(rows):
+        warnings.append(f"no figures of those alive at {years:g} years: nobody was followed so long")
+        return AtLandmark(years, 0, 0, None, None)
     risk, time, event = cases.log_hazard[rows], cases.time[rows], cases.event[rows]
     ordered = followed_on(time, None if cases.cause is None else cases.cause[rows])
     units = choose_units([cases.site[row] for row in rows] if cases.site else ())
@@ -364,6 +367,7 @@ def _of_the_familiar(cases: ExternalCases, warnings: list[str], resamples: int, 
             log_hazard=cases.log_hazard[rows],
             time=followed_on(cases.time, cases.cause)[rows],
             event=cases.event[rows],
+            entry=None if cases.entry is None else cases.entry[rows],
             resamples=resamples,
             seed=seed,
             units=choose_units([site for site, known in zip(cases.site, rows, strict=False) if known]),
@@ -379,7 +383,9 @@ def _uno(cases: ExternalCases, units: Units, resamples: int, seed: int) -> UnoWi
     """
     whole = FoldScores(0, np.arange(len(cases.time)), cases.log_hazard[None], 1)
     time, event, entry = cases.time, cases.event, cases.entry
-    found = uno_within([whole], time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
+    found = uno_within(
+        [whole], time=time, event=event, entry=entry, resamples=resamples, seed=seed, units=units, cause=cases.cause
+    )
     if not np.isfinite(found.whole.value[0]):
         raise MetricError(f"no comparable pair before {found.until:g}")
     return found

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from wsisurv.errors import MetricError
 from wsisurv.experiments.tested import Repeat, join_repeats
 from wsisurv.survival.calibration import Brier, brier, d_calibration
-from wsisurv.survival.competing import CompetingBrier, competing_brier
+from wsisurv.survival.competing import CompetingBrier, competing_brier, cumulative_incidence
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
 from wsisurv.survival.follow_up import FollowUp
-from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share, kaplan_meier
+from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share
 from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.stratified import FoldScores
 
@@ -35,7 +35,9 @@ class Auc:
     horizons: NDArray[np.float64]  # float64 (m,)
     # float64 (n_models, m), mean over folds, each weighted by its cases; NaN where no fold can give it
     auc: NDArray[np.float64]
-    mean: NDArray[np.float64]  # float64 (n_models,), over the horizons, each weighted by the fall of survival before it
+    mean: NDArray[
+        np.float64
+    ]  # float64 (n_models,), over the horizons, each weighted by the share with the event before it
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def auc_within(
     event: NDArray[np.bool_],
     horizons: NDArray[np.float64],
     entry: NDArray[np.float64] | None = None,
+    cause: NDArray[np.int64] | None = None,
 ) -> Auc:
     """AUC of each model from pairs within one fold only, weighted by the censoring of all tested cases.
 
@@ -91,8 +94,10 @@ def auc_within(
         event: bool (n_cases,).
         horizons: (m,), see ``make_horizons``.
         entry: (n_cases,), time from which each was followed; from 0 if None.
+        cause: (n_cases,), 0 censored, 1 the event, 2 a competing one; None where nothing competes.
     """
-    censoring = followed_share(time=time, event=event, entry=entry)
+    causes = event.astype(np.int64) if cause is None else cause
+    censoring = followed_share(time=time, event=causes > 0, entry=entry)
     total, weight = np.zeros((len(tested[0].log_hazard), len(horizons))), np.zeros(len(horizons))
     for fold in tested:
         times, events = time[fold.rows], event[fold.rows]
@@ -109,13 +114,14 @@ def auc_within(
                 entry=None if entry is None else entry[fold.rows],
                 horizons=at,
                 censoring=censoring,
+                cause=causes[fold.rows],
             )
             total[model, given] += len(fold.rows) * result.auc
         weight[given] += len(fold.rows)
     auc = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-    falls = -np.diff(kaplan_meier(time=time, event=event, entry=entry).at(horizons), prepend=1.0)
+    rises = np.diff(cumulative_incidence(time=time, cause=causes, entry=entry).at(horizons), prepend=0.0)
     known = weight > 0
-    mean = auc[:, known] @ falls[known] / falls[known].sum() if known.any() else np.full(len(auc), np.nan)
+    mean = auc[:, known] @ rises[known] / rises[known].sum() if known.any() else np.full(len(auc), np.nan)
     return Auc(horizons, auc, mean)
 
 

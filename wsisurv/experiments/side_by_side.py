@@ -15,9 +15,9 @@ from wsisurv.survival.resampling import choose_units
 from wsisurv.survival.stratified import UnoWithin, Within, concordance_within, uno_within
 
 _NORMAL = 1.96
-NO_UNO = (
-    "competing events: the concordance is Wolbers's, and no Uno's concordance and no AUC are given, whose weights know "
-    "one kind of event only"
+WOLBERS = (
+    "competing events: the concordance is Wolbers's; in Uno's and the AUC too, who had a competing event is below all "
+    "who had the event"
 )
 """Said where competing events are there."""
 
@@ -109,9 +109,16 @@ def compare_models(
         seed=seed,
         units=units,
     )
-    uno = None
-    if tested.cause is None:
-        uno = uno_within(folds, time=tested.time, event=event, entry=entry, resamples=resamples, seed=seed, units=units)
+    uno = uno_within(
+        folds,
+        time=tested.time,
+        event=event,
+        entry=entry,
+        resamples=resamples,
+        seed=seed,
+        units=units,
+        cause=tested.cause,
+    )
     over_time = _over_time(tested, len(names))
     return Comparison(
         models=_rows(tested, names, harrell, uno, over_time),
@@ -119,7 +126,7 @@ def compare_models(
         by_fold=tuple(dict(zip(names, map(_known, row), strict=True)) for row in harrell.by_fold.tolist()),
         horizons=over_time.horizons,
         interval=units.method,
-        uno_until=uno.until if uno else None,
+        uno_until=uno.until,
         warnings=(*((units.warning,) if units.warning else ()), *over_time.warnings),
     )
 
@@ -146,9 +153,14 @@ def _over_time(tested: Tested, n_models: int) -> _OverTime:
         horizons = make_horizons(time=tested.time, event=tested.event, entry=tested.entry, cause=tested.cause)
     except MetricError as error:
         return _OverTime((), None, (None,) * n_models, (f"no AUC and no Brier score: {error}",))
-    auc = None
-    if tested.cause is None:
-        auc = auc_within(tested.folds, time=tested.time, event=tested.event, entry=tested.entry, horizons=horizons)
+    auc = auc_within(
+        tested.folds,
+        time=tested.time,
+        event=tested.event,
+        entry=tested.entry,
+        horizons=horizons,
+        cause=tested.cause,
+    )
     try:
         predicted = tuple(
             predicted_within(
@@ -164,16 +176,16 @@ def _over_time(tested: Tested, n_models: int) -> _OverTime:
         )
     except MetricError as error:
         return _OverTime(tuple(horizons.tolist()), auc, (None,) * n_models, (f"no Brier score: {error}",))
-    told = () if tested.cause is None else (NO_UNO,)
+    told = () if tested.cause is None else (WOLBERS,)
     return _OverTime(tuple(horizons.tolist()), auc, predicted, told)
 
 
 def _rows(
-    tested: Tested, names: Sequence[str], within: Within, uno_of: UnoWithin | None, over_time: _OverTime
+    tested: Tested, names: Sequence[str], within: Within, uno_of: UnoWithin, over_time: _OverTime
 ) -> tuple[ModelFigures, ...]:
     rows = []
     for number, name in enumerate(names):
-        interval, uno = within.whole.interval(number), uno_of.whole.interval(number) if uno_of else None
+        interval, uno = within.whole.interval(number), uno_of.whole.interval(number)
         by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
         auc, predicted = over_time.auc, over_time.predicted[number]
         rows.append(
@@ -184,9 +196,9 @@ def _rows(
                 high=interval.high,
                 fold_mean=float(by_fold.mean()),
                 fold_sd=float(by_fold.std(ddof=1)) if len(by_fold) > 1 else None,
-                uno=_known(uno.value) if uno else None,
-                uno_low=_known(uno.low) if uno else None,
-                uno_high=_known(uno.high) if uno else None,
+                uno=_known(uno.value),
+                uno_low=_known(uno.low),
+                uno_high=_known(uno.high),
                 calibration_slope=_slope(tested, number),
                 auc=_known(float(auc.mean[number])) if auc else None,
                 auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),

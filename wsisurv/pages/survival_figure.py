@@ -62,7 +62,7 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
     curves.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1),
-        ncols=3 if len(groups) <= 3 else 2,
+        ncols=2 if competing or len(groups) > 3 else 3,  # three counts a group are too wide for one line
         frameon=False,
         title="events / competing / cases" if competing else "events / cases",
         alignment="left",
@@ -121,10 +121,8 @@ def _verdict(groups: Mapping[str, Group], competing: bool) -> str:
     if competing:
         try:
             return f"Gray's test {p_equals(group_gray_test(groups).p)}"
-        except MetricError as error:
-            return (
-                "no Gray's test: cases enter late" if "enter late" in str(error) else "no Gray's test: too few events"
-            )
+        except MetricError:
+            return "no Gray's test: too few events or cases at risk"
     groups = {name: group for name, group in groups.items() if name != UNFAMILIAR}
     label = np.concatenate([np.full(len(group.time), number) for number, group in enumerate(groups.values())])
     time = np.concatenate([group.time for group in groups.values()])

@@ -41,15 +41,22 @@ def parse_endpoints(texts: Sequence[str]) -> tuple[Endpoint, ...]:
                 "three with that of a competing event"
             )
         time, event = parts[:2]
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is None or name == "evaluation":
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is None or name.lower() == "evaluation":
             raise SettingsError(f"--endpoint {text!r}: {name!r} can't be its name: letters, digits, - and _, e.g. os")
-        if any(name == one.name for one in found):
-            raise SettingsError(f"--endpoint {text!r}: there are two endpoints {name!r}. Give each a name of its own.")
         for one in found:
-            if event == one.event:
+            if name.lower() == one.name.lower():  # where a file system takes OS and os for one folder, too
                 raise SettingsError(
-                    f"--endpoint {text!r}: {event!r} is the same column twice, the event of {one.name!r} too"
+                    f"--endpoint {text!r}: there are two endpoints {name!r}. Give each a name of its own."
                 )
+            for column, of_one, what in (
+                (event, one.event, "event"),
+                (time, one.event, "event"),
+                (event, one.time, "time"),
+            ):
+                if column == of_one:
+                    raise SettingsError(
+                        f"--endpoint {text!r}: {column!r} is the same column twice, the {what} of {one.name!r} too"
+                    )
         found.append(Endpoint(name, time, event, parts[2] if len(parts) == 3 else None))
     return tuple(found)
 

@@ -142,31 +142,26 @@ class GrayTest:
 def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike, entry: ArrayLike | None = None) -> GrayTest:
     """Gray's test of equal cumulative incidence of cause 1.
 
-    A case with a competing event stays among those who could be counted, with the weight G(t−)/G(T−) of its own
-    group's censoring curve. So the score is Gray's, Σ (d_k − R_k d / R) with R_k = n_k(t) (1 − F_k(t−)) / S_k(t−). Its
-    covariance is the empirical one of the cases' own contributions, censoring curves included, as Fine and Gray give
-    it, and not Gray's formula: both estimate the same.
+    With n_k at risk, S_k of any event and F_k of each group, those who could still be counted are
+    R_k = n_k (1 − F_k(t−)) / S_k(t−), and the score is Σ (d_k − R_k d / R). Its covariance is that of equal incidence:
+    F_k − F is a sum over events of both causes, each with what it does to S_k and to the score from then on, and of the
+    variance of drawing so many of those at risk without putting back.
 
     Args:
         group: (n,), label of each case's group.
         time: (n,), positive.
         cause: (n,), 0 censored, 1 the event, 2 a competing one.
-        entry: (n,), refused where any case enters late: the weights are for cases followed from 0.
+        entry: (n,), time from which each case was followed, before ``time``; from 0 if None.
 
     Raises:
-        MetricError: as ``cumulative_incidence``; fewer than two groups, no event of cause 1, or late entry.
+        MetricError: as ``cumulative_incidence``; fewer than two groups, no event of cause 1, or all at risk in a group
+            have an event while others of it enter later.
 
-    Source: Gray RJ. Annals of Statistics 1988;16:1141-1154; Fine JP, Gray RJ. Journal of the American Statistical
-    Association 1999;94:496-509.
+    Source: Gray RJ. Annals of Statistics 1988;16:1141-1154.
     """
     from scipy.stats import chi2
 
     data, causes = checked_causes(time, cause, entry)
-    if data.entries is not None:
-        raise MetricError(
-            f"{int((data.entries > 0).sum())} cases enter late, and Gray's weights are for cases followed from the "
-            "origin; the log-rank test compares the hazards of the event"
-        )
     names, of = np.unique(np.asarray(group), return_inverse=True)
     if of.shape != data.times.shape:
         raise MetricError(f"lengths differ: group {of.shape}, time {data.times.shape}")
@@ -174,55 +169,64 @@ def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike, entry: Arr
         raise MetricError(
             f"Gray's test needs two groups and an event of cause 1: seen {len(names)} and {int((causes == 1).sum())}"
         )
-    times = np.unique(data.times)
-    member = of == np.arange(len(names))[:, None]
-    weight = np.zeros((len(of), len(times)))
-    for rows in member:
-        weight[rows] = _weights(data.times[rows], causes[rows], times)
-    happened = (data.times[:, None] == times) & (causes == 1)[:, None]
-    in_group = member @ weight  # R_k
-    share = in_group / np.maximum(in_group.sum(axis=0), 1e-300)
-    hazard = happened.sum(axis=0) / np.maximum(in_group.sum(axis=0), 1e-300)
-    martingale = happened - weight * hazard
-    each = np.stack([((rows[:, None] - share[k]) * martingale).sum(axis=1) for k, rows in enumerate(member)], axis=1)
-    score = each.sum(axis=0)
-    for rows in member:
-        each[rows] += _of_censoring(data.times[rows], causes[rows], times, weight[rows], hazard, share, member[:, rows])
-    statistic = float(score @ np.linalg.pinv(each.T @ each, rcond=1e-9, hermitian=True) @ score)
+    times = np.unique(data.times[data.events])
+    n = np.stack([data.take(of == k).at_risk(times) for k in range(len(names))]).astype(np.float64)
+    own, other = (_counts(data.times, of, causes == one, times) for one in (1, 2))
+    after = np.cumprod(1 - (own + other) / np.maximum(n, 1), axis=1)
+    before = _shifted(after, 1.0)
+    if ((n > 0) & (before <= 0)).any():
+        raise MetricError("all at risk in a group have an event, and others of it enter later: too few come so early")
+    whole: NDArray[np.float64] = np.divide(n, before, out=np.zeros_like(n), where=n > 0)
+    in_group = whole * (1 - _shifted(np.cumsum(before * own / np.maximum(n, 1), axis=1), 0.0))
+    d, total = own.sum(axis=0), whole.sum(axis=0)
+    score = (own - in_group * d / np.maximum(in_group.sum(axis=0), 1e-300)).sum(axis=1)
+    covariance = _gray_covariance(n, whole, before, after, other, d / total, d)
+    statistic = float(score @ np.linalg.pinv(covariance, rcond=1e-9, hermitian=True) @ score)
     return GrayTest(float(chi2.sf(statistic, len(names) - 1)), statistic, len(names) - 1, score)
 
 
-def _weights(time: NDArray[np.float64], cause: NDArray[np.int64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weight of each case of one group at each time, (n, n_times): 1 at risk, G(t−)/G(T−) after a competing event."""
-    censoring = followed_share(time=time, event=cause > 0)
-    later = censoring.before(at)[None, :] / np.maximum(censoring.before(time), 1e-300)[:, None]
-    return np.where(at <= time[:, None], 1.0, np.where((cause == 2)[:, None], later, 0.0))
-
-
-def _of_censoring(
-    time: NDArray[np.float64],
-    cause: NDArray[np.int64],
-    at: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    hazard: NDArray[np.float64],
-    share: NDArray[np.float64],
-    member: NDArray[np.bool_],
+def _counts(
+    time: NDArray[np.float64], of: NDArray[np.int64], happened: NDArray[np.bool_], at: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """What each case of one group adds to the score by its part in the group's censoring curve, (n, n_groups)."""
-    gone = (cause == 2)[:, None] & (time[:, None] < at)  # counted by a weight at these times
-    pull = (weight * gone * hazard)[None] * (member[:, :, None] - share[:, None, :])  # (n_groups, n, n_times)
-    lost = np.bincount(np.searchsorted(at, time[cause == 0]), minlength=len(at)).astype(np.float64)
-    died = np.bincount(np.searchsorted(at, time[cause > 0]), minlength=len(at))
-    at_risk = (time[:, None] >= at).sum(axis=0) - died  # of being censored: events come first
-    # a censoring at u lowers the weight at later times of those whose competing event was at u or before
-    after = pull[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - pull
-    until = (time[:, None] <= at)[None]
-    q = (after * until).sum(axis=1)  # (n_groups, n_times)
-    rate = np.divide(q, at_risk, out=np.zeros_like(q), where=at_risk > 0)
-    own = (cause == 0)[:, None] & (time[:, None] == at)
-    exposed = (time[:, None] > at) | own
-    expected = exposed * np.divide(lost, at_risk, out=np.zeros(len(at)), where=at_risk > 0)
-    return np.asarray((own - expected) @ rate.T, dtype=np.float64)
+    """How many of each group it happened to at each time, (n_groups, n_times)."""
+    found = np.zeros((of.max() + 1, len(at)))
+    np.add.at(found, (of[happened], np.searchsorted(at, time[happened])), 1)
+    return found
+
+
+def _shifted(after: NDArray[np.float64], start: float) -> NDArray[np.float64]:
+    """Values just before each time, from those after it."""
+    return np.concatenate([np.full((len(after), 1), start), after[:, :-1]], axis=1)
+
+
+def _gray_covariance(
+    n: NDArray[np.float64],
+    whole: NDArray[np.float64],
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    other: NDArray[np.float64],
+    jumps: NDArray[np.float64],
+    d: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Covariance of the score where all groups have one incidence, whose jumps are given; all are (n_groups, n_times).
+
+    An event of group k at u moves its incidence at t by 1 − (F(t) − F(u)) / S_k(u) times S_k(u−) / n_k(u), a competing
+    one by −(F(t) − F(u)) / S_k(u) times that; the score follows the change of (F_k − F) / (1 − F).
+    """
+    incidence = np.cumsum(jumps)
+    left = np.maximum(1 - np.concatenate([[0.0], incidence[:-1]]), 1e-300)
+    share = whole / whole.sum(axis=0)
+    pull = whole[:, None] * (np.eye(len(n))[:, :, None] - share[None])  # (n_groups, n_groups, n_times)
+    steps = pull * (jumps / left)
+    later = steps.sum(axis=2, keepdims=True) - np.cumsum(steps, axis=2)
+    falls = np.divide(1 - incidence, after, out=np.zeros_like(after), where=after > 0)
+    pooled = whole.sum(axis=0) * before  # of a group's own kind, as many as if all groups were like it
+    spread = np.divide(pooled - d, pooled - 1, out=np.ones_like(pooled), where=(d > 1) & (pooled > 1))
+    drawn = np.divide(before * jumps * np.maximum(spread, 0), n, out=np.zeros_like(n), where=n > 0)
+    kept = np.divide(n - other, n - 1, out=np.ones_like(n), where=(other > 1) & (n > 1))
+    gone = np.divide(before**2 * other * kept, n**2, out=np.zeros_like(n), where=n > 0)
+    parts = ((pull + (1 - falls) * later, drawn), (falls * later, gone))
+    return np.asarray(sum(np.einsum("ikt,jkt,kt->ij", one, one, by) for one, by in parts), dtype=np.float64)
 
 
 def absolute_risk(

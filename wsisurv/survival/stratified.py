@@ -182,6 +182,7 @@ def uno_within(
     seed: int = 0,
     units: Units = CASES,
     until: float | None = None,
+    cause: NDArray[np.int64] | None = None,
 ) -> UnoWithin:
     """Uno's concordance of each model: Harrell's, each pair weighted by 1/G(T−)² of the earlier case.
 
@@ -189,6 +190,9 @@ def uno_within(
     that is followed (``kaplan_meier.followed_share``). The value is the mean over
     folds, each weighted by its cases; folds without a comparable pair are left out. A resample keeps the truncation,
     which is part of what is asked, and has the censoring of its own cases.
+
+    With competing events G is of censoring alone, and who had one earlier, at S < T, is compared with each later event
+    too, below which it belongs, with the weight 1/(G(S−) G(T−)).
 
     Args:
         tested: folds, all with the same models.
@@ -199,16 +203,20 @@ def uno_within(
         seed: of the draws.
         units: what is drawn whole, cases or hospitals.
         until: τ, only events earlier than this count; the time to which a tenth of all cases escaped censoring if None.
+        cause: (n_cases,), 0 censored, 1 the event, 2 a competing one; None where nothing competes.
 
-    Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117.
+    Source: Uno H, Cai T, Pencina MJ, D'Agostino RB, Wei LJ. Statistics in Medicine 2011;30:1105-1117; with competing
+    events, Wolbers M, Blanche P, Koller MT, Witteman JCM, Gerds TA. Biostatistics 2014;15:526-539.
     """
     n_cases, follow_up = len(time), FollowUp(np.zeros((1, len(time))), time, event, entry)
-    until = followed_until(time=time, event=event, entry=entry) if until is None else until
+    gone = event if cause is None else cause > 0
+    until = followed_until(time=time, event=gone, entry=entry) if until is None else until
 
     def drawn(weights: NDArray[np.float32]) -> NDArray[np.float64]:
-        followed = drawn_censoring(weights, time=time, event=event, entry=entry)
-        early = event & (time < until) & (weights > 0)
-        return _uno_over_folds(tested, weights, np.where(early, followed, np.inf) ** -2.0, follow_up)
+        followed = drawn_censoring(weights, time=time, event=gone, entry=entry)
+        early = (time < until) & (weights > 0)
+        own, other = (np.where(early & of, followed, np.inf) for of in (event, gone & ~event))
+        return _uno_over_folds(tested, weights, own, other, follow_up)
 
     value = drawn(np.ones((1, n_cases), np.float32))[:, 0]
     values = [drawn(weights) for weights in draw_weights(n_cases, resamples, seed, units, _AT_ONCE)]
@@ -221,13 +229,22 @@ def uno_within(
 def _uno_over_folds(
     tested: Sequence[FoldScores],
     weights: NDArray[np.float32],
-    earlier: NDArray[np.float64],
+    own: NDArray[np.float64],
+    other: NDArray[np.float64],
     follow_up: FollowUp,
 ) -> NDArray[np.float64]:
-    """Mean over folds of Uno's concordance, (n_models, n_draws); NaN for a draw without a pair in any fold."""
+    """Mean over folds of Uno's concordance, (n_models, n_draws); NaN for a draw without a pair in any fold.
+
+    G(T−) of each event that counts, and of each competing event that does, (n_draws, n_cases); else infinite.
+    """
+    # with time turned round, an event comes before the competing events that were earlier than it
+    turned = FollowUp(follow_up.risks, -follow_up.times, np.zeros_like(follow_up.events))
     total, cases = np.zeros((len(tested[0].log_hazard), len(weights))), np.zeros(len(weights))
     for fold in tested:
-        pairs, score = _count(fold, weights, follow_up, earlier)
+        pairs, score = _count(fold, weights, follow_up, own**-2.0)
+        if np.isfinite(other[:, fold.rows]).any():
+            more = _count(fold, weights, turned, 1 / own, 1 / other)
+            pairs, score = pairs + more[0], score + more[1]
         size = weights[:, fold.rows].sum(1, dtype=np.float64) * (pairs > 0)
         total += size * np.divide(score, pairs, out=np.zeros_like(score), where=pairs > 0)
         cases += size
@@ -251,12 +268,13 @@ def _count(
     weights: NDArray[np.float32],
     follow_up: FollowUp,
     earlier: NDArray[np.float64] | None = None,
+    later: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Comparable pairs of one fold (n_draws,), and how many of them each model has right (n_models, n_draws).
 
     Cases are weighted by each row of ``weights`` (n_draws, n_cases), and the earlier one of a pair by ``earlier``
     (n_draws, n_cases) too; 1 for each event if None. Sums over later cases are whole numbers below 2^24 (twice the
-    scores, so that a tie is 1), exact in float32.
+    scores, so that a tie is 1), exact in float32; or weighted by ``later``, in float64, without late entry.
 
     Cases are put in order of time, events before censorings, so that one is comparable with all that come later and
     are not at its very place. They are halved again and again: pairs of a case of the first half with one of the second
@@ -272,9 +290,10 @@ def _count(
     place, entered, case = place[order], order >= len(fold.rows), case[order]
     rows, risks = fold.rows[case], fold.log_hazard[:, case]
     counted = np.asarray(events[order] if earlier is None else (earlier[:, rows] > 0).any(0) & ~entered)
-    own = np.ascontiguousarray(weights.T[rows])
+    own: NDArray[Any] = np.ascontiguousarray(weights.T[rows])
     own[entered] *= -1
     of_first = own if earlier is None else own * earlier.T[rows]
+    own = own if later is None else own * later.T[rows]
     pairs, score = np.zeros(len(weights)), np.zeros((len(risks), len(weights)))
     parts = [(0, len(rows))]
     while parts:
@@ -286,11 +305,11 @@ def _count(
             continue
         weight = of_first[first]
         if middle is None:
-            later = (place[start:end] > place[first, None]).astype(np.float32)
-            pairs += _sums(weight, later @ own[start:end])
+            after = (place[start:end] > place[first, None]).astype(np.float32)
+            pairs += _sums(weight, after @ own[start:end])
             for model, risk in enumerate(risks):
-                twice = (risk[first, None] > risk[start:end]) + (risk[first, None] >= risk[start:end]) * later
-                score[model] += _sums(weight, (twice * later) @ own[start:end]) / 2
+                twice = (risk[first, None] > risk[start:end]) + (risk[first, None] >= risk[start:end]) * after
+                score[model] += _sums(weight, (twice * after) @ own[start:end]) / 2
         else:
             parts += [(start, middle), (middle, end)]
             pairs += _sums(weight, own[middle:end].sum(0)[None])
@@ -309,6 +328,6 @@ def _halved(place: NDArray[np.int64], start: int, end: int) -> int | None:
     return low if low > start else high if high < end else None
 
 
-def _sums(weight: NDArray[Any], later: NDArray[np.float32]) -> NDArray[np.float64]:
+def _sums(weight: NDArray[Any], later: NDArray[Any]) -> NDArray[np.float64]:
     """Sum over the earlier cases of pairs, weight by count of later ones: (n_draws,) of twice (n_first, n_draws)."""
     return np.asarray((weight * later.astype(np.float64)).sum(0))
