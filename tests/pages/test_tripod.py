@@ -3,6 +3,8 @@
 import importlib.util
 import re
 import sys
+import time
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -110,6 +112,15 @@ def test_with_a_cross_validation_performance_is_told_with_its_intervals(add_cros
         number: row[2] for number, row in rows.items()
     }
     assert len(word.inline_shapes) == 1  # the flow
+
+
+def test_the_same_workspace_gives_the_same_bytes_at_another_time(workspace, monkeypatch) -> None:
+    folder = write_report(workspace, pages.NAME, tripod=True).page.parent
+    first = {path.name: path.read_bytes() for path in folder.glob("tripod.*")}
+    assert len(first) == 3
+    monkeypatch.setattr(zipfile.time, "localtime", lambda *_: time.struct_time((2031, 2, 3, 4, 5, 6, 0, 34, 0)))
+    write_report(workspace, pages.NAME, tripod=True)
+    assert {name: (folder / name).read_bytes() for name in first} == first
 
 
 def test_without_python_docx_the_others_are_written(workspace, monkeypatch) -> None:

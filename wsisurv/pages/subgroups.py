@@ -108,7 +108,8 @@ def _divided(part: CovariateValues) -> list[tuple[str, NDArray[np.bool_]]]:
     word = np.array(part.word)
     counts = Counter(part.word)
     unknown_cases = counts.pop("", 0)
-    often = [one for one, _ in counts.most_common(_MOST_LEVELS - 1 if len(counts) > _MOST_LEVELS else _MOST_LEVELS)]
+    often = sorted(counts, key=lambda one: (-counts[one], one))  # of equally many by name, not as they come
+    often = often[: _MOST_LEVELS - 1 if len(counts) > _MOST_LEVELS else _MOST_LEVELS]
     parts = [(one, word == one) for one in sorted(often)]
     if rest := set(counts) - set(often):
         parts.append((f"the other {len(rest)}", np.isin(word, sorted(rest))))

@@ -1,7 +1,9 @@
 """TRIPOD+AI as a page, as Markdown, and, where python-docx is installed, as a Word file."""
 
 import importlib.util
+import io
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,8 +112,11 @@ def _write_docx(path: Path, cohort: str, rows: Sequence[TripodRow], counts: str,
     if flow.exists():
         document.add_heading("Flow of participants (item 20a)", 2)
         document.add_picture(str(flow), width=Cm(14))
-    with replacing(path) as partial:
-        document.save(str(partial))
+    made = io.BytesIO()
+    document.save(made)
+    with replacing(path) as partial, zipfile.ZipFile(made) as parts, zipfile.ZipFile(partial, "w") as packed:
+        for name in parts.namelist():  # without the time of day, so that the same words are the same bytes
+            packed.writestr(zipfile.ZipInfo(name), parts.read(name), zipfile.ZIP_DEFLATED)
 
 
 def _printable(words: str) -> str:

@@ -172,11 +172,11 @@ def gray_test(*, group: ArrayLike, time: ArrayLike, cause: ArrayLike, entry: Arr
     times = np.unique(data.times[data.events])
     n = np.stack([data.take(of == k).at_risk(times) for k in range(len(names))]).astype(np.float64)
     own, other = (_counts(data.times, of, causes == one, times) for one in (1, 2))
-    after = np.cumprod(1 - (own + other) / np.maximum(n, 1), axis=1)
+    after = np.cumprod(1 - (own + other) / np.maximum(n, 1), axis=1, dtype=np.float64)
     before = _shifted(after, 1.0)
     if ((n > 0) & (before <= 0)).any():
         raise MetricError("all at risk in a group have an event, and others of it enter later: too few come so early")
-    whole: NDArray[np.float64] = np.divide(n, before, out=np.zeros_like(n), where=n > 0)
+    whole = np.divide(n, before, out=np.zeros_like(n), where=n > 0)
     in_group = whole * (1 - _shifted(np.cumsum(before * own / np.maximum(n, 1), axis=1), 0.0))
     d, total = own.sum(axis=0), whole.sum(axis=0)
     score = (own - in_group * d / np.maximum(in_group.sum(axis=0), 1e-300)).sum(axis=1)
