@@ -57,6 +57,19 @@ def test_values_are_those_of_the_parts_each_by_itself() -> None:
     assert np.log(calibration.high / calibration.value) == pytest.approx(1.96 * error, rel=0.25)
 
 
+def test_with_competing_events_it_is_the_difference_of_the_subgroups_concordances() -> None:
+    """Wolbers's in both tables, and not that of the hazards."""
+    predicted = drawn(300)
+    cases = tuple(
+        replace(case, competing=not case.event and number % 2 == 0) for number, case in enumerate(predicted.cases)
+    )
+    competing = replace(predicted, cases=cases)
+    by_part = {row.name: row.concordance for row in subgroups(competing)}
+    order = contrasts(competing)[0]
+    assert order.value == pytest.approx(by_part["F"] - by_part["M"], abs=1e-9)
+    assert order.value != pytest.approx(contrasts(predicted)[0].value, abs=1e-4)
+
+
 def test_the_error_of_a_difference_is_that_of_repeated_cohorts() -> None:
     found = [contrasts(drawn(150, seed=seed))[0] for seed in range(40)]
     errors = [(one.high - one.low) / 2 / 1.96 for one in found]

@@ -35,6 +35,22 @@ def test_each_ridge_is_lifelines_own(p: int) -> None:
         assert coefficients == pytest.approx(said.params_.to_numpy(), rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize(("unit", "shrunk"), [(1 / 365, 0.99), (1 / 12, 0.95), (1.0, 0.75)])
+def test_breslows_ties_order_cases_as_efrons_do(unit: float, shrunk: float) -> None:
+    """Why they may stay (docs/method.md): lifelines has Efron's; only the scale is less, and that is fitted anew."""
+    data = drawn(300, 4, 7, effect=0.5)
+    scaled = data["variables"] / data["variables"].std(0, ddof=1)
+    time = np.ceil(4 * data["time"] / unit)
+    (ours,) = ridge_path(variables=scaled, time=time, event=data["event"], ridges=(0.05,))
+    table = pd.DataFrame(scaled).assign(time=time, event=data["event"])
+    efron = scaled @ CoxPHFitter(penalizer=0.05).fit(table, "time", "event").params_.to_numpy()
+    breslow = scaled @ ours
+    assert np.corrcoef(breslow, efron)[0, 1] > 0.999
+    assert shrunk < breslow.std() / efron.std() < 1.001
+    one, other = (concordance(log_hazard=risk, time=time, event=data["event"]) for risk in (breslow, efron))
+    assert one == pytest.approx(other, abs=0.002)
+
+
 def test_the_gradient_is_zero_where_times_are_shared_too() -> None:
     data = drawn(60, 3, 1)
     time = np.ceil(data["time"] * 4)

@@ -287,7 +287,6 @@ def external_figures(
         at_years=tuple(_at(cases, prognosis, number, at) for number, at in years.items()),
         groups=risk_groups_table(cases.groups),
         logrank_p=tested.p if tested else None,
-        warnings=tuple(warnings),
         interval=units.method,
         uno_low=of_uno.low if of_uno and np.isfinite(of_uno.low) else None,
         uno_high=of_uno.high if of_uno and np.isfinite(of_uno.high) else None,
@@ -300,6 +299,7 @@ def external_figures(
             _landmark(cases, prognosis, number, at, warnings, resamples, seed)
             for number, at in (landmarks or {}).items()
         ),
+        warnings=tuple(warnings),  # the last: what is above adds to them
     )
 
 

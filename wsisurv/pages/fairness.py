@@ -87,7 +87,12 @@ def _concordance(
     predicted: CasePredictions, parts: Sequence[NDArray[np.bool_]], weights: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     found = concordance_of_parts(
-        predicted.folds, parts, time=predicted.time, event=predicted.event, entry=predicted.entry, weights=weights
+        predicted.folds,
+        parts,
+        time=predicted.ordered_time,
+        event=predicted.event,
+        entry=predicted.entry,
+        weights=weights,
     )
     return np.asarray(found[0] - found[1])
 

@@ -114,9 +114,9 @@ def _write_docx(path: Path, cohort: str, rows: Sequence[TripodRow], counts: str,
         document.add_picture(str(flow), width=Cm(14))
     made = io.BytesIO()
     document.save(made)
-    with replacing(path) as partial, zipfile.ZipFile(made) as parts, zipfile.ZipFile(partial, "w") as packed:
-        for name in parts.namelist():  # without the time of day, so that the same words are the same bytes
-            packed.writestr(zipfile.ZipInfo(name), parts.read(name), zipfile.ZIP_DEFLATED)
+    with replacing(path) as partial, zipfile.ZipFile(made) as saved, zipfile.ZipFile(partial, "w") as packed:
+        for name in saved.namelist():  # without the time of day, so that the same words are the same bytes
+            packed.writestr(zipfile.ZipInfo(name), saved.read(name), zipfile.ZIP_DEFLATED)
 
 
 def _printable(words: str) -> str:
