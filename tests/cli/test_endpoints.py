@@ -53,7 +53,11 @@ def test_each_endpoint_has_its_own_models_and_pages_on_the_same_folds(run, place
         folder = place.cohort(f"crc/{name}")
         assert (folder / "evaluation" / "index.html").stat().st_size > 10_000
         assert json.loads((folder / "evaluation" / "metrics.json").read_text())["cohort"]["name"] == f"crc/{name}"
-        assert "All endpoints of this cohort" in (folder / "evaluation" / "index.html").read_text()
+        page = (folder / "evaluation" / "index.html").read_text()
+        assert "All endpoints of this cohort" in page
+        # deaths are no relapses, and no column says that they compete: page and card say what they are
+        for said in (page, run("show", folder / "student.h5").out):
+            assert ("count as censored" in " ".join(said.split())) == (name == "pfi")
         risks[name] = (folder / "risk.csv").read_text()
     assert risks["os"] != risks["pfi"]
     with (place.root / "cohorts" / "crc" / "evaluation" / "endpoints.csv").open(newline="") as file:

@@ -54,9 +54,9 @@ def test_picture_and_vector_are_the_same_bytes_each_time(tmp_path: Path, groups:
 
 
 def test_the_legend_leaves_the_curves_their_width(groups: dict[str, Group]) -> None:
-    """With competing events it is wide: it pushed the curves together, and the last group off the picture."""
-    many = {name: Group(np.tile(one.time, 9), np.tile(one.event, 9)) for name, one in groups.items()}
-    for chosen in (groups, {name: replace(one, cause=2 - one.event) for name, one in many.items()}):
+    """Of many cases it is wide: it pushed the curves together, and the last group off the picture."""
+    many = {name: Group(np.tile(one.time, 99), np.tile(one.event, 99)) for name, one in groups.items()}
+    for chosen in (groups, many, {name: replace(one, cause=2 - one.event) for name, one in many.items()}):
         figure = figures._draw(chosen, "days", "A title")
         figure.draw_without_rendering()
         curves = figure.axes[0]

@@ -62,13 +62,13 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
     curves.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1),
-        ncols=2 if competing or len(groups) > 3 else 3,  # three counts a group are too wide for one line
+        ncols=2,  # three groups with their counts are too wide for one line
         frameon=False,
         title="events / competing / cases" if competing else "events / cases",
         alignment="left",
         fontsize=9,
         columnspacing=1.0,
-        handlelength=2.4,
+        handlelength=2.0,
     )
     _at_risk(table, groups, curves.get_xticks())
     table.set_xlabel(f"Time ({time_unit})")
