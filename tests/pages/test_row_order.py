@@ -16,7 +16,7 @@ from wsisurv.experiments.tested import ScoredFold
 from wsisurv.pages.fairness import contrasts
 from wsisurv.pages.predicted import CasePredictions, usual_horizons
 from wsisurv.pages.proportional import proportional_lines
-from wsisurv.pages.report_figures import calibration_curve
+from wsisurv.pages.report_figures import agreement
 from wsisurv.pages.subgroups import subgroups
 from wsisurv.survival.competing import competing_brier
 from wsisurv.survival.kaplan_meier import logrank
@@ -25,7 +25,7 @@ from wsisurv.survival.prognosis import fit_prognosis
 from wsisurv.survival.stratified import FoldScores
 from wsisurv.units import CaseId
 
-N = 240
+N = 243
 DRAWN = {"low", "high", "uno_low", "uno_high", "se", "bootstrap_se", "interval", "p", "p_holm", "resamples", "dropped"}
 
 
@@ -99,8 +99,7 @@ def page(cases, risks, fold):
         "logrank": logrank(group=predicted.group, **times),
         "proportional": [(one.name, one.correlation, one.p, one.p_holm) for one in proportional_lines(predicted)],
         "calibration": [
-            calibration_curve(survival=free[:, number], horizon=at, **times, cause=cause)
-            for number, at in enumerate(horizons)
+            agreement(survival=free[:, number], horizon=at, **times, cause=cause) for number, at in enumerate(horizons)
         ],
         "decision": net_benefit(
             survival=free[:, 0], horizon=horizons[0], thresholds=np.array([0.1, 0.3]), **times, cause=cause
