@@ -61,21 +61,30 @@ def run(monkeypatch, capsys) -> Run:
     return run_here
 
 
+@pytest.fixture(scope="session")
+def simulations() -> dict[int, tuple[Path, tuple[Case, ...]]]:
+    """Workspaces of features and statements by their number of cases, made where first asked for, and the cases."""
+    return {}
+
+
 @pytest.fixture
-def simulated(tmp_path) -> Callable[..., Workspace]:
+def simulated(tmp_path, tmp_path_factory, simulations) -> Callable[..., Workspace]:
     """``simulated(40, ["days"], lambda number, case: [case.time])``: so many cases with features and statements.
 
     Their table, clinical.csv beside the workspace, has the case ids and these columns; there is no cohort.
     """
 
     def save(n: int, columns: list[str], row: Callable[[int, Case], list[object]]) -> Workspace:
-        workspace = Workspace(tmp_path / "workspace")
-        world = simulation.make_world(0, 8, 12)
-        drawn = simulation.save(workspace, simulation.simulate(world, n, 0, tiles=(8, 16), effect=1.5))
+        if n not in simulations:
+            folder = tmp_path_factory.mktemp("simulated") / "workspace"
+            world = simulation.simulate(simulation.make_world(0, 8, 12), n, 0, tiles=(8, 16), effect=1.5)
+            simulations[n] = (folder, simulation.save(Workspace(folder), world).cases)
+        folder, cases = simulations[n]
+        workspace = Workspace(shutil.copytree(folder, tmp_path / "workspace", copy_function=os.link))
         with (tmp_path / "clinical.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["case_id", *columns])
-            writer.writerows([case.case_id, *row(number, case)] for number, case in enumerate(drawn.cases))
+            writer.writerows([case.case_id, *row(number, case)] for number, case in enumerate(cases))
         return workspace
 
     return save
