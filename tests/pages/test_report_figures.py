@@ -1,5 +1,6 @@
 """Figures of the report: whole, the same bytes each time, and what they show is right."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from lifelines import KaplanMeierFitter
 from PIL import Image
 
 from wsisurv.errors import MetricError
+from wsisurv.pages import report_figures
 from wsisurv.pages.report_figures import (
     CovariateValues,
     FitLoss,
@@ -69,6 +71,19 @@ def test_png_and_svg_are_written_and_the_same_each_time(tmp_path: Path, draw) ->
     with Image.open(first[0]) as picture:
         assert picture.width > 500
     assert b"<svg" in first[1].read_bytes()
+
+
+@pytest.mark.parametrize("n", [2, 14])
+def test_words_below_an_axis_do_not_run_into_each_other(n: int) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure((2.9, 3.0))
+    axes = figure.subplots()
+    stages = CovariateValues("stage", word=tuple(f"Stage {number % n}" for number in range(60)))
+    report_figures._against(axes, stages, np.linspace(0, 100, 60), ["low"] * 60)
+    figure.draw_without_rendering()
+    words = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(words))
 
 
 def test_risk_is_drawn_against_numbers_words_and_what_is_unknown(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 5.8
 _MARKERS = ("o", "s", "^", "D")
+_LETTERS = 32
+"""Of all words below an axis, beyond which they would run into each other, and are turned."""
 
 
 @dataclass(frozen=True)
