@@ -249,8 +249,9 @@ def _against(axes: "Axes", covariate: CovariateValues, percentile: NDArray[np.fl
         )  # fmt: skip
     if names:
         words = [name or "unknown" for name in names]
-        turned = {"rotation": 90, "fontsize": 9} if sum(len(word) + 1 for word in words) > _LETTERS else {}
-        axes.set_xticks(range(len(names)), words, **turned)
+        axes.set_xticks(range(len(names)), words)
+        if sum(len(word) + 1 for word in words) > _LETTERS:
+            axes.tick_params("x", rotation=90, labelsize=9)
     else:
         axes.text(0.02, 1.0, _rank_correlation(x, percentile), transform=axes.transAxes, va="bottom", fontsize=9)
     axes.set(xlabel=covariate.name, ylim=(-3, 103))
