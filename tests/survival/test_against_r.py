@@ -138,7 +138,9 @@ def test_weights_for_censoring_with_competing_events(apart: dict[str, NDArray[An
     auc = dynamic_auc(log_hazard=x, time=time, event=cause == 1, cause=cause, horizons=AT)
     assert auc.auc == pytest.approx(r_apart["auc"], rel=1e-6)
     risk = np.repeat(1 / (1 + np.exp(-x))[:, None], len(AT), axis=1)
-    assert competing_brier(risk=risk, horizons=AT, time=time, cause=cause).score == pytest.approx(r_apart["brier"], rel=1e-6)
+    assert competing_brier(risk=risk, horizons=AT, time=time, cause=cause).score == pytest.approx(
+        r_apart["brier"], rel=1e-6
+    )
     whole = [FoldScores(0, np.arange(300), x[None], 1)]
     found = uno_within(whole, time=time, event=cause == 1, cause=cause, resamples=1, until=AT[1])
     assert found.whole.value == pytest.approx(r_apart["weighted_wolbers"], rel=1e-6)
