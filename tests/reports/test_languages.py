@@ -363,6 +363,11 @@ def test_what_is_refused_for_its_language_is_counted(tmp_path: Path) -> None:
         ("Macroscopic examination: ", "Diagnosis: "),
         ("Makroskopie: ", "Mikroskopie: "),
         ("Esame macroscopico: ", "Esame microscopico: "),
+        ("Macro: ", "Micro: "),
+        ("Grossly: ", "Microscopic description: "),
+        ("**Gross description**\n", "**Diagnosis**\n"),
+        ("Badanie makroskopowe: ", "Rozpoznanie: "),
+        ("Macroscopische beschrijving: ", "Microscopie: "),
     ],
 )
 def test_gross_description_that_reads_like_microscopy_stays_out(gross: str, microscopic: str) -> None:

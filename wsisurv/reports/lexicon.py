@@ -20,7 +20,9 @@ def alternatives(lines: str) -> str:
 HEADINGS: dict[Kind, str] = {
     "gross": r"""
         gross|gross (?:description|examination|diagnosis|findings|appearance[\w ]*)
-        macroscop(?:y|ic (?:description|examination|findings))|macro|makroskopi\w*(?: \w+)?|opis makroskopowy
+        macroscop(?:y|ic (?:description|examination|findings))|macro|grossly
+        makroskopi\w*(?: \w+)?|(?:opis|badanie) makroskopow[ye]
+        macroscopische? (?:beschrijving|beoordeling|bevindingen|onderzoek)
         macroscopi[ae]|(?:examen|description|descripci[oó]n|esame|descrizione|descri[cç][aã]o) macrosc\w+
         tumou?r (?:site|size|location|configuration|dimensions)|specimen (?:size|length)
         (?:gross )?distance from[\w ]*|location of tumou?r
@@ -57,7 +59,8 @@ HEADINGS: dict[Kind, str] = {
     """,
     "microscopic": r"""
         (?:(?:final|pathologic(?:al)?|histopatholog(?:y|ic|ical)|permanent|microscopic) )*diagnosis
-        mikroskopi\w*(?: \w+)?|opis mikroskopowy|microscopi[ae]|rozpoznanie(?: \w+)?|diagnos[ei]|diagn[oó]stico
+        mikroskopi\w*(?: \w+)?|(?:opis|badanie) mikroskopow[ye]|micro
+        microscopi[ae]|rozpoznanie(?: \w+)?|diagnos[ei]|diagn[oó]stico
         (?:examen|description|descripci[oó]n|esame|descrizione|descri[cç][aã]o) microsc\w+|beurteilung|diagnostic
         diagnos[ie]s|diagnosis ?/ ?diagnoses|diagnosis \(diagnoses\)|diagnosis based on[\w ]*
         microscop(?:y|ic (?:description|examination|exam|findings|tumou?r extension))|light microscopy|histology

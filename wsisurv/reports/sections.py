@@ -41,7 +41,7 @@ _LONG = 25
 _HEADING = re.compile(
     r"(?:(?<=[.;\n])|(?<=[.;:][\s-])|(?<=\s\s)|^)[\s*•#-]*(?P<title>"
     + "|".join(f"(?P<{kind}>{alternatives(lines)})" for kind, lines in HEADINGS.items())
-    + r")\s*(?:[:\n]|\.(?=\s)|$)",
+    + r")\s*\**\s*(?:[:\n]|\.(?=\s)|$)",
     re.IGNORECASE,
 )
 _CAPITAL_HEADING = re.compile(
@@ -56,7 +56,7 @@ _CAPITAL_HEADING = re.compile(
 """Headings that stand out by their capitals wherever they are."""
 
 
-_BY_EYE = re.compile(r"gross|ma[ck]ros", re.IGNORECASE)
+_BY_EYE = re.compile(r"gross|ma[ck]ro", re.IGNORECASE)
 
 
 def seen_by_eye(text: str, at: int) -> bool:
