@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from wsisurv.cli.run_file import ELSEWHERE, STEPS, look, options_of, parse_run
+from wsisurv.cli.run_file import ELSEWHERE, STEPS, parse_run
 from wsisurv.cli.run_text import run_text
+from wsisurv.cli.step_options import look, options_of
 from wsisurv.demo.population import simulate_population
 from wsisurv.demo.reports import write_report
 from wsisurv.formats.commands import read_commands

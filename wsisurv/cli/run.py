@@ -17,9 +17,10 @@ from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.interrupts import INTERRUPTED
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption
 from wsisurv.cli.recorded import without_secrets
-from wsisurv.cli.run_file import STEPS, RunFile, UnusableFileError, command_of, options_of, parse_run, read_toml
+from wsisurv.cli.run_file import STEPS, RunFile, UnusableFileError, parse_run, read_toml
 from wsisurv.cli.run_steps import Step, find_blockers, steps_of
 from wsisurv.cli.run_text import run_text
+from wsisurv.cli.step_options import command_of, options_of
 from wsisurv.errors import WsisurvError, did_you_mean
 from wsisurv.formats.atomic import explain_storage, write_text
 from wsisurv.settings.base import changes_between

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsisurv.cli.run_file import RunFile, look, options_of
+from wsisurv.cli.run_file import RunFile
+from wsisurv.cli.step_options import look, options_of
 from wsisurv.errors import WsisurvError
 from wsisurv.pipeline.blockers import Blockers, told
 from wsisurv.settings.embedding import EmbedSettings
