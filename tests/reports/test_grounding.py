@@ -324,3 +324,47 @@ def test_a_quote_is_looked_for_wherever_its_first_word_may_stand():
         matching = [at for at in range(len(source.words)) if _match_at(words, source, at) is not None]
         assert set(matching) <= set(_beginnings(words.words, source)), quote
         assert matching, quote
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "evidence"),
+    [
+        ("Lymph nodes, biopsy: Negative for malignancy.", "node", "Lymph nodes, biopsy"),
+        (
+            "Other margins (bladder neck, ureters): NEGATIVE",
+            "margin",
+            "Other margins (bladder neck, ureters): NEGATIVE",
+        ),
+        ("Lymph node, level 4 (biopsy) : No tumor seen", "node", "Lymph node, level 4"),
+        ("Margins, proximal and distal - negative", "margin", "Margins, proximal and distal - negative"),
+        ("Lymph nodes.\nNegative for tumor (0/12).", "node", "Lymph nodes"),
+        ("Perineural invasion.\nNot seen in the sections examined.", "perineural_invasion", "Perineural invasion"),
+        ("LYMPH NODES, LEFT, EXCISION:\n- NEGATIVE FOR MALIGNANCY", "node", "LYMPH NODES, LEFT, EXCISION"),
+    ],
+)
+def test_a_label_is_not_affirmed_by_the_denial_that_is_its_value(
+    report: str, category: Category, evidence: str
+) -> None:
+    assert isinstance(prove(case(category, "present", evidence), report), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "evidence"),
+    [
+        (
+            "INVASIVE DUCTAL CARCINOMA:\n- NEGATIVE FOR LYMPHOVASCULAR INVASION",
+            "histological_type",
+            "INVASIVE DUCTAL CARCINOMA",
+        ),
+        ("Invasive adenocarcinoma.\nNegative for perineural invasion.", "histological_type", "Invasive adenocarcinoma"),
+        (
+            "Lymphovascular invasion: present, perineural invasion: absent",
+            "lymphovascular_invasion",
+            "Lymphovascular invasion: present",
+        ),
+        ("Type: adenocarcinoma, margins: negative", "histological_type", "adenocarcinoma"),
+        ("Tumor involves the radial margin, 0 mm.", "margin", "Tumor involves the radial margin, 0 mm"),
+    ],
+)
+def test_a_denial_of_something_else_leaves_the_label_alone(report: str, category: Category, evidence: str) -> None:
+    assert isinstance(prove(case(category, "present", evidence), report), Proof)

@@ -123,6 +123,20 @@ def test_nearly_all_claims_are_proved_where_they_stand(text: str) -> None:
     assert len(refused) <= 0.1 * len(claims), refused
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Lymph nodes, biopsy: Negative for malignancy.",
+        "Distance of tumor from closest margin: 3 cm.",
+        "Sections are from G1 H1.",
+        "Blocks G1, G2.",
+    ],
+)
+def test_labels_and_blocks_and_distances_are_no_findings(text: str) -> None:
+    claims = extract_rules("MICROSCOPIC DESCRIPTION:\n" + text, keep="morphology").claims
+    assert not [claim for claim in claims if claim.polarity == "present"]
+
+
 @pytest.mark.parametrize("text", ["", " \n ", ".", "Page 1 of 3.", "12", "See comment."])
 def test_a_report_that_says_nothing_gives_nothing(text: str) -> None:
     assert extract_rules(text, keep="morphology").claims == ()

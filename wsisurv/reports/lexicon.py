@@ -163,7 +163,8 @@ _FINDINGS: dict[Category, str] = {
         adenomas?\b|adenomatous|dysplasia|intra-?epithelial neoplasia|\bin[- ]situ\b|\bpolyps?\b|precursor|\bDCIS\b
     """,
     "grade": r"""
-        (?<![\w-])G ?[1-4](?!\w)|\bgrade\b|(?:well|moderate(?:ly)?|poor(?:ly)?)[\W\w]{0,25}?differentiat\w+
+        (?<![\w-])(?<!block )(?<!blocks )(?<![A-FH-KOQSUW-Z]\d[ ,/])G ?[1-4](?!\w)(?!\W{1,2}[A-FH-KOQSUW-Z]\d)
+        \bgrade\b|(?:well|moderate(?:ly)?|poor(?:ly)?)[\W\w]{0,25}?differentiat\w+
         differentiated|undifferentiated|(?:low|high|intermediate)[ -]grade
     """,
     "growth_pattern": r"""

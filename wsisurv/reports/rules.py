@@ -68,6 +68,14 @@ _HAS_STATUS: dict[Category, re.Pattern[str]] = {
 """Without one of these, a chunk only mentions nodes or margins."""
 
 
+_DISTANCE = re.compile(r"\d\s*[cm]m\b", re.IGNORECASE)
+_AT_THE_MARGIN = re.compile(
+    r"\b(?:positiv|involve|reach|touch|transect|r ?[12]\b|befallen|infiltr|envahi|interess"
+    r"|afe[ct]t|aangetast|comprome|zaj[eę]t|(?<![\d.,])0(?:[.,]0+)?\s*[cm]m\b|(?:at|to) (?:the )?(?:\w+ ){0,3}margin)",
+    re.IGNORECASE,
+)
+
+
 def extract_rules(text: str, *, keep: Literal["morphology", "all"]) -> Extraction:
     """Read a report by rules.
 
@@ -114,7 +122,7 @@ def _claims(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
                     if match.start() <= reading.words[index].start - chunk.start < match.end()
                 ]
                 polarity = _polarity(reading, words, named)
-                if polarity is not None:
+                if polarity is not None and not (polarity == "present" and _only_a_distance(category, evidence)):
                     yield Claim(category, polarity, _tidy(evidence), evidence)
 
 
@@ -188,6 +196,12 @@ def _polarity(reading: Reading, inside: list[int], named: list[int]) -> Polarity
     if not affirmed and any(reading.surely_denied[index] for index in named):
         return "absent"  # "Lymph node, biopsy: a lymph node negative for carcinoma"
     return None
+
+
+def _only_a_distance(category: Category, evidence: str) -> bool:
+    """True where a margin's evidence says how far off the tumour is, and not that it is there."""
+    measured = category == "margin" and _DISTANCE.search(evidence) is not None
+    return measured and _AT_THE_MARGIN.search(evidence) is None
 
 
 def _other(reading: Reading, sentence: Sentence) -> Iterator[Claim]:

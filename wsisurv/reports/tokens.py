@@ -2,6 +2,7 @@
 
 import re
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from wsisurv.reports.languages import (
     ENGLISH,
@@ -50,9 +51,21 @@ _UNCERTAIN = re.compile(
     re.IGNORECASE,
 )
 _DENY = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | _CONTRACTED | {"no", "not", "cannot", "excluded", "free", "clear"}
+_DASH = re.compile(r"\s+[-–]\s+")
 _DASHED = re.compile(r"\n\s*\n|(?:[.)\n]\s*|\s)[-*–]\s+$|\n\s*[-*–]\s*$")
 _STOPPED = re.compile(r"[.?!]\W*\s|[.?!]\W*$|\n")
 _PARTED = re.compile(r"[,;()]")
+_LABELS = frozenset("invasion node nodes margin margins".split())
+"""How a label ends that says nothing without its value."""
+_LONGEST_LABEL = 6
+_LONGEST_DENIAL = 3
+"""Words of such a label, and of a denial that may be of any words: "Kein Tumor"."""
+_ANYWHERE = frozenset(
+    "no not none negative absent free uninvolved tumor tumour malignancy malignant carcinoma adenocarcinoma cancer "
+    "neoplasm neoplasia metastasis metastases metastatic disease evidence cells all any sections section examined "
+    "submitted slides".split()
+)
+"""What a denial says of whatever stands above it."""
 _NEAR = 5
 """Words within which "possibly" is about a finding."""
 
@@ -214,7 +227,24 @@ class Reading:
                     flags[index] = True
                 elif self.words[index].kind == "code" and not wide:
                     flags[index] = False  # "pN1" is its own value, whatever stands around it
+        if wide:
+            for label, sentence in pairwise(self.sentences):
+                if self._answers(label, sentence):
+                    flags[label.start : label.stop] = [True] * len(label)
         return flags
+
+    def _answers(self, label: range, sentence: range) -> bool:
+        """True where a sentence denies the label before it, which a colon, a scanner or a list mark cut off."""
+        first, own = self.words[sentence.start], [self.words[index] for index in sentence]
+        known = VALUE_WORDS | FUNCTION_WORDS | PARTICIPLES | _ANYWHERE
+        general = all(word.plain in known or word.kind == "number" for word in own)
+        if not general and len(own) > _LONGEST_DENIAL:
+            return False  # it denies something of its own
+        if ":" in first.gap:  # "LYMPH NODES, LEFT, EXCISION:\n- NEGATIVE FOR MALIGNANCY"
+            return self.is_cue(sentence.start)
+        words = [self.words[index].plain for index in label]  # "Lymph nodes.\nNegative for tumor"
+        bare = len(words) <= _LONGEST_LABEL and words[-1] in _LABELS and not _AFFIRMED & set(words)
+        return bare and self._reach(sentence, sentence.start)[1]
 
     def is_cue(self, index: int) -> bool:
         """True when the word denies something."""
@@ -324,13 +354,21 @@ class Reading:
             word, later = self.words[index], self.words[index + 1]
             if ":" in later.gap and index + 1 < cue and labels:
                 return range(index + 1, cue + 1)  # "Vascular: Perineural: absent" says nothing of the first
-            labels = labels or ":" in later.gap
+            labels = labels or ":" in later.gap or (wide and _DASH.fullmatch(later.gap) is not None)
             affirmed = word.plain in _AFFIRMED or table.has("seen", word.plain)
             before = self.words[index - 1].plain
             affirmed = affirmed and index + 1 < cue and before != "not" and not table.has("nots", before)
             if word.plain in _BACK_STOPS or table.has("turns", word.plain) or affirmed or word.kind == "code":
                 return range(index + 1, cue + 1)
-            if "," in later.gap and index + 1 < cue:
+            one_label = (
+                wide
+                and labels
+                and not any(
+                    ":" in self.words[i].gap or _DASH.fullmatch(self.words[i].gap)
+                    for i in range(sentence.start + 1, index + 1)
+                )
+            )
+            if "," in later.gap and index + 1 < cue and not one_label:  # but in "Lymph nodes, biopsy: negative"
                 in_list = in_list or later.plain in {"and", "or", "all", "both", "each"}
                 in_list = in_list or table.has("ands", later.plain) or table.has("ors", later.plain)
                 alone = index == sentence.start or "," in word.gap
