@@ -104,13 +104,6 @@ def cut_figure(place):
     (place.root / "figure.svg").write_text("<svg><path")
 
 
-def lose_statements(place):
-    path = place.vectors("hashing")
-    path.parent.mkdir(parents=True)
-    vectors = TextVectors(np.zeros((1, 2), np.float32), ("a",), ("a/0",), "hashing")
-    write_text_vectors(path, vectors, make_header(FORMAT, {}, {}))
-
-
 def lose_cohort(place):
     path = place.cohort("crc") / "audit.json"
     path.parent.mkdir(parents=True)
@@ -136,7 +129,6 @@ def double_statement(place):
         (cut_outlines, "a.geojson: can't be read"),
         (empty_page, "index.html: empty or cut"),
         (cut_figure, "figure.svg: empty or cut"),
-        (lose_statements, "hashing.h5: "),
         (lose_cohort, "audit.json: its cohort.csv is not there"),
         (double_statement, "statements.jsonl: 1 lines stand there twice"),
         (flip, "features is not what was written"),
@@ -169,6 +161,16 @@ def test_leftovers_are_told_and_are_no_fault(run, place):
     ended = run("verify", place.root)
     assert ended.code == 0
     assert "left by a run that was killed" in ended.err
+
+
+def test_vectors_without_statements_are_told(run, place):
+    path = place.vectors("hashing")
+    path.parent.mkdir(parents=True)
+    vectors = TextVectors(np.zeros((1, 2), np.float32), ("a",), ("a/0",), "hashing")
+    write_text_vectors(path, vectors, make_header(FORMAT, {}, {}))
+    ended = run("verify", place.root)
+    assert ended.code == 0
+    assert "statements.jsonl, which it is of, is not there" in " ".join(ended.err.split())
 
 
 def test_no_such_workspace(run, tmp_path):

@@ -125,6 +125,8 @@ def _look_at_hdf5(path: Path) -> list[str]:
         return _look_at_tiles(path)
     _READERS[header.format](path)
     _require_lineage(path, header)
+    if header.format == text_vectors.FORMAT and not (beside := path.parents[1] / "statements.jsonl").exists():
+        return [f"{path}: {beside}, which it is of, is not there. `wsisurv extract-report` makes both."]
     return []
 
 
@@ -155,18 +157,12 @@ def _look_at_features(path: Path) -> None:
         raise FormatError(f"{path}: of other places than the tiles of {own}. Run `wsisurv embed --redo`.")
 
 
-def _look_at_vectors(path: Path) -> None:
-    text_vectors.read_text_vectors(path)
-    if not (beside := path.parents[1] / "statements.jsonl").exists():
-        raise FormatError(f"{path}: {beside}, which it is of, is not there. Run `wsisurv extract-report` again.")
-
-
 _READERS: Mapping[str, Callable[[Path], Any]] = {
     tiles.FORMAT: tiles.read_tiles,
     features.FORMAT: _look_at_features,
     guidance.FORMAT: guidance.read_guidance,
     alignment.FORMAT: alignment.read_alignment,
-    text_vectors.FORMAT: _look_at_vectors,
+    text_vectors.FORMAT: text_vectors.read_text_vectors,
     model_format("teacher"): lambda path: read_model(path, "teacher"),
     model_format("student"): lambda path: read_model(path, "student"),
     model_format("findings"): lambda path: read_model(path, "findings"),
