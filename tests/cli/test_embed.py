@@ -127,5 +127,18 @@ def test_a_batch_size_is_a_number_or_auto(run, place, words):
     assert run("embed", "-w", place.root, "--batch-size", "auto").code == 0
 
 
+def test_shards_share_the_slides(run, place, tmp_path):
+    share = ("embed", "-w", place.root, "--shard")
+    assert run(*share, "2/2", "--dry-run", "--plan", tmp_path / "plan.jsonl").code == 0
+    assert '"slide_id": "b"' in (tmp_path / "plan.jsonl").read_text()
+    assert len((tmp_path / "plan.jsonl").read_text().splitlines()) == 1
+    for number, there in ((2, "b"), (4, "b"), (1, "abc")):
+        assert run(*share, f"{number}/{4 if number == 4 else 2}").code == 0
+        assert [path.stem for path in sorted((place.root / "features" / "histomics").glob("*.h5"))] == list(there)
+    refused = run(*share, "3/2")
+    assert refused.code == 1
+    assert "3/2" in refused.err
+
+
 def test_help_says_what_memory_it_takes(run):
     assert "Memory does not grow" in run("embed", "--help").out

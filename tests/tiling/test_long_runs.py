@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from wsisurv.errors import SettingsError
+from wsisurv.engine.shards import Shard
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.grid import Grid, make_grid
-from wsisurv.tiling.step import Shard, parse_shard, tile
+from wsisurv.tiling.step import tile
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
@@ -105,13 +105,6 @@ def test_shards_share_the_slides_and_together_do_all(
     assert sorted(done) == [f"S-{number:02}" for number in range(SLIDES)]
     assert made(tmp_path).keys() == undisturbed.keys()
     assert tile(Workspace(tmp_path), [slides], TileSettings(), shard=Shard(20, 20)).done == []
-
-
-@pytest.mark.parametrize("text", ["", "3", "0/8", "9/8", "a/b", "3/8/1", "-1/8", "1/0"])
-def test_a_shard_that_cannot_be_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="3/8"):
-        parse_shard(text)
-    assert parse_shard("3/8") == Shard(3, 8)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")

@@ -8,7 +8,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.paths import Workspace
@@ -123,6 +123,7 @@ def embed(
             "--allow-mismatch", help="Accept tiles of another size or resolution than the encoder was trained on."
         ),
     ] = False,
+    shard: ShardOption = None,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
     plan_file: PlanOption = None,
@@ -135,13 +136,15 @@ def embed(
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
     from wsisurv.embedding.step import embed as run
+    from wsisurv.engine.shards import parse_shard
 
     tiles_at_once = _batch_size(batch_size)
+    share = parse_shard(shard) if shard else None
     settings = encoding.settings(asked)
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed
 
-        plan = plan_embed(Workspace(workspace), settings, allow_mismatch=allow_mismatch)
+        plan = plan_embed(Workspace(workspace), settings, allow_mismatch=allow_mismatch, shard=share)
         show_plan("embed", plan, redo=redo, bound=False, jsonl=plan_file)
         return
     with progress_bar("embed") as progress:
@@ -155,6 +158,7 @@ def embed(
             decoder=encoding.decoder,
             compiled=compile,
             allow_mismatch=allow_mismatch,
+            shard=share,
             redo=redo,
             progress=progress,
         )

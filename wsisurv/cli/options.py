@@ -25,6 +25,14 @@ DEFAULT_WORKSPACE = Path("workspace")
 RedoOption = Annotated[
     bool, typer.Option("--redo", help="Replace files that were made with other settings or from other inputs.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N/COUNT",
+        help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th; slurm takes this task's "
+        "place in its array.",
+    ),
+]
 CohortOption = Annotated[
     str | None,
     typer.Option(

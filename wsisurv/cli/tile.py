@@ -8,7 +8,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, SlidesArgument, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, SlidesArgument, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.errors import SettingsError
@@ -42,12 +42,7 @@ class CuttingOptions:
             file_okay=False,
         ),
     ] = None
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N/COUNT", help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th."
-        ),
-    ] = None
+    shard: ShardOption = None
 
     def sized(self, settings: TileSettings) -> TileSettings:
         """Settings with size and resolution of a tile as an encoder wants them, where one is named.
@@ -72,7 +67,7 @@ class CuttingOptions:
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of the step and of its plan."""
-        from wsisurv.tiling.step import parse_shard
+        from wsisurv.engine.shards import parse_shard
 
         return {
             "masks": self.tissue_masks,

@@ -9,6 +9,7 @@ import numpy as np
 from wsisurv.embedding.encoder import HistomicsEncoder
 from wsisurv.embedding.step import Source, check_tiles, find_sources
 from wsisurv.embedding.table import HISTOMICS, find_spec
+from wsisurv.engine.shards import Shard
 from wsisurv.errors import ArtifactError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import make_header
@@ -50,13 +51,16 @@ def check_tile_size(settings: EmbedSettings, tiles: TileSettings, allow_mismatch
     check_tiles(settings, {"all slides": Source(Path(), tiles.tile_px, tiles.tile_mpp, header)}, allow_mismatch)
 
 
-def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch: bool = False) -> Sequence[Planned]:
+def plan_embed(
+    workspace: Workspace, settings: EmbedSettings, *, allow_mismatch: bool = False, shard: Shard | None = None
+) -> Sequence[Planned]:
     """Every tiled slide, with what is there already and how much is to be done.
 
     Args:
         workspace: reads the headers in ``tiles/`` and ``features/``.
         settings: as ``resolve_settings`` makes them.
         allow_mismatch: as ``embed``.
+        shard: as ``embed``.
 
     Raises:
         InputError: nothing is tiled.
@@ -70,7 +74,8 @@ def plan_embed(workspace: Workspace, settings: EmbedSettings, *, allow_mismatch:
             settings = pin_weights(settings, offline=True)
     n_features = None if settings.own is not None else count_features(settings.encoder)
     plan = []
-    for slide_id in workspace.tiled_slides():
+    tiled = workspace.tiled_slides()
+    for slide_id in shard.of(tiled) if shard else tiled:
         path = workspace.tiles(slide_id)
         try:
             tiles, header = read_tiles(path)

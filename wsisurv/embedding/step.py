@@ -14,6 +14,7 @@ from wsisurv.embedding.read_ahead import Decoder
 from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
 from wsisurv.engine.jobs import Job, JobRun
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import cores
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT
@@ -164,6 +165,7 @@ def embed(
     compiled: bool = False,
     allow_mismatch: bool = False,
     offline: bool = False,
+    shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -185,6 +187,7 @@ def embed(
         compiled: compile the network first: minutes, which pay off over many slides.
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
         offline: fetch no weights: what is not in the hub's cache is an error.
+        shard: do this part of the slides only.
         redo: make features of other settings or tiles anew.
         progress: called with slides done, slides in all, and slide and tiles now.
 
@@ -205,6 +208,8 @@ def embed(
         >>> wsisurv.embed(wsisurv.Workspace(Path("workspace")), wsisurv.resolve_settings("uni2-h"))  # doctest: +SKIP
     """
     settings = _with_version(settings or EmbedSettings())
+    if shard is not None:
+        slide_ids = shard.of(sorted(slide_ids) if slide_ids is not None else workspace.tiled_slides())
     sources, unreadable = find_sources(workspace, slide_ids)
     mismatches = check_tiles(settings, sources, allow_mismatch)
     from_hub = (settings.weights or "").startswith("hub:")
@@ -280,7 +285,7 @@ def _suitable_workers(settings: EmbedSettings, devices: Sequence[str]) -> int:
 def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tuple[dict[str, Source], list[Failure]]:
     """Tiled slides by slide_id, and those whose tiles can't be read."""
     wanted = workspace.tiled_slides() if slide_ids is None else sorted(set(slide_ids))
-    if not wanted:
+    if not wanted and not workspace.tiled_slides():  # a shard may have none
         workspace.require("; `wsisurv tile SLIDES…` makes one")
         raise InputError(f"{workspace.root / 'tiles'}: no tiled slide. Run `wsisurv tile SLIDES…` first.")
     sources, unreadable = {}, []

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.find import find_slides
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.check import check_slides
-from wsisurv.tiling.step import Options, Shard, plan_jobs
+from wsisurv.tiling.step import Options, plan_jobs
 from wsisurv.workspace.freshness import Planned, check
 from wsisurv.workspace.paths import Workspace
 
@@ -35,7 +36,7 @@ def plan_tile(
     given, _ = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview=False)
     if shard is not None:
-        slides = shard.of(slides)
+        slides = {slide_id: slides[slide_id] for slide_id in shard.of(list(slides))}
     options = replace(
         options, given=replace(given, by_slide={one: mpp for one, mpp in given.by_slide.items() if one in slides})
     )

@@ -10,8 +10,9 @@ from PIL import Image
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import cores, finished
-from wsisurv.errors import InputError, SettingsError, SlideError
+from wsisurv.errors import InputError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
@@ -38,18 +39,6 @@ _ROUNDING = 1e-6  # a tile full of tissue is full though its float32 share may s
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One part of the slides, so that a job array shares them: number 1 to ``count``."""
-
-    number: int
-    count: int
-
-    def of(self, slides: Mapping[SlideId, Path]) -> dict[SlideId, Path]:
-        """Its slides: every ``count``-th, so that neighbours, often alike in size, are spread."""
-        return dict(list(slides.items())[self.number - 1 :: self.count])
-
-
-@dataclass(frozen=True)
 class Options:
     """What does not change a tile, only whether and how it is made."""
 
@@ -58,18 +47,6 @@ class Options:
     masks: Path | None
     allow_upsampling: bool
     preview: bool
-
-
-def parse_shard(text: str) -> Shard:
-    """Read ``3/8``.
-
-    Raises:
-        SettingsError: it is no such pair.
-    """
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise SettingsError(f"shard {text!r}: not NUMBER/COUNT with 1 ≤ NUMBER ≤ COUNT, such as 3/8")
-    return Shard(int(number), int(count))
 
 
 def tile(
@@ -130,7 +107,7 @@ def tile(
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview)
     if shard is not None:
-        slides = shard.of(slides)
+        slides = {slide_id: slides[slide_id] for slide_id in shard.of(list(slides))}
     with workspace.claim_settings(STEP, settings.model_dump(mode="json")):
         jobs, unread = plan_jobs(workspace, slides, options, workers)
         summary = run_jobs(
