@@ -13,7 +13,7 @@ from rich.text import Text
 from wsisurv.cli.clinical import DropIncomplete
 from wsisurv.cli.console import out, warn
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, MAKING_A_COHORT, WorkspaceOption
 from wsisurv.cli.run_text import run_text
 from wsisurv.cohort.clinical import read_clinical
 from wsisurv.cohort.proposal import Open, Proposal, propose
@@ -35,15 +35,7 @@ model = "qwen3:8b" for the language model that reads them."""
 @settings_as_options(
     first=(
         "slides",
-        "clinical",
-        "reports",
-        "workspace",
-        "cohort",
-        "time",
-        "event",
-        "time_unit",
-        "site",
-        "covariates",
+        *MAKING_A_COHORT,
         "output",
     )
 )

@@ -25,6 +25,8 @@ DEFAULT_WORKSPACE = Path("workspace")
 RedoOption = Annotated[
     bool, typer.Option("--redo", help="Replace files that were made with other settings or from other inputs.")
 ]
+MAKING_A_COHORT = ("clinical", "reports", "workspace", "cohort", "time", "event", "time_unit", "site", "covariates")
+"""Options that commands which go from slides to a cohort show first."""
 ShardOption = Annotated[
     str | None,
     typer.Option(

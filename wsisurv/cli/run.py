@@ -15,7 +15,7 @@ import typer
 from wsisurv.cli.console import err, out, told_when_done, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.interrupts import INTERRUPTED
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, MAKING_A_COHORT, RedoOption
 from wsisurv.cli.recorded import without_secrets
 from wsisurv.cli.run_file import STEPS, RunFile, UnusableFileError, parse_run, read_toml
 from wsisurv.cli.run_steps import Step, find_blockers, steps_of
@@ -33,15 +33,7 @@ _LOG = "run.log"
 @settings_as_options(
     first=(
         "source",
-        "clinical",
-        "reports",
-        "workspace",
-        "cohort",
-        "time",
-        "event",
-        "time_unit",
-        "site",
-        "covariates",
+        *MAKING_A_COHORT,
         "until",
         "dry_run",
         "redo",

@@ -144,7 +144,7 @@ def parse_run(path: Path, said: Mapping[str, Any], workspace: str) -> RunFile:
         raise UnusableFileError(
             path, [f"of a newer wsisurv (version {version}; this one reads {VERSION}): update wsisurv"]
         )
-    reading = _Reading(path.parent)
+    reading = _FileCheck(path.parent)
     problems = reading.problems
     for key, value in said.items():
         known = {**TOP, **dict.fromkeys(STEPS, "")}
@@ -186,7 +186,7 @@ def _step_of(key: str) -> str | None:
     return step if step in STEPS else None
 
 
-class _Reading:
+class _FileCheck:
     """One file as it is gone through, and what is wrong with it."""
 
     def __init__(self, folder: Path) -> None:

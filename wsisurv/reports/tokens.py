@@ -60,10 +60,14 @@ _LABELS = frozenset("invasion node nodes margin margins".split())
 _LONGEST_LABEL = 6
 _LONGEST_DENIAL = 3
 """Words of such a label, and of a denial that may be of any words: "Kein Tumor"."""
-_ANYWHERE = frozenset(
-    "no not none negative absent free uninvolved tumor tumour malignancy malignant carcinoma adenocarcinoma cancer "
-    "neoplasm neoplasia metastasis metastases metastatic disease evidence cells all any sections section examined "
-    "submitted slides".split()
+_ANYWHERE = (
+    VALUE_WORDS
+    | FUNCTION_WORDS
+    | PARTICIPLES
+    | frozenset(
+        "tumor tumour malignancy malignant carcinoma adenocarcinoma cancer neoplasm neoplasia "
+        "metastasis metastases metastatic disease cells sections section examined submitted slides".split()
+    )
 )
 """What a denial says of whatever stands above it."""
 _NEAR = 5
@@ -236,9 +240,7 @@ class Reading:
     def _answers(self, label: range, sentence: range) -> bool:
         """True where a sentence denies the label before it, which a colon, a scanner or a list mark cut off."""
         first, own = self.words[sentence.start], [self.words[index] for index in sentence]
-        known = VALUE_WORDS | FUNCTION_WORDS | PARTICIPLES | _ANYWHERE
-        general = all(word.plain in known or word.kind == "number" for word in own)
-        if not general and len(own) > _LONGEST_DENIAL:
+        if len(own) > _LONGEST_DENIAL and not all(word.plain in _ANYWHERE or word.kind == "number" for word in own):
             return False  # it denies something of its own
         if ":" in first.gap:  # "LYMPH NODES, LEFT, EXCISION:\n- NEGATIVE FOR MALIGNANCY"
             return self.is_cue(sentence.start)
@@ -360,15 +362,7 @@ class Reading:
             affirmed = affirmed and index + 1 < cue and before != "not" and not table.has("nots", before)
             if word.plain in _BACK_STOPS or table.has("turns", word.plain) or affirmed or word.kind == "code":
                 return range(index + 1, cue + 1)
-            one_label = (
-                wide
-                and labels
-                and not any(
-                    ":" in self.words[i].gap or _DASH.fullmatch(self.words[i].gap)
-                    for i in range(sentence.start + 1, index + 1)
-                )
-            )
-            if "," in later.gap and index + 1 < cue and not one_label:  # but in "Lymph nodes, biopsy: negative"
+            if "," in later.gap and index + 1 < cue and not (wide and labels and self._one_label(sentence, index)):
                 in_list = in_list or later.plain in {"and", "or", "all", "both", "each"}
                 in_list = in_list or table.has("ands", later.plain) or table.has("ors", later.plain)
                 alone = index == sentence.start or "," in word.gap
@@ -376,6 +370,11 @@ class Reading:
                 if not in_list and word.plain not in _LIST_WORDS:
                     return range(index + 1, cue + 1)
         return range(sentence.start, cue + 1)
+
+    def _one_label(self, sentence: range, index: int) -> bool:
+        """True where no other label ends up to a word: the commas of "Lymph nodes, biopsy: negative" part no fields."""
+        gaps = (self.words[i].gap for i in range(sentence.start + 1, index + 1))
+        return not any(":" in gap or _DASH.fullmatch(gap) for gap in gaps)
 
     def _chunk(self, sentence: range, start: int) -> list[str]:
         """Words from ``start`` up to the next comma."""

@@ -36,7 +36,7 @@ def plan_tile(
     given, _ = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview=False)
     if shard is not None:
-        slides = {slide_id: slides[slide_id] for slide_id in shard.of(list(slides))}
+        slides = dict(shard.of(list(slides.items())))
     options = replace(
         options, given=replace(given, by_slide={one: mpp for one, mpp in given.by_slide.items() if one in slides})
     )

@@ -107,7 +107,7 @@ def tile(
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview)
     if shard is not None:
-        slides = {slide_id: slides[slide_id] for slide_id in shard.of(list(slides))}
+        slides = dict(shard.of(list(slides.items())))
     with workspace.claim_settings(STEP, settings.model_dump(mode="json")):
         jobs, unread = plan_jobs(workspace, slides, options, workers)
         summary = run_jobs(
