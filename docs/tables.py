@@ -36,8 +36,24 @@ decides. `commercial` says whether a company may use it: `yes`, `no`, or `ask` w
 {rows}
 
 `class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another
-size than the table's is resampled (bicubic, antialiased); the model sees the centre of 224 px. kaiko's and
-virchow2 serve 0.25 to 2 µm/px.
+size than the table's is resampled (bicubic, bilinear for crown; antialiased); the model sees the centre of 224 px.
+kaiko's, midnight and virchow2 serve 0.25 to 2 µm/px. mettle's class token goes through its head; keep's through its
+projection, and it and mascaret's are scaled to length 1. crown was trained on cytology. TRIDENT runs UNI on tiles of
+128 µm (256 px at 0.5, the centre of 224 seen); here tiles are 112 µm: features of the two are of different tissue.
+
+Files of DINOv2's own code and of the transformers package name their tensors otherwise; they are renamed by rules
+that are data (`embedding/checkpoint_layouts.py`), and loaded strictly: a file that lacks a tensor, or has one more,
+is refused by name. Checked on small networks against a plain forward pass, for transformers' DINOv2 against
+transformers 5.24 itself, bit by bit; the published weights themselves were not at hand.
+
+Which first? `h0-mini`: a twelfth of the parameters of H-optimus-0, which it was distilled from (arXiv:2501.16239),
+and close to it in a large comparison (arXiv:2604.24679, which found second-generation encoders ahead, `h-optimus-1`
+best, and differences modest); not for commercial use. Of those a company may use, `wsisurv encoders --commercial`.
+
+Not in the table: CONCH, CONCH v1.5, MUSK, RudolfV-2 and GenBio-PathFM, which timm can't build. Features that their
+own tools made come in by `wsisurv import`; a package of yours adds such a model by an [entry point](extending.md).
+CTransPath and CHIEF are under the GPL and AGPL: by import alone. Of H-optimus-2, Virchow2G, SEAL, EXAONE Path 2.5,
+PLUTO-4, Atlas 2 and THREADS no public loader was found.
 
 ## Weights
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from wsisurv.embedding import encoders, hub
-from wsisurv.embedding.encoders import build_encoder, make_architecture
+from wsisurv.embedding.encoder_row import EncoderSpec
+from wsisurv.embedding.encoders import build_encoder, make_architecture, pool_as
+from wsisurv.embedding.heads import WithHead
 from wsisurv.embedding.network import Transform, pool
 from wsisurv.embedding.step import resolve_settings
-from wsisurv.embedding.table import ENCODERS, EncoderSpec
+from wsisurv.embedding.table import ENCODERS
 from wsisurv.errors import SettingsError, WeightsError
 from wsisurv.settings.embedding import EmbedSettings
 
@@ -36,8 +38,9 @@ def test_each_row_of_the_table_is_what_timm_builds(spec: EncoderSpec) -> None:
     """Rows "from the hub's config" are checked in the architecture that serves --weights."""
     with torch.device("meta"):
         model = make_architecture(spec)
-        tokens = model(torch.empty(2, 3, spec.input_px, spec.input_px))
-        features = pool(tokens, spec.pooling, model.num_prefix_tokens)
+        pixels = torch.empty(2, 3, spec.input_px, spec.input_px)
+        tokens = (model.trunk if isinstance(model, WithHead) else model)(pixels)
+        features = pool_as(spec, model(pixels), model.num_prefix_tokens)
     assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(spec.params_m, abs=0.051)
     assert tokens.shape[1] == spec.n_tokens
     assert features.shape == (2, spec.n_features)
@@ -46,8 +49,10 @@ def test_each_row_of_the_table_is_what_timm_builds(spec: EncoderSpec) -> None:
 def test_the_table_is_the_whole_list() -> None:
     assert list(ENCODERS) == [
         *("uni", "uni2-h", "virchow", "virchow2", "h-optimus-0", "h-optimus-1", "h0-mini", "h0-mini-mean"),
-        *("prov-gigapath", "gpfm", "mstar", "phikon"),
-        *("kaiko-s8", "kaiko-s16", "kaiko-b8", "kaiko-b16", "kaiko-l14", "lunit-s8"),
+        *("prov-gigapath", "gigapath-flash", "pathorchestra", "prost40m", "gpfm", "mstar", "phikon"),
+        *("kaiko-s8", "kaiko-s16", "kaiko-b8", "kaiko-b16", "kaiko-l14", "lunit-s8", "lunit-s16"),
+        *("openmidnight", "midnight", "mascaret", "phikon-v2", "phaet", "hibou-b", "hibou-l", "keep", "crown"),
+        *("mettle", "mettle-mean"),
     ]
 
 

@@ -9,7 +9,7 @@ import typer
 from wsisurv.cli.console import out
 
 if TYPE_CHECKING:
-    from wsisurv.embedding.table import EncoderSpec
+    from wsisurv.embedding.encoder_row import EncoderSpec
 
 
 def encoders(

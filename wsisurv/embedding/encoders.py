@@ -14,13 +14,16 @@ from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 
+from wsisurv.embedding.checkpoint_layouts import fit_positions, rename_tensors
 from wsisurv.embedding.encoder import Encoder
+from wsisurv.embedding.encoder_row import EncoderSpec, LayoutName
+from wsisurv.embedding.heads import WithHead, add_head
 from wsisurv.embedding.hub import find_weights, pin_weights
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.packaged import build_packaged, find_packaged
-from wsisurv.embedding.table import EncoderSpec, find_spec
+from wsisurv.embedding.table import find_spec
 from wsisurv.embedding.timm_names import timm_name
-from wsisurv.embedding.weights import load_strictly, read_weights
+from wsisurv.embedding.weights import State, load_strictly, read_weights
 from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError, WeightsError
 from wsisurv.settings.architectures import BARE_NAME, require_argument
@@ -86,9 +89,16 @@ def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> No
             raise WeightsError(f"{weights_file}: is {seen}, and {weights} is wanted. Give the same file as before.")
 
 
-def make_architecture(spec: EncoderSpec) -> VisionTransformer:
-    """The network of a row of the table, giving all tokens, with random weights; on ``meta`` it costs nothing."""
-    return _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu)
+def make_architecture(spec: EncoderSpec) -> VisionTransformer | WithHead:
+    """The network of a row of the table, giving tokens, with random weights; on ``meta`` it costs nothing."""
+    trunk = _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu)
+    return trunk if spec.head is None else add_head(trunk, spec.head, patches=spec.pooling != "class")
+
+
+def pool_as(spec: EncoderSpec, tokens: torch.Tensor, n_prefix: int) -> torch.Tensor:
+    """The features (n_tiles, n_features) that a row of the table makes of tokens; arguments as of ``pool``."""
+    features = pool(tokens, spec.pooling, n_prefix)
+    return torch.nn.functional.normalize(features, dim=-1) if spec.unit_length else features
 
 
 def _create(
@@ -131,7 +141,8 @@ def _create_by_config(spec: EncoderSpec, path: Path) -> VisionTransformer:
         own = {name: value for name, value in spec.kwargs.items() if name == "dynamic_img_size"}
         blocks = {"mlp_layer", "act_layer"} if spec.swiglu else set()  # classes there, which the row names
         arguments = {name: value for name, value in (config.get("model_args") or {}).items() if name not in blocks}
-        return _create(config["architecture"], {**arguments, **own}, swiglu=spec.swiglu, cfg=cfg)
+        scales = {name: value for name, value in spec.kwargs.items() if name == "init_values"}  # left out by some
+        return _create(config["architecture"], {**scales, **arguments, **own}, swiglu=spec.swiglu, cfg=cfg)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SettingsError) as error:
         raise WeightsError(f"{path}: no config of {spec.name} that can be understood ({error}).") from error
 
@@ -144,16 +155,16 @@ def _build_published(
         model = _random(lambda: make_architecture(spec))
     elif weights_file is not None:
         model = make_architecture(spec)
-        _load_file(model, weights_file)
+        _load_file(model, weights_file, spec.layout)
     else:
         found = find_weights(settings)
         model = make_architecture(spec) if found.config is None else _create_by_config(spec, found.config)
-        _load_file(model, found.weights)
+        _load_file(model, found.weights, spec.layout)
         if spec.from_hub_config:
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
-    transform = Transform(spec.tile_px, spec.input_px, mean, std)
-    pooled = partial(pool, pooling=spec.pooling, n_prefix=model.num_prefix_tokens)
+    transform = Transform(spec.tile_px, spec.input_px, mean, std, spec.interpolation)
+    pooled = partial(pool_as, spec, n_prefix=model.num_prefix_tokens)
     return ModelEncoder(
         *(spec.name, model, transform, pooled, spec.n_features, device, settings.precision),
         weights=settings.weights or "",
@@ -231,9 +242,20 @@ def _random(make: Callable[[], M]) -> M:
         return make()
 
 
-def _load_file(model: torch.nn.Module, path: Path) -> None:
+def _load_file(model: torch.nn.Module, path: Path, layout: LayoutName = "timm") -> None:
     """Load a file as timm would: other projects' names translated, a classifier's weights left out."""
-    state = read_weights(path)
+    state = rename_tensors(read_weights(path), layout)
+    if not isinstance(model, WithHead):
+        load_strictly(model, _as_timm(model, state, layout), str(path))
+        return
+    head = {name: state.pop(name) for name in list(state) if name.startswith("head.")}
+    trunk = _as_timm(model.trunk, state, layout)
+    load_strictly(model, head | {f"trunk.{name}": value for name, value in trunk.items()}, str(path))
+
+
+def _as_timm(model: torch.nn.Module, state: State, layout: LayoutName) -> State:
+    if layout == "transformers-dinov2" and "pos_embed" in state and isinstance(model, VisionTransformer):
+        state["pos_embed"] = fit_positions(state["pos_embed"], model.patch_embed.grid_size[0])
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if translate is not None:
         state = translate(state, model)
@@ -241,5 +263,4 @@ def _load_file(model: torch.nn.Module, path: Path) -> None:
     config: Any = model.pretrained_cfg
     classifiers = config.get("classifier") or ()
     prefixes = tuple(f"{name}." for name in ([classifiers] if isinstance(classifiers, str) else classifiers))
-    kept = {name: value for name, value in state.items() if name in own or not name.startswith(prefixes)}
-    load_strictly(model, kept, str(path))
+    return {name: value for name, value in state.items() if name in own or not name.startswith(prefixes)}

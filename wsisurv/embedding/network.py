@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch.nn.functional import interpolate
 
 from wsisurv.embedding.encoder import Pending
-from wsisurv.embedding.table import Colour, Pooling
+from wsisurv.embedding.encoder_row import Colour, Pooling
 from wsisurv.errors import DeviceError, SettingsError
 from wsisurv.formats.features import Making
 
@@ -116,8 +116,10 @@ class ModelEncoder:
         self.name, self.n_features = name, n_features
         # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
         self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
-        if self._dtype is not None and isinstance(model, VisionTransformer):  # others may compute in fp32 in places
-            round_weights(model, self._dtype)
+        if self._dtype is not None:
+            for part in model.modules():
+                if isinstance(part, VisionTransformer):  # others may compute in fp32 in places
+                    round_weights(part, self._dtype)
         self._plain = _on_device(model, device)
         self._model: Callable[[torch.Tensor], torch.Tensor] = self._plain
         self._normalise, self._pooled, self._device = Normalise(transform, device), pooled, device

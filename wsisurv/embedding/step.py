@@ -8,10 +8,11 @@ from typing import Literal
 
 from wsisurv.embedding.columns import VERSION
 from wsisurv.embedding.devices import do_on_devices
+from wsisurv.embedding.encoder_row import EncoderSpec
 from wsisurv.embedding.one_device import STEP, Task, do
 from wsisurv.embedding.packaged import find_packaged, packaged_weights, tile_size
 from wsisurv.embedding.read_ahead import Decoder
-from wsisurv.embedding.table import HISTOMICS, EncoderSpec, find_spec
+from wsisurv.embedding.table import HISTOMICS, find_spec
 from wsisurv.engine.jobs import Job, JobRun
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard

@@ -1,60 +1,14 @@
 """The published tile encoders, as data: what each is, what it takes, what it gives. Nothing heavy is imported here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
 
+from wsisurv.embedding.encoder_row import BIOPTIMUS_MEAN, BIOPTIMUS_STD, HALF, EncoderSpec
+from wsisurv.embedding.renamed_rows import RENAMED
 from wsisurv.errors import SettingsError, did_you_mean
 from wsisurv.extensions import ENCODERS as GROUP
 from wsisurv.extensions import added_names
-
-Pooling = Literal["class", "class+mean"]
-Precision = Literal["fp32", "fp16", "bf16"]
-Commercial = Literal["yes", "no", "ask"]
-Colour = tuple[float, float, float]
-
-_IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-_IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
-_BIOPTIMUS_MEAN: Colour = (0.707223, 0.578729, 0.703617)
-_BIOPTIMUS_STD: Colour = (0.211883, 0.230117, 0.177517)
-_HALF: Colour = (0.5, 0.5, 0.5)
-_NONE: Mapping[str, object] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class EncoderSpec:
-    """One published encoder."""
-
-    name: str  # as users write it
-    hub_id: str  # repository at the Hugging Face hub
-    # timm's name of the architecture. Where ``from_hub_config`` is True the repository's own config says it in the end,
-    # and this one serves ``--weights FILE`` and ``--random-weights``.
-    architecture: str
-    params_m: float  # parameters, millions
-    n_tokens: int  # tokens that the model gives for one tile, class token and registers included
-    n_features: int  # features a tile, after pooling
-    licence: str  # as known when this was written; the hub's page of the model decides
-    commercial: Commercial  # whether it lets a company use the model; ``ask`` where sources differ or say nothing
-    # ``gated`` wants a token of an account that accepted the licence; ``open`` doesn't
-    access: Literal["gated", "open"]
-    kwargs: Mapping[str, object] = field(default_factory=lambda: _NONE)  # arguments of the architecture
-    swiglu: bool = False  # True for SwiGLU blocks (packed, with SiLU) instead of plain ones
-    # ``class``, the class token; ``class+mean``, the class token and after it the mean of the patch tokens, registers
-    # left out
-    pooling: Pooling = "class"
-    tile_px: int = 224  # side of the tiles it wants, pixels
-    tile_mpp: float = 0.5  # their resolution, µm per pixel
-    mpp_range: tuple[float, float] = (0.5, 0.5)  # resolutions that it was trained on, µm per pixel
-    input_px: int = 224  # side that the model sees: the tile's centre
-    mean: Colour = _IMAGENET_MEAN  # of the normalisation, red, green, blue, 0 to 1
-    std: Colour = _IMAGENET_STD  # of the normalisation
-    precision: Precision = "fp32"  # arithmetic that its authors use on an accelerator
-    weights_file: str = "model.safetensors or pytorch_model.bin"  # name of the weights in the repository
-    hub_file: bool = False  # True where the repository holds only weights, without a config that timm can read
-    from_hub_config: bool = False  # True where architecture, mean and std come from the repository's config
-    paper: str = ""  # where its authors describe it
-
 
 _DYNAMIC: dict[str, object] = {"dynamic_img_size": True}
 _VIRCHOW = EncoderSpec(
@@ -81,8 +35,8 @@ _H_OPTIMUS_0 = EncoderSpec(
     n_tokens=261,
     n_features=1536,
     kwargs={"img_size": 224, "init_values": 1e-5},
-    mean=_BIOPTIMUS_MEAN,
-    std=_BIOPTIMUS_STD,
+    mean=BIOPTIMUS_MEAN,
+    std=BIOPTIMUS_STD,
     precision="fp16",
     access="open",
     licence="Apache-2.0",
@@ -98,13 +52,31 @@ _H0_MINI = EncoderSpec(
     n_features=768,
     kwargs={"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.33334, "dynamic_img_size": True},
     swiglu=True,
-    mean=_BIOPTIMUS_MEAN,
-    std=_BIOPTIMUS_STD,
+    mean=BIOPTIMUS_MEAN,
+    std=BIOPTIMUS_STD,
     precision="fp16",
     access="gated",
     licence="CC BY-NC-ND 4.0",
     commercial="no",
     paper="arXiv:2501.16239",
+    from_hub_config=True,
+)
+
+
+_LUNIT_S8 = EncoderSpec(
+    name="lunit-s8",
+    hub_id="1aurent/vit_small_patch8_224.lunit_dino",
+    architecture="vit_small_patch8_224",
+    params_m=21.7,
+    n_tokens=785,
+    n_features=384,
+    kwargs=_DYNAMIC,
+    mean=(0.70322989, 0.53606487, 0.66096631),
+    std=(0.21716536, 0.26081574, 0.20723464),
+    access="open",
+    licence="research",
+    commercial="no",
+    paper="arXiv:2212.04690",
     from_hub_config=True,
 )
 
@@ -119,8 +91,8 @@ def _kaiko(short: str, architecture: str, params_m: float, n_tokens: int, n_feat
         n_features=n_features,
         kwargs=_DYNAMIC,
         mpp_range=(0.25, 2.0),
-        mean=_HALF,
-        std=_HALF,
+        mean=HALF,
+        std=HALF,
         access="open",
         licence="see the hub",
         commercial="ask",
@@ -218,6 +190,52 @@ _SPECS: tuple[EncoderSpec, ...] = (
         paper="doi:10.1038/s41586-024-07441-w",
     ),
     EncoderSpec(
+        # By its hub name timm gives it random weights in silence: the file is loaded, strictly
+        name="gigapath-flash",
+        hub_id="prov-gigapath/prov-gigapath-flash",
+        architecture="vit_small_patch16_224",
+        params_m=21.7,
+        n_tokens=197,
+        n_features=384,
+        kwargs={"img_size": 224, "init_values": 1e-5, "mlp_ratio": 2048 / 384},
+        swiglu=True,
+        tile_px=256,
+        access="gated",
+        licence="Apache-2.0 with conditions",
+        commercial="no",
+        paper="no paper; the model's page",
+        weights_file="pytorch_model.bin",
+        hub_file=True,
+    ),
+    EncoderSpec(
+        name="pathorchestra",
+        hub_id="AI4Pathology/PathOrchestra",
+        architecture="vit_large_patch16_224",
+        params_m=303.4,
+        n_tokens=197,
+        n_features=1024,
+        kwargs={"init_values": 1e-5, "dynamic_img_size": True},
+        access="gated",
+        licence="CC BY-NC-ND 4.0",
+        commercial="no",
+        paper="arXiv:2503.24345",
+        from_hub_config=True,
+    ),
+    EncoderSpec(
+        name="prost40m",
+        hub_id="waticlems/Prost40M",
+        architecture="vit_small_patch16_224",
+        params_m=21.6,
+        n_tokens=257,
+        n_features=384,
+        kwargs={"patch_size": 14, "img_size": 224, "dynamic_img_size": True},
+        access="gated",
+        licence="Apache-2.0",
+        commercial="yes",
+        paper="no paper; the model's page",
+        from_hub_config=True,
+    ),
+    EncoderSpec(
         name="gpfm",
         hub_id="majiabo/GPFM",
         architecture="vit_large_patch14_dinov2.lvd142m",
@@ -263,22 +281,15 @@ _SPECS: tuple[EncoderSpec, ...] = (
     _kaiko("b8", "vit_base_patch8_224", 85.8, 785, 768),
     _kaiko("b16", "vit_base_patch16_224", 85.8, 197, 768),
     _kaiko("l14", "vit_large_patch14_reg4_dinov2", 304.4, 261, 1024),
-    EncoderSpec(
-        name="lunit-s8",
-        hub_id="1aurent/vit_small_patch8_224.lunit_dino",
-        architecture="vit_small_patch8_224",
-        params_m=21.7,
-        n_tokens=785,
-        n_features=384,
-        kwargs=_DYNAMIC,
-        mean=(0.70322989, 0.53606487, 0.66096631),
-        std=(0.21716536, 0.26081574, 0.20723464),
-        access="open",
-        licence="research",
-        commercial="no",
-        paper="arXiv:2212.04690",
-        from_hub_config=True,
+    _LUNIT_S8,
+    replace(
+        _LUNIT_S8,
+        name="lunit-s16",
+        hub_id="1aurent/vit_small_patch16_224.lunit_dino",
+        architecture="vit_small_patch16_224",
+        n_tokens=197,
     ),
+    *RENAMED,
 )
 
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
