@@ -272,7 +272,7 @@ def test_findings_that_are_told_stand_with_their_figures_tiles_and_quotes(worksp
     assert ">Findings</h2>" in page
     assert "1 of 2 findings can be told" in text
     assert "0.712" in page
-    assert "0.61 to 0.80" in page
+    assert "0.610 to 0.800" in page
     assert "mucin: AUC 0.51 is not above" in page
     assert "Warning: all cases are of few hospitals" in page
     assert "Probability 0.83, by a head that did not see the case" in text
@@ -331,7 +331,7 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     for said in ("Nothing is shown.", "few events", "Log-rank test", "below", "$ wsisurv report", "redness<b>", NASTY):
         assert said in page.text
     assert page.text.count("wsisurv tile 'my slides/<b>'") == 1
-    assert "ended with" not in page.text
+    assert "ended with" not in page.text  # it was run again, and was well then
     assert result.pictures == 2  # of highest and of lowest risk
     targets = set(page.all("section", "id")) | set(page.all("h2", "id")) | set(page.all("h3", "id"))
     for link in page.all("a", "href"):
@@ -349,6 +349,32 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     write_report(workspace, NAME, n_pictures=2, command=["wsisurv", "report"])
     assert read(workspace) == first
     assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
+
+
+def test_commands_that_failed_are_not_how_the_page_was_made(workspace):
+    for words, code in ((("wsisurv", "tile", "a"), 0), (("wsisurv", "embed"), 1)):
+        append_command(workspace.root, Command("2026-01-01T00:00:00+00:00", words, "/", code, 2.5, "0"))
+    write_report(workspace, NAME, command=["wsisurv", "report"])
+    made, failed = re.findall(r"<pre>(.*?)</pre>", read(workspace), re.DOTALL)
+    assert made.split("\n") == ["$ wsisurv tile a", "$ wsisurv report"]
+    assert failed == "$ wsisurv embed   # ended with 1"
+
+
+def test_numbers_are_written_in_one_way(add_crossval, workspace):
+    """Whatever a line of figures was written by: no hyphen for a minus, one style of p."""
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    record["warnings"] = ["slope -1.55 of `x -1`"]
+    record["verdict"] = ["worse (difference -0.020, p = 0.012)"]
+    path.write_text(json.dumps(record))
+    write_report(workspace, NAME)
+    text = re.sub(r"<(style|script|pre)>.*?</\1>|<code>.*?</code>|<[^>]*>", "", read(workspace), flags=re.DOTALL)
+    text = text[: text.index("How it was made", text.index("Subgroups") + 200)]  # settings are as they were typed
+    assert "slope −1.55" in text
+    assert "difference −0.020" in text
+    assert not re.search(r"(?<![\w.-])-\d", text)
+    assert not re.search(r"\bp ?[<=] ?\.|\bp[<=]|\bP ?[<=]", text)
 
 
 @pytest.mark.usefixtures("drawn")
@@ -725,7 +751,15 @@ page.addEventListener("load", () => {
     .filter((row) => !row.hidden).map((row) => row.cells[column].textContent);
   const heads = Array.from(inside.querySelectorAll("#case-table th button"));
   const press = (name) => heads.filter((head) => head.textContent === name).forEach((head) => head.click());
-  const shown = inside.getElementById("shown")?.textContent ?? "";
+  const shown = inside.getElementById("shown")?.textContent ?? "", all = Array.from(inside.querySelectorAll("details"));
+  const folded = () => all.filter((one) => !one.open).length, before = folded();
+  page.contentWindow.dispatchEvent(new Event("beforeprint"));
+  const printed = folded();
+  page.contentWindow.dispatchEvent(new Event("afterprint"));
+  const link = inside.querySelector("nav a[href='#made']"), after = folded();
+  link?.click();
+  page.contentWindow.dispatchEvent(new Event("hashchange"));
+  const led = inside.getElementById("made")?.closest("details").open ?? false;
   press("log hazard");
   const sorted = cells(3).map((text) => Number(text.replace("−", "-")));
   press("case");
@@ -736,7 +770,9 @@ page.addEventListener("load", () => {
     search.dispatchEvent(new page.contentWindow.Event("input"));
   }
   document.getElementById("seen").textContent = JSON.stringify({
-    shown, sorted, names, found: cells(0), overflow: root.scrollWidth - root.clientWidth, images: images.length,
+    shown, folds: [before > 0, printed, after === before], led,
+    sorted, names, found: cells(0),
+    overflow: root.scrollWidth - root.clientWidth, images: images.length,
     broken: images.filter((image) => !(image.complete && image.naturalWidth > 0)).length,
   });
 });
@@ -781,6 +817,8 @@ def test_a_browser_shows_every_picture_says_nothing_and_scrolls_down_only(add_cr
             "images": len(result.figures) // 3 + 2,
             "broken": 0,
             "shown": "60 of 60 cases",  # written by the page's own script
+            "folds": [True, 0, True],  # some are folded, none in print, and then as before
+            "led": True,  # a link into a folded part opens it
             "console": [],
         }, width
 

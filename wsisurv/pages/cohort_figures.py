@@ -96,7 +96,10 @@ def groups_of(predicted: CasePredictions) -> dict[str, Group]:
 def _draw_concordance(
     figures: CohortFigures, metrics: CrossvalFigures, names: Mapping[str, str], *, of: str = ""
 ) -> None:
-    models = [ForestRow(names.get(row.model, row.model), row.concordance, row.low, row.high) for row in metrics.models]
+    models = [
+        ForestRow(names.get(row.model, row.model), row.concordance, row.low, row.high, row.model == SELECTED)
+        for row in metrics.models
+    ]
     figures.draw(
         f"concordance{of}",
         lambda path: forest(path, models, title="Concordance within folds", label="Concordance", none_at=0.5),

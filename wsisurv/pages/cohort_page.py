@@ -11,6 +11,8 @@ import numpy as np
 from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import model_names
 from wsisurv.experiments.risk_groups import group_gray_test, risk_groups_table
+from wsisurv.formats.commands import Command
+from wsisurv.pages.answer import make_answer
 from wsisurv.pages.cohort_cases import case_lines, extreme_cases, shown_map
 from wsisurv.pages.cohort_figures import CohortFigures, draw_cohort, groups_of, labels
 from wsisurv.pages.fairness import contrasts
@@ -123,8 +125,12 @@ def _write(
         cases=case_lines(seen, {shown.map.case_id for shown in maps}),
         maps=maps,
         plan=plan,
+        warnings=_warnings(seen),
+        verdicts=_verdicts(seen),
+        answer=make_answer(seen, plan, judged["subgroups"], judged["d_calibration"]),
         trained=_trained(seen.result),
         commands=_commands(seen, command),
+        failed=_failed(seen),
         **judged,
     )
     written = [folder / f"{figure}.{ending}" for figure in figures.svg for ending in ("png", "svg", "pdf")]
@@ -199,7 +205,8 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     if predicted.own_survival is not None and STUDENT in predicted.survival:
         own, before = predicted.own_survival
         try:
-            found["d_calibration"] = d_calibration(survival=own, before=before, event=predicted.event).p
+            n_bins = max(2, min(10, len(own) // 5))  # as crossval has it
+            found["d_calibration"] = d_calibration(survival=own, before=before, event=predicted.event, n_bins=n_bins).p
         except MetricError as error:
             without["d_calibration"] = str(error)
     return {
@@ -228,6 +235,18 @@ def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
     ]
 
 
+def _warnings(seen: Gathered) -> list[str]:
+    """What should be known, a line each; what two cross-validations say alike once."""
+    judged = [line for metrics in (seen.metrics, seen.reports) if metrics is not None for line in metrics.warnings]
+    return list(dict.fromkeys([*seen.warnings, *judged]))
+
+
+def _verdicts(seen: Gathered) -> list[str]:
+    """What crossval and, of a student of another cohort, evaluate say of this one."""
+    here = [one.record for one in seen.external if one.cohort == seen.cohort.name]
+    return [line for one in (seen.metrics, seen.reports, *here) if one is not None for line in one.verdict]
+
+
 def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
     """What was printed when the student was distilled, as far as it is known."""
     facts = {
@@ -252,10 +271,16 @@ def _three_decimals(value: Any) -> str | None:
 
 
 def _commands(seen: Gathered, command: Sequence[str]) -> list[str]:
-    """Commands as a person would type them; of one that was run again, the last time counts."""
-    latest = {one.words: one for one in seen.commands}
-    listed = [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]
-    lines = [
-        f"$ {shlex.join(one.words)}" + (f"   # ended with {one.exit_code}" if one.exit_code else "") for one in listed
-    ]
+    """Commands as a person would type them, and the one that is running; those that failed are in ``_failed``."""
+    lines = [f"$ {shlex.join(one.words)}" for one in _latest(seen) if not one.exit_code]
     return [*lines, f"$ {shlex.join(command)}"] if command else lines
+
+
+def _failed(seen: Gathered) -> list[str]:
+    return [f"$ {shlex.join(one.words)}   # ended with {one.exit_code}" for one in _latest(seen) if one.exit_code]
+
+
+def _latest(seen: Gathered) -> list[Command]:
+    """Of a command that was run again, the last time counts."""
+    latest = {one.words: one for one in seen.commands}
+    return [one for one in seen.commands if one is latest[one.words] and "report" not in one.words[1:2]]

@@ -24,6 +24,7 @@ class CrossvalFigures:
         models: a row a model.
         differences: paired.
         added: what the slides add to the covariates; None where it was not tested.
+        added_by_report: what the report adds to them.
         folds: as crossval recorded them.
         verdict: in words.
         warnings: what should be known.
@@ -49,6 +50,7 @@ class CrossvalFigures:
     uno_until: float | None = None
     landmarks: tuple[Landmark, ...] = ()
     competing: int | None = None
+    added_by_report: Added | None = None
 
     @property
     def time_unit(self) -> str:

@@ -32,6 +32,7 @@ class ForestRow:
     value: float  # the figure
     low: float  # lower end of its interval
     high: float  # upper end
+    marked: bool = False  # the one that it is about
 
 
 def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, none_at: float) -> tuple[Path, Path]:
@@ -58,14 +59,19 @@ def forest(path: Path, rows: Sequence[ForestRow], *, title: str, label: str, non
         value = np.array([row.value for row in rows])
         ends = np.array([[row.value - row.low, row.high - row.value] for row in rows]).T.clip(min=0)
         axes.errorbar(value, place, xerr=ends, fmt="s", color=COLOURS[0], ecolor="black", capsize=3, markersize=6)
+        marked = np.array([row.marked for row in rows])
+        axes.plot(value[marked], place[marked], "D", color=COLOURS[2], markersize=9)
         axes.axvline(none_at, color="0.4", linestyle="--", linewidth=1)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=label, yticks=place)
         axes.set_yticklabels([row.name for row in rows])
         axes.tick_params("y", left=False)
         axes.spines["left"].set_visible(False)
         written = axes.secondary_yaxis("right")
-        figures = [f"{numbers.number(row.value)} ({numbers.interval(row.low, row.high, '.2f')})" for row in rows]
+        figures = [f"{numbers.number(row.value)} ({numbers.interval(row.low, row.high)})" for row in rows]
         written.set_yticks(place, figures)
+        for words in (axes.get_yticklabels(), written.get_yticklabels()):
+            for row, one in zip(rows, words, strict=True):
+                one.set_fontweight("bold" if row.marked else "normal")
         written.tick_params("y", right=False)
         written.spines["right"].set_visible(False)
         figure.suptitle(title)

@@ -33,3 +33,28 @@ if (table) {
   search.addEventListener("input", look);
   look();
 }
+
+/* A link into a part that is folded opens it; what is printed is printed whole. */
+const folded = Array.from(document.querySelectorAll("details"));
+const reveal = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  target.scrollIntoView();
+};
+for (const link of document.querySelectorAll("a[href^='#']")) link.addEventListener("click", () => setTimeout(reveal));
+addEventListener("hashchange", reveal);
+reveal();
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = folded.filter((one) => !one.open);
+  for (const one of closed) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+const all = document.getElementById("all");
+all.hidden = false;
+all.addEventListener("click", () => {
+  const open = all.textContent === "Open all";
+  for (const one of document.querySelectorAll(".part")) one.open = open;
+  all.textContent = open ? "Fold all" : "Open all";
+});
