@@ -4,12 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from wsisurv.formats.header import make_header
+from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import Tiles, write_tiles
 from wsisurv.pages.contact_sheet import SlideEntry, write_contact_sheet
 from wsisurv.pages.rendering import render
@@ -95,6 +97,34 @@ def test_nothing_comes_from_elsewhere_and_names_can_not_run() -> None:
     assert "default-src 'none'" in page
 
 
+def images(place: Workspace) -> dict[str, str]:
+    """Preview that is linked → picture that is shown."""
+    pairs = re.findall(r'<a href="([^"]*)"><img src="([^"]*)"', place.contact_sheet.read_text())
+    return {unquote(link): unquote(shown) for link, shown in pairs}
+
+
+def test_pictures_are_small_ones_of_their_own_and_captions_are_words(workspace: Workspace) -> None:
+    assert images(workspace) == {f"{name}.jpg": f"thumbnails/{name}.jpg" for name in NAMES}  # of previews of before too
+    noise = np.random.default_rng(0).integers(0, 255, (1696, 1600, 3), dtype=np.uint8)
+    write_picture(workspace.preview("S 2"), Image.fromarray(noise), "JPEG", quality=85)
+    write_contact_sheet(workspace)  # its thumbnail is older than the preview: made anew
+    small = workspace.thumbnail("S 2")
+    with Image.open(small) as picture:
+        assert picture.size == (400, 400)  # without the caption below the slide
+    assert small.stat().st_size < 0.06 * workspace.preview("S 2").stat().st_size
+    write_picture(small, Image.new("RGB", (40, 40)), "JPEG", comment="tissue 12 mm², 30% of the slide\nleft out: <pen>")
+    write_contact_sheet(workspace)
+    page = workspace.contact_sheet.read_text()
+    assert "<span>tissue 12 mm², 30% of the slide</span>" in page
+    assert "<span>left out: &lt;pen&gt;</span>" in page
+
+
+def test_a_slide_without_preview_has_no_picture(workspace: Workspace) -> None:
+    workspace.preview("S 2").unlink()
+    write_contact_sheet(workspace)
+    assert set(images(workspace)) == {"S 10.jpg", "a#b.jpg"}
+
+
 def test_the_same_tiles_give_the_same_bytes(workspace: Workspace) -> None:
     before = workspace.contact_sheet.read_bytes()
     write_contact_sheet(workspace)
@@ -130,5 +160,8 @@ def test_a_browser_shows_the_pictures_and_sorts(
 
 
 def test_a_preview_that_can_not_be_shown_is_told(workspace: Workspace, browse: Callable[[str], str]) -> None:
-    workspace.preview("S 2").write_bytes(b"no picture")
+    workspace.thumbnail("S 2").write_bytes(b"no picture")
+    assert browse(workspace.contact_sheet.as_uri()).count("can't be shown") == 2
+    workspace.preview("S 2").write_bytes(b"no picture")  # no thumbnail can be made of it
+    write_contact_sheet(workspace)
     assert browse(workspace.contact_sheet.as_uri()).count("can't be shown") == 2

@@ -19,8 +19,8 @@ MakeSlide = Callable[..., Path]
 
 
 def pictures(workspace: Workspace) -> dict[str, bytes]:
-    files = [*(workspace.root / "preview").iterdir(), *(workspace.root / "geojson").iterdir()]
-    return {file.name: file.read_bytes() for file in files}
+    files = [*(workspace.root / "preview").rglob("*.*"), *(workspace.root / "geojson").iterdir()]
+    return {file.relative_to(workspace.root).as_posix(): file.read_bytes() for file in files}
 
 
 def test_a_run_leaves_previews_outlines_and_a_sheet_the_same_each_time(make_slide: MakeSlide, tmp_path: Path) -> None:
@@ -31,9 +31,9 @@ def test_a_run_leaves_previews_outlines_and_a_sheet_the_same_each_time(make_slid
     for workspace in one, two:
         tile(workspace, [tmp_path / "in"], TileSettings())
     assert set(pictures(one)) == {
-        *(f"{name}.jpg" for name in ("a", "b", "glass")),
-        *(f"{name}.geojson" for name in ("a", "b", "glass")),
-        "index.html",
+        *(f"preview/{folder}{name}.jpg" for name in ("a", "b", "glass") for folder in ("", "thumbnails/")),
+        *(f"geojson/{name}.geojson" for name in ("a", "b", "glass")),
+        "preview/index.html",
     }
     assert pictures(one) == pictures(two)
     (piece,) = json.loads(one.outlines("a").read_text())["features"]
@@ -91,6 +91,11 @@ def test_no_picture_of_other_tiles_is_left(make_slide: MakeSlide, tmp_path: Path
     workspace = Workspace(tmp_path / "w")
     tile(workspace, [tmp_path / "in"], TileSettings())
     tile(workspace, [tmp_path / "in"], TileSettings(tile_px=128), preview=False, redo=True)
-    assert set(pictures(workspace)) == {"index.html"}
+    assert set(pictures(workspace)) == {"preview/index.html"}
     tile(workspace, [tmp_path / "in"], TileSettings(tile_px=128))
-    assert set(pictures(workspace)) == {"index.html", "a.jpg", "a.geojson"}
+    assert set(pictures(workspace)) == {
+        "preview/index.html",
+        "preview/a.jpg",
+        "preview/thumbnails/a.jpg",
+        "geojson/a.geojson",
+    }

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from wsisurv.errors import DuplicateSlideError, InputError, NoSlidesError, SettingsError, StaleError
+from wsisurv.formats.pictures import read_comment
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides import find
@@ -48,6 +50,11 @@ def test_a_slide_becomes_tiles_on_its_tissue(make_slide: MakeSlide, tmp_path: Pa
     assert (oval.sum(axis=1) < 1.2).all()
     with Image.open(workspace.preview("S-1")) as picture:
         assert max(picture.size) <= 1600
+    with Image.open(workspace.thumbnail("S-1")) as picture:
+        assert max(picture.size) == 400
+    area, left_out = read_comment(workspace.thumbnail("S-1")).splitlines()  # the contact sheet's caption
+    assert re.fullmatch(r"tissue 0\.\d+ mm², \d+% of the slide", area)
+    assert re.match(r"left out: \d+ places of too little tissue", left_out)
 
 
 def test_min_tissue_zero_keeps_all_and_one_keeps_what_is_full(
@@ -134,7 +141,7 @@ def test_the_resolution_given_by_hand_is_used(make_slide: MakeSlide, tmp_path: P
 
 def test_the_same_work_gives_the_same_bytes(make_slide: MakeSlide, tmp_path: Path, workspace: Workspace) -> None:
     path = make_slide(tmp_path / "S-1.tiff", (1300, 1100), mpp=0.31)
-    files = (workspace.tiles("S-1"), workspace.preview("S-1"))
+    files = (workspace.tiles("S-1"), workspace.preview("S-1"), workspace.thumbnail("S-1"))
     tile(workspace, [path], SETTINGS)
     first = [file.read_bytes() for file in files]
     for file in files:

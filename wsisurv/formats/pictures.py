@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def write_picture(path: Path, picture: "Image.Image", kind: str, quality: int = 75) -> None:
-    """Write a picture; ``quality`` is that of a JPEG. A PNG is packed lightly: in two fifths of the time, 6 % larger.
+def write_picture(path: Path, picture: "Image.Image", kind: str, quality: int = 75, comment: str = "") -> None:
+    """Write a picture; ``quality`` and ``comment`` are of a JPEG. A PNG is packed lightly: 6 % larger, much sooner.
 
     It is made in memory: Pillow (13.0, ``encode_to_file``) writes a JPEG by the file's number and doesn't look whether
     all of it was taken, so a disk that fills leaves half a picture and no error.
@@ -21,9 +21,22 @@ def write_picture(path: Path, picture: "Image.Image", kind: str, quality: int = 
         StorageError: no room or no permission.
     """
     content = io.BytesIO()
-    picture.save(content, format=kind, quality=quality, compress_level=1)
+    said = {"comment": comment} if comment else {}
+    picture.save(content, format=kind, quality=quality, compress_level=1, **said)
     with replacing(path) as partial:
         partial.write_bytes(content.getbuffer())
+
+
+def read_comment(path: Path) -> str:
+    """What a picture says beside its pixels; empty where it says nothing or can't be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            said = picture.info.get("comment", b"")
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else ""
 
 
 def read_whole_picture(path: Path, made_by: str = "what made it") -> "Image.Image":

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from wsisurv.errors import ArtifactError
+from wsisurv.errors import ArtifactError, FormatError
+from wsisurv.formats.pictures import read_comment, read_whole_picture, write_picture
 from wsisurv.formats.tiles import Tiles, read_tiles
 from wsisurv.pages.rendering import write_page
+from wsisurv.tiling.preview import make_thumbnail
 from wsisurv.workspace.ledger import exclusive
 from wsisurv.workspace.paths import Workspace
 
@@ -22,6 +25,8 @@ class SlideEntry:
     mpp: float | None  # µm per pixel at level 0
     flags: tuple[str, ...]  # what deserves a look
     picture: str  # name of the preview beside the sheet; empty where there is none
+    small: str = ""  # its thumbnail, by its path from the sheet; the preview itself where it can't be made smaller
+    said: tuple[str, ...] = ()  # what the preview's caption says that the tiles don't
 
 
 def update_contact_sheet(workspace: Workspace) -> None:
@@ -56,14 +61,27 @@ def _is_behind(workspace: Workspace) -> bool:
 
 
 def _entry(workspace: Workspace, slide_id: str) -> SlideEntry:
-    preview = workspace.preview(slide_id)
+    preview, thumbnail = workspace.preview(slide_id), workspace.thumbnail(slide_id)
     picture = preview.name if preview.exists() else ""
+    small = f"{thumbnail.parent.name}/{thumbnail.name}" if picture and _is_made(thumbnail, preview) else picture
+    said = tuple(read_comment(thumbnail).splitlines()) if small != picture else ()
     try:
         tiles, _ = read_tiles(workspace.tiles(slide_id))
     except ArtifactError as error:
-        return SlideEntry(slide_id, 0, None, None, (str(error),), picture)
+        return SlideEntry(slide_id, 0, None, None, (str(error),), picture, small)
     flags = tiles.flags or (() if len(tiles.coords) else ("zero tiles",))
-    return SlideEntry(slide_id, len(tiles.coords), _share(tiles), tiles.mpp, flags, picture)
+    return SlideEntry(slide_id, len(tiles.coords), _share(tiles), tiles.mpp, flags, picture, small, said)
+
+
+def _is_made(thumbnail: Path, preview: Path) -> bool:
+    """Whether there is a thumbnail of this very preview; made where `tile` of before left none."""
+    if thumbnail.exists() and thumbnail.stat().st_mtime_ns >= preview.stat().st_mtime_ns:
+        return True
+    try:
+        write_picture(thumbnail, make_thumbnail(read_whole_picture(preview)), "JPEG", quality=80)
+    except FormatError:
+        return False
+    return True
 
 
 def _share(tiles: Tiles) -> float | None:

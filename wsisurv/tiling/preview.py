@@ -11,6 +11,8 @@ from wsisurv.tiling.tissue import Tissue
 MAX_PX = 1600
 """Longest side of a preview."""
 
+_SMALL_PX = 400
+"""Longest side of a thumbnail."""
 _TILE_EDGE = (0, 114, 178)  # Okabe and Ito's blue: distinct from pink and purple for any eye
 _OUTLINE = (0, 0, 0)
 _INK_OUTLINE = (230, 159, 0)  # their orange
@@ -74,6 +76,25 @@ def draw_preview(
     return picture
 
 
+def make_thumbnail(preview: Image.Image) -> Image.Image:
+    """A preview as small as a contact sheet shows it, without its caption, which nobody could read."""
+    small = preview.crop((0, 0, preview.width, max(1, preview.height - _CAPTION_PX)))
+    small.thumbnail((_SMALL_PX, _SMALL_PX), Image.Resampling.BOX)
+    return small
+
+
+def captions(tiles: Tiles, tissue: Tissue, left_out: int) -> list[str]:
+    """What a preview says that the tiles' file does not: area of the tissue, what was left out and why."""
+    words = [text for text, _ in _reasons(tissue, left_out)]
+    return [_area(tiles, tissue, "mm²"), *([f"{words[0]} {', '.join(words[1:])}"] if words else [])]
+
+
+def _area(tiles: Tiles, tissue: Tissue, mm2: str) -> str:
+    share = float(tissue.mask.mean())
+    area = share * tiles.level0_width * tiles.level0_height * tiles.mpp**2 / 1e6
+    return f"tissue {area:.3g} {mm2}, {share:.0%} of the slide"
+
+
 def _boxes(coords: NDArray[np.int64], side: float, scale: float) -> list[list[float]]:
     """Left, top, right and bottom of each tile in the picture."""
     top_left = coords * scale
@@ -101,8 +122,6 @@ def _write_caption(
     letters = lettering(_FONT_PX)
     width, top = size
     bar_px = draw_scale_bar(draw, 10, top + 12, 0.2 * width, mpp, letters)
-    share = float(tissue.mask.mean())
-    area_mm2 = share * tiles.level0_width * tiles.level0_height * tiles.mpp**2 / 1e6
     lines: list[list[tuple[str, tuple[int, int, int]]]] = [
         [(tiles.slide_id, _OUTLINE)],
         [
@@ -112,7 +131,7 @@ def _write_caption(
                 _TILE_EDGE,
             )
         ],
-        [(f"tissue {area_mm2:.3g} mm{letters.square}, {share:.0%} of the slide", _OUTLINE)],
+        [(_area(tiles, tissue, f"mm{letters.square}"), _OUTLINE)],
         _reasons(tissue, left_out),
     ]
     for number, parts in enumerate(lines):

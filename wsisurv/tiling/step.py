@@ -27,7 +27,7 @@ from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
-from wsisurv.tiling.preview import draw_preview, preview_mpp
+from wsisurv.tiling.preview import captions, draw_preview, make_thumbnail, preview_mpp
 from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.units import SlideId, name_problem, shown_name
 from wsisurv.workspace.freshness import check
@@ -174,13 +174,15 @@ def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
         tiles = replace(cut.tiles, flags=(*cut.tiles.flags, *slide.notes))
         if wanted and options.settings.measures:
             tiles = replace(tiles, measures=measure_tiles(slide, tiles))
-    outlines, preview = workspace.outlines(job.id), workspace.preview(job.id)
+    outlines, preview, thumbnail = (of(job.id) for of in (workspace.outlines, workspace.preview, workspace.thumbnail))
     if options.preview:
         write_outlines(outlines, cut.tissue, cut.tissue_mpp / tiles.mpp)
-        write_picture(preview, _draw(cut), "JPEG", quality=85)
+        picture, said = _draw(cut)
+        write_picture(preview, picture, "JPEG", quality=85)
+        write_picture(thumbnail, make_thumbnail(picture), "JPEG", quality=80, comment="\n".join(said))
     else:
-        outlines.unlink(missing_ok=True)
-        preview.unlink(missing_ok=True)
+        for path in (outlines, preview, thumbnail):
+            path.unlink(missing_ok=True)
     if wanted:
         write_tiles(job.output, tiles, job.header)
     return f"{job.id}: {'; '.join(tiles.flags)}" if tiles.flags else None
@@ -241,14 +243,16 @@ def _cut(slide: Slide, job: Job, options: Options) -> _Cut:
     return _Cut(tiles, tissue, tissue_mpp, view, tissue_mpp / finer, left_out, scanned)
 
 
-def _draw(cut: _Cut) -> Image.Image:
+def _draw(cut: _Cut) -> tuple[Image.Image, list[str]]:
+    """The preview, and what it says."""
     shown = replace(
         cut.tiles,
         coords=cut.tiles.coords - (cut.scanned.x, cut.scanned.y),
         level0_width=cut.scanned.width,
         level0_height=cut.scanned.height,
     )
-    return draw_preview(cut.view, cut.view_mpp, cut.tissue, cut.tissue_mpp, shown, cut.left_out)
+    picture = draw_preview(cut.view, cut.view_mpp, cut.tissue, cut.tissue_mpp, shown, cut.left_out)
+    return picture, captions(shown, cut.tissue, len(cut.left_out))
 
 
 def _find_tissue(view: NDArray[np.uint8], mpp: float, scale: float, job: Job, options: Options) -> Tissue:

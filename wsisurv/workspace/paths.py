@@ -54,6 +54,10 @@ class Workspace:
         """Preview picture of a slide."""
         return self.root / "preview" / f"{_inside(slide_id)}.jpg"
 
+    def thumbnail(self, slide_id: str) -> Path:
+        """Preview picture of a slide as the contact sheet shows it."""
+        return self.root / "preview" / "thumbnails" / f"{_inside(slide_id)}.jpg"
+
     def outlines(self, slide_id: str) -> Path:
         """Outlines of a slide's tissue, as QuPath opens them."""
         return self.root / "geojson" / f"{_inside(slide_id)}.geojson"
