@@ -14,6 +14,7 @@
     │  │  ├ OlderFormatError     of an older wsisurv, in a format that is not read any more
     │  │  └ NewerFormatError     of a newer wsisurv: never written over
     │  ├ BusyError               another process is at it now (exit code 3)
+    │  ├ SharesLeftError         this share is done, and others of an array are not yet (no failure)
     │  ├ MissingArtifactError    an earlier step has not been run
     │  ├ StaleError              made with other settings or from other inputs
     │  ├ EncoderMismatchError    features of another encoder than the model's
@@ -90,6 +91,10 @@ class BusyError(ArtifactError):
     """Another process is at it now."""
 
     exit_code = 3
+
+
+class SharesLeftError(ArtifactError):
+    """One share of a job array is done; what is made of all of them waits for the others."""
 
 
 class MissingArtifactError(ArtifactError):

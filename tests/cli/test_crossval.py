@@ -153,6 +153,21 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, crossvalidated)
         assert message in ended.err
 
 
+def test_shares_of_an_ablation_are_those_of_each_variant(run, crossvalidated):
+    words = ["ablate", "--workspace", crossvalidated.root, *FOLDS, "--switch", "mixup=risk"]
+    record = crossvalidated.cohort("trial") / "evaluation" / "ablation.json"
+    assert run(*words).code == 0
+    alone = record.read_bytes()
+    record.unlink()
+    shutil.rmtree(crossvalidated.cohort("trial") / "ablation")
+    first = run(*words, "--shard", "2/2")
+    assert first.code == 0, first.err
+    assert "ablation/mixup=risk: the 1 folds of this share are done" in " ".join(first.out.split())
+    assert not record.exists()
+    assert "ablate: 1 switches" in run(*words, "--shard", "1/2").out
+    assert record.read_bytes() == alone
+
+
 def test_a_teacher_that_is_the_same_is_not_trained_again(run, crossvalidated, monkeypatch):
     words = ["--workspace", crossvalidated.root, *FOLDS]
     import wsisurv.training.teacher as teacher

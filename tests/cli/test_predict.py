@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from wsisurv.cohort import read_cohort
 from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
+from wsisurv.formats.features import read_features, write_features
 from wsisurv.formats.risks import read_risks
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.prediction.card import read_scale
@@ -66,6 +69,57 @@ def test_one_command_from_the_scanner_to_rows_with_their_warnings(run, student, 
         assert risk.risk_group in {"low", "intermediate", "high"}
         assert 0 < risk.survival[1.0] < 1
         assert risk.survival[50.0] is None
+
+
+def table_of(path):
+    """Bytes of a risk table and of what lies beside it, without the command."""
+    notes = json.loads(path.with_suffix(".json").read_text().replace(f"{path.parent}/many/", f"{path.parent}/one/"))
+    del notes["command"], notes["crc32"]
+    beside = [one for one in (path.with_suffix(".jsonl"), path.with_name("findings.csv")) if one.exists()]
+    return [one.read_bytes() for one in (path, *beside)], notes
+
+
+def test_shares_of_new_slides_give_the_same_table(run, student, scanned, tmp_path):
+    (tmp_path / "map.csv").write_text("slide_id,case_id\npink,P\nbroken,P\nbrown,B\nalso,A\n")
+    shutil.copy(scanned / "pink.tiff", scanned / "also.tiff")
+    where = ["predict", scanned, "--student", student, "--slide-map", tmp_path / "map.csv", "--jsonl"]
+    assert run(*where, "-w", tmp_path / "one", "-o", tmp_path / "one.csv").code == 1
+    words = [*where, "-w", tmp_path / "many", "-o", tmp_path / "many.csv", "--shard"]
+    assert run(*words, "1/4").code == 0
+    many = Workspace(next((tmp_path / "many" / "predict").glob("*/tiles")).parent)
+    assert many.tiled_slides() == ["also"]
+    assert run(*words, "3/4").code == 1  # the case of the broken slide
+    assert "2 shares have not ended" in " ".join(run(*words, "1/4").out.split())
+    assert not (tmp_path / "many.csv").exists()
+    assert run(*words, "4/4").code == 0
+    assert run(*words, "2/4").code == 1  # the table has a case that failed
+    assert table_of(tmp_path / "many.csv") == table_of(tmp_path / "one.csv")
+    assert not (tmp_path / "many.shares").exists()
+
+
+def test_shares_of_a_cohort_give_the_same_table_of_the_features_that_are_there(run, trained, tmp_path):
+    place = Workspace(shutil.copytree(trained / "workspace", tmp_path / "workspace"))
+    table = place.cohort("demo") / "risk.csv"
+    words = ["predict", "-w", place.root]
+    assert run(*words).code == 0
+    alone = table_of(table)
+    table.unlink()
+    assert run(*words, "--shard", "2/3").code == 0
+    assert run(*words, "--shard", "1/3", "--horizons", "1,2").code == 0  # of another table
+    assert run(*words, "--shard", "3/3").code == 0
+    assert "2 of 3 shares" in " ".join(run("status", "-w", place.root).out.split()) or not table.exists()
+    slide = place.features("histomics", read_cohort(place.cohort("demo"))[0].cases[1].slide_ids[0])
+    features, header = read_features(slide)
+    write_features(slide, features, replace(header, inputs={"tiles": "others"}))
+    assert "shares have not ended" in " ".join(run(*words, "--shard", "1/3").out.split())
+    write_features(slide, features, header)
+    assert run(*words, "--shard", "1/3").code == 0
+    assert table_of(table) == alone
+    (table.with_suffix(".shares")).mkdir()
+    (table.with_suffix(".shares") / "1-of-9.json").write_text("{}")
+    assert run(*words).code == 0  # all at once needs no share, and leaves none
+    assert table_of(table) == alone
+    assert not table.with_suffix(".shares").exists()
 
 
 def test_resolutions_from_a_table(run, student, tmp_path, make_slide):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from wsisurv.cohort import read_cohort
 from wsisurv.formats.commands import read_commands
 from wsisurv.formats.heatmaps import read_case_map
 from wsisurv.formats.risks import read_risks
@@ -52,6 +53,24 @@ def test_slides_that_were_given_to_predict_are_explained_by_all_members(run, pla
     record = read_case_map(place.root / "predict" / "heatmaps" / slide_id)
     assert not record.out_of_fold
     assert record.members > 1
+
+
+def test_shares_of_cases_draw_the_same_files(run, place):
+    cases = [str(case.case_id) for case in read_cohort(place.cohort("demo"))[0].cases[:3]]
+    folder = place.cohort("demo") / "heatmaps"
+
+    def drawn():
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+    words = ["heatmap", *cases, "-w", place.root, "--tiles", 2]
+    assert run(*words).code == 0
+    alone = drawn()
+    shutil.rmtree(folder)
+    assert "2 done" in run(*words, "--shard", "1/2").out
+    assert sorted(path.name for path in folder.iterdir()) == sorted([cases[0], cases[2]])
+    assert "1 done" in run(*words, "--shard", "2/2").out
+    assert drawn() == alone
+    assert "no case is of this share" in run(*words, "--shard", "4/4").out
 
 
 def test_wrong_names_end_in_a_message_with_the_way_out(run, place, tmp_path):

@@ -82,9 +82,10 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
     assert ended.code == 0
     assert "5 done" in ended.out  # two of them got their preview alone
     assert place.contact_sheet.read_text().count("<figure") == 5
-    ended = run("tile", slides, "--shard", "3/2", "-w", place.root)
-    assert ended.code == 1
-    assert "3/2" in ended.err
+    for never in ("3/2", "0/2", "1/0", "2"):
+        ended = run("tile", slides, "--shard", never, "-w", place.root)
+        assert ended.code == 2
+        assert f"'{never}'" in " ".join(ended.err.split())
 
 
 def test_nothing_is_imported_that_tile_does_not_use(place, slide):

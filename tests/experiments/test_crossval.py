@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import ArtifactError, CohortError, FormatError, MetricError, StaleError
+from wsisurv.engine.shards import Shard
+from wsisurv.errors import ArtifactError, CohortError, FormatError, MetricError, SharesLeftError, StaleError
 from wsisurv.experiments import with_slides
 from wsisurv.experiments.fold_models import score_fold
 from wsisurv.experiments.folds import draw_folds
@@ -168,6 +169,29 @@ def test_folds_in_processes_give_the_same_and_a_stopped_run_does_none_of_them_tw
     assert result == replace(wanted, kept=len(kept))
     assert {path.parent.name: path.read_bytes() for path in place.glob("*/risks.json")} == alone
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+
+
+def test_shares_of_folds_give_the_same_files_and_the_last_makes_the_figures(make_study, trained):
+    study, settings = make_study(40), replace_settings(folds=3, repeats=1)
+    metrics = study.path("evaluation/metrics.json")
+
+    def written():
+        files = [metrics, study.path("splits.jsonl"), *study.path("crossval").glob("*/risks.json")]
+        return {path: path.read_bytes() for path in files}
+
+    wanted, alone = run(study, settings), written()
+    shutil.rmtree(study.path("."))
+    trained.clear()
+    for number in (2, 1):
+        with pytest.raises(SharesLeftError, match="left to other shares"):
+            run(study, settings, shard=Shard(number, 4))
+        assert not metrics.exists()
+    with pytest.raises(SharesLeftError, match="the 0 folds of this share are done, and 1 of 3"):
+        run(study, settings, shard=Shard(4, 4))
+    assert run(study, settings, shard=Shard(3, 4)) == replace(wanted, kept=2)
+    assert written() == alone
+    assert len(trained) == 3
+    assert run(study, settings, shard=Shard(1, 4)) == replace(wanted, kept=3)  # started again, it finds all done
 
 
 def test_risks_of_training_cases_are_those_that_distilling_saw(make_study, monkeypatch):

@@ -1,13 +1,15 @@
 """Cross-validation without slides: reports beside covariates, each fold by what its own training cases say."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from wsisurv.cohort import Case, Cohort
-from wsisurv.errors import CohortError, MissingArtifactError
+from wsisurv.engine.shards import Shard
+from wsisurv.errors import CohortError, MissingArtifactError, SharesLeftError
 from wsisurv.experiments import report_models
 from wsisurv.experiments.crossval import crossval_reports
 from wsisurv.formats.atomic import read_jsonl, write_jsonl
@@ -91,6 +93,14 @@ def test_reports_tell_what_they_say_and_the_whole_text_too(study):
     assert not np.array(saved["risks"]["words_and_findings"])[silent].any()  # a silent report is average
     assert np.array(saved["risks"]["full_text"])[silent].all()
     assert crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports).kept == 3
+
+    metrics = workspace.cohort("trial") / "evaluation" / "metrics-reports-only.json"
+    alone = metrics.read_bytes()
+    shutil.rmtree(workspace.cohort("trial"))
+    with pytest.raises(SharesLeftError, match="2 of 3 are left"):
+        crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports, shard=Shard(2, 2))
+    crossval_reports(workspace, cohort, SETTINGS, teacher=WORDS, report_text=reports, shard=Shard(1, 2))
+    assert metrics.read_bytes() == alone
 
 
 def test_a_tested_outcome_changes_no_risk_of_its_fold(study):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from wsisurv.engine.shards import Shard
 from wsisurv.errors import (
     BackendError,
     ModelNotPulledError,
@@ -306,6 +307,45 @@ class TestOneWorkspace:
             seen = subprocess.run(command, capture_output=True, text=True, check=True)
         assert seen.stdout.split() == ["6", "0"]
         assert not workspace.statements.exists()
+
+    def test_shares_write_the_same_files_as_one_run(self, tmp_path: Path, source: Path, ollama_server: Any) -> None:
+        (source / "case3.txt").write_text("")
+        (source / "spoilt.txt").write_bytes(b"\xff")  # fails in each, and no share waits for it
+        ollama_server.model = lambda passage: ollama_server.answer(
+            ("Moderately differentiated", "grade", "present", "grade"),
+            ("not in it", "grade", "present", passage[-3:-1]),
+        )
+        whole, shared = Workspace(tmp_path / "whole"), Workspace(tmp_path / "shared")
+        run(ollama_server, whole, source)
+        n_asked = len(ollama_server.bodies())
+        for number in (3, 1, 2):
+            assert not shared.vectors("hashing").exists()
+            part = run(ollama_server, shared, source, shard=Shard(number, 3))
+            assert len(part.done) == 2
+        assert len(ollama_server.bodies()) == 2 * n_asked
+        for path in (whole.statements, whole.rejected, whole.vectors("hashing")):
+            assert (shared.root / path.relative_to(whole.root)).read_bytes() == path.read_bytes()
+        assert run(ollama_server, shared, source, shard=Shard(2, 3)).kept == ["case1", "case4"]
+        shared.statements.write_bytes(
+            shared.statements.read_bytes().partition(b"\n")[2]
+        )  # one of them lost: by a later run
+        assert run(ollama_server, shared, source).done == ["case0"]
+        assert len(lines(shared.statements)) == 6
+
+    def test_shares_that_write_at_once_lose_no_line(self, workspace: Workspace, source: Path) -> None:
+        for number in range(6, 60):
+            (source / f"case{number}.txt").write_text(f"{TEXT} Block A{number}.")
+        threads = [
+            threading.Thread(target=extract, args=(workspace, source, RULES), kwargs={"shard": Shard(number, 4)})
+            for number in range(1, 5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert list(read_statements(workspace.statements)) == sorted(path.stem for path in source.iterdir())
+        assert len(lines(workspace.statements)) == 60
+        assert len(set(read_text_vectors(workspace.vectors("hashing"))[0].case_ids)) == 60
 
     @pytest.mark.parametrize("concurrency", [1, 3])
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from wsisurv.cli.console import figures_table, interval, number, out, progress_bar, warn
+from wsisurv.cli.console import ending, figures_table, interval, number, out, progress_bar, warn
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
 from wsisurv.cohort import read_cohort
+from wsisurv.errors import SharesLeftError
 from wsisurv.experiments.switches import SWITCHES
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.workspace.paths import Workspace
@@ -58,16 +59,20 @@ def ablate(
 
     place = Workspace(workspace)
     chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
-    with progress_bar("ablate") as progress:
-        result = run(
-            place,
-            chosen,
-            settings,
-            switches=switch or None,
-            teacher=how.changes(),
-            progress=progress,
-            **how.trained(),
-        )
+    try:
+        with progress_bar("ablate") as progress:
+            result = run(
+                place,
+                chosen,
+                settings,
+                switches=switch or None,
+                teacher=how.changes(),
+                progress=progress,
+                **how.trained(),
+            )
+    except SharesLeftError as left:
+        ending(f"ablate: {left}")
+        return
     warn(*result.warnings)
     title = "One setting changed at a time, on the same folds"
     table = figures_table(title, "setting", "concordance", "difference", "95 % interval", "finding")

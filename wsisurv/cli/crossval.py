@@ -18,7 +18,7 @@ from wsisurv.cli.options import (
 )
 from wsisurv.cli.results_table import print_endpoints, print_results
 from wsisurv.cohort import read_cohort
-from wsisurv.errors import SettingsError
+from wsisurv.errors import SettingsError, SharesLeftError
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.crossval import CrossvalSettings, years_of_landmarks
 from wsisurv.settings.training import TeacherSettings
@@ -102,35 +102,48 @@ def crossval(
         )
         several = [chosen for chosen, _ in made]
     teacher = {**how.changes(), "text_branch": text_branch}
-    rows: list[EndpointRow] = []
-    for chosen in several:
-        with progress_bar("crossval") as progress:
-            if reports_only:
-                result = crossval_reports(
-                    place,
-                    chosen,
-                    settings,
-                    teacher=teacher,
-                    text_branch=text_branch or "ridge",
-                    report_text=report_text,
-                    landmarks=years,
-                    progress=progress,
-                    **how.kept(),
-                )
-            else:
-                result = with_slides(
-                    place,
-                    chosen,
-                    settings,
-                    teacher=teacher,
-                    alignment=alignment,
-                    landmarks=years,
-                    progress=progress,
-                    **how.trained(),
-                )
+    results: dict[str, CrossvalResult] = {}
+    left: dict[str, SharesLeftError] = {}
+    # with several endpoints a share looks twice: while it was at the last of them, others may have ended the first
+    for chosen in several if len(several) == 1 else [*several, *several]:
+        if chosen.name in results:
+            continue
+        try:
+            with progress_bar("crossval") as progress:
+                if reports_only:
+                    result = crossval_reports(
+                        place,
+                        chosen,
+                        settings,
+                        teacher=teacher,
+                        text_branch=text_branch or "ridge",
+                        report_text=report_text,
+                        landmarks=years,
+                        progress=progress,
+                        **how.kept(),
+                    )
+                else:
+                    result = with_slides(
+                        place,
+                        chosen,
+                        settings,
+                        teacher=teacher,
+                        alignment=alignment,
+                        landmarks=years,
+                        progress=progress,
+                        **how.trained(),
+                    )
+        except SharesLeftError as error:
+            left[chosen.name] = error
+            continue
+        results[chosen.name] = result
         _print(result, chosen.settings.time_unit)
-        rows += endpoint_rows(chosen.name.partition("/")[2], result.table)
-    if len(several) > 1:
+    for name in sorted(left.keys() - results.keys()):
+        ending(f"crossval {name}: {left[name]}")
+    if len(several) > 1 and len(results) == len(several):
+        rows: list[EndpointRow] = []
+        for chosen in several:
+            rows += endpoint_rows(chosen.name.partition("/")[2], results[chosen.name].table)
         path = place.cohort(several[0].name).parent / "evaluation" / "endpoints.csv"
         write_endpoints(path, rows)
         print_endpoints(rows, several[0].name.partition("/")[0])

@@ -10,6 +10,7 @@ from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
+from wsisurv.engine.shards import parse_shard
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -136,10 +137,9 @@ def embed(
     0.8 GB, its weights, three batches, and 0.1 GB for each thread that reads.
     """
     from wsisurv.embedding.step import embed as run
-    from wsisurv.engine.shards import parse_shard
 
     tiles_at_once = _batch_size(batch_size)
-    share = parse_shard(shard) if shard else None
+    share = parse_shard(shard)
     settings = encoding.settings(asked)
     if dry_run or plan_file:
         from wsisurv.embedding.plan import plan_embed

@@ -7,7 +7,8 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, WorkspaceOption
+from wsisurv.engine.shards import parse_shard
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -47,6 +48,7 @@ def extract_report(
     log_text: Annotated[
         bool, typer.Option("--log-text", help="Log every passage and answer in reports/exchanges.jsonl.")
     ] = False,
+    shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
     """Step 3: extract from each report the findings that a slide can show, each proved by a verbatim quote.
@@ -66,6 +68,7 @@ def extract_report(
             pull=pull,
             concurrency=concurrency,
             timeout_s=timeout,
+            shard=parse_shard(shard),
             redo=redo,
             text_encoder=text_encoder,
             log_text=log_text,

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from wsisurv.cli.console import finish, out, progress_bar, report
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, StudentOption, WorkspaceOption
+from wsisurv.cli.console import ending, finish, out, progress_bar, report
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, ShardOption, StudentOption, WorkspaceOption
+from wsisurv.engine.shards import parse_shard
 from wsisurv.workspace.paths import Workspace
 
 
@@ -28,6 +29,7 @@ def heatmap(
     finding: Annotated[
         str | None, typer.Option(help="Draw which tiles speak for this finding instead, by the heads of `findings`.")
     ] = None,
+    shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
     """Draw which tiles raised and which lowered the risk of a case.
@@ -50,9 +52,12 @@ def heatmap(
             slide_map=slide_map,
             tiles=tiles,
             finding=finding,
+            shard=parse_shard(shard),
             redo=redo,
             progress=progress,
         )
+    if not made:
+        ending("heatmap: no case is of this share")
     for folder, summary in made.items():
         report(summary, f"pictures in {folder}")
     if all_cases:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from wsisurv.cli.from_settings import option
+from wsisurv.engine.shards import parse_shard
+from wsisurv.errors import SettingsError
 from wsisurv.settings.training import TeacherSettings
 
 WorkspaceOption = Annotated[
@@ -27,12 +29,23 @@ RedoOption = Annotated[
 ]
 MAKING_A_COHORT = ("clinical", "reports", "workspace", "cohort", "time", "event", "time_unit", "site", "covariates")
 """Options that commands which go from slides to a cohort show first."""
+
+
+def _checked_shard(text: str | None) -> str | None:
+    try:
+        parse_shard(text)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
 ShardOption = Annotated[
     str | None,
     typer.Option(
+        callback=_checked_shard,
         metavar="N/COUNT",
-        help="Share of the slides to do here, for job arrays: every COUNT-th, from the N-th; slurm takes this task's "
-        "place in its array.",
+        help="Share of the slides, cases, reports or folds to do here, for job arrays: every COUNT-th, from the N-th; "
+        "slurm takes this task's place in its array. What is made of all is written by the share that ends last.",
     ),
 ]
 CohortOption = Annotated[
@@ -145,6 +158,7 @@ class FoldOptions:
         ),
     ] = None
     allow_random_weights: AllowRandomOption = False
+    shard: ShardOption = None
     redo: RedoOption = False
 
     def changes(self) -> dict[str, Any]:
@@ -153,7 +167,12 @@ class FoldOptions:
 
     def kept(self) -> dict[str, Any]:
         """Arguments of every cross-validation."""
-        return {"splits": self.splits, "keep_together": self.keep_together, "redo": self.redo}
+        return {
+            "splits": self.splits,
+            "keep_together": self.keep_together,
+            "shard": parse_shard(self.shard),
+            "redo": self.redo,
+        }
 
     def trained(self) -> dict[str, Any]:
         """Arguments of a cross-validation that trains on slides."""

@@ -16,11 +16,13 @@ from wsisurv.cli.options import (
     DeviceOption,
     ForceUnfamiliarOption,
     RedoOption,
+    ShardOption,
     StudentOption,
     WeightsOption,
     WorkspaceOption,
 )
 from wsisurv.cli.resolution import ResolutionOptions
+from wsisurv.engine.shards import parse_shard
 from wsisurv.errors import SettingsError
 from wsisurv.workspace.ledger import Summary
 from wsisurv.workspace.paths import Workspace
@@ -70,6 +72,7 @@ def predict(
     force_unfamiliar: ForceUnfamiliarOption = False,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
+    shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
     """Step 6: predict the risk of each case, from slides alone.
@@ -104,6 +107,7 @@ def predict(
                 force_unfamiliar=force_unfamiliar,
                 weights_file=weights,
                 device=device,
+                shard=parse_shard(shard),
                 redo=redo,
                 command=shlex.join(["wsisurv", *sys.argv[1:]]),
                 progress=progress,
@@ -125,6 +129,10 @@ def _print(result: "PredictResult") -> Summary:
         warn(f"and {len(odd) - _SHOWN} more cases, in the column warning")
     groups = Counter(risk.risk_group for risk in risks)
     summary = Summary("predict", [risk.case_id for risk in risks], failed=list(result.prediction.failed))
+    if result.shares_left:
+        left = f"{result.shares_left} shares have not ended: the one that ends last writes {result.table}"
+        report(summary, f"risks of this share are kept; {left}")
+        return summary
     counts = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
     also = f", findings in {result.findings}" if result.findings else ""
     report(summary, f"{counts} · risks in {result.table}, what made them in {result.notes}{also}")

@@ -11,6 +11,7 @@ from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, SlidesArgument, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import ResolutionOptions
+from wsisurv.engine.shards import parse_shard
 from wsisurv.errors import SettingsError
 from wsisurv.settings.base import parse_settings
 from wsisurv.settings.tiles import TileSettings
@@ -67,12 +68,10 @@ class CuttingOptions:
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of the step and of its plan."""
-        from wsisurv.engine.shards import parse_shard
-
         return {
             "masks": self.tissue_masks,
             "allow_upsampling": self.allow_upsampling,
-            "shard": parse_shard(self.shard) if self.shard else None,
+            "shard": parse_shard(self.shard),
         }
 
 

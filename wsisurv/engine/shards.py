@@ -22,12 +22,14 @@ class Shard:
         return list(items[self.number - 1 :: self.count])
 
 
-def parse_shard(text: str) -> Shard:
-    """Read ``3/8``, or take ``slurm``: this task's place in its SLURM job array.
+def parse_shard(text: str | None) -> Shard | None:
+    """Read ``3/8``, or take ``slurm``: this task's place in its SLURM job array; None is all of the work.
 
     Raises:
         SettingsError: it is no such pair, or this is no task of an array.
     """
+    if text is None:
+        return None
     if text == "slurm":
         return _of_array()
     number, slash, count = text.partition("/")

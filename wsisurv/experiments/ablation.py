@@ -6,7 +6,8 @@ from pathlib import Path
 
 from wsisurv.cohort import Case, Cohort
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import CohortError, SettingsError
+from wsisurv.engine.shards import Shard
+from wsisurv.errors import CohortError, SettingsError, SharesLeftError
 from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_covariates
 from wsisurv.experiments.model_names import DISTILLED, PLAIN, SELECTED
 from wsisurv.experiments.scoring import STEP, ScoredFolds
@@ -60,6 +61,7 @@ def ablate(
     device: str = "auto",
     memory_gib: float | None = None,
     workers: int | None = None,
+    shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> AblationResult:
@@ -80,38 +82,46 @@ def ablate(
         device: as ``crossval``.
         memory_gib: as ``crossval``.
         workers: as ``crossval``.
+        shard: as ``crossval``, of the default's folds and of each variant's.
         redo: as ``crossval``.
         progress: called in each variant in turn.
 
     Raises:
         SettingsError: no such switch, or one that changes nothing.
         CohortError: no switch; as ``crossval``.
+        SharesLeftError: as ``crossval``.
         WsisurvError: as ``crossval``.
     """
     folder = workspace.cohort(cohort.name)
     settings = with_covariates(settings, cohort)
     default = (teacher_settings(folder, teacher), student_settings(folder, student))
     variants = _variants(switches, *default)
-    runs = {}
+    runs, left = {}, None
     for name, (its_teacher, its_student) in {DEFAULT: default, **variants}.items():
         place = STEP if name == DEFAULT else f"ablation/{name}"
-        runs[name] = score_with_slides(
-            workspace,
-            cohort,
-            settings,
-            its_teacher,
-            its_student,
-            place=place,
-            teachers_at=folder / STEP if name != DEFAULT and its_teacher == default[0] else None,
-            splits=splits,
-            keep_together=keep_together,
-            allow_random_weights=allow_random_weights,
-            device=device,
-            memory_gib=memory_gib,
-            workers=workers,
-            redo=redo,
-            progress=_named(progress, place),
-        )
+        try:
+            runs[name] = score_with_slides(
+                workspace,
+                cohort,
+                settings,
+                its_teacher,
+                its_student,
+                place=place,
+                teachers_at=folder / STEP if name != DEFAULT and its_teacher == default[0] else None,
+                splits=splits,
+                keep_together=keep_together,
+                allow_random_weights=allow_random_weights,
+                device=device,
+                memory_gib=memory_gib,
+                workers=workers,
+                shard=shard,
+                redo=redo,
+                progress=_named(progress, place),
+            )
+        except SharesLeftError as error:  # the other variants' folds of this share come first
+            left = SharesLeftError(f"{place}: {error}")
+    if left is not None:
+        raise left
     return _record(runs, cohort, settings, folder / "evaluation" / "ablation.json")
 
 

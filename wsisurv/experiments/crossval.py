@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.experiments.fold_groups import fold_groups
 from wsisurv.experiments.fold_job import FoldJob
 from wsisurv.experiments.fold_models import FoldRisks
@@ -71,6 +72,7 @@ def crossval(
     device: str = "auto",
     memory_gib: float | None = None,
     workers: int | None = None,
+    shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
@@ -95,11 +97,13 @@ def crossval(
             Changes no result.
         workers: folds trained at once, each in a process of one thread; None for one a processor, on a GPU one. Changes
             no result.
+        shard: train and score this part of the folds only; where the others are done, go on to the figures.
         redo: replace splits and folds that were made otherwise.
         progress: called in the leak check, then in the training.
 
     Raises:
         MetricError: the tested cases can't give the figures.
+        SharesLeftError: the folds of ``shard`` are done, and others are not.
         WsisurvError: as ``score_with_slides``.
 
     Example:
@@ -122,6 +126,7 @@ def crossval(
         device=device,
         memory_gib=memory_gib,
         workers=workers,
+        shard=shard,
         redo=redo,
         progress=progress,
     )
@@ -143,6 +148,7 @@ def crossval_reports(
     splits: Path | None = None,
     keep_together: bool = False,
     landmarks: Sequence[float] = (),
+    shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> CrossvalResult:
@@ -161,11 +167,13 @@ def crossval_reports(
         splits: as ``crossval``.
         keep_together: as ``crossval``.
         landmarks: as ``crossval``.
+        shard: as ``crossval``.
         redo: as ``crossval``.
         progress: called in each fold.
 
     Raises:
         MetricError: the tested cases can't give the figures.
+        SharesLeftError: as ``crossval``.
         WsisurvError: as ``score_reports_only``.
     """
     folder = workspace.cohort(cohort.name)
@@ -178,6 +186,7 @@ def crossval_reports(
         report_text=report_text,
         splits=splits,
         keep_together=keep_together,
+        shard=shard,
         redo=redo,
         progress=progress,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.progress import Progress
+from wsisurv.engine.shards import Shard
 from wsisurv.errors import CohortError, MissingArtifactError, some
 from wsisurv.experiments.fold_job import FoldJob, make_job
 from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks
@@ -36,6 +37,7 @@ def score_reports_only(
     report_text: Path | None,
     splits: Path | None,
     keep_together: bool,
+    shard: Shard | None,
     redo: bool,
     progress: Progress,
 ) -> ScoredFolds:
@@ -49,6 +51,7 @@ def score_reports_only(
         report_text: the reports themselves, for a model of their whole text; None leaves it out.
         splits: as ``plan_folds``.
         keep_together: as ``plan_folds``.
+        shard: as ``run_folds``.
         redo: as ``run_folds``.
         progress: called in each fold.
 
@@ -90,7 +93,9 @@ def score_reports_only(
         )
 
     splits_at = workspace.cohort(cohort.name) / PLACE / "splits.jsonl"
-    risks, kept = run_folds(workspace, cohort.name, jobs, score, splits_at=splits_at, redo=redo, progress=progress)
+    risks, kept = run_folds(
+        workspace, cohort.name, jobs, score, splits_at=splits_at, redo=redo, progress=progress, shard=shard
+    )
     warnings = (*planned.warnings, *counted(risks))
     return ScoredFolds(planned.cohort, len(stated.case_ids), jobs, tuple(risks), kept, trained, warnings)
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from wsisurv.cohort import Cohort, read_cohort
 from wsisurv.engine.progress import Progress
+from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import Shares, finished, tell_share
-from wsisurv.errors import CohortError, WsisurvError, some
+from wsisurv.errors import CohortError, SharesLeftError, WsisurvError, some
 from wsisurv.experiments.fold_job import FoldJob, finished_folds, write_risks
 from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.experiments.folds import draw_folds, folds_of, read_folds, require_events
@@ -171,12 +172,13 @@ def run_folds(
     redo: bool,
     progress: Progress,
     workers: int = 1,
+    shard: Shard | None = None,
 ) -> tuple[list[FoldRisks], int]:
     """Score the folds that are not done, and write each down.
 
     Args:
         workspace: holds the cohort.
-        cohort_name: whose folds they are; no two processes score them at once.
+        cohort_name: whose folds they are; no two processes score them, or the same share of them, at once.
         jobs: the folds.
         score: trains and scores one; a record where there are several workers.
         splits_at: where the folds are written.
@@ -184,26 +186,30 @@ def run_folds(
         progress: called in each fold.
         workers: folds at once, each in a process of one thread; 1 is this process. Those under way when the run stops
             are ended, and go on from their checkpoints in the next.
+        shard: score this part of the folds only.
 
     Returns:
         The risks of all folds, and how many of them were there already.
 
     Raises:
         StaleError: splits or a fold were made otherwise, and not ``redo``.
-        BusyError: another process is cross-validating this cohort now.
+        BusyError: another process is cross-validating this cohort, or this share of its folds, now.
+        SharesLeftError: this share is done, and folds of others are not.
         BackendError: a process was killed.
         WsisurvError: as ``score``, with the name of the fold.
     """
     what = f"cross-validating cohort {cohort_name}"
-    with workspace.claim_alone(STEP, cohort_name, what, jobs[0].settings):
+    item = cohort_name if shard is None else f"{cohort_name}/{shard.number}-of-{shard.count}"
+    with workspace.claim_alone(STEP, item, what, jobs[0].settings):
         _save_splits(splits_at, [job.fold for job in jobs], redo)
         scored = finished_folds(jobs, workspace, redo=redo)
         n_kept = len(scored)
-        todo = [job for job in jobs if job.fold.name not in scored]
+        mine = jobs if shard is None else shard.of(jobs)
+        todo = [job for job in mine if job.fold.name not in scored]
         workers = min(workers, len(todo))
 
         def tell(done: float, what: str) -> None:
-            progress(int(_TICKS * (n_kept + done)), _TICKS * len(jobs), what)
+            progress(int(_TICKS * (n_kept + done)), _TICKS * (n_kept + len(todo)), what)
 
         def move(done: int, total: int, what: str) -> None:
             now = len(scored) - n_kept
@@ -219,6 +225,13 @@ def run_folds(
             for job, risks in runs:
                 scored[job.fold.name] = risks
         tell(len(todo), "")
+    if shard is not None:
+        scored = finished_folds(jobs, workspace, redo=True)  # other shares may have ended since
+        if left := [job.fold.name for job in jobs if job.fold.name not in scored]:
+            raise SharesLeftError(
+                f"the {len(mine)} folds of this share are done, and {len(left)} of {len(jobs)} are left to other "
+                f"shares ({some(left, _SHOWN)}): the one that ends last makes the figures"
+            )
     return [scored[job.fold.name] for job in jobs], n_kept
 
 

@@ -12,6 +12,7 @@ from wsisurv.bags.memory import memory_share
 from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress
+from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import cores
 from wsisurv.errors import FormatError, SettingsError
 from wsisurv.experiments.finding_risk import findings_settings
@@ -46,6 +47,7 @@ def score_with_slides(
     device: str,
     memory_gib: float | None,
     workers: int | None,
+    shard: Shard | None,
     redo: bool,
     progress: Progress,
 ) -> ScoredFolds:
@@ -70,6 +72,7 @@ def score_with_slides(
         memory_gib: for all folds that are trained at once; None for half of the machine's. Changes no result.
         workers: folds at once, each in a process of one thread; None for one a processor, on a GPU one. Changes no
             result.
+        shard: as ``run_folds``.
         redo: as ``run_folds``.
         progress: called in the leak check, then in the training.
 
@@ -135,6 +138,7 @@ def score_with_slides(
         redo=redo,
         progress=progress,
         workers=workers,
+        shard=shard,
     )
     warnings = (*planned.warnings, *counted(risks))
     return ScoredFolds(planned.cohort, len(reported.case_ids), jobs, tuple(risks), kept, trained, warnings)

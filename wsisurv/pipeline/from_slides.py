@@ -1,6 +1,6 @@
 """Slides straight from the scanner: tiled and embedded as a student's training slides were, before it predicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ def prepare_slides(
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
     device: str = "auto",
+    slide_ids: Collection[str] | None = None,
+    share: str = "",
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> FromSlides:
@@ -50,6 +52,8 @@ def prepare_slides(
         allow_upsampling: enlarge slides scanned coarser than the student's tiles.
         weights_file: the encoder's weights, where the student was trained on features of a file.
         device: where the encoder computes.
+        slide_ids: which of the slides; None for all that are found.
+        share: name of this share of them, where several processes have one each.
         redo: make anew what was made otherwise.
         progress: called in each step.
 
@@ -73,13 +77,14 @@ def prepare_slides(
     embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
     name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]
     home = Workspace(workspace.root / "predict" / name)
-    with exclusive(home, "predict"):  # of two at once the second waits, and finds it done
+    with exclusive(home, f"predict{share}"):  # of two at once the second waits, and finds it done
         tiled = tile(
             home,
             slides,
             tiling,
             given=given,
             allow_upsampling=allow_upsampling,
+            slide_ids=slide_ids,
             redo=redo,
             progress=stage(progress, "tile"),
         )

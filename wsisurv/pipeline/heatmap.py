@@ -6,6 +6,7 @@ from pathlib import Path
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.errors import (
     FormatError,
     InputError,
@@ -37,6 +38,7 @@ def heatmap(
     slide_map: Path | None = None,
     tiles: int = 12,
     finding: str | None = None,
+    shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> dict[Path, Summary]:
@@ -54,6 +56,7 @@ def heatmap(
         slide_map: table slide_id,case_id, for cases that are not of the cohort.
         tiles: how many on each half of the contact sheet.
         finding: which tiles speak for this one, in place of the risk; by findings.h5 beside the student.
+        shard: do this part of the cases only.
         redo: draw anew.
         progress: called before each case.
 
@@ -78,14 +81,14 @@ def heatmap(
     if finding is not None:
         heads = open_heads(model.parent / "findings.h5")
         heads.head(finding)
-        chosen, others = _choose(workspace, name, heads.card.encoder, cases, all_cases, slide_map)
+        chosen, others = _choose(workspace, name, heads.card.encoder, cases, all_cases, slide_map, shard)
         folds = heads_folds(heads) if heads.card.cohort == name else {}
         return {
             folder: _draw_finding(heads, finding, wanted, folder, workspace, found, folds, tiles, redo, progress)
             for folder, wanted in _by_folder(workspace, home, chosen, others)
         }
     explainer = open_explainer(model, home / "guidance.h5" if home is not None else None)
-    chosen, others = _choose(workspace, name, explainer.scale.card.encoder, cases, all_cases, slide_map)
+    chosen, others = _choose(workspace, name, explainer.scale.card.encoder, cases, all_cases, slide_map, shard)
     meanings = {column.name: (column.unit, column.definition) for column in COLUMNS}
     return {
         folder: heatmaps(
@@ -165,7 +168,13 @@ def _draw_finding(
 
 
 def _choose(
-    workspace: Workspace, name: str | None, encoder: str, wanted: Sequence[str], all_cases: bool, slide_map: Path | None
+    workspace: Workspace,
+    name: str | None,
+    encoder: str,
+    wanted: Sequence[str],
+    all_cases: bool,
+    slide_map: Path | None,
+    shard: Shard | None,
 ) -> tuple[list[CaseFiles], set[str]]:
     """The cases asked for, and which of them are no cases of the cohort."""
     of_cohort: dict[str, CaseFiles] = {}
@@ -196,5 +205,5 @@ def _choose(
             + (did_you_mean(missing[0], known) or ".")
             + " A slide must have been embedded, or given to `wsisurv predict`, first."
         )
-    chosen = list(of_cohort) if all_cases else wanted
-    return [known[case_id] for case_id in dict.fromkeys(chosen)], others.keys() - of_cohort.keys()
+    chosen = list(dict.fromkeys(of_cohort if all_cases else wanted))
+    return [known[case_id] for case_id in (shard.of(chosen) if shard else chosen)], others.keys() - of_cohort.keys()

@@ -4,17 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.engine.shards import Shard
 from wsisurv.errors import InputError, SettingsError, StorageError
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.finding_rows import findings_path, write_case_findings
 from wsisurv.formats.id_cells import formula_note
+from wsisurv.formats.risk_shares import remove_shares
 from wsisurv.formats.risks import Risk, risk_frame, unfamiliar_note, write_notes, write_risks, write_risks_jsonl
 from wsisurv.pipeline.from_slides import prepare_slides
+from wsisurv.pipeline.predict_shares import put_together
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.findings import OpenHeads, heads_folds, open_heads, require_same_features
 from wsisurv.prediction.notes import make_notes
@@ -28,7 +31,9 @@ from wsisurv.prediction.step import (
     training_folds,
 )
 from wsisurv.settings.base import fingerprint
+from wsisurv.slides.find import find_slides
 from wsisurv.slides.resolution import GivenMpp
+from wsisurv.units import shown_name
 from wsisurv.workspace.ledger import Summary, exclusive, forget_failures, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -48,6 +53,8 @@ class PredictResult:
         findings: the CSV of findings beside it; None where the student's folder has no heads of findings.
         warnings: what speaks against the survival to a horizon.
         summaries: of tiling and embedding, where slides were named.
+        shares_left: shares of a job array that have not ended; the table is not written then, and ``prediction`` is of
+            this share's cases.
     """
 
     prediction: Prediction
@@ -57,6 +64,7 @@ class PredictResult:
     findings: Path | None
     warnings: tuple[str, ...]
     summaries: tuple[Summary, ...]
+    shares_left: int = 0
 
     def to_frame(self) -> "pd.DataFrame":
         """The table as a data frame, a row a case, by case_id; what is not known is missing."""
@@ -78,6 +86,7 @@ def predict(
     weights_file: Path | None = None,
     device: str = "auto",
     force_unfamiliar: bool = False,
+    shard: Shard | None = None,
     redo: bool = False,
     command: str = "wsisurv.predict",
     progress: Progress = no_progress,
@@ -101,6 +110,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         force_unfamiliar: give group and survival of cases too that the student does not know; without, their group is
             ``unfamiliar`` and their survival empty.
+        shard: do this part of the cases only, and put the table together where the others are done.
         redo: make anew tiles and features that were made otherwise.
         command: what was called, for the notes.
         progress: called with (done, total, what).
@@ -128,11 +138,16 @@ def predict(
     table = output or (workspace.cohort(name) / "risk.csv" if name is not None and not slides else Path("risk.csv"))
     if table.suffix in {".json", ".jsonl"}:
         raise SettingsError(f"-o {table}: the table is CSV; {table.with_suffix('.json').name} is written beside it")
-    card = read_scale(model).card
+    scale = read_scale(model)
+    card = scale.card
     if not slides:
         workspace.require()
     encoder, heads = card.encoder, _heads(model, card)
-    ready = None
+    ready, asked = None, None
+    if slides and shard is not None:
+        found = {shown_name(slide_id): slide_id for slide_id in find_slides(slides)}
+        asked = _grouped([*found], slide_map)
+        mine = {found[slide_id] for several in shard.of([*asked.slides.values()]) for slide_id in several}
     if slides:
         ready = prepare_slides(
             workspace,
@@ -142,21 +157,22 @@ def predict(
             allow_upsampling=allow_upsampling,
             weights_file=weights_file,
             device=device,
+            slide_ids=mine if asked else None,
+            share=f"/{shard.number}-of-{shard.count}" if shard else "",
             redo=redo,
             progress=progress,
         )
     home = ready.workspace if ready else workspace
     if ready is None and name is not None:
         asked = _of_cohort(home, name, model, heads)
-    else:
-        here = ready.slide_ids if ready else home.embedded_slides(encoder)
-        of_slide, unused = map_slides(here, read_slide_map(slide_map)) if slide_map else ({}, [])
-        asked = _Asked(group_slides(here, of_slide), unused=unused)
+    elif asked is None:
+        asked = _grouped(ready.slide_ids if ready else home.embedded_slides(encoder), slide_map)
     if not asked.slides:
         raise InputError(f"{home.root}: no features of encoder {encoder!r}. Name slides, or run `wsisurv embed`.")
-    prediction = predict_cases(
+    own = asked.slides if shard is None else dict(shard.of([*asked.slides.items()]))
+    made = prediction = predict_cases(
         model,
-        find_bags(home, encoder, asked.slides),
+        find_bags(home, encoder, own),
         fold_of=asked.folds,
         horizons=years,
         looks=ready.looks if ready else {},
@@ -165,16 +181,53 @@ def predict(
         heads=heads,
         head_fold_of=asked.head_folds,
         device=student_device(device),
+        part=shard is not None,
         progress=stage(progress, "predict"),
     )
-    notes = make_notes(
-        model,
+    left = 0
+    with _alone(workspace, table):
+        if shard is not None:
+            settings = {"asked": vars(asked), "horizons": years, "force": force_unfamiliar, "shares": shard.count}
+            models = {"student": scale.fingerprint, "heads": heads.fingerprint if heads else ""}
+            prediction, left = put_together(
+                home, encoder, asked.slides, table, shard, fingerprint(settings, models), prediction
+            )
+        notes = make_notes(
+            model,
+            prediction,
+            horizons=years,
+            training_cases=asked.folds,
+            command=command,
+            force_unfamiliar=force_unfamiliar,
+        )
+        if not left:
+            _write(table, prediction, notes, heads, years, jsonl=jsonl)
+            remove_shares(table)
+    _keep_failures(home, made)
+    odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
+    odd += [*asked.unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
+    return PredictResult(
         prediction,
-        horizons=years,
-        training_cases=asked.folds,
-        command=command,
-        force_unfamiliar=force_unfamiliar,
+        years,
+        table,
+        table.with_suffix(".json"),
+        findings_path(table) if heads is not None else None,
+        tuple(odd),
+        ready.summaries if ready else (),
+        left,
     )
+
+
+def _write(
+    table: Path,
+    prediction: Prediction,
+    notes: dict[str, Any],
+    heads: OpenHeads | None,
+    years: Sequence[float],
+    *,
+    jsonl: bool,
+) -> None:
+    """Write the table and what lies beside it."""
     if heads is not None:
         notes["findings"] = {
             "heads": str(heads.path),
@@ -182,18 +235,11 @@ def predict(
             "table": findings_path(table).name,
             "meaning": "probability that a report would state the finding; empty for a case unlike the training cases",
         }
-    with _alone(workspace, table):
-        if heads is not None:
-            write_case_findings(findings_path(table), prediction.findings, heads.card.heads)
-        write_risks(table, prediction.risks, horizons=years)
-        if jsonl:
-            write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
-        beside = write_notes(table, notes)
-    _keep_failures(home, prediction)
-    odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
-    odd += [*asked.unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
-    written = findings_path(table) if heads is not None else None
-    return PredictResult(prediction, years, table, beside, written, tuple(odd), ready.summaries if ready else ())
+        write_case_findings(findings_path(table), prediction.findings, heads.card.heads)
+    write_risks(table, prediction.risks, horizons=years)
+    if jsonl:
+        write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
+    write_notes(table, notes)
 
 
 @dataclass(frozen=True)
@@ -204,6 +250,12 @@ class _Asked:
     folds: Mapping[str, int] = field(default_factory=dict)  # training case → its fold
     head_folds: Mapping[str, int] = field(default_factory=dict)  # the same of the heads of findings
     unused: Sequence[str] = ()  # what is odd about the slide map
+
+
+def _grouped(slide_ids: Sequence[str], slide_map: Path | None) -> _Asked:
+    """Slides that are of no cohort, by the case that a table says, or each a case."""
+    of_slide, unused = map_slides(slide_ids, read_slide_map(slide_map)) if slide_map else ({}, [])
+    return _Asked(group_slides(slide_ids, of_slide), unused=unused)
 
 
 def _of_cohort(home: Workspace, name: str, model: Path, heads: OpenHeads | None) -> _Asked:

@@ -14,6 +14,7 @@ from wsisurv.formats import features, guidance, text_vectors, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name
 from wsisurv.formats.header import Header, read_header
 from wsisurv.formats.models import model_format
+from wsisurv.formats.risk_shares import count_shares
 from wsisurv.formats.risks import read_source
 from wsisurv.formats.splits import read_splits
 from wsisurv.formats.statements import read_statements
@@ -234,6 +235,8 @@ def _folds(folder: Path) -> str:
 
 def _risks(folder: Path) -> str:
     table = folder / "risk.csv"
+    if shares := count_shares(table):  # of an array that has not ended
+        return shares
     if not table.exists():
         return "missing"
     try:

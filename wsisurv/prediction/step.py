@@ -147,6 +147,7 @@ def predict_cases(
     heads: OpenHeads | None = None,
     head_fold_of: Mapping[str, int] | None = None,
     device: str = "cpu",
+    part: bool = False,
     progress: Progress = no_progress,
 ) -> Prediction:
     """Predict the risk of each case from all tiles of all of its slides; a few cases in memory at a time.
@@ -167,6 +168,7 @@ def predict_cases(
         heads: of findings, on the features of the student; None says nothing of findings.
         head_fold_of: ``heads_folds``: a case of a fold is left to the member that did not see it.
         device: where to compute, as torch names it.
+        part: others do the rest of the cases, so that an error of all these may be one of theirs alone.
         progress: called before each case.
 
     Raises:
@@ -216,7 +218,7 @@ def predict_cases(
             if heads is not None and case.n_tiles:
                 own = (head_fold_of or {}).get(case.case_id)
                 findings.append(heads.of_case(case.case_id, case.tiles, fold=own, force_unfamiliar=force_unfamiliar))
-    if refused is not None and not risks:
+    if refused is not None and not risks and not part:
         raise refused  # it is the student that is wrong here, and not one of many cases
     progress(len(bags), len(bags), "")
     return Prediction(tuple(risks), tuple(failed), tuple(findings))

@@ -1,13 +1,14 @@
 """Step 3: every report to statements, one line a report, so that a run that dies loses the report it was at."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
+from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import (
     BackendError,
@@ -29,8 +30,17 @@ from wsisurv.reports.sources import Reports, read_reports
 from wsisurv.reports.vectors import write_vectors
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.reports import ReportSettings
+from wsisurv.units import shown_name
 from wsisurv.workspace.freshness import Condition, Freshness, Origin, compare, require_fresh
-from wsisurv.workspace.ledger import Failure, Summary, forget_failures, make_failure, record_failure
+from wsisurv.workspace.ledger import (
+    Failure,
+    Summary,
+    exclusive,
+    forget_failures,
+    make_failure,
+    read_failures,
+    record_failure,
+)
 from wsisurv.workspace.paths import Workspace
 
 STEP = "extract-report"
@@ -60,6 +70,7 @@ def extract(
     concurrency: int = 1,
     timeout_s: float = 600,
     patience: Patience | None = None,
+    shard: Shard | None = None,
     redo: bool = False,
     text_encoder: str = "hashing",
     log_text: bool = False,
@@ -83,6 +94,8 @@ def extract(
         concurrency: reports under way at once; more than the server's own (OLLAMA_NUM_PARALLEL) only waits there.
         timeout_s: seconds to wait for the next piece of an answer.
         patience: how long a busy server is waited for.
+        shard: read this part of the reports only; the last of all shares to end puts the lines into the source's order
+            and writes the vectors.
         redo: make anew the records that were made with other settings or from another text.
         text_encoder: what makes the statements' vectors.
         log_text: write every passage and answer into ``reports/exchanges.jsonl``; without it no report text is
@@ -90,8 +103,8 @@ def extract(
         progress: told after each report.
 
     Returns:
-        What was done, kept and failed. Where another process is at work on the reports of this workspace, all cases
-        are in ``elsewhere`` and nothing is done.
+        What was done, kept and failed. Where another process is at work on the reports of this workspace, or on this
+        share of them, its cases are in ``elsewhere`` and nothing is done.
 
     Raises:
         ReportError: the source can't be read (a .txt among readable ones that can't be is a failure instead).
@@ -111,17 +124,24 @@ def extract(
     summary = Summary(STEP, notes=list(reports.notes))
     contact = _Contact(host, allow_remote, pull, concurrency, timeout_s, patience or Patience())
     asked = settings.model_dump(mode="json")
-    with workspace.claim_settings(STEP, asked), workspace.claim(STEP, "statements") as claimed:
+    mine = list(reports) if shard is None else shard.of(list(reports))
+    item = "statements" if shard is None else f"statements-{shard.number}-of-{shard.count}"
+    with workspace.claim_settings(STEP, asked), workspace.claim(STEP, item) as claimed:
         if not claimed:
-            summary.elsewhere.extend(reports)
+            summary.elsewhere.extend(mine)
             return summary
         with open_text_encoder(
             text_encoder, host=host, allow_remote=allow_remote, pull=pull, timeout_s=timeout_s, progress=progress
         ) as encoder:
             exchange = _exchange_log(workspace) if log_text else None
             with _opened(settings, reports, contact, exchange, progress) as backend:
-                _extract(workspace, reports, backend, concurrency, redo, progress, summary)
-            _write_vectors(workspace, text_encoder, encoder, summary)
+                left = _extract(workspace, reports, mine, backend, concurrency, redo, progress, summary)
+            if left and shard is not None:
+                summary.notes.append(
+                    f"{left} reports are left to other shares: the one that ends last writes the vectors"
+                )
+            else:
+                _write_vectors(workspace, text_encoder, encoder, summary)
     return summary
 
 
@@ -226,7 +246,7 @@ def _exchange_log(workspace: Workspace) -> Exchange:
     path, lock = workspace.statements.with_name("exchanges.jsonl"), threading.Lock()
 
     def write(passage: str, answer: str) -> None:
-        with lock:
+        with lock, exclusive(workspace, "exchanges"):
             append_jsonl(path, {"passage": passage, "answer": answer})
 
     return write
@@ -235,26 +255,28 @@ def _exchange_log(workspace: Workspace) -> Exchange:
 def _extract(
     workspace: Workspace,
     reports: Reports,
+    mine: Collection[str],
     backend: _Backend,
     concurrency: int,
     redo: bool,
     progress: Progress,
     summary: Summary,
-) -> None:
+) -> int:
+    """Read the reports of this share; gives how many of all are neither read nor failed then."""
     wanted = {case_id: _fingerprint(backend.settings, text) for case_id, text in reports.items()}
     records = read_statements(workspace.statements) if workspace.statements.exists() else {}
     if not redo:
         _refuse_stale(workspace, reports, backend.settings, records, wanted)
-    summary.kept.extend(case for case in reports if case in records and records[case].fingerprint == wanted[case])
+    summary.kept.extend(case for case in mine if case in records and records[case].fingerprint == wanted[case])
     kept = set(summary.kept)
-    todo = {case_id: text for case_id, text in reports.items() if case_id not in kept}
+    todo = {case_id: reports[case_id] for case_id in mine if case_id not in kept}
     for case_id, unreadable in reports.unreadable.items():
         _fail(workspace, summary, make_failure(case_id, Path(reports.places[case_id]), unreadable, ""))
     in_a_row = 0
     try:
         with closing(_results(todo, backend, concurrency)) as results:
             for case_id, result in results:
-                progress(len(summary.kept) + len(summary.done) + len(summary.failed), len(reports), case_id)
+                progress(len(summary.kept) + len(summary.done) + len(summary.failed), len(mine), case_id)
                 if isinstance(result, Extraction):
                     _write(workspace, case_id, reports[case_id], result, backend.settings)
                     summary.done.append(case_id)
@@ -272,11 +294,24 @@ def _extract(
                         f"{in_a_row} reports in a row failed, so the run stopped. The last one: {result} "
                         "What is done is kept: run the same command again to go on."
                     )
-        progress(len(reports), len(reports), "")
+        progress(len(mine), len(mine), "")
     finally:
         forget_failures(workspace, STEP, [*summary.done, *summary.kept])
-        _tidy(workspace)
-    _add_notes(workspace, reports, wanted, summary)
+        left = _left(workspace, wanted)
+        _tidy(workspace, reports if len(mine) < len(reports) and not left else {})
+    _add_notes(workspace, reports, mine, wanted, summary)
+    return left
+
+
+def _left(workspace: Workspace, wanted: Mapping[str, str]) -> int:
+    """How many reports have neither a record of their fingerprint nor a failure of it."""
+    records = read_statements(workspace.statements) if workspace.statements.exists() else {}
+    failed = {(failure.id, failure.fingerprint) for failure in read_failures(workspace, STEP)}
+    return sum(
+        (case_id not in records or records[case_id].fingerprint != fingerprint)
+        and (shown_name(case_id), fingerprint) not in failed
+        for case_id, fingerprint in wanted.items()
+    )
 
 
 def _fingerprint(settings: ReportSettings, text: str) -> str:
@@ -317,8 +352,6 @@ def _results(
 def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction, settings: ReportSettings) -> None:
     """Prove and write one report. Its record comes last, so that what is rejected is there when it counts as done."""
     grounded = ground(case_id, extraction.claims, text)
-    for rejected in grounded.rejected:
-        append_jsonl(workspace.rejected, rejected.model_dump(mode="json"))
     record = ReportRecord(
         case_id=case_id,
         fingerprint=_fingerprint(settings, text),
@@ -329,7 +362,10 @@ def _write(workspace: Workspace, case_id: str, text: str, extraction: Extraction
         settings=settings.model_dump(mode="json"),
         salvaged=extraction.salvaged,
     )
-    append_jsonl(workspace.statements, record.as_line())
+    with exclusive(workspace, "statements"):  # other shares write the same files
+        for rejected in grounded.rejected:
+            append_jsonl(workspace.rejected, rejected.model_dump(mode="json"))
+        append_jsonl(workspace.statements, record.as_line())
 
 
 def _fail(workspace: Workspace, summary: Summary, failure: Failure) -> None:
@@ -337,12 +373,23 @@ def _fail(workspace: Workspace, summary: Summary, failure: Failure) -> None:
     summary.failed.append(failure)
 
 
-def _tidy(workspace: Workspace) -> None:
-    """Take out lines that a newer one of the same case replaced, and rejections that a killed run wrote twice."""
-    if not workspace.statements.exists():
-        return
-    records = read_statements(workspace.statements)
-    if len(read_jsonl(workspace.statements)) > len(records):
+def _tidy(workspace: Workspace, order: Collection[str]) -> None:
+    """Take out lines that a newer one of the same case replaced, and rejections that a killed run wrote twice.
+
+    Args:
+        workspace: whose lines they are.
+        order: cases that are to stand in this order, after all others; shares wrote them as they came.
+    """
+    if workspace.statements.exists():
+        with exclusive(workspace, "statements"):
+            _tidy_alone(workspace, order)
+
+
+def _tidy_alone(workspace: Workspace, order: Collection[str]) -> None:
+    written_records = read_statements(workspace.statements)
+    records = {case_id: record for case_id, record in written_records.items() if case_id not in order}
+    records |= {case_id: written_records[case_id] for case_id in order if case_id in written_records}
+    if len(read_jsonl(workspace.statements)) > len(records) or list(records) != list(written_records):
         write_jsonl(workspace.statements, (record.as_line() for record in records.values()))
     by_case: dict[str, list[RejectedRecord]] = {}
     written = read_rejected(workspace.rejected)
@@ -354,15 +401,17 @@ def _tidy(workspace: Workspace) -> None:
         for rejected in by_case.get(case_id, [])[-record.rejected :]
         if record.rejected
     ]
-    if len(current) < len(written):
+    if len(current) < len(written) or (order and current != written):
         write_jsonl(workspace.rejected, (rejected.model_dump(mode="json") for rejected in current))
 
 
-def _add_notes(workspace: Workspace, reports: Reports, wanted: Mapping[str, str], summary: Summary) -> None:
+def _add_notes(
+    workspace: Workspace, reports: Reports, mine: Collection[str], wanted: Mapping[str, str], summary: Summary
+) -> None:
     if not workspace.statements.exists():
         return
     records = read_statements(workspace.statements)
-    current = {case: records[case] for case in reports if case in records and records[case].fingerprint == wanted[case]}
+    current = {case: records[case] for case in mine if case in records and records[case].fingerprint == wanted[case]}
     statements = sum(len(record.statements) for record in current.values())
     rejected = sum(record.rejected for record in current.values())
     summary.notes.append(f"{statements} statements proved in {len(current)} reports, {rejected} rejected")
@@ -400,7 +449,7 @@ def _add_notes(workspace: Workspace, reports: Reports, wanted: Mapping[str, str]
     )
     _note(
         summary,
-        [case for case in reports if case in records and case not in current],
+        [case for case in mine if case in records and case not in current],
         "cases still have statements that were made otherwise",
     )
 

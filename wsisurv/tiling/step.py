@@ -1,6 +1,6 @@
 """Step 1: slides to tiles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,6 +58,7 @@ def tile(
     masks: Path | None = None,
     allow_upsampling: bool = False,
     preview: bool = True,
+    slide_ids: Collection[str] | None = None,
     shard: Shard | None = None,
     workers: int | None = None,
     redo: bool = False,
@@ -77,6 +78,7 @@ def tile(
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
         preview: draw previews, of slides too that were tiled without, and (as ``wsisurv.tile``) the contact sheet; if
             False, those of what is made anew go.
+        slide_ids: which of the slides; None for all that are found.
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own; None for one a processor.
         redo: make stale tiles anew.
@@ -106,6 +108,8 @@ def tile(
     workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview)
+    if slide_ids is not None:
+        slides = {slide_id: path for slide_id, path in slides.items() if slide_id in slide_ids}
     if shard is not None:
         slides = dict(shard.of(list(slides.items())))
     with workspace.claim_settings(STEP, settings.model_dump(mode="json")):
