@@ -20,8 +20,9 @@ from wsisurv.models.ensemble import ensemble_of
 from wsisurv.models.familiarity import Familiarity
 from wsisurv.models.student import Student
 from wsisurv.prediction.card import RiskScale
+from wsisurv.prediction.explained import CaseFiles
 from wsisurv.prediction.explainer import Explainer
-from wsisurv.prediction.heatmap import CaseFiles, heatmaps
+from wsisurv.prediction.heatmap import heatmaps
 from wsisurv.prediction.heatmap_picture import BANNER
 from wsisurv.prediction.step import look_at_slides
 from wsisurv.settings.embedding import EmbedSettings

@@ -56,6 +56,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "heatmap": "Draw which tiles raised and which lowered the risk of a case.",
         "report": "Make one HTML page of a cohort: audit, figures, tables, heatmaps, and how all of it was made.",
         "status": "Show what of a workspace is done, stale, missing, failed or running, and which command to run next.",
+        "view": "Look at slides, what each tile did, and what is known of the case, in a browser.",
         "verify": "Check every file of a workspace against its checksums, its name, and the files it was made from.",
     },
     "Files and encoders": {
@@ -103,7 +104,7 @@ def _make(name: str, panel: str) -> Any:
 
 
 def _kind(name: str) -> type[TyperCommand]:
-    if name in ("doctor", "init", "run", "show", "status"):  # run notes its steps; the others make nothing
+    if name in ("doctor", "init", "run", "show", "status", "view"):  # run notes its steps; the others make nothing
         return TyperCommand
     from wsisurv.cli.recorded import Recorded
 

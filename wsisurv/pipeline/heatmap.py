@@ -17,10 +17,11 @@ from wsisurv.errors import (
     did_you_mean,
 )
 from wsisurv.formats.statements import read_statements
+from wsisurv.prediction.explained import CaseFiles
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.finding_map import draw_finding
 from wsisurv.prediction.findings import OpenHeads, heads_folds, open_heads
-from wsisurv.prediction.heatmap import CaseFiles, heatmaps
+from wsisurv.prediction.heatmap import heatmaps
 from wsisurv.prediction.step import group_slides
 from wsisurv.slides.find import find_slides
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure

@@ -117,8 +117,39 @@ def feature_shifts(
     if not names or others.sum() < 2 or len(rows) < 2:
         return ()
     numbers = values.astype(np.float64)
+    variance = (numbers[rows].var(axis=0, ddof=1) + numbers[others].var(axis=0, ddof=1)) / 2
+    return _shifts(ensemble, numbers, rows, others, np.sqrt(variance), names, meanings, count)
+
+
+def tile_shifts(
+    ensemble: Ensemble,
+    values: NDArray[np.floating],
+    tile: int,
+    names: Sequence[str],
+    meanings: Mapping[str, tuple[str, str]],
+    count: int = 5,
+) -> tuple[FeatureShift, ...]:
+    """The same of one tile: how it differs from the case's others, in standard deviations of these."""
+    others = np.arange(len(values)) != tile
+    if not names or others.sum() < 2:
+        return ()
+    numbers = values.astype(np.float64)
+    return _shifts(
+        ensemble, numbers, np.array([tile]), others, numbers[others].std(axis=0, ddof=1), names, meanings, count
+    )
+
+
+def _shifts(
+    ensemble: Ensemble,
+    numbers: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    others: NDArray[np.bool_],
+    sd: NDArray[np.float64],
+    names: Sequence[str],
+    meanings: Mapping[str, tuple[str, str]],
+    count: int,
+) -> tuple[FeatureShift, ...]:
     mean, rest = numbers[rows].mean(axis=0), numbers[others].mean(axis=0)
-    sd = np.sqrt((numbers[rows].var(axis=0, ddof=1) + numbers[others].var(axis=0, ddof=1)) / 2)
     difference = np.divide(mean - rest, sd, out=np.zeros_like(sd), where=sd > 1e-9)
     asked = [column for column in np.argsort(-np.abs(difference), kind="stable")[:count] if difference[column] != 0]
     case = numbers.astype(np.float32)

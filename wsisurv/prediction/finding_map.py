@@ -1,7 +1,7 @@
 """Which tiles of a case speak for a finding: maps, GeoJSON, a sheet of the most telling tiles, and a record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from wsisurv.formats.statements import Statement
 from wsisurv.models.finding_heads import attention
 from wsisurv.models.finding_table import speaks_of
 from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, spread_out
+from wsisurv.prediction.explained import strongest
 from wsisurv.prediction.findings import OpenHeads
 from wsisurv.prediction.heatmap_picture import DIVERGING, Ground, Layer, draw_maps, draw_sheet, with_banner
 from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
@@ -29,8 +30,69 @@ from wsisurv.workspace.paths import Workspace
 
 _VERSION = 1
 _SHOWN_SHARE = 0.25
-_ENDS = 0.99
 _CONTACT_SHEET = "tiles.jpg"
+
+
+@dataclass(frozen=True)
+class ScoredFinding:
+    """What each tile of a case says of a finding."""
+
+    # what a tile adds to the log odds is its contribution; they sum to the case's less those of a case of usual tiles
+    tiles: CaseTiles
+    probability: float | None  # None without a tile, and of a case that the heads do not know
+    prevalence: float  # in the training cases
+    warning: str  # why the heads do not know the case; else empty
+
+    def layer(self, rows: NDArray[np.int64]) -> Layer:
+        """The map of some tiles; colours are those of the whole case."""
+        limit = strongest(self.tiles.contribution)
+        ends = (f"−{limit:.2g} against", f"for +{limit:.2g}")
+        share = self.tiles.contribution[rows]
+        return Layer("what each tile adds to the log odds", share, -limit, limit, DIVERGING, ends)
+
+    def ends(self, places: Sequence[LocatedSlide], n_shown: int) -> dict[str, list[int]]:
+        """Numbers of the tiles that speak most for it, and against it, most telling first, none over another."""
+        tiles = self.tiles
+        sides = np.array([places[number].side for number in tiles.slide.tolist()])
+        found = {}
+        for words, highest in (("Speak for it", True), ("Speak against it", False)):
+            order = extreme_tiles(tiles.contribution, highest=highest, share=_SHOWN_SHARE)
+            found[words] = spread_out(order, tiles.slide, tiles.coords, sides, n_shown)
+        return found
+
+
+def score_finding(
+    heads: OpenHeads, finding: str, case_id: str, places: Sequence[LocatedSlide], fold: int | None = None
+) -> ScoredFinding:
+    """Score every tile of a case for one finding.
+
+    Args:
+        heads: of the finding among others.
+        finding: its name.
+        case_id: of the case.
+        places: its slides.
+        fold: of a training case, for which the member speaks that did not see it; None for all members.
+
+    Raises:
+        SettingsError: there is no head of the finding.
+    """
+    head = heads.head(finding)
+    if fold is not None:
+        head = replace(head, **{name: value[[fold]] for name, value in vars(head).items()})
+    values = [place.features.values for place in places if len(place.features.values)]
+    rows = np.concatenate(values) if values else np.zeros((0, heads.card.n_features), np.float16)
+    share, weight = np.zeros(len(rows)), np.zeros(len(rows))
+    if len(rows):
+        share = head.tile_shares(rows, heads.usual)
+        weight = np.full(len(rows), 1 / len(rows))
+        if head.focus.size:
+            weight = attention(rows.astype(np.float64), head.focus).mean(axis=1)
+    number = np.repeat(np.arange(len(places)), [len(place.features.values) for place in places])
+    coords = np.concatenate([np.zeros((0, 2), np.int64), *(place.place.coords for place in places)])
+    row = next(one for one in heads.card.result.findings if one.name == finding)
+    warning = heads.of_case(case_id, rows, fold=fold).warning if len(rows) else ""
+    chance = float(expit(head.log_odds(rows).mean())) if len(rows) and not warning else None
+    return ScoredFinding(CaseTiles(number, coords, rows, weight, share), chance, row.prevalence or 0.0, warning)
 
 
 def draw_finding(
@@ -48,9 +110,6 @@ def draw_finding(
     redo: bool = False,
 ) -> tuple[FindingMap, bool]:
     """Draw one finding of one case into FOLDER; gives the record, and whether it was there already.
-
-    What a tile adds is its share of the log odds; the shares of a case add up to its log odds less those of a case of
-    usual tiles.
 
     Args:
         heads: of the finding among others.
@@ -71,9 +130,7 @@ def draw_finding(
         EncoderMismatchError: features that the heads were not fitted on.
         StorageError: no room or no permission.
     """
-    head = heads.head(finding)
-    if fold is not None:
-        head = replace(head, **{name: value[[fold]] for name, value in vars(head).items()})
+    heads.head(finding)
     quotes = tuple((one.polarity, one.evidence) for one in statements if speaks_of(one, finding))
     inputs = {"heads": heads.fingerprint} | {
         f"features/{one}": read_header(workspace.features(heads.card.encoder, one), FEATURES, "").fingerprint
@@ -85,34 +142,31 @@ def draw_finding(
         return there, True
     expected = Expected(heads.card, heads.path)
     places = [locate_slide(workspace, one, expected, (slides or {}).get(one)) for one in slide_ids]
-    values = [place.features.values for place in places if len(place.features.values)]
-    rows = np.concatenate(values) if values else np.zeros((0, heads.card.n_features), np.float16)
-    share, weight = np.zeros(len(rows)), np.zeros(len(rows))
-    if len(rows):
-        share = head.tile_shares(rows, heads.usual)
-        weight = np.full(len(rows), 1 / len(rows))
-        if head.focus.size:
-            weight = attention(rows.astype(np.float64), head.focus).mean(axis=1)
-    number = np.repeat(np.arange(len(places)), [len(place.features.values) for place in places])
-    coords = np.concatenate([np.zeros((0, 2), np.int64), *(place.place.coords for place in places)])
-    tiles = CaseTiles(number, coords, rows, weight, share)
-    row = next(one for one in heads.card.result.findings if one.name == finding)
-    warning = heads.of_case(case_id, rows, fold=fold).warning if len(rows) else ""
-    chance = float(expit(head.log_odds(rows).mean())) if len(rows) and not warning else None
-    views, ends = _view(tiles, places, n_shown)
+    seen = score_finding(heads, finding, case_id, places, fold)
+    tiles, chance, warning = seen.tiles, seen.probability, seen.warning
+    ends = seen.ends(places, n_shown)
+    views = _view(tiles, places, ends)
     title = f"{case_id} · {finding}: " + ("not known" if chance is None else f"probability {chance:.2f}")
-    title += f" (of the training cases {row.prevalence or 0:.2f})"
-    limit = (float(np.quantile(np.abs(share), _ENDS)) if len(share) else 0.0) or 1e-9
-    pictures = [_slide(one, views[n], tiles, n, limit, title, warning, folder) for n, one in enumerate(places)]
+    title += f" (of the training cases {seen.prevalence:.2f})"
+    pictures = [_slide(one, views[n], seen, n, title, folder) for n, one in enumerate(places)]
     cuts = {tile: cut for view in views for tile, cut in view.cuts.items()}
     if cuts:
         groups = [(w, [cuts[t] for t in ends[w] if t in cuts]) for w in ends]
         write_picture(
-            folder / _CONTACT_SHEET, with_banner(draw_sheet(title, groups, limit), warning), "JPEG", quality=90
+            folder / _CONTACT_SHEET,
+            with_banner(draw_sheet(title, groups, strongest(tiles.contribution)), warning),
+            "JPEG",
+            quality=90,
         )
     shown = [
         tuple(
-            FindingTile(slide_ids[int(number[t])], int(coords[t, 0]), int(coords[t, 1]), float(share[t])) for t in some
+            FindingTile(
+                slide_ids[int(tiles.slide[t])],
+                int(tiles.coords[t, 0]),
+                int(tiles.coords[t, 1]),
+                float(tiles.contribution[t]),
+            )
+            for t in some
         )
         for some in ends.values()
     ]
@@ -120,9 +174,9 @@ def draw_finding(
         case_id=case_id,
         finding=finding,
         probability=chance,
-        prevalence=row.prevalence or 0.0,
+        prevalence=seen.prevalence,
         out_of_fold=fold is not None,
-        n_tiles=len(rows),
+        n_tiles=len(tiles.values),
         pictures=tuple(pictures),
         speak_for=shown[0],
         speak_against=shown[1],
@@ -146,44 +200,27 @@ def _there(folder: Path, made: str) -> FindingMap | None:
     return record if compare(Origin(record.fingerprint), Origin(made)).done and not record.problems else None
 
 
-def _view(
-    tiles: CaseTiles, places: Sequence[LocatedSlide], n_shown: int
-) -> tuple[list[SlideView], dict[str, list[int]]]:
-    """Pixels of each slide, and numbers of the tiles that are shown, by what they speak for."""
-    sides = np.array([places[number].side for number in tiles.slide.tolist()])
-    ends = {}
-    for words, highest in (("Speak for it", True), ("Speak against it", False)):
-        order = extreme_tiles(tiles.contribution, highest=highest, share=_SHOWN_SHARE)
-        ends[words] = spread_out(order, tiles.slide, tiles.coords, sides, n_shown)
+def _view(tiles: CaseTiles, places: Sequence[LocatedSlide], ends: Mapping[str, Sequence[int]]) -> list[SlideView]:
+    """Pixels of each slide, and of the tiles that are shown."""
     chosen = {tile for some in ends.values() for tile in some}
     views = []
     for number, place in enumerate(places):
         label = f"   slide {number + 1}" if len(places) > 1 else ""
         views.append(view_slide(place, tiles, [tile for tile in chosen if tiles.slide[tile] == number], label))
-    return views, ends
+    return views
 
 
-def _slide(
-    place: LocatedSlide,
-    view: SlideView,
-    tiles: CaseTiles,
-    number: int,
-    limit: float,
-    title: str,
-    banner: str,
-    folder: Path,
-) -> str:
+def _slide(place: LocatedSlide, view: SlideView, seen: ScoredFinding, number: int, title: str, folder: Path) -> str:
     """Picture and GeoJSON of one slide; gives the picture's name."""
-    slide_id, mpp = str(place.features.slide_id), place.place.mpp
+    slide_id, mpp, tiles = str(place.features.slide_id), place.place.mpp, seen.tiles
     rows: NDArray[np.int64] = np.flatnonzero(tiles.slide == number)
     corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
     boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
     share = tiles.contribution[rows]
     lines = [f"{slide_id}: {len(rows)} of the case's {len(tiles.values)} tiles, {share.sum():+.2f} of its log odds"]
-    ends = (f"−{limit:.2g} against", f"for +{limit:.2g}")
-    layer = Layer("what each tile adds to the log odds", share, -limit, limit, DIVERGING, ends)
-    picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, [*lines, *filter(None, [view.problem])], [layer])
-    write_picture(folder / f"{slide_id}.png", with_banner(picture, banner), "PNG")
+    ground = Ground(view.pixels, view.mpp, boxes)
+    picture = draw_maps(ground, title, [*lines, *filter(None, [view.problem])], [seen.layer(rows)])
+    write_picture(folder / f"{slide_id}.png", with_banner(picture, seen.warning), "PNG")
     figures = {"log_odds": share, "attention": tiles.attention[rows]}
     squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)
     write_text(folder / f"{slide_id}.geojson", geojson.collection(squares))

@@ -1,13 +1,10 @@
 """What raised and what lowered the risk of a case: maps, GeoJSON, a sheet of the extreme tiles, and a record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wsisurv.bags.checks import Expected
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, MissingArtifactError, SlideError, StaleError, StorageError
 from wsisurv.formats import geojson
@@ -17,20 +14,18 @@ from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
 from wsisurv.formats.pictures import write_picture
 from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, score_tiles, spread_out
+from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, spread_out
+from wsisurv.prediction.explained import CaseFiles, ExplainedCase, explain_case
 from wsisurv.prediction.explainer import Explainer
 from wsisurv.prediction.heatmap_picture import (
-    DIVERGING,
-    SEQUENTIAL,
     Cut,
     Ground,
-    Layer,
     draw_maps,
     draw_sheet,
     with_banner,
 )
 from wsisurv.prediction.rows import OddSlide, why_unfamiliar
-from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
+from wsisurv.prediction.slide_views import LocatedSlide, SlideView, view_slide
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Origin, compare
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
@@ -41,17 +36,6 @@ _VERSION = 3
 _CONTACT_SHEET = "tiles.jpg"
 _SHOWN_SHARE = 0.25
 """No more of the tiles are on one half of the contact sheet."""
-_ENDS = 0.99
-"""The darkest colour stands for this share of the tiles' absolute values, so that one tile does not bleach the rest."""
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """Where a case's slides are known."""
-
-    case_id: str  # the case
-    slide_ids: tuple[str, ...]  # its slides
-    workspace: Workspace  # holds their features and tiles
 
 
 def heatmaps(
@@ -151,11 +135,8 @@ class _Drawing:
     def draw(self) -> CaseMap:
         """Draw all of it; the record is written last."""
         explainer, case_id = self._explainer, self._case.case_id
-        expected, workspace = Expected(explainer.scale.card, explainer.path), self._case.workspace
-        places = [locate_slide(workspace, name, expected, self._slides.get(name)) for name in self._case.slide_ids]
-        ensemble = explainer.members_for(case_id)
-        tiles = score_tiles(ensemble, [place.features for place in places], explainer.relevance.get(case_id))
-        limit = (float(np.quantile(np.abs(tiles.contribution), _ENDS)) if len(tiles.values) else 0.0) or 1e-9
+        seen = explain_case(explainer, self._case, self._slides)
+        places, ensemble, tiles = seen.places, seen.ensemble, seen.tiles
         ends = self._ends(tiles, places)
         views = []
         for number, place in enumerate(places):
@@ -163,10 +144,10 @@ class _Drawing:
             views.append(view_slide(place, tiles, chosen, f"   slide {number + 1}" if len(places) > 1 else ""))
         unfamiliar = self._why_unfamiliar(tiles, views)
         banner = f"Do not believe this risk: {unfamiliar}" if unfamiliar else ""
-        maps = [self._slide(place, views[number], tiles, number, limit, banner) for number, place in enumerate(places)]
+        maps = [self._slide(seen, number, view, banner) for number, view in enumerate(views)]
         top, bottom = (self._extreme(ensemble, tiles, ends[highest], places, highest) for highest in (True, False))
         cuts = {tile: cut for view in views for tile, cut in view.cuts.items()}
-        sheet = self._contact_sheet(tiles, ends, cuts, limit, len(places), banner) if cuts else ""
+        sheet = self._contact_sheet(tiles, ends, cuts, seen.limit, len(places), banner) if cuts else ""
         n_tiles = len(tiles.values)
         record = CaseMap(
             case_id=case_id,
@@ -208,42 +189,24 @@ class _Drawing:
             odd.append(OddSlide(case.slide_ids[number], stain=view.stain, alone=alone))
         return why_unfamiliar(explainer.scale, states, odd, fold=explainer.fold_of.get(case.case_id))
 
-    def _slide(
-        self,
-        place: LocatedSlide,
-        view: SlideView,
-        tiles: CaseTiles,
-        number: int,
-        limit: float,
-        banner: str,
-    ) -> SlideMap:
+    def _slide(self, seen: ExplainedCase, number: int, view: SlideView, banner: str) -> SlideMap:
+        place, tiles, rows = seen.places[number], seen.tiles, seen.rows(number)
         slide_id, mpp = str(place.features.slide_id), place.place.mpp
-        rows = np.flatnonzero(tiles.slide == number)
         corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
         boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
         total = float(tiles.contribution[rows].sum())
         lines = [
             f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
             + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
-            + f"; by {self._members()}"
+            + f"; by {seen.members}"
         ]
         lines += [view.problem] if view.problem else []
         title = f"{self._case.case_id} · {slide_id}"
-        picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, _layers(tiles, rows, limit))
+        picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, seen.layers(rows))
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
         write_picture(self._folder / png, with_banner(picture, banner), "PNG")
-        figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
-        figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
-        figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
-        squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)
-        write_text(self._folder / outlines, geojson.collection(squares))
+        write_text(self._folder / outlines, geojson.collection(seen.squares(number, *view.bounds[:2])))
         return SlideMap(slide_id, len(rows), total, png, outlines, view.problem)
-
-    def _members(self) -> str:
-        """Who explains the case, in words."""
-        count = len(self._explainer.members_for(self._case.case_id).members)
-        known = self._case.case_id in self._explainer.fold_of
-        return f"{count} member{'' if count == 1 else 's'}" + (" that did not see it in training" if known else "")
 
     def _extreme(
         self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[LocatedSlide], highest: bool
@@ -285,22 +248,3 @@ class _Drawing:
         sheet = with_banner(draw_sheet(title, groups, limit), banner)
         write_picture(self._folder / _CONTACT_SHEET, sheet, "JPEG", quality=90)
         return _CONTACT_SHEET
-
-
-def _layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list[Layer]:
-    """The maps of a slide; colours are those of the whole case, so that its slides can be compared."""
-    n_tiles = len(tiles.values)
-    ends = (f"−{limit:.2g} lowered", f"raised +{limit:.2g}")
-    title = "contribution to the log hazard" if tiles.exact else "stand-in for the contribution to the log hazard"
-    layers = [Layer(title, tiles.contribution[rows], -limit, limit, DIVERGING, ends)]
-    shares = [("attention of the student", tiles.attention)]
-    if tiles.relevance is not None:
-        shares.append(("relevance to the teacher, who did not see it", tiles.relevance))
-    for title, share in shares:
-        times = share * n_tiles
-        high = max(float(np.quantile(times, _ENDS)), 1.0) if n_tiles else 1.0
-        layers.append(Layer(title, times[rows], 0.0, high, SEQUENTIAL, ("0", f"{high:.2g} × an equal share")))
-    if tiles.kept is not None:
-        kept = ("left out", "kept")
-        layers.append(Layer("kept by the student's filter", tiles.kept[rows], 0.0, 1.0, SEQUENTIAL, kept))
-    return layers

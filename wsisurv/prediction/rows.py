@@ -4,11 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from wsisurv.bags.cases import CaseRead
 from wsisurv.errors import FormatError
 from wsisurv.formats.risks import UNFAMILIAR, UNKNOWN, Risk
 from wsisurv.models.fast_ensemble import CaseStates
 from wsisurv.prediction.card import RiskScale, unseen_members
+
+_CURVE_POINTS = 101
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,23 @@ def make_row(
             [*_unlike(scale, distance), *_few(scale, case.n_tiles)],
         ),
     )
+
+
+def case_curve(scale: RiskScale, log_hazard: float, fold: int | None) -> tuple[list[float], list[float]]:
+    """Predicted curve of a case: times in the training cohort's unit, and the share without the event at each.
+
+    As far as enough training cases were followed; where events compete it is one minus the absolute risk. At a horizon
+    it is what ``make_row`` gives.
+
+    Args:
+        scale: of the student.
+        log_hazard: of the case, by the members that speak of it.
+        fold: of the case in the student's training; None for a new case.
+    """
+    grid = np.linspace(0, scale.prognosis.baseline.followed_until, _CURVE_POINTS)
+    times = [time for time in grid.tolist() if scale.prognosis.supports(time)]
+    expected = scale.out_of_fold.expected(log_hazard, fold)
+    return times, scale.prognosis.event_free(log_hazard=expected, horizons=times)[0].tolist()
 
 
 def why_unfamiliar(scale: RiskScale, states: CaseStates, odd: Sequence[OddSlide], *, fold: int | None) -> str:

@@ -102,17 +102,39 @@ class Slide:
         Raises:
             SlideError: the file is damaged.
         """
+        self.keep_at_most(_VIEW_CACHE_BYTES)
+        bounds = self.bounds
+        return self.reduced(bounds.x, bounds.y, bounds.width, bounds.height, mpp / self.mpp)
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keep so much of decoded pixels between reads, in place of the reader's own 32 MB or so."""
         with self._using:
             if self._failed is None:
-                self._handle.keep_at_most(_VIEW_CACHE_BYTES)
-        scale = mpp / self.mpp
+                self._handle.keep_at_most(n_bytes)
+
+    def reduced(self, x: int, y: int, width: int, height: int, scale: float) -> NDArray[np.uint8]:
+        """Read a part of level 0, each pixel the mean of ``scale`` by ``scale`` of its pixels; in blocks, as ``view``.
+
+        Args:
+            x: left, level-0 pixels.
+            y: top, level-0 pixels.
+            width: level-0 pixels.
+            height: level-0 pixels.
+            scale: level-0 pixels a pixel of the result, 1 or more; need not be whole.
+
+        Returns:
+            uint8 (ceil(height / scale), ceil(width / scale), 3), RGB, white where nothing was scanned.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
         level = self.best_level(scale)
         downsample = self.level_downsamples[level]
-        ratio = scale / downsample  # level pixels a view pixel
-        start_x, start_y = self.bounds.x / downsample, self.bounds.y / downsample
-        stop_x = min(self.level_sizes[level][0], math.ceil(start_x + self.bounds.width / downsample - _SLIVER))
-        stop_y = min(self.level_sizes[level][1], math.ceil(start_y + self.bounds.height / downsample - _SLIVER))
-        view = np.empty((_cells(self.bounds.height, scale), _cells(self.bounds.width, scale), 3), np.uint8)
+        ratio = scale / downsample  # level pixels a pixel of the result
+        start_x, start_y = x / downsample, y / downsample
+        stop_x = min(self.level_sizes[level][0], math.ceil(start_x + width / downsample - _SLIVER))
+        stop_y = min(self.level_sizes[level][1], math.ceil(start_y + height / downsample - _SLIVER))
+        view = np.empty((_cells(height, scale), _cells(width, scale), 3), np.uint8)
         step = max(1, int(_BLOCK_PX / ratio))
         for top in range(0, view.shape[0], step):
             rows = min(step, view.shape[0] - top)

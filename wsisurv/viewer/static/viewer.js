@@ -1,0 +1,489 @@
+"use strict";
+// The viewer of `wsisurv view`: the list of cases, the slide with its layers, and the panel of the case. All that is shown
+// comes from the server as JSON and is put on the page as text, never as HTML.
+
+const $ = (id) => document.getElementById(id);
+const WHITE = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=";
+const FEATURES_SHOWN = 5, REST_MS = 250;
+
+const state = {
+  cohort: null, shown: [], sort: { by: "percentile", down: true },
+  id: "", panel: null, slide: 0, risk: null, finding: null, marked: new Set(), layer: "none", outlines: null, asked: 0,
+};
+
+/** An element with attributes, listeners (onclick …) and children; strings become text. */
+function make(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+function address(path, words) {
+  return `${path}?${new URLSearchParams(words)}`;
+}
+
+/** JSON from the server; the server's own sentence where it can't be had. */
+async function ask(path, words = {}) {
+  const answer = await fetch(address(path, words));
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+const figure = (value, digits = 3) => value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
+const signed = (value, digits = 3) => value === null ? "–" : (value > 0 ? "+" : "") + figure(value, digits);
+const percent = (value) => value === null || value === undefined ? "–" : `${Math.round(100 * value)} %`;
+const words = (name) => name.replaceAll("_", " ");
+
+// ---- the list of cases
+
+function eventWord(event) {
+  return event === "competing" ? "other" : event ? "yes" : "no";
+}
+
+function showList() {
+  const wanted = $("filter").value.trim().toLowerCase().split(/\s+/);
+  const { by, down } = state.sort;
+  const text = (one) => `${one.id} ${one.group} ${one.site ?? ""} ${one.warning} event:${eventWord(one.event)}`.toLowerCase();
+  const value = (one) => by === "event" ? eventWord(one.event) : one[by];
+  const compare = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if ((x ?? null) === null || (y ?? null) === null) return ((x ?? null) === null) - ((y ?? null) === null);
+    const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+    return (down ? -order : order) || String(a.id).localeCompare(String(b.id));
+  };
+  state.shown = state.cohort.cases.filter((one) => wanted.every((word) => text(one).includes(word))).sort(compare);
+  $("count").textContent = `${state.shown.length} of ${state.cohort.cases.length} cases`;
+  $("list").replaceChildren(...state.shown.map((one) => make("tr", {
+    tabindex: 0, "aria-selected": one.id === state.id, "data-case": one.id, title: one.warning,
+    onclick: () => openCase(one.id),
+    onkeydown: (event) => { if (event.key === "Enter") openCase(one.id); },
+  }, make("td", {}, one.id), make("td", { class: "number" }, figure(one.percentile, 0)),
+  make("td", { class: `group ${one.group}` }, one.group || "–"), make("td", { class: "number" }, figure(one.time, 0)),
+  make("td", {}, eventWord(one.event)))));
+  for (const head of document.querySelectorAll("th[data-by]")) {
+    head.setAttribute("aria-sort", head.dataset.by === by ? (down ? "descending" : "ascending") : "none");
+  }
+}
+
+function step(by) {
+  const now = state.shown.findIndex((one) => one.id === state.id);
+  const next = state.shown[Math.min(Math.max(now + by, 0), state.shown.length - 1)];
+  if (next && next.id !== state.id) openCase(next.id);
+}
+
+// ---- one case
+
+async function openCase(id, slide = 0) {
+  const asked = ++state.asked;
+  const late = () => asked !== state.asked; // another case was opened meanwhile
+  Object.assign(state, { id, panel: null, risk: null, finding: null, marked: new Set(), slide });
+  history.replaceState(null, "", `#${new URLSearchParams({ case: id })}`);
+  document.title = `${id} · wsisurv view`;
+  for (const row of $("list").children) row.setAttribute("aria-selected", row.dataset.case === id);
+  $("list").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  hideHover();
+  banner("");
+  try {
+    state.panel = await ask("case", { case: id });
+    if (late()) return;
+    showSlide(state.slide);
+    showPanel();
+    if (!state.panel.slides.length) return;
+    const risk = await ask("layers", { case: id });
+    if (late()) return;
+    state.risk = risk;
+    banner(risk.unfamiliar ? `Do not believe this risk: ${risk.unfamiliar}` : "");
+    showLayers();
+    const findings = await ask("findings", { case: id }).catch((error) => ({ problem: error.message }));
+    if (!late()) showFindings(findings);
+  } catch (error) {
+    if (!late()) { banner(error.message); showLayers(); }
+  }
+}
+
+function banner(text) {
+  $("banner").textContent = text;
+  $("banner").hidden = !text;
+}
+
+function showPanel() {
+  const { panel } = state;
+  const parts = [make("h1", {}, panel.id)];
+  for (const [part, why] of Object.entries(panel.missing)) {
+    if (!["statements", "curve"].includes(part)) parts.push(make("p", { class: "note warn" }, why));
+  }
+  for (const slide of panel.slides) if (slide.problem) parts.push(make("p", { class: "note warn" }, slide.problem));
+  if (panel.risk) parts.push(...riskPart(panel.risk));
+  if (Object.keys(state.cohort.groups).length) {
+    parts.push(make("h2", {}, state.cohort.competing ? "Without the event, by risk group" : "Survival by risk group"), curves());
+  }
+  parts.push(make("h2", {}, "Clinical row"), list(Object.entries(panel.clinical)));
+  parts.push(make("h2", {}, "What the report states"), statementsPart());
+  parts.push(make("div", { id: "findings" }));
+  $("panel").replaceChildren(...parts);
+  $("panel").scrollTop = 0;
+}
+
+function list(entries) {
+  return make("dl", {}, ...entries.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
+}
+
+function riskPart(risk) {
+  const years = Object.entries(risk.survival).filter(([, value]) => value !== null).map(([year, value]) =>
+    [`survival, ${year} year${year === "1" ? "" : "s"}`, percent(value)]);
+  const events = Object.entries(risk.absolute_risk).filter(([, value]) => value !== null).map(([year, value]) =>
+    [`risk of the event, ${year} year${year === "1" ? "" : "s"}`, percent(value)]);
+  const range = risk.low === null ? "" : ` (members ${signed(risk.low)} to ${signed(risk.high)})`;
+  return [
+    make("p", {}, make("span", { class: `group ${risk.group}` }, risk.group), ` · percentile ${figure(risk.percentile, 0)}`),
+    list([["log hazard", signed(risk.log_hazard) + range], ...years, ...events,
+      ["median survival", risk.median === null ? "not known" : `${figure(risk.median, 0)} ${state.cohort.time_unit}`],
+      ["familiarity", figure(risk.familiarity, 2)]]),
+    make("p", { class: "note" }, risk.out_of_fold ? "By members that did not see the case in training." : "By all members."),
+    risk.warning ? make("p", { class: "note warn" }, risk.warning) : null,
+  ].filter(Boolean);
+}
+
+/** Curves of the groups as SVG, the case's own predicted one dashed, its follow-up as a tick on the axis. */
+function curves() {
+  const W = 350, H = 190, left = 34, bottom = 26, top = 6;
+  const groups = Object.entries(state.cohort.groups);
+  const own = state.panel.curve;
+  const end = Math.max(1e-9, ...groups.flatMap(([, group]) => group.times.slice(-1)), state.panel.follow_up);
+  const x = (time) => left + (W - left - 6) * time / end, y = (share) => top + (H - top - bottom) * (1 - share);
+  const svg = (name, attributes, ...children) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  };
+  const steps = (times, free) => `M${x(0)},${y(1)}` + times.map((time, n) => `H${x(time)}V${y(free[n])}`).join("");
+  const smooth = (times, free) => times.map((time, n) => `${n ? "L" : "M"}${x(time)},${y(free[n])}`).join("");
+  const axis = [0, .25, .5, .75, 1].flatMap((share) => [
+    svg("line", { class: "axis", x1: left, x2: W - 6, y1: y(share), y2: y(share) }),
+    svg("text", { x: left - 4, y: y(share) + 4, "text-anchor": "end" }, share.toFixed(2))]);
+  const ticks = [0, .25, .5, .75, 1].map((part) =>
+    svg("text", { x: x(part * end), y: H - 10, "text-anchor": part === 1 ? "end" : "middle" }, (part * end).toFixed(0)));
+  const lines = groups.map(([name, group]) => svg("path", { class: name, d: steps(group.times, group.free) }));
+  if (own) lines.push(svg("path", { class: "own", d: smooth(own.times, own.free) }));
+  const when = x(state.panel.follow_up);
+  lines.push(svg("path", { class: "own", d: `M${when},${y(0)}V${y(0.06)}` }));
+  const counts = groups.map(([name, group]) => make("span", { class: `group ${name}` }, `${name} ${group.events}/${group.cases}  `));
+  return make("figure", {},
+    svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Curves by risk group and of this case" }, ...axis, ...ticks, ...lines),
+    make("figcaption", { class: "note", style: null }, ...counts, `(events/cases). Time in ${state.cohort.time_unit}. `
+      + (own ? "Dashed: predicted for this case; " : "") + "tick on the axis: its follow-up."));
+}
+
+function statementsPart() {
+  const { panel, cohort } = state;
+  if (!panel.reported) return make("p", { class: "note" }, panel.missing.statements ?? "No report of this case was read.");
+  if (!panel.statements.length) return make("p", { class: "note" }, "Its report gave no statement.");
+  const known = new Set(cohort.findings.map((one) => one.name));
+  return make("ul", { class: "plain", id: "statements" }, ...panel.statements.map((one) => {
+    const heads = one.findings.filter((name) => known.has(name));
+    const title = `${one.category}, ${one.polarity}: ${one.text}`;
+    return make("li", {},
+      heads.length ? make("button", { class: "link", "data-finding": heads[0], onclick: () => openFinding(heads[0]) }, title) : title,
+      make("blockquote", {}, `“${one.evidence}”`),
+      heads.length ? null : make("span", { class: "note" }, "No finding of `wsisurv findings` is read from it: no tiles speak for it."));
+  }));
+}
+
+function showFindings(findings) {
+  const place = $("findings");
+  if (!place) return;
+  const head = make("h2", {}, "Findings, told from the slide");
+  if (findings.problem) return place.replaceChildren(head, make("p", { class: "note" }, findings.problem));
+  const what = Object.fromEntries(state.cohort.findings.map((one) => [one.name, one.what]));
+  place.replaceChildren(head, make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "Finding"),
+    make("th", { class: "number" }, "Here"), make("th", { class: "number" }, "In training"))),
+  make("tbody", {}, ...findings.map((one) => make("tr", {},
+    make("td", {}, make("button", { class: "link", title: what[one.name], "data-finding": one.name, onclick: () => openFinding(one.name) }, words(one.name))),
+    make("td", { class: "number", title: one.warning }, percent(one.probability)),
+    make("td", { class: "number" }, percent(one.prevalence)))))),
+  findings[0]?.warning ? make("p", { class: "note warn" }, findings[0].warning) : null);
+}
+
+/** Show the tiles that speak for a finding: its layer, the most telling tiles marked, and the first of them close up. */
+async function openFinding(name) {
+  const asked = state.asked;
+  try {
+    const found = await ask("finding", { case: state.id, name });
+    if (asked !== state.asked) return;
+    state.finding = found;
+    state.marked = new Set(found.speak_for);
+    showLayers("finding");
+    if (found.speak_for.length) goTo(found.speak_for[0]);
+    else banner(`No tile of this case speaks for ${words(name)}.`);
+  } catch (error) {
+    banner(error.message);
+  }
+}
+
+// ---- the slide and its layers
+
+const viewer = OpenSeadragon({
+  element: $("slide"), showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_RIGHT", drawer: "canvas",
+  maxZoomPixelRatio: 4, visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 8, timeout: 120000,
+  gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+});
+
+function slideOf(source = state.risk) {
+  return source?.slides[state.slide] ?? null;
+}
+
+function showSlide(number) {
+  state.slide = number;
+  state.outlines = null;
+  const slides = state.panel.slides, slide = slides[number];
+  $("slides").replaceChildren(...(slides.length > 1 ? slides.map((one, index) => make("button", {
+    "aria-pressed": index === number, onclick: () => showSlide(index) }, one.id)) : []));
+  viewer.close();
+  $("geojson").hidden = !slide;
+  if (!slide) return showLayers();
+  $("geojson").href = address("geojson", { case: state.id, slide: slide.id });
+  $("geojson").download = `${slide.id}.geojson`;
+  viewer.open({
+    width: slide.width, height: slide.height, tileSize: slide.tile_px, tileOverlap: 0,
+    minLevel: Math.min(Math.log2(slide.tile_px), Math.ceil(Math.log2(Math.max(slide.width, slide.height)))),
+    getTileUrl: (level, x, y) => slide.problem ? WHITE : address("zoom", { slide: slide.id, level, x, y }),
+  });
+  ask("outlines", { slide: slide.id }).then((found) => {
+    if (state.panel?.slides[state.slide]?.id === slide.id) { state.outlines = found; paint(); }
+  }).catch(() => {});
+  showLayers();
+}
+
+/** Layers by key: of the risk by number, then the finding that was opened. */
+function layersOf() {
+  const found = new Map([["none", null]]);
+  slideOf()?.layers.forEach((layer, number) => found.set(String(number), layer));
+  const finding = slideOf(state.finding);
+  if (finding) found.set("finding", { ...finding.layers[0], title: `${words(state.finding.name)}: ${finding.layers[0].title}` });
+  return found;
+}
+
+function showLayers(wanted = state.layer) {
+  const layers = layersOf();
+  if (state.layer === "none" && wanted === "none" && layers.has("0") && !state.left) wanted = "0";
+  state.layer = layers.has(wanted) ? wanted : layers.has("0") && !state.left ? "0" : "none";
+  $("layer").replaceChildren(...[...layers].map(([key, layer]) =>
+    make("option", { value: key, selected: key === state.layer }, layer ? layer.title : "slide alone")));
+  showLegend(layers.get(state.layer));
+  index();
+  paint();
+}
+
+function showLegend(layer) {
+  $("legend").hidden = !layer;
+  if (!layer) return;
+  $("legend-title").textContent = layer.title + (state.layer !== "finding" && state.risk ? `; by ${state.risk.members}` : "");
+  [$("legend-low").textContent, $("legend-high").textContent] = layer.ends;
+  const ramp = $("ramp").getContext("2d");
+  for (let pixel = 0; pixel < 240; pixel++) {
+    ramp.fillStyle = colour(layer.colours, pixel / 239);
+    ramp.fillRect(pixel, 0, 1, 10);
+  }
+}
+
+function colour(colours, place) {
+  const at = Math.min(Math.max(place, 0), 1) * (colours.length - 1), low = Math.min(Math.floor(at), colours.length - 2);
+  return `rgb(${colours[low].map((one, n) => Math.round(one + (at - low) * (colours[low + 1][n] - one))).join(",")})`;
+}
+
+/** Where each tile lies, by squares of the slide, so that the one under the pointer is found at once. */
+function index() {
+  const slide = slideOf(), found = new Map();
+  slide?.x.forEach((x, row) => {
+    const key = `${Math.floor(x / slide.side)},${Math.floor(slide.y[row] / slide.side)}`;
+    found.has(key) ? found.get(key).push(row) : found.set(key, [row]);
+  });
+  state.index = found;
+}
+
+function tileAt(x, y) {
+  const slide = slideOf();
+  if (!slide || !state.index) return -1;
+  const [column, line] = [Math.floor(x / slide.side), Math.floor(y / slide.side)];
+  for (const key of [`${column},${line}`, `${column - 1},${line}`, `${column},${line - 1}`, `${column - 1},${line - 1}`]) {
+    for (const row of state.index.get(key) ?? []) {
+      if (x >= slide.x[row] && x < slide.x[row] + slide.side && y >= slide.y[row] && y < slide.y[row] + slide.side) return row;
+    }
+  }
+  return -1;
+}
+
+/** Paint what lies over the slide: the layer's tiles, their grid, the tissue's outline, and marked tiles. */
+function paint() {
+  const canvas = $("overlay"), ratio = window.devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio);
+  if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio);
+  const pen = canvas.getContext("2d");
+  pen.setTransform(1, 0, 0, 1, 0, 0);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  const picture = viewer.world?.getItemAt(0), shape = state.panel?.slides[state.slide];
+  if (!picture || !shape) return;
+  const origin = picture.imageToViewerElementCoordinates(new OpenSeadragon.Point(0, 0));
+  const unit = picture.imageToViewerElementCoordinates(new OpenSeadragon.Point(shape.width, 0));
+  const scale = (unit.x - origin.x) / shape.width;
+  const toX = (x) => (origin.x + (x - shape.x) * scale) * ratio, toY = (y) => (origin.y + (y - shape.y) * scale) * ratio;
+  paintTiles(pen, toX, toY, scale * ratio);
+  if ($("tissue").checked && state.outlines) paintOutlines(pen, shape, toX, toY, ratio);
+}
+
+function paintTiles(pen, toX, toY, scale) {
+  const slide = slideOf(), layer = layersOf().get(state.layer);
+  if (!slide) return;
+  const side = slide.side * scale, [width, height] = [pen.canvas.width, pen.canvas.height];
+  pen.globalAlpha = $("opacity").value / 100;
+  slide.x.forEach((x, row) => {
+    const [left, top] = [toX(x), toY(slide.y[row])];
+    if (left + side < 0 || top + side < 0 || left > width || top > height) return;
+    const value = layer?.values[row];
+    if (layer && value !== null) {
+      pen.fillStyle = colour(layer.colours, (value - layer.low) / (layer.high - layer.low));
+      pen.fillRect(left, top, Math.max(side, 1), Math.max(side, 1));
+    }
+    if ($("grid").checked && side > 3) { pen.strokeStyle = "#333"; pen.lineWidth = 1; pen.strokeRect(left, top, side, side); }
+  });
+  pen.globalAlpha = 1;
+  pen.lineWidth = 3;
+  pen.strokeStyle = "#ffb000";
+  for (const tile of state.marked) {
+    const row = tile - slide.first;
+    if (row >= 0 && row < slide.x.length) pen.strokeRect(toX(slide.x[row]), toY(slide.y[row]), side, side);
+  }
+}
+
+function paintOutlines(pen, shape, toX, toY, ratio) {
+  pen.lineWidth = 2 * ratio;
+  for (const one of state.outlines.features) {
+    const { color } = one.properties.classification ?? { color: [0, 158, 115] };
+    pen.strokeStyle = `rgb(${color.join(",")})`;
+    const areas = one.geometry.type === "Polygon" ? [one.geometry.coordinates] : one.geometry.coordinates;
+    pen.beginPath();
+    for (const ring of areas.flat()) {
+      ring.forEach(([x, y], n) => pen[n ? "lineTo" : "moveTo"](toX(x + shape.x), toY(y + shape.y)));
+    }
+    pen.stroke();
+  }
+}
+
+/** Bring a tile of the case close up, on whichever slide it lies. */
+function goTo(tile) {
+  const number = state.risk.slides.findIndex((slide) => tile >= slide.first && tile < slide.first + slide.x.length);
+  if (number < 0) return;
+  const show = () => {
+    const slide = state.risk.slides[number], row = tile - slide.first, shape = state.panel.slides[number];
+    const around = slide.side * 3;
+    viewer.viewport.fitBounds(viewer.world.getItemAt(0).imageToViewportRectangle(
+      slide.x[row] - shape.x - around, slide.y[row] - shape.y - around, slide.side + 2 * around, slide.side + 2 * around));
+  };
+  if (number !== state.slide) { showSlide(number); viewer.addOnceHandler("open", show); } else show();
+}
+
+// ---- the tile under the pointer
+
+let resting = 0, hovered = -1;
+
+function hideHover() {
+  clearTimeout(resting);
+  hovered = -1;
+  $("hover").hidden = true;
+}
+
+function hover(event) {
+  const picture = viewer.world?.getItemAt(0), shape = state.panel?.slides[state.slide], slide = slideOf();
+  if (!picture || !slide) return hideHover();
+  const box = $("stage").getBoundingClientRect();
+  const [left, top] = [event.clientX - box.left, event.clientY - box.top];
+  const at = picture.viewerElementToImageCoordinates(new OpenSeadragon.Point(left, top));
+  const row = tileAt(at.x + shape.x, at.y + shape.y);
+  if (row < 0) return hideHover();
+  const card = $("hover");
+  card.style.left = `${Math.min(left + 16, box.width - 340)}px`;
+  card.style.top = `${Math.min(top + 16, box.height - 160)}px`;
+  if (row === hovered) return;
+  hovered = row;
+  card.hidden = false;
+  const tile = slide.first + row;
+  const lines = [...layersOf().values()].filter(Boolean).map((layer) => [layer.title, signed(layer.values[row], 4)]);
+  card.replaceChildren(make("strong", {}, `Tile ${tile}`), list(lines), make("div", { id: "drivers" }));
+  clearTimeout(resting);
+  resting = setTimeout(() => showDrivers(tile, row), REST_MS);
+}
+
+async function showDrivers(tile, row) {
+  const asked = state.asked;
+  try {
+    const found = await ask("tile", { case: state.id, tile });
+    if (asked !== state.asked || row !== hovered) return;
+    const lines = found.features.slice(0, FEATURES_SHOWN).map((one) => make("li", {},
+      `${one.name}: ${signed(one.difference, 1)} SD from the other tiles, ${signed(one.adds, 4)} to the log hazard`));
+    $("drivers").replaceChildren(make("p", { class: "note" },
+      found.named ? "What sets it apart:" : `Features of ${found.encoder} have no names, so what drove it can't be said by them.`),
+    make("ul", { class: "plain" }, ...lines));
+  } catch (error) {
+    if (row === hovered) $("drivers").textContent = error.message;
+  }
+}
+
+// ---- everything together
+
+function keys(event) {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const does = {
+    j: () => step(1), k: () => step(-1), "/": () => $("filter").focus(), 0: () => viewer.viewport?.goHome(),
+    t: () => $("tissue").click(), g: () => $("grid").click(),
+  };
+  const layers = [...layersOf().keys()];
+  if (does[event.key]) does[event.key]();
+  else if (/^[1-9]$/.test(event.key) && layers[event.key - 1]) chooseLayer(layers[event.key - 1]);
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function chooseLayer(key) {
+  state.left = key === "none"; // a person who left the layers keeps the slide alone in the next case too
+  state.marked = key === "finding" ? state.marked : new Set();
+  state.layer = key;
+  showLayers(key);
+}
+
+async function begin() {
+  document.addEventListener("keydown", keys, true);
+  $("filter").addEventListener("input", showList);
+  for (const head of document.querySelectorAll("th[data-by] button")) {
+    head.addEventListener("click", () => {
+      const by = head.parentElement.dataset.by;
+      state.sort = { by, down: state.sort.by === by ? !state.sort.down : false };
+      showList();
+    });
+  }
+  $("layer").addEventListener("change", () => chooseLayer($("layer").value));
+  for (const id of ["tissue", "grid", "opacity"]) $(id).addEventListener("input", paint);
+  for (const event of ["update-viewport", "open", "resize"]) viewer.addHandler(event, paint);
+  viewer.addHandler("canvas-key", (event) => { if (/^[rf]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true; });
+  $("stage").addEventListener("pointermove", hover);
+  $("stage").addEventListener("pointerleave", hideHover);
+  try {
+    state.cohort = await ask("cohort");
+  } catch (error) {
+    return banner(error.message);
+  }
+  $("cohort").textContent = `Cohort ${state.cohort.name}`;
+  $("time-head").textContent = `Time (${state.cohort.time_unit})`;
+  showList();
+  const named = new URLSearchParams(location.hash.slice(1)).get("case");
+  const first = [named, state.cohort.start].find((id) => state.cohort.cases.some((one) => one.id === id)) ?? state.shown[0]?.id;
+  if (first !== undefined) await openCase(first);
+}
+
+begin();
