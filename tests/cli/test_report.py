@@ -28,6 +28,10 @@ def test_a_case_is_explained_as_it_is_predicted_and_is_on_the_page(run, place):
     record = read_case_map(folder / "heatmaps" / case_id)
     assert record.log_hazard == pytest.approx(rows[case_id].log_hazard, abs=1e-4)
     assert record.out_of_fold
+    row = rows[case_id]
+    assert (record.percentile, record.group, record.familiarity) == (
+        pytest.approx(row.risk_percentile, abs=0.06), row.risk_group, pytest.approx(row.familiarity, abs=0.06),
+    )  # fmt: skip
     assert record.top is not None
     assert record.top.features[0].unit
     assert "1 kept" in run("heatmap", case_id, "-w", place.root, "--tiles", 2).out

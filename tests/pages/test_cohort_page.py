@@ -325,7 +325,7 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
         content = base64.b64decode(data)
         if kind == "data:image/jpeg":
             with Image.open(io.BytesIO(content)) as picture:
-                assert max(picture.size) == 900
+                assert max(picture.size) == 1100
         else:
             assert content.lstrip().startswith(b"<?xml")
     for said in ("Nothing is shown.", "few events", "Log-rank test", "below", "$ wsisurv report", "redness<b>", NASTY):

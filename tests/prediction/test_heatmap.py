@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from wsisurv.prediction.step import look_at_slides
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.find import slide_fingerprint
+from wsisurv.survival.reference import OutOfFoldScale
 from wsisurv.units import SlideId
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
@@ -44,7 +46,8 @@ def explainer(student_card) -> Explainer:
         torch.manual_seed(1)
         members = [Student(len(NAMES), 6, 0.0, torch.zeros(3), torch.ones(3)) for _ in range(2)]
     familiarity = Familiarity(np.zeros((2, 6)), np.stack([np.eye(6)] * 2), np.array([1e9]))
-    scale = RiskScale(card, "student", np.array([0.0]), None, familiarity, None)  # type: ignore[arg-type]
+    out_of_fold = OutOfFoldScale(0.0, np.zeros(2), np.ones(2), 1.0)
+    scale = RiskScale(card, "student", np.array([0.0]), None, familiarity, out_of_fold)  # type: ignore[arg-type]
     return Explainer(Path("student.h5"), scale, ensemble_of([(members[0], 0.1), (members[1], -0.2)]), NAMES)
 
 
@@ -134,6 +137,65 @@ def test_a_case_that_the_student_does_not_know_has_a_banner_on_every_picture(pla
             with Image.open(place.folder / record.case_id / name) as picture:
                 corner = np.array(picture.convert("RGB"))[2, 2].astype(int)
             assert (np.abs(corner - BANNER).max() < 12) == bool(record.unfamiliar)
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What is written on the pictures."""
+    said: dict[str, Any] = {}
+
+    def draw_maps(_, title, lines, layers, marks=()):
+        said.update(title=title, lines=lines, layers=layers, marks=marks)
+        return Image.new("RGB", (9, 9))
+
+    def draw_sheet(title, lines, groups, _):
+        said.update(sheet=[title, *lines], groups=groups)
+        return Image.new("RGB", (9, 9))
+
+    monkeypatch.setattr("wsisurv.prediction.heatmap.draw_maps", draw_maps)
+    monkeypatch.setattr("wsisurv.prediction.extremes.draw_sheet", draw_sheet)
+    return said
+
+
+def test_pictures_say_where_the_case_stands_and_number_the_extreme_tiles(place, explainer, words):
+    values = place.add("case-A", 12)
+    explainer = replace(explainer, scale=replace(explainer.scale, training_risks=np.array([-9.0, -8.0, 9.0])))
+    place.draw(explainer, place.case("case", "case-A"), n_shown=2)
+    record = read_case_map(place.folder / "case")
+    assert words["title"] == "case-A"  # the case's id is in it already
+    of_case = f"log hazard {record.log_hazard:+.3f}, percentile 67 of the training cases".replace("-", "−")
+    for line in (words["lines"][0], words["sheet"][1]):
+        assert line.startswith(of_case)
+        assert f"{record.group} risk; familiar" in line
+    assert record.percentile == pytest.approx(200 / 3)
+    assert all("99th percentile" in layer.note for layer in words["layers"])
+    shown = [*record.top.shown, *record.bottom.shown]
+    assert [tile.number for tile in shown] == [1, 2, 3, 4]
+    assert {(number, 100 * row) for number, row in words["marks"]} == {(tile.number, tile.x) for tile in shown}
+    written = [cut.lines for _, cuts in words["groups"] for cut in cuts]
+    for tile, lines in zip(shown, written, strict=True):
+        row = tile.x // 100
+        assert lines[0].startswith(f"{tile.number}:  {tile.contribution:+.4f}".replace("-", "−"))
+        assert tile.alone == pytest.approx(explainer.ensemble.log_hazard(values[[row]].astype(np.float32)))
+        for driver in tile.drivers:
+            other = values[row].astype(np.float64)
+            column = NAMES.index(driver.name)
+            assert other[column] == driver.value
+            other[column] = driver.mean
+            assert driver.mean == pytest.approx(values[:, column].astype(float).mean())
+            assert driver.adds == pytest.approx(tile.alone - explainer.ensemble.log_hazard(other[None]), abs=1e-6)
+            assert (driver.adds > 0) == (tile.contribution > 0)
+        assert [line.split()[0] for line in lines[2:]] == [driver.name for driver in tile.drivers]
+    assert any(tile.drivers for tile in shown)
+
+
+def test_lowest_that_raised_the_risk_are_called_so(place, explainer, words):
+    place.add("A", 12)
+    centred = replace(explainer, ensemble=ensemble_of([(one, -50.0) for one in explainer.ensemble.members]))
+    place.draw(centred, place.case("case", "A"), n_shown=3)
+    highest, lowest = (name for name, _ in words["groups"])
+    assert highest == "Highest contributions to the log hazard"
+    assert lowest == "Lowest contributions to the log hazard, none below 0: they raised it least"
 
 
 def test_a_slide_of_another_stain_is_told_as_predict_tells_it(place, explainer, draw_tissue, make_slide):

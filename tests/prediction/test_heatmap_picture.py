@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsisurv.prediction import heatmap_picture
 from wsisurv.prediction.heatmap_picture import (
     DIVERGING,
     SEQUENTIAL,
-    Cut,
     Ground,
     Layer,
     colours_of,
     draw_maps,
-    draw_sheet,
     paint,
+    write_numbers,
 )
+from wsisurv.prediction.tile_sheet import Cut, draw_sheet, heading
 
 
 def layer(values, low=-1.0, high=1.0):
@@ -103,10 +104,50 @@ def test_a_sheet_of_any_shape_holds_all_maps(height, width, boxes):
 
 
 def test_the_contact_sheet_frames_each_tile_in_its_colour():
-    cuts = [Cut(np.full((64, 64, 3), 90 + number, np.uint8), 0.5, f"{number}", 0.1) for number in range(8)]
-    sheet = np.asarray(draw_sheet("title", [("high", cuts[:7]), ("low", cuts[7:])], 0.1))
+    cuts = [Cut(np.full((64, 64, 3), 90 + number, np.uint8), 0.5, 0.1, (f"{number}",)) for number in range(8)]
+    sheet = np.asarray(draw_sheet("title", ["line"], [("high", cuts[:7]), ("low", cuts[7:])], 0.1))
     for number in range(8):
         assert (sheet.reshape(-1, 3) == 90 + number).all(axis=1).sum() >= 64 * 64
     frame = np.array(DIVERGING[-1])
     assert (sheet.reshape(-1, 3) == frame).all(axis=1).sum() > 8 * 4 * 64
-    assert draw_sheet("title", [("high", []), ("low", [])], 0.1).width > 0
+    assert draw_sheet("title", [], [("high", []), ("low", [])], 0.1).width > 0
+
+
+def test_words_can_be_read_where_a_page_shows_the_picture(monkeypatch):
+    sizes, real = [], heatmap_picture.lettering
+    monkeypatch.setattr(heatmap_picture, "lettering", lambda size: sizes.append(size) or real(size))
+    sheet = draw_maps(ground(700, 900, [[0, 0, 50, 50]]), "title", ["a line " * 60], [layer([1.0])] * 2)
+    assert min(size for size in sizes if size != min(sizes)) * 1100 / sheet.width >= 13  # at the width of the page
+    assert min(sizes) * 1100 / sheet.width >= 11  # the numbers of tiles
+    assert draw_maps(ground(700, 900, []), "t", ["a line"], [layer([])] * 2).height < sheet.height  # lines are wrapped
+
+
+def test_numbers_are_on_their_tiles_or_beside_small_ones_and_never_over_each_other():
+    large = np.array([[x, y, x + 60, y + 60] for x in (0, 60, 120) for y in (0, 60)], dtype=float)
+    picture = Image.new("RGB", (300, 200), "red")
+    areas = write_numbers(picture, large, [(row + 1, row) for row in range(6)], 15)
+    for (left, top, right, bottom), box in zip(areas, large, strict=True):
+        assert box[0] <= left < right <= box[2]
+        assert box[1] <= top < bottom <= box[3]
+    assert (np.asarray(picture) == 255).all(axis=2).any()
+    small = np.array([[20 + 4 * n, 50, 24 + 4 * n, 54] for n in range(8)], dtype=float)
+    areas = write_numbers(Image.new("RGB", (300, 200)), small, [(row + 1, row) for row in range(8)], 15)
+    for number, one in enumerate(areas):
+        assert min(one) >= 0
+        for other in areas[:number]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "highest", "said"),
+    [
+        ([0.3, 0.1], True, "usual"),
+        ([-0.3, -0.1], False, "usual"),
+        ([0.3, 0.0, -0.1], True, "usual (2 of 3 not above 0)"),
+        ([-0.3, 0.1], False, "usual (1 of 2 not below 0)"),
+        ([0.1, 0.2], False, "none"),
+        ([-0.2, 0.0], True, "none"),
+    ],
+)
+def test_an_end_is_called_what_its_tiles_are(values, highest, said):
+    assert heading(values, highest=highest, usual="usual", none="none") == said

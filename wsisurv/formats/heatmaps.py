@@ -14,6 +14,16 @@ FILE = "heatmap.json"
 
 
 @dataclass(frozen=True)
+class TileDriver:
+    """A feature that drove a tile."""
+
+    name: str  # of the feature
+    value: float  # of the tile
+    mean: float  # of the case's tiles
+    adds: float  # to the log hazard of a case of such tiles alone, against the case's mean in its place
+
+
+@dataclass(frozen=True)
 class ShownTile:
     """A tile of the contact sheet."""
 
@@ -22,6 +32,9 @@ class ShownTile:
     y: int  # top, level-0 pixels
     contribution: float  # to the case's log hazard
     attention: float  # share of the case's attention
+    number: int = 0  # on the map and the contact sheet; 0 in records of before, as what follows is empty
+    alone: float | None = None  # log hazard of a case that were such tiles throughout
+    drivers: tuple[TileDriver, ...] = ()  # features that drove it, most first; none where features have no names
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,11 @@ class CaseMap:
     student: str = ""  # fingerprint of the student; empty in records of before
     # why the student does not know such a case, so that its risk should not be believed; else empty
     unfamiliar: str = ""
+    percentile: float | None = (
+        None  # among the training cases, as in risk.csv; None without a tile and in records of before
+    )
+    group: str = ""  # risk group, as there; empty where the percentile is not known
+    familiarity: float | None = None  # share of cases like the training's that are as odd, as there
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from wsisurv.formats.heatmaps import CaseMap, SlideMap
 from wsisurv.formats.pictures import read_whole_picture
 from wsisurv.pages.gathering import Gathered
 
-_SMALL_PX = 900
-_SMALL_QUALITY = 72
+_SMALL_PX = 1100
+"""As wide as the page, so that the picture's words can be read."""
+_SMALL_QUALITY = 65
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from wsisurv.workspace.paths import Workspace
 
 _ENDS = 0.99
 """The darkest colour stands for this share of the tiles' absolute values, so that one tile does not bleach the rest."""
+DARKEST = "darkest: 99th percentile of the case's tiles"
+"""What a legend says of it."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,15 @@ def case_layers(tiles: CaseTiles, rows: NDArray[np.int64], limit: float) -> list
     n_tiles = len(tiles.values)
     ends = (f"−{limit:.2g} lowered", f"raised +{limit:.2g}")
     title = "contribution to the log hazard" if tiles.exact else "stand-in for the contribution to the log hazard"
-    layers = [Layer(title, tiles.contribution[rows], -limit, limit, DIVERGING, ends)]
+    layers = [Layer(title, tiles.contribution[rows], -limit, limit, DIVERGING, ends, DARKEST)]
     shares = [("attention of the student", tiles.attention)]
     if tiles.relevance is not None:
         shares.append(("relevance to the teacher, who did not see it", tiles.relevance))
     for title, share in shares:
         times = share * n_tiles
-        high = max(float(np.quantile(times, _ENDS)), 1.0) if n_tiles else 1.0
-        layers.append(Layer(title, times[rows], 0.0, high, SEQUENTIAL, ("0", f"{high:.2g} × an equal share")))
+        high = float(np.quantile(times, _ENDS)) if n_tiles else 0.0
+        note, high = (DARKEST, high) if high > 1 else ("", 1.0)
+        layers.append(Layer(title, times[rows], 0.0, high, SEQUENTIAL, ("0", f"{high:.2g} × an equal share"), note))
     if tiles.kept is not None:
         kept = ("left out", "kept")
         layers.append(Layer("kept by the student's filter", tiles.kept[rows], 0.0, 1.0, SEQUENTIAL, kept))

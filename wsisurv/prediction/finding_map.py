@@ -19,18 +19,22 @@ from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.statements import Statement
 from wsisurv.models.finding_heads import attention
 from wsisurv.models.finding_table import speaks_of
-from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, spread_out
-from wsisurv.prediction.explained import strongest
+from wsisurv.prediction.contributions import CaseTiles
+from wsisurv.prediction.explained import DARKEST, strongest
+from wsisurv.prediction.extremes import ShownEnds, choose_ends, draw_ends, signed
 from wsisurv.prediction.findings import OpenHeads
-from wsisurv.prediction.heatmap_picture import DIVERGING, Ground, Layer, draw_maps, draw_sheet, with_banner
+from wsisurv.prediction.heatmap_picture import DIVERGING, Ground, Layer, draw_maps, with_banner
 from wsisurv.prediction.slide_views import LocatedSlide, SlideView, locate_slide, view_slide
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Origin, compare
 from wsisurv.workspace.paths import Workspace
 
-_VERSION = 1
-_SHOWN_SHARE = 0.25
+_VERSION = 2
 _CONTACT_SHEET = "tiles.jpg"
+_ENDS_CALLED = {
+    True: ("Speak for it", "Speak against it least: none speaks for it"),
+    False: ("Speak against it", "Speak for it least: none speaks against it"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,7 @@ class ScoredFinding:
         limit = strongest(self.tiles.contribution)
         ends = (f"−{limit:.2g} against", f"for +{limit:.2g}")
         share = self.tiles.contribution[rows]
-        return Layer("what each tile adds to the log odds", share, -limit, limit, DIVERGING, ends)
-
-    def ends(self, places: Sequence[LocatedSlide], n_shown: int) -> dict[str, list[int]]:
-        """Numbers of the tiles that speak most for it, and against it, most telling first, none over another."""
-        tiles = self.tiles
-        sides = np.array([places[number].side for number in tiles.slide.tolist()])
-        found = {}
-        for words, highest in (("Speak for it", True), ("Speak against it", False)):
-            order = extreme_tiles(tiles.contribution, highest=highest, share=_SHOWN_SHARE)
-            found[words] = spread_out(order, tiles.slide, tiles.coords, sides, n_shown)
-        return found
+        return Layer("what each tile adds to the log odds", share, -limit, limit, DIVERGING, ends, DARKEST)
 
 
 def score_finding(
@@ -144,20 +138,18 @@ def draw_finding(
     places = [locate_slide(workspace, one, expected, (slides or {}).get(one)) for one in slide_ids]
     seen = score_finding(heads, finding, case_id, places, fold)
     tiles, chance, warning = seen.tiles, seen.probability, seen.warning
-    ends = seen.ends(places, n_shown)
-    views = _view(tiles, places, ends)
-    title = f"{case_id} · {finding}: " + ("not known" if chance is None else f"probability {chance:.2f}")
-    title += f" (of the training cases {seen.prevalence:.2f})"
-    pictures = [_slide(one, views[n], seen, n, title, folder) for n, one in enumerate(places)]
+    ends = choose_ends(tiles, places, n_shown)
+    views = [
+        view_slide(place, tiles, [tile for tile in ends.marks if tiles.slide[tile] == n])
+        for n, place in enumerate(places)
+    ]
+    chances = "not known" if chance is None else f"probability {chance:.2f}"
+    said = (f"{case_id} · {finding}", f"{chances}; of the training cases {seen.prevalence:.2f} have it")
+    pictures = [_slide(one, views[n], seen, n, said, ends, folder) for n, one in enumerate(places)]
     cuts = {tile: cut for view in views for tile, cut in view.cuts.items()}
     if cuts:
-        groups = [(w, [cuts[t] for t in ends[w] if t in cuts]) for w in ends]
-        write_picture(
-            folder / _CONTACT_SHEET,
-            with_banner(draw_sheet(title, groups, strongest(tiles.contribution)), warning),
-            "JPEG",
-            quality=90,
-        )
+        sheet = draw_ends(*said, tiles, ends, cuts, strongest(tiles.contribution), _ENDS_CALLED)
+        write_picture(folder / _CONTACT_SHEET, with_banner(sheet, warning), "JPEG", quality=90)
     shown = [
         tuple(
             FindingTile(
@@ -168,7 +160,7 @@ def draw_finding(
             )
             for t in some
         )
-        for some in ends.values()
+        for some in (ends.highest, ends.lowest)
     ]
     record = FindingMap(
         case_id=case_id,
@@ -200,26 +192,25 @@ def _there(folder: Path, made: str) -> FindingMap | None:
     return record if compare(Origin(record.fingerprint), Origin(made)).done and not record.problems else None
 
 
-def _view(tiles: CaseTiles, places: Sequence[LocatedSlide], ends: Mapping[str, Sequence[int]]) -> list[SlideView]:
-    """Pixels of each slide, and of the tiles that are shown."""
-    chosen = {tile for some in ends.values() for tile in some}
-    views = []
-    for number, place in enumerate(places):
-        label = f"   slide {number + 1}" if len(places) > 1 else ""
-        views.append(view_slide(place, tiles, [tile for tile in chosen if tiles.slide[tile] == number], label))
-    return views
-
-
-def _slide(place: LocatedSlide, view: SlideView, seen: ScoredFinding, number: int, title: str, folder: Path) -> str:
-    """Picture and GeoJSON of one slide; gives the picture's name."""
+def _slide(
+    place: LocatedSlide,
+    view: SlideView,
+    seen: ScoredFinding,
+    number: int,
+    said: tuple[str, str],
+    ends: ShownEnds,
+    folder: Path,
+) -> str:
+    """Picture and GeoJSON of one slide; gives the picture's name. ``said``: its title, and the line below."""
     slide_id, mpp, tiles = str(place.features.slide_id), place.place.mpp, seen.tiles
     rows: NDArray[np.int64] = np.flatnonzero(tiles.slide == number)
     corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
     boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
     share = tiles.contribution[rows]
-    lines = [f"{slide_id}: {len(rows)} of the case's {len(tiles.values)} tiles, {share.sum():+.2f} of its log odds"]
-    ground = Ground(view.pixels, view.mpp, boxes)
-    picture = draw_maps(ground, title, [*lines, *filter(None, [view.problem])], [seen.layer(rows)])
+    part = f"{slide_id}: {len(rows)} of the case's {len(tiles.values)} tiles, {signed(share.sum(), 2)} of its log odds"
+    lines = [said[1], part, *filter(None, [view.problem])]
+    marks = [(ends.marks[tile], row) for row, tile in enumerate(rows.tolist()) if tile in ends.marks]
+    picture = draw_maps(Ground(view.pixels, view.mpp, boxes), said[0], lines, [seen.layer(rows)], marks)
     write_picture(folder / f"{slide_id}.png", with_banner(picture, seen.warning), "PNG")
     figures = {"log_odds": share, "attention": tiles.attention[rows]}
     squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)

@@ -11,31 +11,34 @@ from wsisurv.formats import geojson
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.features import FORMAT as FEATURES
 from wsisurv.formats.header import read_header
-from wsisurv.formats.heatmaps import CaseMap, Extreme, ShownTile, SlideMap, read_case_map, write_case_map
+from wsisurv.formats.heatmaps import CaseMap, SlideMap, read_case_map, write_case_map
 from wsisurv.formats.pictures import write_picture
-from wsisurv.models.ensemble import Ensemble
-from wsisurv.prediction.contributions import CaseTiles, extreme_tiles, feature_shifts, spread_out
+from wsisurv.prediction.contributions import CaseTiles
 from wsisurv.prediction.explained import CaseFiles, ExplainedCase, explain_case
 from wsisurv.prediction.explainer import Explainer
-from wsisurv.prediction.heatmap_picture import (
-    Cut,
-    Ground,
-    draw_maps,
-    draw_sheet,
-    with_banner,
-)
-from wsisurv.prediction.rows import OddSlide, why_unfamiliar
-from wsisurv.prediction.slide_views import LocatedSlide, SlideView, view_slide
+from wsisurv.prediction.extremes import ShownEnds, choose_ends, describe_end, draw_ends, signed, why
+from wsisurv.prediction.heatmap_picture import Ground, draw_maps, with_banner
+from wsisurv.prediction.rows import OddSlide, Standing, stand
+from wsisurv.prediction.slide_views import SlideView, view_slide
 from wsisurv.settings.base import fingerprint
 from wsisurv.workspace.freshness import Origin, compare
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "heatmap"
-_VERSION = 3
+_VERSION = 4
 _CONTACT_SHEET = "tiles.jpg"
-_SHOWN_SHARE = 0.25
-"""No more of the tiles are on one half of the contact sheet."""
+_ENDS_CALLED = {
+    True: (
+        "Highest contributions to the log hazard",
+        "Highest contributions to the log hazard, none above 0: they lowered it least",
+    ),
+    False: (
+        "Lowest contributions to the log hazard",
+        "Lowest contributions to the log hazard, none below 0: they raised it least",
+    ),
+}
+"""What the ends of the contact sheet are called, and where none of the tiles has the sign that one expects."""
 
 
 def heatmaps(
@@ -137,17 +140,25 @@ class _Drawing:
         explainer, case_id = self._explainer, self._case.case_id
         seen = explain_case(explainer, self._case, self._slides)
         places, ensemble, tiles = seen.places, seen.ensemble, seen.tiles
-        ends = self._ends(tiles, places)
+        ends = choose_ends(tiles, places, self._n_shown)
         views = []
         for number, place in enumerate(places):
-            chosen = [tile for tile in {*ends[True], *ends[False]} if tiles.slide[tile] == number]
-            views.append(view_slide(place, tiles, chosen, f"   slide {number + 1}" if len(places) > 1 else ""))
-        unfamiliar = self._why_unfamiliar(tiles, views)
-        banner = f"Do not believe this risk: {unfamiliar}" if unfamiliar else ""
-        maps = [self._slide(seen, number, view, banner) for number, view in enumerate(views)]
-        top, bottom = (self._extreme(ensemble, tiles, ends[highest], places, highest) for highest in (True, False))
+            views.append(view_slide(place, tiles, [tile for tile in ends.marks if tiles.slide[tile] == number]))
+        standing = self._stand(tiles, views)
+        banner = f"Do not believe this risk: {standing.why_unfamiliar}" if standing and standing.why_unfamiliar else ""
+        said = _of_case(tiles, standing)
+        maps = [self._slide(seen, number, view, banner, said, ends) for number, view in enumerate(views)]
+        names, slide_ids = explainer.feature_names, list(map(str, self._case.slide_ids))
+        top, bottom = (
+            describe_end(ensemble, tiles, ends, slide_ids, highest=highest, names=names, meanings=self._meanings)
+            for highest in (True, False)
+        )
         cuts = {tile: cut for view in views for tile, cut in view.cuts.items()}
-        sheet = self._contact_sheet(tiles, ends, cuts, seen.limit, len(places), banner) if cuts else ""
+        if cuts:
+            shown = {one.number: why(one) for end in (top, bottom) if end is not None for one in end.shown}
+            told = {tile: shown[number] for tile, number in ends.marks.items()}
+            sheet = draw_ends(case_id, said, tiles, ends, cuts, seen.limit, _ENDS_CALLED, told)
+            write_picture(self._folder / _CONTACT_SHEET, with_banner(sheet, banner), "JPEG", quality=90)
         n_tiles = len(tiles.values)
         record = CaseMap(
             case_id=case_id,
@@ -161,24 +172,21 @@ class _Drawing:
             slides=tuple(maps),
             top=top,
             bottom=bottom,
-            contact_sheet=sheet,
+            contact_sheet=_CONTACT_SHEET if cuts else "",
             fingerprint=self._fingerprint,
             student=explainer.scale.fingerprint,
-            unfamiliar=unfamiliar,
+            unfamiliar=standing.why_unfamiliar if standing else "",
+            percentile=standing.percentile if standing else None,
+            group=standing.group if standing else "",
+            familiarity=standing.familiarity if standing else None,
         )
         write_case_map(self._folder, record)
         return record
 
-    def _ends(self, tiles: CaseTiles, places: Sequence[LocatedSlide]) -> dict[bool, list[int]]:
-        """Numbers of the highest tiles (True) and of the lowest ones that are shown."""
-        sides = np.array([places[number].side for number in tiles.slide.tolist()])
-        order = {end: extreme_tiles(tiles.contribution, highest=end, share=_SHOWN_SHARE) for end in (True, False)}
-        return {end: spread_out(order[end], tiles.slide, tiles.coords, sides, self._n_shown) for end in order}
-
-    def _why_unfamiliar(self, tiles: CaseTiles, views: Sequence[SlideView]) -> str:
-        """Why the student does not know such a case; empty where it does, or where nothing was seen."""
-        if not len(tiles.values):
-            return ""
+    def _stand(self, tiles: CaseTiles, views: Sequence[SlideView]) -> Standing | None:
+        """Where the case stands among the training cases; None where nothing was seen."""
+        if tiles.log_hazard is None:
+            return None
         explainer, case = self._explainer, self._case
         states = explainer.ensemble.states(tiles.values)
         several = len(np.unique(tiles.slide)) > 1
@@ -187,64 +195,37 @@ class _Drawing:
             own = tiles.values[tiles.slide == number]
             alone = explainer.ensemble.states(own) if several and len(own) else None
             odd.append(OddSlide(case.slide_ids[number], stain=view.stain, alone=alone))
-        return why_unfamiliar(explainer.scale, states, odd, fold=explainer.fold_of.get(case.case_id))
+        return stand(explainer.scale, tiles.log_hazard, states, odd, fold=explainer.fold_of.get(case.case_id))
 
-    def _slide(self, seen: ExplainedCase, number: int, view: SlideView, banner: str) -> SlideMap:
+    def _slide(
+        self, seen: ExplainedCase, number: int, view: SlideView, banner: str, said: str, ends: ShownEnds
+    ) -> SlideMap:
         place, tiles, rows = seen.places[number], seen.tiles, seen.rows(number)
         slide_id, mpp = str(place.features.slide_id), place.place.mpp
         corner = (tiles.coords[rows] - view.bounds[:2]) * (mpp / view.mpp)
         boxes = np.concatenate([corner, corner + place.side * mpp / view.mpp], axis=1)
         total = float(tiles.contribution[rows].sum())
-        lines = [
-            f"{len(rows)} of the case's {len(tiles.values)} tiles, {total:+.3f} of its log hazard"
-            + ("" if tiles.log_hazard is None else f" of {tiles.log_hazard:+.3f}")
-            + f"; by {seen.members}"
-        ]
-        lines += [view.problem] if view.problem else []
-        title = f"{self._case.case_id} · {slide_id}"
-        picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, seen.layers(rows))
+        part = f"{len(rows)} tiles"
+        if len(rows) < len(tiles.values):
+            part = f"{len(rows)} of the case's {len(tiles.values)} tiles, {signed(total)} of its log hazard"
+        lines = [said, f"{part}; by {seen.members}", *([view.problem] if view.problem else [])]
+        case_id = self._case.case_id
+        title = slide_id if slide_id.startswith(case_id) else f"{case_id} · {slide_id}"
+        marks = [(ends.marks[tile], row) for row, tile in enumerate(rows.tolist()) if tile in ends.marks]
+        picture = draw_maps(Ground(view.pixels, view.mpp, boxes), title, lines, seen.layers(rows), marks)
         png, outlines = f"{slide_id}.png", f"{slide_id}.geojson"
         write_picture(self._folder / png, with_banner(picture, banner), "PNG")
         write_text(self._folder / outlines, geojson.collection(seen.squares(number, *view.bounds[:2])))
         return SlideMap(slide_id, len(rows), total, png, outlines, view.problem)
 
-    def _extreme(
-        self, ensemble: Ensemble, tiles: CaseTiles, shown: Sequence[int], places: Sequence[LocatedSlide], highest: bool
-    ) -> Extreme | None:
-        if not len(tiles.values):
-            return None
-        rows = extreme_tiles(tiles.contribution, highest=highest)
-        return Extreme(
-            n_tiles=len(rows),
-            contribution=float(tiles.contribution[rows].sum()),
-            shown=tuple(
-                ShownTile(
-                    slide_id=str(places[int(tiles.slide[tile])].features.slide_id),
-                    x=int(tiles.coords[tile, 0]),
-                    y=int(tiles.coords[tile, 1]),
-                    contribution=float(tiles.contribution[tile]),
-                    attention=float(tiles.attention[tile]),
-                )
-                for tile in shown
-            ),
-            features=feature_shifts(ensemble, tiles.values, rows, self._explainer.feature_names, self._meanings),
-        )
 
-    def _contact_sheet(
-        self,
-        tiles: CaseTiles,
-        ends: Mapping[bool, Sequence[int]],
-        cuts: Mapping[int, Cut],
-        limit: float,
-        n_slides: int,
-        banner: str,
-    ) -> str:
-        groups = []
-        for highest, word in ((True, "Highest"), (False, "Lowest")):
-            found = [cuts[tile] for tile in ends[highest] if tile in cuts]
-            groups.append((f"{word} contributions to the log hazard", found))
-        over = f", {n_slides} slides" if n_slides > 1 else ""
-        title = f"{self._case.case_id}: {len(tiles.values)} tiles{over}, log hazard {tiles.log_hazard:+.3f}"
-        sheet = with_banner(draw_sheet(title, groups, limit), banner)
-        write_picture(self._folder / _CONTACT_SHEET, sheet, "JPEG", quality=90)
-        return _CONTACT_SHEET
+def _of_case(tiles: CaseTiles, standing: Standing | None) -> str:
+    """Log hazard, percentile, group and familiarity of the case, in words."""
+    if standing is None:
+        return "no tile: nothing was seen"
+    odd = bool(standing.why_unfamiliar)
+    return (
+        f"log hazard {signed(tiles.log_hazard)}, percentile {standing.percentile:.0f} of the training cases, "
+        f"{'no risk group' if odd else f'{standing.group} risk'}; {'not familiar' if odd else 'familiar'}: "
+        f"{100 * standing.familiarity:.0f} % of cases like the training's lie as far out"
+    )

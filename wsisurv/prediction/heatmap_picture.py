@@ -1,4 +1,4 @@
-"""Pictures of what each tile did: maps over the slide with scale bar and legend, and a sheet of the extreme tiles."""
+"""Pictures of what each tile did: maps over the slide with scale bar, legend and the numbers of the extreme tiles."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from wsisurv.slides.lettering import Lettering, draw_scale_bar, lettering
+from wsisurv.slides.lettering import draw_scale_bar, lettering
 
 MAX_PX = 900
 """Longest side of one map."""
@@ -20,10 +20,15 @@ SEQUENTIAL: Colours = ((247, 247, 247), (116, 196, 118), (0, 68, 27))
 BANNER = (176, 0, 32)
 _FADE = 0.6
 _FONT_PX = 15
+"""The smallest."""
+_ACROSS = 75
+"""Heights of a letter in the width of a picture: 15 pixels where a page shows it 1,100 pixels wide."""
+_IN_A_CELL = 22
+"""The same of the width of one map, which a line of its legend must fit into."""
 _GAP = 14
-_CAPTION_PX = 84
-_BAR = (300, 12)
+_CAPTION_ROWS = 5.6
 _NARROWEST = 420
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Layer:
     high: float  # and all above it
     colours: Colours  # evenly spaced
     ends: tuple[str, str]  # what the legend says at both ends
+    note: str = ""  # below them
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,9 @@ def paint(ground: Ground, layer: Layer) -> Image.Image:
     return Image.fromarray(picture)
 
 
-def draw_maps(ground: Ground, title: str, lines: Sequence[str], layers: Sequence[Layer]) -> Image.Image:
+def draw_maps(
+    ground: Ground, title: str, lines: Sequence[str], layers: Sequence[Layer], marks: Sequence[tuple[int, int]] = ()
+) -> Image.Image:
     """The slide and its maps side by side, each with its legend, the slide with a scale bar.
 
     Args:
@@ -88,51 +96,116 @@ def draw_maps(ground: Ground, title: str, lines: Sequence[str], layers: Sequence
         title: of the picture.
         lines: below the title.
         layers: a map each.
+        marks: number that is written, and row in ``ground.boxes``, of the tiles that are marked in the first map.
     """
-    letters = lettering(_FONT_PX)
     height, width = ground.pixels.shape[:2]
-    cell_width, cell_height = max(width, _NARROWEST), height + _CAPTION_PX
-    columns = _columns(len(layers) + 1, cell_width, cell_height)
+    cell_width = max(width, _NARROWEST)
+    columns = _columns(len(layers) + 1, cell_width, height + round(_CAPTION_ROWS * _FONT_PX))
     rows = math.ceil((len(layers) + 1) / columns)
-    head = 34 + 21 * len(lines)
-    size = (columns * (cell_width + _GAP) + _GAP, head + rows * (cell_height + _GAP))
-    sheet = Image.new("RGB", size, "white")
+    across = columns * (cell_width + _GAP) + _GAP
+    font_px = round(min(max(_FONT_PX, across / _ACROSS), cell_width / _IN_A_CELL))
+    letters, large = lettering(font_px), lettering(round(1.2 * font_px))
+    row_px = round(1.4 * font_px)
+    words = [line for one in lines for line in wrap(one, letters.font, across - 2 * _GAP)]
+    heads = wrap(title, large.font, across - 2 * _GAP)
+    head = _GAP + round(1.2 * row_px) * len(heads) + row_px * len(words) + _GAP // 2
+    cell_height = height + round(_CAPTION_ROWS * font_px)
+    sheet = Image.new("RGB", (across, head + rows * (cell_height + _GAP)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 8), title, fill="black", font=lettering(_FONT_PX + 3).font)
-    for number, line in enumerate(lines):
-        draw.text((_GAP, 34 + 21 * number), line, fill="black", font=letters.font)
+    for number, line in enumerate(heads):
+        draw.text((_GAP, 8 + number * round(1.2 * row_px)), line, fill="black", font=large.font)
+    for number, line in enumerate(words):
+        top = 8 + round(1.2 * row_px) * len(heads) + row_px * number
+        draw.text((_GAP, top), line, fill="black", font=letters.font)
     for number in range(len(layers) + 1):
         x = _GAP + number % columns * (cell_width + _GAP)
         y = head + number // columns * (cell_height + _GAP)
         layer = layers[number - 1] if number else None
-        sheet.paste(paint(ground, layer) if layer else Image.fromarray(ground.pixels), (x, y))
+        picture = paint(ground, layer) if layer else Image.fromarray(ground.pixels)
+        if number == 1:
+            write_numbers(picture, ground.boxes, marks, round(0.8 * font_px))
+        sheet.paste(picture, (x, y))
         draw.rectangle((x - 1, y - 1, x + width, y + height), outline=(190, 190, 190))
         if layer is None:
             draw_scale_bar(draw, x, y + height + 12, 0.3 * width, ground.mpp, letters)
         else:
-            _legend(sheet, draw, x, y + height + 8, layer, letters)
+            _legend(sheet, draw, (x, y + height + 8), cell_width, layer, font_px)
     return sheet
+
+
+def write_numbers(
+    picture: Image.Image, boxes: NDArray[np.float64], marks: Sequence[tuple[int, int]], font_px: int
+) -> list[tuple[float, float, float, float]]:
+    """Outline tiles in a map and write their numbers on them, or beside those too small for it, none over another.
+
+    Where a crowd leaves no room, a number is over another rather than left out.
+
+    Args:
+        picture: the map.
+        boxes: (n_tiles, 4), as ``Ground.boxes``.
+        marks: number and row of each tile.
+        font_px: size of the numbers.
+
+    Returns:
+        Left, top, right and bottom of each number.
+    """
+    draw, font, placed = ImageDraw.Draw(picture), lettering(font_px).font, list[tuple[float, float, float, float]]()
+    for _, row in marks:
+        draw.rectangle(tuple(boxes[row].tolist()), outline="white", width=3)
+        draw.rectangle(tuple(boxes[row].tolist()), outline="black", width=1)
+    for number, row in marks:
+        left, top, right, bottom = boxes[row].tolist()
+        wide, high = draw.textlength(str(number), font=font) / 2 + 2, 0.6 * font_px + 1
+        middle = ((left + right) / 2, (top + bottom) / 2)
+        fits = right - left > 2 * wide and bottom - top > 2 * high
+        places = [middle] if fits else []
+        for away in (1.0, 1.8, 2.6, 3.4):
+            reach_x, reach_y = (right - left) / 2 + away * wide, (bottom - top) / 2 + away * high
+            places += [
+                (middle[0] + dx * reach_x, middle[1] + dy * reach_y)
+                for dx, dy in ((1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1), (1, 0), (-1, 0))
+            ]
+        areas = [(x - wide, y - high, x + wide, y + high) for x, y in places]
+        inside = [
+            one for one in areas if one[0] >= 0 and one[1] >= 0 and one[2] <= picture.width and one[3] <= picture.height
+        ]
+        area = next((one for one in inside if not any(_meet(one, other) for other in placed)), areas[0])
+        placed.append(area)
+        at = ((area[0] + area[2]) / 2, (area[1] + area[3]) / 2)
+        draw.text(at, str(number), fill="black", font=font, anchor="mm", stroke_width=2, stroke_fill="white")
+    return placed
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def with_banner(picture: Image.Image, words: str) -> Image.Image:
     """The picture below a red strip that says something nobody may miss; the picture itself without words."""
     if not words:
         return picture
-    font = lettering(_FONT_PX + 3).font
-    lines: list[str] = []
-    for word in words.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= picture.width - 2 * _GAP:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    strip = _GAP + 24 * len(lines)
+    font_px = max(_FONT_PX + 3, picture.width // _ACROSS)
+    font, row_px = lettering(font_px).font, round(1.35 * font_px)
+    lines = wrap(words, font, picture.width - 2 * _GAP)
+    strip = _GAP + row_px * len(lines)
     sheet = Image.new("RGB", (picture.width, picture.height + strip), BANNER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        draw.text((_GAP, _GAP // 2 + 24 * number), line, fill="white", font=font)
+        draw.text((_GAP, _GAP // 2 + row_px * number), line, fill="white", font=font)
     sheet.paste(picture, (0, strip))
     return sheet
+
+
+def wrap(words: str, font: Font, width: float) -> list[str]:
+    """Words in lines no wider than this; a word that is wider has a line of its own."""
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _columns(count: int, width: int, height: int) -> int:
@@ -141,56 +214,17 @@ def _columns(count: int, width: int, height: int) -> int:
     return min(whole, key=lambda n: abs(math.log(n * width / (count // n * height) / 1.5)))
 
 
-def _legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, layer: Layer, letters: Lettering) -> None:
-    draw.text((x, y), layer.title, fill="black", font=letters.font)
-    ramp = colours_of(np.linspace(0, 1, _BAR[0]), 0, 1, layer.colours).round().astype(np.uint8)
-    sheet.paste(Image.fromarray(np.repeat(ramp[None], _BAR[1], axis=0)), (x, y + 24))
-    draw.rectangle((x - 1, y + 23, x + _BAR[0], y + 24 + _BAR[1]), outline="black")
+def _legend(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], room_px: int, layer: Layer, font_px: int
+) -> None:
+    (x, y), font, row_px = at, lettering(font_px).font, round(1.3 * font_px)
+    bar = (min(20 * font_px, room_px - 4), round(0.8 * font_px))
+    draw.text((x, y), layer.title, fill="black", font=font)
+    ramp = colours_of(np.linspace(0, 1, bar[0]), 0, 1, layer.colours).round().astype(np.uint8)
+    below = y + row_px + 4
+    sheet.paste(Image.fromarray(np.repeat(ramp[None], bar[1], axis=0)), (x, below))
+    draw.rectangle((x - 1, below - 1, x + bar[0], below + bar[1]), outline="black")
     low, high = layer.ends
-    draw.text((x, y + 40), low, fill="black", font=letters.font)
-    draw.text((x + _BAR[0], y + 40), high, fill="black", font=letters.font, anchor="ra")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A tile to be shown."""
-
-    pixels: NDArray[np.uint8]  # uint8 (side, side, 3), at ``mpp``
-    mpp: float  # µm per pixel
-    label: str  # below it
-    value: float  # its contribution, for the colour of its frame
-
-
-def draw_sheet(title: str, groups: Sequence[tuple[str, Sequence[Cut]]], limit: float) -> Image.Image:
-    """The extreme tiles, group after group, each framed in the colour that it has in the map.
-
-    Args:
-        title: of the sheet.
-        groups: a heading and its tiles.
-        limit: contribution of the darkest colour.
-    """
-    letters = lettering(_FONT_PX)
-    cuts = [cut for _, group in groups for cut in group]
-    side = max((cut.pixels.shape[0] for cut in cuts), default=1)
-    cell, frame, label_px = max(side, 150) + 2 * 6 + _GAP, 6, 26
-    columns = max(1, min(6, max((len(group) for _, group in groups), default=1)))
-    rows = [math.ceil(len(group) / columns) for _, group in groups]
-    height = 44 + sum(30 + row * (cell + label_px) for row in rows) + 56
-    sheet = Image.new("RGB", (max(columns * cell + _GAP, 760), height), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 10), title, fill="black", font=lettering(_FONT_PX + 3).font)
-    top = 44
-    for (heading, group), n_rows in zip(groups, rows, strict=True):
-        draw.text((_GAP, top), heading, fill="black", font=letters.font)
-        top += 30
-        for number, cut in enumerate(group):
-            x, y = _GAP + number % columns * cell, top + number // columns * (cell + label_px)
-            shown = cut.pixels.shape[0]
-            red, green, blue = colours_of(np.array(cut.value), -limit, limit, DIVERGING).round().astype(int).tolist()
-            draw.rectangle((x, y, x + shown + 2 * frame - 1, y + shown + 2 * frame - 1), fill=(red, green, blue))
-            sheet.paste(Image.fromarray(cut.pixels), (x + frame, y + frame))
-            draw.text((x, y + shown + 2 * frame + 3), cut.label, fill="black", font=letters.font)
-        top += n_rows * (cell + label_px)
-    if cuts:
-        draw_scale_bar(draw, _GAP, top + 4, 0.6 * cuts[0].pixels.shape[0], cuts[0].mpp, letters)
-    return sheet
+    draw.text((x, below + bar[1] + 4), low, fill="black", font=font)
+    draw.text((x + bar[0], below + bar[1] + 4), high, fill="black", font=font, anchor="ra")
+    draw.text((x, below + bar[1] + 4 + row_px), layer.note, fill="black", font=font)

@@ -132,6 +132,25 @@ def why_unfamiliar(scale: RiskScale, states: CaseStates, odd: Sequence[OddSlide]
     return join_warnings(foreign, _unlike(scale, _distance(scale, states, fold)))
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a case stands among the training cases, as its row says it."""
+
+    percentile: float
+    group: str
+    familiarity: float
+    why_unfamiliar: str  # empty where the student knows such a case
+
+
+def stand(
+    scale: RiskScale, log_hazard: float, states: CaseStates, odd: Sequence[OddSlide], *, fold: int | None
+) -> Standing:
+    """Percentile, group and familiarity of a case; arguments as ``make_row``, ``log_hazard`` by the unseen members."""
+    why, placed = why_unfamiliar(scale, states, odd, fold=fold), scale.out_of_fold.placed(log_hazard, fold)
+    group = UNFAMILIAR if why else scale.group(placed)
+    return Standing(scale.percentile(placed), group, scale.familiarity.share(_distance(scale, states, fold)), why)
+
+
 def _foreign(scale: RiskScale, slide: OddSlide, fold: int | None) -> tuple[str, ...]:
     """Why a slide makes its case unfamiliar: its stain, or that alone it is odder than every training case.
 

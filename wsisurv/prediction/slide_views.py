@@ -13,8 +13,9 @@ from wsisurv.errors import FormatError, SlideError
 from wsisurv.formats.features import Features, Place
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.prediction.contributions import CaseTiles
-from wsisurv.prediction.heatmap_picture import MAX_PX, Cut
+from wsisurv.prediction.heatmap_picture import MAX_PX
 from wsisurv.prediction.stain import look_at
+from wsisurv.prediction.tile_sheet import Cut
 from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
 from wsisurv.workspace.paths import Workspace
@@ -86,14 +87,13 @@ class SlideView:
     cuts: Mapping[int, Cut] = field(default_factory=dict)  # number of a tile among the case's → the tile
 
 
-def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], label: str) -> SlideView:
+def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int]) -> SlideView:
     """The slide's pixels, stain and some of its tiles; or white of its size and why, and no tile.
 
     Args:
         place: the slide.
         tiles: all tiles of the case.
         chosen: numbers of those to be cut out.
-        label: written behind each.
     """
     slide_id, mpp = place.features.slide_id, place.place.mpp
     problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
@@ -107,7 +107,7 @@ def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], lab
                     place.view_mpp(bounds),
                     bounds,
                     stain=look_at(slide, place.place.coords, level0_px=place.side, tile_px=place.tile_px).warnings,
-                    cuts={tile: _cut(slide, tiles, tile, place.side, label) for tile in chosen},
+                    cuts={tile: _cut(slide, tiles, tile, place.side) for tile in chosen},
                 )
         except SlideError as error:
             problem = str(error)
@@ -116,10 +116,8 @@ def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], lab
     return SlideView(np.full((height, width, 3), 255, np.uint8), view_mpp, place.bounds, problem)
 
 
-def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float, label: str) -> Cut:
+def _cut(slide: Slide, tiles: CaseTiles, tile: int, side: float) -> Cut:
     """A tile's own pixels, at the scanner's resolution where that is not too much for a sheet."""
     out_px = max(1, min(round(side), _SHARPEST_PX))
     x, y = tiles.coords[tile].tolist()
-    text = f"{tiles.contribution[tile]:+.4f}   attention × {tiles.attention[tile] * len(tiles.values):.1f}{label}"
-    pixels = slide.region(x, y, side, out_px)
-    return Cut(pixels, slide.mpp * side / out_px, text, float(tiles.contribution[tile]))
+    return Cut(slide.region(x, y, side, out_px), slide.mpp * side / out_px, float(tiles.contribution[tile]))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import InputError
 from wsisurv.formats import geojson
 from wsisurv.prediction.contributions import CaseTiles, tile_shifts
+from wsisurv.prediction.extremes import choose_ends
 from wsisurv.prediction.heatmap_picture import Layer
 from wsisurv.prediction.slide_views import LocatedSlide
 from wsisurv.viewer.study import Study
@@ -35,15 +36,15 @@ def finding_layer(study: Study, case_id: str, name: str) -> Record:
     """All tiles of a case with what each says of a finding, and which say most; raises as ``Study.finding``."""
     seen, places = study.finding(case_id, name), study.explained(case_id).places
     rows = [np.flatnonzero(seen.tiles.slide == number) for number in _all(places)]
-    speak_for, speak_against = seen.ends(places, _SHOWN).values()
+    ends = choose_ends(seen.tiles, places, _SHOWN)
     return {
         "name": name,
         "probability": seen.probability,
         "prevalence": seen.prevalence,
         "warning": seen.warning,
         "slides": [_slide(places, seen.tiles, number, [seen.layer(rows[number])]) for number in _all(places)],
-        "speak_for": [tile for tile in speak_for if seen.tiles.contribution[tile] > 0],
-        "speak_against": [tile for tile in speak_against if seen.tiles.contribution[tile] < 0],
+        "speak_for": [tile for tile in ends.highest if seen.tiles.contribution[tile] > 0],
+        "speak_against": [tile for tile in ends.lowest if seen.tiles.contribution[tile] < 0],
     }
 
 
