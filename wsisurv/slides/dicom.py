@@ -16,6 +16,11 @@ _SOP_CLASS, _SERIES = 0x00080016, 0x0020000E
 _SAMPLES, _PHOTOMETRIC, _BITS_STORED = 0x00280002, 0x00280004, 0x00280101
 _SHARED_GROUPS = 0x52009229
 _NEEDED = [_SOP_CLASS, _SERIES, _SAMPLES, _PHOTOMETRIC, _BITS_STORED, _SHARED_GROUPS]
+_NEWER = {
+    f"1.2.840.10008.1.2.4.{number}": name
+    for number, name in ((110, "JPEG XL Lossless"), (111, "JPEG XL JPEG Recompression"), (112, "JPEG XL"))
+}
+"""Transfer syntaxes that pydicom has no name for."""
 _SCANNING = threading.Lock()
 
 
@@ -90,6 +95,20 @@ def pixel_format(path: Path) -> tuple[str, int, bool] | None:
 
     found: tuple[str, int, bool] | None = _read(path, _BITS_STORED, stated)
     return found
+
+
+def transfer_syntax(path: Path) -> str:
+    """Name of a whole-slide image's transfer syntax, with its UID; empty for any other file."""
+    if series_of(path) is None:
+        return ""
+    from pydicom.filereader import read_file_meta_info
+
+    try:
+        uid = read_file_meta_info(path).TransferSyntaxUID
+    except Exception:  # noqa: BLE001  # whatever is damaged, OpenSlide says what
+        return ""
+    name = _NEWER.get(uid, uid.name)
+    return f"{name} ({uid})" if name != uid else str(uid)
 
 
 def _spacing(dataset: Any) -> float:

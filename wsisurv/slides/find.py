@@ -3,10 +3,12 @@
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from importlib import util
 from pathlib import Path
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
 from wsisurv.slides.dicom import instances, series_in, series_of
+from wsisurv.slides.readers.by_fastslide import FORMATS as FASTSLIDES
 from wsisurv.slides.readers.registry import packaged_endings
 from wsisurv.units import SlideId
 
@@ -18,8 +20,9 @@ _MIB = 1 << 20
 
 
 def known_endings() -> tuple[str, ...]:
-    """Endings of files that a folder is searched for: OpenSlide's, and those of readers that packages add."""
-    return (*ENDINGS, *(ending for ending in packaged_endings() if ending not in ENDINGS))
+    """Endings of files that a folder is searched for: OpenSlide's, fastslide's if installed, and those of packages."""
+    more = (*(FASTSLIDES if util.find_spec("fastslide") else ()), *packaged_endings())
+    return (*ENDINGS, *(ending for ending in more if ending not in ENDINGS))
 
 
 def find_slides(paths: Sequence[Path]) -> dict[SlideId, Path]:
@@ -135,8 +138,8 @@ def _name(path: Path, of: str | None) -> SlideId:
 def slide_fingerprint(path: Path) -> str:
     """Fingerprint of a slide's content, whatever its folder is: 64 hex digits.
 
-    Taken from the size and the first and last MiB, so that a slide of gigabytes takes milliseconds; for MIRAX and
-    DICOM, also from names and sizes of the files that belong to it.
+    Taken from the size and the first and last MiB, so that a slide of gigabytes takes milliseconds; for MIRAX,
+    VSI and DICOM, also from names and sizes of the files that belong to it.
 
     Raises:
         SlideError: the file can't be read.
@@ -182,6 +185,8 @@ def slide_bytes(path: Path) -> int:
 
 def _companions(path: Path) -> list[Path]:
     ending = path.suffix.lower()
+    if ending == ".vsi":
+        return sorted(file for file in path.with_name(f"_{path.stem}_").rglob("*") if file.is_file())
     if ending == ".mrxs":
         folder = path.with_suffix("")
         return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []

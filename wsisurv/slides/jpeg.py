@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import SlideError
 from wsisurv.slides.blocks import Mosaic
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.readers.by_tifffile import jpeg_start
 from wsisurv.slides.readers.registry import OPENSLIDE
 
 _FORMATS = ("aperio", "generic-tiff", "philips")  # whose tiles lie edge to edge from the top left
@@ -97,17 +98,8 @@ def _level(slide: Slide, level: int, page: tifffile.TiffPage) -> JpegLevel | str
         columns=columns,
         offsets=offsets,
         sizes=sizes,
-        start=_start(page.jpegtables, ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR),
+        start=jpeg_start(page.jpegtables, ycbcr=page.photometric == tifffile.PHOTOMETRIC.YCBCR),
     )
-
-
-def _start(tables: bytes | None, *, ycbcr: bool) -> bytes:
-    """The tables without their end, and Adobe's marker, by which a decoder knows the kind of colour.
-
-    Source: ITU-T T.872, Digital compression and coding of continuous-tone still images, 6.5.3.
-    """
-    adobe = b"\xff\xee\x00\x0eAdobe" + struct.pack(">HHHB", 100, 0, 0, ycbcr)
-    return (tables[:-2] if tables else _START_OF_IMAGE) + adobe
 
 
 class JpegBlocks:

@@ -6,19 +6,23 @@ from pathlib import Path
 
 from wsisurv.errors import some
 from wsisurv.slides.find import is_taken, known_endings
+from wsisurv.slides.readers.by_fastslide import FORMATS as FASTSLIDES
+from wsisurv.slides.readers.by_fastslide import INSTALL
 
 
 def passed_over(sources: Sequence[Path]) -> list[str]:
     """A note for each folder among ``sources`` that holds files whose ending is of no slide; hidden ones are left out.
 
-    Companions of MIRAX slides, in the folder of the slide's name, are no files of their own.
+    Companions of MIRAX and VSI slides, in the folder of the slide's name, are no files of their own.
     """
     notes = []
     for source in sources:
         if names := sorted(_others(source)):
+            unread = sorted({ending for name in names if (ending := Path(name).suffix.lower()) in FASTSLIDES})
+            install = f" {', '.join(unread)}: after `{INSTALL}` they are slides." if unread else ""
             notes.append(
                 f"{len(names)} files of {source} were passed over, their endings are not those of slides: "
-                f"{some(names)}. A file that is named itself is opened whatever its ending."
+                f"{some(names)}. A file that is named itself is opened whatever its ending.{install}"
             )
     return notes
 
@@ -33,6 +37,7 @@ def _others(top: Path) -> Iterator[str]:
             for name in folders
             if not name.startswith(".")
             and f"{name}.mrxs" not in files
+            and f"{name.strip('_')}.vsi" not in files
             and os.path.realpath(os.path.join(folder, name)) not in visited
         ]
         for name in files:

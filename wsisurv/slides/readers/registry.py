@@ -1,4 +1,8 @@
-"""Which reader opens a file: a package's, where it declares the ending and proves itself, else OpenSlide."""
+"""Which reader opens a file.
+
+A package's of the user, where it declares the ending and proves itself; else OpenSlide; else whichever reader of ours
+takes what the file is.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +16,12 @@ from wsisurv.slides import dicom
 from wsisurv.slides.colours import odd_colours, stated_colours
 from wsisurv.slides.levels import Level, find_levels
 from wsisurv.slides.readers.by_openslide import OpenSlideHandle
+from wsisurv.slides.readers.by_tifffile import TiffSlide, has_hidden_levels
+from wsisurv.slides.readers.fallbacks import find_fallback
 from wsisurv.slides.readers.handle import Handle, PackagedReader, PackagedSlide
 
 OPENSLIDE = "openslide"
-OURS: dict[str, PackagedReader] = {}
-"""Readers of wsisurv beside OpenSlide, by name; each is held against OpenSlide as a package's is."""
+_BESIDE = ("tifffile", "Pillow", "fastslide", "wsidicom")  # names that are taken
 _REGION_PX, _REGIONS = 256, 4
 _ROUNDING = 3
 """Grey levels by which two decoders may differ, with what OpenSlide interpolates between two pixels."""
@@ -76,7 +81,7 @@ def open_handle(path: Path) -> Opened:
 def _open(path: Path) -> Opened:
     found = _by_ending().get(path.suffix.lower())
     if found is None:
-        return Opened(OpenSlideHandle(path), OPENSLIDE)
+        return _open_ours(path)
     said, reader = found
     try:
         ours: OpenSlideHandle | None = OpenSlideHandle(path)
@@ -102,10 +107,70 @@ def _open(path: Path) -> Opened:
     return Opened(theirs, said)
 
 
+def _open_ours(path: Path) -> Opened:
+    """By OpenSlide; by tifffile where it passes over levels and level 0 is the same; by a fallback where it refuses."""
+    try:
+        ours = OpenSlideHandle(path)
+    except SlideError as error:
+        return _open_otherwise(path, error)
+    if ours.properties.get("openslide.vendor") != "generic-tiff" or not has_hidden_levels(path):
+        return Opened(ours, OPENSLIDE)
+    more = "the file has reductions of level 0, which OpenSlide passes over"
+    try:
+        theirs = _Packaged(path, TiffSlide(path), "tifffile")
+    except Exception as error:  # noqa: BLE001  # of whatever file; OpenSlide has opened it
+        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {error}",))
+    theirs.properties |= ours.properties
+    try:
+        against = _difference(ours, theirs, first_levels=True)
+    except SlideError as error:
+        against = str(error)
+    if against:
+        theirs.close()
+        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {against}",))
+    ours.close()
+    return Opened(theirs, "tifffile", (f"{more}: read by tifffile, level 0 proved equal",))
+
+
+def _open_otherwise(path: Path, refused: SlideError) -> Opened:
+    """By the reader for what a file is.
+
+    Raises:
+        SlideError: none opens it; says what it is, what would read it and how to install that or to rewrite the file.
+    """
+    try:
+        fallback = find_fallback(path, str(refused))
+    except OSError:
+        fallback = None
+    if fallback is None:
+        raise refused
+    rewrite = f" Or rewrite it: {fallback.rewrite}." if fallback.rewrite else ""
+    try:
+        slide = fallback.open(path)
+        handle = _Packaged(path, slide, fallback.name)
+    except ModuleNotFoundError as error:
+        raise SlideError(
+            f"{path}: {fallback.kind}, which OpenSlide doesn't open. {fallback.name} does: {fallback.install}.{rewrite}"
+        ) from error
+    except Exception as error:  # noqa: BLE001  # a decoder of whatever file, in whatever state
+        why = str(error) if isinstance(error, SlideError) else f"{type(error).__name__}: {error}"
+        raise SlideError(
+            f"{path}: {fallback.kind} that can't be opened as a slide ({fallback.name}: {why}). "
+            f"{_openslides_words(refused)}{rewrite}"
+        ) from error
+    note = f"{fallback.kind}, read by {fallback.name}: OpenSlide doesn't open it, so nothing proves its pixels"
+    rewrite = f"; {fallback.rewrite}" if fallback.rewrite else ""
+    return Opened(handle, fallback.name, (f"{note}{rewrite}", *getattr(slide, "notes", ())))
+
+
+def _openslides_words(refused: SlideError) -> str:
+    return str(refused).partition(": ")[2].replace("can't be opened as a slide (OpenSlide: ", "OpenSlide says (", 1)
+
+
 def _by_ending() -> dict[str, tuple[str, PackagedReader]]:
     """Ending → what the reader is called, with its package and version, and the reader."""
-    readers = dict(OURS)
-    for name in added_names(READERS, (OPENSLIDE, *OURS)):
+    readers: dict[str, PackagedReader] = {}
+    for name in added_names(READERS, (OPENSLIDE, *_BESIDE)):
         readers[f"{name} of {release(READERS, name)}"] = load_added(READERS, name, PackagedReader)
     found: dict[str, tuple[str, PackagedReader]] = {}
     for said, reader in readers.items():
@@ -156,11 +221,18 @@ class _Packaged:
         self._slide.close()
 
 
-def _difference(ours: Handle, theirs: Handle) -> str:
-    """What differs from OpenSlide, in words; empty where nothing does: levels, resolution, regions of each level."""
-    if theirs.level_dimensions != ours.level_dimensions:
+def _difference(ours: Handle, theirs: Handle, *, first_levels: bool = False) -> str:
+    """What differs from OpenSlide, in words; empty where nothing does: levels, resolution, regions of each level.
+
+    Args:
+        ours: by OpenSlide.
+        theirs: by the other reader.
+        first_levels: whether the other may have more levels.
+    """
+    n_levels = len(ours.level_dimensions) if first_levels else len(theirs.level_dimensions)
+    if theirs.level_dimensions[:n_levels] != ours.level_dimensions:
         return f"levels {theirs.level_dimensions} instead of {ours.level_dimensions}"
-    if not np.allclose(theirs.level_downsamples, ours.level_downsamples, rtol=1e-3):
+    if not np.allclose(theirs.level_downsamples[:n_levels], ours.level_downsamples, rtol=1e-3):
         return f"downsamples {theirs.level_downsamples} instead of {ours.level_downsamples}"
     for name in ("openslide.mpp-x", "openslide.mpp-y"):
         if theirs.properties.get(name) != ours.properties.get(name):
