@@ -80,11 +80,31 @@ sys.exit("matplotlib.pyplot" in sys.modules)
 
 def test_numbers_at_risk_and_groups_are_written(groups: dict[str, Group]) -> None:
     written = texts(groups)
-    assert {"A title", "Time (days)", "Number at risk", "log-rank p < 0.001"} <= set(written)
+    assert {"A title", "Time (years)", "Number at risk", "log-rank p < 0.001"} <= set(written)
     for name, group in groups.items():
         assert f"{name}: {group.event.sum()} / {len(group.time)}" in written
         assert str(len(group.time)) in written  # all at risk at the start
-        assert str((group.time >= 500).sum()) in written
+        assert str((group.time >= 2 * 365.25).sum()) in written
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("days", 365.25), ("weeks", 365.25 / 7), ("months", 1), ("years", 1)])
+def test_days_and_weeks_are_drawn_as_years(groups: dict[str, Group], unit: str, shown: float) -> None:
+    figure = figures._draw(groups, unit, "")
+    end = max(group.time.max() for group in groups.values())
+    assert figure.axes[0].get_xlim() == pytest.approx((0, 1.02 * end / shown))
+    assert figure.axes[1].get_xlabel() == f"Time ({'months' if unit == 'months' else 'years'})"
+
+
+def test_a_group_of_under_five_is_a_thin_line_without_a_band(groups: dict[str, Group]) -> None:
+    """The band of two cases fills the picture and hides the others."""
+    for n, bands in ((4, 2), (5, 3)):
+        few = Group(groups["high"].time[:n], groups["high"].event[:n])
+        for chosen in ({**groups, "high": few}, {**groups, "high": replace(few, cause=1 * few.event)}):
+            curves = figures._draw(chosen, "months", "").axes[0]
+            assert len(curves.collections) == bands
+            assert all(band.get_alpha() < 0.12 for band in curves.collections)
+            (line,) = (one for one in curves.lines if one.get_label().startswith("high"))
+            assert (line.get_linewidth() < 1) == (n < 5)
 
 
 def test_an_empty_group_is_listed_with_nobody_at_risk(groups: dict[str, Group]) -> None:

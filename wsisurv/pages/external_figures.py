@@ -7,8 +7,8 @@ import numpy as np
 
 from wsisurv.experiments.external import ExternalCases
 from wsisurv.experiments.risk_groups import Group
-from wsisurv.pages.style import COLOURS, new_figure, save_figure, styled
-from wsisurv.pages.survival_figure import kaplan_meier
+from wsisurv.pages.style import COLOURS, new_figure, save_figure, shown_time, styled
+from wsisurv.pages.survival_figure import FEW_CASES, FEW_LINE, kaplan_meier
 from wsisurv.survival import kaplan_meier as curves
 from wsisurv.survival.competing import cumulative_incidence
 from wsisurv.survival.prognosis import Prognosis
@@ -38,24 +38,27 @@ def draw_calibration(
     """
     end = min(float(cases.time.max()), prognosis.baseline.followed_until)
     at = np.linspace(0, end, _POINTS)
-    label, told = np.array(cases.group), np.array([prognosis.supports(time) for time in at.tolist()])
+    word, told = np.array(cases.group), np.array([prognosis.supports(time) for time in at.tolist()])
+    scale, unit = shown_time(time_unit)
     with styled():
         figure = new_figure(5.8, 4.4)
         axes = figure.subplots()
         for number, (name, group) in enumerate(cases.groups.items()):
-            rows = label == name
+            rows = word == name
             if not rows.any():
                 continue
             told_of = prognosis.survival if cases.cause is None else prognosis.event_free
             predicted = told_of(log_hazard=cases.log_hazard[rows], horizons=at[told]).mean(axis=0)
-            axes.plot(at[told], predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
+            axes.plot(at[told] / scale, predicted, color=COLOURS[number], linestyle=(0, (4, 2)))
             seen = _seen(group, at)
-            axes.step(at, seen, where="post", color=COLOURS[number], label=f"{name} ({int(rows.sum())} cases)")
+            few: dict[str, Any] = {"linestyle": FEW_LINE, "linewidth": 0.9} if rows.sum() < FEW_CASES else {}
+            label = f"{name} ({int(rows.sum())} cases)"
+            axes.step(at / scale, seen, where="post", color=COLOURS[number], label=label, **few)
         axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), label="predicted")
         known = cases.cause is not None
         axes.plot([], [], color="0.3", label=f"observed ({'Aalen-Johansen' if known else 'Kaplan-Meier'})")
         of = "1 − cumulative incidence" if known else "Survival"
-        axes.set(xlim=(0, end), ylim=(0, 1.02), xlabel=f"Time ({time_unit})", ylabel=of, title=title)
+        axes.set(xlim=(0, end / scale), ylim=(0, 1.02), xlabel=f"Time ({unit})", ylabel=of, title=title)
         axes.legend(frameon=False, fontsize=9, loc="lower left")
         return save_figure(figure, path)
 

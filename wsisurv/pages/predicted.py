@@ -18,7 +18,7 @@ from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.competing import followed_on
 from wsisurv.survival.follow_up import FollowUp
-from wsisurv.survival.prognosis import fit_prognosis
+from wsisurv.survival.prognosis import PER_YEAR, fit_prognosis
 from wsisurv.survival.stratified import FoldScores
 
 STUDENT = "student"
@@ -27,7 +27,6 @@ JUDGED = (STUDENT, COVARIATES, COMBINED)
 OUT_OF_FOLD = "risk.csv of `wsisurv predict`, where each case is predicted by the members that did not see it"
 ANOTHER_STUDENT = "external_risk.csv of `wsisurv evaluate`, by a student that was trained on another cohort"
 _YEARS = (1, 3, 5)
-_UNITS_A_YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 _FOLLOWED = 10
 """Cases that must be followed beyond a horizon."""
 
@@ -118,7 +117,7 @@ def usual_horizons(cases: Sequence[Case], time_unit: str) -> NDArray[np.float64]
     """One, three and five years as far as enough cases were followed beyond; else the median time of the events."""
     time = np.array([case.time for case in cases])
     event = np.array([case.event for case in cases], dtype=bool)
-    years = np.array(_YEARS) * _UNITS_A_YEAR[time_unit]
+    years = np.array(_YEARS) * PER_YEAR[time_unit]
     fit = [year for year in years if (time > year).sum() >= _FOLLOWED and (event & (time <= year)).any()]
     if not fit and event.any():
         fit = [float(np.median(time[event]))]
@@ -127,7 +126,7 @@ def usual_horizons(cases: Sequence[Case], time_unit: str) -> NDArray[np.float64]
 
 def horizon_name(horizon: float, time_unit: str) -> str:
     """``3 years``, or the time in the cohort's unit where it is no whole number of years."""
-    years = horizon / _UNITS_A_YEAR[time_unit]
+    years = horizon / PER_YEAR[time_unit]
     if abs(years - round(years)) < 1e-6:
         return f"{round(years)} year{'' if round(years) == 1 else 's'}"
     return f"{horizon:g} {time_unit}"
@@ -149,7 +148,7 @@ def predicted_by_table(cohort: Cohort, risks: Sequence[Risk], source: str) -> Ca
     familiar = np.array([row.risk_group != UNFAMILIAR for row in rows], dtype=bool)
     log_hazard = np.array([row.log_hazard for row in rows], dtype=np.float64)
     everything = FoldScores(0, np.arange(len(cases)), log_hazard[None], len(cases))
-    unit = _UNITS_A_YEAR[cohort.settings.time_unit]
+    unit = PER_YEAR[cohort.settings.time_unit]
     usual = usual_horizons(cases, cohort.settings.time_unit)
     given = {round(years * unit, 6): years for years in rows[0].survival}
     horizons = np.array([at for at in usual.tolist() if round(at, 6) in given])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsisurv.errors import MetricError
 from wsisurv.pages.numbers import number, p_equals
 from wsisurv.pages.predicted import CasePredictions
-from wsisurv.pages.style import COLOURS, new_figure, save_figure, styled
+from wsisurv.pages.style import COLOURS, new_figure, save_figure, shown_time, styled
 from wsisurv.survival.covariates import CovariateColumn, make_columns
 from wsisurv.survival.holm import holm
 from wsisurv.survival.proportional_hazards import ProportionalHazards, effect_over_time, proportional_hazards
@@ -96,6 +96,7 @@ def proportional_figure(path: Path, lines: Sequence[ProportionalLine], *, time_u
     Raises:
         StorageError: no room or no permission.
     """
+    scale, unit = shown_time(time_unit)
     with styled():
         rows, columns = (len(lines) + 1) // 2, min(2, len(lines))
         figure = new_figure(3.4 * columns + 0.4, 0.5 + 2.6 * rows)
@@ -107,9 +108,9 @@ def proportional_figure(path: Path, lines: Sequence[ProportionalLine], *, time_u
             axes.plot(course.at, course.value, color=COLOURS[0], linewidth=2)
             axes.axhline(float(test.coefficients[line.variable]), color="0.3", linestyle="--", linewidth=1)
             axes.set_title(f"{line.name}: {p_equals(line.p)}".replace("$", r"\$"), fontsize=10)
-            axes.set(xlabel=f"Time ({time_unit})", ylabel="Log hazard ratio")
+            axes.set(xlabel=f"Time ({unit})", ylabel="Log hazard ratio")
             ticks = np.unique(np.round(np.quantile(np.arange(len(test.times)), np.linspace(0, 1, 5))).astype(int))
-            axes.set_xticks(test.gone[ticks], [f"{at:g}" for at in test.times[ticks]])
+            axes.set_xticks(test.gone[ticks], [f"{at / scale:.3g}" for at in test.times[ticks]])
         for axes in grid.flat[len(lines) :]:
             axes.set_visible(False)
         return save_figure(figure, path)

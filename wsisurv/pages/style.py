@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsisurv.formats.atomic import replacing
+from wsisurv.survival.prognosis import PER_YEAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,11 @@ def styled() -> Iterator[None]:
 
     with mpl.rc_context(_STYLE):
         yield
+
+
+def shown_time(time_unit: str) -> tuple[float, str]:
+    """By what times are divided for an axis, and their unit there: days and weeks as years."""
+    return (PER_YEAR[time_unit], "years") if time_unit in {"days", "weeks"} else (1.0, time_unit)
 
 
 def new_figure(width: float, height: float) -> "Figure":

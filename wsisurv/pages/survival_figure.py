@@ -1,6 +1,7 @@
-"""Pictures and tables of survival by risk group. The same data give the same bytes."""
+"""Pictures of survival by risk group. The same data give the same bytes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from wsisurv.errors import MetricError
 from wsisurv.experiments.risk_groups import Group, group_gray_test
 from wsisurv.formats.risks import UNFAMILIAR
 from wsisurv.pages.numbers import p_equals
-from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, styled
+from wsisurv.pages.style import COLOURS, LINES, new_figure, save_figure, shown_time, styled
 from wsisurv.survival.competing import cumulative_incidence, incidence_interval
 from wsisurv.survival.kaplan_meier import logrank
 
@@ -19,17 +20,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FEW_CASES = 5
+"""Of fewer a curve is a thin dashed line without a band, which would fill the picture."""
+FEW_LINE = (0, (2, 3))
+_BAND = 0.09
+
 
 def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, title: str = "") -> tuple[Path, Path]:
     """Draw survival by group with 95 % bands, censoring marks, numbers at risk and the log-rank p-value.
 
-    Where events compete, cumulative incidence and Gray's test take the place of survival and the log-rank test.
+    Days and weeks are drawn as years; groups of fewer than five cases as thin dashed lines without a band. Where events
+    compete, cumulative incidence and Gray's test take the place of survival and the log-rank test.
 
     Args:
         path: the PNG; SVG and PDF of the same name are written beside it.
         groups: name → follow-up, in the order of the legend; an empty group keeps its colour and is listed with none at
             risk.
-        time_unit: of the times, for the axis.
+        time_unit: of the times.
         title: above the picture.
 
     Returns:
@@ -48,6 +55,8 @@ def kaplan_meier(path: Path, groups: Mapping[str, Group], *, time_unit: str, tit
 
 
 def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
+    scale, unit = shown_time(time_unit)
+    groups = {name: _scaled(group, scale) for name, group in groups.items()}
     figure = new_figure(5.8, 4.2 + 0.25 * len(groups))
     curves, table = figure.subplots(2, 1, sharex=True, height_ratios=[10, 0.6 + 0.7 * len(groups)])
     for number, (name, group) in enumerate(groups.items()):
@@ -71,8 +80,12 @@ def _draw(groups: Mapping[str, Group], time_unit: str, title: str) -> "Figure":
         handlelength=2.0,
     )
     _at_risk(table, groups, curves.get_xticks())
-    table.set_xlabel(f"Time ({time_unit})")
+    table.set_xlabel(f"Time ({unit})")
     return figure
+
+
+def _scaled(group: Group, scale: float) -> Group:
+    return replace(group, time=group.time / scale, entry=None if group.entry is None else group.entry / scale)
 
 
 def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
@@ -80,6 +93,8 @@ def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
     label = f"{name}: {int(group.event.sum())} / {len(group.time)}"
     if group.cause is not None:
         label = f"{name}: {int(group.event.sum())} / {int((group.cause == 2).sum())} / {len(group.time)}"
+    few = len(group.time) < FEW_CASES
+    width, line = (0.9, FEW_LINE) if few else (1.6, line)
     if not len(group.time):
         axes.plot([], [], color=colour, linestyle=line, label=label)
         return
@@ -89,16 +104,19 @@ def _curve(axes: "Axes", number: int, name: str, group: Group) -> None:
         ends = [
             incidence_interval(*one) for one in zip(values.tolist(), np.append(0.0, curve.se).tolist(), strict=True)
         ]
-        axes.step(times, values, where="post", color=colour, linestyle=line, label=label)
+        axes.step(times, values, where="post", color=colour, linestyle=line, linewidth=width, label=label)
         low, high = np.array(ends).T
-        axes.fill_between(times, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        if not few:
+            axes.fill_between(times, low, high, step="post", color=colour, alpha=_BAND, linewidth=0)
         return
     from lifelines import KaplanMeierFitter
 
     fit = KaplanMeierFitter().fit(group.time, group.event, entry=group.entry)
     survival, band = fit.survival_function_.iloc[:, 0], fit.confidence_interval_
-    axes.step(survival.index, survival, where="post", color=colour, linestyle=line, label=label)
-    axes.fill_between(band.index, band.iloc[:, 0], band.iloc[:, 1], step="post", color=colour, alpha=0.15, linewidth=0)
+    axes.step(survival.index, survival, where="post", color=colour, linestyle=line, linewidth=width, label=label)
+    if not few:
+        low, high = band.iloc[:, 0], band.iloc[:, 1]
+        axes.fill_between(band.index, low, high, step="post", color=colour, alpha=_BAND, linewidth=0)
     censored = np.unique(group.time[~group.event])
     if len(censored):
         axes.plot(censored, fit.predict(censored), "|", color=colour, markersize=6)
