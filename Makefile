@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test faults lint dist format bench bench-method bench-real bench-reports gpu clean
+.PHONY: demo test faults slurm lint dist format bench bench-method bench-real bench-reports gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -25,6 +25,10 @@ test: $(VENV)/.tested
 # the command that repeats it alone.
 faults: $(VENV)/.tested
 	OMP_NUM_THREADS=1 N=$(or $(N),1000) SEED=$(or $(SEED),0) $(BIN)/python -m pytest -q -s -m campaign tests/faults
+
+# `submit` on a real SLURM, where slurmctld and slurmd run (apt install slurmctld slurmd munge): three minutes.
+slurm: $(VENV)/.tested
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slurm tests/slurm
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(CHECKED)

@@ -160,6 +160,7 @@ def test_shares_of_an_ablation_are_those_of_each_variant(run, crossvalidated):
     alone = record.read_bytes()
     record.unlink()
     shutil.rmtree(crossvalidated.cohort("trial") / "ablation")
+    assert 'TASK_ID + 1))/2"' in run("submit", "--dry-run", *words).out
     first = run(*words, "--shard", "2/2")
     assert first.code == 0, first.err
     assert "ablation/mixup=risk: the 1 folds of this share are done" in " ".join(first.out.split())

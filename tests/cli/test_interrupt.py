@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from wsisurv.cli import interrupts
+from wsisurv.errors import BackendError
 from wsisurv.formats.features import read_features
 
 CASES = 30  # as conftest.py draws them
@@ -68,7 +69,8 @@ def partial_files(place: Path) -> list[Path]:
 @pytest.fixture
 def interrupt(run, monkeypatch):
     """``interrupt(words, line=2, then=press)``: a command that meets Ctrl-C when so many lines of progress are out."""
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def interrupted(words: list[str], *, line: int = 2, then: Callable[[], object] = press) -> Any:
         with monkeypatch.context() as patch:
@@ -78,7 +80,8 @@ def interrupt(run, monkeypatch):
         return ended
 
     yield interrupted
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -86,6 +89,25 @@ def test_ctrl_c_that_python_drops_stops_the_command_all_the_same(folder, interru
     ended = interrupt(commands(folder)["extract-report"], line=1, then=Dropped)
     assert ended.code == 130, ended.err
     assert "interrupted" in ended.err
+
+
+def test_a_schedulers_signal_is_as_ctrl_c_and_so_is_what_it_does_to_our_processes(folder, interrupt, run, monkeypatch):
+    words = commands(folder)["extract-report"]
+    ended = interrupt(words, line=1, then=lambda: signal.raise_signal(signal.SIGTERM))
+    assert ended.code == 130, ended.err
+    assert "interrupted: what is done is kept" in ended.err
+
+    def killed(*_given, **_named):
+        interrupts._pressed.set()
+        raise BackendError("a process was killed")
+
+    monkeypatch.setattr("wsisurv.reports.step.extract", killed)
+    ended = run(*words)
+    interrupts._pressed.clear()
+    assert ended.code == 130
+    assert "a process was killed" not in ended.err
+    monkeypatch.undo()
+    assert run(*words).code == 0
 
 
 @pytest.mark.slow

@@ -159,6 +159,7 @@ def test_each_command_stands_in_a_panel():
         "Start here",
         "Steps",
         "Checking and results",
+        "On a cluster",
         "Files and encoders",
     }
 

@@ -104,6 +104,7 @@ def test_shares_of_a_cohort_give_the_same_table_of_the_features_that_are_there(r
     assert run(*words).code == 0
     alone = table_of(table)
     table.unlink()
+    assert 'TASK_ID + 1))/3"' in run("submit", "--dry-run", "--each", 10, *words).out
     assert run(*words, "--shard", "2/3").code == 0
     assert run(*words, "--shard", "1/3", "--horizons", "1,2").code == 0  # of another table
     assert run(*words, "--shard", "3/3").code == 0

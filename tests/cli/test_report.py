@@ -70,6 +70,8 @@ def test_shares_of_cases_draw_the_same_files(run, place):
     assert run(*words).code == 0
     alone = drawn()
     shutil.rmtree(folder)
+    assert 'TASK_ID + 1))/2"' in run("submit", "--dry-run", "--each", 2, *words).out
+    assert not folder.exists()
     assert "2 done" in run(*words, "--shard", "1/2").out
     assert sorted(path.name for path in folder.iterdir()) == sorted([cases[0], cases[2]])
     assert "1 done" in run(*words, "--shard", "2/2").out

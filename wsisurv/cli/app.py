@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from wsisurv.cli.interrupts import INTERRUPTED, remember_interrupts
+from wsisurv.cli.interrupts import INTERRUPTED, pressed, remember_interrupts
 from wsisurv.errors import WsisurvError
 from wsisurv.formats.atomic import GROUP_READABLE
 from wsisurv.version import __version__
@@ -58,6 +58,9 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "status": "Show what of a workspace is done, stale, missing, failed or running, and which command to run next.",
         "view": "Look at slides, what each tile did, and what is known of the case, in a browser.",
         "verify": "Check every file of a workspace against its checksums, its name, and the files it was made from.",
+    },
+    "On a cluster": {
+        "submit": "Send a step to SLURM as a job array, whose tasks have a share of the work each.",
     },
     "Files and encoders": {
         "align": "Learn across cohorts what tiles tell about reports, without any outcome, for distill --alignment.",
@@ -104,6 +107,10 @@ def _make(name: str, panel: str) -> Any:
 
 
 def _kind(name: str) -> type[TyperCommand]:
+    if name == "submit":
+        from wsisurv.cli.submit import Submit
+
+        return Submit
     if name in ("doctor", "init", "run", "show", "status", "view"):  # run notes its steps; the others make nothing
         return TyperCommand
     from wsisurv.cli.recorded import Recorded
@@ -202,7 +209,12 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # of a file's name that is no text, as stderr does
     _take_out_talk()
     try:
-        app()
+        try:
+            app()
+        except WsisurvError as error:
+            if pressed():  # a signal to the whole job ends its processes too, and that is no error of theirs
+                raise SystemExit(INTERRUPTED) from error
+            raise
     except WsisurvError as error:
         from wsisurv.cli.console import err, verbose
 

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import ending, finish, out, progress_bar, report
+from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, ShardOption, StudentOption, WorkspaceOption
 from wsisurv.engine.shards import parse_shard
 from wsisurv.workspace.paths import Workspace
 
 
+@settings_as_options()
 def heatmap(
     cases: Annotated[list[str] | None, typer.Argument(help="Ids of cases, or of slides that are of no case.")] = None,
     all_cases: Annotated[bool, typer.Option("--all", help="Draw all cases of the cohort.")] = False,

@@ -1,4 +1,7 @@
-"""Ctrl-C that can't get lost: Python drops a KeyboardInterrupt that strikes inside a destructor or a weak reference."""
+"""Ctrl-C that can't get lost: Python drops a KeyboardInterrupt that strikes inside a destructor or a weak reference.
+
+SIGTERM, by which a scheduler announces that a job must end, is the same.
+"""
 
 import signal
 import threading
@@ -10,9 +13,16 @@ _pressed = threading.Event()
 
 
 def remember_interrupts() -> None:
-    """Remember every Ctrl-C from now on; nothing changes where the parent process has it ignored (``nohup``)."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _press)
+    """Remember every Ctrl-C and SIGTERM from now on; what the parent process has ignored (``nohup``) stays ignored."""
+    _pressed.clear()
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) == usual:
+            signal.signal(number, _press)
+
+
+def pressed() -> bool:
+    """Whether it was: processes that the same signal ended are then no error of their own."""
+    return _pressed.is_set()
 
 
 def _press(number: int, frame: FrameType | None) -> None:

@@ -39,37 +39,40 @@ TOP: Mapping[str, str] = {
 """Keys above the tables."""
 _LARGEST = 1 << 20
 _COLUMNS = dict.fromkeys(CohortSettings.model_fields, "stands in [cohort]")
-_AT_TOP = dict.fromkeys(("slides", "clinical", "reports", "workspace"), "stands at the top of the file")
+_OF_RUN = {
+    **dict.fromkeys(("slides", "clinical", "reports", "workspace"), "stands at the top of the file"),
+    "shard": "is for a job array of the step alone: what comes after needs all of its work",
+}
 _NAME = "is `name` in [cohort]: a run is of one cohort"
 _LOOKS = dict.fromkeys(("dry_run", "plan_file"), "is `wsisurv run --dry-run`")
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
-    "check": {**_AT_TOP, "case": "stands in [cohort]", "slide_map": "stands in [cohort]"},
+    "check": {**_OF_RUN, "case": "stands in [cohort]", "slide_map": "stands in [cohort]"},
     "cohort": {
-        **_AT_TOP,
+        **_OF_RUN,
         "encoder": "stands in [embed]",
         "audit_only": "is `wsisurv run --until cohort`",
         "reports_only": "is for `wsisurv cohort` alone: a run has slides",
     },
-    "tile": {**_AT_TOP, **_LOOKS},
-    "embed": {**_AT_TOP, **_LOOKS},
-    "extract-report": _AT_TOP,
+    "tile": {**_OF_RUN, **_LOOKS},
+    "embed": {**_OF_RUN, **_LOOKS},
+    "extract-report": _OF_RUN,
     "train-teacher": {
-        **_AT_TOP,
+        **_OF_RUN,
         **_COLUMNS,
         **dict.fromkeys(("endpoint", "slide_map", "drop_incomplete"), "stands in [cohort]"),
         "audit_only": "is `wsisurv run --until cohort`",
         "cohort": _NAME,
     },
-    "distill": {**_AT_TOP, "cohort": _NAME},
+    "distill": {**_OF_RUN, "cohort": _NAME},
     "crossval": {
-        **_AT_TOP,
+        **_OF_RUN,
         **{name: why for name, why in _COLUMNS.items() if name != "covariates"},
         "drop_incomplete": "stands in [cohort]",
         **dict.fromkeys(("reports_only", "report_text"), "is for `wsisurv crossval` alone: a run has slides"),
         "cohort": _NAME,
     },
-    "predict": {**{name: why for name, why in _AT_TOP.items() if name != "slides"}, "cohort": _NAME},
-    "report": {**_AT_TOP, "cohort": _NAME},
+    "predict": {**{name: why for name, why in _OF_RUN.items() if name != "slides"}, "cohort": _NAME},
+    "report": {**_OF_RUN, "cohort": _NAME},
 }
 """Options of a step that can't stand in its table, and where what they say is said."""
 

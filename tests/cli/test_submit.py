@@ -1,0 +1,126 @@
+"""``submit``: the script of a job array, run by bash with a SLURM of a few lines; on a real one in tests/slurm."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+
+from wsisurv.engine import slurm
+from wsisurv.engine.slurm import arrays
+from wsisurv.errors import BackendError, SettingsError
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """``fake("sbatch", "exit 3")`` puts a program on the path; what it was called with and given is returned."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def put(name: str, script: str):
+        said = tmp_path / f"{name}.txt"
+        (folder / name).write_text(f'#!/bin/bash\necho "$@" >>{said}\n{script}\n')
+        (folder / name).chmod(0o755)
+        return said
+
+    return put
+
+
+@pytest.fixture
+def reports(tmp_path):
+    folder = tmp_path / "reports of one"
+    folder.mkdir()
+    for number in range(45):
+        (folder / f"c{number}.txt").write_text("Adenocarcinoma.")
+    return folder
+
+
+def test_tasks_have_shares_and_arrays_are_no_larger_than_allowed(run, reports, tmp_path, fake):
+    fake("scontrol", "echo 'MaxArraySize            = 2'")
+    sent = fake("sbatch", f"cat >{tmp_path}/script.$PPID.$$; echo '7;cluster'")
+    words = ["--each", 9, "--at-once", 3, "--sbatch=--partition=gpu", "extract-report", reports, "-w", tmp_path / "w"]
+    shown = run("submit", "--dry-run", *words)
+    assert shown.code == 0, shown.err
+    assert not sent.exists()
+    ended = run("submit", *words)
+    assert "45 items in 5 tasks, job 7, 7, 7" in ended.out
+    scripts = sorted(
+        (path.read_text() for path in tmp_path.glob("script.*")), key=lambda one: one.partition("# Share")[2]
+    )
+    assert shown.out == "".join(f"{script}\n" for script in scripts)
+    assert [script.count("#SBATCH --array=0-1%3\n") for script in scripts] == [1, 1, 0]
+    last = scripts[-1]
+    assert "#SBATCH --array=0-0%3\n" in last
+    assert "#SBATCH --partition=gpu\n" in last
+    assert 'SLURM_ARRAY_TASK_ID + 5))/5"' in last
+    assert shlex.quote(str(reports)) in last
+    assert (tmp_path / "w" / "slurm").is_dir()
+    assert not (tmp_path / "w" / "reports").exists()
+
+
+def test_what_can_never_run_is_told_before_anything_is_sent(run, reports, tmp_path, fake, monkeypatch):
+    sent = fake("sbatch", "echo no such partition >&2; exit 1")
+    where = ["extract-report", reports, "-w", tmp_path / "w"]
+    for words, said in {
+        ("distill",): "distill",
+        (*where, "--shard", "1/2"): "--shard",
+        (*where, "--no-such-option"): "--no-such-option",
+        ("extract-report",): "REPORTS",
+    }.items():
+        ended = run("submit", *words)
+        assert ended.code == 2
+        assert said.lower() in ended.err.lower()
+    (tmp_path / "none").mkdir()
+    assert run("submit", "extract-report", tmp_path / "none", "-w", tmp_path / "w").code == 1
+    assert "option of sbatch" in " ".join(run("submit", "--sbatch=--array=1-3", *where).err.split())
+    assert not sent.exists()
+    assert "no such partition" in run("submit", *where).err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "sbatch: not on this machine" in " ".join(run("submit", *where).err.split())
+
+
+def test_options_that_break_out_of_their_line_and_a_slurm_without_arrays_are_refused(tmp_path, fake):
+    with pytest.raises(SettingsError, match="option of sbatch"):
+        list(arrays("tile", ["x"], 2, logs=tmp_path, options=["--time=1\ntouch x"]))
+    fake("scontrol", "echo 'MaxArraySize = 0'")
+    with pytest.raises(BackendError, match="takes no job arrays"):
+        slurm.max_array_size()
+    fake("scontrol", "exit 1")
+    assert slurm.max_array_size() == 1001
+
+
+@pytest.mark.parametrize(
+    ("command", "told", "code", "again"),
+    [
+        ("exit 0", None, 0, False),
+        ("exit 1", None, 1, False),
+        ("exit 3", None, 3, True),  # another process was at a slide
+        ("trap 'exit 130' TERM; echo begun; sleep 60 & wait", signal.SIGUSR1, 130, True),  # time is up
+        ("trap 'exit 130' TERM; echo begun; sleep 60 & wait", signal.SIGTERM, 130, False),  # cancelled, pre-empted
+        ("trap 'sleep 1; exit 0' TERM; echo begun; sleep 60 & wait", signal.SIGUSR1, 0, False),  # was just through
+    ],
+)
+@pytest.mark.parametrize("restarts", ["", "3"])
+def test_the_script_ends_as_its_command_and_asks_to_be_begun_again(
+    command, told, code, again, restarts, tmp_path, fake, monkeypatch
+):
+    requeued = fake("scontrol", "")
+    work = fake("work", command)
+    for name, value in {"SLURM_ARRAY_TASK_ID": "4", "SLURM_JOB_ID": "99", "SLURM_RESTART_COUNT": restarts}.items():
+        monkeypatch.setenv(name, value)
+    (array,) = arrays("tile", ["work", "a b"], 8, logs=tmp_path)
+    requeued.unlink()  # the size of arrays was asked
+    with subprocess.Popen(["bash", "-c", array.script], stdout=subprocess.PIPE, text=True) as running:
+        if told:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "begun\n"
+            time.sleep(0.1)
+            running.send_signal(told)
+    assert running.returncode == code
+    assert work.read_text() == "a b --shard 5/8\n"
+    assert requeued.exists() == (again and not restarts)
+    if again and not restarts:
+        assert requeued.read_text() == "requeue 99\n"

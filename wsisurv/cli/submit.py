@@ -1,0 +1,121 @@
+"""``wsisurv submit``."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from wsisurv.cli.console import out
+from wsisurv.cli.step_options import look
+from wsisurv.errors import SettingsError
+from wsisurv.workspace.paths import Workspace
+
+_EACH = 20
+
+
+def _cases(wanted: Mapping[str, Any]) -> int:
+    """Cases that predict or heatmap are asked for, and at most as many as slides where none of a cohort."""
+    from wsisurv.cohort import read_cohort
+
+    if named := len(wanted.get("cases") or ()):
+        return named
+    if wanted.get("slides") and "cases" not in wanted:
+        return _slides(wanted)
+    place = Workspace(wanted["workspace"])
+    if wanted["student"] and not wanted["cohort"]:
+        return len(place.tiled_slides())
+    names = place.the_cohorts(wanted["cohort"], having="student.h5")
+    return max(len(read_cohort(place.cohort(name))[0].cases) for name in names)
+
+
+def _slides(wanted: Mapping[str, Any]) -> int:
+    from wsisurv.slides.find import find_slides
+
+    return len(find_slides(wanted["slides"]))
+
+
+def _reports(wanted: Mapping[str, Any]) -> int:
+    from wsisurv.reports.sources import read_reports
+
+    return len(read_reports(wanted["reports"], strict=False))
+
+
+def _folds(wanted: Mapping[str, Any]) -> int:
+    folds: int = wanted["settings"].folds * wanted["settings"].repeats
+    return folds
+
+
+_ITEMS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
+    "tile": _slides,
+    "embed": lambda wanted: len(Workspace(wanted["workspace"]).tiled_slides()),
+    "extract-report": _reports,
+    "predict": _cases,
+    "heatmap": _cases,
+    "crossval": _folds,
+    "ablate": _folds,
+}
+"""How many items a step has, by what its command is asked."""
+
+
+class Submit(TyperCommand):
+    """A command that leaves options that it doesn't know to the step that it sends."""
+
+    ignore_unknown_options = True
+
+
+def submit(
+    step: Annotated[
+        str, typer.Argument(help="Step to send: tile, embed, extract-report, predict, heatmap, crossval, ablate.")
+    ],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="...", help="Its arguments and options, as without submit.")
+    ] = None,
+    each: Annotated[
+        int | None,
+        typer.Option(min=1, help="Slides, cases, reports or folds that a task does.", show_default=f"{_EACH}; 1 fold"),
+    ] = None,
+    at_once: Annotated[
+        int | None, typer.Option(min=1, help="Tasks that run at the same time.", show_default="all")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(help="Option of sbatch, e.g. --sbatch=--partition=gpu. Can be given several times."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script, and send nothing.")] = False,
+) -> None:
+    """Send a step to SLURM as a job array, whose tasks have a share of the work each.
+
+    The command is looked at first, as if it were run here, and reads and writes what it does; each task runs it with
+    its own --shard. What tasks print goes to slurm/ in the workspace. Before its time is up a task is stopped as by
+    Ctrl-C and begun again, three times at most; a pre-empted one SLURM begins again itself. What is done is kept. More
+    tasks than an array of this SLURM may have are sent as several arrays.
+    """
+    from wsisurv.engine.slurm import arrays, send
+
+    if step not in _ITEMS:
+        raise typer.BadParameter(f"{step!r} is not done in shares; these are: {', '.join(_ITEMS)}")
+    command = [step, *(words or [])]
+    if any(word.partition("=")[0] == "--shard" for word in command):
+        raise typer.BadParameter("--shard: each task gets its own; leave it out")
+    wanted = look(command)
+    n_items = _ITEMS[step](wanted)
+    if not n_items:
+        raise SettingsError(f"{step}: there is nothing to do")
+    tasks = math.ceil(n_items / (each or (1 if step in ("crossval", "ablate") else _EACH)))
+    place = Workspace(wanted["workspace"])
+    logs = place.root / "slurm"
+    run = [sys.executable, "-m", "wsisurv", *command]
+    made = list(arrays(step, run, tasks, logs=logs, options=sbatch or (), at_once=at_once))
+    if dry_run:
+        for one in made:
+            out.print(one.script)
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    ids = [send(one) for one in made]
+    out.print(
+        f"submit: {step}, {n_items} items in {tasks} tasks, job {', '.join(ids)} · logs in {logs} · "
+        f"when they have ended: wsisurv status -w {place.root}"
+    )
