@@ -13,9 +13,10 @@ import pytest
 from wsisurv.formats.header import make_header, seal
 from wsisurv.formats.models import ModelFile, write_model
 from wsisurv.formats.tiles import Tiles, write_tiles
+from wsisurv.pages.file_card import file_card, write_card
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.settings.training import DistillSettings
-from wsisurv.survival.prognosis import fit_prognosis
+from wsisurv.survival.prognosis import Prognosis, fit_prognosis
 
 ENCODER = {"encoder_weights": "hub:some/encoder@0123abc"}
 SETTINGS = DistillSettings()
@@ -59,6 +60,43 @@ def test_a_student_is_told_as_a_model_card(run, student):
         assert words in ended.out
     assert "never cross-validated" in ended.err
     assert "40 events" in ended.err
+
+
+@pytest.mark.parametrize(("at_horizons", "faded", "dash", "grey"), [
+    ((60, 40, 30), (), False, False),
+    ((60, 29, 10), (3, 4), False, True),
+    ((60, 30, 9), (4,), True, False),
+    ((60, 12, 0), (3, 4), True, True),
+])  # fmt: skip
+def test_horizons_on_few_cases_are_greyed_and_said(student, monkeypatch, at_horizons, faded, dash, grey):
+    by_years = dict(zip((12.0, 36.0, 60.0), at_horizons, strict=True))
+    monkeypatch.setattr(Prognosis, "followed_to", lambda _, time: by_years[time])
+    card = file_card(student())
+    (part,) = (part for part in card.parts if part.title == "What its risk means")
+    assert part.faded == faded
+    assert any("A dash" in line for line in part.words) == dash == any("–" in row for row in part.rows)
+    assert any("Grey" in line for line in part.words) == grey
+    write_card(path := student().with_name("card.html"), card)
+    assert path.read_text().count('class="faded"') == 3 * len(faded)
+
+
+@pytest.mark.parametrize(("slope", "found", "said", "unsaid"), [
+    (1.0, None, "taken as they are", "extreme"),
+    (0.6, None, "times 0.6, the calibration slope out of fold in training: below 1", "Cross-validation"),
+    (0.6, 0.65, "below 1 they are too extreme by themselves.", "Cross-validation"),
+    (1.0, -0.01, "Cross-validation found −0.01, so predicted survival may be too extreme.", "by themselves"),
+    (0.5, 1.2, "Cross-validation found 1.20, so predicted survival may be not extreme enough.", "as they are too"),
+    (0.0, None, "Survival does not go by them", "times 0"),
+])  # fmt: skip
+def test_slopes_do_not_contradict_each_other(student, slope, found, said, unsaid):
+    path = student(calibration={"slope": slope, "slope_of_one": slope})
+    if found is not None:
+        row = {"model": "selected", "concordance": 0.7, "low": 0.6, "high": 0.8, "calibration_slope": found}
+        metrics_beside(path, models=[row])
+    (part,) = (part for part in file_card(path).parts if part.title == "What its risk means")
+    words = " ".join(part.words)
+    assert said in words
+    assert unsaid not in words
 
 
 def test_figures_of_crossval_beside_it_are_part_of_the_card(run, student):

@@ -11,7 +11,7 @@ from wsisurv.errors import ReportError
 from wsisurv.formats.statements import RejectedRecord, ReportRecord, Statement
 from wsisurv.pages.statements_page import render_statements, write_statements_page
 from wsisurv.reports.evaluation import evaluate_reports
-from wsisurv.reports.grounding import ground
+from wsisurv.reports.grounding import Claim, ground
 from wsisurv.reports.rules import extract_rules
 
 REPORTS = {
@@ -78,6 +78,38 @@ def test_every_report_is_whole_with_its_statements_marked() -> None:
     assert not any("tan mass" in mark for mark in page.marked)
     assert any(attrs.get("class") == "out gross" for _, attrs in page.tags)
     assert any(attrs.get("class") == "absent" for tag, attrs in page.tags if tag == "mark")
+
+
+def test_six_hues_stand_for_all_categories() -> None:
+    from typing import get_args
+
+    from wsisurv.formats.statements import Category
+    from wsisurv.pages.statements_page import _HUES
+
+    assert set(_HUES) == set(get_args(Category))
+    hues = sorted(set(_HUES.values()))
+    assert len(hues) == 6
+    assert min(b - a for a, b in zip(hues, [*hues[1:], hues[0] + 360], strict=True)) >= 30
+
+
+def test_the_first_report_is_open_and_a_paragraph_begins_at_each_heading() -> None:
+    page = render_statements(records(), REPORTS)
+    opened = [attrs for tag, attrs in Reader(page).tags if tag == "details"]
+    assert ["open" in attrs for attrs in opened] == [True, False]
+    assert opened[0]["data-case"] == "case-10"
+    paragraphs = [re.sub(r"<[^>]*>", "", one) for one in re.findall(r"<p>(.*?)</p>", page, re.DOTALL)]
+    assert [one.split(":")[0] for one in paragraphs if "DESCRIPTION" in one] == [
+        "GROSS DESCRIPTION", "MICROSCOPIC DESCRIPTION",
+    ]  # fmt: skip
+
+
+def test_nothing_of_a_gross_description_is_marked_as_kept() -> None:
+    """Not even where a language model claims it."""
+    text = "GROSS DESCRIPTION: A tumour with necrosis, 3 cm. MICROSCOPIC DESCRIPTION: Necrosis is present."
+    claims = [Claim("necrosis", "present", "necrosis", quote) for quote in ("with necrosis", "Necrosis is present")]
+    kept = ground("c", claims, text).statements
+    record = ReportRecord(case_id="c", fingerprint="", report_sha256="", statements=kept)
+    assert Reader(render_statements({"c": record}, {"c": text})).marked == ["Necrosis is present"]
 
 
 def test_rejected_findings_are_listed_with_the_reason() -> None:

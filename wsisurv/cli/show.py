@@ -38,16 +38,16 @@ def show(
         if part.facts:
             _print(["", ""], part.facts.items(), heads=False)
         if part.head:
-            _print(part.head, part.rows, heads=True)
+            _print(part.head, part.rows, heads=True, faded=part.faded)
     warn(*card.warnings)
     if html is not None:
         out.print(f"show: {html}")
 
 
-def _print(head: Sequence[str], rows: Iterable[Sequence[str]], *, heads: bool) -> None:
+def _print(head: Sequence[str], rows: Iterable[Sequence[str]], *, heads: bool, faded: Sequence[int] = ()) -> None:
     table = Table(show_header=heads)
-    for name in head:
-        table.add_column(Text(name), overflow="fold")
+    for number, name in enumerate(head):
+        table.add_column(Text(name), overflow="fold", style="dim" if number in faded else None)
     for row in rows:
         table.add_row(*map(Text, row))
     out.print(table)

@@ -20,6 +20,7 @@ class CardPart:
     facts: Mapping[str, str] = field(default_factory=dict)  # name → value
     head: tuple[str, ...] = ()  # of a table
     rows: tuple[tuple[str, ...], ...] = ()  # of the table
+    faded: tuple[int, ...] = ()  # its columns that rest on little
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,14 @@ from wsisurv.pages.card_parts import CardPart, FileCard, said
 from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
-from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
+from wsisurv.survival.prognosis import FEW_FOLLOWED, PER_YEAR, Prognosis, load_prognosis
 
 _YEARS = (1.0, 3.0, 5.0)
 _FEW_EVENTS = 50
+_MANY_FOLLOWED = 30
+"""Training cases that must be followed to a horizon for its column not to be greyed."""
+_OTHER_SLOPE = 0.2
+"""Difference between the slope that survival goes by and that of cross-validation that is worth a word."""
 _FIGURES = {
     "concordance": "concordance",
     "uno": "Uno's",
@@ -59,7 +63,7 @@ def model_card(path: Path) -> FileCard:
         _input(card),
         _cohort(card.cohort),
         _quality(card, evaluation, source),
-        _meaning(card, prognosis),
+        _meaning(card, prognosis, evaluation),
         CardPart("Use and limits", words=_USE),
         CardPart("Settings of the training", facts={name: said(value) for name, value in header.settings.items()}),
     )
@@ -185,7 +189,8 @@ def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> C
         rows.append((said(labels.get(row.model, row.model)), concordance, interval(row.low, row.high, ".4f"), *others))
     words = [
         f"Cross-validation ({source}): {said(evaluation.cohort.tested)} cases, {said(evaluation.cohort.tested_events)} "
-        "events, each tested by models that were trained without it.",
+        "events, each tested by models that were trained without it. What follows is of those trainings, fold by fold, "
+        "not of this very file.",
         *(minus(said(line)) for line in evaluation.verdict),
     ]
     return CardPart(
@@ -218,31 +223,50 @@ def _survival(card: StudentCard, prognosis: Prognosis | None) -> list[dict[str, 
     return rows
 
 
-def _meaning(card: StudentCard, prognosis: Prognosis | None) -> CardPart:
+def _meaning(card: StudentCard, prognosis: Prognosis | None, evaluation: Evaluation | None) -> CardPart:
     facts = {
         "low risk below": said(card.cut_offs.low),
         "high risk from": said(card.cut_offs.high),
         "percentiles, cut-offs and survival go by": f"training cases out of fold, as {said(card.reference)} "
         + ("would score them if new" if card.reference == "mean of members" else "scored them"),
-        "calibration slope, out of fold": said(card.calibration.slope),
+        "calibration slope in training, out of fold": said(card.calibration.slope),
         "familiar (like the training cases) within a distance of": said(card.familiarity.threshold),
         "few tiles below": said(card.cohort.tiles_a_case.few),
     }
+    followed = []
     if prognosis is not None:
-        for years in _YEARS:
-            followed = prognosis.followed_to(years * PER_YEAR[card.cohort.time_unit])
-            facts[f"training cases followed to {years:g} y"] = str(followed)
+        followed = [prognosis.followed_to(years * PER_YEAR[card.cohort.time_unit]) for years in _YEARS]
+        facts |= {f"training cases followed to {y:g} y": str(n) for y, n in zip(_YEARS, followed, strict=True)}
     rows = tuple(
         (row["case"], said(row["log_hazard"]), *(share(value) for value in row["survival"].values()))
         for row in _survival(card, prognosis)
     )
+    words = ["Log hazards order the cases as they are.", _slope_words(card.calibration.slope, evaluation)]
+    if min(followed, default=_MANY_FOLLOWED) < FEW_FOLLOWED:
+        words.append(f"A dash: fewer than {FEW_FOLLOWED} training cases were followed so long.")
+    if any(FEW_FOLLOWED <= n < _MANY_FOLLOWED for n in followed):
+        words.append(f"Grey: fewer than {_MANY_FOLLOWED} were, so it rests on few cases.")
     head = ("survival of a case", "log hazard", *(f"to {years:g} y" for years in _YEARS)) if rows else ()
-    words = (
-        f"Log hazards order the cases as they are. For survival they are taken times {card.calibration.slope:.2g}, the "
-        "calibration slope found out of fold: below 1 they are too extreme by themselves.",
-        *(("A dash: fewer than ten training cases were followed so long.",) if rows else ()),
-    )
-    return CardPart("What its risk means", words, facts, head, rows)
+    faded = tuple(number for number, n in enumerate(followed, start=2) if n < _MANY_FOLLOWED)
+    return CardPart("What its risk means", tuple(words), facts, head, rows, faded)
+
+
+def _slope_words(slope: float, evaluation: Evaluation | None) -> str:
+    """By what survival is corrected, and whether cross-validation says the same."""
+    found = evaluation.own.calibration_slope if evaluation is not None and evaluation.own is not None else None
+    if slope == 0:
+        words = "Survival does not go by them: the calibration slope out of fold in training is 0"
+    elif round(slope, 2) == 1:
+        words = "For survival they are taken as they are too: the calibration slope out of fold in training is 1"
+    else:
+        words = (
+            f"For survival they are taken times {slope:.2g}, the calibration slope out of fold in training: "
+            f"{'below' if slope < 1 else 'above'} 1 they are too {'extreme' if slope < 1 else 'alike'} by themselves"
+        )
+    if found is None or abs(found - slope) < _OTHER_SLOPE:
+        return f"{words}."
+    odd = "too extreme" if found < slope else "not extreme enough"
+    return f"{words}. Cross-validation found {number(found, '.2f')}, so predicted survival may be {odd}."
 
 
 def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
@@ -270,5 +294,7 @@ def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
             "or years, predicted survival is too long. Run `wsisurv distill --redo`"
         )
     if evaluation is None:
-        found.append("never cross-validated: how good it is, is not known")
+        found.append(
+            "never cross-validated: the concordance out of fold in training is too high where it was selected by it"
+        )
     return [*found, *(said(line) for line in (evaluation.warnings if evaluation else ()))]

@@ -110,7 +110,7 @@ def proportional_figure(path: Path, lines: Sequence[ProportionalLine], *, time_u
             axes.set_title(f"{line.name}: {p_equals(line.p)}".replace("$", r"\$"), fontsize=10)
             axes.set(xlabel=f"Time ({unit})", ylabel="Log hazard ratio")
             ticks = np.unique(np.round(np.quantile(np.arange(len(test.times)), np.linspace(0, 1, 5))).astype(int))
-            axes.set_xticks(test.gone[ticks], [f"{at / scale:.3g}" for at in test.times[ticks]])
+            axes.set_xticks(test.gone[ticks], [f"{at / scale:.2g}" for at in test.times[ticks]])
         for axes in grid.flat[len(lines) :]:
             axes.set_visible(False)
         return save_figure(figure, path)

@@ -6,17 +6,25 @@ It holds the reports' whole text and is as confidential as they are.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from wsisurv.errors import ReportError
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.statements import Category, RejectedRecord, ReportRecord, Statement
 from wsisurv.pages.rendering import render
 from wsisurv.reports.evaluation import ReportScores
-from wsisurv.reports.sections import LEFT_OUT_KINDS, find_sentences
+from wsisurv.reports.sections import LEFT_OUT_KINDS, find_sections, find_sentences
 
-_CATEGORIES = get_args(Category)
-_HUES = {category: round(360 * index / len(_CATEGORIES)) for index, category in enumerate(_CATEGORIES)}
+_FAMILIES: tuple[tuple[int, tuple[Category, ...]], ...] = (
+    (205, ("histological_type", "grade", "growth_pattern", "precursor")),
+    (25, ("invasion", "lymphovascular_invasion", "perineural_invasion")),
+    (335, ("necrosis", "mucin", "mitoses")),
+    (135, ("stroma", "inflammation")),
+    (275, ("margin", "node")),
+    (55, ("other_morphology", "non_morphology")),
+)
+"""Six hues, degrees, as many as are told apart: the tumour's kind, its invasion, its cells, what surrounds it, how far
+it goes, the rest. Which category it is stands beside each mark."""
+_HUES = {category: hue for hue, categories in _FAMILIES for category in categories}
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class ShownReport:
 
     case_id: str
     length: int
-    pieces: Sequence[TextPiece]
+    paragraphs: Sequence[Sequence[TextPiece]]  # one begins where a heading stands
     statements: Sequence[Statement]
     rejected: Sequence[RejectedRecord]
     left_out: Mapping[str, int]
@@ -84,23 +92,27 @@ def render_statements(
 
 def _shown(record: ReportRecord, text: str, rejected: Sequence[RejectedRecord]) -> ShownReport:
     left_out: dict[str, int] = {kind: record.left_out[kind] for kind in LEFT_OUT_KINDS if record.left_out.get(kind)}
-    pieces = _pieces(text, record.statements)
-    return ShownReport(record.case_id, len(text), pieces, record.statements, rejected, left_out)
+    paragraphs = _paragraphs(text, record.statements)
+    return ShownReport(record.case_id, len(text), paragraphs, record.statements, rejected, left_out)
 
 
-def _pieces(text: str, statements: Sequence[Statement]) -> list[TextPiece]:
-    """The report's text, cut wherever a statement or a part left out starts or ends.
+def _paragraphs(text: str, statements: Sequence[Statement]) -> list[list[TextPiece]]:
+    """The report's text, a paragraph a heading, cut wherever a statement or a part left out starts or ends.
 
     Where statements overlap, the mark has the colour of the one that starts last and names them all.
     """
     left_out = [part for part in find_sentences(text) if part.kind != "microscopic"]
     cuts = {0, len(text)} | {place for one in statements for place in (one.start, one.end)}
     cuts |= {place for part in left_out for place in (part.start, part.end)}
+    starts = {section.start for section in find_sections(text)}
+    cuts |= starts
     edges = sorted(cut for cut in cuts if 0 <= cut <= len(text))
-    pieces = []
+    paragraphs: list[list[TextPiece]] = [[]]
     kind_before = None
     for start, end in zip(edges, edges[1:], strict=False):
-        piece = text[start:end]
+        if start in starts and paragraphs[-1]:
+            paragraphs.append([])
+        piece, pieces = text[start:end], paragraphs[-1]
         here = [one for one in statements if one.start <= start and end <= one.end]
         kind = next((part.kind for part in left_out if part.start <= start and end <= part.end), None)
         if here:
@@ -112,7 +124,7 @@ def _pieces(text: str, statements: Sequence[Statement]) -> list[TextPiece]:
             pieces.append(TextPiece(piece))
         if any(letter.isalnum() for letter in piece):
             kind_before = kind
-    return pieces
+    return paragraphs
 
 
 def _marked(piece: str, here: Sequence[Statement], ends: Sequence[Statement]) -> TextPiece:
