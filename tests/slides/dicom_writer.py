@@ -1,6 +1,7 @@
 """Writes DICOM slides, an instance a level."""
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,17 @@ def write_level(
     *,
     first: bool,
     refers_to: str | None = None,
+    short: Collection[int] | None = None,
 ) -> None:
-    """Write one instance, its tiles in JPEG, row by row."""
+    """Write one instance, its tiles in JPEG, row by row; those numbered in ``short`` end where the picture does."""
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % SIDE), (0, -width % SIDE), (0, 0)), constant_values=243)
     frames = []
     for y in range(0, height, SIDE):
         for x in range(0, width, SIDE):
             buffer = io.BytesIO()
-            Image.fromarray(padded[y : y + SIDE, x : x + SIDE]).save(buffer, "JPEG", quality=90)
+            whole = image if short is not None and len(frames) in short else padded
+            Image.fromarray(whole[y : y + SIDE, x : x + SIDE]).save(buffer, "JPEG", quality=90)
             frames.append(buffer.getvalue())
     meta, dataset = FileMetaDataset(), Dataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID = WHOLE_SLIDE

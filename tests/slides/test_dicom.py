@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import generate_uid
 
 from wsisurv.errors import DuplicateSlideError
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides import dicom
+from wsisurv.slides.facts import read_facts
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.check import check_slides
 
 
 def write_series(
@@ -154,3 +158,38 @@ def test_what_is_no_slide_of_dicom_is_passed_by(tmp_path: Path) -> None:
     report.SeriesInstanceUID = generate_uid()
     report.save_as(tmp_path / "report", enforce_file_format=True)
     assert find_slides([tmp_path]) == {"S": tmp_path / "S"}
+
+
+def _write_short(folder: Path, short: dict[int, range], image: NDArray[np.uint8]) -> Path:
+    """A slide of three levels as some converters write it: edge frames of a level end where the picture does."""
+    series = generate_uid()
+    for number in range(3):
+        step = 2**number
+        size = image.shape[1] // step, image.shape[0] // step
+        level = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+        write_level(folder / f"{number}.dcm", level, series, 0.25 * step, first=number == 0, short=short.get(number))
+    return folder / "0.dcm"
+
+
+@pytest.mark.parametrize(("number", "left"), [(1, (1, 4)), (2, (1, 2)), (0, (1, 2, 4))])
+def test_a_level_whose_edge_frames_are_short_is_left_out_and_the_cause_is_named(
+    tmp_path: Path, draw_tissue: Callable[..., NDArray[np.uint8]], number: int, left: tuple[int, ...]
+) -> None:
+    image = draw_tissue(600, 400)
+    with Slide(_write_short(tmp_path / "a", {number: range(100)}, image)) as slide:
+        assert slide.level_downsamples == left
+        what = "is left out" if number else "is used without its edges"
+        assert f"level {number} ({600 >> number} × {400 >> number} pixels) {what}" in slide.notes[0]
+        assert "Dimensional mismatch" in slide.notes[0]
+        assert "edge frames are shorter than the file says" in slide.notes[0]
+        assert np.abs(slide.view(1.0).astype(int) - image[::4, ::4]).mean() < 30
+
+
+def test_check_reads_all_of_the_last_row(tmp_path: Path, draw_tissue: Callable[..., NDArray[np.uint8]]) -> None:
+    """The second frame of the last row of level 1, 300 × 200: its ends are whole."""
+    path = _write_short(tmp_path / "a", {1: range(4, 5)}, draw_tissue(600, 400))
+    with Slide(path) as slide:
+        assert not slide.notes
+    assert read_facts(path).level_downsamples == (1, 4)
+    found = check_slides([tmp_path], TileSettings(), GivenMpp()).slides[0]
+    assert "level 1 (300 × 200 pixels) is left out" in found.notes[0]

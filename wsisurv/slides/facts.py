@@ -48,12 +48,12 @@ def find_bounds(properties: Mapping[str, str], width: int, height: int) -> Bound
 
 
 def read_facts(path: Path) -> SlideFacts:
-    """Open a slide and read its header.
+    """Open a slide and read its header; of DICOM also the last row and column of each level, as converters write them.
 
     Raises:
         SlideError: it can't be opened.
     """
-    opened = open_handle(path)
+    opened = open_handle(path, whole_edges=True)
     with closing(opened.handle) as handle:
         properties = dict(handle.properties)
         width, height = handle.dimensions

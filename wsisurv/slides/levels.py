@@ -6,7 +6,7 @@ the others: then a place that is found by division shows something else than wha
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,13 @@ class Levels:
     notes: tuple[str, ...] = ()
 
 
-def find_levels(handle: Handle, spacings: Callable[[], Iterable[float]] = tuple, *, compare: bool = True) -> Levels:
+def find_levels(
+    handle: Handle,
+    spacings: Callable[[], Iterable[float]] = tuple,
+    *,
+    compare: bool = True,
+    without: Container[int] = (),
+) -> Levels:
     """Find which levels are reductions of level 0, and their true factors.
 
     A level whose two sides are those of level 0 divided by one whole number is what it seems to be, unless a few of
@@ -66,14 +72,19 @@ def find_levels(handle: Handle, spacings: Callable[[], Iterable[float]] = tuple,
         handle: the open slide.
         spacings: tells how much coarser than level 0 the file says that its levels are; asked where sizes don't tell.
         compare: whether pixels may be read.
+        without: levels that are not looked at.
 
     Raises:
         SlideError: the file is damaged; the handle is of no use any more.
     """
     used, notes = [Level(0, *handle.dimensions, 1.0, handle.level_downsamples[0])], list[str]()
     hints: list[tuple[float, float]] = []
-    _Candidate(handle, len(handle.level_dimensions) - 1, used, hints, compare).look()  # few tiles to decode there
-    for number in range(1, len(handle.level_dimensions)):
+    numbers = [number for number in range(len(handle.level_dimensions)) if number not in without]
+    if numbers:
+        _Candidate(handle, numbers[-1], used, hints, compare).look()  # few tiles to decode there
+    for number in numbers:
+        if number == 0:
+            continue
         level = _Candidate(handle, number, used, hints, compare)
         found = level.settle(spacings)
         if isinstance(found, str):

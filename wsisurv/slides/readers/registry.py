@@ -14,6 +14,7 @@ from wsisurv.errors import SettingsError, SlideError
 from wsisurv.extensions import READERS, added_names, load_added, release
 from wsisurv.slides import dicom
 from wsisurv.slides.colours import odd_colours, stated_colours
+from wsisurv.slides.edges import edge_notes, unreadable_edges
 from wsisurv.slides.levels import Level, find_levels
 from wsisurv.slides.readers.by_openslide import OpenSlideHandle
 from wsisurv.slides.readers.by_tifffile import TiffSlide, has_hidden_levels
@@ -48,12 +49,16 @@ def packaged_endings() -> tuple[str, ...]:
     return tuple(_by_ending())
 
 
-def open_handle(path: Path) -> Opened:
+def open_handle(path: Path, *, whole_edges: bool = False) -> Opened:
     """Open a slide and find its levels.
 
     Where a package's reader declares the ending and OpenSlide opens the file too, regions of both are compared; the
     package's is used where they are equal, and OpenSlide where they aren't, with a note. What OpenSlide does not open
     is read by the package's reader with a note that nothing proves its pixels.
+
+    Args:
+        path: the file.
+        whole_edges: of DICOM read the last row and column of each level, and not their ends alone.
 
     Raises:
         SlideError: no reader opens it.
@@ -66,13 +71,18 @@ def open_handle(path: Path) -> Opened:
             raise SlideError(f"{error} It is {odd}.") from error
         raise
     opened.handle.keep_at_most(_CHECKS_CACHE_BYTES)
+    cut: dict[int, str] = {}
+    if opened.reader == OPENSLIDE and opened.handle.properties.get("openslide.vendor") == "dicom":
+        handle, cut = unreadable_edges(opened.handle, lambda: OpenSlideHandle(path), whole=whole_edges)
+        notes = (*opened.notes, *edge_notes(cut, handle.level_dimensions))
+        opened = replace(opened, handle=handle, notes=notes)
     try:
-        levels = find_levels(opened.handle, lambda: dicom.spacings(path))
+        levels = find_levels(opened.handle, lambda: dicom.spacings(path), without=cut)
         odd_notes = odd_colours(path, opened.handle, levels.used[-1])
     except SlideError:  # damaged somewhere, which is for those to say who read there
         opened.handle.close()
-        opened = _open(path)
-        levels = find_levels(opened.handle, lambda: dicom.spacings(path), compare=False)
+        opened = replace(opened, handle=_open(path).handle)
+        levels = find_levels(opened.handle, lambda: dicom.spacings(path), compare=False, without=cut)
         odd_notes = tuple(stated_colours(path))
     opened.handle.keep_at_most(_CACHE_BYTES)
     return replace(opened, levels=levels.used, notes=(*opened.notes, *levels.notes, *odd_notes))
