@@ -151,3 +151,29 @@ def test_sections_and_sentences_cover_any_text_in_order(text: str) -> None:
     assert all(left.end <= right.start for left, right in zip(sentences, sentences[1:], strict=False))
     extraction = extract_rules(text, keep="all")
     assert all(claim.evidence in text for claim in extraction.claims)
+
+
+@pytest.mark.parametrize(
+    ("item", "gross"),
+    [
+        ("Lymph nodes: 29 identified.", True),
+        ("Margins: the closest is 5.2 cm away.", True),
+        ("Surgical margins: 3 cm and 8 cm. Mucosa: pinpoint haemorrhage.", True),
+        ("Regional lymph nodes: twelve, up to 1.2 cm.", True),
+        ("Lymph nodes: 2/29 with metastasis.", False),
+        ("Lymph nodes: no tumour in 29.", False),
+        ("Margins: uninvolved by carcinoma.", False),
+        ("Perineural invasion: present.", False),
+    ],
+)
+def test_items_of_a_gross_description_are_no_findings_of_a_slide(item, gross):
+    """Whoever claims them: the next heading inside a gross description does not end it."""
+    text = f"GROSS: A mass of 6.7 cm narrows the lumen. {item} MICROSCOPIC DESCRIPTION: Adenocarcinoma."
+    at = text.index(item)
+    assert any(one.by_eye and one.start <= at < one.end for one in find_sections(text)) == gross
+    kept = ground("c", extract_rules(text, keep="morphology").claims, text).statements
+    inside = [one for one in kept if text.index(item) <= one.start < text.index("MICROSCOPIC")]
+    assert not (gross and inside)
+    assert [one.evidence for one in kept][-1] == "Adenocarcinoma"
+    alone = find_sections(f"DIAGNOSIS: Adenocarcinoma. {item}")
+    assert not any(section.by_eye for section in alone)  # the same words elsewhere are as they were

@@ -20,7 +20,7 @@ from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]
-PROOF_VERSION = 3
+PROOF_VERSION = 4
 """Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
 
 LANGUAGE_REFUSED = "it stands in a language whose negations the proof does not know"

@@ -23,6 +23,7 @@ class Section:
     title: str
     start: int
     end: int
+    by_eye: bool = False  # whether it is of what a heading calls gross or macroscopic
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,27 @@ _CAPITAL_HEADING = re.compile(
 
 
 _BY_EYE = re.compile(r"gross|ma[ck]ro", re.IGNORECASE)
+_ITEM = re.compile(r"(?:(?:regional|surgical) )?(?:lymph nodes?|margins?)(?: of resection)?$", re.IGNORECASE)
+"""Headings that stand within a gross description as well as in a list of what the microscope showed."""
+_BY_MICROSCOPE = re.compile(
+    r"\d ?/ ?\d|\bp?N[0-3x]|\bR[0-2]\b|tumou?r|metast|posit|negat|carcin|malig|neopl|cancer|invol|infiltr|invas"
+    r"|\bfree\b|\bno(?:ne|t)?\b|clear|reactive|benign|dyspla|microscop",
+    re.IGNORECASE,
+)
+"""Words of what nobody sees in a node or a margin by eye."""
 
 
 def seen_by_eye(text: str, at: int) -> bool:
     """True where the character ``at`` lies under a heading that says gross or macroscopic."""
-    return any(
-        section.kind == "gross" and section.start <= at < section.end and _BY_EYE.search(section.title)
-        for section in find_sections(text)
-    )
+    return any(section.by_eye and section.start <= at < section.end for section in find_sections(text))
 
 
 @lru_cache(maxsize=64)
 def find_sections(text: str) -> tuple[Section, ...]:
     """Split a report by its headings; the sections cover the text without overlap.
 
-    What comes before the first heading counts as microscopic: short reports have no headings at all.
+    What comes before the first heading counts as microscopic: short reports have no headings at all. Nodes and margins
+    that are counted and measured within a gross description ("Lymph nodes: 29 identified") are of it.
     """
     marks: dict[int, tuple[Kind, str]] = {}
     for pattern in (_HEADING, _CAPITAL_HEADING):
@@ -84,7 +91,10 @@ def find_sections(text: str) -> tuple[Section, ...]:
     starts = sorted(marks)
     sections = [Section("microscopic", "", 0, starts[0] if starts else len(text))]
     for start, end in zip(starts, [*starts, len(text)][1:], strict=True):
-        sections.append(Section(*marks[start], start, end))
+        kind, title = marks[start]
+        within = sections[-1].by_eye and _ITEM.match(title) and not _BY_MICROSCOPE.search(text, start, end)
+        by_eye = bool(within or (kind == "gross" and _BY_EYE.search(title)))
+        sections.append(Section("gross" if within else kind, title, start, end, by_eye))
     return tuple(section for section in sections if section.end > section.start)
 
 
