@@ -88,6 +88,19 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
         assert f"'{never}'" in " ".join(ended.err.split())
 
 
+@pytest.mark.parametrize("step", ["tile", "embed"])
+def test_a_cluster_is_named_in_whole_and_is_there(run, place, tmp_path, make_slide, step):
+    make_slide(tmp_path / "in" / "A.tiff", (700, 700))
+    words = [step, *([tmp_path / "in"] if step == "tile" else []), "-w", place.root]
+    for half in (["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:1"]):
+        assert run(*words, *half).code == 2
+    pytest.importorskip("distributed")
+    ended = run(*words, "--engine", "dask", "--scheduler", "tcp://10.0.0.1:8786")
+    assert ended.code == 1
+    assert "tls://" in ended.err
+    assert place.tiled_slides() == []
+
+
 def test_nothing_is_imported_that_tile_does_not_use(place, slide):
     program = (
         "import sys, wsisurv.cli.app as a\n"

@@ -8,7 +8,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, EngineOptions, RedoOption, ShardOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.engine.shards import parse_shard
 from wsisurv.settings.embedding import EmbedSettings
@@ -125,6 +125,7 @@ def embed(
         ),
     ] = False,
     shard: ShardOption = None,
+    where: EngineOptions,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
     plan_file: PlanOption = None,
@@ -147,7 +148,7 @@ def embed(
         plan = plan_embed(Workspace(workspace), settings, allow_mismatch=allow_mismatch, shard=share)
         show_plan("embed", plan, redo=redo, bound=False, jsonl=plan_file)
         return
-    with progress_bar("embed") as progress:
+    with where.pool(workspace) as pool, progress_bar("embed") as progress:
         summary = run(
             Workspace(workspace),
             settings,
@@ -155,6 +156,7 @@ def embed(
             device=device,
             batch_size=tiles_at_once,
             workers=workers,
+            pool=pool,
             decoder=encoding.decoder,
             compiled=compile,
             allow_mismatch=allow_mismatch,

@@ -1,8 +1,10 @@
 """Options that several commands share, written once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +12,10 @@ from wsisurv.cli.from_settings import option
 from wsisurv.engine.shards import parse_shard
 from wsisurv.errors import SettingsError
 from wsisurv.settings.training import TeacherSettings
+from wsisurv.workspace.paths import Workspace
+
+if TYPE_CHECKING:
+    from wsisurv.engine.workers import Pool
 
 WorkspaceOption = Annotated[
     Path,
@@ -124,6 +130,39 @@ AlignmentOption = Annotated[
     ),
 ]
 _UNSET = "the cohort's teacher's"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What slides are done on."""
+
+    engine: Annotated[
+        Literal["local", "dask"], typer.Option(help="Do slides here, or on the workers of a Dask cluster.")
+    ] = "local"
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Dask scheduler of --engine dask: its file, tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine."
+        ),
+    ] = None
+
+    @contextmanager
+    def pool(self, workspace: Path) -> Iterator["Pool | None"]:
+        """Workers elsewhere; None for this machine.
+
+        Raises:
+            typer.BadParameter: one option without the other.
+            WsisurvError: as ``dask_pool``.
+        """
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise typer.BadParameter("--engine dask and --scheduler go together")
+        if self.scheduler is None:
+            yield None
+            return
+        from wsisurv.engine.dask import dask_pool
+
+        with dask_pool(self.scheduler, Workspace(workspace)) as pool:
+            yield pool
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, SlidesArgument, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    EngineOptions,
+    RedoOption,
+    ShardOption,
+    SlidesArgument,
+    WorkspaceOption,
+)
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.engine.shards import parse_shard
@@ -99,6 +106,7 @@ def tile(
             "30,000 px a side at 0.25 µm/px, 130 MB with 60,000, 300 MB with 120,000.",
         ),
     ] = None,
+    where: EngineOptions,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
     plan_file: PlanOption = None,
@@ -118,13 +126,14 @@ def tile(
         plan = plan_tile(Workspace(workspace), slides, settings, **how)
         show_plan("tile", plan, redo=redo, bound=True, jsonl=plan_file)
         return
-    with progress_bar("tile") as progress:
+    with where.pool(workspace) as pool, progress_bar("tile") as progress:
         summary = run(
             Workspace(workspace),
             slides,
             settings,
             preview=not no_preview,
             workers=workers,
+            pool=pool,
             redo=redo,
             progress=progress,
             **how,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from wsisurv.embedding.stain_shifts import ShiftedTiles, measure_spread, stain_s
 from wsisurv.embedding.staining import Staining, sample_tiles, sampled_rows
 from wsisurv.embedding.stream import Stream
 from wsisurv.embedding.table import HISTOMICS
-from wsisurv.engine.jobs import Job, JobRun
+from wsisurv.engine.jobs import Job
 from wsisurv.errors import SlideError, WsisurvError
 from wsisurv.formats.features import Features, Making, write_features
 from wsisurv.formats.header import Header
@@ -44,7 +45,28 @@ class Task:
     compiled: bool = False  # compile the network
 
 
-def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Callable[[str], None]) -> list[str]:
+class Run(Protocol):
+    """Where slides are claimed and noted: a ``JobRun``, or of one slide that is claimed elsewhere."""
+
+    def claim(self, job: Job) -> bool:
+        """Claim a slide; False where there is nothing to do."""
+
+    def finish(self, job: Job, note: str | None = None) -> None:
+        """Note that its features are written."""
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """Note that it failed."""
+
+
+def do(
+    task: Task,
+    run: Run,
+    turns: Iterable[Job],
+    device: str,
+    report: Callable[[str], None],
+    *,
+    encoder: Encoder | None = None,
+) -> list[str]:
     """Embed slides on one device.
 
     Args:
@@ -53,6 +75,7 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Calla
         turns: the slides that fall to this device, as their turn comes.
         device: where a network computes.
         report: called after each batch with the slide and its tiles so far; may raise to stop the run.
+        encoder: as ``build`` makes it, to be kept; None to build one, and close it.
 
     Returns:
         What a person should know of the run.
@@ -63,7 +86,8 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Calla
         DeviceError: the device has no room for a single tile.
         StorageError: no room to write.
     """
-    encoder = build(task, device)
+    kept = encoder is not None
+    encoder = encoder or build(task, device)
     histomics = task.settings.encoder == HISTOMICS
     staining = None if task.settings.stain is None else Staining(task.settings.stain)
     work = _Work(task, run, encoder, staining)
@@ -80,7 +104,8 @@ def do(task: Task, run: JobRun, turns: Iterable[Job], device: str, report: Calla
         )
         stream.run(turns)
     finally:
-        encoder.close()
+        if not kept:
+            encoder.close()
     return [*stream.notes, *work.notes, *work.robustness()]
 
 
@@ -107,7 +132,7 @@ def find_versions(encoder: str) -> dict[str, str]:
 class _Work:
     """Where the stream takes slides from and puts features."""
 
-    def __init__(self, task: Task, run: JobRun, encoder: Encoder, staining: Staining | None) -> None:
+    def __init__(self, task: Task, run: Run, encoder: Encoder, staining: Staining | None) -> None:
         self._task, self._run, self._encoder, self._staining = task, run, encoder, staining
         self._shifts = stain_shifts() if task.settings.augment_stain else []
         self._making = replace(encoder.making, versions=find_versions(encoder.name))

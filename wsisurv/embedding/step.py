@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +13,10 @@ from wsisurv.embedding.one_device import STEP, Task, do
 from wsisurv.embedding.packaged import find_packaged, packaged_weights, tile_size
 from wsisurv.embedding.read_ahead import Decoder
 from wsisurv.embedding.table import HISTOMICS, find_spec
-from wsisurv.engine.jobs import Job, JobRun
+from wsisurv.engine.jobs import Job, JobRun, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
-from wsisurv.engine.workers import cores
+from wsisurv.engine.workers import Pool, cores
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
@@ -166,6 +166,7 @@ def embed(
     compiled: bool = False,
     allow_mismatch: bool = False,
     offline: bool = False,
+    pool: Pool | None = None,
     shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -188,6 +189,7 @@ def embed(
         compiled: compile the network first: minutes, which pay off over many slides.
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
         offline: fetch no weights: what is not in the hub's cache is an error.
+        pool: machines to do it on, a slide each at a time, instead of devices here.
         shard: do this part of the slides only.
         redo: make features of other settings or tiles anew.
         progress: called with slides done, slides in all, and slide and tiles now.
@@ -209,6 +211,8 @@ def embed(
         >>> wsisurv.embed(wsisurv.Workspace(Path("workspace")), wsisurv.resolve_settings("uni2-h"))  # doctest: +SKIP
     """
     settings = _with_version(settings or EmbedSettings())
+    if pool is not None:  # whose working folder is another
+        workspace, weights_file = Workspace(workspace.root.absolute()), weights_file and weights_file.absolute()
     if shard is not None:
         slide_ids = shard.of(sorted(slide_ids) if slide_ids is not None else workspace.tiled_slides())
     sources, unreadable = find_sources(workspace, slide_ids)
@@ -234,7 +238,7 @@ def embed(
         weights_file=weights_file,
         mismatches=mismatches,
         batch_size=batch_size,
-        workers=workers or _suitable_workers(settings, devices),
+        workers=workers or (_suitable_workers(settings, devices) if pool is None else 1),
         decoder="jpeg-half" if settings.half_scale else decoder,
         compiled=compiled,
     )
@@ -244,7 +248,12 @@ def embed(
             if not offline:
                 fetch_encoder(settings.encoder, settings.hub_commit)
             find_weights(settings)
-        if len(devices) > 1 and not run.all_done:
+        if pool is not None and not run.all_done:
+            from wsisurv.embedding.one_slide import EmbedSlide  # which asks this module
+
+            one = EmbedSlide(replace(task, jobs=(), mismatches={}), device, allow_mismatch)
+            summary = run_jobs(workspace, STEP, task.jobs, one, redo=redo, progress=progress, pool=pool)
+        elif len(devices) > 1 and not run.all_done:
             summary = do_on_devices(task, devices, progress)
         else:
             summary = _do_here(task, run, device, progress)

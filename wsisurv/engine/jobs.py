@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.engine.workers import Attempt, finished
+from wsisurv.engine.workers import Attempt, Pool, finished
 from wsisurv.errors import NewerFormatError
 from wsisurv.formats.header import Header
 from wsisurv.workspace.freshness import Condition, Freshness, check, require_fresh
@@ -169,6 +169,7 @@ def run_jobs(
     progress: Progress = no_progress,
     workers: int = 1,
     processes: bool = False,
+    pool: Pool | None = None,
 ) -> Summary:
     """Do every job that is not done; one that fails is written to the ledger and the others go on.
 
@@ -181,13 +182,14 @@ def run_jobs(
         progress: told as jobs are done.
         workers: how many are done at once. On an error or Ctrl-C those under way are finished.
         processes: workers are processes instead of threads; ``do`` is then a function of a module, or a record.
+        pool: other machines to do them on; ``do`` and jobs are then records with absolute paths.
 
     Raises:
         StaleError: an output was made otherwise; raised before any work.
         StorageError: there is no room; the other jobs would fail as well, so the run stops.
         BackendError: a process was killed.
     """
-    beside = workers > 1 or processes
+    beside = workers > 1 or processes or pool is not None
 
     def claimed() -> Iterator[J]:
         for number, job in enumerate(jobs):
@@ -201,7 +203,7 @@ def run_jobs(
     with JobRun(workspace, step, jobs, redo=redo) as run:
         if beside:
             progress(0, len(jobs), "")
-        with closing(finished(Attempt(do), claimed(), workers, processes=processes)) as results:
+        with closing(finished(Attempt(do), claimed(), workers, processes=processes, pool=pool)) as results:
             for job, came in results:
                 if isinstance(came, Exception):
                     run.fail(job, came)

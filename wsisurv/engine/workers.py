@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
 from typing import Any, Generic, TypeVar
 
-from wsisurv.errors import BackendError, StorageError, WsisurvError
+from wsisurv.errors import BackendError, DeviceError, StorageError, WeightsError, WsisurvError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +35,7 @@ def finished(
     processes: bool = False,
     give_up: Callable[[], None] | None = None,
     shares: "Shares | None" = None,
+    pool: "Pool | None" = None,
 ) -> Generator[tuple[T, R], None, None]:
     """Do every item; gives each with what came of it, as they come.
 
@@ -49,31 +51,32 @@ def finished(
         give_up: called when the run stops early, to make items under way end soon.
         shares: how far items are, for long ones on processes: looked at twice a second. Each process keeps to one
             thread, and ends at once where the run stops early.
+        pool: other machines to do it on, instead of threads or processes here; as many at once as it has threads.
 
     Raises:
         BackendError: a process was killed.
     """
-    if workers <= 1 and not processes:
+    if workers <= 1 and not processes and pool is None:
         for item in items:
             yield item, do(item)
         return
-    pool = _open_pool(workers, processes, shares)
+    executor = pool or _open_pool(workers, processes, shares)
     turns = iter(items)
     running: dict[Future[R], T] = {}
     try:
         while True:
-            while len(running) < workers:
+            while len(running) < (workers if pool is None else max(1, pool.n_threads())):
                 try:
                     item = next(turns)
                 except StopIteration:
                     break
                 with _processes_begin() if processes else nullcontext():
-                    running[pool.submit(do, item)] = item
+                    running[executor.submit(do, item)] = item
             if not running:
                 return
             if shares is not None:
                 shares.look()
-            timeout = None if shares is None else _LOOK_S
+            timeout = None if shares is None and pool is None else _LOOK_S  # workers may come
             for future in wait(running, timeout, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
@@ -86,12 +89,20 @@ def finished(
             give_up()
         if running and shares is not None:
             shares.end()
-        pool.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+class Pool(Executor, ABC):
+    """Workers on other machines, as many as there are at the moment."""
+
+    @abstractmethod
+    def n_threads(self) -> int:
+        """How many items they can do at once."""
 
 
 @dataclass(frozen=True)
 class Attempt(Generic[T, R]):
-    """Does an item; an error that can be explained is given instead of raised, except that there is no room."""
+    """Does an item; an error that can be explained is given instead of raised, but for one that all would meet."""
 
     do: Callable[[T], R]
 
@@ -99,7 +110,7 @@ class Attempt(Generic[T, R]):
         """What came of the item."""
         try:
             return self.do(item)
-        except StorageError:
+        except (StorageError, WeightsError, DeviceError):
             raise
         except (WsisurvError, OSError) as error:
             return error

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
-from wsisurv.engine.workers import cores, finished
+from wsisurv.engine.workers import Pool, cores, finished
 from wsisurv.errors import InputError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.pictures import write_picture
@@ -61,6 +62,7 @@ def tile(
     slide_ids: Collection[str] | None = None,
     shard: Shard | None = None,
     workers: int | None = None,
+    pool: Pool | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -81,6 +83,7 @@ def tile(
         slide_ids: which of the slides; None for all that are found.
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own; None for one a processor.
+        pool: machines to do it on, instead of threads here.
         redo: make stale tiles anew.
         progress: called after each slide.
 
@@ -104,6 +107,9 @@ def tile(
     check_overlap(settings)
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")
+    if pool is not None:  # whose working folder is another
+        workspace, sources = Workspace(workspace.root.absolute()), [path.absolute() for path in sources]
+        masks = masks and masks.absolute()
     slides = find_slides(sources)
     workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
@@ -118,10 +124,11 @@ def tile(
             workspace,
             STEP,
             jobs,
-            lambda job: _tile_slide(workspace, job, options),
+            partial(_tile_slide, workspace, options),
             redo=redo,
             progress=progress,
             workers=workers,
+            pool=pool,
         )
     summary.notes.extend([*notes, *passed_over(sources)])
     for failure in unread:
@@ -166,7 +173,7 @@ def _lacking(workspace: Workspace, slide_id: SlideId, header: Header, options: O
     return preview if undrawn and check(tiles, header).done else tiles
 
 
-def _tile_slide(workspace: Workspace, job: Job, options: Options) -> str | None:
+def _tile_slide(workspace: Workspace, options: Options, job: Job) -> str | None:
     """Tile one slide; the preview is written first, so that finished tiles never have one of other tiles."""
     wanted = job.output == workspace.tiles(job.id)
     with Slide(

@@ -1,0 +1,128 @@
+"""Slides on a Dask cluster of processes on this machine: the same files, and workers that die."""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+from wsisurv.engine.dask import DaskPool, _Witness, dask_pool
+from wsisurv.engine.workers import Attempt, finished
+from wsisurv.errors import BackendError, SettingsError
+from wsisurv.version import __version__
+from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.paths import Workspace
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # what distributed warns of is its own
+_DEADLY = """
+import os
+from pathlib import Path
+
+def work(item):
+    name, deaths = item
+    with open(name, "a") as file:
+        file.write("x")
+    if Path(name).stat().st_size <= deaths:
+        os.kill(os.getpid(), 9)
+    return deaths
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two workers, a process each, of one thread; ``deadly.work`` can be sent to them."""
+    folder = tmp_path_factory.mktemp("deadly")
+    (folder / "deadly.py").write_text(_DEADLY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        patch.syspath_prepend(folder)
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
+        ) as cluster:
+            yield cluster
+    sys.modules.pop("deadly", None)
+
+
+@pytest.fixture
+def place(tmp_path) -> Workspace:
+    return Workspace(tmp_path / "w")
+
+
+def test_tiles_and_features_are_those_of_this_machine(cluster, place, make_slide, tmp_path, monkeypatch):
+    from wsisurv import embed, tile
+
+    for name in "ABCDE":
+        make_slide(tmp_path / "in" / f"{name}.tiff", (700, 700), seed=ord(name))
+    (tmp_path / "in" / "broken.svs").write_bytes(b"II*\0 no slide")
+
+    def made():
+        return {path: path.read_bytes() for name in ("tiles", "features") for path in (place.root / name).rglob("*.h5")}
+
+    tile(place, [tmp_path / "in"])
+    embed(place)
+    alone = made()
+    assert len(alone) == 10
+    shutil.rmtree(place.root)
+    monkeypatch.chdir(tmp_path)  # workers have another working folder
+    with dask_pool(cluster.scheduler_address, place) as pool:
+        from pathlib import Path
+
+        tiled = tile(Workspace(Path("w")), [Path("in")], pool=pool)
+        assert (len(tiled.done), [failure.id for failure in tiled.failed]) == (5, ["broken"])
+        assert sorted(embed(Workspace(Path("w")), pool=pool).done) == list("ABCDE")
+    assert made() == alone
+    assert [failure.id for failure in read_failures(place, "tile")] == ["broken"]
+    assert not list(place.root.rglob("*.seen"))
+
+
+def test_a_slide_whose_worker_dies_is_done_elsewhere_and_at_the_fourth_death_is_a_failure(cluster, place, tmp_path):
+    import deadly
+
+    items = [(str(tmp_path / f"{number}"), deaths) for number, deaths in enumerate([0, 1, 3, 99, 0])]
+    with dask_pool(cluster.scheduler_address, place) as pool:
+        came = dict(finished(Attempt(deadly.work), items, 1, pool=pool))
+    error = came.pop(items[3])
+    assert came == {item: item[1] for item in items if item != items[3]}
+    assert isinstance(error, BackendError)
+    assert "3 others after it" in str(error)
+    assert (tmp_path / "3").stat().st_size == 4
+
+
+def test_what_stops_the_run_is_raised_and_those_under_way_are_waited_for(cluster, place):
+    with dask_pool(cluster.scheduler_address, place) as pool, pytest.raises(ZeroDivisionError):
+        list(finished((1).__truediv__, [1, 0, *range(1, 100)], 1, pool=pool))
+    assert pool._pending == {}
+
+
+def test_workers_that_cannot_do_it_are_named_before_any_work(cluster, place, monkeypatch):
+    for address, error, said in (
+        ("tcp://10.1.2.3:8786", SettingsError, "tls://"),
+        ("tcp://[::1]:1", BackendError, "no Dask scheduler"),
+        ("tcp://127.0.0.1:1", BackendError, "no Dask scheduler"),
+        (str(place.root), BackendError, "neither an address"),
+    ):
+        monkeypatch.setattr("wsisurv.engine.dask._WAIT_S", 1)
+        with pytest.raises(error, match=said), dask_pool(address, place):
+            pass
+    monkeypatch.setattr("wsisurv.engine.dask._WAIT_S", 20)
+    monkeypatch.setattr("wsisurv.engine.dask.__version__", "0.0.1")
+    with pytest.raises(BackendError, match=rf"tcp://.*has wsisurv {__version__}.*here is 0\.0\.1"):
+        with dask_pool(cluster.scheduler_address, place):
+            pass
+    with pytest.raises(BackendError, match="does not see"):
+        _Witness("0.0.1", place.root / ".claims" / "x.seen", "words")()
+
+
+def test_a_worker_that_joins_later_is_asked_too(cluster, place):
+    with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+        pool = DaskPool(client, _Witness(__version__, place.root / "none", "words"))
+        with pytest.raises(BackendError, match="does not see"):
+            list(finished(abs, [1], 1, pool=pool))
+
+
+def test_a_scheduler_without_workers(place, monkeypatch):
+    monkeypatch.setattr("wsisurv.engine.dask._WAIT_S", 1)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as empty:
+        with pytest.raises(BackendError, match="has no worker"), dask_pool(empty.scheduler_address, place):
+            pass

@@ -1,0 +1,203 @@
+"""Work on a Dask cluster: an executor like that of threads and processes, and what is asked of its workers first.
+
+Workers are sent small records with paths in them, never pixels or text of a report.
+"""
+
+import ipaddress
+import json
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import wait as _wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from wsisurv.engine.workers import Pool
+from wsisurv.errors import BackendError, SettingsError, WsisurvError
+from wsisurv.formats.atomic import explain_storage
+from wsisurv.version import __version__
+from wsisurv.workspace.paths import Workspace
+
+T = TypeVar("T")
+R = TypeVar("R")
+_WAIT_S = 20
+
+
+@dataclass(frozen=True)
+class _Witness:
+    """What a worker must have in common with whoever sends it work."""
+
+    version: str  # of wsisurv
+    file: Path  # in the workspace
+    words: str  # that stand in it
+
+    def __call__(self) -> None:
+        """Look, on a worker.
+
+        Raises:
+            BackendError: the worker has another wsisurv, or does not see the workspace.
+        """
+        where = f"the Dask worker on {socket.gethostname()}"
+        if __version__ != self.version:
+            raise BackendError(
+                f"{where} has wsisurv {__version__}, and here is {self.version}: install the same on both."
+            )
+        seen = ""
+        with suppress(OSError):
+            seen = self.file.read_text(encoding="utf-8")
+        if seen != self.words:
+            raise BackendError(
+                f"{where} does not see {self.file.parents[1]}, or another folder under that name: the workspace must "
+                "lie on storage that all workers share, under the same path."
+            )
+
+
+_look_once = cache(_Witness.__call__)
+"""Once in the life of a worker: one may join later than the others were asked."""
+
+
+@dataclass(frozen=True)
+class _OnWorker(Generic[T, R]):
+    do: Callable[[T], R]
+    witness: _Witness
+
+    def __call__(self, item: T) -> R:
+        _look_once(self.witness)
+        return self.do(item)
+
+
+class DaskPool(Pool):
+    """Executor over the workers of a Dask cluster.
+
+    A call whose worker dies is made on another; after as many deaths as the scheduler allows (by Dask's
+    ``allowed-failures`` it is tried elsewhere three times) its result is the error that says so.
+
+    Args:
+        client: of ``distributed``.
+        witness: what workers are asked before their first call.
+    """
+
+    def __init__(self, client: Any, witness: _Witness) -> None:
+        self._client, self._witness = client, witness
+        self._pending: dict[Future[Any], Any] = {}
+
+    def n_threads(self) -> int:
+        """Calls that the workers of this moment can do at once."""
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, ValueError, TimeoutError):
+            return 0  # the scheduler is gone, as the futures will say
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """Send a call to a worker."""
+        if named or len(args) != 1:
+            raise TypeError("a function of one item is needed")
+        ours: Future[Any] = Future()
+        ours.set_running_or_notify_cancel()
+        name = f"wsisurv-{secrets.token_hex(8)}"
+        self._pending[ours] = sent = self._client.submit(_OnWorker(fn, self._witness), args[0], key=name, pure=False)
+        sent.add_done_callback(lambda done: self._settle(ours, done))
+        return ours
+
+    def _settle(self, ours: Future[Any], done: Any) -> None:
+        from distributed.scheduler import KilledWorker
+
+        self._pending.pop(ours, None)
+        if done.status == "finished":
+            try:
+                ours.set_result(done.result())
+            except Exception as error:  # noqa: BLE001  # the worker died with its result
+                ours.set_exception(error)
+            return
+        why = done.exception() if done.status == "error" else None
+        if isinstance(why, KilledWorker):
+            ours.set_result(
+                BackendError(
+                    f"the Dask worker that had it died, and {why.allowed_failures} others after it, perhaps for want "
+                    "of memory. Run the same command again with fewer threads a worker."
+                )
+            )
+        else:
+            ours.set_exception(
+                why or BackendError("the Dask scheduler is gone. What is done is kept: run the same command again.")
+            )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Wait for the calls under way: there are never more than workers have threads."""
+        del cancel_futures
+        if wait:
+            _wait(list(self._pending))
+
+
+@contextmanager
+def dask_pool(scheduler: str, workspace: Workspace) -> Iterator[DaskPool]:
+    """Open an executor over a Dask cluster, once its workers are such as can do the work.
+
+    Args:
+        scheduler: address (``tls://…``, or ``tcp://`` of this machine), or the scheduler's file.
+        workspace: that all workers must see.
+
+    Raises:
+        SettingsError: an address of another machine without TLS.
+        BackendError: Dask is not installed; no scheduler there; no worker, or one with another wsisurv, without it, or
+            that doesn't see the workspace.
+        StorageError: the workspace can't be written.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise BackendError("--engine dask needs Dask: pip install 'wsisurv[cluster]'.") from error
+    address = _address(scheduler)
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of each worker that goes
+    try:
+        client = Client(address, timeout=_WAIT_S, set_as_default=False)
+    except (OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
+        raise BackendError(f"{address}: no Dask scheduler answers there ({str(error) or 'time out'}).") from error
+    witness = _Witness(__version__, workspace.root.absolute() / ".claims" / f"{secrets.token_hex(8)}.seen", address)
+    try:
+        with explain_storage(witness.file):
+            witness.file.parent.mkdir(parents=True, exist_ok=True)
+            witness.file.write_text(witness.words, encoding="utf-8")
+        try:
+            client.wait_for_workers(1, timeout=_WAIT_S)
+        except TimeoutError as error:
+            raise BackendError(
+                f"{address}: this Dask scheduler has no worker. Start one: dask worker {address}"
+            ) from error
+        for worker, said in client.run(witness, on_error="return").items():
+            if isinstance(said, WsisurvError):
+                raise BackendError(f"{worker}: {said}")
+            if isinstance(said, Exception):
+                raise BackendError(f"{worker}: wsisurv can't be used on this Dask worker ({said!r}). Install it there.")
+        yield DaskPool(client, witness)
+    finally:
+        with suppress(OSError):
+            witness.file.unlink()
+        client.close()
+
+
+def _address(scheduler: str) -> str:
+    """Address of a scheduler, of which what is sent can't be read or changed by others."""
+    if "://" not in scheduler:
+        try:
+            scheduler = str(json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BackendError(
+                f"--scheduler {scheduler}: neither an address nor a scheduler's file ({error!r})."
+            ) from error
+    kind, _, place = scheduler.partition("://")
+    host = place.rpartition(":")[0].strip("[]")
+    local = host == "localhost"
+    with suppress(ValueError):
+        local = local or ipaddress.ip_address(host).is_loopback
+    if kind != "tls" and not (kind == "tcp" and local):
+        raise SettingsError(
+            f"--scheduler {scheduler}: whoever reaches a Dask scheduler runs what he likes on its workers. Use tls:// "
+            "(certificates stand in Dask's configuration, distributed.comm.tls), or tcp:// on 127.0.0.1."
+        )
+    return scheduler
