@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
+from scipy.spatial.distance import mahalanobis
 
 from wsisurv.formats.heatmaps import read_case_map
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.statements import read_statements
+from wsisurv.prediction.card import unseen_members
 from wsisurv.viewer.serve import make_server
 from wsisurv.viewer.study import Study
 from wsisurv.workspace.paths import Workspace
@@ -148,6 +150,55 @@ def test_a_tile_says_what_sets_it_apart(place, ask):
     sizes = [abs(one["difference"]) for one in seen["features"]]
     assert sizes == sorted(sizes, reverse=True)
     assert any(one["adds"] != 0 for one in seen["features"])
+
+
+def when_read(ask: Callable[..., Any], path: str, **words: object) -> Any:
+    """The answer once the viewer has read the cohort in the background."""
+    for _ in range(600):
+        if (found := ask(path, **words))["ready"]:
+            return found
+        threading.Event().wait(0.05)
+    raise AssertionError("the cohort is never read")
+
+
+def test_similar_cases_are_the_nearest_states_by_members_that_did_not_see_the_case(place, ask):
+    case_id, study = case_of(place), Study(place, "demo")
+    seen = when_read(ask, "/alike", case=case_id)
+    member = np.flatnonzero(unseen_members(study.explainer.scale.card, study.explainer.fold_of[case_id]))
+    precision = study.explainer.scale.familiarity.precision[member[0]]
+    state = {
+        str(case.case_id): study.explainer.ensemble.states(study.explained(str(case.case_id)).tiles.values).pooled[
+            member[0]
+        ]
+        for case in study.cohort.cases
+    }
+    assert len(member) == 1
+    away = {name: mahalanobis(state[name], state[case_id], precision) for name in state if name != case_id}
+    nearest = sorted(away, key=lambda name: away[name])[:6]
+    assert [one["id"] for one in seen["cases"]] == nearest
+    assert [one["distance"] for one in seen["cases"]] == pytest.approx([away[name] for name in nearest], rel=1e-4)
+    assert seen["median"] == pytest.approx(np.median(list(away.values())), rel=1e-4)
+    assert seen["unread"] == []
+    for one in seen["cases"]:
+        stated = [
+            f for s in ask("/case", case=one["id"])["statements"] if s["polarity"] == "present" for f in s["findings"]
+        ]
+        assert set(one["present"]) <= set(stated)
+
+
+def test_the_nearest_tiles_are_of_other_cases_and_really_nearest(place, ask):
+    case_id, study = case_of(place), Study(place, "demo")
+    seen = when_read(ask, "/nearest", case=case_id, tile=3)["tiles"]
+    own = study.explained(case_id).tiles.values[3].astype(float)
+    sd = study.explainer.ensemble.members[0].sd.numpy()
+    away = []
+    for case in study.cohort.cases:
+        if case.case_id != case_id:
+            tiles = study.explained(str(case.case_id)).tiles
+            away += [float(np.sqrt((((row - own) / sd) ** 2).mean())) for row in tiles.values.astype(float)]
+    assert case_id not in {one["case_id"] for one in seen}
+    assert [one["distance"] for one in seen] == sorted(one["distance"] for one in seen)
+    assert [one["distance"] for one in seen] == pytest.approx(sorted(away)[:4], rel=1e-3)  # none has over 64 tiles
 
 
 def test_nothing_is_written(place, client, ask):
@@ -360,6 +411,14 @@ def test_the_list_sorts_filters_and_goes_on_by_key(page):
     until(page, f"document.querySelector('#panel h1').textContent === '{ids()[0]}'")
     page.fill("#filter", "high event:yes")
     assert set(page.locator("#list td:nth-child(3)").all_inner_texts()) == {"high"}
+    until(page, "state.risk && viewer.world.getItemAt(0)?.getFullyLoaded()")
+
+
+def test_similar_cases_are_listed_and_lead_on(page):
+    until(page, "document.querySelector('#similar button.link') !== null")
+    name = page.inner_text("#similar button.link >> nth=0")
+    page.click("#similar button.link >> nth=0")
+    until(page, f"document.querySelector('#panel h1').textContent === '{name}'")
     until(page, "state.risk && viewer.world.getItemAt(0)?.getFullyLoaded()")
 
 

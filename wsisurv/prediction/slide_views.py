@@ -40,6 +40,23 @@ class LocatedSlide:
         return self.place.mpp * max(1.0, max(bounds[2:]) / MAX_PX)
 
 
+def tile_side(features: Features, source: Path) -> float:
+    """Side of a slide's tiles, level-0 pixels.
+
+    Args:
+        features: of the slide.
+        source: their file, for the message.
+
+    Raises:
+        FormatError: nobody knows where its tiles lie, or its settings don't say how large they are.
+    """
+    settings = features.tile_settings
+    try:
+        return int(str(settings["tile_px"])) * float(str(settings["tile_mpp"])) / features.place.mpp
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
+
+
 def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: Path | None) -> LocatedSlide:
     """Read a slide's features, and find its file.
 
@@ -57,12 +74,7 @@ def locate_slide(workspace: Workspace, slide_id: str, expected: Expected, path: 
     read = read_slide(source, expected)
     features, fingerprint = read.features, read.header.inputs.get("slide")
     place = features.place
-    try:
-        tile_px = int(str(features.tile_settings["tile_px"]))
-        side_um = tile_px * float(str(features.tile_settings["tile_mpp"]))
-    except (KeyError, ValueError) as error:
-        raise FormatError(f"{source}: says neither size nor resolution of its tiles ({error})") from error
-    side = side_um / place.mpp
+    side, tile_px = tile_side(features, source), int(str(features.tile_settings["tile_px"]))
     known = workspace.tiles(slide_id)
     corner = place.coords.max(axis=0) + side if len(place.coords) else np.array([side, side])
     bounds = (0, 0, int(np.ceil(corner[0])), int(np.ceil(corner[1])))

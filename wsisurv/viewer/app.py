@@ -14,8 +14,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from wsisurv.errors import InputError, WsisurvError
-from wsisurv.viewer import panels, tile_layers
+from wsisurv.viewer import panels, similar, tile_layers
 from wsisurv.viewer.guard import Guard
+from wsisurv.viewer.neighbours import Neighbours
 from wsisurv.viewer.study import Study
 
 _STATIC = {
@@ -38,10 +39,12 @@ def make_app(study: Study, token: str, port: int, start: str = "") -> Guard:
         port: that it is served on.
         start: case that is shown first.
     """
+    neighbours = Neighbours(study)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        neighbours.stop()
         study.pool.close()
 
     def cohort(_: Request) -> Response:
@@ -61,6 +64,12 @@ def make_app(study: Study, token: str, port: int, start: str = "") -> Guard:
 
     def tile(request: Request) -> Response:
         return _json(tile_layers.tile_panel(study, _word(request, "case"), _whole(request, "tile")))
+
+    def nearest(request: Request) -> Response:
+        return _json(similar.nearest_tiles(study, neighbours, _word(request, "case"), _whole(request, "tile")))
+
+    def alike(request: Request) -> Response:
+        return _json(similar.similar_cases(study, neighbours, _word(request, "case")))
 
     def outlines(request: Request) -> Response:
         return Response(tile_layers.outlines(study, _word(request, "slide")), media_type="application/geo+json")
@@ -83,7 +92,20 @@ def make_app(study: Study, token: str, port: int, start: str = "") -> Guard:
         *(Route(path, partial(_static, *what)) for path, what in _STATIC.items()),
         *(
             Route(f"/{answer.__name__}", _in_thread(answer))
-            for answer in (cohort, case, findings, layers, finding, tile, outlines, geojson, zoom, square)
+            for answer in (
+                cohort,
+                case,
+                findings,
+                layers,
+                finding,
+                tile,
+                nearest,
+                alike,
+                outlines,
+                geojson,
+                zoom,
+                square,
+            )
         ),
     ]
     return Guard(Starlette(routes=routes, lifespan=lifespan), token, port)

@@ -99,7 +99,9 @@ async function openCase(id, slide = 0) {
     banner(risk.unfamiliar ? `Do not believe this risk: ${risk.unfamiliar}` : "");
     showLayers();
     const findings = await ask("findings", { case: id }).catch((error) => ({ problem: error.message }));
-    if (!late()) showFindings(findings);
+    if (late()) return;
+    showFindings(findings);
+    showSimilar(await whenRead("alike", { case: id }, late).catch((error) => ({ problem: error.message })), late);
   } catch (error) {
     if (!late()) { banner(error.message); showLayers(); }
   }
@@ -123,7 +125,7 @@ function showPanel() {
   }
   parts.push(make("h2", {}, "Clinical row"), list(Object.entries(panel.clinical)));
   parts.push(make("h2", {}, "What the report states"), statementsPart());
-  parts.push(make("div", { id: "findings" }));
+  parts.push(make("div", { id: "findings" }), make("div", { id: "similar" }));
   $("panel").replaceChildren(...parts);
   $("panel").scrollTop = 0;
 }
@@ -207,6 +209,34 @@ function showFindings(findings) {
     make("td", { class: "number", title: one.warning }, percent(one.probability)),
     make("td", { class: "number" }, percent(one.prevalence)))))),
   findings[0]?.warning ? make("p", { class: "note warn" }, findings[0].warning) : null);
+}
+
+/** Ask until the server has read all cases, which it does once; how far it is stands where the answer will be. */
+async function whenRead(path, words, late) {
+  for (;;) {
+    const found = await ask(path, words);
+    if (found.ready || late()) return found;
+    $("similar").replaceChildren(make("h2", {}, "Similar cases"),
+      make("p", { class: "note" }, `Reading the cohort: ${found.done} of ${found.total} cases.`));
+    await new Promise((go) => setTimeout(go, 500));
+  }
+}
+
+function showSimilar(found, late) {
+  if (late()) return;
+  const head = make("h2", {}, "Similar cases");
+  if (found.problem) return $("similar").replaceChildren(head, make("p", { class: "note" }, found.problem));
+  const known = Object.fromEntries(state.cohort.cases.map((one) => [one.id, one]));
+  const lines = found.cases.map((one) => make("li", {},
+    make("button", { class: "link", "data-similar": one.id, onclick: () => openCase(one.id) }, one.id),
+    ` · ${known[one.id].group || "no group"} · ${figure(known[one.id].time, 0)} ${state.cohort.time_unit}, `
+      + `${known[one.id].event === "competing" ? "competing event" : known[one.id].event ? "event" : "no event"} · distance ${figure(one.distance, 2)}`,
+    make("div", { class: "note" }, one.reported ? `Report: ${one.present.map(words).join(", ") || "no finding present"}` : "No report.")));
+  $("similar").replaceChildren(head, make("ul", { class: "plain" }, ...lines), make("p", { class: "note" }, found.cases.length
+    ? `Nearest by the student's state; the median case is at ${figure(found.median, 2)}.`
+      + (found.out_of_fold ? " This case was not in the training of the members that compare; the others were." : "")
+    : "None: the case has no tile, or is alone."), found.unread.length
+    ? make("p", { class: "note warn", title: found.unread.join("\n") }, `${found.unread.length} cases could not be read.`) : "");
 }
 
 /** Show the tiles that speak for a finding: its layer, the most telling tiles marked, and the first of them close up. */
@@ -429,6 +459,12 @@ async function showDrivers(tile, row) {
     $("drivers").replaceChildren(make("p", { class: "note" },
       found.named ? "What sets it apart:" : `Features of ${found.encoder} have no names, so what drove it can't be said by them.`),
     make("ul", { class: "plain" }, ...lines));
+    const near = await ask("nearest", { case: state.id, tile });
+    if (asked !== state.asked || row !== hovered || !near.ready || !near.tiles.length) return;
+    const known = Object.fromEntries(state.cohort.cases.map((one) => [one.id, one]));
+    $("drivers").append(make("p", { class: "note" }, "Nearest tiles of other cases:"), make("div", { class: "row" }, ...near.tiles.map((one) =>
+      make("figure", {}, make("img", { alt: "", src: address("square", { slide: one.slide_id, x: one.x, y: one.y, side: Math.round(one.side) }) }),
+        make("figcaption", {}, `${one.case_id} · ${known[one.case_id].group || "–"}, ${eventWord(known[one.case_id].event) === "yes" ? "event" : "no event"}`)))));
   } catch (error) {
     if (row === hovered) $("drivers").textContent = error.message;
   }
