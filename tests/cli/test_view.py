@@ -392,6 +392,7 @@ def test_a_tile_under_the_pointer_is_told(page):
     assert page.inner_text("#hover strong") == "Tile 0"
     assert "contribution to the log hazard" in page.inner_text("#hover")
     assert "SD from the other tiles" in page.inner_text("#drivers")
+    until(page, "[...document.querySelectorAll('#drivers img')].filter((one) => one.naturalWidth === 160).length === 4")
 
 
 def test_the_list_sorts_filters_and_goes_on_by_key(page):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsisurv.errors import InputError
-from wsisurv.slides.deep_zoom import DeepZoom, zoom_tile
+from wsisurv.slides.deep_zoom import DeepZoom, make_overview, overview_level, overview_tile, zoom_tile
 from wsisurv.slides.facts import Bounds
 from wsisurv.slides.reader import Slide
 
@@ -53,3 +53,22 @@ def test_tiles_put_together_are_the_slide_and_each_level_the_mean_of_what_it_cov
             assert np.abs(found[: 210 // scale, : 333 // scale] - means).max() <= (0 if scale == 1 else 1.01)
         top = zoom_tile(slide, zoom, 0, 0, 0)
         assert top.shape == (1, 1, 3)
+
+
+def test_coarse_tiles_of_a_slide_without_a_pyramid_are_cut_from_one_overview(tmp_path, make_slide, draw_tissue):
+    with Slide(make_slide(tmp_path / "a.tiff", draw_tissue(1001, 530), levels=1, compression="deflate")) as slide:
+        zoom = DeepZoom(slide.bounds, 8)
+        overview = make_overview(slide, zoom)
+        assert overview.level == overview_level(slide, zoom) == zoom.last - 4  # of 16 by 16 pixels each
+        for level in range(overview.level + 1):
+            scale = 2 ** (zoom.last - level)
+            columns, rows = (math.ceil(math.ceil(side / scale) / 8) for side in (1001, 530))
+            for column in range(columns):
+                for row in range(rows):
+                    direct = zoom_tile(slide, zoom, level, column, row).astype(int)
+                    cut = overview_tile(overview, zoom, level, column, row)
+                    assert cut.shape == direct.shape
+                    inside = np.abs(cut - direct)[:-1, :-1]  # a last pixel that the slide fills in part may differ
+                    assert not inside.size or inside.max() <= 2
+    with Slide(make_slide(tmp_path / "b.tiff", (1001, 530), levels=6)) as slide:
+        assert overview_level(slide, DeepZoom(slide.bounds, 8)) == 1  # in which all of it is two pixels

@@ -13,6 +13,7 @@ import uvicorn
 from wsisurv.errors import InputError, WsisurvError
 from wsisurv.slides.find import find_slides
 from wsisurv.viewer.app import make_app
+from wsisurv.viewer.panels import cohort_panel
 from wsisurv.viewer.study import Study
 from wsisurv.workspace.paths import Workspace
 
@@ -52,7 +53,7 @@ def view(
         study.case(case_id)
     server, listening, address = make_server(study, port, case_id or "")
     with listening, suppress(KeyboardInterrupt):  # how it is meant to end
-        threading.Thread(target=_warm, args=(study,), daemon=True).start()
+        threading.Thread(target=_warm, args=(study, case_id), daemon=True).start()
         ready(address)
         server.run(sockets=[listening])
 
@@ -87,7 +88,8 @@ def listen(port: int) -> socket.socket:
     Raises:
         InputError: the port is in use, or not for this user.
     """
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # the protocol by its number: asyncio sends small answers at once only on sockets that name it, else 40 ms late
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((HOST, port))
@@ -99,7 +101,9 @@ def listen(port: int) -> socket.socket:
     return made
 
 
-def _warm(study: Study) -> None:
-    """Load the student while a person looks at the first slide."""
-    with suppress(WsisurvError):  # the page says what is missing
-        _ = study.explainer.ensemble.fast
+def _warm(study: Study, case_id: str | None) -> None:
+    """Load what the first view needs while the browser opens; what can't be had, the page says."""
+    with suppress(WsisurvError):
+        for slide_id in study.case(case_id).slide_ids[:1] if case_id is not None else ():
+            study.bounds(str(slide_id))
+        cohort_panel(study)

@@ -1,5 +1,7 @@
 """Slides that are open, each read by one thread at a time; those not looked at for longest are closed."""
 
+import itertools
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,13 +12,16 @@ from pathlib import Path
 import simplejpeg
 
 from wsisurv.errors import SlideError
-from wsisurv.slides.deep_zoom import DeepZoom, zoom_tile
+from wsisurv.slides.deep_zoom import DeepZoom, Overview, make_overview, overview_level, overview_tile, zoom_tile
 from wsisurv.slides.facts import Bounds
 from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
 
 _QUALITY = 85
-_DECODED_BYTES = 16 << 20
+_DECODED_BYTES = 8 << 20
+_OVERVIEWS = 2
+_LANES = min(4, os.cpu_count() or 1)
+"""How often one slide is open at most: a read takes one processor."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,17 @@ class SlidePool:
     """Open slides and the pictures that were cut from them last.
 
     Args:
-        n_open: slides that are open at a time.
+        n_open: files that are open at a time; one slide may be open several times.
         n_bytes: of pictures that are kept.
     """
 
     def __init__(self, n_open: int = 16, n_bytes: int = 64 << 20) -> None:
         self._n_open, self._n_bytes = n_open, n_bytes
-        self._opened: OrderedDict[str, _Opened] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, int], _Opened] = OrderedDict()
         self._pictures: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
-        self._size = 0
-        self._looking = threading.Lock()
+        self._size, self._turn = 0, itertools.count()
+        self._overviews: OrderedDict[str, Overview] = OrderedDict()
+        self._looking, self._making = threading.Lock(), threading.Lock()
 
     def zoom(self, file: SlideFile) -> DeepZoom:
         """The pyramid of a slide.
@@ -94,7 +100,11 @@ class SlidePool:
         if (kept := self._kept(key)) is not None:
             return kept
         with self._use(file) as slide:
-            pixels = zoom_tile(slide, DeepZoom(slide.bounds), level, column, row)
+            zoom = DeepZoom(slide.bounds)
+            if level > overview_level(slide, zoom):
+                pixels = zoom_tile(slide, zoom, level, column, row)
+            else:
+                pixels = overview_tile(self._overview(file, slide, zoom), zoom, level, column, row)
         return self._keep(key, simplejpeg.encode_jpeg(pixels, _QUALITY))
 
     def square(self, file: SlideFile, x: int, y: int, side: float, out_px: int) -> bytes:
@@ -118,7 +128,7 @@ class SlidePool:
     def _use(self, file: SlideFile) -> Iterator[Slide]:
         """The open slide, for this thread alone."""
         while True:
-            opened = self._find(file)
+            key, opened = self._find(file)
             with opened.using:
                 if opened.closed:  # for another's sake, between the two lines before
                     continue
@@ -126,22 +136,36 @@ class SlidePool:
                     yield opened.open()
                 except SlideError:  # nothing can be read from it any more: whoever comes next opens it anew
                     with self._looking:
-                        if self._opened.get(file.slide_id) is opened:
-                            del self._opened[file.slide_id]
+                        if self._opened.get(key) is opened:
+                            del self._opened[key]
                     opened.closed = True
                     if opened.slide is not None:
                         opened.slide.close()
                     raise
                 return
 
-    def _find(self, file: SlideFile) -> _Opened:
+    def _find(self, file: SlideFile) -> tuple[tuple[str, int], _Opened]:
+        """The slide where nobody reads it now, opened once more if need be; else where others read it in turn."""
         with self._looking:
-            found = self._opened.setdefault(file.slide_id, _Opened(file))
-            self._opened.move_to_end(file.slide_id)
+            keys = [(file.slide_id, lane) for lane in range(_LANES)]
+            free = (key for key in keys if key not in self._opened or not self._opened[key].using.locked())
+            key = next(free, keys[next(self._turn) % _LANES])
+            found = self._opened.setdefault(key, _Opened(file))
+            self._opened.move_to_end(key)
             surplus = [self._opened.popitem(last=False)[1] for _ in range(len(self._opened) - self._n_open)]
         for one in surplus:
             one.close()
-        return found
+        return key, found
+
+    def _overview(self, file: SlideFile, slide: Slide, zoom: DeepZoom) -> Overview:
+        """What coarse tiles of a slide without coarse levels are cut from; made once, which takes long."""
+        with self._making:
+            if file.slide_id not in self._overviews:
+                self._overviews[file.slide_id] = make_overview(slide, zoom)
+            self._overviews.move_to_end(file.slide_id)
+            while len(self._overviews) > _OVERVIEWS:
+                self._overviews.popitem(last=False)
+            return self._overviews[file.slide_id]
 
     def _kept(self, key: tuple[object, ...]) -> bytes | None:
         with self._looking:

@@ -5,6 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const WHITE = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=";
 const FEATURES_SHOWN = 5, REST_MS = 250;
+const WHOLE_LEVEL = 10; // the coarsest that is asked for: the whole slide in 513 to 1024 pixels, at once
 
 const state = {
   cohort: null, shown: [], sort: { by: "percentile", down: true },
@@ -259,7 +260,7 @@ async function openFinding(name) {
 
 const viewer = OpenSeadragon({
   element: $("slide"), showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_RIGHT", drawer: "canvas",
-  maxZoomPixelRatio: 4, visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 8, timeout: 120000,
+  maxZoomPixelRatio: 4, visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 6, timeout: 600000,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 });
 
@@ -280,7 +281,7 @@ function showSlide(number) {
   $("geojson").download = `${slide.id}.geojson`;
   viewer.open({
     width: slide.width, height: slide.height, tileSize: slide.tile_px, tileOverlap: 0,
-    minLevel: Math.min(Math.log2(slide.tile_px), Math.ceil(Math.log2(Math.max(slide.width, slide.height)))),
+    minLevel: Math.min(WHOLE_LEVEL, Math.ceil(Math.log2(Math.max(slide.width, slide.height)))),
     getTileUrl: (level, x, y) => slide.problem ? WHITE : address("zoom", { slide: slide.id, level, x, y }),
   });
   ask("outlines", { slide: slide.id }).then((found) => {
@@ -367,21 +368,30 @@ function paint() {
   if ($("tissue").checked && state.outlines) paintOutlines(pen, shape, toX, toY, ratio);
 }
 
+/** Colours of a layer's tiles, made once: a text each, or none where there is no figure. */
+function coloursOf(layer) {
+  layer.painted ??= layer.values.map((value) => value === null ? null
+    : colour(layer.colours, (value - layer.low) / (layer.high - layer.low)));
+  return layer.painted;
+}
+
 function paintTiles(pen, toX, toY, scale) {
   const slide = slideOf(), layer = layersOf().get(state.layer);
   if (!slide) return;
-  const side = slide.side * scale, [width, height] = [pen.canvas.width, pen.canvas.height];
+  const side = slide.side * scale, shown = Math.max(side, 1), [width, height] = [pen.canvas.width, pen.canvas.height];
+  const colours = layer ? coloursOf(layer) : null, grid = $("grid").checked && side > 3;
   pen.globalAlpha = $("opacity").value / 100;
-  slide.x.forEach((x, row) => {
-    const [left, top] = [toX(x), toY(slide.y[row])];
-    if (left + side < 0 || top + side < 0 || left > width || top > height) return;
-    const value = layer?.values[row];
-    if (layer && value !== null) {
-      pen.fillStyle = colour(layer.colours, (value - layer.low) / (layer.high - layer.low));
-      pen.fillRect(left, top, Math.max(side, 1), Math.max(side, 1));
+  pen.strokeStyle = "#333";
+  pen.lineWidth = 1;
+  for (let row = 0; row < slide.x.length; row++) {
+    const left = toX(slide.x[row]), top = toY(slide.y[row]);
+    if (left + side < 0 || top + side < 0 || left > width || top > height) continue;
+    if (colours && colours[row]) {
+      pen.fillStyle = colours[row];
+      pen.fillRect(left, top, shown, shown);
     }
-    if ($("grid").checked && side > 3) { pen.strokeStyle = "#333"; pen.lineWidth = 1; pen.strokeRect(left, top, side, side); }
-  });
+    if (grid) pen.strokeRect(left, top, side, side);
+  }
   pen.globalAlpha = 1;
   pen.lineWidth = 3;
   pen.strokeStyle = "#ffb000";
@@ -505,7 +515,13 @@ async function begin() {
   }
   $("layer").addEventListener("change", () => chooseLayer($("layer").value));
   for (const id of ["tissue", "grid", "opacity"]) $(id).addEventListener("input", paint);
-  for (const event of ["update-viewport", "open", "resize"]) viewer.addHandler(event, paint);
+  let waiting = false; // one painting a frame, whatever asks for it
+  const soon = () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; paint(); });
+  };
+  for (const event of ["viewport-change", "open", "resize"]) viewer.addHandler(event, soon);
   viewer.addHandler("canvas-key", (event) => { if (/^[rf]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true; });
   $("stage").addEventListener("pointermove", hover);
   $("stage").addEventListener("pointerleave", hideHover);
