@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from wsisurv.embedding.columns import COLUMNS
+from wsisurv.embedding.slide_encoders import SLIDE_ENCODERS
 from wsisurv.embedding.table import ENCODERS
 
 HERE = Path(__file__).parent
@@ -54,6 +55,21 @@ Not in the table: CONCH, CONCH v1.5, MUSK, RudolfV-2 and GenBio-PathFM, which ti
 own tools made come in by `wsisurv import`; a package of yours adds such a model by an [entry point](extending.md).
 CTransPath and CHIEF are under the GPL and AGPL: by import alone. Of H-optimus-2, Virchow2G, SEAL, EXAONE Path 2.5,
 PLUTO-4, Atlas 2 and THREADS no public loader was found.
+
+## Encoders of whole slides
+
+`wsisurv pool --encoder NAME --tiles ENCODER` makes one row of a slide's tiles, features/NAME-ENCODER/SLIDE.h5, which
+`crossval`, `distill` and `predict` of a cohort take like any features (`mean_pool` of `crossval` is then a ridge Cox
+regression on the embeddings, the standing baseline).
+
+| name | takes tiles of | columns | how |
+|---|---|---|---|
+| `mean` | any | as the tiles | computed here, no weights |
+{slide_rows}
+
+FEATHER (Shao et al. 2025, arXiv:2506.09022; CC BY-NC-ND 4.0) is gated attention of 0.9 million parameters; it is
+written anew here and compared with a plain forward pass on random weights, its own weights were not at hand. Embeddings
+that another package made come in by `wsisurv import FOLDER --encoder NAME`.
 
 ## Weights
 
@@ -111,10 +127,15 @@ def pages() -> dict[str, str]:
         f"| {spec.tile_mpp:g} | {spec.precision} | {spec.access} | {spec.licence} | {spec.commercial} | {spec.paper} |"
         for spec in ENCODERS.values()
     )
+    slide_rows = "\n".join(
+        f"| `{name}` | {', '.join(row.tile_encoders)} | {row.n_features} "
+        f"| {f'imported: {row.elsewhere}' if row.elsewhere else 'computed here, `--weights FILE`'} |"
+        for name, row in SLIDE_ENCODERS.items()
+    )
     return {
         "histomics.md": HISTOMICS.format(n=len(COLUMNS), rows=columns),
         "encoders.md": ENCODER_PAGE.format(
-            rows=encoders, example=(HERE / "encoder-spec.toml").read_text(encoding="utf-8")
+            rows=encoders, slide_rows=slide_rows, example=(HERE / "encoder-spec.toml").read_text(encoding="utf-8")
         ),
     }
 

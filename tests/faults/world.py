@@ -134,6 +134,7 @@ COMMANDS = {
     "export": _of("export clam --format clam"),
     "export features": _of("export stamp --format stamp --encoder histomics"),
     "import": _of("import stamp --encoder theirs --tile-px 64 --tile-mpp 0.5 --slides data/slides -w imported"),
+    "pool": _of("pool --encoder mean --tiles histomics"),
     "show": _of("show workspace/cohorts/demo/student.h5 --html card.html"),
     "verify": _of("verify", share=2),
     "encoders": _of("encoders"),

@@ -67,6 +67,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
         "encoders": "List the encoders of `embed`: tiles, features, licence, and whether the weights are here.",
         "export": "Write tiles or features in the layout of another tool.",
         "import": "Import tiles or features that another tool made, instead of running tile and embed.",
+        "pool": "Make one row of each slide's tiles by an encoder of whole slides.",
         "show": "Print what is in a file: the model card of a student, or the settings and shapes of any other file.",
     },
 }

@@ -1,0 +1,36 @@
+"""``wsisurv pool`` as a person runs it, and a cohort learned from its rows."""
+
+import json
+
+from wsisurv.formats.features import read_features
+
+FOLDS = ["--folds", 2, "--repeats", 1, "--device", "cpu", "--workers", 1, "--resamples", 100]
+
+
+def test_rows_of_whole_slides_are_learned_from_like_any_features(run, simulated, tmp_path):
+    workspace = simulated(40, ["days", "dead", "hospital"], lambda number, case: [case.time, case.event, number % 4])
+    tiles = workspace.encoders()[0]
+    place = ["-w", workspace.root]
+    ended = run("pool", "--encoder", "mean", "--tiles", tiles, *place)
+    assert ended.code == 0, ended.err
+    assert f"mean-{tiles}" in ended.out + ended.err
+    slide = workspace.embedded_slides(f"mean-{tiles}")[0]
+    assert len(read_features(workspace.features(f"mean-{tiles}", slide))[0].values) == 1
+    table = ["--clinical", tmp_path / "clinical.csv", "--time", "days", "--event", "dead", "--site", "hospital"]
+    assert run("cohort", "c", *table, *place).code == 0
+    ended = run("crossval", "--cohort", "c", "--encoder", f"mean-{tiles}", "--epochs", 2, *FOLDS, *place)
+    assert ended.code == 0, ended.err
+    figures = json.loads((workspace.cohort("c") / "evaluation" / "metrics.json").read_text())
+    assert {row["model"] for row in figures["models"]} >= {"mean_pool", "plain"}
+    checked = run("verify", workspace.root)
+    assert f"mean-{tiles}" not in checked.out + checked.err, "nothing wrong with them"
+    again = run("pool", "--encoder", "mean", "--tiles", tiles, *place)
+    assert again.code == 0
+    assert "0 done" in again.out
+
+
+def test_titan_is_told_to_be_imported(run, simulated):
+    workspace = simulated(40, ["days"], lambda _, case: [case.time])
+    ended = run("pool", "--encoder", "titan", "--tiles", workspace.encoders()[0], "-w", workspace.root)
+    assert ended.code == 1
+    assert "wsisurv import FOLDER --encoder titan" in ended.err
