@@ -93,7 +93,7 @@ def test_the_table_is_audited_without_slides_too(run, tmp_path):
     assert ended.code == 0, ended.err
     said = " ".join(ended.out.split())
     assert "3, of them usable 2 (1 events" in said
-    assert "median follow-up of the rows │ 900 days" in said
+    assert "median time of the rows │ 900 days" in said
     assert "1, and 1 cases of unknown hospital" in said
     assert "sample size: the cohort is too small for what is asked, 2 cases: 1 events" in said
     assert not (tmp_path / "none").exists()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wsisurv.cohort import Audit, Cohort
+from wsisurv.cohort import Audit, Case, Cohort
 from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, WORDS, WORDS_COMBINED
 from wsisurv.experiments.side_by_side import Difference, ModelFigures
@@ -14,6 +14,7 @@ from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import Gathered
 from wsisurv.pages.subgroups import Subgroup
 from wsisurv.settings.cohort import CohortSettings
+from wsisurv.units import CaseId
 
 _ROW = ModelFigures(
     SELECTED, 0.684, 0.612, 0.755, 0.68, 0.04, 0.67, 0.83, brier=0.19, brier_reference=0.21, d_calibration_p=0.0002
@@ -23,11 +24,13 @@ _ADDED = Added(SELECTED, (8.0,), (0.004,), 0.004, 0.5)
 _CROSSVAL = CrossvalFigures(
     (_ROW,), (_GAIN,), _ADDED, (), (), (), {"tested_events": 66}, {"crossval": {"covariates": ["age", "stage"]}}, {}
 )
+FOLLOWED = [(100.0, True), (200.0, False), (400.0, True), (700.0, False), (900.0, False)]
 
 
 def seen(metrics: CrossvalFigures | None = None, reports: CrossvalFigures | None = None) -> Gathered:
     audit = Audit(160, 158, 70, 150, 154, 66, 150, 154, 0, "days", 512.0, {}, (), (), (), ())
-    cohort = Cohort("crc", (), CohortSettings(covariates=("age", "stage")))
+    cases = [Case(CaseId(f"c{n}"), time, event) for n, (time, event) in enumerate(FOLLOWED)]
+    cohort = Cohort("crc", tuple(cases), CohortSettings(covariates=("age", "stage")))
     nothing: dict[str, Any] = dict.fromkeys(
         ("risks", "maps", "training", "result", "settings", "versions", "missing"), {}
     )
@@ -44,7 +47,8 @@ def answer(gathered: Gathered, *subgroups: Subgroup) -> Answer:
 def test_the_cards_say_what_is_looked_for_first():
     cases, order, clinic, calibration = answer(seen(_CROSSVAL)).cards
     assert cases.value == "154 cases, 66 events"
-    assert "median follow-up 512 days" in cases.lines
+    # reverse Kaplan-Meier: 3/4 at 200, 3/8 at 700; the median time would be 400
+    assert "median follow-up 700 days" in cases.lines
     assert (order.value, order.section) == ("0.684", "concordance")
     assert "95 % interval 0.612 to 0.755" in order.lines
     assert clinic.title == "What it adds to age and stage"

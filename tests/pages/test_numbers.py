@@ -10,6 +10,9 @@ from wsisurv.pages.numbers import interval, minus, number, p_equals, p_value, sh
     [
         (number(-0.1234), "−0.123"),
         (number(0.5, "+.2f"), "+0.50"),
+        (number(123.4, ".2g"), "120"),
+        (number(-1234567.0, "g"), "−1234570"),
+        (number(0.0000123, ".2g"), "1.2e−05"),
         (number(None), "–"),
         (number(float("nan")), "–"),
         (p_value(0.0004), "< 0.001"),

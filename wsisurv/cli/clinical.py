@@ -117,12 +117,12 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         **({"competing events": f"{audit.competing}"} if audit.competing is not None else {}),
         "slides": f"{audit.slides}",
         "cases with statements": f"{audit.cases_with_report}",
-        "median follow-up": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
+        "median time": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
         "sites": _sites(audit) if cohort.settings.site else "no site column named",
     }
     if not audit.cases and audit.clinical_median_time is not None:  # the table alone, before there are slides
-        rows["median follow-up of the rows"] = f"{audit.clinical_median_time:g} {audit.time_unit}"
-        del rows["median follow-up"]
+        rows["median time of the rows"] = f"{audit.clinical_median_time:g} {audit.time_unit}"
+        del rows["median time"]
     if not audit.slides and audit.cases:  # of reports alone
         del rows["slides"], rows["cases with follow-up and slide"], rows["cases with statements"]
         rows["rows in the clinical table"] = rows["rows in the clinical table"].replace("statements", "a report")

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from wsisurv.cohort import entry_of
 from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, TEXT, TEXT_COMBINED, WORDS, WORDS_COMBINED
 from wsisurv.experiments.side_by_side import Difference, ModelFigures
@@ -11,6 +14,7 @@ from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import ExternalValidation, Gathered
 from wsisurv.pages.numbers import interval, number
 from wsisurv.pages.subgroups import Subgroup
+from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.planning import StudyPlan
 
 _CHANCE = 0.5
@@ -104,12 +108,22 @@ def _best(seen: Gathered, whole: Subgroup | None) -> _Best:
 
 def _cases(seen: Gathered, plan: StudyPlan | None) -> AnswerCard:
     audit, unit = seen.audit, seen.cohort.settings.time_unit
-    lines = [] if audit.median_time is None else [f"median follow-up {number(audit.median_time, 'g')} {unit}"]
+    lines = [f"median follow-up {median} {unit}"] if (median := _median_follow_up(seen)) else []
     if audit.competing is not None:
         lines.append(f"{audit.competing} competing events")
     if plan is not None and plan.too_small:
         lines.append(f"too few: Riley's criteria ask for {plan.required.cases} cases")
     return AnswerCard("Cases and events", f"{audit.cases} cases, {audit.events} events", tuple(lines), "audit")
+
+
+def _median_follow_up(seen: Gathered) -> str:
+    """By the reverse Kaplan-Meier estimate; empty where half of the cases had the event before they were lost."""
+    cases = seen.cohort.cases
+    if not cases:
+        return ""
+    time, event = np.array([case.time for case in cases]), np.array([case.event for case in cases], dtype=bool)
+    median = censoring_curve(time=time, event=event, entry=entry_of(cases)).median
+    return "" if median is None else number(median, ".4g")
 
 
 def _concordance(best: _Best) -> AnswerCard:

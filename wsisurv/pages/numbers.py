@@ -7,8 +7,11 @@ from wsisurv.experiments.verdict import p_equals as p_equals
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    """A number in a format of Python's, with −; a dash where it is None or NaN."""
-    return "–" if value is None or math.isnan(value) else format(value, form).replace("-", "−")
+    """A number in a format of Python's, with −, and large ones of a ``g`` without exponent; a dash for None and NaN."""
+    if value is None or math.isnan(value):
+        return "–"
+    text = format(value, form)
+    return (f"{float(text):.0f}" if "e+" in text else text).replace("-", "−")
 
 
 def p_value(p: float | None) -> str:
