@@ -22,7 +22,15 @@ _ROW = ModelFigures(
 _GAIN = Difference(COMBINED, COVARIATES, 0.03, 0.01, 0.01, 0.01, 0.0104, 0.0496)
 _ADDED = Added(SELECTED, (8.0,), (0.004,), 0.004, 0.5)
 _CROSSVAL = CrossvalFigures(
-    (_ROW,), (_GAIN,), _ADDED, (), (), (), {"tested_events": 66}, {"crossval": {"covariates": ["age", "stage"]}}, {}
+    (_ROW,),
+    (_GAIN,),
+    _ADDED,
+    tuple({"name": f"{r}-{f}"} for r in (1, 2) for f in range(5)),
+    (),
+    (),
+    {"tested_events": 66},
+    {"crossval": {"covariates": ["age", "stage"]}},
+    {},
 )
 FOLLOWED = [(100.0, True), (200.0, False), (400.0, True), (700.0, False), (900.0, False)]
 
@@ -51,6 +59,7 @@ def test_the_cards_say_what_is_looked_for_first():
     assert "median follow-up 700 days" in cases.lines
     assert (order.value, order.section) == ("0.684", "concordance")
     assert "95 % interval 0.612 to 0.755" in order.lines
+    assert "cross-validated, 10 folds in 2 repeats" in order.lines
     assert clinic.title == "What it adds to age and stage"
     assert clinic.value == "+0.030"
     assert "likelihood-ratio test, p = 0.004" in clinic.lines

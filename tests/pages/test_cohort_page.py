@@ -351,6 +351,20 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
 
 
+def test_the_top_names_the_outcome_and_leads_to_slides_and_reports(workspace):
+    write_report(workspace, NAME)
+    page = Tags(read(workspace))
+    assert "Outcome: event, time in days." in page.text
+    assert not [link for link in page.all("a", "href") if link.startswith("../")]
+    at = (workspace.contact_sheet, workspace.root / "reports" / "evaluation" / "index.html")
+    for path in at:
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+    folder = write_report(workspace, NAME).page.parent
+    led = [folder / unquote(link) for link in Tags(read(workspace)).all("a", "href") if link.startswith("../")]
+    assert [path.resolve() for path in led] == [path.resolve() for path in at]
+
+
 def test_commands_that_failed_are_not_how_the_page_was_made(workspace):
     for words, code in ((("wsisurv", "tile", "a"), 0), (("wsisurv", "embed"), 1)):
         append_command(workspace.root, Command("2026-01-01T00:00:00+00:00", words, "/", code, 2.5, "0"))

@@ -1,7 +1,8 @@
 """What the cohort page says first: one sentence, and four cards with the figures behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,18 @@ def _concordance(best: _Best) -> AnswerCard:
         return AnswerCard(title, "–", ("not judged yet: `wsisurv crossval`",), best.section)
     value, low, high = best.order
     line = "not shown to be better than chance, 0.5" if low <= _CHANCE else "0.5 is chance"
-    how = ("cross-validated",) if best.alone is not None else ("on cases it was not trained on",)
+    how = ("on cases it was not trained on",)
+    if best.metrics is not None:
+        n_folds, n_repeats = len(best.metrics.folds), len({_repeat(one) for one in best.metrics.folds})
+        how = (f"cross-validated, {n_folds} folds" + (f" in {n_repeats} repeats" if n_repeats > 1 else ""),)
     if best.whole is not None:
         how = ("not cross-validated; a little too high where the student was selected by it",)
     return AnswerCard(title, number(value), (f"95 % interval {interval(low, high)}", line, *how), best.section)
+
+
+def _repeat(fold: Mapping[str, Any]) -> str:
+    """Number of the repeat of a fold, whose name is ``<repeat>-<fold>``."""
+    return str(fold.get("name", "")).partition("-")[0]
 
 
 def _beside(best: _Best, clinic: str) -> AnswerCard:

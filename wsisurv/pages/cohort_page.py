@@ -1,5 +1,6 @@
 """The page of a cohort: its figures drawn and written, its template filled, one file that stands alone."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,6 +126,8 @@ def _write(
         cases=case_lines(seen, {shown.map.case_id for shown in maps}),
         maps=maps,
         plan=plan,
+        outcome=_outcome(seen),
+        links=_links(workspace, folder),
         warnings=_warnings(seen),
         verdicts=_verdicts(seen),
         answer=make_answer(seen, plan, judged["subgroups"], judged["d_calibration"]),
@@ -233,6 +236,20 @@ def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:
         {"horizon": horizon_name(horizon, unit), "score": value, "reference": reference}
         for horizon, value, reference in columns
     ]
+
+
+def _outcome(seen: Gathered) -> str:
+    """What is predicted, by the columns of the clinical table."""
+    settings = seen.cohort.settings
+    values = f" ({settings.event_values[1]})" if settings.event_values else ""
+    competing = f", beside {settings.competing}" if settings.competing else ""
+    return f"Outcome: {settings.event}{values}{competing}, {settings.time} in {settings.time_unit}."
+
+
+def _links(workspace: Workspace, folder: Path) -> dict[str, str]:
+    """Pages of the slides and of the reports, from the page's folder; those that are there."""
+    pages = {"slides": workspace.contact_sheet, "reports": workspace.root / "reports" / "evaluation" / PAGE}
+    return {name: os.path.relpath(path, folder) for name, path in pages.items() if path.exists()}
 
 
 def _warnings(seen: Gathered) -> list[str]:
