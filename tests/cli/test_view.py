@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -259,6 +260,26 @@ def test_a_slide_that_moved_is_told_and_its_tiles_are_shown_all_the_same(place, 
         assert "--slides FOLDER" in answer.text
 
 
+def test_a_case_without_a_slide_has_its_panel_and_says_so(place):
+    study = Study(place, "demo")
+    bare, *others = study.cohort.cases
+    study.cohort = replace(study.cohort, cases=(replace(bare, slide_ids=()), *others))
+    study._by_id[str(bare.case_id)] = study.cohort.cases[0]
+    with served(study) as address, httpx.Client(base_url=address.partition("?")[0], timeout=60) as client:
+        client.get(address)
+        panel = client.get("/case", params={"case": bare.case_id}).json()
+        assert panel["slides"] == []
+        assert panel["missing"]["slides"] == f"{bare.case_id}: no slide of this case is in the cohort."
+        assert panel["clinical"]["hospital"] == bare.site
+        answer = client.get("/layers", params={"case": bare.case_id})
+        assert answer.status_code == 404
+        assert "no slide of this case" in answer.text
+        assert (
+            when_read(lambda path, **words: client.get(path, params=words).json(), "/alike", case=bare.case_id)["cases"]
+            == []
+        )
+
+
 def test_what_is_not_there_is_said_with_the_way_out(place, tmp_path):
     root = tmp_path / "workspace"
     shutil.copytree(place.root, root, copy_function=os.link)
@@ -393,6 +414,32 @@ def test_a_tile_under_the_pointer_is_told(page):
     assert "contribution to the log hazard" in page.inner_text("#hover")
     assert "SD from the other tiles" in page.inner_text("#drivers")
     until(page, "[...document.querySelectorAll('#drivers img')].filter((one) => one.naturalWidth === 160).length === 4")
+
+
+def test_a_mark_goes_out_as_geojson_in_the_slides_own_pixels(page):
+    box = page.locator("#stage").bounding_box()
+    left, top = box["x"], box["y"]
+    page.keyboard.press("m")
+    page.mouse.move(left + 200, top + 150)
+    page.mouse.down()
+    page.mouse.move(left + 320, top + 260, steps=4)
+    page.mouse.up()
+    page.fill("#marks input", "gland")
+    page.press("#marks input", "Tab")
+    with page.expect_download() as found:
+        page.click("#marks a")
+    (one,) = json.loads(found.value.path().read_text())["features"]
+    assert one["properties"]["name"] == one["properties"]["classification"]["name"] == "gland"
+    assert one["properties"]["objectType"] == "annotation"
+    (ring,) = one["geometry"]["coordinates"]
+    at = "(place) => viewer.world.getItemAt(0).viewerElementToImageCoordinates(new OpenSeadragon.Point(...place))"
+    for corner, place in ((ring[0], [200, 150]), (ring[2], [320, 260])):
+        seen = page.evaluate(at, place)
+        assert corner == pytest.approx([seen["x"], seen["y"]], abs=1)
+    assert ring[0] == ring[4]
+    page.click("#marks button")
+    until(page, "!document.querySelector('#marks li')")
+    page.evaluate("sessionStorage.clear()")
 
 
 def test_the_list_sorts_filters_and_goes_on_by_key(page):

@@ -5,6 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const WHITE = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=";
 const FEATURES_SHOWN = 5, REST_MS = 250;
+const FEWEST = 5; // cases of a group that has a curve
 const WHOLE_LEVEL = 10; // the coarsest that is asked for: the whole slide in 513 to 1024 pixels, at once
 
 const state = {
@@ -124,11 +125,13 @@ function showPanel() {
   if (Object.keys(state.cohort.groups).length) {
     parts.push(make("h2", {}, state.cohort.competing ? "Without the event, by risk group" : "Survival by risk group"), curves());
   }
+  parts.push(make("div", { id: "marks" }));
   parts.push(make("h2", {}, "Clinical row"), list(Object.entries(panel.clinical)));
   parts.push(make("h2", {}, "What the report states"), statementsPart());
   parts.push(make("div", { id: "findings" }), make("div", { id: "similar" }));
   $("panel").replaceChildren(...parts);
   $("panel").scrollTop = 0;
+  showMarks();
 }
 
 function list(entries) {
@@ -171,7 +174,7 @@ function curves() {
     svg("text", { x: left - 4, y: y(share) + 4, "text-anchor": "end" }, share.toFixed(2))]);
   const ticks = [0, .25, .5, .75, 1].map((part) =>
     svg("text", { x: x(part * end), y: H - 10, "text-anchor": part === 1 ? "end" : "middle" }, (part * end).toFixed(0)));
-  const lines = groups.map(([name, group]) => svg("path", { class: name, d: steps(group.times, group.free) }));
+  const lines = groups.filter(([, group]) => group.cases >= FEWEST).map(([name, group]) => svg("path", { class: name, d: steps(group.times, group.free) }));
   if (own) lines.push(svg("path", { class: "own", d: smooth(own.times, own.free) }));
   const when = x(state.panel.follow_up);
   lines.push(svg("path", { class: "own", d: `M${when},${y(0)}V${y(0.06)}` }));
@@ -179,7 +182,7 @@ function curves() {
   return make("figure", {},
     svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Curves by risk group and of this case" }, ...axis, ...ticks, ...lines),
     make("figcaption", { class: "note", style: null }, ...counts, `(events/cases). Time in ${state.cohort.time_unit}. `
-      + (own ? "Dashed: predicted for this case; " : "") + "tick on the axis: its follow-up."));
+      + (own ? "Dashed: predicted for this case. " : "") + "Tick on the axis: its follow-up."));
 }
 
 function statementsPart() {
@@ -192,9 +195,9 @@ function statementsPart() {
     const title = `${one.category}, ${one.polarity}: ${one.text}`;
     return make("li", {},
       heads.length ? make("button", { class: "link", "data-finding": heads[0], onclick: () => openFinding(heads[0]) }, title) : title,
-      make("blockquote", {}, `“${one.evidence}”`),
-      heads.length ? null : make("span", { class: "note" }, "No finding of `wsisurv findings` is read from it: no tiles speak for it."));
-  }));
+      make("blockquote", {}, `“${one.evidence}”`));
+  }), ...(panel.statements.some((one) => !one.findings.some((name) => known.has(name)))
+    ? [make("li", { class: "note" }, "From statements without a link no finding is read that `wsisurv findings` can tell, so no tiles speak for them.")] : []));
 }
 
 function showFindings(findings) {
@@ -209,7 +212,7 @@ function showFindings(findings) {
     make("td", {}, make("button", { class: "link", title: what[one.name], "data-finding": one.name, onclick: () => openFinding(one.name) }, words(one.name))),
     make("td", { class: "number", title: one.warning }, percent(one.probability)),
     make("td", { class: "number" }, percent(one.prevalence)))))),
-  findings[0]?.warning ? make("p", { class: "note warn" }, findings[0].warning) : null);
+  make("p", { class: "note warn" }, findings[0]?.warning ?? ""));
 }
 
 /** Ask until the server has read all cases, which it does once; how far it is stands where the answer will be. */
@@ -287,6 +290,7 @@ function showSlide(number) {
   ask("outlines", { slide: slide.id }).then((found) => {
     if (state.panel?.slides[state.slide]?.id === slide.id) { state.outlines = found; paint(); }
   }).catch(() => {});
+  showMarks();
   showLayers();
 }
 
@@ -366,6 +370,11 @@ function paint() {
   const toX = (x) => (origin.x + (x - shape.x) * scale) * ratio, toY = (y) => (origin.y + (y - shape.y) * scale) * ratio;
   paintTiles(pen, toX, toY, scale * ratio);
   if ($("tissue").checked && state.outlines) paintOutlines(pen, shape, toX, toY, ratio);
+  pen.lineWidth = 2 * ratio;
+  pen.strokeStyle = MARK;
+  for (const one of [...marksOf(shape.id), ...(drawing ? [drawing] : [])]) {
+    pen.strokeRect(toX(shape.x + one.x), toY(shape.y + one.y), one.width * scale * ratio, one.height * scale * ratio);
+  }
 }
 
 /** Colours of a layer's tiles, made once: a text each, or none where there is no figure. */
@@ -428,9 +437,86 @@ function goTo(tile) {
   if (number !== state.slide) { showSlide(number); viewer.addOnceHandler("open", show); } else show();
 }
 
+// ---- marks: rectangles that a person draws, kept in this tab of the browser until they are taken away as GeoJSON
+
+const MARK = "rgb(170, 0, 170)";
+let drawing = null, corner = null;
+
+function marksOf(slide) {
+  return JSON.parse(sessionStorage.getItem(`marks:${slide}`) ?? "[]");
+}
+
+function keepMarks(slide, marks) {
+  sessionStorage.setItem(`marks:${slide}`, JSON.stringify(marks));
+  showMarks();
+  paint();
+}
+
+/** Where the pointer is, in the slide's picture. */
+function pointed(event) {
+  const box = $("stage").getBoundingClientRect();
+  return viewer.world.getItemAt(0).viewerElementToImageCoordinates(
+    new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top));
+}
+
+function markMode(on) {
+  $("mark").setAttribute("aria-pressed", on);
+  viewer.setMouseNavEnabled(!on);
+  $("stage").style.cursor = on ? "crosshair" : "";
+}
+
+function draw(event) {
+  const shape = state.panel?.slides[state.slide];
+  if ($("mark").getAttribute("aria-pressed") !== "true" || !shape || !viewer.world.getItemAt(0)) return;
+  if (event.type === "pointerdown") { corner = pointed(event); hideHover(); }
+  if (!corner) return;
+  const at = pointed(event);
+  const [x, y] = [Math.min(corner.x, at.x), Math.min(corner.y, at.y)].map(Math.round);
+  drawing = { x, y, width: Math.round(Math.abs(at.x - corner.x)), height: Math.round(Math.abs(at.y - corner.y)) };
+  if (event.type === "pointerup") {
+    const marks = marksOf(shape.id), made = drawing;
+    [corner, drawing] = [null, null];
+    if (made.width && made.height) keepMarks(shape.id, [...marks, { ...made, name: `mark ${marks.length + 1}` }]);
+    markMode(false);
+  }
+  paint();
+}
+
+/** Marks as QuPath reads them: annotations in pixels of the picture. */
+function marksAsGeoJson(marks) {
+  return JSON.stringify({ type: "FeatureCollection", features: marks.map(({ x, y, width, height, name }) => ({
+    type: "Feature",
+    geometry: { type: "Polygon", coordinates: [[[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]] },
+    properties: { objectType: "annotation", name, classification: { name, color: [170, 0, 170] } },
+  })) });
+}
+
+function showMarks() {
+  const place = $("marks"), slide = state.panel?.slides[state.slide]?.id;
+  if (!place) return;
+  const marks = slide === undefined ? [] : marksOf(slide);
+  if (!marks.length) return place.replaceChildren();
+  const lines = marks.map((one, number) => make("li", {},
+    make("input", { value: one.name, "aria-label": "Name of the mark", onchange: (event) =>
+      keepMarks(slide, marks.map((mark, n) => n === number ? { ...mark, name: event.target.value } : mark)) }), " ",
+    make("button", { onclick: () => keepMarks(slide, marks.filter((_, n) => n !== number)) }, "delete")));
+  const file = new Blob([marksAsGeoJson(marks)], { type: "application/geo+json" });
+  place.replaceChildren(make("h2", {}, "Marks on this slide"), make("ul", { class: "plain" }, ...lines),
+    make("a", { href: URL.createObjectURL(file), download: `${slide}-marks.geojson` }, "Download as GeoJSON"),
+    make("p", { class: "note" }, "Kept in this tab alone."));
+}
+
 // ---- the tile under the pointer
 
-let resting = 0, hovered = -1;
+let resting = 0, hovered = -1, beside = [0, 0];
+
+/** Put the card beside the pointer, where all of it is on the page. */
+function placeCard() {
+  const card = $("hover"), stage = $("stage");
+  const [left, top] = beside, [width, height] = [card.offsetWidth, card.offsetHeight];
+  card.style.left = `${left + 20 + width < stage.clientWidth ? left + 20 : Math.max(0, left - 20 - width)}px`;
+  card.style.top = `${Math.max(0, Math.min(top + 16, stage.clientHeight - height))}px`;
+}
 
 function hideHover() {
   clearTimeout(resting);
@@ -440,21 +526,22 @@ function hideHover() {
 
 function hover(event) {
   const picture = viewer.world?.getItemAt(0), shape = state.panel?.slides[state.slide], slide = slideOf();
-  if (!picture || !slide) return hideHover();
+  if (!picture || !slide || corner) return hideHover();
   const box = $("stage").getBoundingClientRect();
   const [left, top] = [event.clientX - box.left, event.clientY - box.top];
   const at = picture.viewerElementToImageCoordinates(new OpenSeadragon.Point(left, top));
   const row = tileAt(at.x + shape.x, at.y + shape.y);
   if (row < 0) return hideHover();
   const card = $("hover");
-  card.style.left = `${Math.min(left + 16, box.width - 340)}px`;
-  card.style.top = `${Math.min(top + 16, box.height - 160)}px`;
-  if (row === hovered) return;
+  beside = [left, top];
+  if (row === hovered) return placeCard();
   hovered = row;
   card.hidden = false;
   const tile = slide.first + row;
-  const lines = [...layersOf().values()].filter(Boolean).map((layer) => [layer.title, signed(layer.values[row], 4)]);
+  const lines = [...layersOf().values()].filter(Boolean).map((layer) => [layer.title, layer.low < 0
+    ? signed(layer.values[row], 4) : figure(layer.values[row], 2) + (layer.ends[1].includes("×") ? " × an equal share" : "")]);
   card.replaceChildren(make("strong", {}, `Tile ${tile}`), list(lines), make("div", { id: "drivers" }));
+  placeCard();
   clearTimeout(resting);
   resting = setTimeout(() => showDrivers(tile, row), REST_MS);
 }
@@ -469,12 +556,14 @@ async function showDrivers(tile, row) {
     $("drivers").replaceChildren(make("p", { class: "note" },
       found.named ? "What sets it apart:" : `Features of ${found.encoder} have no names, so what drove it can't be said by them.`),
     make("ul", { class: "plain" }, ...lines));
+    placeCard();
     const near = await ask("nearest", { case: state.id, tile });
     if (asked !== state.asked || row !== hovered || !near.ready || !near.tiles.length) return;
     const known = Object.fromEntries(state.cohort.cases.map((one) => [one.id, one]));
     $("drivers").append(make("p", { class: "note" }, "Nearest tiles of other cases:"), make("div", { class: "row" }, ...near.tiles.map((one) =>
       make("figure", {}, make("img", { alt: "", src: address("square", { slide: one.slide_id, x: one.x, y: one.y, side: Math.round(one.side) }) }),
         make("figcaption", {}, `${one.case_id} · ${known[one.case_id].group || "–"}, ${eventWord(known[one.case_id].event) === "yes" ? "event" : "no event"}`)))));
+    placeCard();
   } catch (error) {
     if (row === hovered) $("drivers").textContent = error.message;
   }
@@ -486,7 +575,7 @@ function keys(event) {
   if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   const does = {
     j: () => step(1), k: () => step(-1), "/": () => $("filter").focus(), 0: () => viewer.viewport?.goHome(),
-    t: () => $("tissue").click(), g: () => $("grid").click(),
+    t: () => $("tissue").click(), g: () => $("grid").click(), m: () => $("mark").click(),
   };
   const layers = [...layersOf().keys()];
   if (does[event.key]) does[event.key]();
@@ -523,6 +612,9 @@ async function begin() {
   };
   for (const event of ["viewport-change", "open", "resize"]) viewer.addHandler(event, soon);
   viewer.addHandler("canvas-key", (event) => { if (/^[rf]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true; });
+  viewer.canvas.append($("overlay")); // above the slide, below the small overview
+  for (const event of ["pointerdown", "pointermove", "pointerup"]) $("stage").addEventListener(event, draw);
+  $("mark").addEventListener("click", () => markMode($("mark").getAttribute("aria-pressed") !== "true"));
   $("stage").addEventListener("pointermove", hover);
   $("stage").addEventListener("pointerleave", hideHover);
   try {
@@ -531,7 +623,7 @@ async function begin() {
     return banner(error.message);
   }
   $("cohort").textContent = `Cohort ${state.cohort.name}`;
-  $("time-head").textContent = `Time (${state.cohort.time_unit})`;
+  $("time-head").title = `Follow-up in ${state.cohort.time_unit}`;
   showList();
   const named = new URLSearchParams(location.hash.slice(1)).get("case");
   const first = [named, state.cohort.start].find((id) => state.cohort.cases.some((one) => one.id === id)) ?? state.shown[0]?.id;
