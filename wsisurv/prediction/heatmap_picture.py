@@ -166,14 +166,16 @@ def write_numbers(
                 for dx, dy in ((1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1), (1, 0), (-1, 0))
             ]
         areas = [(x - wide, y - high, x + wide, y + high) for x, y in places]
-        inside = [
-            one for one in areas if one[0] >= 0 and one[1] >= 0 and one[2] <= picture.width and one[3] <= picture.height
-        ]
-        area = next((one for one in inside if not any(_meet(one, other) for other in placed)), areas[0])
-        placed.append(area)
-        at = ((area[0] + area[2]) / 2, (area[1] + area[3]) / 2)
-        draw.text(at, str(number), fill="black", font=font, anchor="mm", stroke_width=2, stroke_fill="white")
+        inside = [one for one in areas if min(one) >= 0 and one[2] <= picture.width and one[3] <= picture.height]
+        placed.append(next((one for one in inside if not any(_meet(one, other) for other in placed)), areas[0]))
+        draw.line((*middle, *_centre(placed[-1])), fill="black")  # to a number that is beside its tile
+    for (number, _), area in zip(marks, placed, strict=True):
+        draw.text(_centre(area), str(number), fill="black", font=font, anchor="mm", stroke_width=2, stroke_fill="white")
     return placed
+
+
+def _centre(area: tuple[float, float, float, float]) -> tuple[float, float]:
+    return (area[0] + area[2]) / 2, (area[1] + area[3]) / 2
 
 
 def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
