@@ -440,7 +440,11 @@ def test_an_external_validation_stands_beside_the_training(workspace):
         assert said in page.text
     assert "+0.050 (−0.100 to +0.200)" in page.text
     assert page.text.index("Calibration has drifted.") < page.text.index("Audit")
-    assert "survival" in {figure.stem for figure in result.figures}
+    assert {"survival", "concordance"} <= {figure.stem for figure in result.figures}
+    svg = (result.page.parent / "concordance.svg").read_text()
+    assert all(f"<!-- {words} -->" in svg for words in ("student of ?", "age", "the student at home,"))
+    assert "Concordance of the student of ?" in page.text  # the card; its training cohort is not in the record
+    assert page.text.index("0.612") < page.text.index("Not on this page")
     assert "by a student that was trained on another cohort" in page.text
     assert "external_groups.svg" in page.all("a", "href")
     path.write_text("{")

@@ -10,7 +10,7 @@ from wsisurv.errors import MetricError
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, model_names
 from wsisurv.experiments.risk_groups import Group, follow_up_by_group
 from wsisurv.pages.crossval_figures import CrossvalFigures
-from wsisurv.pages.gathering import Gathered
+from wsisurv.pages.gathering import ExternalValidation, Gathered
 from wsisurv.pages.predicted import ANOTHER_STUDENT, STUDENT, CasePredictions, horizon_name
 from wsisurv.pages.report_figures import (
     ForestRow,
@@ -61,6 +61,8 @@ def draw_cohort(seen: Gathered, folder: Path) -> CohortFigures:
     names = labels(seen)
     if seen.metrics is not None:
         _draw_concordance(figures, seen.metrics, names)
+    elif (here := next((one for one in seen.external if one.cohort == seen.cohort.name), None)) is not None:
+        _draw_external(figures, here)
     if seen.reports is not None:
         _draw_concordance(figures, seen.reports, model_names(seen.reports.covariates), of="-reports-only")
     if (predicted := seen.predicted) is not None:
@@ -114,6 +116,19 @@ def _draw_concordance(
         f"differences{of}",
         lambda path: forest(path, pairs, title="Paired differences", label="Difference in concordance", none_at=0),
     )
+
+
+def _draw_external(figures: CohortFigures, here: ExternalValidation) -> None:
+    """Concordance of the student of another cohort here, beside the covariates', and at home."""
+    found, clinic, home = here.record.external.concordance, here.record.clinic, here.at_home
+    rows = [ForestRow(f"student of {here.trained_on}", found.value, found.low, found.high, marked=True)]
+    if clinic is not None and (alone := clinic.concordance) is not None:
+        rows.append(ForestRow(", ".join(clinic.covariates), alone.value, alone.low, alone.high))
+    value, low, high = (home[name] for name in ("concordance", "low", "high"))
+    if value is not None and low is not None and high is not None:
+        rows.append(ForestRow("the student at home,\ncross-validated", value, low, high))
+    title = "Concordance on this cohort"
+    figures.draw("concordance", lambda path: forest(path, rows, title=title, label="Concordance", none_at=0.5))
 
 
 def _draw_horizon(

@@ -78,7 +78,7 @@ def _is_made(thumbnail: Path, preview: Path) -> bool:
     if thumbnail.exists() and thumbnail.stat().st_mtime_ns >= preview.stat().st_mtime_ns:
         return True
     try:
-        write_picture(thumbnail, make_thumbnail(read_whole_picture(preview)), "JPEG", quality=80)
+        write_picture(thumbnail, make_thumbnail(read_whole_picture(preview)), "JPEG", quality=70)
     except FormatError:
         return False
     return True

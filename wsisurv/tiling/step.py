@@ -190,7 +190,7 @@ def _tile_slide(workspace: Workspace, options: Options, job: Job) -> str | None:
         write_outlines(outlines, cut.tissue, cut.tissue_mpp / tiles.mpp)
         picture, said = _draw(cut)
         write_picture(preview, picture, "JPEG", quality=85)
-        write_picture(thumbnail, make_thumbnail(picture), "JPEG", quality=80, comment="\n".join(said))
+        write_picture(thumbnail, make_thumbnail(picture), "JPEG", quality=70, comment="\n".join(said))
     else:
         for path in (outlines, preview, thumbnail):
             path.unlink(missing_ok=True)
