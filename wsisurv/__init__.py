@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wsisurv.embedding.step import embed, resolve_settings
     from wsisurv.errors import WsisurvError
     from wsisurv.experiments.crossval import crossval
+    from wsisurv.formats.frames import read_features
     from wsisurv.pages.cohort_page import write_report as report
     from wsisurv.pipeline.evaluate import evaluate
     from wsisurv.pipeline.heatmap import heatmap
@@ -58,6 +59,7 @@ _WHERE = {
     "make_cohort": "cohort:make_cohort",
     "make_endpoints": "cohort:make_endpoints",
     "predict": "pipeline.predict:predict",
+    "read_features": "formats.frames:read_features",
     "report": "pages.cohort_page:write_report",
     "resolve_settings": "embedding.step:resolve_settings",
     "tile": "pipeline.tile:tile",
@@ -89,6 +91,7 @@ __all__ = [
     "make_cohort",
     "make_endpoints",
     "predict",
+    "read_features",
     "report",
     "resolve_settings",
     "tile",

@@ -155,3 +155,13 @@ def test_imported_features_keep_their_numbers_unless_asked(run, place, tmp_path)
         ended = run(*words, "--encoder", name)
         assert ended.code != 0
         assert "name of an encoder" in " ".join(ended.err.split())
+
+
+def test_anndata_is_given_every_tile_of_a_slide(run, place, tmp_path):
+    assert run("export", tmp_path / "x", "--format", "anndata", "-w", place.root).code == 1, "no tiles alone"
+    assert run("export", tmp_path / "x", "--format", "anndata", "--encoder", "histomics", "-w", place.root).code == 0
+    features, _ = read_features(place.features("histomics", "A"))
+    with h5py.File(tmp_path / "x" / "A.h5ad") as file:
+        assert np.array_equal(file["X"], features.values.astype(np.float32))
+        assert np.array_equal(file["obs/x"], features.coords[:, 0])
+        assert {"tissue", "slide_id"} <= set(file["obs"])

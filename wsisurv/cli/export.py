@@ -13,8 +13,12 @@ from wsisurv.workspace.paths import Workspace
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
     layout: Annotated[
-        Literal["stamp", "clam", "trident", "qupath"],
-        typer.Option("--format", help="Tool that will read the files: stamp, clam, trident or qupath.", metavar="TOOL"),
+        Literal["stamp", "clam", "trident", "qupath", "anndata"],
+        typer.Option(
+            "--format",
+            help="Tool that will read the files: stamp, clam, trident, qupath, or anndata (scanpy, LazySlide).",
+            metavar="TOOL",
+        ),
     ],
     encoder: Annotated[
         str | None,
@@ -28,7 +32,8 @@ def export(
     """Write tiles or features in the layout of another tool.
 
     Reads tiles/SLIDE.h5 and features/ENCODER/SLIDE.h5. Writes into FOLDER what STAMP, CLAM (patches/, h5_files/) or
-    TRIDENT (patches/, features_ENCODER/) would have written, or SLIDE.geojson with every tile for QuPath.
+    TRIDENT (patches/, features_ENCODER/) would have written, SLIDE.geojson with every tile for QuPath, or SLIDE.h5ad
+    with every tile's features for AnnData.
     """
     from wsisurv.embedding.export import export as run
 

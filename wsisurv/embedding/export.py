@@ -4,6 +4,7 @@ from pathlib import Path
 
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import FormatError, InputError, WsisurvError
+from wsisurv.formats.anndata import write_anndata
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.export import ExportLayout, export_features, export_tiles
 from wsisurv.formats.features import read_features
@@ -12,6 +13,8 @@ from wsisurv.workspace.ledger import Summary, make_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "export"
+_TOOLS = {"stamp": "STAMP", "anndata": "AnnData"}
+_ENDINGS = {"stamp": "h5", "qupath": "geojson", "anndata": "h5ad"}
 
 
 def export(
@@ -28,7 +31,7 @@ def export(
     Args:
         workspace: reads tiles/ and features/ENCODER/.
         folder: where to; STAMP: SLIDE.h5; CLAM: patches/SLIDE.h5 and h5_files/SLIDE.h5; TRIDENT:
-            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5; QuPath: SLIDE.geojson.
+            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5; QuPath: SLIDE.geojson; AnnData: SLIDE.h5ad.
         layout: for whom.
         encoder: folder name of the features; None for tiles.
         redo: write over what is there.
@@ -39,8 +42,8 @@ def export(
             already, and not by an export of the same that was stopped or lacks slides.
         StorageError: no room or no permission.
     """
-    if encoder is None and layout == "stamp":
-        raise InputError("STAMP has no files of tiles alone. Name the features with --encoder.")
+    if encoder is None and layout in ("stamp", "anndata"):
+        raise InputError(f"{_TOOLS[layout]} has no files of tiles alone. Name the features with --encoder.")
     if encoder is not None and layout == "qupath":
         raise InputError("QuPath is given tiles, not features. Leave out --encoder.")
     slide_ids = workspace.tiled_slides() if encoder is None else workspace.embedded_slides(encoder)
@@ -73,8 +76,8 @@ def _known(workspace: Workspace) -> str:
 
 
 def _place(layout: ExportLayout, encoder: str | None, slide_id: str) -> Path:
-    if layout in ("stamp", "qupath"):
-        return Path(f"{slide_id}.{'h5' if layout == 'stamp' else 'geojson'}")
+    if layout in _ENDINGS:
+        return Path(f"{slide_id}.{_ENDINGS[layout]}")
     if layout == "clam":
         return Path("patches" if encoder is None else "h5_files") / f"{slide_id}.h5"
     if encoder is None:
@@ -83,14 +86,18 @@ def _place(layout: ExportLayout, encoder: str | None, slide_id: str) -> Path:
 
 
 def _export_slide(workspace: Workspace, slide_id: str, target: Path, layout: ExportLayout, encoder: str | None) -> None:
-    if layout == "qupath" or (encoder is None and layout != "stamp"):
+    if layout == "qupath" or (encoder is None and layout in ("clam", "trident")):
         tiles, _ = read_tiles(workspace.tiles(slide_id))
         export_tiles(target, tiles, layout)
         return
     source = workspace.features(str(encoder), slide_id)
     features, _ = read_features(source)
+    path = workspace.tiles(slide_id)
+    tiles_there = read_tiles(path)[0] if path.exists() else None  # imported ones have none
+    if layout == "anndata":
+        write_anndata(target, features, tiles_there)
+        return
     features.place  # noqa: B018  refuses, by name, what lies nowhere
     if not {"tile_px", "tile_mpp"} <= features.tile_settings.keys():
         raise FormatError(f"{source}: says neither size nor resolution of its tiles. Make the features anew.")
-    path = workspace.tiles(slide_id)
-    export_features(target, features, read_tiles(path)[0] if path.exists() else None, layout)  # imported ones have none
+    export_features(target, features, tiles_there, layout)
