@@ -1,7 +1,7 @@
 """Every error that wsisurv raises on purpose.
 
     WsisurvError
-    ├ SettingsError              a setting that can't be: unknown key, value out of range
+    ├ SettingsError              a setting that can't be, or contradicts another (exit code 2)
     ├ InputError                 something the user brought
     │  ├ SlideError              a slide that can't be opened, read or placed on a scale
     │  │  ├ MissingMppError      no resolution in the file
@@ -40,7 +40,9 @@ class WsisurvError(Exception):
 
 
 class SettingsError(WsisurvError):
-    """A setting that can't be."""
+    """A setting that can't be, or that contradicts another: wrong usage."""
+
+    exit_code = 2
 
 
 class InputError(WsisurvError):

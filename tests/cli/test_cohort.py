@@ -78,7 +78,7 @@ def test_endpoints_audit_and_redo_are_as_in_train_teacher(run, place, made):
     assert run(*made, "--time-unit", "weeks", "--redo").code == 0
     assert read_cohort(place.cohort("crc"))[0].settings.time_unit == "weeks"
     refused = run("cohort", "crc/os", *made[2:])
-    assert refused.code == 1
+    assert refused.code == 2
     assert "name the cohort alone" in refused.err
 
 

@@ -80,7 +80,7 @@ def judged_elsewhere(run, place):
     quick = ["--resamples", "100", "--horizons", "0.5,1", "--force-unfamiliar"]
     for typed, message in (("0", "years above 0"), ("-1", "years above 0"), ("1y,1", "different"), ("1m", "years are")):
         ended = run(*asked, *columns, f"--landmark={typed}")
-        assert ended.code == 1
+        assert ended.code == 2
         assert message in " ".join(ended.err.split())
     for wrong, message in ((["--entry", "died"], "same column twice: 'died'"), (["--event-values", "0,1,2"], "twice")):
         ended = run(*asked, *columns, *wrong)

@@ -149,7 +149,7 @@ def test_one_switch_at_a_time_against_the_folds_of_crossval(run, crossvalidated)
         "mixup=often": "mixup",
     }.items():
         ended = run("ablate", *words, "--switch", switch)
-        assert ended.code == 1
+        assert ended.code == 2
         assert message in ended.err
 
 

@@ -88,7 +88,7 @@ def test_embed(run, place, slides):
     assert figures(failing.out) == (0, 1, 1)
     assert "B.tiff" in failing.err
     mismatch = run("embed", "--encoder", "prov-gigapath", "-w", place.root, "--dry-run")
-    assert mismatch.code == 1
+    assert mismatch.code == 2
     assert "tile SLIDES… --for prov-gigapath`" in mismatch.err
 
 

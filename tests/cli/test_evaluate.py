@@ -97,7 +97,7 @@ def test_cases_of_the_training_are_refused(run, place):
 def test_the_training_cohort_is_not_written_over(run, place):
     before = (place / "workspace" / "cohorts" / "demo" / "cohort.csv").read_bytes()
     ended = run(*words(place, cohort="demo"))
-    assert ended.code == 1
+    assert ended.code == 2
     assert "trained on" in ended.err
     assert (place / "workspace" / "cohorts" / "demo" / "cohort.csv").read_bytes() == before
 
@@ -150,5 +150,5 @@ def test_a_name_is_needed(run, place):
     command = words(place)
     at = command.index("--cohort")
     ended = run(*command[:at], *command[at + 2 :])
-    assert ended.code == 1
+    assert ended.code == 2
     assert "--cohort NAME" in ended.err

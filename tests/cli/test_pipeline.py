@@ -144,7 +144,7 @@ def test_random_weights_are_never_trained_on_unnoticed(run, quick, folder):
     train = ["train-teacher", "--cohort", "c", "--clinical", folder / "data" / "clinical.csv", "--time", "days"]
     train += ["--encoder", "timm-resnet10t-random", "-w", place]
     refused = run(*quick(train))
-    assert refused.code == 1
+    assert refused.code == 2
     assert "--allow-random-weights" in refused.err
     assert run(*quick([*train, "--allow-random-weights"])).code == 0
     assert "random weights" in run(*quick(["distill", "-w", place])).err

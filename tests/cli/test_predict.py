@@ -164,7 +164,7 @@ def test_held_out_cases_of_the_demo_are_mostly_familiar(trained):
 )
 def test_what_makes_no_sense_is_said_before_any_work(run, student, tmp_path, words, said):
     ended = run("predict", tmp_path, "--student", student, "-w", tmp_path / "w", *words)
-    assert ended.code == 1
+    assert ended.code == 2
     assert said in " ".join(ended.err.split())
 
 

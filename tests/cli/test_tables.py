@@ -127,7 +127,7 @@ def test_ids_with_semicolons_and_signs_go_through_to_the_risks(run, place, tmp_p
     assert rows["'=K8"] == "'=K8_HE"
     assert rows["K10"] == "K10_HE"
     ended = run("predict", *words, "--slide-map", table)
-    assert ended.code == 1
+    assert ended.code == 2
     assert "of no use for the cohort's own cases" in ended.err
 
 
@@ -212,5 +212,5 @@ def test_gold_may_name_files_and_leftovers_are_told(run, tmp_path):
 def test_a_slide_map_needs_a_table(run, place, tmp_path):
     home = place(["A"])
     ended = run("train-teacher", "-w", home.root, "--slide-map", tmp_path / "map.csv")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "--slide-map goes with --clinical" in ended.err

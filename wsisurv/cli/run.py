@@ -185,9 +185,9 @@ def _refuse_blocked(file: RunFile, steps: Sequence[Step], *, redo: bool, dry_run
         for step in steps:
             for words in step.commands:
                 out.print(f"$ wsisurv {shlex.join(words)}")
-        out.print(f"run --dry-run: {len(steps)} steps, {len(problems)} blockers; nothing was run")
+        out.print(f"run --dry-run: steps {len(steps)}, blockers {len(problems)}; nothing was run")
     elif problems:
-        out.print(f"run: nothing was run; {len(problems)} blockers")
+        out.print(f"run: nothing was run; blockers {len(problems)}")
     if problems:
         raise typer.Exit(1)
 
