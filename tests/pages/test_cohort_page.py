@@ -354,7 +354,7 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
 def test_the_top_names_the_outcome_and_leads_to_slides_and_reports(workspace):
     write_report(workspace, NAME)
     page = Tags(read(workspace))
-    assert "Outcome: event, time in days." in page.text
+    assert "Outcome: event; follow-up: time, in days." in page.text
     assert not [link for link in page.all("a", "href") if link.startswith("../")]
     at = (workspace.contact_sheet, workspace.root / "reports" / "evaluation" / "index.html")
     for path in at:

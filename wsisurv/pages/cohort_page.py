@@ -242,8 +242,8 @@ def _outcome(seen: Gathered) -> str:
     """What is predicted, by the columns of the clinical table."""
     settings = seen.cohort.settings
     values = f" ({settings.event_values[1]})" if settings.event_values else ""
-    competing = f", beside {settings.competing}" if settings.competing else ""
-    return f"Outcome: {settings.event}{values}{competing}, {settings.time} in {settings.time_unit}."
+    competing = f" beside `{settings.competing}`" if settings.competing else ""
+    return f"Outcome: `{settings.event}`{values}{competing}; follow-up: `{settings.time}`, in {settings.time_unit}."
 
 
 def _links(workspace: Workspace, folder: Path) -> dict[str, str]:
