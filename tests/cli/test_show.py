@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -93,10 +94,13 @@ def test_slopes_do_not_contradict_each_other(student, slope, found, said, unsaid
     if found is not None:
         row = {"model": "selected", "concordance": 0.7, "low": 0.6, "high": 0.8, "calibration_slope": found}
         metrics_beside(path, models=[row])
-    (part,) = (part for part in file_card(path).parts if part.title == "What its risk means")
+    card = file_card(path)
+    (part,) = (part for part in card.parts if part.title == "What its risk means")
     words = " ".join(part.words)
     assert said in words
     assert unsaid not in words
+    write_card(path.with_name("card.html"), replace(card, warnings=("slope -0.21 of `x -1`",)))
+    assert "slope −0.21 of <code>x -1</code>" in path.with_name("card.html").read_text()
 
 
 def test_figures_of_crossval_beside_it_are_part_of_the_card(run, student):
