@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +14,7 @@ from PIL import Image
 from wsisurv.formats.header import make_header
 from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import Tiles, write_tiles
-from wsisurv.pages.contact_sheet import SlideEntry, write_contact_sheet
+from wsisurv.pages.contact_sheet import SlideEntry, update_contact_sheet, write_contact_sheet
 from wsisurv.pages.rendering import render
 from wsisurv.units import SlideId
 from wsisurv.workspace.paths import Workspace
@@ -117,6 +118,16 @@ def test_pictures_are_small_ones_of_their_own_and_captions_are_words(workspace: 
     page = workspace.contact_sheet.read_text()
     assert "<span>tissue 12 mm², 30% of the slide</span>" in page
     assert "<span>left out: &lt;pen&gt;</span>" in page
+
+
+def test_a_sheet_of_before_there_were_thumbnails_is_made_anew_once(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.thumbnail("S 2").parent)
+    workspace.contact_sheet.write_text("of before")
+    update_contact_sheet(workspace)
+    assert set(images(workspace).values()) == {f"thumbnails/{name}.jpg" for name in NAMES}
+    workspace.contact_sheet.write_text("as it is")
+    update_contact_sheet(workspace)
+    assert workspace.contact_sheet.read_text() == "as it is"
 
 
 def test_a_slide_without_preview_has_no_picture(workspace: Workspace) -> None:

@@ -56,8 +56,10 @@ def _is_behind(workspace: Workspace) -> bool:
     sheet, tiles = workspace.contact_sheet, workspace.root / "tiles"
     if not sheet.exists() or not tiles.exists():
         return tiles.exists()
-    written = sheet.stat().st_mtime_ns
-    return any(path.stat().st_mtime_ns > written for path in (tiles, *sheet.parent.glob("*.jpg")))
+    written, previews = sheet.stat().st_mtime_ns, list(sheet.parent.glob("*.jpg"))
+    if previews and not workspace.thumbnail("any").parent.exists():  # a sheet of before there were thumbnails
+        return True
+    return any(path.stat().st_mtime_ns > written for path in (tiles, *previews))
 
 
 def _entry(workspace: Workspace, slide_id: str) -> SlideEntry:
