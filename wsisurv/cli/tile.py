@@ -50,6 +50,14 @@ class CuttingOptions:
             file_okay=False,
         ),
     ] = None
+    tissue_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Network that finds tissue, instead of --tissue: NAME.onnx, and beside it NAME.toml, which says what "
+            "it takes.",
+            dir_okay=False,
+        ),
+    ] = None
     shard: ShardOption = None
 
     def sized(self, settings: TileSettings) -> TileSettings:
@@ -77,6 +85,7 @@ class CuttingOptions:
         """Arguments of the step and of its plan."""
         return {
             "masks": self.tissue_masks,
+            "tissue_model": self.tissue_model,
             "allow_upsampling": self.allow_upsampling,
             "shard": parse_shard(self.shard),
         }

@@ -24,6 +24,7 @@ def plan_tile(
     *,
     given: GivenMpp | None = None,
     masks: Path | None = None,
+    tissue_model: Path | None = None,
     allow_upsampling: bool = False,
     shard: Shard | None = None,
     progress: Progress = no_progress,
@@ -34,7 +35,7 @@ def plan_tile(
     """
     slides = find_slides(sources)
     given, _ = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
-    options = Options(settings, given, masks, allow_upsampling, preview=False)
+    options = Options(settings, given, masks, allow_upsampling, preview=False, model=tissue_model)
     if shard is not None:
         slides = dict(shard.of(list(slides.items())))
     options = replace(

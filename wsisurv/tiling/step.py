@@ -13,7 +13,7 @@ from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import Pool, cores, finished
-from wsisurv.errors import InputError, SlideError
+from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.pictures import write_picture
 from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
@@ -30,6 +30,7 @@ from wsisurv.tiling.measures import measure_tiles
 from wsisurv.tiling.outlines import write_outlines
 from wsisurv.tiling.preview import captions, draw_preview, make_thumbnail, preview_mpp
 from wsisurv.tiling.tissue import Tissue, find_tissue
+from wsisurv.tiling.tissue_model import open_tissue_model, tissue_model_inputs
 from wsisurv.units import SlideId, name_problem, shown_name
 from wsisurv.workspace.freshness import check
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
@@ -48,6 +49,7 @@ class Options:
     masks: Path | None
     allow_upsampling: bool
     preview: bool
+    model: Path | None = None
 
 
 def tile(
@@ -57,6 +59,7 @@ def tile(
     *,
     given: GivenMpp | None = None,
     masks: Path | None = None,
+    tissue_model: Path | None = None,
     allow_upsampling: bool = False,
     preview: bool = True,
     slide_ids: Collection[str] | None = None,
@@ -77,6 +80,8 @@ def tile(
         settings: of the tiles; None for the defaults.
         given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
         masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
+        tissue_model: ONNX file of a network that finds tissue (``tissue_model.TissueModel``), instead of
+            ``settings.tissue``.
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
         preview: draw previews, of slides too that were tiled without, and (as ``wsisurv.tile``) the contact sheet; if
             False, those of what is made anew go.
@@ -88,7 +93,7 @@ def tile(
         progress: called after each slide.
 
     Raises:
-        SettingsError: the overlap is not smaller than the tile.
+        SettingsError: the overlap is not smaller than the tile, or the tissue model can't be used.
         InputError: ``masks`` is no folder.
         NoSlidesError, DuplicateSlideError: as ``find_slides``.
         CohortError: no row of ``given.by_slide`` names a slide that is here.
@@ -107,13 +112,17 @@ def tile(
     check_overlap(settings)
     if masks is not None and not masks.is_dir():
         raise InputError(f"{masks}: no such folder of tissue masks.")
+    if tissue_model is not None:
+        if masks is not None:
+            raise SettingsError("tissue is either drawn (--tissue-masks) or found by a network (--tissue-model).")
+        open_tissue_model(tissue_model)  # what can't be used is said before the first slide
     if pool is not None:  # whose working folder is another
         workspace, sources = Workspace(workspace.root.absolute()), [path.absolute() for path in sources]
-        masks = masks and masks.absolute()
+        masks, tissue_model = masks and masks.absolute(), tissue_model and tissue_model.absolute()
     slides = find_slides(sources)
     workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
-    options = Options(settings, given, masks, allow_upsampling, preview)
+    options = Options(settings, given, masks, allow_upsampling, preview, tissue_model)
     if slide_ids is not None:
         slides = {slide_id: path for slide_id, path in slides.items() if slide_id in slide_ids}
     if shard is not None:
@@ -155,6 +164,8 @@ def plan_jobs(
             inputs = {"slide": slide_fingerprint(path)}
             if options.masks is not None:
                 inputs["tissue mask"] = file_sha256(find_mask(options.masks, slide_id))
+            if options.model is not None:
+                inputs |= tissue_model_inputs(options.model)
         except SlideError as error:
             return make_failure(slide_id, path, error, fingerprint="")
         header = make_header(FORMAT, settings, inputs)
@@ -227,7 +238,11 @@ def _cut(slide: Slide, job: Job, options: Options) -> _Cut:
     finer = max(1, int(tissue_mpp / shown_mpp))  # a whole number, so that one reading serves both
     view = slide.view(tissue_mpp / finer)
     coarse = view if finer == 1 else np.asarray(Image.fromarray(view).reduce(finer))
-    tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
+    if options.model is None:
+        tissue = _find_tissue(coarse, tissue_mpp, scale, job, options)
+    else:
+        height, width = coarse.shape[:2]
+        tissue = open_tissue_model(options.model).find(slide, (height, width), tissue_mpp, settings)
     places = place_tissue(tissue.mask, tissue_mpp, scale, grid)
     keep = places.shares >= settings.min_tissue - _ROUNDING
     piece = places.piece[keep]
