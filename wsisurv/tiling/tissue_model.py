@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from wsisurv.errors import SettingsError, SlideError
-from wsisurv.settings.base import Settings, file_sha256, parse_settings
+from wsisurv.settings.base import file_sha256
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.artefacts import drop_small
 from wsisurv.tiling.tissue import Tissue, fill_holes
@@ -23,7 +23,7 @@ _INSTALL = "pip install 'wsisurv[tissue]'"
 Three = tuple[float, float, float]
 
 
-class TissueModelSpec(Settings):
+class TissueModelSpec(BaseModel, extra="forbid", frozen=True):
     """What the TOML file beside a tissue model says."""
 
     mpp: float = Field(ge=0.5, le=64, description="Resolution that the network sees, µm per pixel.")
@@ -145,6 +145,9 @@ def _read_spec(path: Path) -> TissueModelSpec:
         if not file.is_file():
             raise SettingsError(f"{file}: no such file. --tissue-model wants NAME.onnx, and NAME.toml beside it.")
     try:
-        return parse_settings(TissueModelSpec, tomllib.loads(spec.read_text(encoding="utf-8")))
-    except (ValueError, SettingsError) as error:  # also bytes that are no UTF-8
-        raise SettingsError(f"{spec}: {error}. docs/extending.md explains every field.") from error
+        return TissueModelSpec.model_validate(tomllib.loads(spec.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise SettingsError(f"{spec}: {said}. docs/extending.md explains every field.") from error
+    except ValueError as error:  # also bytes that are no UTF-8
+        raise SettingsError(f"{spec}: no TOML ({error}).") from error
