@@ -11,9 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+from wsisurv import embed, tile
 from wsisurv.engine.jobs import Job, JobRun, run_jobs
 from wsisurv.errors import BusyError, InputError, SlideError, StaleError, StorageError
 from wsisurv.formats.header import create, make_header, read_header
+from wsisurv.formats.tiles import read_tiles
+from wsisurv.settings.tiles import TileSettings
 from wsisurv.workspace import claims
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
@@ -404,3 +407,35 @@ def test_folders_of_endpoints_and_folds_are_in_that_of_the_cohort(workspace):
 def test_a_name_that_is_only_odd_is_one(workspace, name):
     assert workspace.cohort(name).parent == workspace.root / "cohorts"
     assert workspace.features(name, name).parent.parent == workspace.root / "features"
+
+
+def test_the_index_opens_no_file_twice_and_never_hides_a_change(tmp_path, make_slide, monkeypatch):
+    place = Workspace(tmp_path / "w")
+    for name in "AB":
+        make_slide(tmp_path / "in" / f"{name}.tiff", (700, 700))
+    tile(place, [tmp_path / "in"])
+    embed(place)
+    opened = []
+    real = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, *given, **named: opened.append(path) or real(path, *given, **named))
+    assert tile(place, [tmp_path / "in"]).kept == ["A", "B"]
+    assert embed(place).kept == ["A", "B"]
+    opened.clear()
+    assert tile(place, [tmp_path / "in"]).kept == ["A", "B"]
+    assert embed(place).kept == ["A", "B"]
+    assert opened == []
+    with pytest.raises(StaleError, match="tile_px"):
+        tile(place, [tmp_path / "in"], TileSettings(tile_px=128))
+    place.features("histomics", "B").write_bytes(b"no HDF5")
+    assert embed(place).done == ["B"]
+    (tmp_path / "in" / "A.tiff").rename(tmp_path / "A.tiff")
+    tile(place, [tmp_path / "A.tiff"])
+    assert read_tiles(place.tiles("A"))[0].slide_path == tmp_path / "A.tiff"
+    assert embed(place).kept == ["A", "B"]
+    index = place.root / ".index.sqlite"
+    whole = index.read_bytes()
+    where = whole.rindex(str(tmp_path / "A.tiff").encode())
+    index.write_bytes(whole[:where] + b"?" + whole[where + 1 :])  # a place of a slide that never was
+    assert embed(place).kept == ["A", "B"]
+    index.write_bytes(b"no database")
+    assert tile(place, [tmp_path / "A.tiff"]).kept == ["A"]

@@ -16,9 +16,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from wsisurv import Workspace, tile
 from wsisurv.engine.dask import dask_pool
@@ -88,14 +89,12 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         """Kill until there were enough."""
-        with Client(self._cluster, set_as_default=False) as client:
-            while self.n_kills < self._kills and not self.over.is_set():
-                time.sleep(self._random.uniform(0.3, 1.2))
-                pids = list(client.run(os.getpid, on_error="return").values())
-                pids = [pid for pid in pids if isinstance(pid, int)]
-                if pids:
-                    os.kill(self._random.choice(pids), signal.SIGKILL)
-                    self.n_kills += 1
+        while self.n_kills < self._kills and not self.over.is_set():
+            time.sleep(self._random.uniform(0.3, 1.2))
+            pids = [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid is not None]
+            with suppress(IndexError, ProcessLookupError):  # all are being started
+                os.kill(self._random.choice(pids), signal.SIGKILL)
+                self.n_kills += 1
 
 
 if __name__ == "__main__":

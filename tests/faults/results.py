@@ -10,8 +10,9 @@ from typing import Any
 
 import h5py
 
-PASSED_OVER = {"commands.jsonl"}
-"""Tells when what was run and how it ended: each run adds a line, those that were refused too."""
+PASSED_OVER = {"commands.jsonl", ".index.sqlite"}
+"""One tells when what was run and how it ended: each run adds a line, those that were refused too; the other
+is an index that may be thrown away."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|\+00:00|Z)?)?")
 _COMMANDS = re.compile(r'<section[^>]*id="commands".*?</section>', re.DOTALL)
 _UNLIKE_BY_NATURE = {"when", "seconds", "command"}

@@ -20,6 +20,7 @@ from wsisurv.engine.shards import Shard
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.tiling.grid import Grid, make_grid
 from wsisurv.tiling.step import tile
+from wsisurv.workspace.index import FILE
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
@@ -62,8 +63,8 @@ def undisturbed(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def made(root: Path) -> dict[str, bytes]:
-    """Every file of a workspace but its locks, byte for byte."""
-    files = (path for path in root.rglob("*") if path.is_file() and ".claims" not in path.parts)
+    """Every file of a workspace but its locks and the index, byte for byte."""
+    files = (path for path in root.rglob("*") if path.is_file() and not {".claims", FILE} & {*path.parts})
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 

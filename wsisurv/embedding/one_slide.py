@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from wsisurv.embedding.encoder import Encoder
 from wsisurv.embedding.one_device import Task, build, do
-from wsisurv.embedding.step import check_tiles, find_sources
+from wsisurv.embedding.step import check_tiles, read_source
 from wsisurv.engine.jobs import Job
 from wsisurv.settings.base import fingerprint
 
@@ -48,7 +48,7 @@ class EmbedSlide:
         Raises:
             WsisurvError: the slide's own failure, or as ``one_device.do``.
         """
-        sources, _ = find_sources(self.task.workspace, [job.id])
+        sources = {job.id: read_source(self.task.workspace.tiles(job.id))}
         mismatches = check_tiles(self.task.settings, sources, self.allow_mismatch)
         task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches), _Outcome()
         with _turn:

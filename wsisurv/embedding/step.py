@@ -1,5 +1,6 @@
 """``wsisurv embed``: the tiles of every slide become features."""
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +19,12 @@ from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
 from wsisurv.engine.workers import Pool, cores
 from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsError
+from wsisurv.formats import tiles
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.embedding import EmbedSettings, OwnEncoder, StainSettings
+from wsisurv.workspace.index import Indexed, read_headers
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -298,16 +300,36 @@ def find_sources(workspace: Workspace, slide_ids: Collection[str] | None) -> tup
     if not wanted and not workspace.tiled_slides():  # a shard may have none
         workspace.require("; `wsisurv tile SLIDES…` makes one")
         raise InputError(f"{workspace.root / 'tiles'}: no tiled slide. Run `wsisurv tile SLIDES…` first.")
+    known = read_headers(workspace, [workspace.tiles(slide_id) for slide_id in wanted], tiles.FORMAT, tiles.MADE_BY)
     sources, unreadable = {}, []
     for slide_id in wanted:
         path = workspace.tiles(slide_id)
         try:
-            tiles, header = read_tiles(path)
+            sources[slide_id] = _known_source(slide_id, known.get(path)) or read_source(path)
         except ArtifactError as error:
             unreadable.append(make_failure(slide_id, path, error, ""))
-            continue
-        sources[slide_id] = Source(tiles.slide_path, tiles.tile_px, tiles.tile_mpp, header)
     return sources, unreadable
+
+
+def read_source(path: Path) -> Source:
+    """What a tiles file says of its slide.
+
+    Raises:
+        ArtifactError: it can't be read.
+    """
+    tiled, header = tiles.read_tiles(path)
+    return Source(tiled.slide_path, tiled.tile_px, tiled.tile_mpp, header)
+
+
+def _known_source(slide_id: str, indexed: Indexed | None) -> Source | None:
+    """The same from the index, which has read no more than the header; None where that does not say it all."""
+    if indexed is None or indexed.problem or indexed.slide_id != slide_id or not indexed.slide_path:
+        return None
+    settings = json.loads(indexed.settings)
+    if "tool" in settings:
+        return None
+    header = Header(indexed.format, settings, indexed.inputs)
+    return Source(Path(indexed.slide_path), settings["tile_px"], settings["tile_mpp"], header)
 
 
 def check_tiles(settings: EmbedSettings, sources: Mapping[str, Source], allow_mismatch: bool) -> dict[str, str]:

@@ -12,6 +12,7 @@ from wsisurv.engine.workers import Attempt, Pool, finished
 from wsisurv.errors import NewerFormatError
 from wsisurv.formats.header import Header
 from wsisurv.workspace.freshness import Condition, Freshness, check, require_fresh
+from wsisurv.workspace.index import read_headers
 from wsisurv.workspace.ledger import Summary, forget_failures, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -79,7 +80,8 @@ class JobRun:
 
     def __init__(self, workspace: Workspace, step: str, jobs: Sequence[AnyJob], *, redo: bool = False) -> None:
         self._workspace, self._step, self._jobs = workspace, step, jobs
-        self._checks = {job.id: job.look() for job in jobs}
+        done = _known_to_be_done(workspace, jobs)
+        self._checks = {job.id: Freshness(Condition.DONE) if job.id in done else job.look() for job in jobs}
         if not redo:
             require_fresh({job.output: self._checks[job.id] for job in jobs})
         self._claims: dict[str, ExitStack] = {}
@@ -157,6 +159,19 @@ class JobRun:
                 self._outcomes[job.id] = Summary(self._step, kept=[job.id])
         summary = self.summary()
         forget_failures(self._workspace, self._step, [*summary.done, *summary.kept])
+
+
+def _known_to_be_done(workspace: Workspace, jobs: Sequence[AnyJob]) -> set[str]:
+    """Jobs whose output is as it should be by the index, which opens no file that it knows; others need a look."""
+    by_format: dict[str, list[Job]] = {}
+    for job in jobs:
+        if isinstance(job, Job) and job.output.suffix == ".h5":
+            by_format.setdefault(job.header.format, []).append(job)
+    done = set()
+    for format, several in by_format.items():
+        known = read_headers(workspace, [job.output for job in several], format, "the step")
+        done |= {job.id for job in several if job.output in known and known[job.output].fingerprint == job.fingerprint}
+    return done
 
 
 def run_jobs(

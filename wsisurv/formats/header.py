@@ -4,7 +4,7 @@ import io
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,5 +233,14 @@ def read_header(path: Path, format: str, made_by: str) -> Header:
     Raises:
         MissingArtifactError, FormatError: as ``opened``.
     """
+    return read_root(path, format, made_by)[0]
+
+
+def read_root(path: Path, format: str, made_by: str, names: Sequence[str] = ()) -> tuple[Header, tuple[str, ...]]:
+    """Read only the header, and texts among the attributes beside it, empty where one is not there.
+
+    Raises:
+        MissingArtifactError, FormatError: as ``opened``.
+    """
     with _plain(path, made_by, require_plain_root) as file:
-        return _parse(file, path, format)
+        return _parse(file, path, format), tuple(text(file, name, "") for name in names)

@@ -16,7 +16,7 @@ from wsisurv.engine.workers import Pool, cores, finished
 from wsisurv.errors import InputError, SettingsError, SlideError
 from wsisurv.formats.header import Header, make_header
 from wsisurv.formats.pictures import write_picture
-from wsisurv.formats.tiles import FORMAT, Tiles, read_tiles, write_tiles
+from wsisurv.formats.tiles import FORMAT, MADE_BY, Tiles, read_tiles, write_tiles
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.facts import Bounds
@@ -33,6 +33,7 @@ from wsisurv.tiling.tissue import Tissue, find_tissue
 from wsisurv.tiling.tissue_model import open_tissue_model, tissue_model_inputs
 from wsisurv.units import SlideId, name_problem, shown_name
 from wsisurv.workspace.freshness import check
+from wsisurv.workspace.index import read_headers
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
 
@@ -143,8 +144,11 @@ def tile(
     for failure in unread:
         record_failure(workspace, STEP, failure)
     summary.failed.extend(unread)
-    for slide_id in (*summary.kept, *summary.done):
-        _follow_moved(workspace, slide_id, slides[SlideId(slide_id)])
+    place_of = {workspace.tiles(slide_id): slide_id for slide_id in (*summary.kept, *summary.done)}
+    for path, seen in read_headers(workspace, list(place_of), FORMAT, MADE_BY).items():
+        now = slides[SlideId(place_of[path])]
+        if seen.slide_path != str(now.absolute()):
+            _follow_moved(workspace, place_of[path], now)
     return summary
 
 

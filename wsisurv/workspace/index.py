@@ -6,6 +6,7 @@ without, and only slower.
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import WsisurvError
-from wsisurv.formats.header import read_header
+from wsisurv.formats.header import read_root
 from wsisurv.settings.base import canonical_json
 from wsisurv.workspace.paths import Workspace
 
 FILE = ".index.sqlite"
-_TABLE = """CREATE TABLE IF NOT EXISTS headers (path TEXT PRIMARY KEY, changed INTEGER, bytes INTEGER, format TEXT,
-    settings TEXT, inputs TEXT, fingerprint TEXT, problem TEXT)"""
+_TABLE = """CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, changed INTEGER, bytes INTEGER, format TEXT,
+    settings TEXT, inputs TEXT, fingerprint TEXT, problem TEXT, slide_id TEXT, slide_path TEXT,
+    crc32 INTEGER)"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Indexed:
     inputs: dict[str, str]  # name → fingerprint of each input
     fingerprint: str
     problem: str = ""  # why it can't be read; then all else is empty
+    slide_id: str = ""  # the slide that it says it is of; of tiles, as the path
+    slide_path: str = ""  # where its slide was
 
 
 def read_headers(workspace: Workspace, paths: Sequence[Path], format: str, made_by: str) -> dict[Path, Indexed]:
@@ -58,6 +62,7 @@ def read_headers(workspace: Workspace, paths: Sequence[Path], format: str, made_
                 (
                     *(key, state.st_mtime_ns, state.st_size, format, indexed.settings),
                     *(json.dumps(indexed.inputs), indexed.fingerprint, indexed.problem),
+                    *(indexed.slide_id, indexed.slide_path),
                 )
             )
         found[path] = indexed
@@ -68,10 +73,14 @@ def read_headers(workspace: Workspace, paths: Sequence[Path], format: str, made_
 
 def _read(path: Path, format: str, made_by: str) -> Indexed:
     try:
-        header = read_header(path, format, made_by)
+        header, slide = read_root(path, format, made_by, ("slide_id", "slide_path"))
     except (WsisurvError, OSError) as error:
         return Indexed(format, "", {}, "", str(error))
-    return Indexed(format, canonical_json(header.settings), header.inputs, header.fingerprint)
+    try:
+        "".join(slide).encode()
+    except UnicodeEncodeError:  # of a name that is no text, which the index can't hold
+        slide = ("", "")
+    return Indexed(format, canonical_json(header.settings), header.inputs, header.fingerprint, "", *slide)
 
 
 def _load(workspace: Workspace, format: str) -> dict[str, tuple[int, int, Indexed]]:
@@ -80,11 +89,15 @@ def _load(workspace: Workspace, format: str) -> dict[str, tuple[int, int, Indexe
         return {}
     try:
         with closing(sqlite3.connect(path, timeout=5)) as index:
-            rows = index.execute("SELECT * FROM headers WHERE format = ?", (format,)).fetchall()
+            rows = index.execute("SELECT * FROM files WHERE format = ?", (format,)).fetchall()
         return {
-            str(key): (int(at), int(size), Indexed(format, settings, json.loads(inputs), fingerprint, problem))
-            for key, at, size, _, settings, inputs, fingerprint, problem in rows
+            str(key): (int(at), int(size), Indexed(format, settings, json.loads(inputs), fingerprint, *rest))
+            for *row, crc32 in rows
+            if _crc32(row) == crc32
+            for key, at, size, _, settings, inputs, fingerprint, *rest in [row]
         }
+    except sqlite3.OperationalError:  # another process is writing, or there is no such table yet
+        return {}
     except (sqlite3.Error, ValueError, TypeError):
         with suppress(OSError):
             path.unlink()
@@ -95,4 +108,12 @@ def _save(workspace: Workspace, rows: Sequence[tuple[Any, ...]]) -> None:
     with suppress(sqlite3.Error), closing(sqlite3.connect(workspace.root / FILE, timeout=5)) as index:
         with index:
             index.execute(_TABLE)
-            index.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            index.executemany(
+                f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * (len(rows[0]) + 1))})",
+                ((*row, _crc32(row)) for row in rows),
+            )
+
+
+def _crc32(row: Sequence[Any]) -> int:
+    """Checksum of a row: SQLite keeps none, and what is planned by must be what was read."""
+    return zlib.crc32("\0".join(map(str, row)).encode())
