@@ -14,7 +14,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +69,7 @@ def draw(folder: Path, n: int, side: int) -> Path:
 def tile_under_fire(place: Workspace, slides: Path, asked: argparse.Namespace) -> tuple[Summary, Summary, int]:
     """Tile, with workers killed at random, and then once more in peace; both summaries, and the number of kills."""
     cluster = LocalCluster(n_workers=asked.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
-    killer = Killer(cluster, asked)
+    killer = Killer(cluster, place.root / "tiles", asked)
     with cluster, dask_pool(cluster.scheduler_address, place) as pool:
         killer.start()
         first = tile(place, [slides], pool=pool)
@@ -80,21 +79,27 @@ def tile_under_fire(place: Workspace, slides: Path, asked: argparse.Namespace) -
 
 
 class Killer(threading.Thread):
-    """Kills a worker every now and then, spread over the slides."""
+    """Kills a worker every few slides, so that workers that take long to begin are not killed before they did any."""
 
-    def __init__(self, cluster: LocalCluster, asked: argparse.Namespace) -> None:
+    def __init__(self, cluster: LocalCluster, tiles: Path, asked: argparse.Namespace) -> None:
         super().__init__()
-        self._cluster, self._kills, self._random = cluster, asked.kills, random.Random(asked.seed)
+        self._cluster, self._tiles, self._kills = cluster, tiles, asked.kills
+        self._most = max(1, 2 * asked.slides // asked.kills - 2)
+        self._random = random.Random(asked.seed)
         self.over, self.n_kills = threading.Event(), 0
 
     def run(self) -> None:
         """Kill until there were enough."""
-        while self.n_kills < self._kills and not self.over.is_set():
-            time.sleep(self._random.uniform(0.3, 1.2))
+        due = 0
+        while self.n_kills < self._kills and not self.over.wait(0.05):
+            n_tiled = len(list(self._tiles.glob("*.h5")))
             pids = [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid is not None]
-            with suppress(IndexError, ProcessLookupError):  # all are being started
+            if n_tiled < due or not pids:
+                continue
+            with suppress(ProcessLookupError):
                 os.kill(self._random.choice(pids), signal.SIGKILL)
                 self.n_kills += 1
+                due = n_tiled + self._random.randint(1, self._most)
 
 
 if __name__ == "__main__":
