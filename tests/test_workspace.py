@@ -312,6 +312,33 @@ fcntl.flock = refuse
 """
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "local"),
+    [
+        ("nfs", "rw,relatime,vers=3,local_lock=none", False),
+        ("nfs", "rw,vers=3,nolock,local_lock=all", True),
+        ("lustre", "rw,localflock", True),
+        ("lustre", "rw,flock", False),
+        ("ext4", "rw,nolock", False),
+    ],
+)
+def test_locks_of_one_machine_alone_are_told_by_the_mount_and_not_relied_on(
+    tmp_path, monkeypatch, kind, options, local
+):
+    place = tmp_path / "a b"
+    place.mkdir()
+    where = str(place.resolve()).replace(" ", r"\040")
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"x / ext4 rw 0 0\nserver:/x {where} {kind} {options} 0 0\ny {where}er nfs nolock 0 0\n")
+    monkeypatch.setattr(claims, "_MOUNTS", mounts)
+    monkeypatch.setattr(claims, "_without_locks", set())
+    workspace = Workspace(place / "w")
+    with workspace.claim("test", "a") as mine, workspace.claim("test", "a") as again:
+        assert (mine, again) == (True, False)
+        assert bool(list(workspace.root.rglob("*.held"))) == local
+    assert claims.has_locks(workspace.root / ".claims") != local
+
+
 def test_without_locks_claims_hold_end_with_their_process_and_are_told_once(workspace, monkeypatch):
     monkeypatch.setattr(claims, "_without_locks", set())
     monkeypatch.setattr(claims, "_told", False)

@@ -147,12 +147,13 @@ def _locks(folder: Path) -> Checked:
     except (OSError, WsisurvError) as error:
         return Checked("locks", "fault", f"{folder}: {error}", "name another --workspace")
     if taken and locks:
-        return Checked("locks", "good", f"{folder}: locks work, so several processes can share the work")
+        return Checked("locks", "good", f"{folder}: locks work (flock), so several processes can share the work")
     return Checked(
         "locks",
         "warning",
-        f"{folder}: this file system has no locks",
-        "several processes share the work all the same; after one is killed on another machine wait a minute",
+        f"{folder}: this file system has no locks that hold on all machines",
+        "files made with O_EXCL and touched stand for them, so several processes share the work all the same; after "
+        "one is killed on another machine wait a minute",
     )
 
 

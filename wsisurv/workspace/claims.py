@@ -1,18 +1,21 @@
 """Claims: what one process holds while it works, so that no other does the same or spoils it.
 
 The lock is the kernel's, so that it ends with its process, however that dies. Where the file system has none (NFS
-without its lock service, some container mounts), a file that is made only where there is none stands for it, touched
-every few seconds while its process lives; one that was not touched for long belongs to a process that died.
+without its lock service, some container mounts), or grants the same on each machine, as its mount says, a file that is
+made only where there is none stands for it, touched every few seconds while its process lives; one that was not touched
+for long belongs to a process that died.
 """
 
 import errno
 import json
 import os
+import re
 import secrets
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,13 @@ from filelock import FileLock, Timeout
 
 from wsisurv.formats.atomic import explain_storage, process_name, process_of_name, write_text
 
+_MOUNTS = Path("/proc/self/mounts")
+_OF_ONE_MACHINE = {"localflock", "nolock", "local_lock=all", "local_lock=flock"}
+"""Options of a mount of Lustre or NFS by which a lock is granted on each machine."""
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 _BEAT_S, _DEAD_S, _WAIT_S = 5.0, 60.0, 0.05
 _LONGEST = 200
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _without_locks: set[Path] = set()
 _told = False
 
@@ -35,8 +42,9 @@ def note_of_no_locks() -> str | None:
         return None
     _told = True
     return (
-        f"{min(_without_locks)}: this file system has no locks. Files that are touched every {_BEAT_S:g} s stand for "
-        f"them: after a run is killed on another machine, its items are free again after {_DEAD_S:g} s."
+        f"{min(_without_locks)}: this file system has no locks that hold on all machines. Files that are touched "
+        f"every {_BEAT_S:g} s stand for them: after a run is killed on another machine, its items are free again "
+        f"after {_DEAD_S:g} s."
     )
 
 
@@ -110,6 +118,8 @@ class ItemClaim:
         self.release()
 
     def _try(self) -> bool:
+        if self._folder not in _without_locks and _locks_are_of_one_machine(self._folder):
+            _without_locks.add(self._folder)
         if self._folder in _without_locks:
             return self._try_without_locks()
         lock = FileLock(self._path, timeout=0, thread_local=False)  # one thread may claim and another let go
@@ -167,6 +177,23 @@ class ItemClaim:
                 os.link(grave, held)
         grave.unlink(missing_ok=True)
         return True
+
+
+@cache
+def _locks_are_of_one_machine(folder: Path) -> bool:
+    """Whether the mount that a folder lies on grants the same lock on each machine."""
+    try:
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False  # not Linux
+    real = folder.resolve()
+    found = (0, "", "")
+    for line in lines:
+        _, place, kind, options, *_ = line.split(" ")
+        at = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), place))
+        if at in (real, *real.parents) and len(at.parts) >= found[0]:  # of several on one place the last is seen
+            found = (len(at.parts), kind, options)
+    return found[1].startswith(("nfs", "lustre")) and bool(_OF_ONE_MACHINE & {*found[2].split(",")})
 
 
 def _beat(held: Path, stop: threading.Event) -> None:
