@@ -1,5 +1,6 @@
 """The options of `wsisurv tile` that decide which tiles there are."""
 
+import shutil
 import subprocess
 import sys
 
@@ -81,6 +82,13 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
     ended = run("tile", slides, "--workers", 3, "-w", place.root)
     assert ended.code == 0
     assert "5 done" in ended.out  # two of them got their preview alone
+    assert place.contact_sheet.read_text().count("<figure") == 5
+    shutil.rmtree(place.root)
+    (slides / "broken.svs").write_bytes(b"no slide")
+    assert run("tile", slides, "--shard", "1/3", "-w", place.root).code == 0
+    assert run("tile", slides, "--shard", "3/3", "-w", place.root).code == 1
+    assert not place.contact_sheet.exists()  # which the share that ends last writes
+    assert run("tile", slides, "--shard", "2/3", "-w", place.root).code == 0
     assert place.contact_sheet.read_text().count("<figure") == 5
     for never in ("3/2", "0/2", "1/0", "2"):
         ended = run("tile", slides, "--shard", never, "-w", place.root)
