@@ -16,6 +16,8 @@ from wsisurv.viewer.study import Study
 
 Record = dict[str, Any]
 _SHOWN = 24
+_UNUSUAL, _DRIVERS = 12, 5
+"""Features in which a tile is most unlike the case's others, and those of them that did most to the log hazard."""
 
 
 def risk_layers(study: Study, case_id: str) -> Record:
@@ -81,16 +83,19 @@ def _numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def tile_panel(study: Study, case_id: str, number: int) -> Record:
-    """What drove one tile, by named features; raises as ``Study.tile_number``."""
+    """What drove one tile, by named features, most effect first; raises as ``Study.tile_number``."""
     number, seen, explainer = study.tile_number(case_id, number), study.explained(case_id), study.explainer
     with study.running:
-        shifts = tile_shifts(seen.ensemble, seen.tiles.values, number, explainer.feature_names, study.meanings)
+        shifts = tile_shifts(
+            seen.ensemble, seen.tiles.values, number, explainer.feature_names, study.meanings, count=_UNUSUAL
+        )
     return {
         "contribution": float(seen.tiles.contribution[number]),
         "attention": float(seen.tiles.attention[number]) * len(seen.tiles.values),
         "named": bool(explainer.feature_names),
         "encoder": explainer.scale.card.encoder,
-        "features": [vars(one) for one in shifts],
+        "unusual": len(shifts),
+        "features": [vars(one) for one in sorted(shifts, key=lambda one: -abs(one.adds))[:_DRIVERS]],
     }
 
 

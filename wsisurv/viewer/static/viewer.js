@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const WHITE = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs=";
-const FEATURES_SHOWN = 5, REST_MS = 250;
+const REST_MS = 250;
 const FEWEST = 5; // cases of a group that has a curve
 const WHOLE_LEVEL = 10; // the coarsest that is asked for: the whole slide in 513 to 1024 pixels, at once
 
@@ -551,10 +551,10 @@ async function showDrivers(tile, row) {
   try {
     const found = await ask("tile", { case: state.id, tile });
     if (asked !== state.asked || row !== hovered) return;
-    const lines = found.features.slice(0, FEATURES_SHOWN).map((one) => make("li", {},
-      `${one.name}: ${signed(one.difference, 1)} SD from the other tiles, ${signed(one.adds, 4)} to the log hazard`));
+    const lines = found.features.map((one) => make("li", { title: one.definition },
+      `${one.name}: ${signed(one.adds, 4)} to the log hazard, ${signed(one.difference, 1)} SD from the other tiles`));
     $("drivers").replaceChildren(make("p", { class: "note" },
-      found.named ? "What sets it apart:" : `Features of ${found.encoder} have no names, so what drove it can't be said by them.`),
+      found.named ? `What drove it, of the ${found.unusual} features in which it is most unlike the other tiles:` : `Features of ${found.encoder} have no names, so what drove it can't be said by them.`),
     make("ul", { class: "plain" }, ...lines));
     placeCard();
     const near = await ask("nearest", { case: state.id, tile });
