@@ -21,7 +21,7 @@ from wsisurv.formats.heatmaps import read_case_map
 from wsisurv.formats.risks import read_risks
 from wsisurv.formats.statements import read_statements
 from wsisurv.prediction.card import unseen_members
-from wsisurv.viewer.serve import make_server
+from wsisurv.viewer.serve import listen, make_server
 from wsisurv.viewer.study import Study
 from wsisurv.workspace.paths import Workspace
 
@@ -325,6 +325,8 @@ def test_bad_words_end_before_anything_is_served(place, run):
     assert ended.code == 1
     assert f"port {port} is in use: name another with --port" in " ".join(ended.err.split())
     assert run("view", "-w", place.root / "nowhere", "--no-browser").code == 1
+    with listen(0) as listening:  # else each answer waits 40 ms: findings/asyncio-own-socket-answers-40-ms-late.sh
+        assert listening.proto == socket.IPPROTO_TCP
     assert run("view", "-w", place.root, "--cohort", "dmo", "--no-browser").code == 1
 
 

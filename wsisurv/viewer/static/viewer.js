@@ -263,7 +263,8 @@ async function openFinding(name) {
 
 const viewer = OpenSeadragon({
   element: $("slide"), showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_RIGHT", drawer: "canvas",
-  maxZoomPixelRatio: 4, visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 6, timeout: 600000,
+  maxZoomPixelRatio: 4, minPixelRatio: 0.7, // half as many tiles as by default, a pixel on 0.7 to 1.4 of the screen
+  visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 6, timeout: 600000,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 });
 
