@@ -14,7 +14,6 @@ from wsisurv.prediction.rows import case_curve
 from wsisurv.slides.deep_zoom import DeepZoom
 from wsisurv.survival.competing import cumulative_incidence
 from wsisurv.survival.kaplan_meier import kaplan_meier
-from wsisurv.viewer.slide_pool import LANES
 from wsisurv.viewer.study import Study
 
 Record = dict[str, Any]
@@ -34,7 +33,6 @@ def cohort_panel(study: Study) -> Record:
         "groups": _attempt(missing, "curves", lambda: group_curves(study)) or {},
         "competing": cohort.settings.knows_competing,
         "findings": [{"name": kind.name, "what": kind.what} for kind in KINDS if kind.name in names],
-        "tiles_at_once": max(2, LANES),
         "missing": missing,
     }
 

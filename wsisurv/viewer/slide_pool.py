@@ -20,8 +20,8 @@ from wsisurv.slides.reader import Slide
 _QUALITY = 85
 _DECODED_BYTES = 8 << 20
 _OVERVIEWS = 2
-LANES = min(4, os.cpu_count() or 1)
-"""How often one slide is open at most: a read takes one processor, so that whoever asks for more at once waits."""
+_LANES = min(4, os.cpu_count() or 1)
+"""How often one slide is open at most: a read takes one processor."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,9 @@ class SlidePool:
     def _find(self, file: SlideFile) -> tuple[tuple[str, int], _Opened]:
         """The slide where nobody reads it now, opened once more if need be; else where others read it in turn."""
         with self._looking:
-            keys = [(file.slide_id, lane) for lane in range(LANES)]
+            keys = [(file.slide_id, lane) for lane in range(_LANES)]
             free = (key for key in keys if key not in self._opened or not self._opened[key].using.locked())
-            key = next(free, keys[next(self._turn) % LANES])
+            key = next(free, keys[next(self._turn) % _LANES])
             found = self._opened.setdefault(key, _Opened(file))
             self._opened.move_to_end(key)
             surplus = [self._opened.popitem(last=False)[1] for _ in range(len(self._opened) - self._n_open)]

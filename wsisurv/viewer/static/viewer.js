@@ -264,7 +264,7 @@ async function openFinding(name) {
 const viewer = OpenSeadragon({
   element: $("slide"), showNavigationControl: false, showNavigator: true, navigatorPosition: "BOTTOM_RIGHT", drawer: "canvas",
   maxZoomPixelRatio: 4, minPixelRatio: 0.7, // half as many tiles as by default, a pixel on 0.7 to 1.4 of the screen
-  visibilityRatio: 0.3, animationTime: 0.4, timeout: 600000,
+  visibilityRatio: 0.3, animationTime: 0.4, imageLoaderLimit: 6, timeout: 600000,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 });
 
@@ -623,7 +623,6 @@ async function begin() {
   } catch (error) {
     return banner(error.message);
   }
-  viewer.imageLoader.jobLimit = state.cohort.tiles_at_once; // what waits here and is no longer in view is never asked for
   $("cohort").textContent = `Cohort ${state.cohort.name}`;
   $("time-head").title = `Follow-up in ${state.cohort.time_unit}`;
   showList();
