@@ -113,10 +113,13 @@ def test_without_cross_validation_the_predictions_stand_in_and_nothing_is_claime
     whole = Subgroup("all", "all cases", 154, 66, 0.66, 0.58, 0.74, (0.95, 0.7, 1.2))
     found = answer(seen(), whole)
     assert "concordance 0.660, 95 % interval 0.580 to 0.740" in found.sentence
+    assert found.sentence.startswith("Not cross-validated yet")
+    assert "better than chance" not in found.sentence  # it may have been selected by that very figure
     assert "age and stage" not in found.sentence
     assert any("not cross-validated" in line for line in found.cards[1].lines)
     assert found.cards[2].value == "–"
     assert "observed / expected events 0.95 (0.70 to 1.20)" in found.cards[3].lines
+    assert "crossval" in answer(seen(), replace(whole, ratio=None)).cards[3].lines[0]
 
 
 def test_with_nothing_judged_it_says_so():

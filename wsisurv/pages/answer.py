@@ -19,6 +19,7 @@ from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.planning import StudyPlan
 
 _CHANCE = 0.5
+_UNKNOWN = ("not known yet: `wsisurv crossval`",)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def make_answer(
         _beside(best, clinic),
         _calibration(best, whole, d_calibration),
     )
-    return Answer(_sentence(best, clinic, seen), cards)
+    return Answer(_sentence(best, clinic), cards)
 
 
 def _best(seen: Gathered, whole: Subgroup | None) -> _Best:
@@ -179,7 +180,7 @@ def _calibration(best: _Best, whole: Subgroup | None, d_calibration: float | Non
     elif best.alone is not None:
         slope, brier, reference = best.alone.calibration_slope, best.alone.brier, best.alone.brier_reference
         d_calibration = best.alone.d_calibration_p
-    lines = ["not known yet: `wsisurv crossval`"] if best.order is None else []
+    lines = []
     if slope is not None:
         lines.append("of the log hazard: 1 is right, below 1 too extreme")
     if ratio is not None:
@@ -190,11 +191,11 @@ def _calibration(best: _Best, whole: Subgroup | None, d_calibration: float | Non
         lines.append(f"D-calibration, {p_equals(d_calibration)}")
     section = "external" if best.here is not None else "calibration"
     return AnswerCard(
-        "Calibration", f"slope {number(slope, '.2f')}" if slope is not None else "–", tuple(lines), section
+        "Calibration", f"slope {number(slope, '.2f')}" if slope is not None else "–", tuple(lines) or _UNKNOWN, section
     )
 
 
-def _sentence(best: _Best, clinic: str, seen: Gathered) -> str:
+def _sentence(best: _Best, clinic: str) -> str:
     """The verdict in one sentence, which says so where nothing is shown."""
     if best.here is not None:
         return best.here.record.verdict[0] if best.here.record.verdict else ""
@@ -202,11 +203,16 @@ def _sentence(best: _Best, clinic: str, seen: Gathered) -> str:
         return "Nothing is shown yet: no model was judged on cases that it had not seen."
     value, low, high = best.order
     figures = f"concordance {number(value)}, 95 % interval {interval(low, high)}"
+    if best.whole is not None:
+        return (
+            f"Not cross-validated yet: on cases that its members had not seen the student has a {figures}, a little "
+            "too high where it was selected by that; nothing is said of what it adds to the clinic."
+        )
     good = low > _CHANCE
     first = f"{best.who} predict the outcome better than chance ({figures})"
     if not good:
         first = f"it is not shown that {best.who} predict the outcome better than chance ({figures})"
-    events = best.metrics.cohort.get("tested_events") if best.metrics is not None else seen.audit.events
+    events = best.metrics.cohort.get("tested_events") if best.metrics is not None else None
     if isinstance(events, int) and events < FEW_EVENTS:
         first = f"a first impression from {events} events: {first}"
     return f"{first[0].upper()}{first[1:]}{_and_the_clinic(best, clinic, good)}."
