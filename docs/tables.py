@@ -86,6 +86,14 @@ anything is. There are two ways:
 
 Files are read without running code in them: `.safetensors`, or `.bin`, `.pt`, `.pth` with torch's `weights_only`.
 
+## How robust is it on your slides?
+
+`wsisurv encoders [NAME…] --robustness --cohort NAME` says how well the mean tile of a case tells its hospital (ridge
+classifier, out of fold; mean over hospitals of ten cases or more of the share told right) against how well it tells
+risk (ridge Cox, hospitals left out whole where they can be). An encoder that tells hospitals well sees scanners, stains
+and preparation; what a model learns from it should be validated elsewhere (`evaluate`). Patients of hospitals differ
+too, so no encoder need be at guessing. `embed --augment-stain` measures how features move with the stains alone.
+
 ## A model of your own
 
 `wsisurv embed --weights FILE --encoder-spec FILE.toml`. The whole file goes into the features and their fingerprint,

@@ -34,3 +34,19 @@ def test_titan_is_told_to_be_imported(run, simulated):
     ended = run("pool", "--encoder", "titan", "--tiles", workspace.encoders()[0], "-w", workspace.root)
     assert ended.code == 1
     assert "wsisurv import FOLDER --encoder titan" in ended.err
+
+
+def test_robustness_of_every_encoder_of_a_cohort(run, simulated, tmp_path):
+    workspace = simulated(40, ["days", "dead", "hospital"], lambda number, case: [case.time, case.event, number % 2])
+    tiles, place = workspace.encoders()[0], ["-w", workspace.root]
+    assert run("pool", "--encoder", "mean", "--tiles", tiles, *place).code == 0
+    table = ["--clinical", tmp_path / "clinical.csv", "--time", "days", "--event", "dead"]
+    assert run("cohort", "c", *table, "--site", "hospital", *place).code == 0
+    found = json.loads(run("encoders", "--robustness", "--json", *place).out)
+    assert {row["encoder"] for row in found} == {tiles, f"mean-{tiles}"}
+    assert all(row["cases"] == 40 and row["hospitals"] == 2 for row in found)
+    assert "hospital: " in run("encoders", tiles, "--robustness", *place).out
+    assert run("cohort", "d", *table, *place).code == 0
+    ended = run("encoders", tiles, "--robustness", "--cohort", "d", *place)
+    assert ended.code == 1
+    assert "no hospital is known" in ended.err

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsisurv.cli.console import out
+from wsisurv.cli.console import out, progress_bar
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, WorkspaceOption
+from wsisurv.workspace.paths import Workspace
 
 if TYPE_CHECKING:
     from wsisurv.embedding.encoder_row import EncoderSpec
@@ -34,6 +36,15 @@ def encoders(
             "--commercial", help="List only those whose licence, as far as is known, lets a company use them."
         ),
     ] = False,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Say how well features tell the hospital of a cohort's cases, against how well they tell risk.",
+        ),
+    ] = False,
+    cohort: CohortOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List the encoders of `embed`: tiles, features, licence, and whether the weights are here.
@@ -41,10 +52,14 @@ def encoders(
     The list reads the local cache of the Hugging Face hub, and no network. --check asks the hub about what is
     not in the cache, unless HF_HUB_OFFLINE is set, and ends with exit code 1 if anything is missing. --fetch downloads
     into the cache and prints its folder; copy that to a machine without network, set HF_HUB_CACHE to the copy and
-    HF_HUB_OFFLINE=1.
+    HF_HUB_OFFLINE=1. --robustness reads the features in a workspace (NAME: their folders, all if none is given) of a
+    cohort made with --site: where hospitals are told well, a model may learn scanners and stains instead of disease.
 
     Any other model of timm is timm:NAME; one of your own is `embed --weights FILE --encoder-spec FILE.toml`.
     """
+    if robustness:
+        _measure(names or [], Workspace(workspace), cohort, as_json=as_json)
+        return
     if (check or fetch) and not names:
         raise typer.BadParameter("which? e.g. `wsisurv encoders --check uni2-h`", param_hint="NAME")
     if check and fetch:
@@ -59,6 +74,18 @@ def encoders(
         out.print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
         _show(rows)
+
+
+def _measure(names: list[str], workspace: Workspace, cohort: str | None, *, as_json: bool) -> None:
+    from wsisurv.experiments.robustness import encoder_robustness
+
+    with progress_bar("read") as progress:
+        found = encoder_robustness(workspace, workspace.the_cohort(cohort), names, progress=progress)
+    if as_json:
+        out.print(json.dumps([vars(one) for one in found], indent=2))
+    else:
+        for one in found:
+            out.print(one.sentence)
 
 
 def _each(names: list[str], *, fetch: bool, revision: str | None, as_json: bool) -> None:
