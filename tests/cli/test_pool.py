@@ -32,7 +32,7 @@ def test_rows_of_whole_slides_are_learned_from_like_any_features(run, simulated,
 def test_titan_is_told_to_be_imported(run, simulated):
     workspace = simulated(40, ["days"], lambda _, case: [case.time])
     ended = run("pool", "--encoder", "titan", "--tiles", workspace.encoders()[0], "-w", workspace.root)
-    assert ended.code == 1
+    assert ended.code == 2
     assert "wsisurv import FOLDER --encoder titan" in ended.err
 
 
