@@ -79,9 +79,12 @@ def test_tiles_and_features_are_those_of_this_machine(cluster, place, make_slide
 def test_a_slide_whose_worker_dies_is_done_elsewhere_and_at_the_fourth_death_is_a_failure(cluster, place, tmp_path):
     import deadly
 
-    items = [(str(tmp_path / f"{number}"), deaths) for number, deaths in enumerate([0, 1, 3, 99, 0])]
+    # three deaths in all: Dask also blames a call that waits on a worker which another call kills
+    items = [(str(tmp_path / f"{number}"), deaths) for number, deaths in enumerate([0, 1, 2, 99, 0])]
+    others = [item for item in items if item[1] != 99]
     with dask_pool(cluster.scheduler_address, place) as pool:
-        came = dict(finished(Attempt(deadly.work), items, 1, pool=pool))
+        came = dict(finished(Attempt(deadly.work), others, 1, pool=pool))
+        came |= dict(finished(Attempt(deadly.work), [items[3]], 1, pool=pool))
     error = came.pop(items[3])
     assert came == {item: item[1] for item in items if item != items[3]}
     assert isinstance(error, BackendError)
@@ -119,6 +122,26 @@ def test_a_worker_that_joins_later_is_asked_too(cluster, place):
         pool = DaskPool(client, _Witness(__version__, place.root / "none", "words"))
         with pytest.raises(BackendError, match="does not see"):
             list(finished(abs, [1], 1, pool=pool))
+
+
+def test_workers_that_are_all_gone_for_long_end_the_run_and_nothing_is_waited_for(place, monkeypatch):
+    class Empty:
+        """A client whose scheduler has no worker, and never answers."""
+
+        def nthreads(self):
+            return {}
+
+        def submit(self, *_given, **_named):
+            return self
+
+        def add_done_callback(self, _then):
+            pass
+
+    pool = DaskPool(Empty(), _Witness(__version__, place.root / "none", "words"))
+    assert pool.n_threads() == 0
+    monkeypatch.setattr("wsisurv.engine.dask._GONE_S", 0.01)
+    with pytest.raises(BackendError, match="no worker for 0.01 s"):
+        list(finished(abs, range(3), 1, pool=pool))
 
 
 def test_a_scheduler_without_workers(place, monkeypatch):

@@ -93,7 +93,8 @@ class Killer(threading.Thread):
         due = 0
         while self.n_kills < self._kills and not self.over.wait(0.05):
             n_tiled = len(list(self._tiles.glob("*.h5")))
-            pids = [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid is not None]
+            begun = self._cluster.scheduler.workers  # Dask gives up a worker that is killed while it begins
+            pids = [one.pid for one in self._cluster.workers.values() if one.pid and one.worker_address in begun]
             if n_tiled < due or not pids:
                 continue
             with suppress(ProcessLookupError):

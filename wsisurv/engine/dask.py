@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import wait as _wait
@@ -25,7 +26,7 @@ from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
-_WAIT_S = 20
+_WAIT_S, _GONE_S = 20, 600
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,27 @@ class DaskPool(Pool):
     def __init__(self, client: Any, witness: _Witness) -> None:
         self._client, self._witness = client, witness
         self._pending: dict[Future[Any], Any] = {}
+        self._seen, self._gone = time.monotonic(), False
 
     def n_threads(self) -> int:
-        """Calls that the workers of this moment can do at once."""
+        """Calls that the workers of this moment can do at once.
+
+        Raises:
+            BackendError: there has been none for long.
+        """
         try:
-            return sum(self._client.nthreads().values())
-        except (OSError, ValueError, TimeoutError):
+            count: int = sum(self._client.nthreads().values())
+        except (OSError, ValueError):
             return 0  # the scheduler is gone, as the futures will say
+        now = time.monotonic()
+        self._seen = now if count else self._seen
+        if now - self._seen > _GONE_S:
+            self._gone = True
+            raise BackendError(
+                f"the Dask scheduler has had no worker for {_GONE_S:g} s: Dask begins no worker again that died "
+                "while it started. What is done is kept: start workers, and run the same command again."
+            )
+        return count
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         """Send a call to a worker."""
@@ -130,7 +145,7 @@ class DaskPool(Pool):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls under way: there are never more than workers have threads."""
         del cancel_futures
-        if wait:
+        if wait and not self._gone:
             _wait(list(self._pending))
 
 
