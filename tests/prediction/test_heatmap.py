@@ -109,6 +109,11 @@ def test_what_is_written_adds_up_to_the_log_hazard_of_both_slides(place, explain
         assert len(squares) == slide.n_tiles
         figures = [square["properties"]["measurements"] for square in squares]
         assert {"contribution", "attention", "teacher_relevance"} == set(figures[0])
+        for square, figure in zip(squares, figures, strict=True):
+            red, _, blue = square["properties"]["color"]
+            raises = figure["contribution"] > 0
+            assert (red >= blue) == raises, "as the picture has it: red raises, blue lowers"
+            assert square["properties"]["classification"]["name"] == ("raises risk" if raises else "lowers risk")
         total += sum(figure["contribution"] for figure in figures)
         with Image.open(folder / slide.picture) as picture:
             assert picture.width > 500

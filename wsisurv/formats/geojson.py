@@ -8,6 +8,7 @@ Source: RFC 7946 for the geometry; properties as QuPath writes them.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,20 @@ def annotation(name: str, number: int, colour: tuple[int, int, int], rings: Sequ
     }
 
 
+@dataclass(frozen=True)
+class TileColours:
+    """How QuPath shows tiles as they are loaded."""
+
+    colours: NDArray[np.floating[Any]]  # (n_tiles, 3), red, green, blue, 0 to 255, of each tile
+    classes: Sequence[str]  # name of each tile's class
+    of_class: Mapping[str, tuple[int, int, int]]  # and the colour of each class
+
+
 def tiles(
-    coords: NDArray[np.int64], side: float, measurements: Mapping[str, NDArray[np.floating[Any]]]
+    coords: NDArray[np.int64],
+    side: float,
+    measurements: Mapping[str, NDArray[np.floating[Any]]],
+    shown: TileColours | None = None,
 ) -> list[Feature]:
     """Tile objects.
 
@@ -46,6 +59,7 @@ def tiles(
         coords: (n_tiles, 2), top left.
         side: of a tile.
         measurements: a figure a tile by name, written to six digits; NaN is left out.
+        shown: colours and classes of the tiles; None for QuPath's own.
     """
     columns = {name: values.astype(np.float64).tolist() for name, values in measurements.items()}
     features = []
@@ -53,13 +67,13 @@ def tiles(
         right, bottom = round(x + side, 2), round(y + side, 2)
         square = [[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
         figures = {name: float(f"{values[row]:.6g}") for name, values in columns.items() if values[row] == values[row]}
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [square]},
-                "properties": {"objectType": "tile", "measurements": figures},
-            }
-        )
+        properties: Feature = {"objectType": "tile", "measurements": figures}
+        if shown is not None:
+            name = shown.classes[row]
+            properties["classification"] = {"name": name, "color": shown.of_class[name]}
+            properties["color"] = np.rint(shown.colours[row]).astype(int).tolist()
+        geometry = {"type": "Polygon", "coordinates": [square]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return features
 
 

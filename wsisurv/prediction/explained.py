@@ -13,12 +13,14 @@ from wsisurv.formats import geojson
 from wsisurv.models.ensemble import Ensemble
 from wsisurv.prediction.contributions import CaseTiles, score_tiles
 from wsisurv.prediction.explainer import Explainer
-from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Layer
+from wsisurv.prediction.heatmap_picture import DIVERGING, SEQUENTIAL, Layer, colours_of
 from wsisurv.prediction.slide_views import LocatedSlide, locate_slide
 from wsisurv.workspace.paths import Workspace
 
 _ENDS = 0.99
 """The darkest colour stands for this share of the tiles' absolute values, so that one tile does not bleach the rest."""
+RAISES, LOWERS = "raises risk", "lowers risk"
+"""Classes of tiles in QuPath."""
 DARKEST = "darkest: 99th percentile of the case's tiles"
 """What a legend says of it."""
 
@@ -75,7 +77,13 @@ class ExplainedCase:
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
-        return geojson.tiles(tiles.coords[rows] - (left, top), self.places[slide].side, figures)
+        contribution = tiles.contribution[rows]
+        shown = geojson.TileColours(
+            colours_of(contribution, -self.limit, self.limit, DIVERGING),
+            [RAISES if value > 0 else LOWERS for value in contribution.tolist()],
+            {LOWERS: DIVERGING[1], RAISES: DIVERGING[3]},
+        )
+        return geojson.tiles(tiles.coords[rows] - (left, top), self.places[slide].side, figures, shown)
 
 
 def explain_case(explainer: Explainer, case: CaseFiles, slides: Mapping[str, Path]) -> ExplainedCase:
