@@ -208,6 +208,10 @@ def test_a_heatmap_of_a_finding_shows_shares_of_tiles_and_quotes_the_report(plac
     shares = [json.dumps(one) for one in squares]
     assert len(shares) == 12
     assert "log_odds" in shares[0]
+    for square in (one["properties"] for one in squares):
+        speaks_for = square["measurements"]["log_odds"] > 0
+        assert square["classification"]["name"] == ("speaks for" if speaks_for else "speaks against")
+        assert (square["color"][0] >= square["color"][2]) == speaks_for
     assert (folder / "a.png").exists()
 
 

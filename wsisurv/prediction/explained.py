@@ -77,13 +77,22 @@ class ExplainedCase:
         figures = {"contribution": tiles.contribution[rows], "attention": tiles.attention[rows]}
         figures |= {"teacher_relevance": tiles.relevance[rows]} if tiles.relevance is not None else {}
         figures |= {"kept": tiles.kept[rows]} if tiles.kept is not None else {}
-        contribution = tiles.contribution[rows]
-        shown = geojson.TileColours(
-            colours_of(contribution, -self.limit, self.limit, DIVERGING),
-            [RAISES if value > 0 else LOWERS for value in contribution.tolist()],
-            {LOWERS: DIVERGING[1], RAISES: DIVERGING[3]},
-        )
+        shown = qupath_colours(tiles.contribution[rows], self.limit, (LOWERS, RAISES))
         return geojson.tiles(tiles.coords[rows] - (left, top), self.places[slide].side, figures, shown)
+
+
+def qupath_colours(values: NDArray[np.float64], limit: float, called: tuple[str, str]) -> geojson.TileColours:
+    """How QuPath shows tiles: in the picture's colours, classed by their sign.
+
+    Args:
+        values: of the tiles, float64 (n_tiles,).
+        limit: value of the darkest colour.
+        called: classes of tiles below 0, and of those above.
+    """
+    below, above = called
+    colours = colours_of(values, -limit, limit, DIVERGING)
+    classes = [above if value > 0 else below for value in values.tolist()]
+    return geojson.TileColours(colours, classes, {below: DIVERGING[1], above: DIVERGING[3]})
 
 
 def explain_case(explainer: Explainer, case: CaseFiles, slides: Mapping[str, Path]) -> ExplainedCase:

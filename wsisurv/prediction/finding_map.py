@@ -20,7 +20,7 @@ from wsisurv.formats.statements import Statement
 from wsisurv.models.finding_heads import attention
 from wsisurv.models.finding_table import speaks_of
 from wsisurv.prediction.contributions import CaseTiles
-from wsisurv.prediction.explained import DARKEST, strongest
+from wsisurv.prediction.explained import DARKEST, qupath_colours, strongest
 from wsisurv.prediction.extremes import ShownEnds, choose_ends, draw_ends, signed
 from wsisurv.prediction.findings import OpenHeads
 from wsisurv.prediction.heatmap_picture import DIVERGING, Ground, Layer, draw_maps, with_banner
@@ -213,6 +213,7 @@ def _slide(
     picture = draw_maps(Ground(view.pixels, view.mpp, boxes), said[0], lines, [seen.layer(rows)], marks)
     write_picture(folder / f"{slide_id}.png", with_banner(picture, seen.warning), "PNG")
     figures = {"log_odds": share, "attention": tiles.attention[rows]}
-    squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures)
+    shown = qupath_colours(share, strongest(tiles.contribution), ("speaks against", "speaks for"))
+    squares = geojson.tiles(tiles.coords[rows] - view.bounds[:2], place.side, figures, shown)
     write_text(folder / f"{slide_id}.geojson", geojson.collection(squares))
     return f"{slide_id}.png"
