@@ -13,9 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +102,21 @@ def write_folds(path: Path, cohort: str, repeats: int) -> None:
 
 
 def run(
-    data: Path, work: Path, endpoint: Endpoint, shuffled: bool, repeats: int, changes: dict[str, dict[str, Any]]
-) -> str:
-    """Cross-validate one endpoint; finished folds are kept."""
-    import torch
-
+    data: Path,
+    work: Path,
+    endpoint: Endpoint,
+    shuffled: bool,
+    repeats: int,
+    changes: dict[str, dict[str, Any]],
+    jobs: int | None,
+) -> None:
+    """Cross-validate one endpoint, folds side by side; finished folds are kept."""
     from wsisurv.cohort import make_cohort
     from wsisurv.experiments.crossval import crossval
     from wsisurv.settings.cohort import CohortSettings
     from wsisurv.settings.crossval import CrossvalSettings
     from wsisurv.workspace.paths import Workspace
 
-    torch.set_num_threads(1)
     prepare(data, work, endpoint.cohort, shuffled=shuffled)
     place = Workspace(work / endpoint.cohort)
     columns = CohortSettings(
@@ -127,8 +128,9 @@ def run(
     splits = work / f"{endpoint.cohort}-splits.jsonl"
     write_folds(splits, endpoint.cohort, repeats)
     teacher = {"encoder": ENCODER, **changes["teacher"]}
-    crossval(place, cohort, CrossvalSettings(), teacher=teacher, student=changes["student"], splits=splits)
-    return endpoint.key
+    crossval(
+        place, cohort, CrossvalSettings(), teacher=teacher, student=changes["student"], splits=splits, workers=jobs
+    )
 
 
 @dataclass(frozen=True)
@@ -351,13 +353,13 @@ def main() -> None:
     parser.add_argument(
         "--student", type=json.loads, default={}, help="settings as JSON; give a variant its own --work"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, help="folds at once; one a processor where not given")
     parser.add_argument("--table", action="store_true", help="print what the finished folds say, run nothing")
     parser.add_argument("--power", action="store_true", help="print what difference the cohorts can show, run nothing")
     chosen = parser.parse_args()
     data = Path(os.environ.get("WSISURV_REAL_DATA") or HERE.parents[2] / "shared" / "data")
     work = chosen.work / ("shuffled" if chosen.shuffled else "reports")
-    endpoints = [endpoint for endpoint in ENDPOINTS if endpoint.key in chosen.only]
+    endpoints = sorted((e for e in ENDPOINTS if e.key in chosen.only), key=lambda e: chosen.only.index(e.key))
     if chosen.table:
         tables(work, endpoints)
         return
@@ -372,13 +374,9 @@ def main() -> None:
     for cohort in dict.fromkeys(endpoint.cohort for endpoint in endpoints):
         prepare(data, work, cohort, shuffled=chosen.shuffled)
     changes = {"teacher": chosen.teacher, "student": chosen.student}
-    with ProcessPoolExecutor(chosen.jobs, mp_context=get_context("spawn")) as pool_of:
-        running = [
-            pool_of.submit(run, data, work, endpoint, chosen.shuffled, chosen.repeats, changes)
-            for endpoint in endpoints
-        ]
-        for one in running:
-            print(f"{one.result()}: done", file=sys.stderr, flush=True)
+    for endpoint in endpoints:
+        run(data, work, endpoint, chosen.shuffled, chosen.repeats, changes, chosen.jobs)
+        print(f"{endpoint.key}: done", file=sys.stderr, flush=True)
     tables(work, endpoints)
 
 
