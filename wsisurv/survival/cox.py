@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import checked, require_pairs
+from wsisurv.survival.risk_sets import RiskSets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,8 +275,7 @@ class _Deaths:
         ends: last row of each death's risk set.
         ties: (n_deaths, 2), first and past-the-last death of the same time among the deaths.
         share: of the tied deaths that count as gone already.
-        entered: risk of all cases, latest entry first, (n,), and how many of these enter too late for each death's risk
-            set, (n_deaths,); None where all are followed from 0.
+        late: the deaths' risk sets where cases enter late; None where all are followed from 0.
     """
 
     risk: NDArray[np.float64]
@@ -283,7 +283,7 @@ class _Deaths:
     ends: NDArray[np.int64]
     ties: NDArray[np.int64]
     share: NDArray[np.float64]
-    entered: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
+    late: RiskSets | None = None
 
     @staticmethod
     def of(
@@ -297,11 +297,8 @@ class _Deaths:
         at = times[died]
         ties = np.stack([np.searchsorted(at, at, side="left"), np.searchsorted(at, at, side="right")], axis=1)
         share = (np.arange(len(died)) - ties[:, 0]) / (ties[:, 1] - ties[:, 0])
-        entered = None
-        if entry is not None:
-            by_entry = np.argsort(-entry, kind="stable")
-            entered = risk[by_entry], np.searchsorted(-entry[by_entry], at, side="right")
-        return _Deaths(risk[order], died, np.searchsorted(times, at, side="right") - 1, ties, share, entered)
+        late = None if entry is None else RiskSets.of(time[order], entry[order], -at)
+        return _Deaths(risk[order], died, np.searchsorted(times, at, side="right") - 1, ties, share, late)
 
     def at(self, slope: float) -> _Point:
         if not len(self.died):
@@ -311,10 +308,7 @@ class _Deaths:
         sums = _moments(self.risk, slope, top)
         tied = np.concatenate([np.zeros((3, 1)), sums[:, self.died].cumsum(axis=1)], axis=1)
         gone = (tied[:, self.ties[:, 1]] - tied[:, self.ties[:, 0]]) * self.share
-        at_risk = sums.cumsum(axis=1)[:, self.ends]
-        if self.entered is not None:
-            late = _moments(self.entered[0], slope, top).cumsum(axis=1)
-            at_risk = at_risk - np.concatenate([np.zeros((3, 1)), late], axis=1)[:, self.entered[1]]
+        at_risk = sums.cumsum(axis=1)[:, self.ends] if self.late is None else self.late.sums(sums.T).T
         zero, one, two = at_risk - gone
         zero = np.maximum(zero, np.finfo(np.float64).tiny)  # beside a case far above it, a risk set's hazards are 0
         return _Point(

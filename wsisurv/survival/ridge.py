@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsisurv.errors import MetricError
 from wsisurv.survival.follow_up import FollowUp, checked, require_pairs
+from wsisurv.survival.risk_sets import RiskSets
 from wsisurv.survival.splits import make_folds
 
 RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -199,7 +200,7 @@ class _Likelihood:
         begins: (n_sets,), its first row that the set before has not.
         events: (n_sets,), how many it belongs to.
         died: (p,), sum of the variables of the rows with an event.
-        late: where cases enter late, what each risk set lacks; None where all are followed from 0.
+        late: the risk sets where cases enter late; None where all are followed from 0.
     """
 
     variables: NDArray[np.float64]
@@ -208,7 +209,7 @@ class _Likelihood:
     begins: NDArray[np.int64]
     events: NDArray[np.float64]
     died: NDArray[np.float64]
-    late: "_Late | None" = None
+    late: RiskSets | None = None
 
     @staticmethod
     def of(data: FollowUp) -> "_Likelihood":
@@ -218,7 +219,7 @@ class _Likelihood:
         ends = np.bincount(np.searchsorted(-time, -time[event], side="right") - 1, minlength=len(time))
         sets = np.flatnonzero(ends)
         begins = np.concatenate([[0], sets[:-1] + 1])
-        late = None if data.entries is None else _Late.of(data.entries[order], time[sets])
+        late = None if data.entries is None else RiskSets.of(time, data.entries[order], time[sets])
         died = variables[deaths].sum(0)
         return _Likelihood(variables, deaths, sets, begins, ends[sets].astype(np.float64), died, late)
 
@@ -253,12 +254,8 @@ class _Likelihood:
         return here
 
     def _sums(self, hazard: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of the hazards of each risk set, which its last case is in: what rounds below that is rounded wrongly."""
-        sums = hazard.cumsum()[self.sets]
-        if self.late is None:
-            return sums
-        least = np.maximum(hazard[self.sets], np.finfo(np.float64).tiny)
-        return np.asarray(np.maximum(sums - self.late.sums(hazard), least))
+        """Sum of the hazards of each risk set."""
+        return hazard.cumsum()[self.sets] if self.late is None else self.late.sums(hazard)
 
     def _newton_step(
         self, coefficients: NDArray[np.float64], log_hazard: NDArray[np.float64], penalty: float
@@ -266,49 +263,19 @@ class _Likelihood:
         hazard = np.exp(log_hazard - log_hazard.max())
         sums = self._sums(hazard)
         weight = self.events / sums
-        # a case is in the risk sets that end at its row or later
-        share = np.zeros(len(hazard))
-        share[self.sets] = weight
-        share = share[::-1].cumsum()[::-1]
-        if self.late is not None:
-            share = share - np.append(weight[::-1].cumsum()[::-1], 0.0)[self.late.missed]
-        share = hazard * share
         weighted = hazard[:, None] * self.variables
-        means = np.add.reduceat(weighted, self.begins).cumsum(axis=0)
-        if self.late is not None:
-            means -= self.late.sums(weighted)
-        means /= sums[:, None]
+        if self.late is None:  # a case is in the risk sets that end at its row or later
+            share = np.zeros(len(hazard))
+            share[self.sets] = weight
+            share = hazard * share[::-1].cumsum()[::-1]
+            means = np.add.reduceat(weighted, self.begins).cumsum(axis=0) / sums[:, None]
+        else:
+            share = hazard * self.late.over(weight)
+            means = self.late.sums(weighted) / sums[:, None]
         gradient = self.died - share @ self.variables - penalty * coefficients
         curvature = (self.variables * share[:, None]).T @ self.variables - (means * self.events[:, None]).T @ means
         curvature.flat[:: len(curvature) + 1] += penalty
         return np.asarray(np.linalg.solve(curvature, gradient))
-
-
-@dataclass(frozen=True)
-class _Late:
-    """What risk sets lack because cases enter late.
-
-    Attributes:
-        by_entry: rows, latest entry first.
-        count: (n_sets,), how many of ``by_entry`` enter at the time of each risk set or later.
-        missed: (n,), the first risk set, latest first, at whose time each row had not entered yet.
-    """
-
-    by_entry: NDArray[np.int64]
-    count: NDArray[np.int64]
-    missed: NDArray[np.int64]
-
-    @staticmethod
-    def of(entry: NDArray[np.float64], at: NDArray[np.float64]) -> "_Late":
-        """Entries of the rows, and the times of the risk sets, latest first."""
-        by_entry = np.argsort(-entry, kind="stable")
-        count = np.searchsorted(-entry[by_entry], -at, side="right")
-        return _Late(by_entry, count, np.searchsorted(-at, -entry, side="left"))
-
-    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of the rows that each risk set lacks, (n,) or (n, p) → (n_sets,) or (n_sets, p)."""
-        total = np.concatenate([np.zeros_like(values[:1]), values[self.by_entry].cumsum(axis=0)])
-        return np.asarray(total[self.count], dtype=np.float64)
 
 
 def _log_likelihood(log_hazard: NDArray[np.float64], data: FollowUp) -> float:
