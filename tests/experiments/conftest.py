@@ -20,7 +20,9 @@ from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=6, text_epochs=20, repeats=1, folds=2, text_folds=2)
 ONCE = CrossvalSettings(folds=2, repeats=1, covariates=(), resamples=100)
-STUDENT = DistillSettings(hidden=8, epochs=6, pretrain_epochs=3, members=2)
+STUDENT = DistillSettings(
+    learning_rate=1e-2, weight_decay=1e-3, dropout=0.1, hidden=8, epochs=6, pretrain_epochs=3, members=2
+)
 
 
 @dataclass

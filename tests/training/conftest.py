@@ -16,8 +16,9 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
-TEACHER = TeacherSettings(hidden=16, epochs=15, text_epochs=30, repeats=1, folds=3, text_folds=3)
-DISTILL = DistillSettings(hidden=16, epochs=15, pretrain_epochs=5, members=3)
+FAST = {"learning_rate": 1e-2, "weight_decay": 1e-3, "dropout": 0.1}
+TEACHER = TeacherSettings(**FAST, hidden=16, epochs=15, text_epochs=30, repeats=1, folds=3, text_folds=3)
+DISTILL = DistillSettings(**FAST, hidden=16, epochs=15, pretrain_epochs=5, members=3)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 
 from wsisurv.formats.header import make_header
 from wsisurv.settings.training import DistillSettings
+from wsisurv.training import tuning
 from wsisurv.training.checkpoints import FORMAT, Checkpoints, FitState
 from wsisurv.training.distill import distill
 from wsisurv.training.loop import Log, minimise, seeded
@@ -100,17 +101,19 @@ def test_finished_fits_wait_until_it_is_time_to_write(tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoints").exists()
 
 
+TUNED = {name: DistillSettings.model_fields[name].default for name in tuning._LONG}
 MANY = {"aggregator": "selfattention", "loss": "discrete", "filter": "soft", "ema": True, "merge_duplicates": True}
 
 
 @pytest.mark.parametrize(
     ("share", "teacher", "switches"),
-    [(0.3, "late", {}), (0.8, "late", {"tuning": "out-of-fold"}), (0.6, "cross-attention", MANY)],
+    [(0.3, "late", {}), (0.8, "late", TUNED), (0.6, "cross-attention", MANY)],
 )
 def test_both_steps_stopped_and_run_again_give_the_files_of_an_undisturbed_run(
-    make_trial, teacher_settings, distill_settings, share, teacher, switches
+    make_trial, teacher_settings, distill_settings, share, teacher, switches, monkeypatch
 ):
     """Every epoch is done once and only once, whichever fit of the run was stopped."""
+    monkeypatch.setattr(tuning, "_LONG", {**tuning._LONG, "epochs": 30})
     teacher_settings = teacher_settings.model_copy(update={"teacher": teacher})
     distill_settings = distill_settings.model_copy(update=switches)
     whole, stopped = make_trial(24, folder="whole"), make_trial(24, folder="stopped")

@@ -17,7 +17,9 @@ from wsisurv.training.students import StudentPlan, train_students
 from wsisurv.training.subspace import project_rows
 
 CPU = torch.device("cpu")
-ALL_TILES = DistillSettings(hidden=8, epochs=6, tiles_per_bag=0, dropout=0.0, distill="correlation")
+ALL_TILES = DistillSettings(
+    learning_rate=1e-2, weight_decay=1e-3, hidden=8, epochs=6, tiles_per_bag=0, dropout=0.0, distill="correlation"
+)
 
 
 @pytest.fixture

@@ -1,21 +1,24 @@
 """How long and how hard students are trained is chosen by what they say of cases that they did not see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import torch
 
 from wsisurv.formats.atomic import read_jsonl
 from wsisurv.formats.models import read_model
 from wsisurv.models.ensemble import load_student
 from wsisurv.settings.training import DistillSettings, TeacherSettings
+from wsisurv.training import distill as distilling
+from wsisurv.training import tuning
 from wsisurv.training.card import CrossFitted
 from wsisurv.training.distill import distill
-from wsisurv.training.loop import Log
-from wsisurv.training.students import StudentPlan, train_path
+from wsisurv.training.students import train_students
+from wsisurv.training.teacher import train_teacher
 from wsisurv.training.tuning import epochs_of, ways_of, worth
 
 TEACHER = TeacherSettings(hidden=8, epochs=2, folds=3, text_folds=3, repeats=1)
-LONG = DistillSettings(hidden=16, epochs=60, members=3, learning_rate=3e-2)
+LONG = DistillSettings(hidden=16, epochs=60, members=3, learning_rate=3e-2, weight_decay=1e-3, dropout=0.1)
 
 
 def lines_of(trial, part):
@@ -55,13 +58,46 @@ def test_worth_is_the_likelihood_within_folds_at_the_best_scale():
         assert 0 < worth(nothing, fold, time, event).scale < 0.1
 
 
-def test_a_tuned_student_is_not_over_confident_and_the_choice_is_told(make_trial):
-    trial = make_trial(100, effect=2.0, taught=TEACHER)
-    distill(trial.workspace, trial.cohort, LONG.model_copy(update={"tuning": "out-of-fold"}), device="cpu")
-    assert read_model(trial.path("student_plain.h5"), "student")[0].card.calibration.slope > 0.5
-    chosen = lines_of(trial, "chosen")
-    assert {line["part"].split(" ")[0] for line in chosen} >= {"plain"}
-    assert all(line["epochs"] <= 60 and 0 < line["scale"] <= 1 for line in chosen)
+@pytest.mark.parametrize(("ahead", "long"), [(1.9, False), (2.0, True), (-3.0, False)])
+def test_long_training_is_taken_where_it_is_clearly_ahead_and_for_both_students(
+    make_trial, teacher_settings, monkeypatch, ahead, long
+):
+    trial = make_trial(120, effect=2.0, taught=teacher_settings)
+    monkeypatch.setattr(tuning, "_LONG", {**tuning._LONG, "epochs": 40})
+    asked, seen = [], []
+
+    def train(cases, plans, settings, **_):
+        asked.append((settings.epochs, settings.learning_rate, plans[0].target is not None))
+        return train_students(cases, plans, settings.model_copy(update={"epochs": 1}), **_)
+
+    def judged(*_):
+        seen.append(1)
+        return tuning._Outcome(10.0 if len(seen) == 1 else 10.0 + ahead, 1.0)
+
+    monkeypatch.setattr(tuning, "train_students", train)
+    monkeypatch.setattr(distilling, "train_students", train)
+    monkeypatch.setattr(tuning, "_out_of_fold", judged)
+    distill(trial.workspace, trial.cohort, DistillSettings(hidden=4, members=3), device="cpu")
+    assert asked[:2] == [(25, 2e-3, False), (40, 1e-2, False)]
+    assert asked[2:] in ([], [(40, 1e-2, True) if long else (25, 2e-3, True)])
+    assert len(asked) == 3  # the gate is open, so that there is a guided student
+    gained = [
+        line["likelihood_gained"] for line in lines_of(trial, "way 1") + lines_of(trial, "way 2") if "scale" in line
+    ]
+    assert gained == [10.0, 10.0 + ahead]
+
+
+def test_judged_are_cases_of_one_hospital_where_hospitals_are_known(make_trial, monkeypatch):
+    trial = make_trial(60, effect=2.0, taught=TEACHER)
+    strata = []
+    monkeypatch.setattr(tuning, "worth", lambda _, stratum, *__: strata.append(stratum) or tuning._Outcome(0.0, 1.0))
+    monkeypatch.setattr(tuning, "_LONG", {**tuning._LONG, "epochs": 2})
+    for sites, n_strata in (([None], 3), (["A", "B"], 2)):
+        cases = tuple(replace(case, site=sites[n % len(sites)]) for n, case in enumerate(trial.cohort.cases))
+        cohort = replace(trial.cohort, name=f"of{n_strata}", cases=cases)
+        train_teacher(trial.workspace, cohort, TEACHER, device="cpu")
+        distill(trial.workspace, cohort, DistillSettings(hidden=4, members=3), device="cpu")
+        assert len(np.unique(strata[-1])) == n_strata
 
 
 def test_log_hazards_are_scaled_by_their_slope_out_of_fold_and_keep_their_order(make_trial, monkeypatch):
@@ -71,7 +107,7 @@ def test_log_hazards_are_scaled_by_their_slope_out_of_fold_and_keep_their_order(
     for calmed in (CrossFitted.calmed, lambda fitted, _: fitted):
         monkeypatch.setattr(CrossFitted, "calmed", calmed)
         trial.path("student.h5").unlink(missing_ok=True)  # kept otherwise: nothing that it was made from has changed
-        result = distill(trial.workspace, trial.cohort, LONG, device="cpu")
+        result = distill(trial.workspace, trial.cohort, LONG.model_copy(update={"distill": "none"}), device="cpu")
         model = read_model(trial.path("student_plain.h5"), "student")[0]
         student = load_student(model)
         risks.append(np.array([student.log_hazard(bag) for bag in bags]))
@@ -84,31 +120,11 @@ def test_log_hazards_are_scaled_by_their_slope_out_of_fold_and_keep_their_order(
     assert risks[0] == pytest.approx(factor * risks[1], rel=1e-4, abs=1e-6)
 
 
-def test_students_on_the_way_are_those_of_a_run_that_ends_there(make_trial, tmp_path):
-    from wsisurv.training.inputs import read_training_cases
-
-    trial = make_trial(40)
-    cases = read_training_cases(
-        trial.workspace, trial.cohort, encoder="histomics", text_encoder="hashing", allow_random_weights=False
-    )
-    settings = DistillSettings(hidden=8, epochs=9)
-    log = Log(tmp_path / "history.jsonl", "distill", lambda *_: None)
-    plans = [StudentPlan(np.arange(30), 1), StudentPlan(np.arange(10, 40), 2)]
-    cpu = torch.device("cpu")
-    path = train_path(cases, plans, settings, device=cpu, part="a", log=log, epochs=(4, 9, 20))
-    assert set(path) == {4, 9}
-    weights = {epoch: students[1].embed.weight for epoch, students in path.items()}
-    again = train_path(cases, plans, settings, device=cpu, part="b", log=log, epochs=(8,))
-    assert torch.equal(again[9][1].embed.weight, weights[9])
-    assert (weights[4] - again[8][1].embed.weight).norm() > (weights[9] - again[8][1].embed.weight).norm() > 0
-
-
-def test_ways_never_train_longer_than_asked():
-    ways = ways_of(DistillSettings(epochs=10, dropout=0.6))
-    assert len(ways) == len(set(ways)) == 3  # none twice: more dropout is what was asked for
-    assert {way.epochs for way in ways} == {10}
-    assert {way.dropout for way in ways} == {0.6}
-    assert len(ways_of(DistillSettings())) == 4
-    assert epochs_of(DistillSettings(epochs=100, tuning="out-of-fold")) == 100 + 3 * 60
-    assert epochs_of(DistillSettings(epochs=100, tuning="none")) == 100
-    assert ways[0] == DistillSettings(epochs=10, dropout=0.6)
+def test_what_is_asked_for_is_not_tuned():
+    default = DistillSettings()
+    assert [way.epochs for way in ways_of(default)] == [25, 150]
+    assert epochs_of(default) == 175
+    assert ways_of(default.model_copy(update={"tuning": "none"})) == [default.model_copy(update={"tuning": "none"})]
+    for asked in ({"epochs": 10}, {"dropout": 0.6}, {"learning_rate": 1e-2}, {"weight_decay": 0.0}):
+        assert ways_of(DistillSettings(**asked)) == [DistillSettings(**asked)]
+    assert len(ways_of(DistillSettings(hidden=8))) == 2

@@ -71,7 +71,8 @@ def _print(result: DistillResult, name: str) -> None:
     if result.reports_told is not None:
         table.add_row("variance of the reports explained by tiles (out-of-fold R²)", number(result.reports_told))
         table.add_row("feature subspace", _subspace(result.directions))
-    table.add_row("concordance of the distilled student, out of fold", number(result.distilled_concordance))
+    within = " and within hospital" if result.within == "hospital" else ""
+    table.add_row(f"concordance of the distilled student, out of fold{within}", number(result.distilled_concordance))
     table.add_row("concordance of the baseline student (no teacher)", number(result.plain_concordance))
     between = f" (95 % interval {interval(result.difference_low, result.difference_high, '+')})"
     table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else between))

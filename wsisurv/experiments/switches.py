@@ -24,7 +24,7 @@ SWITCHES = (
     "mixup=risk",
     "mixup=random",
     "ema=true",
-    "tuning=out-of-fold",
+    "tuning=none",
     "teacher=concat",
     "teacher=cross-attention",
 )

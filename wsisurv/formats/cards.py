@@ -147,7 +147,7 @@ class FigureRow(Card):
 
 
 class DistillResult(Card):
-    """What distilling gave; concordances are out of fold and of pairs within folds, None where undefined."""
+    """What distilling gave; concordances are out of fold, None where undefined."""
 
     kept: bool = False
     """True when the files were there already, made by the same settings from the same inputs."""
@@ -163,6 +163,8 @@ class DistillResult(Card):
     """Dimensions of the feature subspace of each distilled member; empty where they see all features."""
     winner: Literal["distilled", "plain"]
     """The selected student, which is in student.h5."""
+    within: Literal["fold", "hospital"] = "fold"
+    """Of what the pairs are that concordances count: of one hospital where these are known, else of one fold."""
     concordance: float | None
     """Concordance of the selected student; a little too high, since it was selected by this figure."""
     nested: FigureRow | None = None

@@ -22,7 +22,7 @@ from wsisurv.settings.renamed import present_names
 
 Kind = Literal["teacher", "student", "findings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-CARD_VERSION = {"wsisurv's version of the student's card": "4"}
+CARD_VERSION = {"wsisurv's version of the student's card": "5"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
 _MADE_BY: dict[Kind, str] = {
     "teacher": "wsisurv train-teacher",

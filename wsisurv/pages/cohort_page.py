@@ -266,13 +266,16 @@ def _verdicts(seen: Gathered) -> list[str]:
 
 def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
     """What was printed when the student was distilled, as far as it is known."""
+    within = " and within hospital" if result.get("within") == "hospital" else ""
     facts = {
         "cases": result.get("n_cases"),
         "events": result.get("n_events"),
         "cases whose report guided the student": result.get("n_reports"),
         "gate (weight of the reports, 0 to 1)": _three_decimals(result.get("gate")),
-        "concordance out of fold, baseline student (no teacher)": _three_decimals(result.get("plain_concordance")),
-        "concordance out of fold, selected student (a little too high: selected by it)": _three_decimals(
+        f"concordance out of fold{within}, baseline student (no teacher)": _three_decimals(
+            result.get("plain_concordance")
+        ),
+        f"concordance out of fold{within}, selected student (a little too high: selected by it)": _three_decimals(
             result.get("concordance")
         ),
     }

@@ -176,8 +176,9 @@ def _cohort(cohort: TrainingCohort) -> CardPart:
 
 def _quality(card: StudentCard, evaluation: Evaluation | None, source: str) -> CardPart:
     if evaluation is None:
+        within = ", pairs of one hospital" if card.result.within == "hospital" else ""
         facts = {
-            "out-of-fold concordance in training": said(card.result.concordance),
+            f"out-of-fold concordance in training{within}": said(card.result.concordance),
             "of the baseline student (no teacher)": said(card.result.plain_concordance),
         }
         return CardPart("How good it is", (f"No results table: {source}.",), facts)

@@ -30,7 +30,7 @@ from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
 from wsisurv.training.student_loss import TeacherTarget
-from wsisurv.training.students import StudentPlan
+from wsisurv.training.students import StudentPlan, train_students
 from wsisurv.training.subspace import FeatureSubspaces, find_subspaces
 from wsisurv.training.tuning import epochs_of, train_tuned, ways_of
 from wsisurv.workspace.freshness import Condition, Freshness, all_done, compare, require_fresh
@@ -216,10 +216,10 @@ def _train(
         for number, (plan, target) in enumerate(zip(plans, targets, strict=True))
     ]
     n_guided = sum(target is not None for target in targets)
-    log.total = epochs_of(settings) + _guided_epochs(settings, n_guided)
+    longest = max(ways_of(settings), key=lambda way: way.epochs)
+    log.total = epochs_of(settings) + _guided_epochs(longest, n_guided)
 
-    def trained(plans: list[StudentPlan], part: str) -> CrossFitted:
-        students = train_tuned(cases, plans, folds, guidance.fold, settings, device=device, part=part, log=log)
+    def calm(students: list[Student], plans: list[StudentPlan], part: str) -> CrossFitted:
         fitted = _cross_fitted(students, plans, cases, folds, guidance.fold)
         if settings.loss == "discrete":  # hazards of time bins: no factor of a log hazard
             return fitted
@@ -227,16 +227,21 @@ def _train(
         log.line(part=f"{part}, scaled", factor=fitted.factor)
         return fitted
 
-    plain = trained(plans, "plain students")
-    return {"distilled": trained(guided, "distilled students") if n_guided else plain, "plain": plain}, subspaces
+    # the way is chosen by the students without reports: reports have no say in how long one is trained
+    tuned = train_tuned(cases, plans, folds, guidance.fold, settings, device=device, part="plain students", log=log)
+    plain = calm(tuned.students, plans, "plain students")
+    if not n_guided:
+        return {"distilled": plain, "plain": plain}, subspaces
+    log.total = epochs_of(settings) + _guided_epochs(tuned.way, n_guided)
+    students = train_students(cases, guided, tuned.way, device=device, part="distilled students", log=log)
+    return {"distilled": calm(students, guided, "distilled students"), "plain": plain}, subspaces
 
 
 def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:
     """Epochs of guided students: side by side, but those of filters, of pre-training and after a hard filter."""
-    filtered = epochs_of(settings) if settings.filter != "none" else 0
-    ways = 1 if settings.tuning == "none" else len(ways_of(settings))
-    side_by_side = epochs_of(settings) * (n_guided if settings.filter == "hard" else min(n_guided, 1))
-    return n_guided * (ways * settings.pretrain_epochs + filtered) + side_by_side
+    filtered = settings.epochs if settings.filter != "none" else 0
+    side_by_side = settings.epochs * (n_guided if settings.filter == "hard" else min(n_guided, 1))
+    return n_guided * (settings.pretrain_epochs + filtered) + side_by_side
 
 
 def _with_tiles(
@@ -287,7 +292,7 @@ def _result(
     slope: float,
 ) -> DistillResult:
     reported = np.isfinite(guidance.risk)
-    between = choice.difference
+    between, within = choice.difference, " and within hospital" if choice.within == "hospital" else ""
     warnings = list(cases.warnings)
     if guidance.gate == 0:
         warnings.append(
@@ -306,7 +311,7 @@ def _result(
         )
     elif choice.winner == "plain":
         warnings.append(
-            f"out of fold the baseline student did better by {-between.value:.3f} (95 % interval "
+            f"out of fold{within} the baseline student did better by {-between.value:.3f} (95 % interval "
             f"{-between.high:+.3f} to {-between.low:+.3f}), so it is selected; the other is in "
             "student_distilled.h5"
         )
@@ -316,7 +321,7 @@ def _result(
     if winner.factor < LOW_SLOPE:
         warnings.append(
             f"log hazards were {1 / winner.factor:.0f} times too extreme out of fold, and were divided by that: "
-            "over-trained, or little was learned that holds for new cases. --tuning out-of-fold may train it better"
+            "over-trained, or little was learned that holds for new cases"
         )
     if slope < LOW_SLOPE:
         warnings.append(low_slope(slope))
@@ -329,6 +334,7 @@ def _result(
         reports_told=subspaces.explained,
         directions=tuple(basis.shape[1] for basis in subspaces.bases or ()),
         winner=choice.winner,
+        within=choice.within,
         concordance=choice.distilled if choice.winner == "distilled" else choice.plain,
         distilled_concordance=choice.distilled,
         plain_concordance=choice.plain,

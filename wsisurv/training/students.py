@@ -1,6 +1,6 @@
 """Steps 2 to 4 of the method: students side by side, with or without the teacher's guidance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -90,7 +90,6 @@ class _Course:
         part: what is trained, for the history.
         log: history and progress.
         columns: of the bags' rows, for each student, where these are features along its basis; empty for features.
-        epochs: after which weights are kept, beside those of the last.
     """
 
     bags: Bags
@@ -100,7 +99,6 @@ class _Course:
     part: str
     log: Log
     columns: tuple[slice, ...] = ()
-    epochs: tuple[int, ...] = ()
 
     @cached_property
     def cases(self) -> SharedCases:
@@ -147,20 +145,6 @@ def train_students(
     part: str,
     log: Log,
 ) -> list[Student]:
-    """Train students side by side, as ``train_path`` does, and give those of the last epoch."""
-    return train_path(cases, plans, settings, device=device, part=part, log=log)[settings.epochs]
-
-
-def train_path(
-    cases: TrainingCases,
-    plans: Sequence[StudentPlan],
-    settings: DistillSettings,
-    *,
-    device: torch.device,
-    part: str,
-    log: Log,
-    epochs: Sequence[int] = (),
-) -> Mapping[int, list[Student]]:
     """Train students side by side, each on its own cases; nothing else of the other cases is looked at.
 
     Tiles are drawn, and scaled, once for all students; and a feature is clamped for all where the first of them would
@@ -173,21 +157,14 @@ def train_path(
         device: where.
         part: what is trained, for the history.
         log: history and progress.
-        epochs: after which the students are wanted, beside the last.
-
-    Returns:
-        The students after each of the epochs, the last included.
 
     Source: docs/method.md, steps 2 to 4.
     """
     if settings.filter == "hard" and plans[0].target is not None and len(plans) > 1:
-        paths = [
-            train_path(
-                cases, [plan], settings, device=device, part=f"{part}, {n} of {len(plans)}", log=log, epochs=epochs
-            )
+        return [
+            train_students(cases, [plan], settings, device=device, part=f"{part}, {n} of {len(plans)}", log=log)[0]
             for n, plan in enumerate(plans, 1)
         ]
-        return {epoch: [path[epoch][0] for path in paths] for epoch in paths[0]}
     bags = (cases.bags if cases.merged is None else cases.merged).on(device)
     targets = [plan.target for plan in plans if plan.target is not None]
     bases = [target.subspace for target in targets if target.subspace is not None]
@@ -200,7 +177,7 @@ def train_path(
         members = tuple(
             _member(cases, plan, settings, of_rows, device) for plan, of_rows in zip(plans, moments, strict=True)
         )
-        course = _Course(bags, members, settings, generator, part, log, epochs=tuple(epochs))
+        course = _Course(bags, members, settings, generator, part, log)
         of_one = [
             part if len(plans) == 1 else f"{part}, {number} of {len(plans)}" for number in range(1, len(plans) + 1)
         ]
@@ -213,11 +190,11 @@ def train_path(
         for number, (plan, name) in enumerate(zip(plans, of_one, strict=True)):
             if plan.target is not None and settings.pretrain_epochs:
                 _learn_reports(number, cases, course, f"{name}, reports")
-        found = {**_learn_outcome(course), settings.epochs: [member.student for member in members]}
+        _learn_outcome(course)
     if bases:
-        for student in (student for students in found.values() for student in students):
-            parametrize.remove_parametrizations(student.embed, "weight")
-    return found
+        for member in members:
+            parametrize.remove_parametrizations(member.student.embed, "weight")
+    return [member.student for member in members]
 
 
 def _member(
@@ -270,15 +247,12 @@ def _learn_reports(number: int, cases: TrainingCases, course: _Course, part: str
     )
 
 
-def _learn_outcome(course: _Course) -> dict[int, list[Student]]:
+def _learn_outcome(course: _Course) -> None:
     """Steps 3 and 4: L = outcome + α agreement with the teacher, the same over mixed bags where asked; of each."""
     students = [member.student for member in course.members]
-    kept = [_Kept(students, epoch) for epoch in course.epochs if epoch < course.settings.epochs]
     averages = [_Average(student) for student in students] if course.settings.ema else []
 
     def loss() -> Tensor:
-        for one in kept:
-            one.follow(students)
         bags = course.draw()
         outputs = course.cases.outputs(students, course.states_of, bags)
         values = [_member_loss(course, number, bags, output) for number, output in enumerate(outputs)]
@@ -291,9 +265,8 @@ def _learn_outcome(course: _Course) -> dict[int, list[Student]]:
             ]
         return torch.stack(values)
 
-    modules = [*students, *averages, *kept]
+    modules = [*students, *averages]
     minimise(modules, loss, course.settings, part=course.part, log=course.log, generator=course.generator)
-    return {one.epoch: [student for student in one.students if isinstance(student, Student)] for one in kept}
 
 
 def _member_loss(course: _Course, number: int, bags: Bags, output: Tensor) -> Tensor:
@@ -339,25 +312,6 @@ def _mixed_loss(course: _Course, number: int, target: TargetTensors, bags: Bags)
     return outcome + target.weight * agreement_loss(
         course.settings, target, output, student.log_hazard(output), risk, None
     )
-
-
-class _Kept(nn.Module):
-    """Students as they are after an epoch; the steps are a buffer, so that a training that goes on counts on."""
-
-    steps: Tensor
-
-    def __init__(self, students: Sequence[Student], epoch: int) -> None:
-        super().__init__()
-        self.students = nn.ModuleList(deepcopy(student).requires_grad_(False) for student in students)
-        self.epoch = epoch
-        self.register_buffer("steps", torch.tensor(0))
-
-    def follow(self, students: Sequence[Student]) -> None:
-        """Note that another epoch begins; keep the weights where it is the one after ``epoch``."""
-        if int(self.steps) == self.epoch:
-            for own, new in zip(self.students, students, strict=True):
-                own.load_state_dict(new.state_dict())
-        self.steps += 1
 
 
 class _Average(nn.Module):
