@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test faults slurm lint dist format bench bench-method bench-real bench-reports gpu clean
+.PHONY: demo test faults slurm lint site dist format bench bench-method bench-real bench-reports gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -36,6 +36,10 @@ lint: $(VENV)/.tested
 	$(BIN)/mypy --strict wsisurv
 	$(BIN)/mypy --strict --python-version 3.14 wsisurv
 	$(BIN)/lint-imports
+
+# docs/ as pages to read in a browser, in site/; a link that leads nowhere fails.
+site: $(VENV)/.tested
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # What is shipped: sdist and wheel; the wheel in an environment of its own, with the dependencies of ours, which would
 # take minutes to fetch again; tests that read docs, examples and references, from the sdist.

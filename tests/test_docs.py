@@ -44,3 +44,15 @@ def test_the_map_of_the_house_names_files_and_rooms_that_are_there():
     said = dict(re.findall(r"`(\w+)` ([\d,]+)", page.split("How large they are")[1].split("\n\n")[0]))
     assert said.keys() == rooms
     assert {room: n for room, n in said.items() if abs(int(n.replace(",", "")) / lines[room] - 1) > 0.25} == {}
+
+
+def test_messages_of_the_troubleshooting_page_are_the_programs_own():
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.M)
+    assert len(messages) >= 15
+    code = " ".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "wsisurv").rglob("*.py"))
+    code = re.sub(r'"\s+f?"', "", code)  # a string that goes on in the next line
+    assert [message for message in messages if message not in code] == []
+    options = set(re.findall(r"`(--[a-z-]+)", page))
+    spelled = {f"--{name}" for name in re.findall(r"\b([a-z][a-z_]+): Annotated", code.replace("_", "-"))}
+    assert [one for one in options if one not in code and one not in spelled] == []
