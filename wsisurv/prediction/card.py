@@ -15,6 +15,9 @@ from wsisurv.models.familiarity import Familiarity, load_familiarity
 from wsisurv.survival.prognosis import PER_YEAR, Prognosis, load_prognosis
 from wsisurv.survival.reference import OutOfFoldScale, load_out_of_fold_scale
 
+_ROUNDING = 1e-4
+"""Of the training risks' standard deviation: log hazards that are nearer are the same, computed otherwise."""
+
 
 @dataclass(frozen=True)
 class RiskScale:
@@ -31,7 +34,9 @@ class RiskScale:
 
     def percentile(self, risk: float) -> float:
         """Share of training cases with a lower risk, 0 to 100; of ``out_of_fold.placed`` for a training case."""
-        return 100 * float(np.searchsorted(self.training_risks, risk)) / len(self.training_risks)
+        # a case of the training is among them, and scored elsewhere it may come out a rounding above itself
+        rounding = _ROUNDING * float(self.training_risks.std())
+        return 100 * float(np.searchsorted(self.training_risks, risk - rounding)) / len(self.training_risks)
 
     def group(self, risk: float) -> str:
         """``low``, ``intermediate`` or ``high``, by the cut-offs fixed in training."""

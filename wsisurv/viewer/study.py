@@ -20,6 +20,7 @@ from wsisurv.prediction.findings import OpenHeads, heads_folds, open_heads, requ
 from wsisurv.prediction.rows import OddSlide, why_unfamiliar
 from wsisurv.slides.facts import Bounds
 from wsisurv.viewer.slide_pool import SlideFile, SlidePool
+from wsisurv.workspace.freshness import Condition, Freshness, require_fresh
 from wsisurv.workspace.paths import Workspace
 
 _KEPT_CASES = 4
@@ -100,7 +101,7 @@ class Study:
             raise MissingArtifactError(f"{table}: not there, so neither risk groups nor survival are known. {again}")
         rows = read_risks(table)
         if read_source(table).student != self.explainer.scale.fingerprint:
-            raise StaleError(f"{table}: of another student than {self._student}. {again}")
+            require_fresh({table: Freshness(Condition.STALE, ("another student",))}, remedy=again)
         return {row.case_id: row for row in rows}
 
     @cached_property

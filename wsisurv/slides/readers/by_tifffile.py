@@ -69,7 +69,7 @@ class TiffSlide:
                         raise SlideError("the file ends too early")
                 if complaints:
                     raise SlideError(complaints[0])
-            except SlideError:
+            except BaseException:  # tifffile's own errors too
                 self.close()
                 raise
         self.level_dimensions = tuple((page.imagewidth, page.imagelength) for page in self._pages)
