@@ -27,6 +27,16 @@ def test_rows_of_whole_slides_are_learned_from_like_any_features(run, simulated,
     again = run("pool", "--encoder", "mean", "--tiles", tiles, *place)
     assert again.code == 0
     assert "0 done" in again.out
+    quick = ["--epochs", 2, "--device", "cpu", "--cohort", "c", *place]
+    folds = ["--folds", 2, "--text-folds", 2, "--repeats", 1]
+    assert run("train-teacher", "--encoder", f"mean-{tiles}", *folds, *quick).code == 0
+    assert run("distill", "--members", 2, *quick).code == 0
+    assert run("predict", "--cohort", "c", *place).code == 0
+    (tmp_path / "new.tiff").write_bytes(b"II*")
+    ended = run("predict", tmp_path / "new.tiff", "--cohort", "c", "-o", tmp_path / "risk.csv", *place)
+    assert ended.code == 1
+    assert "trained on one row a slide" in ended.err
+    assert "`wsisurv tile`, `embed` and `pool`" in ended.err
 
 
 def test_titan_is_told_to_be_imported(run, simulated):

@@ -165,6 +165,17 @@ def test_ome_tiff_that_openslide_refuses_states_its_resolution_in_xml(tmp_path: 
         assert np.array_equal(slide.pixels(0, 100, 100, 256, 256), levels[0][100:356, 100:356])
 
 
+def test_of_several_images_the_largest_is_read_with_its_own_resolution(tmp_path: Path, levels: list[Pixels]) -> None:
+    path = tmp_path / "a.ome.tiff"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for pixels, size in ((levels[2], 4.0), (levels[0], 0.5)):
+            sizes = {"PhysicalSizeX": size, "PhysicalSizeY": size}
+            file.write(pixels, tile=(SIDE, SIDE), photometric="rgb", compression="jpeg2000", metadata=sizes)
+    with Slide(path) as slide:
+        assert (slide.width, slide.height) == levels[0].shape[1::-1]
+        assert slide.mpp == 0.5
+
+
 @pytest.mark.parametrize("compression", ["jpeg", "lzw", "deflate"])
 def test_a_tile_that_ends_too_early_is_an_error_and_not_grey(
     tmp_path: Path, levels: list[Pixels], compression: str

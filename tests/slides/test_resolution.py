@@ -19,6 +19,17 @@ OME = {
 }
 
 
+LABEL = '<OME><Image ID="Image:0"><Pixels SizeX="512"{}/></Image><Image ID="Image:1"><Pixels {}/></Image></OME>'
+SIZE = 'PhysicalSizeX="{0}" PhysicalSizeY="{0}"'
+
+
+def test_the_size_of_another_image_of_the_file_says_nothing() -> None:
+    of_slide = {"tiff.ImageDescription": LABEL.format("", SIZE.format(0.5))}
+    assert find_resolution(of_slide) is None
+    of_both = {"tiff.ImageDescription": LABEL.format(" " + SIZE.format(2), SIZE.format(0.5))}
+    assert find_resolution(of_both).mpp == 2
+
+
 @pytest.mark.parametrize(
     ("properties", "mpp", "source"),
     [

@@ -92,6 +92,17 @@ def test_how_many_were_followed():
     assert [prognosis.followed_to(at) for at in (0.5, 1, 2, 3, 4, 4.1)] == [4, 4, 3, 2, 1, 0]
 
 
+def test_a_perfect_order_is_believed_and_the_inverse_is_not():
+    time, fold = np.arange(1.0, 13.0), np.repeat([0, 1, 2], 4)
+    for entry in (None, np.zeros(12)):
+        right, wrong = (
+            fit_prognosis(log_hazard=risk, time=time, event=np.ones(12, bool), entry=entry, fold=fold, averaging=1.0)
+            for risk in (-0.1 * time, 0.1 * time)
+        )
+        assert right.slope == 1
+        assert wrong.slope == 0
+
+
 def test_equal_log_hazards_and_no_event():
     _, time, event = simulated(50, 4)
     assert fit_prognosis(log_hazard=np.zeros(50), time=time, event=event).slope == 0

@@ -73,6 +73,12 @@ def prepare_slides(
             "that tool, take the tiles in with `wsisurv import`, embed them, and predict with --student and without "
             "slides."
         )
+    if row := card.tile_settings.get("row"):
+        raise EncoderMismatchError(
+            f"the student was trained on one row a {row}, which `wsisurv pool` or another tool made. Make such rows of "
+            "the new slides in a workspace of their own (`wsisurv tile`, `embed` and `pool`, or `import`), and predict "
+            "there with --student and without slides."
+        )
     tiling = parse_settings(TileSettings, dict(card.tile_settings))
     embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
     name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]

@@ -161,7 +161,8 @@ def _resolutions(properties: Mapping[str, str]) -> Iterator[Resolution]:
     description = _description(properties)
     if mpp := _matched(_APERIO_MPP, description):
         yield Resolution(mpp, mpp, "MPP of an Aperio description")
-    width, height = (_ome_size(description, axis) for axis in "XY")
+    first = "<Image ".join(description.split("<Image ")[:2])  # which is read; another's size says nothing of it
+    width, height = (_ome_size(first, axis) for axis in "XY")
     if width and height:
         yield Resolution(width, height, "PhysicalSize of an OME description")
 

@@ -173,8 +173,8 @@ def fit_prognosis(
         fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events, entry=data.entries)
         slope = max(0.0, float(fit.coefficients[0]))
         se = cox_slope(log_hazard=risks, time=data.times, event=data.events, entry=data.entries, stratum=folds).se
-    except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly
-        slope = se = 0.0 if np.ptp(risks) == 0 else 1.0
+    except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly, or all the wrong way
+        slope = se = 1.0 if _gradient(risks, folds, data) > 0 else 0.0
     new = risks / math.sqrt(averaging) if reference is None else np.asarray(reference, dtype=np.float64)
     competing = None
     if cause is not None:
@@ -218,6 +218,17 @@ def _fit_competing(
     return CompetingCause(
         slope, baseline_hazard(log_hazard=slope * new, time=data.times, event=other, entry=data.entries)
     )
+
+
+def _gradient(risks: NDArray[np.float64], folds: NDArray[np.int64], data: FollowUp) -> float:
+    """Sum over events of the log hazard less its mean in the event's risk set: below 0 if the order is wrong."""
+    told = 0.0
+    for row in np.flatnonzero(data.events):
+        here = (folds == folds[row]) & (data.times >= data.times[row])
+        if data.entries is not None:
+            here &= data.entries < data.times[row]
+        told += risks[row] - risks[here].mean()
+    return told
 
 
 def load_prognosis(arrays: Mapping[str, NDArray[Any]]) -> Prognosis:

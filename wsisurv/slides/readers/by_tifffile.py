@@ -171,7 +171,7 @@ def _levels(file: tifffile.TiffFile) -> Iterator[TiffPage]:
     """
     if own := _OF_SCANNERS & file.flags:
         raise SlideError(f"a TIFF of {', '.join(sorted(own))}'s own structure, which only OpenSlide may read")
-    series = max(file.series, key=lambda one: math.prod(one.keyframe.shape))
+    series = _whole(file)
     if len(series.pages) > 1:
         named = ", ".join(f"{size} {axis}" for size, axis in zip(series.shape, series.axes, strict=True))
         raise SlideError(
@@ -186,6 +186,11 @@ def _levels(file: tifffile.TiffFile) -> Iterator[TiffPage]:
     for page in levels[1:]:
         if page.samplesperpixel == levels[0].samplesperpixel and page.imagewidth < levels[0].imagewidth:
             yield page
+
+
+def _whole(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """The largest image."""
+    return max(file.series, key=lambda one: math.prod(one.keyframe.shape))
 
 
 def _require_plain(page: TiffPage) -> None:
@@ -217,7 +222,12 @@ def _properties(file: tifffile.TiffFile, pages: list[TiffPage]) -> dict[str, str
     """Metadata by OpenSlide's names."""
     first = pages[0]
     found = {"openslide.vendor": "ome-tiff" if file.is_ome else "tiff"}
-    found["tiff.ImageDescription"] = str(first.description or file.pages[0].aspage().description or "")
+    description = str(first.description or file.pages[0].aspage().description or "")
+    images = description.split("<Image ")
+    if len(images) == len(file.series) + 1:  # of an OME description, the image that is read alone
+        whole = _whole(file)
+        description = f"<OME><Image {images[1 + [one is whole for one in file.series].index(True)]}"
+    found["tiff.ImageDescription"] = description
     found["tiff.ResolutionUnit"] = _UNITS.get(int(first.resolutionunit or 0), "")
     for axis in "XY":
         if (tag := first.tags.get(f"{axis}Resolution")) and tag.value[1]:
