@@ -60,8 +60,8 @@ PLUTO-4, Atlas 2 and THREADS no public loader was found.
 
 `wsisurv pool --encoder NAME --tiles ENCODER` makes one row of a slide's tiles, features/NAME-ENCODER/SLIDE.h5, which
 `crossval`, `distill` and `predict` of a cohort take like any features (`mean_pool` of `crossval` is then a ridge Cox
-regression on the embeddings, the standing baseline). New slides are tiled, embedded and pooled in a workspace of their own, and
-predicted there with `--student`.
+regression on the embeddings, the standing baseline). New slides are tiled, embedded and pooled in a
+workspace of their own, and predicted there with `--student`.
 
 | name | takes tiles of | columns | how |
 |---|---|---|---|
