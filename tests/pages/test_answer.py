@@ -9,7 +9,7 @@ from wsisurv.cohort import Audit, Case, Cohort
 from wsisurv.experiments.likelihood_ratio import Added
 from wsisurv.experiments.model_names import COMBINED, COVARIATES, SELECTED, WORDS, WORDS_COMBINED
 from wsisurv.experiments.side_by_side import Difference, ModelFigures
-from wsisurv.pages.answer import Answer, make_answer
+from wsisurv.pages.answer import CohortAnswer, make_answer
 from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import Gathered
 from wsisurv.pages.subgroups import Subgroup
@@ -48,7 +48,7 @@ def seen(metrics: CrossvalFigures | None = None, reports: CrossvalFigures | None
     )  # fmt: skip
 
 
-def answer(gathered: Gathered, *subgroups: Subgroup) -> Answer:
+def answer(gathered: Gathered, *subgroups: Subgroup) -> CohortAnswer:
     return make_answer(gathered, None, subgroups, None)
 
 

@@ -72,7 +72,7 @@ def test_long_training_is_taken_where_it_is_clearly_ahead_and_for_both_students(
 
     def judged(*_):
         seen.append(1)
-        return tuning._Outcome(10.0 if len(seen) == 1 else 10.0 + ahead, 1.0)
+        return tuning.Worth(10.0 if len(seen) == 1 else 10.0 + ahead, 1.0)
 
     monkeypatch.setattr(tuning, "train_students", train)
     monkeypatch.setattr(distilling, "train_students", train)
@@ -90,7 +90,7 @@ def test_long_training_is_taken_where_it_is_clearly_ahead_and_for_both_students(
 def test_judged_are_cases_of_one_hospital_where_hospitals_are_known(make_trial, monkeypatch):
     trial = make_trial(60, effect=2.0, taught=TEACHER)
     strata = []
-    monkeypatch.setattr(tuning, "worth", lambda _, stratum, *__: strata.append(stratum) or tuning._Outcome(0.0, 1.0))
+    monkeypatch.setattr(tuning, "worth", lambda _, stratum, *__: strata.append(stratum) or tuning.Worth(0.0, 1.0))
     monkeypatch.setattr(tuning, "_LONG", {**tuning._LONG, "epochs": 2})
     for sites, n_strata in (([None], 3), (["A", "B"], 2)):
         cases = tuple(replace(case, site=sites[n % len(sites)]) for n, case in enumerate(trial.cohort.cases))

@@ -7,7 +7,15 @@ import typer
 
 from wsisurv.cli.console import ending, finish, out, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, RedoOption, ShardOption, StudentOption, WorkspaceOption
+from wsisurv.cli.options import (
+    DEFAULT_WORKSPACE,
+    CohortOption,
+    MovedSlidesOption,
+    RedoOption,
+    ShardOption,
+    StudentOption,
+    WorkspaceOption,
+)
 from wsisurv.engine.shards import parse_shard
 from wsisurv.workspace.paths import Workspace
 
@@ -19,9 +27,7 @@ def heatmap(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     student: StudentOption = None,
-    slides: Annotated[
-        list[Path] | None, typer.Option(help="Slides, or their folder, if they were moved since they were tiled.")
-    ] = None,
+    slides: MovedSlidesOption = None,
     slide_map: Annotated[
         Path | None, typer.Option(help="CSV with columns slide_id,case_id, for cases that are not of the cohort.")
     ] = None,

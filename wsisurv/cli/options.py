@@ -105,6 +105,9 @@ StudentOption = Annotated[
         "--student", help="Student to use, a file of distill.", show_default="the cohort's student.h5", dir_okay=False
     ),
 ]
+MovedSlidesOption = Annotated[
+    list[Path] | None, typer.Option(help="Slides, or their folder, if they were moved since they were tiled.")
+]
 ForceUnfamiliarOption = Annotated[
     bool,
     typer.Option(

@@ -1,12 +1,11 @@
 """``wsisurv view``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wsisurv.cli.console import err, out
-from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, StudentOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, MovedSlidesOption, StudentOption, WorkspaceOption
 from wsisurv.workspace.paths import Workspace
 
 
@@ -15,9 +14,7 @@ def view(
     cohort: CohortOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     student: StudentOption = None,
-    slides: Annotated[
-        list[Path] | None, typer.Option(help="Slides, or their folder, if they were moved since they were tiled.")
-    ] = None,
+    slides: MovedSlidesOption = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of this machine to serve on.", show_default="any that is free")
     ] = 0,

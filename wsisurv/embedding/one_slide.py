@@ -14,7 +14,7 @@ _turn = threading.Lock()
 """A worker's threads take turns: an encoder fills the device alone."""
 
 
-class _Outcome:
+class _SlideOutcome:
     """A run of a slide that another process holds the claim of."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class EmbedSlide:
         """
         sources = {job.id: read_source(self.task.workspace.tiles(job.id))}
         mismatches = check_tiles(self.task.settings, sources, self.allow_mismatch)
-        task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches), _Outcome()
+        task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches), _SlideOutcome()
         with _turn:
             notes = do(task, outcome, [job], self.device, lambda _: None, encoder=self._encoder())
         if outcome.error is not None:

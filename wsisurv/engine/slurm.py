@@ -48,7 +48,7 @@ exit $code
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """One job array."""
 
     script: str  # as sbatch takes it
@@ -63,7 +63,7 @@ def arrays(
     logs: Path,
     options: Sequence[str] = (),
     at_once: int | None = None,
-) -> Iterator[Array]:
+) -> Iterator[JobArray]:
     """Yield the arrays that do a command in shares, each no larger than this SLURM allows.
 
     Args:
@@ -86,7 +86,7 @@ def arrays(
     most = max_array_size()
     for first in range(0, tasks, most):
         here = min(most, tasks - first)
-        yield Array(
+        yield JobArray(
             _SCRIPT.format(
                 step=step,
                 last=here - 1,
@@ -121,7 +121,7 @@ def max_array_size() -> int:
     return int(found[1]) if found else _USUAL_MOST
 
 
-def send(array: Array) -> str:
+def send(array: JobArray) -> str:
     """Send an array; gives the number of its job.
 
     Raises:

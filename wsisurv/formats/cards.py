@@ -164,7 +164,7 @@ class DistillResult(Card):
     winner: Literal["distilled", "plain"]
     """The selected student, which is in student.h5."""
     within: Literal["fold", "hospital"] = "fold"
-    """Of what the pairs are that concordances count: of one hospital where these are known, else of one fold."""
+    """What the pairs have in common that concordances count: their hospital where these are known, else their fold."""
     concordance: float | None
     """Concordance of the selected student; a little too high, since it was selected by this figure."""
     nested: FigureRow | None = None

@@ -33,7 +33,7 @@ class AnswerCard:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CohortAnswer:
     """The top of the page."""
 
     sentence: str
@@ -67,7 +67,7 @@ class _Best:
 
 def make_answer(
     seen: Gathered, plan: StudyPlan | None, subgroups: Sequence[Subgroup], d_calibration: float | None
-) -> Answer:
+) -> CohortAnswer:
     """Say what a cohort shows, and what it does not.
 
     Args:
@@ -88,7 +88,7 @@ def make_answer(
         _beside(best, clinic),
         _calibration(best, whole, d_calibration),
     )
-    return Answer(_sentence(best, clinic), cards)
+    return CohortAnswer(_sentence(best, clinic), cards)
 
 
 def _best(seen: Gathered, whole: Subgroup | None) -> _Best:

@@ -58,10 +58,13 @@ def choose_student(
         site: hospital of each case, where known.
     """
     scores = np.stack([distilled.out_of_fold, plain.out_of_fold])
-    groups: list[tuple[Literal["fold", "hospital"], NDArray[np.int64]]] = [("fold", distilled.fold)]
-    if (hospital := hospital_strata(site)) is not None:
-        groups.insert(0, ("hospital", hospital))
-    for what, group in groups:
+    groups: dict[Literal["hospital", "fold"], NDArray[np.int64] | None] = {
+        "hospital": hospital_strata(site),
+        "fold": distilled.fold,
+    }
+    for what, group in groups.items():
+        if group is None:
+            continue
         tested = [
             FoldScores(0, rows, scores[:, rows], len(time) - len(rows))
             for rows in (np.flatnonzero(group == one) for one in np.unique(group))

@@ -38,7 +38,7 @@ _LEAST_SCALE = 0.05
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Worth:
     """What students out of fold are worth.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Outcome:
 
 
 def ways_of(settings: DistillSettings) -> list[DistillSettings]:
-    """The ways of training that are tried: the default, and long; or as the settings say, where these ask for more."""
+    """The ways of training that are tried: the default, and long; or as the settings say, where these ask for a way."""
     if settings.tuning == "none" or any(
         getattr(settings, name) != DistillSettings.model_fields[name].default for name in _LONG
     ):
@@ -100,17 +100,17 @@ def train_tuned(
     Source: Verweij and van Houwelingen 1993 (cross-validated likelihood).
     """
     ways = ways_of(settings)
-    found: list[tuple[_Outcome, Tuned]] = []
+    if len(ways) == 1:
+        return Tuned(train_students(cases, plans, settings, device=device, part=part, log=log), settings)
+    found: list[tuple[float, Tuned]] = []
     for number, way in enumerate(ways, 1):
-        named = part if len(ways) == 1 else f"{part}, way {number}"
+        named = f"{part}, way {number}"
         students = train_students(cases, plans, way, device=device, part=named, log=log)
-        if len(ways) == 1:
-            return Tuned(students, way)
-        outcome = _out_of_fold(cases, students, plans, folds, fold, settings, device)
-        log.line(part=named, scale=outcome.scale, likelihood_gained=outcome.gained)
-        found.append((outcome, Tuned(students, way)))
-    (short, as_given), (long, trained_long) = found
-    return trained_long if long.gained > short.gained + _AHEAD else as_given
+        told = _out_of_fold(cases, students, plans, folds, fold, settings, device)
+        log.line(part=named, scale=told.scale, likelihood_gained=told.gained)
+        found.append((told.gained, Tuned(students, way)))
+    (gained, as_given), (gained_long, trained_long) = found
+    return trained_long if gained_long > gained + _AHEAD else as_given
 
 
 def _out_of_fold(
@@ -121,7 +121,7 @@ def _out_of_fold(
     fold: NDArray[np.int64],
     settings: DistillSettings,
     device: torch.device,
-) -> _Outcome:
+) -> Worth:
     """What the students say of the cases that they did not see, from some tiles of each."""
     bags = sample_rows(cases.bags, SCALING_TILES, torch.Generator().manual_seed(settings.seed)).on(device)
     with torch.inference_mode(), threads_for(bags):
@@ -140,7 +140,7 @@ def worth(
     time: NDArray[np.float64],
     event: NDArray[np.bool_],
     entry: NDArray[np.float64] | None = None,
-) -> _Outcome:
+) -> Worth:
     """Judge log hazards out of fold, whose scale is free between 0 and 1, by cases of one stratum against each other.
 
     Strata are hospitals where these are known, since students are for others: a long training learns their stains.
@@ -162,4 +162,4 @@ def worth(
             )
         )
 
-    return _Outcome(likelihood(scale * risk) - likelihood(0 * risk), max(scale, _LEAST_SCALE))
+    return Worth(likelihood(scale * risk) - likelihood(0 * risk), max(scale, _LEAST_SCALE))
