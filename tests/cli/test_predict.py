@@ -18,6 +18,7 @@ from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
 from wsisurv.formats.features import read_features, write_features
 from wsisurv.formats.risks import read_risks
 from wsisurv.pipeline.from_slides import prepare_slides
+from wsisurv.pipeline.status import status
 from wsisurv.prediction.card import read_scale
 from wsisurv.workspace.paths import Workspace
 
@@ -101,24 +102,34 @@ def test_shares_of_a_cohort_give_the_same_table_of_the_features_that_are_there(r
     place = Workspace(shutil.copytree(trained / "workspace", tmp_path / "workspace"))
     table = place.cohort("demo") / "risk.csv"
     words = ["predict", "-w", place.root]
-    assert run(*words).code == 0
+
+    def told() -> str:
+        return status(place).cohorts[0].parts["predict"]
+
+    assert run(*words, "--jsonl").code == 0
     alone = table_of(table)
     table.unlink()
+    table.with_suffix(".jsonl").unlink()
     assert 'TASK_ID + 1))/3"' in run("submit", "--dry-run", "--each", 10, *words).out
-    assert run(*words, "--shard", "2/3").code == 0
+    assert run(*words, "--shard", "2/4").code == 0  # of another array
+    assert told() == "1 of 4 shares"
+    assert run(*words, "--shard", "2/3", "--jsonl").code == 0  # one wants JSONL: it is not dropped by who ends last
     assert run(*words, "--shard", "1/3", "--horizons", "1,2").code == 0  # of another table
     assert run(*words, "--shard", "3/3").code == 0
-    assert "2 of 3 shares" in " ".join(run("status", "-w", place.root).out.split()) or not table.exists()
+    unfit = "of another array, of other features or damaged"
+    assert told() == f"2 of 3 shares, and 2 {unfit}"
     slide = place.features("histomics", read_cohort(place.cohort("demo"))[0].cases[1].slide_ids[0])
     features, header = read_features(slide)
     write_features(slide, features, replace(header, inputs={"tiles": "others"}))
+    assert told() == f"1 of 3 shares, and 3 {unfit}"
     assert "shares have not ended" in " ".join(run(*words, "--shard", "1/3").out.split())
     write_features(slide, features, header)
     assert run(*words, "--shard", "1/3").code == 0
     assert table_of(table) == alone
     (table.with_suffix(".shares")).mkdir()
     (table.with_suffix(".shares") / "1-of-9.json").write_text("{}")
-    assert run(*words).code == 0  # all at once needs no share, and leaves none
+    assert told() == "0 shares, and 1 that can't be used"
+    assert run(*words, "--jsonl").code == 0  # all at once needs no share, and leaves none
     assert table_of(table) == alone
     assert not table.with_suffix(".shares").exists()
 

@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wsisurv.cohort import Cohort
+from wsisurv.cohort import Audit, Cohort, write_cohort
 from wsisurv.engine.shards import Shard
 from wsisurv.errors import ArtifactError, CohortError, FormatError, MetricError, SharesLeftError, StaleError
 from wsisurv.experiments import with_slides
 from wsisurv.experiments.fold_models import score_fold
 from wsisurv.experiments.folds import draw_folds
-from wsisurv.formats.atomic import write_jsonl
+from wsisurv.formats.atomic import write_json, write_jsonl
 from wsisurv.formats.models import read_model
 from wsisurv.formats.splits import read_splits
+from wsisurv.pipeline.cohort_status import cohort_status
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.teacher import train_teacher
@@ -230,9 +231,49 @@ def test_other_settings_splits_or_data_are_stale(scored, once):
         run(study, replace_settings(repeats=1, covariates=(), seed=1))
     with pytest.raises(StaleError, match="covariates"):
         run(study, replace_settings(repeats=1, covariates=("age",)))
-    study.path("crossval/1-2/risks.json").write_text("{")
-    with pytest.raises(FormatError, match=r"1-2.*damaged.*Delete it"):
-        run(study, once)
+    whole = study.path("crossval/1-2/risks.json").read_bytes()
+    for damaged in (b"{", b"[]", whole.replace(b'"risks"', b'"risk"'), b"\xff", whole[:-9]):
+        study.path("crossval/1-2/risks.json").write_bytes(damaged)
+        with pytest.raises(FormatError, match=r"1-2.*damaged.*Delete it"):
+            run(study, once)
+    assert run(study, once, redo=True).kept == 1  # what is damaged is no reason to stop what replaces it
+    assert study.path("crossval/1-2/risks.json").read_bytes() == whole
+
+
+def state(study):
+    """Of cross-validation, as `status` tells it."""
+    audit = Audit(40, 40, 40, 40, 40, 20, 40, 40, 0, "days", 300.0, {}, (), (), (), ())
+    write_cohort(study.path(""), study.cohort, audit)
+    return cohort_status(study.workspace, study.cohort.name, {}).parts["crossval"]
+
+
+def test_status_tells_figures_of_other_folds_than_are_there(scored):
+    study = scored
+    fold = study.path("crossval/1-2/risks.json")
+    whole, metrics = fold.read_text(), study.path("evaluation/metrics.json")
+    assert state(study) == "done"
+    shutil.copy(study.path("crossval/1-1/student.h5"), study.path("student.h5"))
+    assert state(study) == "stale: of another cohort than the student"
+    study.path("student.h5").unlink()
+    write_json(fold, {**json.loads(whole), "fingerprint": "of other settings"})
+    assert state(study) == "stale: of 2 folds 1 made anew since the figures"
+    fold.write_text("{")
+    assert state(study) == "stale: 1 of 2 folds can't be read"
+    fold.unlink()
+    assert state(study) == "stale: of 2 folds 1 gone since the figures"
+    figures = metrics.read_text()
+    metrics.unlink()
+    assert state(study) == "1 of 2 folds"
+    settings = json.loads(whole)["settings"]
+    write_json(fold, {**json.loads(whole), "settings": {**settings, "covariates": ["age"]}})
+    assert state(study).startswith("stale: 1 of the 2 folds that are done have other settings than most: covariates: ")
+    fold.write_text(whole)
+    assert state(study) == "2 of 2 folds"
+    metrics.write_text(figures)
+    study.cohort = replace(study.cohort, cases=study.cohort.cases[1:])
+    assert state(study) == "stale: cohort made anew since"
+    metrics.write_text("{}")
+    assert "metrics.json" in state(study)
 
 
 def test_without_reports_and_covariates_their_rows_are_left_out_and_said_to_be(make_study):

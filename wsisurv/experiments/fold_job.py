@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from wsisurv.cohort import Cohort
-from wsisurv.errors import FormatError
+from wsisurv.errors import FormatError, WsisurvError
 from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.formats.atomic import read_json, write_json
 from wsisurv.formats.splits import Fold
@@ -77,7 +77,7 @@ def finished_folds(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool)
 
     Raises:
         StaleError: a fold was made otherwise, and not ``redo``; names the settings.
-        FormatError: its file is damaged.
+        FormatError: the file of one is damaged, and not ``redo``.
     """
     found: dict[str, FoldRisks] = {}
     seen: dict[Path, Freshness] = {}
@@ -96,8 +96,11 @@ def finished_folds(jobs: Sequence[FoldJob], workspace: Workspace, *, redo: bool)
                 found[job.fold.name] = FoldRisks(
                     tuple(record["case_ids"]), risks, gate, warnings, selected=record["selected"]
                 )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FormatError(f"{path}: damaged ({error}). Delete it and run crossval again.") from error
+        except (WsisurvError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if not redo:
+                raise FormatError(
+                    f"{path}: damaged ({error}). Delete it and run crossval again, or add --redo."
+                ) from error
     if not redo:
         require_fresh(seen)
     return found

@@ -1,6 +1,6 @@
 """``risk.shares/``: what each share of a job array has predicted, until the last to end puts the table together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ class RiskShare:
     risks: tuple[Risk, ...]  # of its cases
     findings: tuple[CaseFindings, ...]  # of its cases, where there are heads
     failed: tuple[Mapping[str, str], ...]  # its cases that failed, as in the ledger
+    jsonl: bool = False  # whether it was asked for the rows as JSONL too
 
 
 _RECORD = TypeAdapter(RiskShare)
@@ -59,10 +60,28 @@ def read_share(table: Path, number: int, count: int) -> RiskShare | None:
         raise FormatError(f"{path}: damaged ({error}). Run that share of `wsisurv predict` again.") from error
 
 
-def count_shares(table: Path) -> str:
-    """How many shares have ended, ``3 of 8 shares``; empty where none lies there."""
-    names = [path.stem.partition("-of-") for path in shares_folder(table).glob("*-of-*.json")]
-    return f"{len(names)} of {names[0][2]} shares" if names else ""
+def count_shares(table: Path, current: Callable[[RiskShare], bool]) -> str:
+    """How many shares of the array that wrote last have ended, ``3 of 8 shares``; empty where none lies there.
+
+    Args:
+        table: the risk table.
+        current: whether what a share has read is still there.
+    """
+    paths = sorted(shares_folder(table).glob("*-of-*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    arrays = []
+    for path in paths:
+        number, _, count = path.stem.partition("-of-")
+        try:
+            share = read_share(table, int(number), int(count))
+        except (FormatError, ValueError):
+            share = None
+        arrays.append((count, share.fingerprint) if share is not None and current(share) else None)
+    fit = [one for one in arrays if one is not None]
+    if not fit:
+        return f"0 shares, and {len(paths)} that can't be used" if paths else ""
+    ended, count = fit.count(fit[-1]), fit[-1][0]
+    unfit = f", and {left} of another array, of other features or damaged" if (left := len(paths) - ended) else ""
+    return f"{ended} of {count} shares{unfit}"
 
 
 def remove_shares(table: Path) -> None:

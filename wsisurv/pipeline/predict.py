@@ -189,8 +189,9 @@ def predict(
         if shard is not None:
             settings = {"asked": vars(asked), "horizons": years, "force": force_unfamiliar, "shares": shard.count}
             models = {"student": scale.fingerprint, "heads": heads.fingerprint if heads else ""}
-            prediction, left = put_together(
-                home, encoder, asked.slides, table, shard, fingerprint(settings, models), prediction
+            made_of = fingerprint(settings, models)
+            prediction, left, jsonl = put_together(
+                home, encoder, asked.slides, table, shard, made_of, prediction, jsonl=jsonl
             )
         notes = make_notes(
             model,

@@ -20,7 +20,9 @@ def put_together(
     shard: Shard,
     made_of: str,
     prediction: Prediction,
-) -> tuple[Prediction, int]:
+    *,
+    jsonl: bool,
+) -> tuple[Prediction, int, bool]:
     """Write a share down, and take in the others where all have ended.
 
     Args:
@@ -31,10 +33,12 @@ def put_together(
         shard: the share that has ended.
         made_of: fingerprint of all that decides the table but the features.
         prediction: of the share.
+        jsonl: whether the share was asked for the rows as JSONL too.
 
     Returns:
-        The prediction of all cases and 0; or the share's own, and how many shares have not ended. One that read other
-        features than are there now, or had other settings, counts as one of them.
+        The prediction of all cases, 0, and whether any share was asked for JSONL; or the share's own, and how many
+        shares have not ended. One that read other features than are there now, or had other settings, counts as one of
+        them.
 
     Raises:
         FormatError: the file of a share is damaged.
@@ -46,7 +50,7 @@ def put_together(
     }
     own = _now(home, encoder, of_share[shard.number])
     failed = tuple(map(vars, prediction.failed))
-    mine = RiskShare(made_of, own, prediction.risks, prediction.findings, failed)
+    mine = RiskShare(made_of, own, prediction.risks, prediction.findings, failed, jsonl)
     write_share(table, shard.number, shard.count, mine)
     shares = [read_share(table, number, shard.count) for number in of_share]
     fit = [share for share in shares if share is not None and share.fingerprint == made_of]
@@ -57,13 +61,17 @@ def put_together(
             if share.features == _now(home, encoder, of_share[number])
         ]
     if left := shard.count - len(fit):
-        return prediction, left
+        return prediction, left, jsonl
     failures = [Failure(**one) for share in fit for one in share.failed]
-    return Prediction(
-        risks=tuple(sorted((one for share in fit for one in share.risks), key=lambda risk: risk.case_id)),
-        failed=tuple(sorted(failures, key=lambda failure: failure.id)),
-        findings=tuple(sorted((one for share in fit for one in share.findings), key=lambda one: one.case_id)),
-    ), 0
+    return (
+        Prediction(
+            risks=tuple(sorted((one for share in fit for one in share.risks), key=lambda risk: risk.case_id)),
+            failed=tuple(sorted(failures, key=lambda failure: failure.id)),
+            findings=tuple(sorted((one for share in fit for one in share.findings), key=lambda one: one.case_id)),
+        ),
+        0,
+        any(share.jsonl for share in fit),
+    )
 
 
 def _now(home: Workspace, encoder: str, slide_ids: Sequence[str]) -> dict[str, str]:

@@ -8,17 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wsisurv.cohort import Cohort, read_cohort
 from wsisurv.errors import WsisurvError
-from wsisurv.formats import features, guidance, text_vectors, tiles
+from wsisurv.formats import features, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name
-from wsisurv.formats.header import Header, read_header
-from wsisurv.formats.models import model_format
-from wsisurv.formats.risk_shares import count_shares
-from wsisurv.formats.risks import read_source
-from wsisurv.formats.splits import read_splits
 from wsisurv.formats.statements import read_statements
-from wsisurv.settings.base import changes_between, fingerprint
+from wsisurv.pipeline.cohort_status import CohortStatus, cohort_status
+from wsisurv.settings.base import changes_between
 from wsisurv.workspace.claims import ItemClaim
 from wsisurv.workspace.index import Indexed, read_headers
 from wsisurv.workspace.ledger import read_failures
@@ -49,17 +44,6 @@ class StepStatus:
     missing: int = 0  # items whose input is there and whose output is not
     failed: Mapping[str, int] = field(default_factory=dict)  # kind of error → how many items
     problems: tuple[str, ...] = ()  # files that can't be read
-
-
-@dataclass(frozen=True)
-class CohortStatus:
-    """One cohort, or one endpoint of it."""
-
-    name: str
-    cases: int
-    events: int
-    parts: Mapping[str, str]  # teacher, student, crossval … → ``done``, ``missing``, ``stale: WHY``, ``9 of 15 folds``
-    next_command: str | None  # that does the first part which is not done
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ def status(workspace: Workspace) -> Status:
     if not embedded and tiled:
         steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))
     steps.append(_reports(workspace))
-    cohorts = tuple(_cohort(workspace, name, embedded) for name in workspace.cohorts())
+    cohorts = tuple(cohort_status(workspace, name, embedded) for name in workspace.cohorts())
     return Status(
         workspace=str(workspace.root),
         steps=tuple(steps),
@@ -149,102 +133,6 @@ def _reports(workspace: Workspace) -> StepStatus:
     except WsisurvError as error:
         return StepStatus("extract-report", 0, failed=failed, problems=(str(error),))
     return StepStatus("extract-report", len(records), failed=failed)
-
-
-def _cohort(workspace: Workspace, name: str, embedded: Mapping[str, Mapping[str, Indexed]]) -> CohortStatus:
-    folder = workspace.cohort(name)
-    try:
-        cohort = read_cohort(folder)[0]
-    except WsisurvError as error:
-        again = f"wsisurv cohort {name} --clinical FILE --redo"
-        return CohortStatus(name, 0, 0, {"cohort": f"can't be read: {error}"}, again)
-    evaluation = folder / "evaluation"
-    events = sum(case.event for case in cohort.cases)
-    if not (folder / "guidance.h5").exists() and (evaluation / "external.json").exists():
-        return CohortStatus(name, len(cohort.cases), events, {"evaluate": "done"}, None)
-    parts = {
-        "train-teacher": _model(workspace, folder / "guidance.h5", guidance.FORMAT, guidance.MADE_BY, cohort, embedded),
-        "distill": _model(
-            workspace, folder / "student.h5", model_format("student"), "wsisurv distill", cohort, embedded
-        ),
-        "crossval": _folds(folder),
-        "predict": _risks(folder),
-        "report": "done" if (evaluation / "index.html").exists() else "missing",
-    }
-    if (evaluation / "metrics-reports-only.json").exists():
-        parts["crossval --reports-only"] = "done"
-        if not any(case.slide_ids for case in cohort.cases):
-            parts = {key: parts[key] for key in ("crossval --reports-only", "report")}
-    left = next((part for part, state in parts.items() if state != "done"), None)
-    if left is None:
-        return CohortStatus(name, len(cohort.cases), events, parts, None)
-    anew = " --redo" if parts[left].startswith("stale") else ""
-    return CohortStatus(name, len(cohort.cases), events, parts, f"wsisurv {left} --cohort {name}{anew}")
-
-
-def _model(
-    workspace: Workspace,
-    path: Path,
-    format: str,
-    made_by: str,
-    cohort: Cohort,
-    embedded: Mapping[str, Mapping[str, Indexed]],
-) -> str:
-    """State of a model's file: whether cohort, features, statements and guidance are still those it was made from."""
-    if not path.exists():
-        return "missing"
-    try:
-        header = read_header(path, format, made_by)
-        now = _inputs_now(workspace, path, header, cohort, embedded)
-    except WsisurvError as error:
-        return f"can't be read: {error}"
-    differs = [key for key in header.inputs.keys() & now.keys() if header.inputs[key] != now[key]]
-    return f"stale: {' and '.join(sorted(differs))} made anew since" if differs else "done"
-
-
-def _inputs_now(
-    workspace: Workspace, path: Path, header: Header, cohort: Cohort, embedded: Mapping[str, Mapping[str, Indexed]]
-) -> dict[str, str]:
-    now = {"cohort": cohort.fingerprint}
-    beside = path.with_name("guidance.h5")
-    settings = header.settings
-    if path != beside and beside.exists():
-        of_guidance = read_header(beside, guidance.FORMAT, guidance.MADE_BY)
-        now["guidance"], settings = of_guidance.fingerprint, of_guidance.settings
-    slides = embedded.get(str(settings.get("encoder")), {})
-    ids = [slide_id for case in cohort.cases for slide_id in case.slide_ids]
-    if all(slide_id in slides for slide_id in ids):
-        now["features"] = fingerprint({}, {slide_id: slides[slide_id].fingerprint for slide_id in ids})
-    vectors = workspace.vectors(str(settings.get("text_encoder")))
-    if vectors.exists():  # tfidf has none: its words are counted in training
-        now["statements"] = read_header(vectors, text_vectors.FORMAT, text_vectors.MADE_BY).fingerprint
-    return now
-
-
-def _folds(folder: Path) -> str:
-    splits = folder / "splits.jsonl"
-    if not splits.exists():
-        return "missing"
-    try:
-        folds = read_splits(splits)
-    except WsisurvError as error:
-        return f"can't be read: {error}"
-    done = sum((folder / "crossval" / fold.name / "risks.json").exists() for fold in folds)
-    return "done" if (folder / "evaluation" / "metrics.json").exists() else f"{done} of {len(folds)} folds"
-
-
-def _risks(folder: Path) -> str:
-    table = folder / "risk.csv"
-    if shares := count_shares(table):  # of an array that has not ended
-        return shares
-    if not table.exists():
-        return "missing"
-    try:
-        student = read_source(table).student
-        now = read_header(folder / "student.h5", model_format("student"), "wsisurv distill").fingerprint
-    except WsisurvError as error:
-        return f"can't be read: {error}"
-    return "done" if student == now else "stale: the student was made anew since, or another was used"
 
 
 def _running(workspace: Workspace) -> list[Running]:
