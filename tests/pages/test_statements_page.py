@@ -80,6 +80,15 @@ def test_every_report_is_whole_with_its_statements_marked() -> None:
     assert any(attrs.get("class") == "absent" for tag, attrs in page.tags if tag == "mark")
 
 
+def test_specimen_and_blocks_stand_beside_the_evidence() -> None:
+    text = "A. Colon, resection: Necrosis is present (A2). B. Node, biopsy: No mucin."
+    kept = ground("c", extract_rules(text, keep="morphology").claims, text).statements
+    record = ReportRecord(case_id="c", fingerprint="", report_sha256="", statements=kept)
+    page = render_statements({"c": record}, {"c": text})
+    assert re.search(r"Necrosis is present[^<]*</td>\s*<td>A \(A2\)</td>", page)
+    assert re.search(r"No mucin</td>\s*<td>B</td>", page)
+
+
 def test_six_hues_stand_for_all_categories() -> None:
     from typing import get_args
 

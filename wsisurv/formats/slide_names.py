@@ -34,6 +34,12 @@ def without_ending(name: str) -> str:
     return _ENDING.sub("", name)
 
 
+def slides_of_block(block: str, case_id: str, slide_ids: Collection[str]) -> list[str]:
+    """Slides of a case whose names have the block's, A3, as a part of its own behind the case's."""
+    part = re.compile(rf"(?<![^\W_]){re.escape(block)}(?![^\W_])", re.IGNORECASE)
+    return [one for one in slide_ids if part.search(without_ending(one.removeprefix(case_id)))]
+
+
 def by_slide_id(given: Mapping[str, T], slide_ids: Collection[str], table: str) -> tuple[dict[str, T], tuple[str, ...]]:
     """Bring the rows of a table to the slides that are here.
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from wsisurv.errors import MissingArtifactError
 from wsisurv.formats.atomic import read_jsonl
@@ -58,6 +65,14 @@ class Statement(_Record):
     """Where it ends (exclusive)."""
     match: Literal["exact", "folded", "inexact"]
     """How the evidence was found in the report."""
+    specimen: str | None = None
+    """Label of the specimen that the evidence is of (A, 2), where the report numbers them; else not in the file."""
+    blocks: tuple[str, ...] = ()
+    """Blocks of that specimen that the evidence's sentence names (A3); none is not in the file."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_told(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in whole(self).items() if value or key not in {"specimen", "blocks"}}
 
 
 class ReportRecord(_Record):

@@ -16,6 +16,7 @@ from wsisurv.reports.example import PARROTED, parroted
 from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
 from wsisurv.reports.sections import seen_by_eye
+from wsisurv.reports.specimens import find_origin
 from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
@@ -346,6 +347,7 @@ def ground(case_id: str, claims: Iterable[Claim], report: str) -> Grounded:
         if seen & keys:
             continue
         seen |= keys
+        specimen, blocks = find_origin(report, proof.start, proof.end)
         statements.append(
             Statement(
                 statement_id=f"{case_id}/{len(statements) + 1}",
@@ -356,6 +358,8 @@ def ground(case_id: str, claims: Iterable[Claim], report: str) -> Grounded:
                 start=proof.start,
                 end=proof.end,
                 match=proof.match,
+                specimen=specimen,
+                blocks=blocks,
             )
         )
     return Grounded(tuple(statements), tuple(rejected))

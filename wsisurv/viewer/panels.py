@@ -9,6 +9,7 @@ from wsisurv.cohort import Case
 from wsisurv.errors import WsisurvError
 from wsisurv.experiments.risk_groups import Group, follow_up_by_group
 from wsisurv.formats.risks import UNFAMILIAR, Risk
+from wsisurv.formats.slide_names import slides_of_block
 from wsisurv.models.finding_table import KINDS, speaks_of
 from wsisurv.prediction.rows import case_curve
 from wsisurv.slides.deep_zoom import DeepZoom
@@ -99,7 +100,7 @@ def case_panel(study: Study, case_id: str) -> Record:
         "clinical": _clinical(study, case),
         "risk": _risk(study, row) if row else None,
         "curve": _attempt(missing, "curve", lambda: _own_curve(study, row)) if row else None,
-        "statements": [_statement(one) for one in record[case_id].statements] if case_id in record else [],
+        "statements": [_statement(one, case) for one in record[case_id].statements] if case_id in record else [],
         "reported": case_id in record,
         "missing": missing,
     }
@@ -152,7 +153,7 @@ def _own_curve(study: Study, row: Risk | None) -> Record | None:
     return {"times": times, "free": free}
 
 
-def _statement(one: Any) -> Record:
+def _statement(one: Any, case: Case) -> Record:
     findings = [kind.name for kind in KINDS if speaks_of(one, kind.name)]
     return {
         "id": one.statement_id,
@@ -160,6 +161,9 @@ def _statement(one: Any) -> Record:
         "polarity": one.polarity,
         "text": one.text,
         "evidence": one.evidence,
+        "specimen": one.specimen,
+        "blocks": one.blocks,
+        "slides": [slide for block in one.blocks for slide in slides_of_block(block, case.case_id, case.slide_ids)],
         "findings": findings,
     }
 

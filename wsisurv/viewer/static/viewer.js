@@ -193,9 +193,10 @@ function statementsPart() {
   return make("ul", { class: "plain", id: "statements" }, ...panel.statements.map((one) => {
     const heads = one.findings.filter((name) => known.has(name));
     const title = `${one.category}, ${one.polarity}: ${one.text}`;
+    const where = [one.specimen && `specimen ${one.specimen}`, ...one.blocks.map((name) => `block ${name}`), ...one.slides.map((name) => `slide ${name}`)];
     return make("li", {},
       heads.length ? make("button", { class: "link", "data-finding": heads[0], onclick: () => openFinding(heads[0]) }, title) : title,
-      make("blockquote", {}, `“${one.evidence}”`));
+      make("blockquote", {}, [`“${one.evidence}”`, ...where.filter(Boolean)].join(", ")));
   }), ...(panel.statements.some((one) => !one.findings.some((name) => known.has(name)))
     ? [make("li", { class: "note" }, "From statements without a link no finding is read that `wsisurv findings` can tell, so no tiles speak for them.")] : []));
 }
