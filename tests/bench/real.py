@@ -46,12 +46,19 @@ class Endpoint:
         return f"{self.cohort}-{self.name}"
 
     def table(self, data: Path) -> Path:
-        return data / ("tcga-crc" if self.cohort == "crc" else f"tcga-regions/{self.cohort}") / "clinical.csv"
+        return folder(data, self.cohort) / "clinical.csv"
+
+
+def folder(data: Path, cohort: str) -> Path:
+    """Where a cohort's tables and reports lie."""
+    return data / ("tcga-crc" if cohort == "crc" else f"tcga-regions/{cohort}")
 
 
 ENDPOINTS = tuple(
     Endpoint(*one) for one in [("crc", "pfi"), ("crc", "os"), *((c, "os") for c in ("luad", "blca", "ucec"))]
 )
+WITHOUT_OUTCOMES = ("brca", "hnsc", "stad")
+"""Cohorts of slides and reports alone, for an alignment."""
 
 
 def prepare(data: Path, work: Path, cohort: str, *, shuffled: bool) -> None:
@@ -70,7 +77,7 @@ def prepare(data: Path, work: Path, cohort: str, *, shuffled: bool) -> None:
     subprocess.run([sys.executable, data / "tcga-regions/unpack.py", cohort, bags], check=True)
     # the grid is invented, so are these; nothing here depends on place
     import_folder(place, bags, ENCODER, tile_px=4096, tile_mpp=0.5, overlap_px=0, given=GivenMpp(0.25))
-    source = Endpoint(cohort, "os").table(data).with_name("reports.jsonl")
+    source = folder(data, cohort) / "reports.jsonl"
     if shuffled:
         records = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
         order = np.random.default_rng(0).permutation(len(records))
@@ -79,6 +86,19 @@ def prepare(data: Path, work: Path, cohort: str, *, shuffled: bool) -> None:
         source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     extract(place, source, ReportSettings(backend="rules"))
     done.touch()
+
+
+def aligned(data: Path, work: Path, *, shuffled: bool) -> Path:
+    """An alignment of all seven cohorts; each fold leaves its tested cases and their hospitals out of it."""
+    from wsisurv.pipeline.align import align
+
+    cohorts = [*dict.fromkeys(endpoint.cohort for endpoint in ENDPOINTS), *WITHOUT_OUTCOMES]
+    for cohort in cohorts:
+        prepare(data, work, cohort, shuffled=shuffled)
+    tables = [folder(data, c) / ("sites.csv" if c in WITHOUT_OUTCOMES else "clinical.csv") for c in cohorts]
+    made = work / "alignment.h5"
+    align([work / cohort for cohort in cohorts], made, encoder=ENCODER, sites=tables)
+    return made
 
 
 def read_folds(cohort: str) -> dict[str, tuple[int, ...]]:
@@ -109,6 +129,7 @@ def run(
     repeats: int,
     changes: dict[str, dict[str, Any]],
     jobs: int | None,
+    alignment: Path | None,
 ) -> None:
     """Cross-validate one endpoint, folds side by side; finished folds are kept."""
     from wsisurv.cohort import make_cohort
@@ -129,7 +150,14 @@ def run(
     write_folds(splits, endpoint.cohort, repeats)
     teacher = {"encoder": ENCODER, **changes["teacher"]}
     crossval(
-        place, cohort, CrossvalSettings(), teacher=teacher, student=changes["student"], splits=splits, workers=jobs
+        place,
+        cohort,
+        CrossvalSettings(),
+        teacher=teacher,
+        student=changes["student"],
+        alignment=alignment,
+        splits=splits,
+        workers=jobs,
     )
 
 
@@ -353,6 +381,9 @@ def main() -> None:
     parser.add_argument(
         "--student", type=json.loads, default={}, help="settings as JSON; give a variant its own --work"
     )
+    parser.add_argument(
+        "--aligned", action="store_true", help="with an alignment of seven cohorts; give it its own --work"
+    )
     parser.add_argument("--jobs", type=int, help="folds at once; one a processor where not given")
     parser.add_argument("--table", action="store_true", help="print what the finished folds say, run nothing")
     parser.add_argument("--power", action="store_true", help="print what difference the cohorts can show, run nothing")
@@ -374,8 +405,9 @@ def main() -> None:
     for cohort in dict.fromkeys(endpoint.cohort for endpoint in endpoints):
         prepare(data, work, cohort, shuffled=chosen.shuffled)
     changes = {"teacher": chosen.teacher, "student": chosen.student}
+    alignment = aligned(data, work, shuffled=chosen.shuffled) if chosen.aligned else None
     for endpoint in endpoints:
-        run(data, work, endpoint, chosen.shuffled, chosen.repeats, changes, chosen.jobs)
+        run(data, work, endpoint, chosen.shuffled, chosen.repeats, changes, chosen.jobs, alignment)
         print(f"{endpoint.key}: done", file=sys.stderr, flush=True)
     tables(work, endpoints)
 
