@@ -1,6 +1,7 @@
 """A network on a device: batches, memory that runs out, compilation; a GPU's own part runs only where there is one."""
 
 import gc
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,6 +140,35 @@ def test_nothing_of_a_batch_without_room_is_left_when_smaller_ones_are_tried(
         assert embed(workspace, TINY, device="cpu", batch_size=8).done == ["a"]
     assert model.sizes == [8, 4, 2, 2, 2, 2, 1]
     assert model.left == [0] * 7
+
+
+@pytest.mark.parametrize(("gain", "used"), [(3.7, "bf16"), (0.7, "fp32")])
+def test_bf16_on_a_processor_that_is_faster_in_it(
+    tiles: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, gain: float, used: str
+) -> None:
+    """The clock is replaced: fp32 takes ``gain`` times as long."""
+    encoder = make_encoder(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 16)))
+    exact = encoder.encode(tiles, 0.5)
+    ticks = iter([0, gain, 0, gain, 0, 1, 0, 1])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    encoder.try_bf16()
+    features = encoder.encode(tiles, 0.5)
+    assert encoder.making.precision == used
+    assert np.array_equal(features, exact) == (used == "fp32")
+    np.testing.assert_allclose(features, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_bf16_that_makes_other_features_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cancelling(torch.nn.Linear):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            flat = pixels.flatten(1)
+            return super().forward(flat + 1000) - super().forward(torch.full_like(flat, 1000))
+
+    encoder = make_encoder(Cancelling(192, 16))
+    ticks = iter([0, 4, 0, 4, 0, 1, 0, 1])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    encoder.try_bf16()
+    assert encoder.making.precision == "fp32"
 
 
 def test_compiled_batches_are_filled_up_to_one_size(tiles: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,12 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 def build_encoder(
-    settings: EmbedSettings, weights_file: Path | None = None, device: str = "auto", *, compiled: bool = False
+    settings: EmbedSettings,
+    weights_file: Path | None = None,
+    device: str = "auto",
+    *,
+    cpu_bf16: bool = False,
+    compiled: bool = False,
 ) -> Encoder:
     """Build the network, or the package's encoder, that ``settings`` name, with their weights.
 
@@ -46,6 +51,7 @@ def build_encoder(
         settings: with ``weights`` filled in (``resolve_settings``).
         weights_file: the file of weights, where ``settings.weights`` is a sha256.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        cpu_bf16: compute in bf16 on a processor where a trial is faster in it and agrees.
         compiled: compile the network first, which takes minutes and pays off over many slides.
 
     Raises:
@@ -63,6 +69,8 @@ def build_encoder(
         encoder = _build_published(spec, settings, weights_file, target)
     else:
         encoder = _build_timm(settings, weights_file, target)
+    if cpu_bf16:
+        encoder.try_bf16()
     if compiled:
         encoder.compile()
     return encoder

@@ -1,6 +1,7 @@
 """A network on a device: bytes go there and features come back, the next batch on its way while one is computed."""
 
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,10 @@ _MPS_BATCH = 64
 _MOST = 256
 """More tiles at once make no accelerator faster, only the wait for the first result longer."""
 _PROBES = (2, 8)
+_TRIED = 8
+"""Tiles of a trial of bf16 on a processor."""
+_FASTER, _ALIKE = 1.3, 0.9999
+"""What bf16 must gain there, and the least cosine of a tile's features with those of fp32."""
 _SHARE = 0.7
 """Share of the device's free memory that a batch may fill, by the use of the probes."""
 
@@ -114,15 +119,14 @@ class ModelEncoder:
         weights: str = "",
     ) -> None:
         self.name, self.n_features = name, n_features
-        # Half precision is for accelerators; a CPU is slower in it, and its fp32 agrees within its rounding.
+        # Half precision is for accelerators; most CPUs are slower in it, and fp32 agrees within its rounding.
         self._dtype = None if device.type == "cpu" else _DTYPES.get(precision)
         if self._dtype is not None:
-            for part in model.modules():
-                if isinstance(part, VisionTransformer):  # others may compute in fp32 in places
-                    round_weights(part, self._dtype)
+            _round_transformers(model, self._dtype)
         self._plain = _on_device(model, device)
         self._model: Callable[[torch.Tensor], torch.Tensor] = self._plain
         self._normalise, self._pooled, self._device = Normalise(transform, device), pooled, device
+        self._transform = transform
         if device.type == "cuda" and self._dtype is None:
             torch.backends.cudnn.allow_tf32 = False  # torch's default rounds what a convolution multiplies to ten bits
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -134,6 +138,35 @@ class ModelEncoder:
             precision="fp32" if self._dtype is None else precision,
             device=_describe(device),
         )
+
+    def try_bf16(self) -> None:
+        """Compute in bf16 on a processor that is faster in it (one with AMX) and gives the features of fp32.
+
+        A trial decides, since a processor may have bf16 and be slower in it: eight tiles in both, the quicker of two
+        runs. Nothing changes on an accelerator, which has the encoder's own precision.
+        """
+        if self._device.type != "cpu":
+            return
+        side = self._transform.resize_px
+        tiles = np.random.default_rng(0).integers(0, 256, (_TRIED, side, side, 3), np.uint8)
+        exact, slow = self._timed(tiles)
+        self._dtype = torch.bfloat16
+        rounded, quick = self._timed(tiles)
+        cosine = torch.nn.functional.cosine_similarity(torch.from_numpy(exact), torch.from_numpy(rounded)).min()
+        if slow < _FASTER * quick or not cosine >= _ALIKE:
+            self._dtype = None
+            return
+        _round_transformers(self._plain, self._dtype)
+        self.making = replace(self.making, precision="bf16")
+
+    def _timed(self, tiles: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+        """Features, and the seconds that they took."""
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            features = self.encode(tiles, 0.5)
+            seconds.append(time.perf_counter() - start)
+        return features, min(seconds)
 
     def compile(self) -> None:
         """Compile the network; batches are filled up to one size from now on, since each size is compiled anew."""
@@ -270,6 +303,12 @@ def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
     for module in model.modules():
         if type(module) in (torch.nn.Linear, torch.nn.Conv2d):  # a class derived from them may do other things
             module.to(dtype)
+
+
+def _round_transformers(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    for part in model.modules():
+        if isinstance(part, VisionTransformer):  # others may compute in fp32 in places
+            round_weights(part, dtype)
 
 
 def _on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

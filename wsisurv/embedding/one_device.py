@@ -42,6 +42,7 @@ class Task:
     batch_size: int | None = None  # tiles at once; None to find it
     workers: int = 1  # threads that read slides, or compute histomics
     decoder: Decoder = "auto"  # what reads pixels
+    cpu_bf16: bool = False  # bf16 on a processor that is faster in it
     compiled: bool = False  # compile the network
 
 
@@ -115,7 +116,7 @@ def build(task: Task, device: str) -> Encoder:
         return HistomicsEncoder(task.workers)
     from wsisurv.embedding.encoders import build_encoder
 
-    return build_encoder(task.settings, task.weights_file, device, compiled=task.compiled)
+    return build_encoder(task.settings, task.weights_file, device, cpu_bf16=task.cpu_bf16, compiled=task.compiled)
 
 
 def find_versions(encoder: str) -> dict[str, str]:

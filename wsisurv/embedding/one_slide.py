@@ -60,7 +60,8 @@ class EmbedSlide:
         return "; ".join([*outcome.notes, *notes]) or None
 
     def _encoder(self) -> Encoder:
-        wanted = {"device": self.device, "weights": str(self.task.weights_file), "compiled": self.task.compiled}
+        task = self.task
+        wanted = {"device": self.device, "weights": str(task.weights_file), "how": [task.compiled, task.cpu_bf16]}
         key = fingerprint({**wanted, **self.task.settings.model_dump(mode="json")}, {})
         if key not in _kept:
             for encoder in _kept.values():
