@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,6 @@ def test_a_tile_that_ends_too_early_is_an_error_and_not_grey(
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("16 bits", "16 bits a channel"),
         ("channels", r"3 planes \(3 C.*one picture in colours"),
         ("cmyk", "4 channels of SEPARATED"),
         ("cut", "invalid page offset|ends too early"),
@@ -207,11 +207,7 @@ def test_what_is_not_one_picture_in_colours_is_refused_by_what_it_is(
     tmp_path: Path, levels: list[Pixels], kind: str, said: str
 ) -> None:
     path, image = tmp_path / "big.tif", levels[0]
-    if kind == "16 bits":
-        tifffile.imwrite(
-            path, image.astype(np.uint16) * 257, photometric="rgb", byteorder=">", tile=(SIDE, SIDE), **TAGS
-        )
-    elif kind == "channels":
+    if kind == "channels":
         with tifffile.TiffWriter(path, ome=True, byteorder=">") as file:
             file.write(np.moveaxis(image, 2, 0), photometric="minisblack", metadata={"axes": "CYX"}, tile=(SIDE, SIDE))
     elif kind == "cmyk":
@@ -223,6 +219,140 @@ def test_what_is_not_one_picture_in_colours_is_refused_by_what_it_is(
     with pytest.raises(SlideError, match=said) as told, Slide(path) as slide:
         slide.pixels(0, 0, 0, 700, 500)
     assert str(path) in str(told.value)
+
+
+ORDERS = pytest.mark.parametrize("byteorder", ["<", ">"])
+"""Little-endian files OpenSlide opens, of whatever they are; big-endian ones tifffile does."""
+
+
+def _write_planes(path: Path, byteorder: str, *images: NDArray[Any], axes: str = "", halves: bool = False) -> Path:
+    """OME-TIFF of images, tiled, each with the resolution that its place says: the first 16 µm, the next MPP."""
+    with tifffile.TiffWriter(path, ome=True, byteorder=byteorder) as file:
+        for number, image in enumerate(images, start=2 - len(images)):
+            mpp = MPP if number else 16.0
+            sizes: dict[str, Any] = {"PhysicalSizeX": mpp, "PhysicalSizeY": mpp, **({"axes": axes} if axes else {})}
+            kind = "rgb" if image.shape[-1] == 3 else "minisblack"
+            options: dict[str, Any] = {"photometric": kind, "tile": (SIDE, SIDE), "compression": "deflate"}
+            file.write(image, metadata=sizes, subifds=int(halves and number), **(TAGS if number else {}), **options)
+            if halves and number:
+                file.write(image[:, ::2, ::2] if "Z" in axes else image[::2, ::2], subfiletype=1, **options)
+    return path
+
+
+@ORDERS
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("channels", r"3 planes \(3 C.*one picture in colours"),
+        ("deep channels", r"3 planes \(3 C.*one picture in colours"),
+        ("stack in grey", r"3 planes \(3 Z"),
+        ("deep grey", "one channel of 16 bits"),
+        ("pages", "3 planes"),
+        ("five channels", "5 channels of MINISBLACK"),
+        ("numbers", "float32"),
+        ("12 bits", "nothing brighter than 1[56] of 255.*Rewrite it in colours of 8 bits"),
+    ],
+)
+def test_fluorescence_and_numbers_are_refused_by_name_when_opened(
+    tmp_path: Path, levels: list[Pixels], kind: str, said: str, byteorder: Any
+) -> None:
+    """By `check`, which opens, as by `tile`, which reads."""
+    path, channels = tmp_path / "a.tif", np.moveaxis(levels[0], 2, 0)
+    options: dict[str, Any] = {"tile": (SIDE, SIDE), "metadata": None, "byteorder": byteorder, **TAGS}
+    if kind in ("channels", "deep channels"):
+        _write_planes(path, byteorder, channels.astype(np.uint16 if "deep" in kind else np.uint8), axes="CYX")
+    elif kind == "stack in grey":
+        _write_planes(path, byteorder, channels, axes="ZYX")
+    elif kind == "deep grey":
+        tifffile.imwrite(path, channels[0].astype(np.uint16) * 257, photometric="minisblack", **options)
+    elif kind == "pages":
+        with tifffile.TiffWriter(path, byteorder=options.pop("byteorder")) as file:
+            for channel in channels:
+                file.write(channel, photometric="minisblack", **options)
+    elif kind == "five channels":
+        five = np.concatenate([channels, channels[:2]])
+        tifffile.imwrite(path, five, photometric="minisblack", planarconfig="separate", **options)
+    elif kind == "numbers":
+        tifffile.imwrite(path, levels[0].astype(np.float32), photometric="rgb", **options)
+    else:
+        tifffile.imwrite(path, levels[0].astype(np.uint16) << 4, photometric="rgb", **options)
+    with pytest.raises(SlideError, match=said) as told:
+        read_facts(path)
+    assert str(path) in str(told.value)
+
+
+@pytest.mark.parametrize("kind", ["<", ">", "reductions", "png"])
+def test_colours_of_16_bits_are_those_of_8_with_a_note(tmp_path: Path, levels: list[Pixels], kind: str) -> None:
+    deep, path = levels[0].astype(np.uint16) * 257, tmp_path / "a.tif"
+    if kind == "png":
+        path = tmp_path / "a.png"
+        path.write_bytes(imagecodecs.png_encode(deep))
+    elif kind == "reductions":
+        _write_ome(path, [level.astype(np.uint16) * 257 for level in levels])
+    else:
+        _write_pages(path, [deep], byteorder=kind)
+    with Slide(path, MPP) as slide:
+        assert any("16 bits a channel, not 8: the upper 8 are read" in note for note in slide.notes)
+        for number, level in enumerate(levels[: len(slide.levels)]):
+            height, width = level.shape[:2]
+            assert np.array_equal(slide.pixels(number, 0, 0, width, height), level)
+        assert len(slide.levels) == (3 if kind == "reductions" else 1)
+
+
+@ORDERS
+@pytest.mark.parametrize("halves", [False, True], ids=["flat", "reductions"])
+def test_of_a_stack_of_planes_the_first_is_read_with_a_note(
+    tmp_path: Path, levels: list[Pixels], byteorder: str, halves: bool
+) -> None:
+    stack = np.stack([levels[0], 255 - levels[0], levels[0] // 2])
+    with Slide(_write_planes(tmp_path / "a.ome.tif", byteorder, stack, axes="ZYXS", halves=halves)) as slide:
+        assert any("3 planes (3 Z" in note and "the first is read" in note for note in slide.notes)
+        assert np.array_equal(slide.pixels(0, 30, 20, 400, 300), levels[0][20:320, 30:430])
+        assert len(slide.levels) == 1 + halves
+
+
+@ORDERS
+@pytest.mark.parametrize("first", ["label", "larger label in grey", "another slide"])
+@pytest.mark.parametrize("halves", [False, True], ids=["flat", "reductions"])
+def test_a_label_before_the_slide_is_not_read_as_the_slide(
+    tmp_path: Path, levels: list[Pixels], byteorder: str, first: str, halves: bool
+) -> None:
+    images = {"label": levels[2], "larger label in grey": levels[1][..., 0], "another slide": levels[0][:480, :690]}
+    with Slide(_write_planes(tmp_path / "a.ome.tif", byteorder, images[first], levels[0], halves=halves)) as slide:
+        assert (slide.width, slide.height) == levels[0].shape[1::-1]
+        assert slide.mpp == MPP
+        assert np.array_equal(slide.pixels(0, 30, 20, 400, 300), levels[0][20:320, 30:430])
+        height, width = images[first].shape[:2]
+        (note,) = (one for one in slide.notes if "is not read" in one)
+        assert f"first image of the file, {width} × {height}" in note
+        assert ("a slide too" in note) == (first == "another slide")
+
+
+def test_a_generic_tiff_that_begins_with_another_page_is_read_by_its_largest(
+    tmp_path: Path, levels: list[Pixels]
+) -> None:
+    """OpenSlide takes the first page, and of the others reductions only."""
+    path, options = tmp_path / "a.tif", {"photometric": "rgb", "tile": (SIDE, SIDE), "metadata": None}
+    with tifffile.TiffWriter(path) as file:
+        file.write(np.full((300, 300, 3), 200, np.uint8), **options)
+        for number, level in enumerate(levels):
+            file.write(level, subfiletype=int(number > 0), **TAGS, **options)
+    with Slide(path) as slide, Slide(_write_pages(tmp_path / "b.tif", levels)) as theirs:
+        assert slide.level_sizes[0] == theirs.level_sizes[0]
+        assert slide.mpp == pytest.approx(MPP)
+        assert np.array_equal(slide.pixels(0, 0, 0, 700, 500), levels[0])
+        assert any("OpenSlide reads another" in note for note in slide.notes)
+
+
+def test_what_a_library_says_of_a_damaged_file_is_not_on_the_terminal(
+    tmp_path: Path, levels: list[Pixels], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = _write_ome(tmp_path / "a.ome.tif", levels)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
+    with pytest.raises(SlideError, match=r"a\.ome\.tif"):
+        read_facts(path)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])

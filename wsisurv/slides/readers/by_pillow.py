@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsisurv.errors import SlideError
+from wsisurv.slides.readers.handle import in_8_bits
 
 _MOST_BYTES = 2 << 30
 _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -44,7 +45,7 @@ class Picture:
             )
         data = path.read_bytes()
         found = imagecodecs.png_decode(data) if kind == "PNG" else simplejpeg.decode_jpeg(data, "RGB", strict=True)
-        self._pixels: NDArray[np.uint8] = found if found.ndim == 3 else found[..., None]
+        self._pixels = in_8_bits(found if found.ndim == 3 else found[..., None])
         self.level_dimensions, self.level_downsamples = (self.dimensions,), (1.0,)
         self.properties = {"openslide.vendor": kind.lower()}
         if dpi and all(dpi):

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, TiffPage
 
 from wsisurv.errors import SlideError
+from wsisurv.slides.readers.handle import in_8_bits
+from wsisurv.slides.readers.tiff_images import images_of, slide_of
 
 _KEPT_BYTES = 32 << 20  # of decoded tiles
 _MOST_BLOCK_BYTES = 1 << 30  # of one tile or strip, decoded
@@ -52,13 +54,20 @@ class TiffSlide:
     """A TIFF opened by tifffile; as ``PackagedSlide``.
 
     Raises:
-        SlideError: it isn't one picture in colours or grey of 8 bits, with its reductions; says what it is.
+        SlideError: it isn't one picture in colours or grey, with its reductions; says what it is.
+
+    Attributes:
+        notes: what of the file is not read.
     """
 
     def __init__(self, path: Path) -> None:
         with _complaints() as complaints:
             self._file = tifffile.TiffFile(path)
             try:
+                images = images_of(self._file)
+                if images.problem:
+                    raise SlideError(images.problem)
+                self.notes = images.notes
                 self._pages = list(_levels(self._file))
                 for page in self._pages:
                     _require_plain(page)
@@ -134,10 +143,12 @@ class TiffSlide:
             whole = start + data.removeprefix(_START_OF_IMAGE) if start else data
             return np.asarray(simplejpeg.decode_jpeg(whole, colours, strict=True), np.uint8)
         decoded, _, shape = page.decode(data, index)
-        if page.compression in _SHORT and len(_SHORT[page.compression](data)) < math.prod(shape):
+        if (
+            page.compression in _SHORT
+            and len(_SHORT[page.compression](data)) < math.prod(shape) * page.bitspersample // 8
+        ):
             raise SlideError(f"tile {index} is damaged")
-        block: NDArray[np.uint8] = np.asarray(decoded, np.uint8).reshape(shape)[0]
-        return block
+        return in_8_bits(np.asarray(decoded).reshape(shape)[0])
 
 
 @contextmanager
@@ -154,15 +165,6 @@ def _complaints() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def has_hidden_levels(path: Path) -> bool:
-    """Whether level 0's page has reductions below it, where OpenSlide does not look."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            return bool(file.pages[0].aspage().subifds)
-    except Exception:  # noqa: BLE001  # of whatever file, in whatever state: it is the reader's to say what is wrong
-        return False
-
-
 def _levels(file: tifffile.TiffFile) -> Iterator[TiffPage]:
     """Level 0's page and those that may be its reductions, coarser and coarser.
 
@@ -171,13 +173,7 @@ def _levels(file: tifffile.TiffFile) -> Iterator[TiffPage]:
     """
     if own := _OF_SCANNERS & file.flags:
         raise SlideError(f"a TIFF of {', '.join(sorted(own))}'s own structure, which only OpenSlide may read")
-    series = _whole(file)
-    if len(series.pages) > 1:
-        named = ", ".join(f"{size} {axis}" for size, axis in zip(series.shape, series.axes, strict=True))
-        raise SlideError(
-            f"{len(series.pages)} planes ({named}): stained slides are one picture in colours. `raw2ometiff --rgb` "
-            "makes one of channels in pages of their own"
-        )
+    series = slide_of(file)
     levels = [level.keyframe for level in series.levels]
     if len(levels) == 1:  # reductions may be pages beside it
         others = {one.keyframe.imagewidth: one.keyframe for one in file.series if len(one.pages) == 1}
@@ -188,17 +184,14 @@ def _levels(file: tifffile.TiffFile) -> Iterator[TiffPage]:
             yield page
 
 
-def _whole(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
-    """The largest image."""
-    return max(file.series, key=lambda one: math.prod(one.keyframe.shape))
-
-
 def _require_plain(page: TiffPage) -> None:
     colours = page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR) and page.samplesperpixel == 3
     grey = page.photometric == PHOTOMETRIC.MINISBLACK and page.samplesperpixel == 1
     kind = getattr(page.photometric, "name", str(page.photometric))
-    if page.dtype != np.uint8 or page.bitspersample != 8:
+    if page.dtype is None or page.bitspersample not in (8, 16) or page.bitspersample != 8 * page.dtype.itemsize:
         raise SlideError(f"{page.bitspersample} bits a channel, and 8 are wanted")
+    if page.compression == COMPRESSION.JPEG and page.bitspersample != 8:
+        raise SlideError(f"JPEG of {page.bitspersample} bits a channel, and 8 are wanted")
     if not (colours or grey) or page.imagedepth != 1:
         raise SlideError(f"{page.samplesperpixel} channels of {kind}, and red, green, blue are wanted")
     if page.compression not in _TAKEN:
@@ -225,7 +218,7 @@ def _properties(file: tifffile.TiffFile, pages: list[TiffPage]) -> dict[str, str
     description = str(first.description or file.pages[0].aspage().description or "")
     images = description.split("<Image ")
     if len(images) == len(file.series) + 1:  # of an OME description, the image that is read alone
-        whole = _whole(file)
+        whole = slide_of(file)
         description = f"<OME><Image {images[1 + [one is whole for one in file.series].index(True)]}"
     found["tiff.ImageDescription"] = description
     found["tiff.ResolutionUnit"] = _UNITS.get(int(first.resolutionunit or 0), "")

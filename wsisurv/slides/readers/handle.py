@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,3 +59,10 @@ class PackagedReader:
 
     endings: tuple[str, ...]  # of the files that it opens, in small letters: ``(".xyz",)``
     open: Callable[[Path], PackagedSlide]  # the file → the open slide; any error says that it can't be opened
+
+
+def in_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Colours of 16 bits as OpenSlide shows them, 65,535 as 255; those of 8 bits as they are."""
+    if pixels.dtype.itemsize == 1:
+        return pixels.astype(np.uint8, copy=False)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.extensions import READERS, added_names, load_added, release
 from wsisurv.slides import dicom
-from wsisurv.slides.colours import odd_colours, stated_colours
+from wsisurv.slides.colours import odd_colours, stated_colours, too_dark
 from wsisurv.slides.edges import edge_notes, unreadable_edges
 from wsisurv.slides.levels import Level, find_levels
 from wsisurv.slides.readers.by_openslide import OpenSlideHandle
-from wsisurv.slides.readers.by_tifffile import TiffSlide, has_hidden_levels
+from wsisurv.slides.readers.by_tifffile import TiffSlide
 from wsisurv.slides.readers.fallbacks import find_fallback
 from wsisurv.slides.readers.handle import Handle, PackagedReader, PackagedSlide
+from wsisurv.slides.readers.tiff_images import look_into
 
 OPENSLIDE = "openslide"
 _BESIDE = ("tifffile", "Pillow", "fastslide", "wsidicom")  # names that are taken
@@ -38,6 +39,7 @@ class Opened:
     reader: str
     notes: tuple[str, ...] = ()
     levels: tuple[Level, ...] = ()
+    problem: str = ""  # why it is no slide after all, in words; none of those that ``open_handle`` gives has one
 
 
 def packaged_endings() -> tuple[str, ...]:
@@ -70,6 +72,9 @@ def open_handle(path: Path, *, whole_edges: bool = False) -> Opened:
         if odd := "; ".join(stated_colours(path)):
             raise SlideError(f"{error} It is {odd}.") from error
         raise
+    if opened.problem:
+        opened.handle.close()
+        raise SlideError(f"{path}: {opened.problem}.")
     opened.handle.keep_at_most(_CHECKS_CACHE_BYTES)
     cut: dict[int, str] = {}
     if opened.reader == OPENSLIDE and opened.handle.properties.get("openslide.vendor") == "dicom":
@@ -84,6 +89,9 @@ def open_handle(path: Path, *, whole_edges: bool = False) -> Opened:
         opened = replace(opened, handle=_open(path).handle)
         levels = find_levels(opened.handle, lambda: dicom.spacings(path), compare=False, without=cut)
         odd_notes = tuple(stated_colours(path))
+    if dark := too_dark(path, opened.handle, levels.used[-1]):
+        opened.handle.close()
+        raise SlideError(f"{path}: {dark}.")
     opened.handle.keep_at_most(_CACHE_BYTES)
     return replace(opened, levels=levels.used, notes=(*opened.notes, *levels.notes, *odd_notes))
 
@@ -118,18 +126,32 @@ def _open(path: Path) -> Opened:
 
 
 def _open_ours(path: Path) -> Opened:
-    """By OpenSlide; by tifffile where it passes over levels and level 0 is the same; by a fallback where it refuses."""
+    """By OpenSlide; by tifffile where that passes over the largest image or levels; by a fallback where it refuses."""
     try:
         ours = OpenSlideHandle(path)
     except SlideError as error:
         return _open_otherwise(path, error)
-    if ours.properties.get("openslide.vendor") != "generic-tiff" or not has_hidden_levels(path):
+    images = look_into(path) if ours.properties.get("openslide.vendor") == "generic-tiff" else None
+    if images is None:
         return Opened(ours, OPENSLIDE)
+    (width, height), notes = ours.dimensions, images.notes
+    larger = images.width * images.height > width * height
+    if images.problem:
+        return Opened(ours, OPENSLIDE, problem=images.problem)
+    if larger:
+        ours.close()
+        note = f"of several images the largest is read by tifffile; OpenSlide reads another, {width} × {height} pixels"
+        try:
+            return Opened(_Packaged(path, TiffSlide(path), "tifffile"), "tifffile", (note, *notes))
+        except Exception as error:  # noqa: BLE001  # a decoder of whatever file, in whatever state
+            raise SlideError(f"{path}: {note}. The largest can't be opened: {error}.") from error
+    if not images.hidden_levels:
+        return Opened(ours, OPENSLIDE, notes)
     more = "the file has reductions of level 0, which OpenSlide passes over"
     try:
         theirs = _Packaged(path, TiffSlide(path), "tifffile")
     except Exception as error:  # noqa: BLE001  # of whatever file; OpenSlide has opened it
-        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {error}",))
+        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {error}", *notes))
     theirs.properties |= ours.properties
     try:
         against = _difference(ours, theirs, first_levels=True)
@@ -137,9 +159,9 @@ def _open_ours(path: Path) -> Opened:
         against = str(error)
     if against:
         theirs.close()
-        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {against}",))
+        return Opened(ours, OPENSLIDE, (f"{more}, and so do we: {against}", *notes))
     ours.close()
-    return Opened(theirs, "tifffile", (f"{more}: read by tifffile, level 0 proved equal",))
+    return Opened(theirs, "tifffile", (f"{more}: read by tifffile, level 0 proved equal", *notes))
 
 
 def _open_otherwise(path: Path, refused: SlideError) -> Opened:
