@@ -98,7 +98,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
             "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
             "logit_bias": weights,
         }
-        return server.handle_chat_completions({**asked, **options})["choices"][0]
+        given = server.handle_chat_completions({**asked, **options})
+        return {**given["choices"][0], "timings": given["timings"]}
 
     return ask
 
@@ -113,6 +114,16 @@ def test_whatever_it_says_parses(engine: Engine) -> None:
         assert choice["finish_reason"] == "stop"
         found += len(parse_answer(choice["message"]["content"]).statements)
     assert found > 5
+
+
+def test_what_is_the_same_for_every_report_is_read_once(engine: Engine) -> None:
+    """A token of this model is a byte: of a second prompt no more is read than its report and the template's end."""
+    engine(REPORT, max_tokens=1)
+    passage = "No lymphovascular invasion. " + REPORT
+    timings = engine(passage, max_tokens=1)["timings"]
+    fixed = "".join(message["content"] for message in messages("", "morphology"))
+    assert timings["cache_n"] > len(fixed.encode())
+    assert timings["prompt_n"] < len(passage) + 64
 
 
 def test_strings_are_bounded(engine: Engine) -> None:

@@ -385,3 +385,22 @@ def test_gross_description_that_reads_like_microscopy_stays_out(gross: str, micr
     assert isinstance(verdict("grade", "present", other, report), Proof)
     kept = Claim("non_morphology", "present", sentence, sentence)
     assert isinstance(prove(kept, report), Proof)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Necrosis なし", "没有 necrosis", "Necrosis没有 necrosis", "Necrosis 없음", "Некроза нет (necrosis)", "Ingen necrosis",
+     "Ei necrosis", "Necrosis yok", "Nem necrosis", "Ne necrosis, nincs", "Tidak necrosis"],
+)  # fmt: skip
+def test_a_restated_finding_that_may_deny_in_a_language_without_a_table_is_refused(said: str) -> None:
+    """The quote is true and the polarity is its own; it is the model's words that turn it round."""
+    refused = prove(Claim(X, "present", said, "Necrosis is present"), "Focally ulcerated. Necrosis is present.")
+    assert isinstance(refused, Refusal)
+    assert "in another language" in refused.reason
+
+
+@pytest.mark.parametrize(
+    "said", ["Necrosis is present", "Tumor necrosis", "Nécrose: necrosis", "Necrosis (β, µm, ﬁne)"]
+)
+def test_other_words_of_a_restated_finding_are_no_denial(said: str) -> None:
+    assert isinstance(prove(Claim(X, "present", said, "Necrosis is present"), "Necrosis is present."), Proof)

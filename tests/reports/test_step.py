@@ -260,6 +260,7 @@ class TestFailures:
                 ("No perineural invasion", "perineural_invasion", "absent", "Keine Nervenscheiden"),
                 "in another language",
             ),
+            (("adenocarcinoma", "histological_type", "present", "没有 adenocarcinoma"), "in another language"),
         ],
     )
     def test_what_the_report_does_not_say_is_counted_with_its_reason(
@@ -269,6 +270,20 @@ class TestFailures:
         assert len(run(ollama_server, workspace, source).done) == 6
         assert all(reason in rejected.reason for rejected in read_rejected(workspace.rejected))
         assert [record.rejected for record in read_statements(workspace.statements).values()] == [1] * 6
+
+    @pytest.mark.parametrize("said", ["The report describes a carcinoma.", "Il s'agit d'un carcinome.", "[]", ""])
+    def test_prose_costs_its_report_alone_and_five_in_a_row_stop(
+        self, workspace: Workspace, source: Path, ollama_server: Any, said: str
+    ) -> None:
+        ollama_server.script.extend([lambda wire: wire.say(said)] * 2)
+        summary = run(ollama_server, workspace, source)
+        assert (len(summary.done), [one.id for one in summary.failed]) == (4, ["case0", "case1"])
+        ollama_server.requests.clear()
+        assert run(ollama_server, workspace, source).done == ["case0", "case1"]  # those that failed are asked again
+        assert len(ollama_server.bodies()) == 2
+        ollama_server.model = lambda _: said
+        with pytest.raises(OllamaUnavailableError, match="5 reports in a row"):
+            run(ollama_server, Workspace(workspace.root / "other"), source)
 
     def test_endless_list_costs_its_report_alone(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
         """A list beyond the schema's bound, of a server that does not hold to it."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
 from wsisurv.reports.example import PARROTED, parroted
-from wsisurv.reports.languages import LANGUAGES
+from wsisurv.reports.languages import LANGUAGES, may_deny_elsewhere
 from wsisurv.reports.polarity import off_topic, wrong_polarity
 from wsisurv.reports.sections import seen_by_eye
 from wsisurv.reports.specimens import find_origin
@@ -21,7 +21,7 @@ from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import NEGATIONS, Word, stated
 
 Match = Literal["exact", "folded", "inexact"]
-PROOF_VERSION = 4
+PROOF_VERSION = 5
 """Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
 
 LANGUAGE_REFUSED = "it stands in a language whose negations the proof does not know"
@@ -290,6 +290,8 @@ def _denies_in_another_language(text: Reading, source: Reading, span: _Span) -> 
         known = word.plain in proved or word.plain in NEGATIONS or text.is_cue(index)
         if not known and any(table.denies(word.plain) for table in LANGUAGES.values()):
             return "the restated text denies in another language than the evidence's"
+    if may_deny_elsewhere(word.plain for word in text.words if word.plain not in proved):
+        return "the restated text may deny in another language, which the proof does not know"
     return None
 
 

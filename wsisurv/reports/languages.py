@@ -6,6 +6,7 @@ in ``tokens``; they hold in all languages but for the words that a table takes b
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -177,6 +178,9 @@ _ELSEWHERE = re.compile(
     r"(?:sense|cap|sen) (?:necro|invasi|evid[eè]nci|signe|sinai)\w*"
 )
 """Denials of languages without a table, so that a short sentence of one is not taken for the report's."""
+_RESTATED_ELSEWHERE = re.compile(rf"\b(?:{_ELSEWHERE.pattern}|e[ij]|yok|nem|nije|nav|puudub|tanpa|bukan)\b")
+_OTHER_SCRIPT = re.compile(r"[\u0400-\u1dff\u2e80-\ud7ff\U00020000-\U0003ffff]")
+"""Letters neither Latin nor Greek, once ligatures and wide forms are taken apart."""
 _NOT_ALONE = "only|nur|alleen|seulement|uniquement|solo|solamente|soltanto|apenas|somente|tylko|necessarily"
 NOT_ALONE = frozenset(_NOT_ALONE.split("|")) | {"só", "sólo", "unicamente", "únicamente"}
 """After "not" they take nothing back: "not only"."""
@@ -269,6 +273,12 @@ def _denials() -> dict[str, re.Pattern[str]]:
     """For each language by which of its words it is known; last for the languages that nobody here reads."""
     named = {code: bare(table.names) for code, table in LANGUAGES.items() if table.names}
     return {code: re.compile(rf"\b(?:{words})\b") for code, words in {**named, "unknown": _ELSEWHERE.pattern}.items()}
+
+
+def may_deny_elsewhere(words: Iterable[str]) -> bool:
+    """Whether words that no evidence has deny in a language without a table, or are of a script without one."""
+    text = " ".join(bare(word) for word in words)
+    return bool(_RESTATED_ELSEWHERE.search(text) or _OTHER_SCRIPT.search(text))
 
 
 def report_language(text: str) -> str:
