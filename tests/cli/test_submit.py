@@ -2,15 +2,19 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 
+from wsisurv.cohort import read_cohort
 from wsisurv.engine import slurm
 from wsisurv.engine.slurm import arrays
 from wsisurv.errors import BackendError, SettingsError
+from wsisurv.formats.splits import Fold, write_splits
+from wsisurv.workspace.paths import Workspace
 
 
 @pytest.fixture
@@ -80,6 +84,47 @@ def test_what_can_never_run_is_told_before_anything_is_sent(run, reports, tmp_pa
     assert "no such partition" in run("submit", *where).err
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch: not on this machine" in " ".join(run("submit", *where).err.split())
+
+
+def test_files_folds_and_cases_are_looked_at_before_anything_is_sent(run, trained, tmp_path, fake):
+    place = Workspace(shutil.copytree(trained / "workspace", tmp_path / "w", copy_function=os.link))
+    sent = fake("sbatch", "echo 7")
+    known = [str(case.case_id) for case in read_cohort(place.cohort("demo"))[0].cases]
+    splits, strange = tmp_path / "splits.jsonl", tmp_path / "strange.jsonl"
+    folds = [Fold(repeat=0, fold=number, train=tuple(known[3:]), test=(known[number],)) for number in range(3)]
+    write_splits(splits, folds)
+    write_splits(strange, [fold.model_copy(update={"test": ("nobody",)}) for fold in folds])
+    (tmp_path / "map.csv").write_text("slide,case\na,b\n")
+    gone = tmp_path / "gone.csv"
+    for words, said in (
+        (("crossval", "--splits", gone), "gone.csv: no such file or folder (--splits)"),
+        (("crossval", "--splits", strange), "fold 1-1 has"),
+        (("ablate", "--splits", strange), "fold 1-1 has"),
+        (("heatmap", known[0], "nobody"), "no case 'nobody'"),
+        (("heatmap", known[0], "--finding", "no such"), "findings.h5"),
+        (("predict", "--student", gone), "gone.csv"),
+        (("predict", "--student", place.cohort("demo") / "student.h5", "--slide-map", tmp_path / "map.csv"), "map.csv"),
+        (("tile", trained / "data" / "slides", "--mpp-table", gone), "gone.csv"),
+    ):
+        ended = run("submit", *words, "-w", place.root)
+        assert ended.code in (1, 2), words
+        assert said in " ".join(ended.err.replace("│", " ").split()), (words, ended.err)
+    assert not sent.exists()
+    for words, tasks in (
+        (("crossval", "--splits", splits), 3),
+        (("crossval", "--folds", "4", "--repeats", "2"), 8),
+        (("--each", "1", "heatmap", *known[:2]), 2),
+    ):
+        assert f'/{tasks}")' in run("submit", "--dry-run", *words, "-w", place.root).out, words
+
+
+@pytest.mark.parametrize("value", ["two words", 'a "b"', "it's", "back\\slash", "a#b", "", "x  y"])
+def test_values_of_sbatch_stand_quoted_in_the_script(tmp_path, value):
+    (array,) = arrays("tile", ["x"], 2, logs=tmp_path, options=[f"--comment={value}"])
+    (line,) = (one for one in array.script.splitlines() if "--comment" in one)
+    assert shlex.split(line.removeprefix("#SBATCH ")) == [f"--comment={value}"]
+    plain = next(arrays("tile", ["x"], 2, logs=tmp_path, options=["--time=1-02:00:00", "-p", "--mail=a@b.c"]))
+    assert "#SBATCH --time=1-02:00:00\n#SBATCH -p\n#SBATCH --mail=a@b.c\n" in plain.script
 
 
 def test_options_that_break_out_of_their_line_and_a_slurm_without_arrays_are_refused(tmp_path, fake):

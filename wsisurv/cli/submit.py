@@ -3,6 +3,8 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,21 +12,28 @@ from typer.core import TyperCommand
 
 from wsisurv.cli.console import out
 from wsisurv.cli.step_options import look
-from wsisurv.errors import SettingsError
+from wsisurv.errors import InputError, SettingsError
 from wsisurv.workspace.paths import Workspace
 
 _EACH = 20
+_WRITTEN = ("workspace", "output", "plan")
+"""Paths of a step that need not be there."""
 
 
 def _cases(wanted: Mapping[str, Any]) -> int:
     """Cases that predict or heatmap are asked for, and at most as many as slides where none of a cohort."""
-    from wsisurv.cohort import read_cohort
+    from wsisurv.cohort import read_cohort, read_slide_map
 
-    if named := len(wanted.get("cases") or ()):
-        return named
-    if wanted.get("slides") and "cases" not in wanted:
-        return _slides(wanted)
     place = Workspace(wanted["workspace"])
+    if wanted["slide_map"]:
+        read_slide_map(wanted["slide_map"])
+    if "cases" in wanted:
+        from wsisurv.pipeline.heatmap import count_cases
+
+        asked = {name: wanted[name] for name in ("student", "cohort", "all_cases", "slide_map")}
+        return count_cases(place, wanted["cases"] or (), finding=wanted["finding"], **asked)
+    if wanted["slides"]:
+        return _slides(wanted)
     if wanted["student"] and not wanted["cohort"]:
         return len(place.tiled_slides())
     names = place.the_cohorts(wanted["cohort"], having="student.h5")
@@ -34,7 +43,9 @@ def _cases(wanted: Mapping[str, Any]) -> int:
 def _slides(wanted: Mapping[str, Any]) -> int:
     from wsisurv.slides.find import find_slides
 
-    return len(find_slides(wanted["slides"]))
+    found = find_slides(wanted["slides"])
+    wanted["resolution"].given().of_slides(found.keys())
+    return len(found)
 
 
 def _reports(wanted: Mapping[str, Any]) -> int:
@@ -44,8 +55,30 @@ def _reports(wanted: Mapping[str, Any]) -> int:
 
 
 def _folds(wanted: Mapping[str, Any]) -> int:
-    folds: int = wanted["settings"].folds * wanted["settings"].repeats
-    return folds
+    """Folds to be drawn, or those of --splits, which must be of the cohort's cases."""
+    from wsisurv.cohort import read_cohort
+    from wsisurv.experiments.folds import read_folds
+
+    drawn: int = wanted["settings"].folds * wanted["settings"].repeats
+    if wanted.get("clinical") is not None:  # the tasks make the cohort
+        return drawn
+    place, splits = Workspace(wanted["workspace"]), wanted["how"].splits
+    several = [read_cohort(place.cohort(name))[0] for name in place.the_cohorts(wanted["cohort"])]
+    return drawn if splits is None else max(len(read_folds(splits, cohort).folds) for cohort in several)
+
+
+def _require_files(wanted: Mapping[str, Any]) -> None:
+    """Refuse a file or folder that is to be read and is not there: each task would fail of it.
+
+    Raises:
+        InputError: names the option.
+    """
+    for name, value in wanted.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            _require_files(vars(value))
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and name not in _WRITTEN and not path.exists():
+                raise InputError(f"{path}: no such file or folder (--{name.replace('_', '-')})")
 
 
 _ITEMS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
@@ -88,8 +121,8 @@ def submit(
 ) -> None:
     """Send a step to SLURM as a job array, whose tasks have a share of the work each.
 
-    The command is looked at first, as if it were run here, and reads and writes what it does; each task runs it with
-    its own --shard. What tasks print goes to slurm/ in the workspace. Before its time is up a task is stopped as by
+    The command is looked at first, as if it were run here, with the files and cases that it names, and each task runs it
+    with its own --shard. What tasks print goes to slurm/ in the workspace. Before its time is up a task is stopped as by
     Ctrl-C and begun again, three times at most; a pre-empted one SLURM begins again itself. What is done is kept. More
     tasks than an array of this SLURM may have are sent as several arrays.
     """
@@ -101,6 +134,7 @@ def submit(
     if any(word.partition("=")[0] == "--shard" for word in command):
         raise typer.BadParameter("--shard: each task gets its own; leave it out")
     wanted = look(command)
+    _require_files(wanted)
     n_items = _ITEMS[step](wanted)
     if not n_items:
         raise SettingsError(f"{step}: there is nothing to do")

@@ -93,7 +93,7 @@ def arrays(
                 at_once=f"%{at_once}" if at_once else "",
                 logs=shlex.quote(str(logs.absolute()).replace("%", "%%")),
                 warned=_WARNED_S,
-                asked="".join(f"#SBATCH {one}\n" for one in options),
+                asked="".join(f"#SBATCH {_as_sbatch_reads(one)}\n" for one in options),
                 first=first + 1,
                 count=tasks,
                 words=shlex.join(command),
@@ -101,6 +101,17 @@ def arrays(
             ),
             here,
         )
+
+
+def _as_sbatch_reads(option: str) -> str:
+    """An option as it must stand behind ``#SBATCH`` to be what it would be on sbatch's own command line.
+
+    sbatch splits such a line at spaces, takes ``#`` for the begin of a comment, quotes and backslashes as a shell does,
+    but backslashes within single quotes too.
+    """
+    if re.fullmatch(r"[\w@%+=:,./-]+", option):
+        return option
+    return '"' + re.sub(r'(["\\])', r"\\\1", option) + '"'
 
 
 def max_array_size() -> int:

@@ -17,6 +17,7 @@ from wsisurv.errors import (
     did_you_mean,
 )
 from wsisurv.formats.statements import read_statements
+from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.explained import CaseFiles
 from wsisurv.prediction.explainer import open_explainer
 from wsisurv.prediction.finding_map import draw_finding
@@ -105,6 +106,33 @@ def heatmap(
         )
         for folder, wanted in _by_folder(workspace, home, chosen, others)
     }
+
+
+def count_cases(
+    workspace: Workspace,
+    cases: Sequence[str],
+    *,
+    student: Path | None,
+    cohort: str | None,
+    all_cases: bool,
+    finding: str | None,
+    slide_map: Path | None,
+) -> int:
+    """How many cases ``heatmap`` would draw, asked as it is.
+
+    Raises:
+        InputError, MissingArtifactError, FormatError: as ``heatmap``.
+    """
+    needed = "student.h5" if finding is None else "findings.h5"
+    name = None if student and not cohort else workspace.the_cohort(cohort, having=needed)
+    model = student or workspace.cohort(str(name)) / "student.h5"
+    if finding is not None:
+        heads = open_heads(model.parent / "findings.h5")
+        heads.head(finding)
+        encoder = heads.card.encoder
+    else:
+        encoder = read_scale(model).card.encoder
+    return len(_choose(workspace, name, encoder, cases, all_cases, slide_map, None)[0])
 
 
 def _by_folder(
