@@ -167,7 +167,6 @@ def test_the_root_of_a_job_is_searched_for_the_one_folder_that_is_meant(tmp_path
     [
         ("tiles/a.coordinates.meta.json", "hs2p or slide2vec"),
         ("tile_embeddings/a.meta.json", "slide2vec"),
-        ("lazy.zarr/zarr.json", "SpatialData"),
         ("a.geojson", "outlines"),
     ],
 )
@@ -175,9 +174,10 @@ def test_what_other_tools_write_and_is_not_read_is_named(tmp_path, name, tool):
     file = tmp_path / "theirs" / name
     file.parent.mkdir(parents=True)
     file.write_text("{}")
-    for place in (tmp_path / "theirs", file):
-        with pytest.raises(NoSlidesError, match=f"{tool}.*which wsisurv does not import"):
-            find_files(place, features=False)
+    with pytest.raises(NoSlidesError, match=f"{tool}.*What is read: HDF5 of TRIDENT"):
+        find_files(tmp_path / "theirs", features=False)
+    with pytest.raises((NoSlidesError, FormatError), match=tool):
+        read_foreign_tiles(*find_files(file, features=False))
 
 
 def test_tensors_are_features_and_no_tiles(tmp_path):

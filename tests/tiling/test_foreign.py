@@ -1,10 +1,13 @@
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from openslide import OpenSlide
 
 from wsisurv.embedding.step import embed, resolve_settings
 from wsisurv.errors import InputError, NoSlidesError
@@ -12,7 +15,9 @@ from wsisurv.formats.export import export_tiles
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import Tiles, read_tiles
 from wsisurv.settings.tiles import TileSettings
+from wsisurv.slides.facts import Bounds, read_facts
 from wsisurv.slides.find import find_slides
+from wsisurv.slides.reader import Slide
 from wsisurv.slides.resolution import GivenMpp
 from wsisurv.tiling.foreign import import_tiles
 from wsisurv.tiling.step import tile
@@ -140,3 +145,106 @@ def test_mussels_resolution_must_be_the_slides(tmp_path: Path) -> None:
         import_tiles(place, tmp_path / "theirs", slides, tile_mpp=1.0)
     other = import_tiles(Workspace(tmp_path / "other"), tmp_path / "theirs", slides, given=GivenMpp(every=0.5))
     assert "took the slide to be of 0.25" in other.failed[0].message
+
+
+class _ClamBag:
+    """What CLAM's Whole_Slide_Bag_FP reads of a file (commit 4f9d8ae), and the pixels that it asks OpenSlide for."""
+
+    def __init__(self, path: Path, slide: OpenSlide) -> None:
+        with h5py.File(path) as file:
+            self.coords = file["coords"][()]
+            self.level, self.side = (file["coords"].attrs[name] for name in ("patch_level", "patch_size"))
+        self.slide = slide
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.asarray(self.slide.read_region(self.coords[row], self.level, (self.side, self.side)).convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    ("mpp", "levels", "level"), [(0.5, 1, 0), (0.25, 3, 1), (0.125, 3, 2), (0.25, 1, None), (0.2, 3, None)]
+)
+def test_our_tiles_open_in_clams_data_set(
+    make_slide: Callable[..., Path], tmp_path: Path, mpp: float, levels: int, level: int | None
+) -> None:
+    """The same tissue, or not at all: of a slide without a level of the tiles' resolution ``export`` makes the file."""
+    path = make_slide(tmp_path / "slides" / "S-1.tiff", (1800, 1500), mpp=mpp, levels=levels)
+    workspace = Workspace(tmp_path / "w")
+    tile(workspace, [path], TileSettings(tile_px=112))
+    tiles, _ = read_tiles(workspace.tiles("S-1"))
+    assert (tiles.patch_level, len(tiles.coords) > 2) == (level, True)
+    with OpenSlide(path) as seen, Slide(path) as slide:
+        ours = slide.region(*map(int, tiles.coords[1]), tiles.tile_level0_px, tiles.tile_px)
+        if level is None:
+            with pytest.raises(KeyError, match="patch_level"):
+                _ClamBag(workspace.tiles("S-1"), seen)
+            export_tiles(tmp_path / "clam.h5", tiles, "clam")
+            theirs = _ClamBag(tmp_path / "clam.h5", seen)[1]
+            assert len(theirs) == round(tiles.tile_level0_px)
+            theirs, ours = theirs.mean((0, 1)), ours.mean((0, 1))
+        else:
+            theirs = _ClamBag(workspace.tiles("S-1"), seen)[1]
+        assert np.abs(theirs.astype(float) - ours).mean() < 2
+
+
+def hs2p(folder: Path, tiles: Tiles) -> None:
+    """As version 6.1.0 writes it; keys that decide nothing left out."""
+    folder.mkdir()
+    x, y = tiles.coords.T
+    np.savez(folder / "S-1.coordinates.npz", x=x, y=y, tissue_fractions=np.full(len(x), 0.75, np.float32))
+    said = {"n_tiles": len(x), "overlap": 0.0, "requested_spacing_um": 0.5, "requested_tile_size_px": 224}
+    slide = {"base_spacing_um": MPP, "dimensions": [1800, 1500]}
+    notes = {"tiling": {**said, "tile_size_lv0": 448}, "slide": slide}
+    (folder / "S-1.coordinates.meta.json").write_text(json.dumps(notes))
+
+
+def test_hs2ps_tiles_become_ours_with_their_tissue_and_settings(tiled: Workspace, tmp_path: Path) -> None:
+    ours, _ = read_tiles(tiled.tiles("S-1"))
+    hs2p(tmp_path / "theirs", ours)
+    slides, place = find_slides([tmp_path / "slides"]), Workspace(tmp_path / "back")
+    assert import_tiles(place, tmp_path / "theirs", slides).done == ["S-1"]
+    back, header = read_tiles(place.tiles("S-1"))
+    np.testing.assert_array_equal(back.coords, ours.coords)
+    assert (back.tile_px, back.tile_mpp, back.tile_level0_px, back.mpp) == (224, 0.5, 448, MPP)
+    assert (back.tool, set(back.tissue)) == ("hs2p", {0.75})
+    assert back.tool_settings["tiling"]["tile_size_lv0"] == 448
+    assert import_tiles(place, tmp_path / "theirs", slides).kept == ["S-1"]
+    notes = tmp_path / "theirs" / "S-1.coordinates.meta.json"
+    notes.write_text(notes.read_text() + " ")
+    assert import_tiles(place, tmp_path / "theirs", slides, redo=True).done == ["S-1"], "notes are an input, too"
+    assert len(header.inputs) == 3
+
+
+def test_quapths_squares_count_from_what_was_scanned(
+    tiled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QuPath shows the scanned part alone: out and in again, and out again after an import of any tool."""
+    ours = replace(read_tiles(tiled.tiles("S-1"))[0], bounds_x=100, bounds_y=60)
+    export_tiles(tmp_path / "theirs" / "S-1.geojson", ours, "qupath")
+    export_tiles(tmp_path / "trident" / "S-1_patches.h5", ours, "trident")
+    facts = replace(read_facts(ours.slide_path), bounds=Bounds(100, 60, 1600, 1400))
+    monkeypatch.setattr("wsisurv.tiling.foreign.read_facts", lambda _: facts)
+    slides, place = find_slides([tmp_path / "slides"]), Workspace(tmp_path / "back")
+    words = {"tile_mpp": 0.5, "overlap_px": 0}
+    with pytest.raises(InputError, match="QuPath doesn't say how many pixels a tile has. Give --tile-px"):
+        import_tiles(place, tmp_path / "theirs", slides, **words)
+    for folder, px in (("theirs", 224), ("trident", None)):
+        place = Workspace(tmp_path / f"back-{folder}")
+        assert import_tiles(place, tmp_path / folder, slides, tile_px=px, **words).done == ["S-1"]
+        back, _ = read_tiles(place.tiles("S-1"))
+        np.testing.assert_array_equal(back.coords, ours.coords)
+        export_tiles(tmp_path / "again.geojson", back, "qupath")
+        first, again = (
+            json.loads(path.read_text())["features"][0]["geometry"]
+            for path in (tmp_path / "theirs" / "S-1.geojson", tmp_path / "again.geojson")
+        )
+        assert first == again
+
+
+def test_two_files_of_one_slide_are_named_and_nothing_is_written(tiled: Workspace, tmp_path: Path) -> None:
+    """A folder with two settings side by side: TRIDENT names the slide in the file."""
+    tiles = exported(tiled, "trident")
+    export_tiles(tmp_path / "theirs" / "S-1-coarse_patches.h5", replace(tiles, tile_px=112), "trident")
+    place = Workspace(tmp_path / "back")
+    with pytest.raises(InputError, match=r"S-1-coarse_patches\.h5 and .*S-1_patches\.h5 are both of slide S-1"):
+        import_tiles(place, tmp_path / "theirs", find_slides([tmp_path / "slides"]), tile_mpp=0.5)
+    assert not place.tiled_slides()

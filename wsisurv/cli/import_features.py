@@ -19,8 +19,8 @@ def import_features(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Tiles or features of STAMP, TRIDENT, CLAM, Mussel, AtlasPatch or slide2vec, one .h5 or .pt a slide "
-            "(or patient): folder, file, or the root of a job.",
+            help="Tiles or features of STAMP, TRIDENT, CLAM, Mussel, AtlasPatch, hs2p, slide2vec, LazySlide or QuPath, "
+            "one a slide (or patient): folder, file, or the root of a job.",
             exists=True,
         ),
     ],
@@ -41,7 +41,8 @@ def import_features(
     overlap_px: Annotated[int | None, option(TileSettings, "overlap_px", unset="as the files say")] = None,
     resolution: ResolutionOptions,
     dataset: Annotated[
-        str | None, typer.Option(help="Name of the dataset in AtlasPatch files that hold several.")
+        str | None,
+        typer.Option(help="Name of the dataset, where AtlasPatch's files or LazySlide's stores hold several."),
     ] = None,
     unknown_resolution: Annotated[
         bool,
@@ -60,11 +61,12 @@ def import_features(
 ) -> None:
     """Import tiles or features that another tool made, instead of running tile and embed.
 
-    Reads *.h5 in the layout of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch, and features in *.pt (slide2vec,
-    CLAM, any tensor; nothing in a file is run). Embeddings of whole slides or patients (TITAN, PRISM, MOOZY …) are bags
-    of one row. Writes features/ENCODER/SLIDE.h5, or tiles/SLIDE.h5, into the workspace. What a file doesn't say (CLAM's
-    features have neither tile size nor resolution) is asked for, never guessed; tiles without coordinates are stored
-    so, and what needs a place refuses them.
+    Files are told by what is in them: *.h5 of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch; features in *.pt
+    (slide2vec, CLAM, any tensor; nothing in a file is run); tiles of hs2p (.coordinates.npz) and squares in QuPath's
+    .geojson; stores of LazySlide (.zarr, SpatialData; pip install 'wsisurv[lazyslide]'). Embeddings of whole slides or
+    patients (TITAN, PRISM, MOOZY …) are bags of one row. Writes features/ENCODER/SLIDE.h5, or tiles/SLIDE.h5, into the
+    workspace. What a file doesn't say (CLAM's features have neither tile size nor resolution) is asked for, never
+    guessed; tiles without coordinates are stored so, and what needs a place refuses them.
     """
     from wsisurv.pipeline.import_folder import import_folder
 

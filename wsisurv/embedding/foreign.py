@@ -18,7 +18,7 @@ from wsisurv.formats.foreign_folders import find_files
 from wsisurv.formats.foreign_kinds import FeaturesOutline, ForeignFeatures
 from wsisurv.formats.foreign_tensors import notes_beside
 from wsisurv.formats.header import make_header
-from wsisurv.settings.base import file_sha256, parse_settings
+from wsisurv.settings.base import file_sha256, parse_settings, path_sha256
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.slides.facts import read_facts
 from wsisurv.slides.find import slide_fingerprint
@@ -55,23 +55,26 @@ def import_features(
     dataset: str | None = None,
     dtype: Literal["float16", "float32"] | None = None,
     slides: Mapping[SlideId, Path] = MappingProxyType({}),
+    names: Mapping[Path, SlideId] = MappingProxyType({}),
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
-    """Take every ``*.h5``, or else ``*.pt``, of ``folder`` into features/ENCODER/, coordinates in level-0 pixels.
+    """Take every file of features in ``folder`` into features/ENCODER/, coordinates in level-0 pixels.
 
     Rows without coordinates, and embeddings of a whole slide or patient (bags of one row), are stored without a place:
     what needs one refuses them by name.
 
     Args:
         workspace: where to.
-        folder: features of STAMP, TRIDENT, CLAM, AtlasPatch or slide2vec, or tensors of torch.save, a file a slide (or
-            patient), whose name is the slide_id; or a file, or the root of a job.
+        folder: features of STAMP, TRIDENT, CLAM, AtlasPatch, slide2vec or LazySlide, or tensors of torch.save, a file a
+            slide (or patient), whose name is the slide_id; or a file, or the root of a job.
         encoder: name of the encoder that made them.
         scale: what the files don't say.
-        dataset: which of AtlasPatch's features, where a file holds several; None for those of the encoder's name.
+        dataset: which of AtlasPatch's features, or of a store's tables, where there are several; None for those of the
+            encoder's name.
         dtype: in which they are stored; None for float32, or float16 where all files have that.
         slides: the slides, whose headers state the resolution where ``scale`` doesn't.
+        names: slide of each file that is named otherwise.
         redo: replace what was imported from other files or with another scale.
         progress: called after each slide.
 
@@ -90,35 +93,37 @@ def import_features(
     dtypes = {one.dtype if one else "" for one in outlines.values()}
     dtype = dtype or ("float16" if dtypes == {"float16"} else "float32")
     settings = parse_settings(EmbedSettings, {"encoder": encoder, "weights": "imported", "dtype": dtype})
-    mpps = {file.stem: (scale.by_slide or {}).get(file.stem, scale.slide_mpp) for file in files}
-    asked = {file.stem: slides[SlideId(file.stem)] for file in files if mpps[file.stem] is None and file.stem in slides}
+    ids = {file: names.get(file, SlideId(file.stem)) for file in files}
+    mpps = {one: (scale.by_slide or {}).get(one, scale.slide_mpp) for one in ids.values()}
+    asked = {one: slides[one] for one in ids.values() if mpps[one] is None and one in slides}
     jobs = [
         Job(
-            id=file.stem,
+            id=slide_id,
             source=file,
-            output=workspace.features(settings.folder, file.stem),
+            output=workspace.features(settings.folder, slide_id),
             header=make_header(
                 FORMAT,
                 settings,
                 {
-                    "file": file_sha256(file),
-                    "scale": f"{scale.tile_px} px at {scale.tile_mpp} µm/px of a slide at {mpps[file.stem]} µm/px",
-                    **({"slide": slide_fingerprint(asked[file.stem])} if file.stem in asked else {}),
+                    "file": path_sha256(file),
+                    "scale": f"{scale.tile_px} px at {scale.tile_mpp} µm/px of a slide at {mpps[slide_id]} µm/px",
+                    **({"slide": slide_fingerprint(asked[slide_id])} if slide_id in asked else {}),
                     **({"place": "may be unknown"} if scale.unknown else {}),
                     **{path.name: file_sha256(path) for path in notes_beside(file)},
                 },
             ),
         )
-        for file in files
+        for file, slide_id in ids.items()
     ]
 
     unplaced: list[str] = []
 
     def do(job: Job) -> str | None:
         foreign = read_foreign_features(job.source, dataset, encoder)
-        mpp = mpps[job.id]
-        if job.id in asked:
-            mpp = find_mpp(asked[job.id], read_facts(asked[job.id]).properties)
+        slide_id = SlideId(job.id)
+        mpp = mpps[slide_id]
+        if slide_id in asked:
+            mpp = find_mpp(asked[slide_id], read_facts(asked[slide_id]).properties)
         features = _convert(job, foreign, encoder, scale, mpp)
         write_features(job.output, features, job.header)
         if features.coords is None or features.mpp is None:
@@ -200,7 +205,7 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
             "--unknown-resolution: heatmap and export then refuse these slides."
         )
     tile_px = _agreed(job.source, "--tile-px", foreign.tile_px, scale.tile_px)
-    if foreign.tile_level0_px and scale.tile_mpp is None:
+    if foreign.tile_level0_px and foreign.tile_mpp is None and scale.tile_mpp is None:
         exact = foreign.tile_level0_px * mpp / tile_px
         raise InputError(
             f"{job.source}: {foreign.layout} gives tiles by magnification. Here they are of {exact:.4g} µm per pixel; "
@@ -222,7 +227,7 @@ def _convert(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scale, mpp
         names=(),
         tile_settings={"tool": foreign.layout, "tile_px": tile_px, "tile_mpp": tile_mpp},
         mpp=mpp,
-        making=Making(tool=f"{foreign.layout} {foreign.version}".strip()),
+        making=Making(tool=f"{foreign.layout} {foreign.version}".strip(), tool_settings=foreign.settings),
     )
 
 
@@ -247,7 +252,7 @@ def _without_place(job: Job, foreign: ForeignFeatures, encoder: str, scale: Scal
         names=(),
         tile_settings={"tool": foreign.layout, **sizes},
         mpp=None if coords is None else mpp,
-        making=Making(tool=f"{foreign.layout} {foreign.version}".strip()),
+        making=Making(tool=f"{foreign.layout} {foreign.version}".strip(), tool_settings=foreign.settings),
     )
 
 

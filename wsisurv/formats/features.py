@@ -39,6 +39,8 @@ class Making:
     # what ``--stain`` estimated in the slide (JSON object), or why it was left as it is
     stain: Mapping[str, Any] = field(default_factory=dict)
     tool: str = ""  # that made imported features, with its version where that is known; empty where it is wsisurv
+    # what that tool's file says of its settings (JSON object)
+    tool_settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def write_features(path: Path, features: Features, header: Header) -> None:
             if (spread := getattr(features, name)) is not None:
                 file.create_dataset(name, data=spread.astype(np.float32))
         for name, value in vars(features.making).items():
-            if name == "tool" and not value:
+            if name in ("tool", "tool_settings") and not value:
                 continue  # ours
             put_text(file, name, value if isinstance(value, str) else json.dumps(dict(value), sort_keys=True))
 

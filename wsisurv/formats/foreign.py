@@ -19,7 +19,7 @@ Layouts (HDF5, one file a slide; coordinates are of the tiles' top left):
   AtlasPatch ``slide_features/ENCODER`` (d,) in the file of the tiles, and of a patient ``features`` (d,) alone with
   root attributes ``encoder_name`` and ``num_slides``; MOOZY ``features`` (d,) with ``coords`` that are none.
 - ``features`` (n, d) alone, without ``coords``: rows whose place nobody knows.
-- ``.pt``: ``foreign_tensors``.
+- ``.pt``: ``foreign_tensors``; ``.npz`` and ``.geojson``: ``foreign_places``; folders: ``foreign_stores``.
 
 What a layout does not say is None: it has to be asked for, never invented.
 """
@@ -39,6 +39,8 @@ from numpy.typing import NDArray
 from wsisurv.errors import FormatError, MissingArtifactError, WsisurvError
 from wsisurv.formats.atomic import read_json
 from wsisurv.formats.foreign_kinds import FeaturesOutline, ForeignFeatures, ForeignTiles, Layout, Level
+from wsisurv.formats.foreign_places import read_hs2p_tiles, read_squares
+from wsisurv.formats.foreign_stores import outline_store, read_store_features, read_store_tiles
 from wsisurv.formats.foreign_tensors import read_tensors
 from wsisurv.formats.foreign_text import read_text
 from wsisurv.formats.hdf5 import require_array, require_plain
@@ -71,6 +73,8 @@ def outline(path: Path, dataset: str | None = None, preferred: str | None = None
     Raises:
         FormatError: as ``read_foreign_features``.
     """
+    if path.is_dir():
+        return outline_store(path, dataset, preferred)
     if path.suffix == ".pt":
         return read_tensors(path).outline
     with _opened(path) as file:
@@ -83,14 +87,17 @@ def read_foreign_features(path: Path, dataset: str | None = None, preferred: str
     """Read features that another tool made.
 
     Args:
-        path: the file.
-        dataset: which of AtlasPatch's ``features/…`` and ``slide_features/…``; may be left out where there is one.
+        path: the file, or a store's folder.
+        dataset: which of AtlasPatch's ``features/…`` and ``slide_features/…``, or of a store's tables; may be left out
+            where there is one.
         preferred: that which is taken of several, where no ``dataset`` is named and there is one of this name.
 
     Raises:
         FormatError: no HDF5, none of the layouts, or features and coords that don't belong together.
     """
-    if path.suffix == ".pt":
+    if path.is_dir():
+        features = read_store_features(path, dataset, preferred)
+    elif path.suffix == ".pt":
         features = read_tensors(path)
     else:
         with _opened(path) as file:
@@ -116,17 +123,28 @@ def read_foreign_features(path: Path, dataset: str | None = None, preferred: str
     return replace(features, values=values, coords=coords)
 
 
-def read_foreign_tiles(path: Path) -> ForeignTiles:
+def read_foreign_tiles(path: Path, dataset: str | None = None) -> ForeignTiles:
     """Read tiles that another tool cut.
 
+    Args:
+        path: the file, or a store's folder.
+        dataset: which tiles of a store that has several.
+
     Raises:
-        FormatError: no HDF5, none of the layouts, or attributes that can't be.
+        FormatError: no file that is known, none of the layouts, or attributes that can't be.
     """
-    with _opened(path) as file:
-        tiles = _tiles(path, file)
+    if path.is_dir():
+        tiles = read_store_tiles(path, dataset)
+    elif path.suffix == ".npz":
+        tiles = read_hs2p_tiles(path)
+    elif path.suffix == ".geojson":
+        tiles = read_squares(path)
+    else:
+        with _opened(path) as file:
+            tiles = _tiles(path, file)
     if tiles.coords.ndim != 2 or tiles.coords.shape[1] != 2:
         raise FormatError(f"{path}: coords of shape {tiles.coords.shape}; x and y a tile are needed")
-    if tiles.tile_px <= 0 or not 0 < tiles.tile_level0_px < np.inf:
+    if (tiles.tile_px is not None and tiles.tile_px <= 0) or not 0 < tiles.tile_level0_px < np.inf:
         raise FormatError(f"{path}: tiles of {tiles.tile_px} px, {tiles.tile_level0_px:g} level-0 px, can't be")
     return tiles
 
@@ -201,6 +219,7 @@ def _features(path: Path, file: h5py.File, found: _Found) -> ForeignFeatures:
         tile_px=None if tile_px is None else round(tile_px),
         tile_level0_px=None if layout == "CLAM" else _number(path, said, "patch_size_level0"),
         version=_trident_version(path) if layout == "TRIDENT" else "",
+        settings=_said_numbers(said),
     )
 
 
@@ -221,6 +240,7 @@ def _stamp(path: Path, file: h5py.File, found: _Found) -> ForeignFeatures:
         tile_px=None if tile_px is None else round(tile_px),
         tile_mpp=tile_um / tile_px if tile_um and tile_px else None,
         version=version,
+        settings=_said_numbers(file),
     )
 
 
@@ -263,6 +283,7 @@ def _tiles(path: Path, file: h5py.File) -> ForeignTiles:
         level0_width=None if width is None else int(width),
         level0_height=None if height is None else int(height),
         version=_trident_version(path) if layout == "TRIDENT" else "",
+        settings=_said_numbers(said),
     )
 
 
@@ -286,7 +307,15 @@ def _mussel(path: Path, file: h5py.File, said: h5py.HLObject, read_px: float) ->
         level0_height=None if height is None else int(height),
         tile_mpp=tile_mpp,
         mpp=mpp,
+        settings=_said_numbers(said),
     )
+
+
+def _said_numbers(item: h5py.HLObject) -> dict[str, object]:
+    """Attributes that are one number: what a tool says of its settings, short of its texts."""
+    plain = (name for name in item.attrs if (kind := item.attrs.get_id(name)).dtype.kind in "fiub" and not kind.shape)
+    said = {name: item.attrs[name].item() for name in plain}
+    return {name: value for name, value in said.items() if np.isfinite(value)}
 
 
 def _trident_version(path: Path) -> str:

@@ -1,12 +1,25 @@
 """What is told of tiles and features that another tool made, whatever its files look like."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Layout = Literal["STAMP", "TRIDENT", "CLAM", "Mussel", "AtlasPatch", "slide2vec", "torch"]
+Layout = Literal[
+    "STAMP",
+    "TRIDENT",
+    "CLAM",
+    "Mussel",
+    "AtlasPatch",
+    "hs2p",
+    "slide2vec",
+    "LazySlide",
+    "SpatialData",
+    "QuPath",
+    "torch",
+]
 Level = Literal["tile", "slide", "patient"]
 """What a row of features is of."""
 
@@ -17,8 +30,9 @@ class ForeignTiles:
 
     layout: Layout  # whose file it is
     slide_id: str  # the slide
-    coords: NDArray[np.int64]  # int64 (n_tiles, 2), top left in level-0 pixels
-    tile_px: int  # side of a tile in pixels
+    # int64 (n_tiles, 2), top left in level-0 pixels; of QuPath from the corner of what was scanned
+    coords: NDArray[np.int64]
+    tile_px: int | None  # side of a tile in pixels; None where the file doesn't say
     tile_level0_px: float  # side of a tile in level-0 pixels
     overlap_px: int | None  # pixels that neighbours share, at the tile's resolution; None where the file doesn't say
     level0_width: int | None  # of the slide, pixels; None where the file doesn't say
@@ -26,6 +40,8 @@ class ForeignTiles:
     tile_mpp: float | None = None  # µm per pixel of a tile, or None
     mpp: float | None = None  # µm per pixel of the slide at level 0 as the tool took it, or None
     version: str = ""  # of the tool; empty where nothing says it
+    tissue: NDArray[np.float32] | None = None  # (n_tiles,), share of each tile that is tissue, or None
+    settings: Mapping[str, object] = field(default_factory=dict)  # of the tool, as its file says them (JSON object)
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class ForeignFeatures:
     mpp: float | None = None  # µm per pixel of the slide at level 0 as the tool took it, or None
     level: Level = "tile"  # what a row is of
     version: str = ""  # of the tool; empty where nothing says it
+    settings: Mapping[str, object] = field(default_factory=dict)  # of the tool, as its file says them (JSON object)
 
     @property
     def outline(self) -> FeaturesOutline:

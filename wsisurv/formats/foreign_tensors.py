@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsisurv.errors import FormatError, MissingArtifactError
-from wsisurv.formats.atomic import read_json
 from wsisurv.formats.foreign_kinds import ForeignFeatures, Level
+from wsisurv.formats.foreign_places import COORDINATES, positive, read_notes, read_places
 
 _FEATURES = ("features", "feats")
 _LEVELS: dict[str, Level] = {"tile_embeddings": "tile", "slide_embeddings": "slide", "patient_embeddings": "patient"}
@@ -51,19 +51,21 @@ def read_tensors(path: Path) -> ForeignFeatures:
         None,
         level="slide" if values.ndim == 1 else "tile",
     )
-    return _with_notes(path, found, _notes(path.with_suffix(".meta.json"))) if notes_beside(path) else found
+    return _with_notes(path, found, read_notes(path.with_suffix(".meta.json"))) if notes_beside(path) else found
 
 
 def notes_beside(path: Path) -> list[Path]:
-    """Files of slide2vec's that say more of a tensor's file; none where it has no ``.meta.json``."""
+    """Files of slide2vec's that say more of a tensor's file, or of hs2p's of tiles; none where there are none."""
     notes, places = path.with_suffix(".meta.json"), _places(path)
-    if path.suffix != ".pt" or not notes.is_file():
+    if path.suffix not in {".pt", ".npz"} or not notes.is_file():
         return []
+    if path.suffix == ".npz":
+        return [notes]
     return [file for file in (notes, places, places.with_suffix(".meta.json")) if file.is_file()]
 
 
 def _places(path: Path) -> Path:
-    return path.parent.parent / "tiles" / f"{path.stem}.coordinates.npz"
+    return path.parent.parent / "tiles" / f"{path.stem}{COORDINATES}.npz"
 
 
 def _load(path: Path) -> Any:
@@ -119,44 +121,17 @@ def _with_notes(path: Path, found: ForeignFeatures, notes: dict[str, Any]) -> Fo
     places = _places(path)
     if level != "tile" or not places.is_file():
         return found
-    said = _notes(places.with_suffix(".meta.json"))
-    slide, tile_px = said.get("slide"), _positive(notes, "requested_tile_size_px")
+    said = read_notes(places.with_suffix(".meta.json"))
+    slide, tile_px = said.get("slide"), positive(notes, "requested_tile_size_px")
     return replace(
         found,
-        coords=_read_places(places, len(found.values)),
+        coords=read_places(places, len(found.values)),
         tile_px=None if tile_px is None else round(tile_px),
-        tile_mpp=_positive(notes, "requested_spacing_um"),
-        tile_level0_px=_positive(notes, "tile_size_lv0"),
-        mpp=_positive(slide, "base_spacing_um") if isinstance(slide, dict) else None,
+        tile_mpp=positive(notes, "requested_spacing_um"),
+        tile_level0_px=positive(notes, "tile_size_lv0"),
+        mpp=positive(slide, "base_spacing_um") if isinstance(slide, dict) else None,
+        settings={name: part[name] for part, name in ((notes, "compatibility"), (said, "tiling")) if name in part},
     )
-
-
-def _read_places(path: Path, n_tiles: int) -> NDArray[np.int64]:
-    """Top left of each tile."""
-    try:
-        with zipfile.ZipFile(path) as parts:
-            if any(part.file_size > 64 * n_tiles + 4096 for part in parts.infolist()):
-                raise FormatError(f"{path}: places of more than the {n_tiles} tiles that have features")
-        with np.load(path, allow_pickle=False) as arrays:
-            x, y = arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise FormatError(f"{path}: no places as slide2vec writes them ({type(error).__name__}: {error})") from error
-    if x.shape != (n_tiles,) or y.shape != (n_tiles,) or not {x.dtype.kind, y.dtype.kind} <= set("iu"):
-        raise FormatError(f"{path}: x of shape {x.shape} and y of shape {y.shape}, but {n_tiles} tiles have features")
-    return np.stack([x, y], axis=1).astype(np.int64)
-
-
-def _notes(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except (ValueError, OSError, RecursionError) as error:
-        raise FormatError(f"{path}: no notes as slide2vec writes them ({error})") from error
-
-
-def _positive(said: dict[str, Any], name: str) -> float | None:
-    value = said.get(name)
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def _listed(names: dict[Any, Any]) -> str:

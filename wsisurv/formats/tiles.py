@@ -1,7 +1,9 @@
 """``tiles/<slide_id>.h5``: where the tiles of a slide are.
 
 The layout is the one that TRIDENT writes and Patho-Bench and CLAM's HDF5 branch read (attributes on the
-``coords`` dataset), with the exact resolution beside the magnifications rounded for those readers.
+``coords`` dataset), with the exact resolution beside the magnifications rounded for those readers. CLAM's own data set
+reads ``patch_size`` pixels of ``patch_level``, which stands there where the slide has a level of the tiles' resolution:
+without it that class stops, where it would see another piece of tissue.
 """
 
 import json
@@ -49,6 +51,8 @@ class Tiles:
         bounds_x: left of what was scanned, level-0 pixels.
         bounds_y: top of what was scanned, level-0 pixels.
         tool: that cut them, with its version where that is known; empty where it is wsisurv.
+        tool_settings: what that tool's file says of its settings (JSON object).
+        patch_level: the slide's level that has the tiles' resolution, within a percent; None where none has.
     """
 
     slide_id: SlideId
@@ -69,6 +73,8 @@ class Tiles:
     bounds_x: int = 0
     bounds_y: int = 0
     tool: str = ""
+    tool_settings: Mapping[str, object] = field(default_factory=dict)
+    patch_level: int | None = None
 
 
 def write_trident_attributes(coords: h5py.Dataset, tiles: Tiles) -> None:
@@ -95,9 +101,13 @@ def write_tiles(path: Path, tiles: Tiles, header: Header) -> None:
         put_text(file, "slide_path", str(tiles.slide_path))
         if tiles.tool:
             put_text(file, "tool", tiles.tool)
+        if tiles.tool_settings:
+            put_text(file, "tool_settings", json.dumps(tiles.tool_settings, sort_keys=True))
         put_text(file, "flags", json.dumps(tiles.flags, ensure_ascii=False))
         coords = file.create_dataset("coords", data=tiles.coords.astype(np.int64).reshape(-1, 2))
         write_trident_attributes(coords, tiles)
+        if tiles.patch_level is not None:
+            coords.attrs["patch_level"] = tiles.patch_level
         put_text(coords, "name", tiles.slide_id)
         put_text(coords, "savetodir", str(path.parent))
         coords.attrs["tile_px"] = float(tiles.tile_px)
@@ -161,4 +171,6 @@ def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
         bounds_x=int(coords.attrs.get("bounds_x", 0)),
         bounds_y=int(coords.attrs.get("bounds_y", 0)),
         tool=text(file, "tool", ""),
+        tool_settings=json.loads(text(file, "tool_settings", "{}")),
+        patch_level=int(coords.attrs["patch_level"]) if "patch_level" in coords.attrs else None,
     )

@@ -67,6 +67,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def path_sha256(path: Path) -> str:
+    """As ``file_sha256``; of a folder that stands for a file (a store of zarr), of all files in it and their names."""
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listed = "".join(f"{file.relative_to(path)} {file_sha256(file)}\n" for file in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
 def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Settings that differ, ``name: old → new``; those of a group, such as a teacher's, by ``teacher.epochs``."""
     groups = [name for name in old.keys() & new.keys() if isinstance(old[name], dict) and isinstance(new[name], dict)]

@@ -23,6 +23,7 @@ from wsisurv.slides.facts import Bounds
 from wsisurv.slides.find import find_slides, slide_fingerprint
 from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.readers.registry import OPENSLIDE
 from wsisurv.slides.resolution import GivenMpp, contradiction
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
@@ -39,6 +40,7 @@ from wsisurv.workspace.paths import Workspace
 
 STEP = "tile"
 _ROUNDING = 1e-6  # a tile full of tissue is full though its float32 share may say 0.9999999
+_SAME_SIZE = 0.01  # CLAM resamples what it reads, so a percent changes nothing there
 
 
 @dataclass(frozen=True)
@@ -268,9 +270,16 @@ def _cut(slide: Slide, job: Job, options: Options) -> _Cut:
         mpp_source="the table given" if job.id in options.given.by_slide else slide.mpp_source,
         bounds_x=scanned.x,
         bounds_y=scanned.y,
+        patch_level=_level_of(slide, grid.side / settings.tile_px),
     )
     left_out = grid.coords((places.shares > 0) & ~keep)
     return _Cut(tiles, tissue, tissue_mpp, view, tissue_mpp / finer, left_out, scanned)
+
+
+def _level_of(slide: Slide, downsample: float) -> int | None:
+    """The level of which OpenSlide gives tiles as they are, within a percent; None where the slide has none."""
+    fits = (one.number for one in slide.levels if not one.filled and abs(downsample / one.downsample - 1) <= _SAME_SIZE)
+    return next(fits, None) if slide.reader == OPENSLIDE else None
 
 
 def _draw(cut: _Cut) -> tuple[Image.Image, list[str]]:
