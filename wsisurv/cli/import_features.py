@@ -61,7 +61,7 @@ def import_features(
 ) -> None:
     """Import tiles or features that another tool made, instead of running tile and embed.
 
-    Files are told by what is in them: *.h5 of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch; features in *.pt
+    Reads, told by what is in them: *.h5 of STAMP, TRIDENT, CLAM, Mussel (tiles) or AtlasPatch; features in *.pt
     (slide2vec, CLAM, any tensor; nothing in a file is run); tiles of hs2p (.coordinates.npz) and squares in QuPath's
     .geojson; stores of LazySlide (.zarr, SpatialData; pip install 'wsisurv[lazyslide]'). Embeddings of whole slides or
     patients (TITAN, PRISM, MOOZY …) are bags of one row. Writes features/ENCODER/SLIDE.h5, or tiles/SLIDE.h5, into the
