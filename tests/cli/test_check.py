@@ -18,6 +18,7 @@ def test_a_sound_folder_is_shown_and_nothing_is_written(run, slides, tmp_path, m
     assert sorted(tmp_path.rglob("*")) == before
     assert ended.out.count("TIFF resolution tags") == 3
     assert "3 slides, 0 would fail · at most 27 tiles" in ended.out
+    assert f"storage: {tmp_path}: locks work (flock) and are used" in " ".join(ended.err.split())
 
 
 def test_what_would_fail_sets_the_exit_code_and_is_in_the_jsonl(run, slides, tmp_path, make_slide):

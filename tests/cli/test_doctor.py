@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from wsisurv.pipeline.doctor import check_claims
 from wsisurv.workspace import claims
 
 
@@ -63,3 +64,15 @@ def test_libraries_locks_and_room_that_are_missing(run, tmp_path, monkeypatch):
     assert found["locks"]["state"] == "warning"
     assert found["workspace"]["state"] == "warning"
     assert found["libraries"]["said"] == "not installed: no-such-library"
+
+
+def test_locks_that_are_given_to_two_processes_are_a_fault(tmp_path, monkeypatch):
+    assert check_claims(tmp_path / "work").state == "good"
+    monkeypatch.setattr(claims.FileLock, "acquire", lambda *_, **__: None)  # says yes, and keeps nobody out
+    told = check_claims(tmp_path / "work")
+    assert told.state == "fault"
+    assert "given to a second too" in told.said
+    monkeypatch.undo()
+    monkeypatch.setattr("wsisurv.pipeline.doctor.try_claims", lambda _: claims.ClaimsTrial(False, True, False))
+    assert check_claims(tmp_path).state == "fault"  # neither locks nor O_EXCL
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from wsisurv.cli.console import Terminal, ending, err, note, out, progress_bar, size
 from wsisurv.cli.from_settings import option, settings_as_options
-from wsisurv.cli.options import SlideMapOption, SlidesArgument
+from wsisurv.cli.options import DEFAULT_WORKSPACE, SlideMapOption, SlidesArgument, WorkspaceOption
 from wsisurv.cli.resolution import ResolutionOptions
 from wsisurv.cohort import map_slides, match_case, read_case_ids, read_slide_map
 from wsisurv.formats.atomic import write_jsonl
@@ -47,13 +47,16 @@ def check(
     ] = None,
     case: Annotated[str, option(CohortSettings, "case")] = CohortSettings().case,
     slide_map: SlideMapOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Before step 1: list what each slide is, and on which `tile` would fail.
 
-    Reads the headers of the slides, and a few places to know their levels and colours. Writes nothing, unless --output
-    is given. Ends with exit code 1 where `tile` would fail on a slide.
+    Reads the headers of the slides, and a few places to know their levels and colours. Tries, where the workspace is or
+    would be made, whether locks and O_EXCL keep two processes apart, and says which is used. Writes nothing that
+    stays but the file of --output. Ends with exit code 1 where `tile` would fail on a slide.
     """
     from wsisurv.embedding.plan import count_features
+    from wsisurv.pipeline.doctor import check_claims
     from wsisurv.tiling.check import check_slides
 
     settings = parse_settings(
@@ -78,6 +81,8 @@ def check(
             note(f"{slide.slide_id}: {line}")
     for line in report.notes:
         note(line)
+    storage = check_claims(workspace)
+    note(f"storage: {storage.said}{f'; {storage.way_out}' if storage.way_out else ''}")
     space = f"tiles {size(report.total('tiles_bytes'))}"
     space += f", features of {encoder} {size(report.total('features_bytes'))}" if n_features else ""
     ending(

@@ -121,10 +121,11 @@ def submit(
 ) -> None:
     """Send a step to SLURM as a job array, whose tasks have a share of the work each.
 
-    The command is looked at first, as if it were run here, with the files and cases that it names, and each task runs
-    it with its own --shard. What tasks print goes to slurm/ in the workspace. Before its time is up a task is stopped
-    as by Ctrl-C and begun again, three times at most; a pre-empted one SLURM begins again itself. What is done is
-    kept. More tasks than an array of this SLURM may have are sent as several arrays.
+    The command is looked at first, as if it were run here, with the files and cases that it names, and reads and
+    writes what it does; each task runs it with its own --shard. What tasks print goes to slurm/ in the workspace.
+    Before its time is up a task is stopped as by Ctrl-C and begun again, three times at most; a pre-empted one SLURM
+    begins again itself. What is done is kept. More tasks than an array of this SLURM may have are sent as several
+    arrays.
     """
     from wsisurv.engine.slurm import arrays, send
 

@@ -13,7 +13,7 @@ from typing import Literal
 from wsisurv.engine.workers import cores
 from wsisurv.errors import WsisurvError, did_you_mean
 from wsisurv.version import __version__
-from wsisurv.workspace.claims import ItemClaim, has_locks
+from wsisurv.workspace.claims import try_claims
 
 State = Literal["good", "warning", "fault"]
 _LIBRARIES = (
@@ -115,18 +115,23 @@ def _ollama(host: str | None, model: str | None) -> Checked:
 
 
 def _storage(workspace: Path) -> Iterator[Checked]:
-    place = workspace.absolute()
-    there = next(one for one in (place, *place.parents) if one.exists())
-    new = "" if there == place else f"; {place} is not there yet"
+    there = _nearest(workspace)
+    new = "" if there == workspace.absolute() else f"; {workspace.absolute()} is not there yet"
     if not there.is_dir():
         yield Checked("workspace", "fault", f"{there}: a file, no folder", "name another --workspace")
     elif not os.access(there, os.W_OK | os.X_OK):
         yield Checked("workspace", "fault", f"{there}: can't be written{new}", "name another --workspace")
     else:
         yield _space("workspace", there, new)
-        yield _locks(there)
+        yield check_claims(workspace)
     temporary = Path(tempfile.gettempdir())
     yield _space("temporary files", temporary, "")
+
+
+def _nearest(workspace: Path) -> Path:
+    """The workspace, or the folder in which it would be made."""
+    place = workspace.absolute()
+    return next(one for one in (place, *place.parents) if one.exists())
 
 
 def _space(what: str, folder: Path, more: str) -> Checked:
@@ -137,23 +142,27 @@ def _space(what: str, folder: Path, more: str) -> Checked:
     return Checked(what, "warning", said, "`wsisurv run … --dry-run` says what your slides need")
 
 
-def _locks(folder: Path) -> Checked:
+def check_claims(workspace: Path) -> Checked:
+    """Try locks and O_EXCL where a workspace is, or would be made, and say which is used; leaves nothing there."""
+    folder = _nearest(workspace)
     try:
         with tempfile.TemporaryDirectory(prefix=".wsisurv-", dir=folder) as trial:
-            claim = ItemClaim(Path(trial), "trial")
-            taken = claim.take()
-            claim.remove()
-            locks = has_locks(Path(trial))
+            seen = try_claims(Path(trial))
     except (OSError, WsisurvError) as error:
         return Checked("locks", "fault", f"{folder}: {error}", "name another --workspace")
-    if taken and locks:
-        return Checked("locks", "good", f"{folder}: locks work (flock), so several processes can share the work")
+    if not seen.holds or not (seen.locks or seen.exclusive):
+        said = "what one process holds is given to a second too: two runs would do the same and spoil it"
+        return Checked("locks", "fault", f"{folder}: {said}", "run one process at a time, or name another --workspace")
+    if seen.locks:
+        more = "" if seen.exclusive else "; O_EXCL does not work there, and is not needed"
+        said = f"locks work (flock) and are used, so several processes can share the work{more}"
+        return Checked("locks", "good", f"{folder}: {said}")
     return Checked(
         "locks",
         "warning",
         f"{folder}: this file system has no locks that hold on all machines",
-        "files made with O_EXCL and touched stand for them, so several processes share the work all the same; after "
-        "one is killed on another machine wait a minute",
+        "files made with O_EXCL, which works there, and touched stand for them, so several processes share the work "
+        "all the same; after one is killed on another machine wait a minute",
     )
 
 

@@ -11,10 +11,13 @@ import json
 import os
 import re
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +33,14 @@ _OF_ONE_MACHINE = {"localflock", "nolock", "local_lock=all", "local_lock=flock"}
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 _BEAT_S, _DEAD_S, _WAIT_S = 5.0, 60.0, 0.05
 _LONGEST = 200
+_TRIAL = "trial"
+_ASK = f"""import pathlib, sys
+from wsisurv.workspace import claims
+folder = pathlib.Path(sys.argv[1])
+if sys.argv[2] == "False":
+    claims._without_locks.add(folder)
+print(claims.ItemClaim(folder, {_TRIAL!r}).take())
+"""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _without_locks: set[Path] = set()
 _told = False
@@ -51,6 +62,36 @@ def note_of_no_locks() -> str | None:
 def has_locks(folder: Path) -> bool:
     """Whether the locks of a folder, in which something was claimed, are the kernel's."""
     return folder not in _without_locks
+
+
+@dataclass(frozen=True)
+class ClaimsTrial:
+    """What claims of a folder's storage are worth, as tried by two processes."""
+
+    locks: bool  # whether the kernel's locks are used, and not files that are touched
+    holds: bool  # whether a second process was refused what the first held
+    exclusive: bool  # whether a file was refused that was to be made (O_EXCL) and was there already
+
+
+def try_claims(folder: Path) -> ClaimsTrial:
+    """Claim something in a folder, ask for it from another process, and make a file twice; leaves a folder of trials.
+
+    Raises:
+        StorageError, OSError: nothing can be written there.
+    """
+    claim, file = ItemClaim(folder, _TRIAL), folder / "exclusive"
+    claim.take()
+    try:
+        ask = [sys.executable, "-c", _ASK, str(folder), str(has_locks(folder))]
+        second = subprocess.run(ask, capture_output=True, text=True, check=False)
+        file.touch()
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return ClaimsTrial(has_locks(folder), second.stdout.strip() == "False", exclusive=True)
+        return ClaimsTrial(has_locks(folder), second.stdout.strip() == "False", exclusive=False)
+    finally:
+        claim.remove()
 
 
 class ItemClaim:
