@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECKED := wsisurv tests docs
-SHIPPED := $(addprefix tests/,test_docs.py test_door.py cli/test_app.py cli/test_encoders.py cli/test_options.py survival/test_losses.py)
+SHIPPED := $(addprefix tests/,test_docs.py test_release.py test_door.py cli/test_app.py cli/test_encoders.py cli/test_options.py survival/test_losses.py)
 
 # A stamp says that an installation ended well. Without it, or with a Python that no longer starts, begin anew:
 # pip can't tell a package that a killed run left half unpacked from a whole one.
@@ -41,11 +41,13 @@ lint: $(VENV)/.tested
 site: $(VENV)/.tested
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# What is shipped: sdist and wheel; the wheel in an environment of its own, with the dependencies of ours, which would
-# take minutes to fetch again; tests that read docs, examples and references, from the sdist.
+# What is shipped: sdist and wheel, as an index would take them; the wheel in an environment of its own, with the dependencies
+# of ours, which would take minutes to fetch again; tests that read docs, examples and references, from the sdist.
 dist: $(VENV)/.tested
 	rm -rf dist build
 	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/python -m venv --without-pip build/empty
 	$(PIP) --python build/empty/bin/python install --no-deps --no-index dist/*.whl
 	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(ls -d build/empty/lib/python3*/site-packages)/ours.pth
@@ -94,5 +96,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.tested: $(VENV)/.installed
 	@rm -f $@ $<
-	$(PIP) install --constraint constraints.txt --editable '.[test]'
+	$(PIP) install --constraint constraints.txt --editable '.[test,docs]'
 	@touch $< $@

@@ -1,6 +1,6 @@
 """Version of wsisurv, and of what computes its figures."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 
 
 def versions() -> dict[str, str]:

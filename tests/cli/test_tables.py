@@ -94,6 +94,8 @@ def test_the_table_is_audited_without_slides_too(run, tmp_path):
     said = " ".join(ended.out.split())
     assert "3, of them usable 2 (1 events" in said
     assert "median time of the rows │ 900 days" in said
+    assert "no slide has features yet" in said
+    assert "cases with follow-up and slide" not in said
     assert "1, and 1 cases of unknown hospital" in said
     assert "sample size: the cohort is too small for what is asked, 2 cases: 1 events" in said
     assert not (tmp_path / "none").exists()

@@ -100,8 +100,9 @@ def test_a_second_run_draws_only_what_is_missing(tmp_path: Path, without_slides:
 def test_a_folder_with_another_cohort_is_refused(tmp_path: Path) -> None:
     make_cohort(tmp_path, cases=25, seed=0)
     before = digests(tmp_path)
-    with pytest.raises(StaleError, match=r"demo\.json.*Choose another folder"):
-        make_cohort(tmp_path, cases=25, seed=1)
+    for other in ({"seed": 1}, {"seed": 0, "small": True}):
+        with pytest.raises(StaleError, match=r"demo\.json.*Choose another folder"):
+            make_cohort(tmp_path, cases=25, **other)
     assert digests(tmp_path) == before
 
 

@@ -47,6 +47,15 @@ def test_the_second_slide_of_a_case_is_another_picture(tmp_path: Path) -> None:
     assert (tmp_path / "0").read_bytes() != (tmp_path / "1").read_bytes()
 
 
+def test_small_slides_have_a_third_of_the_area(tmp_path: Path) -> None:
+    case, areas = simulate_population(25, seed=0)[0], []
+    for small in (True, False):
+        make_slide(tmp_path / str(small), case, letter=0, seed=0, small=small)
+        with openslide.OpenSlide(tmp_path / str(small)) as slide:
+            areas.append(slide.dimensions[0] * slide.dimensions[1])
+    assert 0.25 < areas[0] / areas[1] < 0.4
+
+
 def test_colours_survive_the_pyramid(tmp_path: Path) -> None:
     pixels = np.empty((600, 701, 3), np.uint8)  # not a multiple of a tile
     pixels[:, :350], pixels[:, 350:] = (200, 120, 170), (90, 60, 140)

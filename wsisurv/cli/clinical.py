@@ -120,9 +120,14 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
         "median time": "–" if audit.median_time is None else f"{audit.median_time:g} {audit.time_unit}",
         "sites": _sites(audit) if cohort.settings.site else "no site column named",
     }
-    if not audit.cases and audit.clinical_median_time is not None:  # the table alone, before there are slides
+    alone = bool(audit.cases_without_slide) and not (
+        audit.cases or audit.slides_without_case or audit.slides_of_dropped
+    )
+    if not audit.cases and audit.clinical_median_time is not None:
         rows["median time of the rows"] = f"{audit.clinical_median_time:g} {audit.time_unit}"
         del rows["median time"]
+    if alone:  # the table, before there are slides
+        del rows["cases with follow-up and slide"], rows["events"], rows["slides"], rows["cases with statements"]
     if not audit.slides and audit.cases:  # of reports alone
         del rows["slides"], rows["cases with follow-up and slide"], rows["cases with statements"]
         rows["rows in the clinical table"] = rows["rows in the clinical table"].replace("statements", "a report")
@@ -132,7 +137,10 @@ def print_audit(cohort: Cohort, audit: Audit) -> None:
     out.print(table)
     _print_left_out("rows dropped", [f"row {drop.row} {drop.case_id}: {drop.reason}" for drop in audit.dropped])
     _print_left_out("slides of dropped rows (not used)", audit.slides_of_dropped)
-    _print_left_out("cases without a slide (not in the cohort)", audit.cases_without_slide)
+    if alone:
+        out.print("no slide has features yet: cases are matched with slides, and the cohort is made, once there are")
+    else:
+        _print_left_out("cases without a slide (not in the cohort)", audit.cases_without_slide)
     _print_left_out("cases without a report (not in the cohort)", audit.cases_without_report)
     _print_left_out("slides without a case (not used)", audit.slides_without_case)
     _print_left_out("reports without a case (not used)", audit.reports_without_case)

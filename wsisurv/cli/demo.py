@@ -20,6 +20,7 @@ def demo(
     ),
     cases: Annotated[int, typer.Option(help="Number of invented patients, the held-out fifth included.")] = 200,
     seed: SeedOption = 0,
+    small: Annotated[bool, typer.Option("--small", help="Draw slides of a third of the area: quicker.")] = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that draw slides.", show_default="one a core, 4 at most")
     ] = min(4, os.cpu_count() or 1),
@@ -37,7 +38,7 @@ def demo(
 
     if draw_only:
         with progress_bar("draw slides") as progress:
-            cohort = draw(folder, cases=cases, seed=seed, workers=workers, progress=progress)
+            cohort = draw(folder, cases=cases, seed=seed, small=small, workers=workers, progress=progress)
         out.print(f"drawn: {len(cohort.cases)} invented cases in {cohort.folder}")
         return
 
@@ -46,6 +47,7 @@ def demo(
             folder,
             cases=cases,
             seed=seed,
+            small=small,
             workers=workers,
             say=lambda line: err.print(line, style="bold"),
             progress=progress,

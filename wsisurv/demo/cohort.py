@@ -93,23 +93,30 @@ class DemoCohort:
 
 
 def make_cohort(
-    folder: Path, *, cases: int = 100, seed: int = 0, workers: int = 1, progress: Progress = no_progress
+    folder: Path,
+    *,
+    cases: int = 100,
+    seed: int = 0,
+    small: bool = False,
+    workers: int = 1,
+    progress: Progress = no_progress,
 ) -> DemoCohort:
     """Make the synthetic cohort; what an interrupted run left whole is kept.
 
-    The same ``cases`` and ``seed`` give the same bytes, whatever the number of workers.
+    The same ``cases``, ``seed`` and ``small`` give the same bytes, whatever the number of workers.
 
     Args:
         folder: where to; made when missing.
         cases: how many, the held-out fifth included.
         seed: 0 or more.
+        small: slides of a third of the area: quicker, and less to learn from.
         workers: processes that draw slides.
         progress: called after each slide.
 
     Raises:
         SettingsError: too few cases, a negative seed, or no worker.
         InputError: ``folder`` is a file.
-        StaleError: the folder holds a cohort made with other cases, another seed or another version.
+        StaleError: the folder holds a cohort made with other cases, seed, size of slides or version.
         StorageError: no room or no permission.
         BackendError: a worker was killed.
     """
@@ -118,7 +125,8 @@ def make_cohort(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a file is there, not a folder. Name another folder for the demo.")
     cohort = DemoCohort(folder, simulate_population(cases, seed))
-    _claim_folder(folder, {"synthetic": True, "version": DEMO_VERSION, "cases": cases, "seed": seed})
+    made = {"synthetic": True, "version": DEMO_VERSION, "cases": cases, "seed": seed}
+    _claim_folder(folder, {**made, "small": True} if small else made)
     _write_if_missing(folder / "README.txt", _readme(cohort))
     _write_if_missing(cohort.clinical, _clinical_table(cohort.training))
     _write_if_missing(cohort.held_out_clinical, _clinical_table(cohort.held_out))
@@ -126,7 +134,7 @@ def make_cohort(
     for case in cohort.training:
         if case.has_report:
             _write_if_missing(cohort.reports / f"{case.case_id}.txt", write_report(case, seed))
-    _make_slides(cohort, seed, workers, progress)
+    _make_slides(cohort, seed, small, workers, progress)
     return cohort
 
 
@@ -153,16 +161,18 @@ class _SlideJob:
     case: DemoCase
     letter: int
     seed: int
+    small: bool
 
 
 def _draw(job: _SlideJob) -> str:
-    make_slide(job.path, job.case, letter=job.letter, seed=job.seed)
+    make_slide(job.path, job.case, letter=job.letter, seed=job.seed, small=job.small)
     return job.path.stem
 
 
-def _make_slides(cohort: DemoCohort, seed: int, workers: int, progress: Progress) -> None:
+def _make_slides(cohort: DemoCohort, seed: int, small: bool, workers: int, progress: Progress) -> None:
+    home = {True: cohort.held_out_slides, False: cohort.slides}
     jobs = [
-        _SlideJob((cohort.held_out_slides if case.held_out else cohort.slides) / f"{slide_id}.tiff", case, letter, seed)
+        _SlideJob(home[case.held_out] / f"{slide_id}.tiff", case, letter, seed, small)
         for case in cohort.cases
         for letter, slide_id in enumerate(case.slide_ids)
     ]

@@ -48,19 +48,34 @@ def _workspace(folder: Path) -> Workspace:
     return Workspace(folder / "workspace")
 
 
-def draw(folder: Path, *, cases: int, seed: int = 0, workers: int = 1, progress: Progress = no_progress) -> DemoCohort:
+def draw(
+    folder: Path,
+    *,
+    cases: int,
+    seed: int = 0,
+    small: bool = False,
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> DemoCohort:
     """Make the synthetic cohort in ``folder``/data, with a table of whose each held-out slide is.
 
     Raises:
         WsisurvError: as ``make_cohort``.
     """
-    cohort = make_cohort(folder / "data", cases=cases, seed=seed, workers=workers, progress=progress)
+    cohort = make_cohort(folder / "data", cases=cases, seed=seed, small=small, workers=workers, progress=progress)
     _write_slide_map(folder / _SLIDE_MAP, cohort)
     return cohort
 
 
 def run_demo(
-    folder: Path, *, cases: int, seed: int, workers: int, say: Callable[[str], None], progress: Progress
+    folder: Path,
+    *,
+    cases: int,
+    seed: int,
+    small: bool,
+    workers: int,
+    say: Callable[[str], None],
+    progress: Progress,
 ) -> DemoResult:
     """Make the cohort, run the six steps on it as commands, and judge the risks of the held-out hospital.
 
@@ -68,6 +83,7 @@ def run_demo(
         folder: where everything goes.
         cases: how many patients, the held-out fifth included.
         seed: of the cohort and of the training.
+        small: whether slides are small ones.
         workers: processes that draw slides.
         say: called with each command before it runs.
         progress: called while slides are drawn.
@@ -77,7 +93,7 @@ def run_demo(
         WsisurvError: as ``make_cohort``, ``compare``.
     """
     say(f"drawing a synthetic cohort of {cases} cases into {folder / 'data'}: no real patients")
-    cohort = draw(folder, cases=cases, seed=seed, workers=workers, progress=progress)
+    cohort = draw(folder, cases=cases, seed=seed, small=small, workers=workers, progress=progress)
     for command in _commands(folder, cohort, seed):
         say("$ " + shlex.join(command))
         _run(command)

@@ -20,11 +20,11 @@ _PEN_SHARE = 0.15
 _THICKNESS_SPREAD = 0.08
 _DAY_SPREAD = 0.12
 _HUE_SPREAD = 0.05
-_SIDE = (64, 71)
-"""Least side of a slide and what is above all, in steps of 16 µm: 1,024 to 1,120 µm."""
+_SIDE, _SMALL_SIDE = (64, 71), (36, 40)
+"""Least side of a slide and what is above all, in steps of 16 µm: 1,024 to 1,104 µm; small ones 576 to 624 µm."""
 
 
-def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
+def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int, small: bool = False) -> None:
     """Draw one slide of a case and write it.
 
     Args:
@@ -32,12 +32,13 @@ def make_slide(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
         case: whose slide; its shares of morphologies and its hospital.
         letter: 0 for the case's first slide, 1 for the second.
         seed: the cohort's seed.
+        small: draw a third of the area.
 
     Raises:
         StorageError: no room or no permission.
     """
     random = np.random.default_rng([seed, 2, case.number, letter])
-    width_um, height_um = (16.0 * int(random.integers(*_SIDE)) for _ in range(2))
+    width_um, height_um = (16.0 * int(random.integers(*(_SMALL_SIDE if small else _SIDE))) for _ in range(2))
     layout = make_layout(random, width_um=width_um, height_um=height_um, shares=case.shares)
     stains = stain_tissue(random, layout, mpp=case.hospital.mpp)
     pixels = colour(random, stains, case.hospital)
