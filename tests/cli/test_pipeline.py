@@ -63,7 +63,7 @@ def test_a_second_run_does_nothing_again_and_ends_alike(trained, quick, monkeypa
     assert (trained / "risk.csv").read_bytes() == risk
 
 
-@pytest.mark.parametrize("example", ["crc", "quickstart", "features-from-elsewhere"])
+@pytest.mark.parametrize("example", ["crc", "quickstart", "features-from-elsewhere", "tcga"])
 def test_an_example_stops_at_the_first_command_that_fails(typed, example):
     asked = dict.fromkeys(("SLIDES", "REPORTS", "CLINICAL", "FEATURES", "ENCODER", "OUT"), "here")
     assert len(typed(example, **asked, SLIDE_MPP=0.5, ends_with=1)) == 1
