@@ -125,7 +125,7 @@ def make_cohort(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: a file is there, not a folder. Name another folder for the demo.")
     cohort = DemoCohort(folder, simulate_population(cases, seed))
-    made = {"synthetic": True, "version": DEMO_VERSION, "cases": cases, "seed": seed}
+    made: dict[str, object] = {"synthetic": True, "version": DEMO_VERSION, "cases": cases, "seed": seed}
     _claim_folder(folder, {**made, "small": True} if small else made)
     _write_if_missing(folder / "README.txt", _readme(cohort))
     _write_if_missing(cohort.clinical, _clinical_table(cohort.training))
