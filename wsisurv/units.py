@@ -1,5 +1,6 @@
 """Ids in types: a slide can't pass for a case; and which names can be those of files."""
 
+from functools import lru_cache
 from typing import NewType
 
 CaseId = NewType("CaseId", str)
@@ -16,6 +17,7 @@ def shown_name(name: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in name)
 
 
+@lru_cache(256)  # one encoder's name is asked for with each slide
 def name_problem(name: str) -> str:
     """Why nothing can be named after this in a workspace, or empty."""
     if any("\udc80" <= one <= "\udcff" for one in name):

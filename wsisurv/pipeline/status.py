@@ -1,12 +1,12 @@
 """``status``: what of a workspace is done, stale, missing, failed or running, and the command that comes next."""
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from wsisurv.errors import WsisurvError
 from wsisurv.formats import features, tiles
@@ -15,7 +15,7 @@ from wsisurv.formats.statements import read_statements
 from wsisurv.pipeline.cohort_status import CohortStatus, cohort_status
 from wsisurv.settings.base import changes_between
 from wsisurv.workspace.claims import ItemClaim
-from wsisurv.workspace.index import Indexed, read_headers
+from wsisurv.workspace.index import Indexed, read_headers_at
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
@@ -67,15 +67,13 @@ def status(workspace: Workspace) -> Status:
         InputError: there is no such folder.
     """
     workspace.require()
-    tiled = _headers(workspace, workspace.tiled_slides(), workspace.tiles, tiles.FORMAT, tiles.MADE_BY)
+    tiled = _headers(workspace, workspace.tiles("a").parent, workspace.tiled_slides(), tiles.FORMAT, tiles.MADE_BY)
     steps = [_step(workspace, "tile", "tile", tiled, {slide_id: {} for slide_id in tiled})]
     made_of = {slide_id: {"tiles": one.fingerprint} for slide_id, one in tiled.items()}
     embedded: dict[str, dict[str, Indexed]] = {}
     for encoder in workspace.encoders():
-        slides = workspace.embedded_slides(encoder)
-        embedded[encoder] = _headers(
-            workspace, slides, lambda slide, e=encoder: workspace.features(e, slide), features.FORMAT, features.MADE_BY
-        )
+        slides, folder = workspace.embedded_slides(encoder), workspace.features(encoder, "a").parent
+        embedded[encoder] = _headers(workspace, folder, slides, features.FORMAT, features.MADE_BY)
         steps.append(_step(workspace, f"embed {encoder}", "embed", embedded[encoder], made_of))
     if not embedded and tiled:
         steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))
@@ -91,9 +89,11 @@ def status(workspace: Workspace) -> Status:
     )
 
 
-def _headers(workspace: Workspace, slides: Sequence[str], place: Any, format: str, made_by: str) -> dict[str, Indexed]:
-    at = {place(slide_id): slide_id for slide_id in slides}
-    return {at[path]: one for path, one in read_headers(workspace, list(at), format, made_by).items()}
+def _headers(
+    workspace: Workspace, folder: Path, slides: Sequence[str], format: str, made_by: str
+) -> dict[str, Indexed]:
+    of = {f"{folder}{os.sep}{slide_id}.h5": slide_id for slide_id in slides}
+    return {of[place]: one for place, one in read_headers_at(workspace, [*of], format, made_by).items()}
 
 
 def _failed(workspace: Workspace, step: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Where everything of a workspace lies, and claims on items, on settings, and on what all runs write."""
 
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ class Workspace:
 
     def tiles(self, slide_id: str) -> Path:
         """Tiles of a slide."""
-        return self.root / "tiles" / f"{_inside(slide_id)}.h5"
+        return self.root.joinpath("tiles", f"{_inside(slide_id)}.h5")
 
     def tiled_slides(self) -> list[str]:
         """Ids of all tiled slides, sorted."""
@@ -69,7 +70,7 @@ class Workspace:
 
     def features(self, encoder: str, slide_id: str) -> Path:
         """Features of a slide by an encoder (``EmbedSettings.folder``)."""
-        return self.root / "features" / _named("encoder", encoder) / f"{_inside(slide_id)}.h5"
+        return self.root.joinpath("features", _named("encoder", encoder), f"{_inside(slide_id)}.h5")
 
     def embedded_slides(self, encoder: str) -> list[str]:
         """Ids of all slides with features of an encoder, sorted."""
@@ -261,4 +262,8 @@ def _inside(slide_id: str) -> str:
 
 
 def _stems(folder: Path) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.h5") if not file.name.startswith("."))
+    try:
+        names = os.listdir(folder)  # a hundred thousand, of which pathlib would make objects
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    return sorted(name.removesuffix(".h5") for name in names if name.endswith(".h5") and not name.startswith("."))
