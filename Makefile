@@ -11,7 +11,7 @@ SHIPPED := $(addprefix tests/,test_docs.py test_release.py test_door.py cli/test
 # pip can't tell a package that a killed run left half unpacked from a whole one.
 $(shell $(BIN)/python -c 'import pip' >/dev/null 2>&1 || rm -f $(VENV)/.installed $(VENV)/.tested)
 
-.PHONY: demo test faults slurm lint site dist format bench bench-method bench-real bench-reports gpu clean
+.PHONY: demo test faults slurm interop lint site dist format bench bench-method bench-real bench-reports gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/wsisurv demo
@@ -29,6 +29,15 @@ faults: $(VENV)/.tested
 # `submit` on a real SLURM, where slurmctld and slurmd run (apt install slurmctld slurmd munge): three minutes.
 slurm: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slurm tests/slurm
+
+# Files that other tools wrote for a slide, and what we write, read by their packages: docs/interop.md. PEERS holds a folder a tool,
+# as tests/interop/interop.py says: make interop PEERS=FOLDER SLIDE=FILE
+interop: $(VENV)/.tested
+	test -d "$(PEERS)" && test -f "$(SLIDE)"
+	$(PYTHON) -m venv --clear build/interop
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(ls -d build/interop/lib/python3*/site-packages)/ours.pth
+	build/interop/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/interop/requirements.txt
+	PYTHONPATH=. build/interop/bin/python tests/interop/interop.py "$(PEERS)" "$(SLIDE)" docs/interop.md
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check $(CHECKED)

@@ -37,7 +37,9 @@ decides. `commercial` says whether a company may use it: `yes`, `no`, or `ask` w
 {rows}
 
 `class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another
-size than the table's is resampled (bicubic, bilinear for crown; antialiased); the model sees the centre of 224 px.
+size than the table's is resampled (bicubic, bilinear for crown and conch-v1.5; antialiased); the model sees the centre
+of 224 px. conch-v1.5 sees all of its tile at 448 px, and pools all tokens by a query that was learnt: its file is
+pytorch_model_vision.bin, its features are what FEATHER, TITAN and CARE take.
 kaiko's, midnight and virchow2 serve 0.25 to 2 µm/px. mettle's class token goes through its head; keep's through its
 projection, and it and mascaret's are scaled to length 1. crown was trained on cytology. TRIDENT runs UNI on tiles of
 128 µm (256 px at 0.5, the centre of 224 seen); here tiles are 112 µm: features of the two are of different tissue.
@@ -51,8 +53,11 @@ Which first? `h0-mini`: a twelfth of the parameters of H-optimus-0, which it was
 and close to it in a large comparison (arXiv:2604.24679, which found second-generation encoders ahead, `h-optimus-1`
 best, and differences modest); not for commercial use. Of those a company may use, `wsisurv encoders --commercial`.
 
-Not in the table: CONCH, CONCH v1.5, MUSK, RudolfV-2 and GenBio-PathFM, which timm can't build. Features that their
-own tools made come in by `wsisurv import`; a package of yours adds such a model by an [entry point](extending.md).
+Not in the table, for their networks are none of timm's and their files were not at hand: CONCH (v1; 448 px, 512
+features), MUSK (384 px, 1024), RudolfV-2 (positions by rotation; class and mean) and GenBio-PathFM (a channel at a
+time, 4608). No `--encoder-spec` makes them. Make features with TRIDENT, slide2vec or LazySlide, which run them, and
+bring them in with `wsisurv import FOLDER --encoder NAME`; or add the model by an [entry point](extending.md) of a
+package of yours.
 CTransPath and CHIEF are under the GPL and AGPL: by import alone. Of H-optimus-2, Virchow2G, SEAL, EXAONE Path 2.5,
 PLUTO-4, Atlas 2 and THREADS no public loader was found.
 

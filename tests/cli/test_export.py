@@ -1,4 +1,5 @@
 import json
+import sys
 
 import h5py
 import numpy as np
@@ -155,6 +156,18 @@ def test_imported_features_keep_their_numbers_unless_asked(run, place, tmp_path)
         ended = run(*words, "--encoder", name)
         assert ended.code != 0
         assert "name of an encoder" in " ".join(ended.err.split())
+
+
+def test_a_store_of_spatialdata_wants_its_package(run, place, tmp_path, monkeypatch):
+    """With it the store is read back by spatialdata and LazySlide in `make interop`."""
+    monkeypatch.setitem(sys.modules, "spatialdata", None)
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    words = ("export", tmp_path / "x", "--format", "spatialdata", "-w", place.root)
+    assert "no files of tiles alone" in run(*words).err
+    ended = run(*words, "--encoder", "histomics")
+    assert ended.code == 1
+    assert "pip install 'wsisurv[spatialdata]'" in " ".join(ended.err.split())
+    assert not [*(tmp_path / "x").glob("*.zarr")]
 
 
 def test_anndata_is_given_every_tile_of_a_slide(run, place, tmp_path):

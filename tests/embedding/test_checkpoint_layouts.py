@@ -63,6 +63,11 @@ def _parts(spec: EncoderSpec, grid: int) -> State:
     if spec.head == "projection":
         shapes |= {"head.0.weight": (768, WIDTH), "head.0.bias": (768,), "head.2.weight": (768, 768)}
         shapes["head.2.bias"] = (768,)
+    if spec.head == "attention":
+        shapes |= {"head.query": (1, 768), "head.to_kv.weight": (2 * 768, WIDTH)}
+        shapes |= dict.fromkeys(("head.to_q.weight", "head.to_out.weight"), (768, 768))
+        for norm, n in (("ln_k", WIDTH), ("ln_q", 768), ("ln_contrast", 768)):
+            shapes |= dict.fromkeys((f"head.{norm}.weight", f"head.{norm}.bias"), (n,))
     if spec.head == "refinement":
         shapes |= {"head.P": (16, WIDTH, 8), "head.Q": (16, WIDTH, 8)}
         for name, out in (("mix", 16), ("shift", WIDTH)):
@@ -151,6 +156,12 @@ def _named(spec: EncoderSpec, parts: State) -> State:
         return _as_dinov2(trunk, chunk=2)
     if spec.layout == "mettle":
         return {f"backbone.{name}": value for name, value in _as_timm(trunk).items()} | head
+    if spec.layout == "conch-v1.5":
+        pooler = {name.replace("head.", "attn_pool_contrast."): value for name, value in head.items()}
+        pooler = {
+            name.replace("attn_pool_contrast.ln_contrast", "ln_contrast"): value for name, value in pooler.items()
+        }
+        return {f"trunk.{name}": value for name, value in _as_timm(trunk).items()} | pooler
     if spec.layout == "keep":
         visual = {
             f"visual.{name}".replace("ls1.gamma", "ls1.weight").replace("ls2.gamma", "ls2.weight"): value
@@ -163,7 +174,7 @@ def _named(spec: EncoderSpec, parts: State) -> State:
 
 def _small(name: str, grid: int | None = None) -> Small:
     spec = ENCODERS[name]
-    of_patch = 224 // int(spec.architecture.partition("patch")[2][:2])
+    of_patch = spec.input_px // int(spec.architecture.partition("patch")[2][:2])
     parts = _parts(spec, grid or of_patch)
     kwargs = {**spec.kwargs, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     return Small(replace(spec, kwargs=kwargs), parts, _named(spec, parts))
@@ -174,7 +185,7 @@ def _linear(parts: State, name: str, values: torch.Tensor) -> torch.Tensor:
 
 
 def _norm(parts: State, name: str, values: torch.Tensor) -> torch.Tensor:
-    spread = (values.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt()
+    spread = (values.var(-1, unbiased=False, keepdim=True) + (1e-5 if name.startswith("head.") else 1e-6)).sqrt()
     return (values - values.mean(-1, keepdim=True)) / spread * parts[f"{name}.weight"] + parts[f"{name}.bias"]
 
 
@@ -209,6 +220,14 @@ def _expected(small: Small, pixels: torch.Tensor, positions: torch.Tensor | None
     first = tokens[:, 0]
     if spec.head == "projection":
         first = _linear(parts, "head.2", fn.gelu(_linear(parts, "head.0", first)))
+    if spec.head == "attention":
+        seen = _norm(parts, "head.ln_k", tokens) @ parts["head.to_kv.weight"].T
+        query = _norm(parts, "head.ln_q", parts["head.query"]) @ parts["head.to_q.weight"].T
+        pooled = []
+        for at in range(0, 768, 96):  # eight heads
+            keys, values = seen[..., at : at + 96], seen[..., 768 + at : 768 + at + 96]
+            pooled.append(((keys @ query[0, at : at + 96] / 96**0.5).softmax(-1)[..., None] * values).sum(1))
+        first = _norm(parts, "head.ln_contrast", torch.cat(pooled, -1) @ parts["head.to_out.weight"].T)
     if spec.head == "refinement":
         shares, shift = (
             _linear(parts, f"head.{one}.2", fn.gelu(_linear(parts, f"head.{one}.0", first))) for one in ("mix", "shift")
@@ -233,8 +252,9 @@ def _loaded(small: Small, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mode
 
 
 def _pixels(small: Small) -> tuple[Any, torch.Tensor]:
-    tiles = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
-    return tiles, Transform(224, 224, small.spec.mean, small.spec.std)(torch.from_numpy(tiles))
+    side = small.spec.input_px
+    tiles = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    return tiles, Transform(side, side, small.spec.mean, small.spec.std)(torch.from_numpy(tiles))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -263,8 +283,28 @@ def test_positions_of_another_grid_are_brought_to_ours_as_transformers_does(
     np.testing.assert_allclose(seen, _expected(small, pixels, positions).numpy(), atol=5e-5)
 
 
+def test_conchs_positions_of_another_grid_are_brought_to_ours_as_its_loader_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bilinear, without smoothing."""
+    small = _small("conch-v1.5", grid=14)
+    tiles, pixels = _pixels(small)
+    positions = small.parts["pos"]
+    patches = fn.interpolate(positions[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2), (28, 28), mode="bilinear")
+    positions = torch.cat([positions[:, :1], patches.flatten(2).transpose(1, 2)], 1)
+    seen = _loaded(small, tmp_path, monkeypatch).encode(tiles, 0.5)
+    np.testing.assert_allclose(seen, _expected(small, pixels, positions).numpy(), atol=5e-5)
+
+
 @pytest.mark.parametrize(
-    ("name", "other"), [("crown", "phikon-v2"), ("phikon-v2", "crown"), ("keep", "phaet"), ("mettle", "openmidnight")]
+    ("name", "other"),
+    [
+        ("crown", "phikon-v2"),
+        ("conch-v1.5", "keep"),
+        ("phikon-v2", "crown"),
+        ("keep", "phaet"),
+        ("mettle", "openmidnight"),
+    ],
 )
 def test_a_file_of_another_layout_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: str
@@ -283,6 +323,13 @@ def test_what_no_rule_knows_is_refused_and_not_passed_over(tmp_path: Path, monke
     del small.file["model.encoder_inside.encoder.layer.2.attention.attention.value.bias"]
     with pytest.raises(WeightsError, match=r"blocks\.2\.attn\.qkv\.bias"):
         _loaded(small, tmp_path, monkeypatch)
+
+
+def test_conchs_tiles_of_512_pixels_become_448(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = _loaded(_small("conch-v1.5"), tmp_path, monkeypatch)
+    said = built.making.transform
+    assert (said["resize_px"], said["input_px"], said["interpolation"]) == (448, 448, "bilinear")
+    assert built.encode(np.zeros((2, 512, 512, 3), np.uint8), 0.5).shape == (2, 768)
 
 
 def test_crown_is_resampled_as_its_authors_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ def test_the_table_is_the_whole_list() -> None:
         *("uni", "uni2-h", "virchow", "virchow2", "h-optimus-0", "h-optimus-1", "h0-mini", "h0-mini-mean"),
         *("prov-gigapath", "gigapath-flash", "pathorchestra", "prost40m", "gpfm", "mstar", "phikon"),
         *("kaiko-s8", "kaiko-s16", "kaiko-b8", "kaiko-b16", "kaiko-l14", "lunit-s8", "lunit-s16"),
-        *("openmidnight", "midnight", "mascaret", "phikon-v2", "phaet", "hibou-b", "hibou-l", "keep", "crown"),
+        *("openmidnight", "midnight", "mascaret", "phikon-v2", "phaet", "hibou-b", "hibou-l", "keep"),
+        *("conch-v1.5", "crown"),
         *("mettle", "mettle-mean"),
     ]
 

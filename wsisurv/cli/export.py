@@ -13,10 +13,11 @@ from wsisurv.workspace.paths import Workspace
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write into.", file_okay=False)],
     layout: Annotated[
-        Literal["stamp", "clam", "trident", "qupath", "anndata"],
+        Literal["stamp", "clam", "trident", "qupath", "anndata", "spatialdata"],
         typer.Option(
             "--format",
-            help="Tool that will read the files: stamp, clam, trident, qupath, or anndata (scanpy, LazySlide).",
+            help="Tool that will read the files: stamp, clam, trident, qupath, anndata (scanpy), or spatialdata "
+            "(LazySlide).",
             metavar="TOOL",
         ),
     ],
@@ -32,8 +33,9 @@ def export(
     """Write tiles or features in the layout of another tool.
 
     Reads tiles/SLIDE.h5 and features/ENCODER/SLIDE.h5. Writes into FOLDER what STAMP, CLAM (patches/, h5_files/) or
-    TRIDENT (patches/, features_ENCODER/) would have written, SLIDE.geojson with every tile for QuPath, or SLIDE.h5ad
-    with every tile's features for AnnData.
+    TRIDENT (patches/, features_ENCODER/) would have written, SLIDE.geojson with every tile for QuPath, SLIDE.h5ad with
+    every tile's features for AnnData, or SLIDE.zarr with tiles and features for SpatialData and LazySlide (pip install
+    'wsisurv[spatialdata]').
     """
     from wsisurv.embedding.export import export as run
 

@@ -61,6 +61,14 @@ LAYOUTS: Mapping[LayoutName, CheckpointLayout] = {
         left_out=("text.", "logit_scale"),
     ),
     "mettle": CheckpointLayout(renames=((r"backbone\.(.*)", r"\1"),)),
+    # The image side of CONCH v1.5, in a file of its own (pytorch_model_vision.bin)
+    "conch-v1.5": CheckpointLayout(
+        renames=(
+            (r"trunk\.(.*)", r"\1"),
+            (r"attn_pool_contrast\.(.*)", r"head.\1"),
+            (r"ln_contrast\.(.*)", r"head.ln_contrast.\1"),
+        )
+    ),
 }
 
 
@@ -95,14 +103,15 @@ def _renamed(key: str, layout: CheckpointLayout) -> str:
     return key
 
 
-def fit_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
-    """Positions of another grid of patches as the transformers package brings them to a square one: bicubic.
+def fit_positions(positions: torch.Tensor, side: int, mode: str = "bicubic") -> torch.Tensor:
+    """Positions of another grid of patches as the transformers package brings them to a square one.
 
     timm would smooth them as well, which gives slightly other features.
 
     Args:
         positions: (1, 1 + n², width), the class token's first.
         side: patches along a side of the grid that is wanted.
+        mode: of the interpolation, as that package does it; ``bilinear`` as CONCH's own loader does.
 
     Returns:
         (1, 1 + side², width); ``positions`` themselves where they fit, or are not of a square.
@@ -111,5 +120,5 @@ def fit_positions(positions: torch.Tensor, side: int) -> torch.Tensor:
     if grid == side or grid**2 != positions.shape[1] - 1:
         return positions
     patches = positions[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2).float()
-    patches = torch.nn.functional.interpolate(patches, size=(side, side), mode="bicubic", align_corners=False)
+    patches = torch.nn.functional.interpolate(patches, size=(side, side), mode=mode, align_corners=False)
     return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)], dim=1)

@@ -9,8 +9,8 @@ Pooling = Literal["class", "class+mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Commercial = Literal["yes", "no", "ask"]
 Colour = tuple[float, float, float]
-LayoutName = Literal["timm", "dinov2-in-chunks", "transformers-dinov2", "keep", "mettle"]
-HeadName = Literal["projection", "refinement"]
+LayoutName = Literal["timm", "dinov2-in-chunks", "transformers-dinov2", "keep", "mettle", "conch-v1.5"]
+HeadName = Literal["projection", "refinement", "attention"]
 
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
@@ -44,11 +44,12 @@ class EncoderSpec:
     tile_px: int = 224  # side of the tiles it wants, pixels
     tile_mpp: float = 0.5  # their resolution, µm per pixel
     mpp_range: tuple[float, float] = (0.5, 0.5)  # resolutions that it was trained on, µm per pixel
-    input_px: int = 224  # side that the model sees: the tile's centre
+    resize_px: int | None = None  # side that a tile is resampled to; None for its own
+    input_px: int = 224  # side that the model sees: the centre of that
     mean: Colour = IMAGENET_MEAN  # of the normalisation, red, green, blue, 0 to 1
     std: Colour = IMAGENET_STD  # of the normalisation
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of the resampling of tiles of another size
-    head: HeadName | None = None  # what its authors put behind the class token
+    head: HeadName | None = None  # what its authors put behind the class token, or (``attention``) behind all tokens
     unit_length: bool = False  # True where its features are scaled to length 1
     layout: LayoutName = "timm"  # how the tensors of its file are named; ``checkpoint_layouts`` has them
     precision: Precision = "fp32"  # arithmetic that its authors use on an accelerator

@@ -33,6 +33,8 @@ from wsisurv.settings.embedding import EmbedSettings, OwnEncoder
 _RANDOM_SEED = 0
 _OF_INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "num_classes", "classifier")
 """Keys of a repository's config: how a tile is brought to the network, and what of its weights is a classifier."""
+_POSITIONS: Mapping[LayoutName, str] = {"transformers-dinov2": "bicubic", "conch-v1.5": "bilinear"}
+"""How the authors' own loaders bring positions to another grid, where that is otherwise than timm's."""
 _SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -171,7 +173,7 @@ def _build_published(
         if spec.from_hub_config:
             config = _data_config(model)
             mean, std = tuple(config["mean"]), tuple(config["std"])
-    transform = Transform(spec.tile_px, spec.input_px, mean, std, spec.interpolation)
+    transform = Transform(spec.resize_px or spec.tile_px, spec.input_px, mean, std, spec.interpolation)
     pooled = partial(pool_as, spec, n_prefix=model.num_prefix_tokens)
     return ModelEncoder(
         *(spec.name, model, transform, pooled, spec.n_features, device, settings.precision),
@@ -262,8 +264,9 @@ def _load_file(model: torch.nn.Module, path: Path, layout: LayoutName = "timm") 
 
 
 def _as_timm(model: torch.nn.Module, state: State, layout: LayoutName) -> State:
-    if layout == "transformers-dinov2" and "pos_embed" in state and isinstance(model, VisionTransformer):
-        state["pos_embed"] = fit_positions(state["pos_embed"], model.patch_embed.grid_size[0])
+    mode = _POSITIONS.get(layout)
+    if mode is not None and "pos_embed" in state and isinstance(model, VisionTransformer):
+        state["pos_embed"] = fit_positions(state["pos_embed"], model.patch_embed.grid_size[0], mode)
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if translate is not None:
         state = translate(state, model)

@@ -8,13 +8,14 @@ from wsisurv.formats.anndata import write_anndata
 from wsisurv.formats.atomic import write_text
 from wsisurv.formats.export import ExportLayout, export_features, export_tiles
 from wsisurv.formats.features import read_features
+from wsisurv.formats.spatialdata import write_spatialdata
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.workspace.ledger import Summary, make_failure
 from wsisurv.workspace.paths import Workspace
 
 STEP = "export"
-_TOOLS = {"stamp": "STAMP", "anndata": "AnnData"}
-_ENDINGS = {"stamp": "h5", "qupath": "geojson", "anndata": "h5ad"}
+_TOOLS = {"stamp": "STAMP", "anndata": "AnnData", "spatialdata": "SpatialData"}
+_ENDINGS = {"stamp": "h5", "qupath": "geojson", "anndata": "h5ad", "spatialdata": "zarr"}
 
 
 def export(
@@ -31,7 +32,8 @@ def export(
     Args:
         workspace: reads tiles/ and features/ENCODER/.
         folder: where to; STAMP: SLIDE.h5; CLAM: patches/SLIDE.h5 and h5_files/SLIDE.h5; TRIDENT:
-            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5; QuPath: SLIDE.geojson; AnnData: SLIDE.h5ad.
+            patches/SLIDE_patches.h5 and features_ENCODER/SLIDE.h5; QuPath: SLIDE.geojson; AnnData: SLIDE.h5ad;
+            SpatialData: SLIDE.zarr.
         layout: for whom.
         encoder: folder name of the features; None for tiles.
         redo: write over what is there.
@@ -42,7 +44,7 @@ def export(
             already, and not by an export of the same that was stopped or lacks slides.
         StorageError: no room or no permission.
     """
-    if encoder is None and layout in ("stamp", "anndata"):
+    if encoder is None and layout in _TOOLS:
         raise InputError(f"{_TOOLS[layout]} has no files of tiles alone. Name the features with --encoder.")
     if encoder is not None and layout == "qupath":
         raise InputError("QuPath is given tiles, not features. Leave out --encoder.")
@@ -100,4 +102,7 @@ def _export_slide(workspace: Workspace, slide_id: str, target: Path, layout: Exp
     features.place  # noqa: B018  refuses, by name, what lies nowhere
     if not {"tile_px", "tile_mpp"} <= features.tile_settings.keys():
         raise FormatError(f"{source}: says neither size nor resolution of its tiles. Make the features anew.")
+    if layout == "spatialdata":
+        write_spatialdata(target, features, tiles_there)
+        return
     export_features(target, features, tiles_there, layout)

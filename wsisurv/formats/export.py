@@ -16,7 +16,7 @@ from wsisurv.formats.features import Features
 from wsisurv.formats.header import create_bare
 from wsisurv.formats.tiles import Tiles, write_trident_attributes
 
-ExportLayout = Literal["stamp", "clam", "trident", "qupath", "anndata"]
+ExportLayout = Literal["stamp", "clam", "trident", "qupath", "anndata", "spatialdata"]
 
 
 def export_tiles(path: Path, tiles: Tiles, layout: Literal["clam", "trident", "qupath"]) -> None:
