@@ -6,8 +6,8 @@
 - ``tables/ENCODER_TILES``: an AnnData table whose attribute ``region`` names the tiles: ``X`` (n, d), and in ``obs``
   the column that ``instance_key`` names, the ``tile_id`` of each row.
 
-A store is a folder; zarr of version 2 or 3. Only plain arrays of numbers are read, whose codecs are known: others of
-zarr's may run what a file says (pickle).
+A store is a folder; zarr of version 2 or 3. Only plain arrays of numbers are read, whose codecs are known: one of
+zarr's unpickles.
 """
 
 import json
