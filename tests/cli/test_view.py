@@ -115,8 +115,9 @@ def test_the_panel_says_what_the_table_of_risks_and_the_reports_say(place, ask):
     assert sum(group["cases"] for group in cohort["groups"].values()) == len(cohort["cases"])
     assert {"age", "stage", "hospital"} <= panel["clinical"].keys()
     record = read_statements(place.statements).get(case_id)
-    stated = [(one.polarity, one.evidence) for one in record.statements] if record else []
-    assert [(one["polarity"], one["evidence"]) for one in panel["statements"]] == stated
+    stated = [(one.polarity, one.evidence, one.specimen, [*one.blocks]) for one in record.statements] if record else []
+    told = [(one["polarity"], one["evidence"], one["specimen"], one["blocks"]) for one in panel["statements"]]
+    assert told == stated
 
 
 def test_a_statement_leads_to_the_tiles_that_speak_for_it(ask):

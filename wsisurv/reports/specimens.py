@@ -7,6 +7,7 @@ is no item of a diagnosis, has no specimen.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -36,6 +37,8 @@ _CLOSING = re.compile(
 _USUAL = frozenset("left right upper lower with from fresh received labeled labelled formalin specimen tumor".split())
 _PASSED = 2
 """Labels that a scanner may have lost between two of a list; a number further on is another one."""
+_MOST_LISTS = 50
+"""Lists of one report; a text of more is none that a person wrote, and takes long to compare."""
 _HEAD = 120
 """Characters behind a label that say what it stands for."""
 
@@ -83,6 +86,8 @@ def find_origin(text: str, start: int, end: int) -> tuple[str | None, tuple[str,
 def find_specimens(text: str) -> tuple[_Specimen, ...]:
     """Stretches of a report that are of one specimen each, in order, without overlap."""
     lists = sorted(_lists(text), key=lambda one: one[0].start)
+    if len(lists) > _MOST_LISTS:
+        return ()
     taken: list[_Specimen] = []
     for place, items in enumerate(lists):
         others = [other for at, other in enumerate(lists) if at != place and other[0].form == items[0].form]
@@ -101,7 +106,8 @@ def find_specimens(text: str) -> tuple[_Specimen, ...]:
 def _lists(text: str) -> Iterator[list[_Specimen]]:
     """Labels of one form that begin at A or 1 and rise, two at least."""
     headings = [one for one in find_sections(text) if one.title]
-    sections = [one for one in headings if not _ITEM.search(one.title)]
+    closing = [one.start for one in headings if not _ITEM.search(one.title)]
+    foreign = [one.start for one in headings if one.kind != "microscopic" and not _ITEM.search(one.title)]
     titles = {one.start + len(one.title) for one in headings}
     found = [one for one in _LABEL.finditer(text) if not _is_value(text, one, titles)]
     for form in ("part", "letter", "number"):
@@ -114,11 +120,10 @@ def _lists(text: str) -> Iterator[list[_Specimen]]:
         for mark, following in zip(marks, [*(one.start() for one in marks), len(text)][1:], strict=True):
             start = mark.end()
             said = _CLOSING.search(text, start + 1, following)
-            end = min([said.start() if said else following, *(one.start for one in sections if one.start > start)])
+            at = bisect_right(closing, start)
+            end = min([said.start() if said else following, *closing[at : at + 1]])
             one = _Specimen(mark["label"], start, end, form, text[start : min(end, start + _HEAD)])
-            elsewhere = items and any(
-                items[-1].start < part.start <= start and part.kind != "microscopic" for part in sections
-            )
+            elsewhere = items and bisect_right(foreign, start) > bisect_right(foreign, items[-1].start)
             if one.order == 1 or elsewhere:
                 if len(items) > 1:
                     yield items
