@@ -51,6 +51,7 @@ def test_every_setting_of_reports_changes_the_fingerprint():
         "backend": "rules",
         "model": "qwen3:8b",
         "keep": "all",
+        "ask": "labels",
         "model_digest": "a1",
         "prompt": "b2",
         "rules_version": 2,

@@ -7,7 +7,6 @@ build/bench-prompts, so a run goes on where the last one stopped. Prints, never 
 
 import argparse
 import json
-import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,12 +14,22 @@ from typing import Any, get_args
 
 from report_models import GOLD, SMALL, kept_tokens, model_file, open_engine, read_texts, share
 
-from wsisurv.formats.statements import Polarity, ReportRecord
-from wsisurv.reports import rules
+from wsisurv.formats.statements import ReportRecord
 from wsisurv.reports.evaluation import evaluate_reports, read_gold
 from wsisurv.reports.grounding import ground
-from wsisurv.reports.prompt import Finding, Kind, answer_schema, messages, salvage_answer, to_extraction
-from wsisurv.reports.sections import find_sections, find_sentences
+from wsisurv.reports.prompt import (
+    _LABELLED,
+    Finding,
+    Kind,
+    Label,
+    answer_schema,
+    label_messages,
+    messages,
+    salvage_answer,
+    to_extraction,
+)
+from wsisurv.reports.rules import cut_pieces
+from wsisurv.reports.sections import find_sections
 
 KINDS = [name for part in get_args(Kind) for name in (get_args(part) or (part,))]
 GROUPS = (KINDS[:3] + KINDS[6:11] + ["precursor"], KINDS[3:6] + ["margin", "node", "other_morphology"])
@@ -32,29 +41,11 @@ Give every finding once. Leave out the gross description, stains, history and ha
 LABEL = """\
 Each line is a piece of a surgical pathology report. Say of each line, by its number, what it is about and whether the \
 report says that it is present, absent (not there, free of tumour) or uncertain. category: {names}."""
-SHOWN = [
-    ("Adenocarcinoma", "histological_type", "present"),
-    ("poorly differentiated", "grade", "present"),
-    ("Invasion of the muscularis propria", "invasion", "present"),
-    ("No lymphovascular invasion", "lymphovascular_invasion", "absent"),
-    ("Margins free of tumor", "margin", "absent"),
-    ("Two of ten lymph nodes positive", "node", "present"),
-    ("RECEIVED in formalin", "handling", "present"),
-]
 Question = tuple[list[dict[str, str]], dict[str, Any]]
 
 
 def closed(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-
-
-LABELS = closed(category={"type": "string", "enum": KINDS}, polarity={"type": "string", "enum": [*get_args(Polarity)]})
-
-
-def pieces(text: str) -> list[str]:
-    """What the rules would quote, and what they would not: chunks of sentences, each once."""
-    found = (text[c.start : c.stop] for one in find_sentences(text) for c in rules._chunks(text, one.start, one.end))
-    return [*dict.fromkeys(one for one in found if len(one) <= 320 and re.search(r"[^\W\d]{3}", one))][:60]
 
 
 def copying(passage: str, kinds: list[str] = KINDS, quotes: list[str] | None = None) -> Question:
@@ -67,18 +58,16 @@ def copying(passage: str, kinds: list[str] = KINDS, quotes: list[str] | None = N
     return asked, schema
 
 
-def labelling(lines: list[str], *, together: bool) -> list[Question]:
-    """Questions after labels of the lines, all in one or each alone, with seven that are shown labelled."""
-    labels = [{"category": category, "polarity": polarity} for _, category, polarity in SHOWN]
-    turns = [(piece, compact(label)) for (piece, *_), label in zip(SHOWN, labels, strict=True)]
-    asked = [(line, LABELS) for line in lines]
-    if together:
-        turns = [(numbered([one[0] for one in SHOWN]), compact(dict(enumerate(labels, 1))))]
-        asked = [(numbered(lines), closed(**{str(n + 1): LABELS for n in range(len(lines))}))]
-    head = [{"role": "system", "content": LABEL.format(names=", ".join(KINDS))}]
-    for said, answered in turns:
-        head += [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
-    return [([*head, {"role": "user", "content": content}], schema) for content, schema in asked]
+def labelling(lines: list[str]) -> Question:
+    """One question after the labels of all lines, by their numbers."""
+    shown = compact({number: label.model_dump() for number, (_, label) in enumerate(_LABELLED, 1)})
+    asked = [
+        {"role": "system", "content": LABEL.format(names=", ".join(KINDS))},
+        {"role": "user", "content": numbered([line for line, _ in _LABELLED])},
+        {"role": "assistant", "content": shown},
+        {"role": "user", "content": numbered(lines)},
+    ]
+    return asked, closed(**{str(n + 1): answer_schema(Label) for n in range(len(lines))})
 
 
 def compact(value: Any) -> str:
@@ -102,9 +91,11 @@ def questions(way: str, text: str) -> list[Question]:
     if way == "sections":
         return [copying(text[one.start : one.end]) for one in find_sections(text) if one.kind == "microscopic"]
     if way == "chosen":
-        asked, schema = copying(text, quotes=pieces(text))
+        asked, schema = copying(text, quotes=cut_pieces(text))
         return [(messages(text, "morphology"), schema)]
-    return labelling(pieces(text), together=way == "labels")
+    if way == "labels":
+        return [labelling(cut_pieces(text))]
+    return [(label_messages(piece), answer_schema(Label)) for piece in cut_pieces(text)]
 
 
 WAYS = ("now", "short", "short, example", "groups", "sections", "chosen", "labels", "labels, one by one")
@@ -113,9 +104,11 @@ WAYS = ("now", "short", "short, example", "groups", "sections", "chosen", "label
 def findings(way: str, text: str, answers: list[dict[str, Any]]) -> list[Finding]:
     if not way.startswith("labels"):
         return [finding for one in answers for finding in salvage_answer(one["content"])]
-    lines, said = pieces(text), [json.loads(one["content"]) for one in answers if one["reason"] == "stop"]
+    lines, said = cut_pieces(text), [json.loads(one["content"]) for one in answers if one["reason"] == "stop"]
     labels = list(said[0].values()) if way == "labels" and said else said
-    return [Finding(evidence=line, text=line[:160], **label) for line, label in zip(lines, labels, strict=False)]
+    return [
+        Finding.model_construct(evidence=line, text=line, **label) for line, label in zip(lines, labels, strict=False)
+    ]
 
 
 def report(name: str, way: str, texts: dict[str, str], done: dict[str, list[dict[str, Any]]]) -> None:

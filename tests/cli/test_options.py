@@ -232,6 +232,7 @@ SHOWN: dict[type[Settings], dict[str, str]] = {
         "model": "tests/reports/test_step.py::test_other_model_of_the_same_name_is_noticed",
         "model_digest": "tests/reports/test_step.py::test_other_model_of_the_same_name_is_noticed",
         "keep": "tests/reports/test_rules.py::test_keep_all_adds_the_rest",
+        "ask": "tests/reports/test_step.py::test_pieces_are_labelled_one_by_one_and_quoted_as_they_are",
         **dict.fromkeys(
             ["prompt", "rules_version", "proof_version", "options"],
             "tests/test_settings.py::test_every_setting_of_reports_changes_the_fingerprint",

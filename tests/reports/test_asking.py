@@ -24,11 +24,13 @@ MakeAsker = Callable[..., Asker]
 def make_asker(ollama_server: Any) -> Iterator[MakeAsker]:
     servers = []
 
-    def make(thinks: bool = False, passage_chars: int = 8000, num_ctx: int = 8192, **options: Any) -> Asker:
+    def make(
+        thinks: bool = False, passage_chars: int = 8000, num_ctx: int = 8192, labels: bool = False, **options: Any
+    ) -> Asker:
         servers.append(Server(ollama_server.url, timeout_s=600))
         model = Model("tiny:latest", "a" * 64, 32768, thinks, "0.12.6")
         plan = Plan({**asking.DEFAULT_OPTIONS, **options}, num_ctx, passage_chars)
-        return Asker(servers[-1], model, plan, "morphology", Patience((0, 0)))
+        return Asker(servers[-1], model, plan, "morphology", labels, Patience((0, 0)))
 
     yield make
     for server in servers:

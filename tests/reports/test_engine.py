@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from wsisurv.formats.statements import read_rejected, read_statements
-from wsisurv.reports.prompt import MAX_EVIDENCE, MAX_STATEMENTS, MAX_TEXT, answer_schema, messages, parse_answer
+from wsisurv.reports.prompt import (
+    MAX_EVIDENCE,
+    MAX_STATEMENTS,
+    MAX_TEXT,
+    Label,
+    answer_schema,
+    messages,
+    parse_answer,
+)
 from wsisurv.reports.step import extract
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.paths import Workspace
@@ -187,6 +195,7 @@ def test_schema_relies_on_nothing_that_the_engine_does_not_keep() -> None:
             look(part["items"])
 
     look(answer_schema())
+    look(answer_schema(Label))
 
 
 def test_answer_has_all_keys_in_our_order(engine: Engine) -> None:

@@ -308,6 +308,56 @@ class TestFailures:
         assert len(ollama_server.bodies()) == 3 + 4
 
 
+class TestLabels:
+    LABELS = OLLAMA.model_copy(update={"ask": "labels"})
+
+    def test_pieces_are_labelled_one_by_one_and_quoted_as_they_are(
+        self, workspace: Workspace, source: Path, ollama_server: Any
+    ) -> None:
+        said = {"adenocarcinoma": ("histological_type", "present"), "No perineural": ("perineural_invasion", "absent")}
+
+        def label(piece: str) -> str:
+            category, polarity = next((one for words, one in said.items() if words in piece), ("handling", "present"))
+            return json.dumps({"category": category, "polarity": polarity})
+
+        ollama_server.model = label
+        summary = run(ollama_server, workspace, source, self.LABELS)
+        assert len(summary.done) == 6
+        record = read_statements(workspace.statements)["case0"]
+        assert [(one.category, one.polarity, one.evidence) for one in record.statements] == [
+            ("histological_type", "present", "Moderately differentiated adenocarcinoma"),
+            ("perineural_invasion", "absent", "No perineural invasion identified"),
+        ]
+        assert record.left_out == {"handling": 1}
+        bodies = ollama_server.bodies()
+        assert [body["messages"][-1]["content"] for body in bodies[:3]] == [
+            *(one.evidence for one in record.statements), "Block A0",
+        ]  # fmt: skip
+        assert len({json.dumps([body["messages"][:-1], body["format"]]) for body in bodies}) == 1  # kept by the server
+        ollama_server.requests.clear()
+        assert len(run(ollama_server, workspace, source, self.LABELS).kept) == 6
+        assert not ollama_server.bodies()
+        with pytest.raises(StaleError, match="ask"):
+            run(ollama_server, workspace, source)
+
+    def test_a_wrong_label_proves_nothing(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        ollama_server.model = lambda _: '{"category": "necrosis", "polarity": "present"}'
+        run(ollama_server, workspace, source, self.LABELS)
+        records = read_statements(workspace.statements)
+        assert all(record.statements == () and record.rejected == 3 for record in records.values())
+
+    def test_prose_costs_its_report_alone(self, workspace: Workspace, source: Path, ollama_server: Any) -> None:
+        good = json.dumps({"category": "grade", "polarity": "present"})
+        ollama_server.script.extend([lambda wire: wire.say(good), lambda wire: wire.say("It is a carcinoma.")])
+        ollama_server.model = lambda _: good
+        summary = run(ollama_server, workspace, source, self.LABELS)
+        assert ([one.id for one in summary.failed], len(summary.done)) == (["case0"], 5)
+
+    def test_are_asked_of_a_model_and_not_of_rules(self, workspace: Workspace, source: Path) -> None:
+        with pytest.raises(SettingsError, match="--ask labels"):
+            extract(workspace, source, ReportSettings(backend="rules", ask="labels"))
+
+
 class TestOneWorkspace:
     def test_two_processes_never_write_at_once(self, workspace: Workspace, source: Path) -> None:
         with workspace.claim(step.STEP, "statements") as claimed:

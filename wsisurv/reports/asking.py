@@ -21,6 +21,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from wsisurv.errors import BackendError, OllamaUnavailableError, SettingsError
 from wsisurv.reports import passages
@@ -31,12 +32,16 @@ from wsisurv.reports.prompt import (
     MAX_STATEMENTS,
     Finding,
     Keep,
+    Label,
     answer_schema,
+    label_messages,
     messages,
+    parse,
     parse_answer,
     salvage_answer,
     to_extraction,
 )
+from wsisurv.reports.rules import cut_pieces
 from wsisurv.reports.server_errors import PromptTooLongError, ServerBusyError, UnfinishedError
 from wsisurv.reports.server_models import Model
 
@@ -130,6 +135,7 @@ class Asker:
     model: Model  # the model
     plan: Plan  # options, window and passages
     keep: Keep  # what is wanted
+    labels: bool = False  # whether the rules cut pieces and the model labels each, instead of copying findings out
     patience: Patience = field(default_factory=Patience)  # how long a busy server is waited for
     exchange: Exchange | None = None  # told every passage and answer; None keeps them to itself
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -151,6 +157,9 @@ class Asker:
             raise type(error)(blotted(str(error), text)) from None
 
     def _extract(self, text: str) -> Extraction:
+        if self.labels:
+            labelled = [self._label(piece) for piece in cut_pieces(text)]
+            return to_extraction(tuple(labelled), self.keep)
         found: dict[tuple[str, str, str], Finding] = {}
         cut: list[int] = []
         for passage in _passages(text, self.plan.passage_chars):
@@ -172,13 +181,9 @@ class Asker:
         room = int(self.plan.options["num_predict"])
         while True:
             try:
-                reply = self._patiently(passage, think, room)
+                reply = self._patiently(messages(passage, self.keep), answer_schema(), think, room)
             except (PromptTooLongError, UnfinishedError) as error:
                 return self._ask_halves(passage, error, cut)
-            if self.exchange:
-                self.exchange(passage, reply.content)
-            self.server.require_same(self.model)
-            self._check_counts(passage, reply)
             if reply.done_reason == "length":
                 complete = salvage_answer(reply.content)
                 larger = min(2 * room, self.plan.num_ctx - (reply.prompt_tokens or 0))
@@ -200,15 +205,34 @@ class Asker:
                 if think is False:
                     think, room = None, min(2 * room, self.plan.num_ctx)  # thinking takes tokens as well
                     continue
-                raise BackendError(
-                    f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer "
-                    "Ollama."
-                ) from None
+                raise self._schema_ignored(error) from None
             if self.model.thinks and think is None:
                 self._think_needed.set()  # some servers apply the schema only after thinking: don't ask all twice
             if len(findings) == MAX_STATEMENTS and len(passage) > _SMALLEST_PASSAGE:
                 return self._ask_halves(passage, BackendError("the list of statements is full"), cut)
             return findings
+
+    def _label(self, piece: str) -> Finding:
+        """The piece as a finding, of the category and polarity that the model gives it."""
+        room = int(self.plan.options["num_predict"])
+        for think in (False, None) if self.model.thinks and not self._think_needed.is_set() else (None,):
+            reply = self._patiently(label_messages(piece), answer_schema(Label), think, room)
+            try:
+                label = parse(Label, reply.content)
+            except ValueError as error:
+                problem = error
+                continue
+            if self.model.thinks and think is None:
+                self._think_needed.set()
+            return Finding.model_construct(
+                evidence=piece, category=label.category, polarity=label.polarity, text=" ".join(piece.split())
+            )
+        raise self._schema_ignored(problem)
+
+    def _schema_ignored(self, error: ValueError) -> BackendError:
+        return BackendError(
+            f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer Ollama."
+        )
 
     def _ask_halves(self, passage: str, cause: BackendError, cut: list[int]) -> tuple[Finding, ...]:
         if self._stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:
@@ -217,30 +241,34 @@ class Asker:
         first, second = passages.halves(passage, overlap)
         return self._ask(passage[first.start : first.end], cut) + self._ask(passage[second.start : second.end], cut)
 
-    def _patiently(self, passage: str, think: bool | None, room: int) -> Reply:
+    def _patiently(
+        self, asked: list[dict[str, str]], schema: Mapping[str, Any], think: bool | None, room: int
+    ) -> Reply:
+        """Ask, wait while the server is busy, and check that what answered is the model and read all of it."""
         options = {**self.plan.options, "num_ctx": self.plan.num_ctx, "num_predict": room}
         waits = iter(self.patience.waits_s)
         while True:
             try:
-                return self.server.chat(
-                    self.model.name,
-                    messages(passage, self.keep),
-                    schema=answer_schema(),
-                    options=options,
-                    think=think,
-                    stopped=self._stop.is_set,
+                reply = self.server.chat(
+                    self.model.name, asked, schema=schema, options=options, think=think, stopped=self._stop.is_set
                 )
+                break
             except ServerBusyError:
                 wait_s = next(waits, None)
                 if wait_s is None or self._stop.wait(wait_s):
                     raise
+        if self.exchange:
+            self.exchange(asked[-1]["content"], reply.content)
+        self.server.require_same(self.model)
+        self._check_counts(asked, reply)
+        return reply
 
-    def _check_counts(self, passage: str, reply: Reply) -> None:
+    def _check_counts(self, asked: list[dict[str, str]], reply: Reply) -> None:
         """Hold the server's own counts against what was sent: no token of a usual vocabulary spans two words.
 
         A prompt whose middle was dropped has about half of its tokens left, which are fewer than its words were.
         """
-        words = sum(len(message["content"].split()) for message in messages(passage, self.keep))
+        words = sum(len(message["content"].split()) for message in asked)
         read = reply.prompt_tokens
         if read is None or read < words:
             raise OllamaUnavailableError(

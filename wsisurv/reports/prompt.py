@@ -10,7 +10,7 @@ import json
 import re
 from functools import cache
 from hashlib import sha256
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,6 +40,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+Part = TypeVar("Part", bound=_Part)
+
+
 class Finding(_Part):
     """One finding as the model gives it. The quote comes first: what is copied before it is restated stays true."""
 
@@ -47,6 +50,13 @@ class Finding(_Part):
     category: Kind
     polarity: Polarity
     text: str = Field(max_length=MAX_TEXT)
+
+
+class Label(_Part):
+    """What the model says of one piece of a report."""
+
+    category: Kind
+    polarity: Polarity
 
 
 class Answer(_Part):
@@ -116,11 +126,25 @@ _EXAMPLE_ANSWER = Answer(
 """Each quote has a word that no report has, so that a model which repeats them is found out."""
 
 
+_LABELLER = """\
+Each line is a piece of a surgical pathology report. Say what it is about and whether the report says that it is \
+present, absent (not there, free of tumour) or uncertain. category: {names}."""
+_LABELLED = (
+    ("Adenocarcinoma", Label(category="histological_type", polarity="present")),
+    ("poorly differentiated", Label(category="grade", polarity="present")),
+    ("Invasion of the muscularis propria", Label(category="invasion", polarity="present")),
+    ("No lymphovascular invasion", Label(category="lymphovascular_invasion", polarity="absent")),
+    ("Margins free of tumor", Label(category="margin", polarity="absent")),
+    ("Two of ten lymph nodes positive", Label(category="node", polarity="present")),
+    ("RECEIVED in formalin", Label(category="handling", polarity="present")),
+)
+
+
 @cache
-def answer_schema() -> dict[str, Any]:
-    """JSON schema of ``Answer`` with its parts written in place: no ``$ref``, no titles, no descriptions."""
-    schema = Answer.model_json_schema()
-    parts = schema.pop("$defs")
+def answer_schema(answer: type[Answer | Label] = Answer) -> dict[str, Any]:
+    """JSON schema of ``answer`` with its parts written in place: no ``$ref``, no titles, no descriptions."""
+    schema = answer.model_json_schema()
+    parts = schema.pop("$defs", {})
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -145,20 +169,39 @@ def messages(passage: str, keep: Keep) -> list[dict[str, str]]:
     ]
 
 
-def prompt_sha256(keep: Keep) -> str:
+def label_messages(piece: str) -> list[dict[str, str]]:
+    """The conversation that asks what ``piece`` is about: all but it the same for every piece."""
+    names = ", ".join(answer_schema(Label)["properties"]["category"]["enum"])
+    shown = [
+        {"role": role, "content": content}
+        for said, label in _LABELLED
+        for role, content in (("user", said), ("assistant", label.model_dump_json()))
+    ]
+    system = {"role": "system", "content": _LABELLER.format(names=names)}
+    return [system, *shown, {"role": "user", "content": piece}]
+
+
+def prompt_sha256(keep: Keep, ask: Literal["findings", "labels"] = "findings") -> str:
     """sha256 of all that is asked, apart from the report: messages and schema."""
-    asked = json.dumps([messages("", keep), answer_schema()], sort_keys=True)
-    return sha256(asked.encode()).hexdigest()
+    asked: list[Any] = [messages("", keep), answer_schema()]
+    if ask == "labels":
+        asked = [label_messages(""), answer_schema(Label), keep]
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def parse_answer(content: str) -> Answer:
-    """The model's answer, when it is strict JSON of the schema.
+    """The model's answer, when it is strict JSON of the schema; raises as ``parse``."""
+    return parse(Answer, content)
+
+
+def parse(answer: type[Part], content: str) -> Part:
+    """The model's answer, when it is strict JSON of the schema of ``answer``.
 
     Raises:
         ValueError: it is not. The message holds no word of the answer, which may quote the report.
     """
     try:
-        return Answer.model_validate_json(content)
+        return answer.model_validate_json(content)
     except ValidationError as error:
         if content.lstrip().startswith("```"):
             raise ValueError("JSON inside a Markdown fence") from None

@@ -105,6 +105,13 @@ def extract_rules(text: str, *, keep: Literal["morphology", "all"]) -> Extractio
     return Extraction(tuple(dict.fromkeys(claims)), ordered)
 
 
+def cut_pieces(text: str) -> list[str]:
+    """Pieces of a report that could be quoted, each once, whatever they are of; names, dates and the like left out."""
+    parts = [one for one in find_sentences(text) if one.kind != "identifiers"]
+    found = (text[one.start : one.stop] for part in parts for one in _chunks(text, part.start, part.end))
+    return [*dict.fromkeys(one for one in found if len(one) <= _LONGEST and re.search(r"[^\W\d]{3}", one))]
+
+
 def _claims(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
     for chunk in _chunks(reading.text, sentence.start, sentence.end):
         evidence = reading.text[chunk.start : chunk.stop]

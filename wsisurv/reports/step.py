@@ -14,6 +14,7 @@ from wsisurv.errors import (
     BackendError,
     ModelNotPulledError,
     OllamaUnavailableError,
+    SettingsError,
     WsisurvError,
 )
 from wsisurv.formats.atomic import append_jsonl, read_jsonl, write_jsonl
@@ -215,6 +216,8 @@ def _opened(
 ) -> Iterator[_Backend]:
     """The backend that was asked for, and no other."""
     if settings.backend == "rules":
+        if settings.ask == "labels":
+            raise SettingsError("--ask labels is a question to a model: it goes with --backend ollama, not with rules.")
         filled = ReportSettings(
             backend="rules", keep=settings.keep, rules_version=RULES_VERSION, proof_version=PROOF_VERSION
         )
@@ -232,13 +235,13 @@ def _opened(
             update={
                 "model": model.name,
                 "model_digest": model.digest,
-                "prompt": prompt_sha256(settings.keep),
-                "rules_version": None,
+                "prompt": prompt_sha256(settings.keep, settings.ask),
+                "rules_version": RULES_VERSION if settings.ask == "labels" else None,
                 "proof_version": PROOF_VERSION,
                 "options": {**plan.options, "passage_chars": plan.passage_chars},
             }
         )
-        asker = Asker(server, model, plan, settings.keep, contact.patience, exchange)
+        asker = Asker(server, model, plan, settings.keep, settings.ask == "labels", contact.patience, exchange)
         yield _Backend(filled, asker.extract, asker.give_up)
 
 

@@ -20,9 +20,16 @@ class ReportSettings(Settings):
     keep: Literal["morphology", "all"] = Field(
         "morphology", description="Findings to keep: those that H&E morphology can show, or all."
     )
+    ask: Literal["findings", "labels"] = Field(
+        "findings",
+        description="What the model is asked: to copy findings out, or, for one of less than a billion parameters, to "
+        "label pieces that the rules cut.",
+    )
     model_digest: str | None = Field(None, description="Digest of the model, as the server states it.")
     prompt: str | None = Field(None, description="sha256 of prompt and schema; None for rules.")
-    rules_version: int | None = Field(None, description="Version of the embedded rules; None for ollama.")
+    rules_version: int | None = Field(
+        None, description="Version of the embedded rules; None where a model copies findings out."
+    )
     proof_version: int | None = Field(None, description="Version of the proof that every statement has passed.")
     options: dict[str, int | float | bool] = Field(
         default_factory=dict, description="Options of the model (temperature, seed, num_ctx …)."
