@@ -12,7 +12,7 @@ python3 -m venv venv
 venv/bin/pip install -q wsidicomizer==0.26.1 opentile==0.22.0 wsidicom==0.31.0 pydicom==3.0.2 openslide-python==1.4.7 openslide-bin==4.0.1.2 \
   tifffile==2026.3.3 imagecodecs==2026.3.6 numpy==2.4.6 pillow==12.0.0
 if ! ldconfig -p | grep -q libturbojpeg; then  # PyTurboJPEG wants the library of the system
-  apt-get download -q libturbojpeg0 >/dev/null && dpkg -x libturbojpeg0*.deb turbo
+  apt-get download -q libturbojpeg0 >/dev/null 2>&1 && dpkg -x libturbojpeg0*.deb turbo
   TURBOJPEG=$(find "$PWD/turbo" -name 'libturbojpeg.so.0*' | head -1); export TURBOJPEG
 fi
 venv/bin/python - <<'P'
