@@ -48,6 +48,13 @@ def test_an_origin_of_its_own_in_each_fold_changes_nothing():
     assert chosen(GOOD + origin, POOR) == chosen(GOOD, POOR)
 
 
+def test_the_pairs_that_were_compared_are_counted():
+    comparable = sum(
+        EVENT[one] and TIME[one] < TIME[other] and FOLD[one] == FOLD[other] for one in range(N) for other in range(N)
+    )
+    assert chosen(GOOD, POOR).pairs == comparable > 0
+
+
 def test_without_a_comparable_pair_the_plain_one_is_selected():
     choice = chosen(GOOD, POOR, event=np.zeros(N, bool))
     assert choice.winner == "plain"
@@ -59,7 +66,7 @@ def test_the_file_of_the_winner_is_selected_and_both_are_kept(
     make_trial, teacher_settings, distill_settings, monkeypatch, winner
 ):
     ahead = 0.03 if winner == "distilled" else -0.03
-    choice = Choice(winner, 0.6 + ahead, 0.6, Interval(ahead, ahead - 0.1, ahead + 0.1, 1000, 0))
+    choice = Choice(winner, 0.6 + ahead, 0.6, Interval(ahead, ahead - 0.1, ahead + 0.1, 1000, 0), "fold", 7)
     monkeypatch.setattr("wsisurv.training.distill.choose_student", lambda **_: choice)
     settings = teacher_settings.model_copy(update={"text_epochs": 30})
     trial = make_trial(120, effect=2.0, taught=settings)
@@ -78,5 +85,6 @@ def test_the_file_of_the_winner_is_selected_and_both_are_kept(
     for name, array in selected.arrays.items():
         np.testing.assert_array_equal(array, best.arrays[name])
     assert not np.array_equal(selected.arrays["training_risks"], other.arrays["training_risks"])
+    assert any("of 7 pairs of cases alone" in line for line in result.warnings)
     assert any("better by 0.030" in line for line in result.warnings) == (winner == "plain")
     assert distill(trial.workspace, trial.cohort, distill_settings).winner == winner

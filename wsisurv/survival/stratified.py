@@ -38,6 +38,7 @@ class Within:
     whole: Resampled
     by_fold: NDArray[np.float64]  # float64 (n_folds, n_models), NaN for a fold without a comparable pair
     test_share: float  # mean of n_test / n_train over folds
+    pairs: int  # of cases that were compared, over all folds
 
     def bootstrap_se(self, model: int, other: int) -> float:
         """Standard error of the difference of two models over the draws, the trained models being given."""
@@ -103,13 +104,15 @@ def concordance_within(
             f"{int((~kept).sum())} of {resamples} bootstrap resamples have no comparable pair: {n_cases} cases with "
             f"{int(event.sum())} events are too few for an interval. Fewer --folds or more events are needed."
         )
-    by_fold = np.full((len(tested), n_models), np.nan)
+    by_fold, compared = np.full((len(tested), n_models), np.nan), 0.0
     for number, fold in enumerate(tested):
         pairs, score = _count(fold, np.ones((1, n_cases), np.float32), follow_up)
+        compared += float(pairs[0])
         if pairs[0] > 0:
             by_fold[number] = score[:, 0] / pairs[0]
     share = float(np.mean([len(fold.rows) / fold.n_train for fold in tested]))
-    return Within(Resampled(value, drawn[:, kept], int((~kept).sum()), _few(tested, units)), by_fold, share)
+    resampled = Resampled(value, drawn[:, kept], int((~kept).sum()), _few(tested, units))
+    return Within(resampled, by_fold, share, round(compared))
 
 
 def within_one_fold(data: FollowUp) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ class Choice:
     # enough, else of cases
     difference: Interval | None
     within: Literal["fold", "hospital"] = "fold"  # of what the pairs are
+    pairs: int = 0  # of cases that were compared
 
 
 def choose_student(
@@ -76,5 +77,7 @@ def choose_student(
             continue
         difference = within.whole.difference(0, 1)
         winner: Winner = "distilled" if difference.value > 0 else "plain"
-        return Choice(winner, float(within.whole.value[0]), float(within.whole.value[1]), difference, what)
+        return Choice(
+            winner, float(within.whole.value[0]), float(within.whole.value[1]), difference, what, within.pairs
+        )
     return Choice("plain", None, None, None)

@@ -38,6 +38,9 @@ from wsisurv.workspace.paths import Workspace
 
 STEP = "distill"
 
+_FEW_PAIRS = 100
+"""Pairs of cases under which a concordance says next to nothing."""
+
 
 def distill(
     workspace: Workspace,
@@ -314,6 +317,11 @@ def _result(
             f"out of fold{within} the baseline student did better by {-between.value:.3f} (95 % interval "
             f"{-between.high:+.3f} to {-between.low:+.3f}), so it is selected; the other is in "
             "student_distilled.h5"
+        )
+    if 0 < choice.pairs < _FEW_PAIRS:
+        warnings.append(
+            f"the concordances out of fold are of {choice.pairs} pairs of cases alone: they say next to nothing, nor "
+            "does which student was selected by them"
         )
     if cases.embed_settings.get("weights") == "random":
         warnings.append("the features come from random weights: this student is for trying things out only")
