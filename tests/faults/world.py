@@ -33,10 +33,11 @@ def _draw(path: Path, number: int) -> None:
     _write_slide(path, (WIDTH, HEIGHT), levels=2, tile=64, seed=number)
 
 
-def _draw_small(path: Path, case: DemoCase, *, letter: int, seed: int) -> None:
+def _draw_small(path: Path, case: DemoCase, *, letter: int, seed: int, small: bool = False) -> None:
     """A slide of the demo in a hundredth of its time; written whole, as its own."""
     from wsisurv.formats.atomic import replacing
 
+    del small  # smaller than that already
     with replacing(path) as partial:
         _draw(partial, 2 * case.number + letter + seed)
 
