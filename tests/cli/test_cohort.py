@@ -1,9 +1,14 @@
 """`wsisurv cohort`: a cohort and its audit, and nothing trained."""
 
+import json
+import re
+
 import pytest
 
 from wsisurv.cohort import make_cohort, read_cohort
 from wsisurv.formats.commands import read_commands
+from wsisurv.formats.statements import ReportRecord, Statement
+from wsisurv.pages.gathering import gather
 from wsisurv.settings.cohort import CohortSettings
 
 FOLDS = ["--folds", 2, "--repeats", 1, "--resamples", 100, "--epochs", 2, "--device", "cpu", "--workers", 1]
@@ -96,3 +101,32 @@ def test_another_run_waits_until_table_and_audit_are_whole(place, monkeypatch):
     with place.claim("cohort", "crc"), pytest.raises(TimeoutError):
         make_cohort(place, "crc", table, CohortSettings(time="days", event="died"))
     assert place.cohorts() == []
+
+
+def test_reports_that_are_read_after_the_cohort_was_made_are_counted(run, place, made):
+    assert run(*made).code == 0
+    cohort, audit = read_cohort(place.cohort("crc"))
+    assert (audit.cases_with_report, audit.clinical_cases_with_report) == (0, 0)
+    place.statements.parent.mkdir(exist_ok=True)
+    with place.statements.open("w", encoding="utf-8") as file:
+        for case_id in [*(case.case_id for case in cohort.cases[1:]), "stranger"]:
+            one = Statement(
+                statement_id=f"{case_id}/1",
+                category="grade",
+                polarity="present",
+                text="Grade 2",
+                evidence="Grade 2",
+                start=0,
+                end=7,
+                match="exact",
+            )
+            record = ReportRecord(case_id=case_id, fingerprint="0" * 64, report_sha256="0" * 64, statements=(one,))
+            file.write(json.dumps(record.as_line()) + "\n")
+
+    assert gather(place, "crc").audit.cases_with_report == 39
+    ended = run("train-teacher", "--cohort", "crc", "-w", place.root)  # which ends at the vectors, made of others
+    assert re.search(r"cases with statements +│ 39 ", ended.out)
+    again, audit = read_cohort(place.cohort("crc"))
+    assert again == cohort
+    assert (audit.cases_with_report, audit.clinical_cases_with_report) == (39, 39)
+    assert audit.reports_without_case == ("stranger",)

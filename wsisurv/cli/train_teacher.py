@@ -16,7 +16,7 @@ from wsisurv.cli.options import (
     RedoOption,
     WorkspaceOption,
 )
-from wsisurv.cohort import Cohort, read_cohort
+from wsisurv.cohort import Cohort, read_cohort, recount_reports, write_cohort
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
@@ -55,8 +55,10 @@ def train_teacher(
     made = making.make(place, cohort, clinical, columns, encoder=settings.encoder, redo=redo)
     if clinical is None:
         made = [read_cohort(place.cohort(name)) for name in place.the_cohorts(cohort)]
-        for chosen, audit in made:
-            print_audit(chosen, audit)
+        for name, (chosen, audit) in zip(place.the_cohorts(cohort), made, strict=True):
+            if (now := recount_reports(place, chosen, audit)) != audit:
+                write_cohort(place.cohort(name), chosen, now)
+            print_audit(chosen, now)
     for chosen, _ in made if not making.audit_only else ():
         _train(
             place,

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -130,6 +130,26 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
             "--clinical FILE --redo`."
         ) from error
     return Cohort(name, cases, settings), audit
+
+
+def recount_reports(workspace: Workspace, cohort: Cohort, audit: Audit) -> Audit:
+    """The audit with the cases that have statements now: reports may have been read after the cohort was made.
+
+    Raises:
+        FormatError: the statements are damaged.
+    """
+    if not audit.slides or not workspace.statements.exists():  # cases of reports alone have one by definition
+        return audit
+    stated = {str(case_id) for case_id, record in read_statements(workspace.statements).items() if record.statements}
+    cases = {str(case.case_id) for case in cohort.cases}
+    usable = cases | set(audit.cases_without_slide)
+    known = usable | {drop.case_id for drop in audit.dropped}
+    return replace(
+        audit,
+        clinical_cases_with_report=len(usable & stated),
+        cases_with_report=len(cases & stated),
+        reports_without_case=tuple(sorted(stated - known)),
+    )
 
 
 def _parse(row: Mapping[str, str], settings: CohortSettings) -> Case:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wsisurv.cohort import Audit, Cohort, read_cohort
+from wsisurv.cohort import Audit, Cohort, read_cohort, recount_reports
 from wsisurv.errors import ArtifactError, FormatError, MissingArtifactError
 from wsisurv.experiments.endpoints import read_endpoints
 from wsisurv.experiments.external_record import FILE as EXTERNAL
@@ -208,6 +208,7 @@ def gather(workspace: Workspace, name: str) -> Gathered:
     training = attempt("training", lambda: read_training(folder / "history.jsonl")) or {}
     settings = _settings(workspace, folder, student, metrics, attempt)
     commands = attempt("commands", lambda: read_commands(workspace.root)) or []
+    audit = attempt("statements", lambda: recount_reports(workspace, cohort, audit)) or audit
     if not audit.slides:
         for part in ("predicted", "heatmaps", "external"):
             missing.pop(part, None)
