@@ -56,7 +56,7 @@ def test_the_cards_say_what_is_looked_for_first():
     cases, order, clinic, calibration = answer(seen(_CROSSVAL)).cards
     assert cases.value == "154 cases, 66 events"
     # reverse Kaplan-Meier: 3/4 at 200, 3/8 at 700; the median time would be 400
-    assert "median follow-up 700 days" in cases.lines
+    assert "median follow-up 700 days (reverse Kaplan–Meier)" in cases.lines
     assert (order.value, order.section) == ("0.684", "concordance")
     assert "95 % interval 0.612 to 0.755" in order.lines
     assert "cross-validated, 10 folds in 2 repeats" in order.lines

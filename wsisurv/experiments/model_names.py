@@ -27,7 +27,7 @@ LABELS = {
     PLAIN: "baseline student (no teacher)",
     DISTILLED: "distilled student",
     SELECTED: "selected student",
-    TEACHER: "slides and report",
+    TEACHER: "slides and report (teacher)",
     COMBINED: "selected student + {clinic}",
     TEXT_COMBINED: "text branch + {clinic}",
     WORDS_COMBINED: "words and findings + {clinic}",

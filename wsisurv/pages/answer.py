@@ -81,7 +81,7 @@ def make_answer(
     covariates = seen.cohort.settings.covariates if best.metrics is None else best.metrics.covariates
     if best.here is not None and best.here.record.clinic is not None:
         covariates = best.here.record.clinic.covariates
-    clinic = ", ".join(covariates[:-1]) + " and " + covariates[-1] if len(covariates) > 1 else "".join(covariates)
+    clinic = _listed(covariates)
     cards = (
         _cases(seen, plan),
         _concordance(best),
@@ -89,6 +89,10 @@ def make_answer(
         _calibration(best, whole, d_calibration),
     )
     return CohortAnswer(_sentence(best, clinic), cards)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
 
 
 def _best(seen: Gathered, whole: Subgroup | None) -> _Best:
@@ -110,7 +114,7 @@ def _best(seen: Gathered, whole: Subgroup | None) -> _Best:
 
 def _cases(seen: Gathered, plan: StudyPlan | None) -> AnswerCard:
     audit, unit = seen.audit, seen.cohort.settings.time_unit
-    lines = [f"median follow-up {median} {unit}"] if (median := _median_follow_up(seen)) else []
+    lines = [f"median follow-up {median} {unit} (reverse Kaplan–Meier)"] if (median := _median_follow_up(seen)) else []
     if audit.competing is not None:
         lines.append(f"{audit.competing} competing events")
     if plan is not None and plan.too_small:
@@ -136,10 +140,13 @@ def _concordance(best: _Best) -> AnswerCard:
         return AnswerCard(title, "–", ("not judged yet: `wsisurv crossval`",), best.section)
     value, low, high = best.order
     line = "not shown to be better than chance, 0.5" if low <= _CHANCE else "0.5 is chance"
-    how = ("on cases it was not trained on",)
+    how: tuple[str, ...] = ("on cases it was not trained on",)
     if best.metrics is not None:
         n_folds, n_repeats = len(best.metrics.folds), len({_repeat(one) for one in best.metrics.folds})
         how = (f"cross-validated, {n_folds} folds" + (f" in {n_repeats} repeats" if n_repeats > 1 else ""),)
+        clinic = next((row for row in best.metrics.models if row.model == COVARIATES), None)
+        if clinic is not None and clinic.concordance is not None and best.metrics.covariates:
+            how = (f"{_listed(best.metrics.covariates)} alone {number(clinic.concordance)}", *how)
     if best.whole is not None:
         how = ("not cross-validated; a little too high where the student was selected by it",)
     return AnswerCard(title, number(value), (f"95 % interval {interval(low, high)}", line, *how), best.section)
@@ -182,9 +189,14 @@ def _calibration(best: _Best, whole: Subgroup | None, d_calibration: float | Non
         d_calibration = best.alone.d_calibration_p
     lines = []
     if slope is not None:
-        lines.append("of the log hazard: 1 is right, below 1 too extreme")
+        lines.append("of the log hazard: 1 is right, below 1 too extreme, above 1 too timid")
+    if brier is not None and reference is not None and brier > reference:
+        lines.append("predicted probabilities are worse than those of no model")
+    again = "after recalibration on the other folds, " if best.alone is not None else ""
     if ratio is not None:
-        lines.append(f"observed / expected events {number(ratio[0], '.2f')} ({interval(ratio[1], ratio[2], '.2f')})")
+        lines.append(
+            f"{again}observed / expected events {number(ratio[0], '.2f')} ({interval(ratio[1], ratio[2], '.2f')})"
+        )
     if brier is not None and reference is not None:
         lines.append(f"Brier score over time {number(brier)}, without a model {number(reference)}")
     if d_calibration is not None:
@@ -228,7 +240,10 @@ def _and_the_clinic(best: _Best, clinic: str, good: bool) -> str:
     elif found is Judgement.WORSE:
         words, adds = f"they make {clinic} worse", False
     elif significant:
-        words = f"they carry information beyond {clinic} by the likelihood-ratio test, without a gain in concordance"
+        words = (
+            f"they carry information beyond {clinic} by the likelihood-ratio test, while a gain in concordance is not "
+            "shown"
+        )
     elif found is Judgement.BETTER:
         words = f"they may add to {clinic}, by concordance though not by the likelihood-ratio test"
     elif found is Judgement.NOTHING:
@@ -236,4 +251,5 @@ def _and_the_clinic(best: _Best, clinic: str, good: bool) -> str:
     else:
         words, adds = f"it is not shown that they add to {clinic}", False
     test = f"; likelihood-ratio test, {p_equals(best.added.p)}" if best.added is not None else ""
-    return f", {'and' if adds == good else 'but'} {words} ({number(best.gain.value, '+.3f')}{test})"
+    figures = f"{number(best.gain.value, '+.3f')}, 95 % interval {interval(best.gain.low, best.gain.high, '+.3f')}"
+    return f", {'and' if adds == good else 'but'} {words} ({figures}{test})"

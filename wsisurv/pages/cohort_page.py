@@ -3,19 +3,20 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.model_names import model_names
+from wsisurv.experiments.model_names import SELECTED, model_names
 from wsisurv.experiments.risk_groups import group_gray_test, risk_groups_table
 from wsisurv.formats.commands import Command
 from wsisurv.pages.answer import make_answer
 from wsisurv.pages.cohort_cases import case_lines, extreme_cases, shown_map
 from wsisurv.pages.cohort_figures import CohortFigures, draw_cohort, groups_of, labels
+from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.fairness import contrasts
 from wsisurv.pages.flow_figure import FLOW, flow_figure, participant_flow
 from wsisurv.pages.gathering import Gathered, gather
@@ -216,9 +217,19 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         **found,
         "groups": risk_groups_table(groups),
         "horizons": [horizon_name(horizon, unit) for horizon in predicted.horizons.tolist()],
-        "subgroups": subgroups(predicted),
+        "subgroups": _as_cross_validated(subgroups(predicted), seen.metrics),
         "contrasts": contrasts(predicted),
     }
+
+
+def _as_cross_validated(rows: tuple[Subgroup, ...], metrics: CrossvalFigures | None) -> tuple[Subgroup, ...]:
+    """The first row, of all cases, with crossval's own interval: other draws would give another third digit."""
+    own = next((row for row in metrics.models if row.model == SELECTED), None) if metrics else None
+    if own is None or own.concordance is None or rows[0].concordance is None:
+        return rows
+    if abs(own.concordance - rows[0].concordance) > 1e-9:  # of other cases, such as the familiar ones
+        return rows
+    return (replace(rows[0], low=own.low, high=own.high), *rows[1:])
 
 
 def _brier(predicted: CasePredictions, unit: str) -> list[dict[str, Any]]:

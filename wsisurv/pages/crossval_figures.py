@@ -33,6 +33,7 @@ class CrossvalFigures:
         versions: that the figures depend on.
         interval: what was drawn for the intervals.
         uno_until: time at which Uno's concordance is truncated, in the cohort's unit; None in files of before.
+        horizons: times over which AUC and Brier score are means, in the cohort's unit.
         landmarks: figures among the cases alive at each.
         competing: tested cases with a competing event; None where nothing competes.
     """
@@ -48,6 +49,7 @@ class CrossvalFigures:
     versions: Mapping[str, str]
     interval: str = OF_CASES
     uno_until: float | None = None
+    horizons: tuple[float, ...] = ()
     landmarks: tuple[Landmark, ...] = ()
     competing: int | None = None
     added_by_report: Added | None = None

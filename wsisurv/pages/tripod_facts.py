@@ -96,7 +96,9 @@ def of_study(facts: TripodFacts) -> dict[str, Sequence[str]]:
         "20a": [
             *(line for step in facts.flow for line in (*step.there, *(f"Left out: {one}" for one in step.left_out))),
             f"{audit.events} with the event, {audit.cases - audit.events} without.",
-            f"Median time {audit.median_time:g} {audit.time_unit}." if audit.median_time is not None else "",
+            f"Median observed time {audit.median_time:g} {audit.time_unit}, of events and censored cases alike."
+            if audit.median_time is not None
+            else "",
         ],
         "20b": [*_characteristics(seen), *sites],
     }
