@@ -70,6 +70,10 @@ def test_one_command_from_the_scanner_to_rows_with_their_warnings(run, student, 
         assert risk.risk_group in {"low", "intermediate", "high"}
         assert 0 < risk.survival[1.0] < 1
         assert risk.survival[50.0] is None
+    beside = [json.loads(line)["risk_group"] for line in (tmp_path / "risk.jsonl").read_text().splitlines()]
+    assert beside == [
+        risk.risk_group for risk in read_risks(tmp_path / "risk.csv")
+    ]  # written anew, though not asked for
 
 
 def table_of(path):

@@ -238,8 +238,9 @@ def _write(
         }
         write_case_findings(findings_path(table), prediction.findings, heads.card.heads)
     write_risks(table, prediction.risks, horizons=years)
-    if jsonl:
-        write_risks_jsonl(table.with_suffix(".jsonl"), prediction.risks, horizons=years)
+    rows = table.with_suffix(".jsonl")
+    if jsonl or rows.exists():  # one that lies there would go on saying what another student said
+        write_risks_jsonl(rows, prediction.risks, horizons=years)
     write_notes(table, notes)
 
 
