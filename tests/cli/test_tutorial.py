@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wsisurv.cli import console
+
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(console|toml)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
@@ -45,7 +47,9 @@ def _commands() -> list[tuple[str, list[str]]]:
 @pytest.mark.slow
 def test_the_tutorial_prints_what_it_says(run, tmp_path, monkeypatch, without_figures):
     without_figures(monkeypatch)
-    monkeypatch.setenv("COLUMNS", "400")
+    for terminal in (console.out, console.err):  # COLUMNS is not asked where TERM is dumb
+        monkeypatch.setattr(terminal, "_width", 400)
+        monkeypatch.setattr(terminal, "_height", 100)
     monkeypatch.delenv("WSISURV_WORKSPACE", raising=False)
     monkeypatch.chdir(tmp_path)
     ran = 0
