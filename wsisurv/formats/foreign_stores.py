@@ -72,8 +72,9 @@ def read_store_tiles(path: Path, dataset: str | None = None) -> ForeignTiles:
         FormatError: no store, none with tiles, or tiles that aren't as LazySlide writes them.
     """
     said = _attributes(path)
-    name = _one_of(path, "tiles", _specs(path, said), dataset)
-    spec, slide = _specs(path, said)[name], _properties(said)
+    specs = _specs(path, said)
+    name = _one_of(path, "tiles", specs, dataset)
+    spec, slide = specs[name], _properties(said)
     _, corners, side = _read_shapes(path, name)
     width, height = (positive(spec, side) for side in ("width", "height"))
     stride = positive(spec, "stride_width")

@@ -131,14 +131,10 @@ def _named(file: Path, tiles: ForeignTiles) -> ForeignTiles:
 
 
 def _tile_px(file: Path, tiles: ForeignTiles, given: int | None) -> int:
-    if tiles.tile_px is None and given is None:
-        raise InputError(
-            f"{file}: {tiles.layout} doesn't say how many pixels a tile has. Give --tile-px, and with --tile-mpp the "
-            "resolution that they are meant to have."
-        )
-    if tiles.tile_px is not None and given not in (None, tiles.tile_px):
-        raise InputError(f"{file}: --tile-px {given} was given, but the file says {tiles.tile_px}.")
-    return tiles.tile_px if tiles.tile_px is not None else int(given or 0)
+    unsaid = (
+        "how many pixels a tile has. Give --tile-px, and with --tile-mpp the resolution that they are meant to have."
+    )
+    return _agreed(file, tiles, "--tile-px", tiles.tile_px, given, unsaid)
 
 
 def _tile_mpp(file: Path, tiles: ForeignTiles, given: float | None) -> float:
@@ -153,14 +149,17 @@ def _tile_mpp(file: Path, tiles: ForeignTiles, given: float | None) -> float:
 
 
 def _overlap(file: Path, tiles: ForeignTiles, given: int | None) -> int:
-    if tiles.overlap_px is None and given is None:
-        raise InputError(
-            f"{file}: {tiles.layout} doesn't say how many pixels neighbours share. Give --overlap-px (0 where its step "
-            "was its patch size)."
-        )
-    if tiles.overlap_px is not None and given not in (None, tiles.overlap_px):
-        raise InputError(f"{file}: --overlap-px {given} was given, but the file says {tiles.overlap_px}.")
-    return tiles.overlap_px if tiles.overlap_px is not None else int(given or 0)
+    unsaid = "how many pixels neighbours share. Give --overlap-px (0 where its step was its patch size)."
+    return _agreed(file, tiles, "--overlap-px", tiles.overlap_px, given, unsaid)
+
+
+def _agreed(file: Path, tiles: ForeignTiles, option: str, said: int | None, given: int | None, unsaid: str) -> int:
+    """What the file says, or else what the user says; both must not contradict each other."""
+    if said is None and given is None:
+        raise InputError(f"{file}: {tiles.layout} doesn't say {unsaid}")
+    if said is not None and given not in (None, said):
+        raise InputError(f"{file}: {option} {given} was given, but the file says {said}.")
+    return said if said is not None else int(given or 0)
 
 
 def _convert(job: Job, foreign: ForeignTiles, slide_path: Path, facts: SlideFacts, given: GivenMpp) -> Tiles:
