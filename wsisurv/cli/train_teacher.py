@@ -17,6 +17,7 @@ from wsisurv.cli.options import (
     WorkspaceOption,
 )
 from wsisurv.cohort import Cohort, read_cohort, recount_reports, write_cohort
+from wsisurv.formats.statements import read_statements
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.settings.training import TeacherSettings
 from wsisurv.workspace.paths import Workspace
@@ -55,8 +56,10 @@ def train_teacher(
     made = making.make(place, cohort, clinical, columns, encoder=settings.encoder, redo=redo)
     if clinical is None:
         made = [read_cohort(place.cohort(name)) for name in place.the_cohorts(cohort)]
+        statements = read_statements(place.statements) if place.statements.exists() else None
         for name, (chosen, audit) in zip(place.the_cohorts(cohort), made, strict=True):
-            if (now := recount_reports(place, chosen, audit)) != audit:
+            now = audit if statements is None else recount_reports(chosen, audit, statements)
+            if now != audit:
                 write_cohort(place.cohort(name), chosen, now)
             print_audit(chosen, now)
     for chosen, _ in made if not making.audit_only else ():

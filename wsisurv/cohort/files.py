@@ -15,7 +15,7 @@ from wsisurv.errors import CohortError, FormatError, MissingArtifactError, Setti
 from wsisurv.formats.atomic import read_json, write_json, write_text
 from wsisurv.formats.id_cells import read_id, read_ids, write_id, write_ids
 from wsisurv.formats.sealed import require_table, table_checksum
-from wsisurv.formats.statements import read_statements
+from wsisurv.formats.statements import ReportRecord, read_statements
 from wsisurv.formats.tables import listed
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.units import CaseId, SlideId
@@ -132,15 +132,11 @@ def read_cohort(folder: Path) -> tuple[Cohort, Audit]:
     return Cohort(name, cases, settings), audit
 
 
-def recount_reports(workspace: Workspace, cohort: Cohort, audit: Audit) -> Audit:
-    """The audit with the cases that have statements now: reports may have been read after the cohort was made.
-
-    Raises:
-        FormatError: the statements are damaged.
-    """
-    if not audit.slides or not workspace.statements.exists():  # cases of reports alone have one by definition
+def recount_reports(cohort: Cohort, audit: Audit, statements: Mapping[str, ReportRecord]) -> Audit:
+    """The audit with the cases that have ``statements`` now: reports may have been read after the cohort was made."""
+    if not audit.slides:  # cases of reports alone have one by definition
         return audit
-    stated = {str(case_id) for case_id, record in read_statements(workspace.statements).items() if record.statements}
+    stated = {str(case_id) for case_id, record in statements.items() if record.statements}
     cases = {str(case.case_id) for case in cohort.cases}
     usable = cases | set(audit.cases_without_slide)
     known = usable | {drop.case_id for drop in audit.dropped}

@@ -13,7 +13,7 @@ from wsisurv.experiments.side_by_side import Difference, ModelFigures
 from wsisurv.experiments.verdict import FEW_EVENTS, SIGNIFICANT, Judgement, judge, p_equals
 from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.gathering import ExternalValidation, Gathered
-from wsisurv.pages.numbers import interval, number
+from wsisurv.pages.numbers import interval, joined, number
 from wsisurv.pages.subgroups import Subgroup
 from wsisurv.survival.kaplan_meier import censoring_curve
 from wsisurv.survival.planning import StudyPlan
@@ -81,7 +81,7 @@ def make_answer(
     covariates = seen.cohort.settings.covariates if best.metrics is None else best.metrics.covariates
     if best.here is not None and best.here.record.clinic is not None:
         covariates = best.here.record.clinic.covariates
-    clinic = _listed(covariates)
+    clinic = joined(covariates)
     cards = (
         _cases(seen, plan),
         _concordance(best),
@@ -91,17 +91,13 @@ def make_answer(
     return CohortAnswer(_sentence(best, clinic), cards)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
-
-
 def _best(seen: Gathered, whole: Subgroup | None) -> _Best:
     for metrics, section, who, pairs in (
         (seen.metrics, "concordance", "slides", ((SELECTED, COMBINED),)),
         (seen.reports, "reports", "reports", ((WORDS, WORDS_COMBINED), (TEXT, TEXT_COMBINED))),
     ):
         for model, combined in pairs:
-            alone = next((row for row in metrics.models if row.model == model), None) if metrics else None
+            alone = metrics.row(model) if metrics else None
             if metrics is not None and alone is not None:
                 gain = next(
                     (one for one in metrics.differences if (one.model, one.minus) == (combined, COVARIATES)), None
@@ -144,9 +140,9 @@ def _concordance(best: _Best) -> AnswerCard:
     if best.metrics is not None:
         n_folds, n_repeats = len(best.metrics.folds), len({_repeat(one) for one in best.metrics.folds})
         how = (f"cross-validated, {n_folds} folds" + (f" in {n_repeats} repeats" if n_repeats > 1 else ""),)
-        clinic = next((row for row in best.metrics.models if row.model == COVARIATES), None)
+        clinic = best.metrics.row(COVARIATES)
         if clinic is not None and clinic.concordance is not None and best.metrics.covariates:
-            how = (f"{_listed(best.metrics.covariates)} alone {number(clinic.concordance)}", *how)
+            how = (f"{joined(best.metrics.covariates)} alone {number(clinic.concordance)}", *how)
     if best.whole is not None:
         how = ("not cross-validated; a little too high where the student was selected by it",)
     return AnswerCard(title, number(value), (f"95 % interval {interval(low, high)}", line, *how), best.section)

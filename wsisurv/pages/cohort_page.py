@@ -224,7 +224,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
 
 def _as_cross_validated(rows: tuple[Subgroup, ...], metrics: CrossvalFigures | None) -> tuple[Subgroup, ...]:
     """The first row, of all cases, with crossval's own interval: other draws would give another third digit."""
-    own = next((row for row in metrics.models if row.model == SELECTED), None) if metrics else None
+    own = metrics.row(SELECTED) if metrics else None
     if own is None or own.concordance is None or rows[0].concordance is None:
         return rows
     if abs(own.concordance - rows[0].concordance) > 1e-9:  # of other cases, such as the familiar ones

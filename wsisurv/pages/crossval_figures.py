@@ -54,6 +54,10 @@ class CrossvalFigures:
     competing: int | None = None
     added_by_report: Added | None = None
 
+    def row(self, model: str) -> ModelFigures | None:
+        """The row of a model; None where it was not scored."""
+        return next((row for row in self.models if row.model == model), None)
+
     @property
     def time_unit(self) -> str:
         """Unit of the cohort's times."""
@@ -94,7 +98,7 @@ def read_metrics(path: Path, *, reports_only: bool = False) -> CrossvalFigures:
             f"{path}: damaged ({type(error).__name__}: {reason}). Run `wsisurv crossval{only} --cohort {name}` again: "
             "folds that are done are kept."
         ) from error
-    if not reports_only and all(row.model != SELECTED for row in figures.models):
+    if not reports_only and figures.row(SELECTED) is None:
         raise FormatError(
             f"{path}: made by an older wsisurv, whose figures are of the distilled student, not of the selected one, "
             f"which is in student.h5. Run `wsisurv crossval --cohort {name} --redo`."

@@ -21,7 +21,7 @@ from wsisurv.formats.header import read_header
 from wsisurv.formats.heatmaps import CaseMap, read_case_map
 from wsisurv.formats.models import model_format, read_model
 from wsisurv.formats.risks import UNFAMILIAR, Risk, read_risks
-from wsisurv.formats.statements import read_statements
+from wsisurv.formats.statements import ReportRecord, read_statements
 from wsisurv.pages.crossval_figures import CrossvalFigures, read_metrics
 from wsisurv.pages.finding_parts import FindingParts, read_finding_parts
 from wsisurv.pages.one_student import PageParts, what_differs
@@ -206,9 +206,13 @@ def gather(workspace: Workspace, name: str) -> Gathered:
             f"cohorts/{name}/student.h5 --cohort OTHER --clinical FILE`."
         )
     training = attempt("training", lambda: read_training(folder / "history.jsonl")) or {}
-    settings = _settings(workspace, folder, student, metrics, attempt)
+    statements = attempt(
+        "statements", lambda: read_statements(workspace.statements) if workspace.statements.exists() else None
+    )
+    settings = _settings(folder, student, metrics, statements or {}, attempt)
     commands = attempt("commands", lambda: read_commands(workspace.root)) or []
-    audit = attempt("statements", lambda: recount_reports(workspace, cohort, audit)) or audit
+    if statements is not None:
+        audit = recount_reports(cohort, audit, statements)
     if not audit.slides:
         for part in ("predicted", "heatmaps", "external"):
             missing.pop(part, None)
@@ -341,20 +345,17 @@ def _maps(folder: Path, cohort: Cohort) -> tuple[dict[str, CaseMap], list[str]]:
 
 
 def _settings(
-    workspace: Workspace,
     folder: Path,
     card: StudentCard | None,
     metrics: CrossvalFigures | None,
+    statements: Mapping[str, ReportRecord],
     attempt: Callable[[str, Callable[[], Any]], Any],
 ) -> dict[str, Mapping[str, Any]]:
     """Settings of each step, as its files have them."""
     found: dict[str, Mapping[str, Any]] = {}
     if card is not None:
         found |= {"tile": card.tile_settings, "embed": card.embed_settings}
-    records = attempt(
-        "statements", lambda: read_statements(workspace.statements) if workspace.statements.exists() else {}
-    )
-    reports = [record.settings for record in (records or {}).values() if record.settings]
+    reports = [record.settings for record in statements.values() if record.settings]
     if reports:
         found["extract-report"] = reports[0]
     made = (

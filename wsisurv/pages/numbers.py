@@ -1,7 +1,8 @@
-"""How numbers are written on pages and in figures: a true minus sign, one style of p, a dash where there is none."""
+"""How numbers and names are written on pages and in figures: a true minus sign, one style of p, a dash for none."""
 
 import math
 import re
+from collections.abc import Sequence
 
 from wsisurv.experiments.verdict import p_equals as p_equals
 
@@ -27,6 +28,11 @@ def share(value: float | None, decimals: int = 0) -> str:
 def interval(low: float | None, high: float | None, form: str = ".3f") -> str:
     """``0.500 to 0.700``; a dash where an end is not known."""
     return "–" if low is None or high is None else f"{number(low, form)} to {number(high, form)}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """``age, grade and stage``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def minus(words: str) -> str:

@@ -11,6 +11,7 @@ from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.fairness import Contrast
 from wsisurv.pages.flow_figure import FlowStep
 from wsisurv.pages.gathering import Gathered
+from wsisurv.pages.numbers import joined
 from wsisurv.pages.predicted import horizon_name
 from wsisurv.pages.subgroups import Subgroup
 from wsisurv.survival.covariates import CovariateColumn, make_columns
@@ -84,7 +85,7 @@ def of_study(facts: TripodFacts) -> dict[str, Sequence[str]]:
                 for name, count in unknown.items()
                 if count
             ),
-            f"No value is missing of {_and([name for name, count in unknown.items() if not count])}."
+            f"No value is missing of {joined([name for name, count in unknown.items() if not count])}."
             if not all(unknown.values())
             else "",
             f"{no_site} cases of unknown site." if no_site else "",
@@ -139,10 +140,6 @@ def _horizons(seen: Gathered) -> list[str]:
 def _some(counts: Mapping[str, int]) -> str:
     listed = [f"{name} {count}" for name, count in list(counts.items())[:SHOWN]]
     return ", ".join(listed) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def sentence(words: str) -> str:
