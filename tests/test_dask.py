@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -142,6 +143,32 @@ def test_workers_that_are_all_gone_for_long_end_the_run_and_nothing_is_waited_fo
     monkeypatch.setattr("wsisurv.engine.dask._GONE_S", 0.01)
     with pytest.raises(BackendError, match="no worker for 0.01 s"):
         list(finished(abs, range(3), 1, pool=pool))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_call_whose_result_died_with_its_worker_is_waited_for_again(place, broken):
+    class Lost:
+        """A client, and what it sent: done, and by the time that is told its worker has died with the result."""
+
+        status = "lost"
+
+        def submit(self, *_given, **_named):
+            return self
+
+        def add_done_callback(self, then):
+            then(self)
+
+        def result(self):
+            if broken:
+                raise CancelledError
+            return 7
+
+    ours = DaskPool(Lost(), _Witness(__version__, place.root / "none", "words")).submit(abs, -7)
+    if broken:
+        with pytest.raises(BackendError, match="scheduler is gone"):
+            ours.result()
+    else:
+        assert ours.result() == 7
 
 
 def test_a_scheduler_without_workers(place, monkeypatch):

@@ -18,7 +18,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from distributed import LocalCluster
+import dask
+from distributed import LocalCluster, Status
 
 from wsisurv import Workspace, tile
 from wsisurv.engine.dask import dask_pool
@@ -68,6 +69,9 @@ def draw(folder: Path, n: int, side: int) -> Path:
 
 def tile_under_fire(place: Workspace, slides: Path, asked: argparse.Namespace) -> tuple[Summary, Summary, int]:
     """Tile, with workers killed at random, and then once more in peace; both summaries, and the number of kills."""
+    # A LocalCluster gives up a worker that is not there 15 s after a death, be it one that came back and died again
+    # (distributed 2026.8.0, findings/).
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
     cluster = LocalCluster(n_workers=asked.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
     killer = Killer(cluster, place.root / "tiles", asked)
     with cluster, dask_pool(cluster.scheduler_address, place) as pool:
@@ -82,7 +86,7 @@ class Killer(threading.Thread):
     """Kills a worker every few slides, so that workers that take long to begin are not killed before they did any."""
 
     def __init__(self, cluster: LocalCluster, tiles: Path, asked: argparse.Namespace) -> None:
-        super().__init__()
+        super().__init__(daemon=True)  # a run that fails ends
         self._cluster, self._tiles, self._kills = cluster, tiles, asked.kills
         self._most = max(1, 2 * asked.slides // asked.kills - 2)
         self._random = random.Random(asked.seed)
@@ -90,15 +94,19 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         """Kill until there were enough."""
-        due = 0
+        due, killed = 0, set[int]()
         while self.n_kills < self._kills and not self.over.wait(0.05):
             n_tiled = len(list(self._tiles.glob("*.h5")))
-            begun = self._cluster.scheduler.workers  # Dask gives up a worker that is killed while it begins
-            pids = [one.pid for one in self._cluster.workers.values() if one.pid and one.worker_address in begun]
+            # Dask gives up a worker that is killed while it begins: one must be known to the scheduler, by its new
+            # address, and not be one that is dead already and not yet buried.
+            begun, workers = self._cluster.scheduler.workers, [one.process for one in self._cluster.workers.values()]
+            pids = [one.pid for one in workers if one and one.status is Status.running and one.worker_address in begun]
+            pids = [pid for pid in pids if pid and pid not in killed]
             if n_tiled < due or not pids:
                 continue
             with suppress(ProcessLookupError):
-                os.kill(self._random.choice(pids), signal.SIGKILL)
+                os.kill(chosen := self._random.choice(pids), signal.SIGKILL)
+                killed.add(chosen)
                 self.n_kills += 1
                 due = n_tiled + self._random.randint(1, self._most)
 

@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as _wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -122,25 +122,23 @@ class DaskPool(Pool):
     def _settle(self, ours: Future[Any], done: Any) -> None:
         from distributed.scheduler import KilledWorker
 
-        self._pending.pop(ours, None)
-        if done.status == "finished":
-            try:
-                ours.set_result(done.result())
-            except Exception as error:  # noqa: BLE001  # the worker died with its result
-                ours.set_exception(error)
-            return
-        why = done.exception() if done.status == "error" else None
-        if isinstance(why, KilledWorker):
+        try:
+            # A call that ended may be "lost" by now, where its worker died with what it gave: it is made once more.
+            ours.set_result(done.result())
+        except KilledWorker as why:
             ours.set_result(
                 BackendError(
                     f"the Dask worker that had it died, and {why.allowed_failures} others after it, perhaps for want "
                     "of memory. Run the same command again with fewer threads a worker."
                 )
             )
-        else:
-            ours.set_exception(
-                why or BackendError("the Dask scheduler is gone. What is done is kept: run the same command again.")
-            )
+        except CancelledError:
+            gone = "the Dask scheduler is gone. What is done is kept: run the same command again."
+            ours.set_exception(BackendError(gone))
+        except Exception as error:  # noqa: BLE001  # what the call raised
+            ours.set_exception(error)
+        finally:
+            self._pending.pop(ours, None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls under way: there are never more than workers have threads."""
