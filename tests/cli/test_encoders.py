@@ -56,6 +56,7 @@ def test_whether_a_company_may_use_it_is_said(run):
     ]
     assert {name for name, commercial in rows.items() if commercial == "ask"} == {
         "gpfm",
+        "genbio-pathfm",
         *(name for name in ENCODERS if name.startswith("kaiko")),
     }
     assert "conditions" in ENCODERS["prov-gigapath"].licence

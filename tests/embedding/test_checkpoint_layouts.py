@@ -22,7 +22,7 @@ from wsisurv.settings.embedding import EmbedSettings
 State = dict[str, torch.Tensor]
 WIDTH, DEPTH, HEADS = 24, 3, 3
 REGISTERS = ("openmidnight", "hibou-b", "hibou-l", "mettle", "mettle-mean")
-NAMES = [*(name for name, spec in ENCODERS.items() if spec.layout != "timm"), "openmidnight"]
+NAMES = [*(name for name, spec in ENCODERS.items() if spec.layout not in ("timm", "musk")), "openmidnight"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def _parts(spec: EncoderSpec, grid: int) -> State:
             shapes[f"{block}.{linear}.weight"], shapes[f"{block}.{linear}.bias"] = size, size[:1]
         for norm in ("norm1", "norm2"):
             shapes[f"{block}.{norm}.weight"] = shapes[f"{block}.{norm}.bias"] = (WIDTH,)
-        shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (WIDTH,)
+        if "init_values" in spec.kwargs:
+            shapes[f"{block}.scale1"] = shapes[f"{block}.scale2"] = (WIDTH,)
     if spec.head == "projection":
         shapes |= {"head.0.weight": (768, WIDTH), "head.0.bias": (768,), "head.2.weight": (768, 768)}
         shapes["head.2.bias"] = (768,)
@@ -67,6 +68,12 @@ def _parts(spec: EncoderSpec, grid: int) -> State:
         shapes |= {"head.query": (1, 768), "head.to_kv.weight": (2 * 768, WIDTH)}
         shapes |= dict.fromkeys(("head.to_q.weight", "head.to_out.weight"), (768, 768))
         for norm, n in (("ln_k", WIDTH), ("ln_q", 768), ("ln_contrast", 768)):
+            shapes |= dict.fromkeys((f"head.{norm}.weight", f"head.{norm}.bias"), (n,))
+    if spec.head == "coca":
+        shapes |= {"head.query": (1, 512), "head.attn.q_proj_weight": (512, 512), "head.attn.in_proj_bias": (3 * 512,)}
+        shapes |= dict.fromkeys(("head.attn.k_proj_weight", "head.attn.v_proj_weight"), (512, WIDTH))
+        shapes |= {"head.attn.out_proj.weight": (512, 512), "head.attn.out_proj.bias": (512,)}
+        for norm, n in (("ln_k", WIDTH), ("ln_q", 512), ("ln_contrast", 512)):
             shapes |= dict.fromkeys((f"head.{norm}.weight", f"head.{norm}.bias"), (n,))
     if spec.head == "refinement":
         shapes |= {"head.P": (16, WIDTH, 8), "head.Q": (16, WIDTH, 8)}
@@ -156,12 +163,18 @@ def _named(spec: EncoderSpec, parts: State) -> State:
         return _as_dinov2(trunk, chunk=2)
     if spec.layout == "mettle":
         return {f"backbone.{name}": value for name, value in _as_timm(trunk).items()} | head
-    if spec.layout == "conch-v1.5":
+    if spec.layout in ("conch-v1", "conch-v1.5"):
         pooler = {name.replace("head.", "attn_pool_contrast."): value for name, value in head.items()}
         pooler = {
             name.replace("attn_pool_contrast.ln_contrast", "ln_contrast"): value for name, value in pooler.items()
         }
-        return {f"trunk.{name}": value for name, value in _as_timm(trunk).items()} | pooler
+        found = {f"trunk.{name}": value for name, value in _as_timm(trunk).items()} | pooler
+        if spec.layout == "conch-v1.5":
+            return found
+        words = {"text.cls_emb": torch.zeros(3), "text_decoder.text_projection": torch.zeros(3, 3)}
+        words |= {"visual.proj_contrast": torch.zeros(512, 512), "visual.ln_caption.bias": torch.zeros(3)}
+        words |= {"visual.attn_pool_caption.query": torch.zeros(4, 3), "logit_scale": torch.zeros(())}
+        return {f"visual.{name}": value for name, value in found.items()} | words
     if spec.layout == "keep":
         visual = {
             f"visual.{name}".replace("ls1.gamma", "ls1.weight").replace("ls2.gamma", "ls2.weight"): value
@@ -203,14 +216,14 @@ def _tokens(parts: State, pixels: torch.Tensor, positions: torch.Tensor) -> torc
         q, k, v = (_linear(parts, f"{block}.{one}", seen).unflatten(-1, (HEADS, -1)).transpose(1, 2) for one in "qkv")
         weights = (q @ k.transpose(-1, -2) / (WIDTH / HEADS) ** 0.5).softmax(-1)
         mixed = _linear(parts, f"{block}.o", (weights @ v).transpose(1, 2).flatten(2))
-        tokens = tokens + parts[f"{block}.scale1"] * mixed
+        tokens = tokens + parts.get(f"{block}.scale1", 1) * mixed
         inner = _linear(parts, f"{block}.in", _norm(parts, f"{block}.norm2", tokens))
         if inner.shape[-1] != parts[f"{block}.out.weight"].shape[1]:
             first, second = inner.chunk(2, -1)
             inner = first * first.sigmoid() * second
         else:
             inner = 0.5 * inner * (1 + torch.erf(inner / 2**0.5))
-        tokens = tokens + parts[f"{block}.scale2"] * _linear(parts, f"{block}.out", inner)
+        tokens = tokens + parts.get(f"{block}.scale2", 1) * _linear(parts, f"{block}.out", inner)
     return _norm(parts, "norm", tokens)
 
 
@@ -228,6 +241,20 @@ def _expected(small: Small, pixels: torch.Tensor, positions: torch.Tensor | None
             keys, values = seen[..., at : at + 96], seen[..., 768 + at : 768 + at + 96]
             pooled.append(((keys @ query[0, at : at + 96] / 96**0.5).softmax(-1)[..., None] * values).sum(1))
         first = _norm(parts, "head.ln_contrast", torch.cat(pooled, -1) @ parts["head.to_out.weight"].T)
+    if spec.head == "coca":
+        seen, query = _norm(parts, "head.ln_k", tokens), _norm(parts, "head.ln_q", parts["head.query"])[0]
+        of_q, of_k, of_v = parts["head.attn.in_proj_bias"].chunk(3)
+        query = parts["head.attn.q_proj_weight"] @ query + of_q
+        keys, values = (
+            seen @ parts["head.attn.k_proj_weight"].T + of_k,
+            seen @ parts["head.attn.v_proj_weight"].T + of_v,
+        )
+        pooled = []
+        for at in range(0, 512, 64):  # eight heads
+            part = slice(at, at + 64)
+            shares = (keys[..., part] @ query[part] / 8).softmax(-1)
+            pooled.append((shares[..., None] * values[..., part]).sum(1))
+        first = _norm(parts, "head.ln_contrast", _linear(parts, "head.attn.out_proj", torch.cat(pooled, -1)))
     if spec.head == "refinement":
         shares, shift = (
             _linear(parts, f"head.{one}.2", fn.gelu(_linear(parts, f"head.{one}.0", first))) for one in ("mix", "shift")
@@ -283,11 +310,12 @@ def test_positions_of_another_grid_are_brought_to_ours_as_transformers_does(
     np.testing.assert_allclose(seen, _expected(small, pixels, positions).numpy(), atol=5e-5)
 
 
+@pytest.mark.parametrize("name", ["conch-v1", "conch-v1.5"])
 def test_conchs_positions_of_another_grid_are_brought_to_ours_as_its_loader_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Bilinear, without smoothing."""
-    small = _small("conch-v1.5", grid=14)
+    small = _small(name, grid=14)
     tiles, pixels = _pixels(small)
     positions = small.parts["pos"]
     patches = fn.interpolate(positions[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2), (28, 28), mode="bilinear")
@@ -301,6 +329,8 @@ def test_conchs_positions_of_another_grid_are_brought_to_ours_as_its_loader_does
     [
         ("crown", "phikon-v2"),
         ("conch-v1.5", "keep"),
+        ("conch-v1", "conch-v1.5"),
+        ("conch-v1.5", "conch-v1"),
         ("phikon-v2", "crown"),
         ("keep", "phaet"),
         ("mettle", "openmidnight"),

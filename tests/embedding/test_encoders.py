@@ -52,7 +52,7 @@ def test_the_table_is_the_whole_list() -> None:
         *("prov-gigapath", "gigapath-flash", "pathorchestra", "prost40m", "gpfm", "mstar", "phikon"),
         *("kaiko-s8", "kaiko-s16", "kaiko-b8", "kaiko-b16", "kaiko-l14", "lunit-s8", "lunit-s16"),
         *("openmidnight", "midnight", "mascaret", "phikon-v2", "phaet", "hibou-b", "hibou-l", "keep"),
-        *("conch-v1.5", "crown"),
+        *("conch-v1", "conch-v1.5", "crown", "musk", "genbio-pathfm"),
         *("mettle", "mettle-mean"),
     ]
 

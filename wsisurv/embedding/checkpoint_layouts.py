@@ -61,6 +61,23 @@ LAYOUTS: Mapping[LayoutName, CheckpointLayout] = {
         left_out=("text.", "logit_scale"),
     ),
     "mettle": CheckpointLayout(renames=((r"backbone\.(.*)", r"\1"),)),
+    # CONCH v1's whole file: the image side, without its pooler of captions and its projection to the space of words
+    "conch-v1": CheckpointLayout(
+        renames=(
+            (r"visual\.trunk\.(.*)", r"\1"),
+            (r"visual\.attn_pool_contrast\.(.*)", r"head.\1"),
+            (r"visual\.ln_contrast\.(.*)", r"head.ln_contrast.\1"),
+        ),
+        left_out=(
+            *("text.", "text_decoder.", "logit_scale"),
+            *("visual.proj_contrast", "visual.attn_pool_caption.", "visual.ln_caption."),
+        ),
+    ),
+    # BEiT-3's names, which timm reads, but for the last norm: branch A, the image's
+    "musk": CheckpointLayout(
+        renames=((r"beit3\.encoder\.layer_norm\.A\.(\w+)", r"norm.\1"),),
+        left_out=("vision_head.", "language_head.", "logit_scale"),
+    ),
     # The image side of CONCH v1.5, in a file of its own (pytorch_model_vision.bin)
     "conch-v1.5": CheckpointLayout(
         renames=(

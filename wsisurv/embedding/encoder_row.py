@@ -9,13 +9,17 @@ Pooling = Literal["class", "class+mean"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Commercial = Literal["yes", "no", "ask"]
 Colour = tuple[float, float, float]
-LayoutName = Literal["timm", "dinov2-in-chunks", "transformers-dinov2", "keep", "mettle", "conch-v1.5"]
-HeadName = Literal["projection", "refinement", "attention"]
+LayoutName = Literal[
+    "timm", "dinov2-in-chunks", "transformers-dinov2", "keep", "mettle", "conch-v1", "conch-v1.5", "musk"
+]
+HeadName = Literal["projection", "refinement", "coca", "attention"]
 
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 BIOPTIMUS_MEAN: Colour = (0.707223, 0.578729, 0.703617)
 BIOPTIMUS_STD: Colour = (0.211883, 0.230117, 0.177517)
+CHANNELWISE = "channelwise"
+"""Architecture of ``embedding/channelwise.py``, which is none of timm's."""
 HALF: Colour = (0.5, 0.5, 0.5)
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -27,7 +31,7 @@ class EncoderSpec:
     name: str  # as users write it
     hub_id: str  # repository at the Hugging Face hub
     # timm's name of the architecture. Where ``from_hub_config`` is True the repository's own config says it in the end,
-    # and this one serves ``--weights FILE`` and ``--random-weights``.
+    # and this one serves ``--weights FILE`` and ``--random-weights``. ``CHANNELWISE`` is our own.
     architecture: str
     params_m: float  # parameters, millions
     n_tokens: int  # tokens that the model gives for one tile, class token and registers included
@@ -49,7 +53,9 @@ class EncoderSpec:
     mean: Colour = IMAGENET_MEAN  # of the normalisation, red, green, blue, 0 to 1
     std: Colour = IMAGENET_STD  # of the normalisation
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of the resampling of tiles of another size
-    head: HeadName | None = None  # what its authors put behind the class token, or (``attention``) behind all tokens
+    head: HeadName | None = (
+        None  # what its authors put behind the class token, or (``coca``, ``attention``) behind all tokens
+    )
     unit_length: bool = False  # True where its features are scaled to length 1
     layout: LayoutName = "timm"  # how the tensors of its file are named; ``checkpoint_layouts`` has them
     precision: Precision = "fp32"  # arithmetic that its authors use on an accelerator

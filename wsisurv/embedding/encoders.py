@@ -14,9 +14,10 @@ from timm.data.config import resolve_model_data_config
 from timm.layers.mlp import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 
+from wsisurv.embedding.channelwise import ChannelwiseTransformer
 from wsisurv.embedding.checkpoint_layouts import fit_positions, rename_tensors
 from wsisurv.embedding.encoder import Encoder
-from wsisurv.embedding.encoder_row import EncoderSpec, LayoutName
+from wsisurv.embedding.encoder_row import CHANNELWISE, EncoderSpec, LayoutName
 from wsisurv.embedding.heads import WithHead, add_head
 from wsisurv.embedding.hub import find_weights, pin_weights
 from wsisurv.embedding.network import ModelEncoder, Transform, pool
@@ -33,7 +34,11 @@ from wsisurv.settings.embedding import EmbedSettings, OwnEncoder
 _RANDOM_SEED = 0
 _OF_INPUT = ("input_size", "fixed_input_size", "interpolation", "mean", "std", "num_classes", "classifier")
 """Keys of a repository's config: how a tile is brought to the network, and what of its weights is a classifier."""
-_POSITIONS: Mapping[LayoutName, str] = {"transformers-dinov2": "bicubic", "conch-v1.5": "bilinear"}
+_POSITIONS: Mapping[LayoutName, str] = {
+    "transformers-dinov2": "bicubic",
+    "conch-v1": "bilinear",
+    "conch-v1.5": "bilinear",
+}
 """How the authors' own loaders bring positions to another grid, where that is otherwise than timm's."""
 _SWIGLU: Mapping[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": torch.nn.SiLU}
 M = TypeVar("M", bound=torch.nn.Module)
@@ -99,8 +104,10 @@ def check_weights_file(settings: EmbedSettings, weights_file: Path | None) -> No
             raise WeightsError(f"{weights_file}: is {seen}, and {weights} is wanted. Give the same file as before.")
 
 
-def make_architecture(spec: EncoderSpec) -> VisionTransformer | WithHead:
+def make_architecture(spec: EncoderSpec) -> VisionTransformer | WithHead | ChannelwiseTransformer:
     """The network of a row of the table, giving tokens, with random weights; on ``meta`` it costs nothing."""
+    if spec.architecture == CHANNELWISE:
+        return ChannelwiseTransformer(**cast(Mapping[str, Any], spec.kwargs))
     trunk = _create(spec.architecture, spec.kwargs, swiglu=spec.swiglu)
     return trunk if spec.head is None else add_head(trunk, spec.head, patches=spec.pooling != "class")
 
@@ -271,7 +278,7 @@ def _as_timm(model: torch.nn.Module, state: State, layout: LayoutName) -> State:
     if translate is not None:
         state = translate(state, model)
     own = model.state_dict()
-    config: Any = model.pretrained_cfg
+    config: Any = getattr(model, "pretrained_cfg", {})
     classifiers = config.get("classifier") or ()
     prefixes = tuple(f"{name}." for name in ([classifiers] if isinstance(classifiers, str) else classifiers))
     return {name: value for name, value in state.items() if name in own or not name.startswith(prefixes)}

@@ -8,7 +8,7 @@ from torch import nn
 
 from wsisurv.embedding.encoder_row import HeadName
 
-_PROJECTED = 768
+_PROJECTED, _COCA = 768, 512
 _HEADS = 8
 _HIDDEN, _ATOMS, _RANK = 256, 16, 8  # of the file config.json beside Mettle's weights
 
@@ -25,7 +25,7 @@ class WithHead(nn.Module):
     def __init__(self, trunk: VisionTransformer, head: nn.Module, *, patches: bool) -> None:
         super().__init__()
         self.trunk, self.head, self._patches = trunk, head, patches
-        self._all = isinstance(head, AttentionalPooler)
+        self._all = isinstance(head, AttentionalPooler | CocaPooler)
         self.num_prefix_tokens = int(trunk.num_prefix_tokens)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -54,6 +54,27 @@ class Refinement(nn.Module):
         mixed = torch.einsum("...k,...kr,kdr->...d", self.mix(features), low, self.Q)
         refined: torch.Tensor = features + mixed + self.shift(features)
         return refined
+
+
+class CocaPooler(nn.Module):
+    """The head of CONCH v1: one learnt query looks at all tokens, by eight heads of attention.
+
+    With the names of tensors that its file has. The features are those before the projection to the space of words.
+    Source: Yu et al. 2022, CoCa (arXiv:2205.01917), for the pooler; Lu et al. 2024 (doi:10.1038/s41591-024-02856-4).
+    """
+
+    def __init__(self, width: int, n_features: int = _COCA) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, n_features))
+        self.ln_k, self.ln_q, self.ln_contrast = (nn.LayerNorm(n) for n in (width, n_features, n_features))
+        self.attn = nn.MultiheadAttention(n_features, _HEADS, kdim=width, vdim=width, batch_first=True)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """One vector (n, 1, n_features) of all tokens (n, tokens, width)."""
+        seen = self.ln_k(tokens)
+        query = self.ln_q(self.query).expand(len(tokens), -1, -1)
+        pooled: torch.Tensor = self.ln_contrast(self.attn(query, seen, seen, need_weights=False)[0])
+        return pooled
 
 
 class AttentionalPooler(nn.Module):
@@ -89,4 +110,5 @@ def add_head(trunk: VisionTransformer, head: HeadName, *, patches: bool) -> With
     width = int(trunk.embed_dim)
     if head == "projection":
         return WithHead(trunk, _two_layers(width, _PROJECTED, _PROJECTED), patches=patches)
-    return WithHead(trunk, Refinement(width) if head == "refinement" else AttentionalPooler(width), patches=patches)
+    made = {"refinement": Refinement, "coca": CocaPooler, "attention": AttentionalPooler}[head]
+    return WithHead(trunk, made(width), patches=patches)

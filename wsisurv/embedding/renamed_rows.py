@@ -1,4 +1,4 @@
-"""Rows of the table whose files name their tensors otherwise than timm does, or put a head behind it.
+"""Rows of the table that are not timm's as they are: other names of tensors, a head behind it, or our own network.
 
 Facts are of the models' own pages and of public tools that load them (November 2026). A file is loaded strictly: one
 that holds something else is refused, and what does not fit is named.
@@ -6,7 +6,7 @@ that holds something else is refused, and what does not fit is named.
 
 from dataclasses import replace
 
-from wsisurv.embedding.encoder_row import BIOPTIMUS_MEAN, BIOPTIMUS_STD, HALF, EncoderSpec
+from wsisurv.embedding.encoder_row import BIOPTIMUS_MEAN, BIOPTIMUS_STD, CHANNELWISE, HALF, EncoderSpec
 
 _SWIGLU_B, _SWIGLU_L = 4096 / 768, 5472 / 1024
 """Both halves of DINOv2's SwiGLU layer, by the width: two thirds of four times the width, in eights."""
@@ -149,6 +149,25 @@ RENAMED: tuple[EncoderSpec, ...] = (
         paper="doi:10.1016/j.ccell.2026.01.019",
     ),
     EncoderSpec(
+        name="conch-v1",
+        hub_id="MahmoodLab/CONCH",
+        architecture="vit_base_patch16_224",
+        params_m=87.6,
+        n_tokens=785,
+        n_features=512,
+        kwargs={"img_size": 448},
+        head="coca",
+        tile_px=448,
+        input_px=448,
+        layout="conch-v1",
+        access="gated",
+        licence="CC BY-NC-ND 4.0",
+        commercial="no",
+        paper="doi:10.1038/s41591-024-02856-4",
+        weights_file="pytorch_model.bin",
+        hub_file=True,
+    ),
+    EncoderSpec(
         name="conch-v1.5",
         hub_id="MahmoodLab/conchv1_5",
         architecture="vit_large_patch16_224",
@@ -186,6 +205,46 @@ RENAMED: tuple[EncoderSpec, ...] = (
         commercial="yes",
         paper="doi:10.1038/s43018-026-01240-0",
         weights_file="CROWN.pth",
+        hub_file=True,
+    ),
+    EncoderSpec(
+        name="musk",
+        hub_id="xiangjx/musk",
+        architecture="beit3_large_patch16_224",
+        params_m=303.9,
+        n_tokens=577,
+        n_features=1024,
+        kwargs={"img_size": 384},
+        tile_px=384,
+        input_px=384,
+        mean=HALF,
+        std=HALF,
+        layout="musk",
+        precision="fp16",
+        access="gated",
+        licence="CC BY-NC-ND 4.0",
+        commercial="no",
+        paper="doi:10.1038/s41586-024-08378-w",
+        weights_file="model.safetensors",
+        hub_file=True,
+    ),
+    EncoderSpec(
+        name="genbio-pathfm",
+        hub_id="genbio-ai/genbio-pathfm",
+        architecture=CHANNELWISE,
+        params_m=1133.7,
+        n_tokens=201,
+        n_features=4608,
+        kwargs={"embed_dim": 1536, "depth": 40, "num_heads": 24},
+        mean=(0.697, 0.575, 0.728),
+        std=(0.188, 0.240, 0.187),
+        interpolation="bilinear",
+        precision="bf16",
+        access="gated",
+        licence="GenBio AI Community License",
+        commercial="ask",
+        paper="no paper; the model's page",
+        weights_file="model.pth",
         hub_file=True,
     ),
     _METTLE,

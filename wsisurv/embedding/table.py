@@ -295,6 +295,19 @@ _SPECS: tuple[EncoderSpec, ...] = (
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
 """Every published encoder by its name."""
 
+_HUB_CODE = "its network is published only as code that the hub runs, and no file of yours should run code"
+_COPYLEFT = "its code is under the GPL or AGPL"
+_NO_LOADER = "no public loader of it was found"
+NOT_COMPUTED: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("rudolfv-2", "rudolfv-2-b", "rudolfv-2-s"), _HUB_CODE),
+        **dict.fromkeys(("ctranspath", "chief"), _COPYLEFT),
+        **dict.fromkeys(
+            ("h-optimus-2", "virchow2g", "seal", "exaone-path-2.5", "pluto-4", "atlas-2", "threads"), _NO_LOADER
+        ),
+    }
+)
+"""Published encoders that are not computed here, and why."""
 HISTOMICS = "histomics"
 TIMM_PREFIX = "timm:"
 
@@ -319,6 +332,13 @@ def find_spec(name: str) -> EncoderSpec | None:
     added = packaged_names()
     if name in added:
         return None
+    for other, why in NOT_COMPUTED.items():
+        if _bare(name) == _bare(other):
+            raise SettingsError(
+                f"{name} is not computed here: {why}; --encoder-spec takes architectures of timm, which it is none of. "
+                f"Make features with a tool that runs it and bring them in with `wsisurv import FOLDER --encoder "
+                f"{name}`, or add it by a package of yours (docs/extending.md)."
+            )
     if name not in ENCODERS:
         known = (HISTOMICS, *ENCODERS, *added)
         raise SettingsError(
@@ -326,3 +346,8 @@ def find_spec(name: str) -> EncoderSpec | None:
             f"{TIMM_PREFIX}NAME for any architecture of timm."
         )
     return ENCODERS[name]
+
+
+def _bare(name: str) -> str:
+    """A name without what is written differently: rudolfv-2, RudolfV2."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
