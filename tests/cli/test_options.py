@@ -208,6 +208,7 @@ SHOWN: dict[type[Settings], dict[str, str]] = {
         "version": "tests/embedding/test_step.py::test_columns_of_another_version_are_not_made",
         "dtype": "tests/embedding/test_step.py::test_float32_holds_it",
         "half_scale": "tests/slides/test_jpeg.py::test_half_the_scale_where_no_level_has_it",
+        "of_tiles": "tests/cli/test_pool.py::test_rows_of_before_and_of_other_tools",
         "own": f"{OWN}::test_it_computes_what_the_file_says",
         "stain": "tests/embedding/test_staining.py::test_features_are_those_of_the_slide_in_the_colours",
         "augment_stain": "tests/embedding/test_staining.py::test_how_far_stain_shifts_move_features_is_written",

@@ -11,13 +11,16 @@ from wsisurv.formats.finding_cards import FindingsCard
 from wsisurv.formats.header import Header, read_header
 from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.formats.tiles import MADE_BY as TILED_BY
+from wsisurv.settings.embedding import is_untrained
 from wsisurv.workspace.freshness import require_made_of
 
 PER_SLIDE = frozenset({"slide_mpp", "measures"})
 """Tile settings that say how one slide was read or what is known of it besides, not what its tiles are."""
-_OTHER_ENCODER = ("encoder", "weights", "version")
+_POOLED = "pooled tiles' "
+"""Before the settings of the tiles that a row of a whole slide was made of."""
+_OTHER_ENCODER = tuple(f"{of}{name}" for of in ("", _POOLED) for name in ("encoder", "weights", "version"))
 """Embed settings that make other numbers of the same pixels."""
-_ARITHMETIC = frozenset({"precision", "dtype"})
+_ARITHMETIC = frozenset(f"{of}{name}" for of in ("", _POOLED) for name in ("precision", "dtype"))
 """Embed settings that change a feature by rounding only."""
 _COARSER = 1.02
 """A slide scanned coarser than its tiles by more than this was enlarged."""
@@ -37,7 +40,7 @@ class MadeWith:
     @property
     def random_weights(self) -> bool:
         """Whether the encoder was never trained."""
-        return self.settings.get("weights") == "random"
+        return is_untrained(self.settings)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ def find_oddities(path: Path, slide: MadeWith, expected: Expected) -> tuple[str,
             f"{path}: {slide.n_features} features a tile, but {student} was trained on {card.n_features} of "
             f"{encoder!r}. Embed the slides with the version of the encoder that was used in training."
         )
-    changes = _differences(slide.settings, card.embed_settings, _ARITHMETIC)
+    settings = slide.settings, card.embed_settings
+    known = all("of_tiles" in one for one in settings)  # files of before 0.3 don't say what was pooled
+    seen, wanted = (_flat(one, pooled=known) for one in settings)
+    changes = _differences(seen, wanted, _ARITHMETIC)
     if other := [change for change in changes if change[0] in _OTHER_ENCODER]:
         listed = " and ".join(f"{name} {seen} instead of the {wanted} that" for name, seen, wanted in other)
         raise EncoderMismatchError(
@@ -141,6 +147,13 @@ def _differences(
     return [(name, seen.get(name), wanted.get(name)) for name in names if seen.get(name) != wanted.get(name)]
 
 
+def _flat(settings: Mapping[str, Any], *, pooled: bool = True) -> dict[str, Any]:
+    """Embed settings, those of the tiles that were pooled each by its name."""
+    of_tiles = settings.get("of_tiles") if pooled else None
+    own = {name: value for name, value in settings.items() if name != "of_tiles"}
+    return own | {f"{_POOLED}{name}": value for name, value in (of_tiles or {}).items()}
+
+
 def _described(slide: MadeWith) -> dict[str, Any]:
     tiles = {f"tiles' {name}": value for name, value in slide.tile_settings.items() if name not in PER_SLIDE}
-    return {**slide.settings, "encoder": slide.encoder, "features a tile": slide.n_features, **tiles}
+    return {**_flat(slide.settings), "encoder": slide.encoder, "features a tile": slide.n_features, **tiles}

@@ -17,6 +17,7 @@ from wsisurv.cli.options import (
     DeviceOption,
     ForceUnfamiliarOption,
     LandmarkOption,
+    PoolWeightsOption,
     RedoOption,
     SlideMapOption,
     WeightsOption,
@@ -65,6 +66,7 @@ def evaluate(
     resolution: ResolutionOptions,
     force_unfamiliar: ForceUnfamiliarOption = False,
     weights: WeightsOption = None,
+    pool_weights: PoolWeightsOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
 ) -> None:
@@ -95,6 +97,7 @@ def evaluate(
             resamples=resamples,
             given=resolution.given(),
             weights_file=weights,
+            pool_weights=pool_weights,
             force_unfamiliar=force_unfamiliar,
             device=device,
             redo=redo,

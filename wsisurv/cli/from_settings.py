@@ -28,6 +28,7 @@ LEFT_OUT: Mapping[type[Settings], Mapping[str, str]] = {
         "version": "the present version of histomics' columns",
         "half_scale": "is --decoder jpeg-half",
         "own": "is --encoder-spec",
+        "of_tiles": "is what `pool` was given",
         "stain": "is --stain and --stain-reference",
     },
     StainSettings: dict.fromkeys(StainSettings.model_fields, "follows from --stain and --stain-reference"),

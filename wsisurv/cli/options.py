@@ -119,6 +119,12 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", help="File of the encoder's weights, where the student was trained with such a file."),
 ]
+PoolWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pool-weights", help="File of the slide encoder's weights, where the student was trained on what it pooled."
+    ),
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Seed of random numbers; the same seed on the same device gives the same result.")
 ]

@@ -15,6 +15,7 @@ from wsisurv.cli.options import (
     CohortOption,
     DeviceOption,
     ForceUnfamiliarOption,
+    PoolWeightsOption,
     RedoOption,
     ShardOption,
     StudentOption,
@@ -71,19 +72,20 @@ def predict(
     ] = False,
     force_unfamiliar: ForceUnfamiliarOption = False,
     weights: WeightsOption = None,
+    pool_weights: PoolWeightsOption = None,
     device: DeviceOption = "auto",
     shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
     """Step 6: predict the risk of each case, from slides alone.
 
-    Reads the student and features/ENCODER/. Slides named here are tiled and embedded first, with the settings that the
-    student was trained on, into predict/ of the workspace, where they are kept. Writes a table, one row a case: log
-    hazard (higher is worse), percentile and risk group among the training cases, predicted survival, lowest and highest
-    of the ensemble's members, how similar the case is to the training cases, and a warning where the prediction may be
-    wrong; and a .json beside it that says what made the table. A case that the student does not know, being unlike the
-    training cases or not H&E, is of group unfamiliar and has no survival. Where `findings` left heads beside the
-    student, findings.csv says how likely each finding is.
+    Reads the student and features/ENCODER/. Slides named here are tiled and embedded first, and pooled where the
+    student's were, with the settings that it was trained on, into predict/ of the workspace, where they are kept.
+    Writes a table, one row a case: log hazard (higher is worse), percentile and risk group among the training cases,
+    predicted survival, lowest and highest of the ensemble's members, how similar the case is to the training cases, and
+    a warning where the prediction may be wrong; and a .json beside it that says what made the table. A case that the
+    student does not know, being unlike the training cases or not H&E, is of group unfamiliar and has no survival. Where
+    `findings` left heads beside the student, findings.csv says how likely each finding is.
     """
     from wsisurv.pipeline.predict import predict as run
 
@@ -106,6 +108,7 @@ def predict(
                 allow_upsampling=allow_upsampling,
                 force_unfamiliar=force_unfamiliar,
                 weights_file=weights,
+                pool_weights=pool_weights,
                 device=device,
                 shard=parse_shard(shard),
                 redo=redo,

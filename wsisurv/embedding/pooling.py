@@ -1,6 +1,6 @@
 """``wsisurv pool``: the features of a slide's tiles become one row of the whole slide."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wsisurv.embedding.slide_encoders import require_slide_encoder
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.errors import EncoderMismatchError, FormatError, InputError, SettingsError, WeightsError
+from wsisurv.errors import EncoderMismatchError, InputError, SettingsError, WeightsError
 from wsisurv.formats.features import FORMAT, MADE_BY, Features, Making, read_features, write_features
 from wsisurv.formats.header import make_header, read_header
 from wsisurv.settings.base import file_sha256, parse_settings
@@ -30,6 +30,7 @@ def pool(
     tiles: str,
     *,
     weights_file: Path | None = None,
+    slide_ids: Collection[str] | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -40,6 +41,7 @@ def pool(
         encoder: of slides: ``mean``, ``feather``.
         tiles: folder of the tiles' features.
         weights_file: of the encoder of slides, where it has weights.
+        slide_ids: which slides; None for all that have features.
         redo: make anew what was made otherwise.
         progress: called after each slide.
 
@@ -49,12 +51,12 @@ def pool(
         WeightsError: weights are wanted, or don't fit.
         StaleError, BusyError, StorageError: as ``run_jobs``.
     """
-    slide_ids = workspace.embedded_slides(tiles)
+    slide_ids = workspace.embedded_slides(tiles) if slide_ids is None else sorted(slide_ids)
     if not slide_ids:
         workspace.require()
         known = ", ".join(workspace.encoders()) or "none yet"
         raise InputError(f"{workspace.root}: no features of {tiles} (there are {known}).")
-    first, _ = read_features(workspace.features(tiles, slide_ids[0]))
+    first, made = read_features(workspace.features(tiles, slide_ids[0]))
     hub_id = require_slide_encoder(encoder, first.encoder, first.values.shape[1])
     if hub_id is not None and weights_file is None:
         raise WeightsError(
@@ -65,17 +67,16 @@ def pool(
         raise SettingsError(f"{encoder} has no weights. Leave out --weights.")
     weights = None if weights_file is None else f"sha256:{file_sha256(weights_file)}"
     named = {"encoder": f"{encoder}-{tiles}", "weights": weights, "dtype": "float32"}
-    settings = parse_settings(EmbedSettings, named)
-    jobs = [
-        Job(
-            id=slide_id,
-            source=(source := workspace.features(tiles, slide_id)),
-            output=workspace.features(settings.folder, slide_id),
-            header=make_header(FORMAT, settings, {"features": read_header(source, FORMAT, MADE_BY).fingerprint}),
-        )
-        for slide_id in slide_ids
-    ]
+    settings = parse_settings(EmbedSettings, {**named, "of_tiles": made.settings})
 
+    def job(slide_id: str) -> Job:
+        source = workspace.features(tiles, slide_id)
+        made = read_header(source, FORMAT, MADE_BY)
+        own = parse_settings(EmbedSettings, {**named, "of_tiles": made.settings})
+        header = make_header(FORMAT, own, {"features": made.fingerprint})
+        return Job(slide_id, source, workspace.features(settings.folder, slide_id), header)
+
+    jobs = [job(slide_id) for slide_id in slide_ids]
     pooled = _mean if weights_file is None else _attention(weights_file, first.values.shape[1])
 
     def do(job: Job) -> None:
@@ -87,17 +88,15 @@ def pool(
             )
         if row := features.tile_settings.get("row"):
             raise InputError(f"{job.source}: is one row of the whole {row} already. Name features of tiles.")
-        if not len(features.values):
-            raise FormatError(f"{job.source}: no tile, so nothing to pool.")
         tool = features.making.tool
         made = Features(
             slide_id=SlideId(job.id),
-            values=pooled(features.values)[None],
+            values=_row(features.values, pooled),
             coords=None,
             encoder=settings.encoder,
             names=(),
             tile_settings={**features.tile_settings, "row": "slide"},
-            mpp=None,
+            mpp=features.mpp,
             making=Making(
                 weights=weights or "", precision="fp32", device="cpu", tool=f"pool of {tool}" if tool else ""
             ),
@@ -106,6 +105,13 @@ def pool(
 
     with workspace.claim_settings(f"embed/{settings.folder}", settings.model_dump(mode="json")):
         return run_jobs(workspace, STEP, jobs, do, redo=redo, progress=progress)
+
+
+def _row(values: NDArray[np.floating[Any]], pooled: Pool) -> NDArray[np.float32]:
+    """One row of a slide's tiles, (1, n_features); of a slide without tiles none."""
+    if len(values):
+        return pooled(values)[None]
+    return pooled(np.zeros((1, values.shape[1]), np.float32))[None][:0]
 
 
 def _mean(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -130,6 +130,8 @@ def write_features(path: Path, features: Features, header: Header) -> None:
             coords = file.create_dataset("coords", data=features.coords.astype(np.int64).reshape(-1, 2))
             if features.mpp is not None:
                 coords.attrs["mpp"] = features.mpp
+        elif features.mpp is not None:
+            dataset.attrs["mpp"] = features.mpp
         put_text(file, "tile_settings", json.dumps(features.tile_settings, sort_keys=True))
         for name in _SPREADS:
             if (spread := getattr(features, name)) is not None:
@@ -152,13 +154,14 @@ def read_features(path: Path) -> tuple[Features, Header]:
         require_id(path, slide_id)
         values = read_array(file["features"])
         require_array(path, "features", values, kinds="f", shape=(None, None))
-        coords = mpp = None
+        coords = None
         if "coords" in file:
             coords = read_array(file["coords"])
             if len(values) != len(coords):
                 raise FormatError(f"{path}: features {values.shape} and coords {coords.shape} don't match")
             require_array(path, "coords", coords, kinds="iu", shape=(len(values), 2))
-            mpp = float(file["coords"].attrs["mpp"]) if "mpp" in file["coords"].attrs else None
+        placed = file["coords" if coords is not None else "features"].attrs
+        mpp = float(placed["mpp"]) if "mpp" in placed else None
         features = Features(
             slide_id=slide_id,
             values=values,

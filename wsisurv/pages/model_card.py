@@ -18,6 +18,7 @@ from wsisurv.formats.shown import plain_value
 from wsisurv.pages.card_parts import CardPart, FileCard, said
 from wsisurv.pages.numbers import interval, minus, number, p_value, share
 from wsisurv.settings.base import file_sha256
+from wsisurv.settings.embedding import is_untrained
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
 from wsisurv.survival.prognosis import FEW_FOLLOWED, PER_YEAR, Prognosis, load_prognosis
 
@@ -151,7 +152,8 @@ def _input(card: StudentCard) -> CardPart:
         f"overlap {said(tiles.get('overlap_px'))} px",
         "tissue": f"{said(tiles.get('tissue'))}, at least {said(tiles.get('min_tissue'))} of a tile",
     }
-    others = {name: value for name, value in embed.items() if name not in {"encoder", "weights"}}
+    others = {name: value for name, value in embed.items() if name not in {"encoder", "weights", "of_tiles"}}
+    others |= {f"tiles' {name}": value for name, value in (embed.get("of_tiles") or {}).items()}
     return CardPart("Input", facts=facts | {f"encoder: {said(name)}": said(others[name]) for name in others})
 
 
@@ -272,7 +274,7 @@ def _slope_words(slope: float, evaluation: Evaluation | None) -> str:
 
 def _warnings(card: StudentCard, evaluation: Evaluation | None) -> list[str]:
     found = []
-    if "random" in card.encoder_weights or card.embed_settings.get("weights") == "random":
+    if "random" in card.encoder_weights or is_untrained(card.embed_settings):
         found.append("the encoder's weights are random: this student is for trying things out only")
     if card.cohort.events < _FEW_EVENTS:
         found.append(f"trained on {card.cohort.events} events: take every figure as a first impression")

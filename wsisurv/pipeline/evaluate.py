@@ -88,6 +88,7 @@ def evaluate(
     resamples: int = 1000,
     given: GivenMpp | None = None,
     weights_file: Path | None = None,
+    pool_weights: Path | None = None,
     force_unfamiliar: bool = False,
     device: str = "auto",
     redo: bool = False,
@@ -114,6 +115,7 @@ def evaluate(
         resamples: bootstrap draws of cases.
         given: resolutions that slides don't state.
         weights_file: the encoder's weights, where the student was trained on features of a file.
+        pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
         force_unfamiliar: put cases that the student does not know into the risk groups of their log hazard. In all
             other figures they count with and without it, since leaving them out would flatter the student.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
@@ -153,6 +155,7 @@ def evaluate(
             student,
             given=given,
             weights_file=weights_file,
+            pool_weights=pool_weights,
             device=device,
             redo=redo,
             progress=progress,

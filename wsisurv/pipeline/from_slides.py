@@ -1,16 +1,18 @@
-"""Slides straight from the scanner: tiled and embedded as a student's training slides were, before it predicts."""
+"""Slides straight from the scanner: tiled, embedded and pooled as a student's training slides were."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsisurv.embedding.pooling import pool
 from wsisurv.embedding.step import embed
 from wsisurv.engine.progress import Progress, no_progress, stage
-from wsisurv.errors import EncoderMismatchError
+from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
+from wsisurv.formats.cards import StudentCard
 from wsisurv.pipeline.tile import tile
 from wsisurv.prediction.card import read_scale
 from wsisurv.prediction.step import look_at_slides
-from wsisurv.settings.base import fingerprint, parse_settings
+from wsisurv.settings.base import file_sha256, fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.resolution import GivenMpp
@@ -25,7 +27,26 @@ class FromSlides:
     workspace: Workspace  # where their tiles and features are, and are kept: ``predict/`` of the workspace, by settings
     slide_ids: tuple[str, ...]  # of all slides, those too that failed
     looks: Mapping[str, tuple[str, ...]]  # slide_id → what the colours of a slide say against H&E
-    summaries: tuple[Summary, ...]  # of tiling and of embedding
+    summaries: tuple[Summary, ...]  # of tiling, of embedding, and of pooling where the student wants it
+
+
+@dataclass(frozen=True)
+class _Making:
+    """How a student's training slides were made."""
+
+    tiles: TileSettings
+    embedding: EmbedSettings  # of the tiles
+    pooled: EmbedSettings | None = None  # of one row a slide, where the student takes such rows
+
+    @property
+    def slide_encoder(self) -> str:
+        """Name of what pooled the tiles; empty where nothing did."""
+        return self.pooled.encoder.removesuffix(f"-{self.embedding.folder}") if self.pooled else ""
+
+    @property
+    def name(self) -> str:
+        """Name of the workspace in ``predict/``."""
+        return fingerprint(self.pooled or self.embedding, {"tiles": fingerprint(self.tiles, {})})[:12]
 
 
 def prepare_slides(
@@ -36,13 +57,14 @@ def prepare_slides(
     given: GivenMpp | None = None,
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
+    pool_weights: Path | None = None,
     device: str = "auto",
     slide_ids: Collection[str] | None = None,
     share: str = "",
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> FromSlides:
-    """Tile and embed slides with the settings that a student was trained on; what is there already is kept.
+    """Tile, embed and pool slides with the settings that a student was trained on; what is there already is kept.
 
     Args:
         workspace: where ``predict/`` is made.
@@ -51,6 +73,7 @@ def prepare_slides(
         given: resolutions that slides don't state.
         allow_upsampling: enlarge slides scanned coarser than the student's tiles.
         weights_file: the encoder's weights, where the student was trained on features of a file.
+        pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
         device: where the encoder computes.
         slide_ids: which of the slides; None for all that are found.
         share: name of this share of them, where several processes have one each.
@@ -59,35 +82,17 @@ def prepare_slides(
 
     Raises:
         EncoderMismatchError: the student was trained on features that another tool made.
-        NoSlidesError, SettingsError, StaleError, WeightsError: as ``tile`` and ``embed``.
+        WeightsError: also, weights of the slide encoder are wanted, or are others.
+        NoSlidesError, SettingsError, StaleError, WeightsError: as ``tile``, ``embed`` and ``pool``.
     """
-    card = read_scale(student).card
-    if card.embed_settings.get("weights") == "imported":
-        raise EncoderMismatchError(
-            "the student was trained on features that another tool made, so wsisurv can't make them from slides. Make "
-            "them with that tool, take them in with `wsisurv import`, and predict with --student and without slides."
-        )
-    if tool := card.tile_settings.get("tool"):
-        raise EncoderMismatchError(
-            f"the student was trained on tiles that {tool} cut, and wsisurv would cut others. Cut the new slides with "
-            "that tool, take the tiles in with `wsisurv import`, embed them, and predict with --student and without "
-            "slides."
-        )
-    if row := card.tile_settings.get("row"):
-        raise EncoderMismatchError(
-            f"the student was trained on one row a {row}, which `wsisurv pool` or another tool made. Make such rows of "
-            "the new slides in a workspace of their own (`wsisurv tile`, `embed` and `pool`, or `import`), and predict "
-            "there with --student and without slides."
-        )
-    tiling = parse_settings(TileSettings, dict(card.tile_settings))
-    embedding = parse_settings(EmbedSettings, dict(card.embed_settings))
-    name = fingerprint(embedding, {"tiles": fingerprint(tiling, {})})[:12]
-    home = Workspace(workspace.root / "predict" / name)
+    making = _require_ours(read_scale(student).card)
+    _check_pool_weights(making, pool_weights)
+    home = Workspace(workspace.root / "predict" / making.name)
     with exclusive(home, f"predict{share}"):  # of two at once the second waits, and finds it done
         tiled = tile(
             home,
             slides,
-            tiling,
+            making.tiles,
             given=given,
             allow_upsampling=allow_upsampling,
             slide_ids=slide_ids,
@@ -98,7 +103,7 @@ def prepare_slides(
         if there:
             embedded = embed(
                 home,
-                embedding,
+                making.embedding,
                 weights_file=weights_file,
                 slide_ids=there,
                 device=device,
@@ -107,6 +112,71 @@ def prepare_slides(
                 progress=stage(progress, "embed"),
             )
             summaries.append(embedded)
+            if making.pooled is not None and (whole := [*embedded.done, *embedded.kept]):
+                summaries.append(
+                    pool(
+                        home,
+                        making.slide_encoder,
+                        making.embedding.folder,
+                        weights_file=pool_weights,
+                        slide_ids=whole,
+                        redo=redo,
+                        progress=stage(progress, "pool"),
+                    )
+                )
     slide_ids = (*there, *(failure.id for failure in tiled.failed), *tiled.elsewhere)
     looks = look_at_slides(home, slide_ids, progress=stage(progress, "look at the stain of"))
     return FromSlides(home, slide_ids, looks, tuple(summaries))
+
+
+def _require_ours(card: StudentCard) -> _Making:
+    """How a student's training slides were made, where wsisurv can make others so.
+
+    Raises:
+        EncoderMismatchError: another tool had a part in it.
+    """
+    settings, sizes = dict(card.embed_settings), dict(card.tile_settings)
+    if "imported" in (settings.get("weights"), (settings.get("of_tiles") or {}).get("weights")):
+        raise EncoderMismatchError(
+            "the student was trained on features that another tool made, so wsisurv can't make them from slides. Make "
+            "them with that tool, take them in with `wsisurv import`, and predict with --student and without slides."
+        )
+    if tool := sizes.get("tool"):
+        raise EncoderMismatchError(
+            f"the student was trained on tiles that {tool} cut, and wsisurv would cut others. Cut the new slides with "
+            "that tool, take the tiles in with `wsisurv import`, embed them, and predict with --student and without "
+            "slides."
+        )
+    row = sizes.pop("row", None)
+    pooled = parse_settings(EmbedSettings, settings)
+    tiles = parse_settings(TileSettings, sizes)
+    if row is None:
+        return _Making(tiles, pooled)
+    if pooled.of_tiles is None:
+        raise EncoderMismatchError(
+            f"the student was trained on one row a {row}, and its file doesn't say of which tiles' features: they were "
+            "pooled by wsisurv 0.2 or before, or elsewhere. Run `wsisurv pool --redo` and train anew; or tile, embed "
+            "and pool the new slides in a workspace of their own, and predict there with --student and without slides."
+        )
+    return _Making(tiles, pooled.of_tiles, pooled)
+
+
+def _check_pool_weights(making: _Making, given: Path | None) -> None:
+    """Hold the slide encoder's file of weights against the one of the training, before any slide is read.
+
+    Raises:
+        SettingsError: one is given where none is needed.
+        WeightsError: it is missing, or another one.
+    """
+    wanted = making.pooled.weights if making.pooled is not None else None
+    if wanted is None:
+        if given is not None:
+            raise SettingsError("--pool-weights: this student needs none. Leave it out.")
+        return
+    if given is None or not given.is_file():
+        raise WeightsError(
+            f"{given or making.slide_encoder}: the student was trained on rows that {making.slide_encoder} made with a "
+            f"file of weights ({wanted}). Give it with --pool-weights FILE."
+        )
+    if (seen := f"sha256:{file_sha256(given)}") != wanted:
+        raise WeightsError(f"{given}: is {seen}, and {wanted} is wanted. Give the same file as in training.")

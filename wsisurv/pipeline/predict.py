@@ -84,6 +84,7 @@ def predict(
     given: GivenMpp | None = None,
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
+    pool_weights: Path | None = None,
     device: str = "auto",
     force_unfamiliar: bool = False,
     shard: Shard | None = None,
@@ -107,6 +108,7 @@ def predict(
         given: resolutions that slides don't state.
         allow_upsampling: enlarge slides scanned coarser than the student's tiles; rows say so.
         weights_file: the encoder's weights, where the student was trained on features of a file.
+        pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         force_unfamiliar: give group and survival of cases too that the student does not know; without, their group is
             ``unfamiliar`` and their survival empty.
@@ -156,6 +158,7 @@ def predict(
             given=given,
             allow_upsampling=allow_upsampling,
             weights_file=weights_file,
+            pool_weights=pool_weights,
             device=device,
             slide_ids=mine if asked else None,
             share=f"/{shard.number}-of-{shard.count}" if shard else "",

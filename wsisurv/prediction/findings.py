@@ -98,7 +98,10 @@ def require_same_features(heads: OpenHeads, card: StudentCard, student: Path) ->
         EncoderMismatchError: they are.
     """
     own = heads.card
-    weights = [one.embed_settings.get("weights") for one in (own, card)]
+    weights = [
+        ", ".join(str(one.get("weights")) for one in (of.embed_settings, of.embed_settings.get("of_tiles")) if one)
+        for of in (own, card)
+    ]
     if (own.encoder, own.n_features) != (card.encoder, card.n_features) or weights[0] != weights[1]:
         raise EncoderMismatchError(
             f"{heads.path}: fitted on {own.n_features} features of {own.encoder!r} (weights {weights[0]}), but "

@@ -1,5 +1,6 @@
 """Settings of embedding, of stains and of a user's own encoder."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,6 +21,7 @@ _LATER: dict[str, Any] = {
     "own": None,
     "stain": None,
     "augment_stain": False,
+    "of_tiles": None,
 }
 """Settings of embedding that the first files don't name, and what they were then."""
 
@@ -126,6 +128,10 @@ class EmbedSettings(Settings):
         False, description="Write also how much the features change when stains are weaker or stronger."
     )
 
+    of_tiles: "EmbedSettings | None" = Field(
+        None, description="Settings of the tiles' features, where they were pooled to one row a slide; None for tiles."
+    )
+
     @field_validator("encoder")
     @classmethod
     def _can_be_a_folder(cls, encoder: str) -> str:
@@ -156,3 +162,13 @@ class EmbedSettings(Settings):
         name = self.encoder.replace(":", "-")
         name = name + "-random" if self.random_weights else name
         return f"{name}-{self.stain.method}" if self.stain else name
+
+
+def is_untrained(embed_settings: Mapping[str, Any]) -> bool:
+    """True where features, or the tiles' features that were pooled to them, are of weights that were never trained.
+
+    Args:
+        embed_settings: as a file has them (JSON object).
+    """
+    settings = (embed_settings, embed_settings.get("of_tiles") or {})
+    return any(one.get("weights") == "random" for one in settings)

@@ -76,11 +76,13 @@ def require_fitting(alignment: Alignment, cases: TrainingCases, encoder: str, te
     """
     file = alignment.file
     seen = {name: file.embed_settings.get(name) for name in _SAME} | {
+        "weights of the tiles": (file.embed_settings.get("of_tiles") or {}).get("weights"),
         "folder of features": file.encoder,
         "features a tile": file.pairs.slides.shape[1] // 2,
         "text encoder": file.text_encoder,
     }
     wanted = {name: cases.embed_settings.get(name) for name in _SAME} | {
+        "weights of the tiles": (cases.embed_settings.get("of_tiles") or {}).get("weights"),
         "folder of features": encoder,
         "features a tile": cases.bags.source.shape[1],
         "text encoder": text_encoder,

@@ -19,6 +19,7 @@ from wsisurv.models.ensemble import centred_ensemble
 from wsisurv.models.student import Student
 from wsisurv.models.teacher import ReportTimeTeacher
 from wsisurv.settings.base import parse_settings
+from wsisurv.settings.embedding import is_untrained
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.cox import LOW_SLOPE, low_slope
 from wsisurv.training.alignment import Alignment, require_fitting
@@ -323,7 +324,7 @@ def _result(
             f"the concordances out of fold are of {choice.pairs} pairs of cases alone: they say next to nothing, nor "
             "does which student was selected by them"
         )
-    if cases.embed_settings.get("weights") == "random":
+    if is_untrained(cases.embed_settings):
         warnings.append("the features come from random weights: this student is for trying things out only")
     winner = students[choice.winner]
     if winner.factor < LOW_SLOPE:
