@@ -36,17 +36,17 @@ decides. `commercial` says whether a company may use it: `yes`, `no`, or `ask` w
 |---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-`class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another
-size than the table's is resampled (bicubic, bilinear for crown, conch-v1.5 and genbio-pathfm; antialiased); the model sees the centre
-of 224 px (of 448 px: conch-v1 and conch-v1.5; of 384 px: musk). conch-v1 and conch-v1.5 pool all tokens by a query
-that was learnt. conch-v1's features are those before its projection to the space of words; conch-v1.5 is the file
+`class` is the class token, `class+mean` that and the mean of the patch tokens without registers. A tile of another size
+than the table's is resampled (bicubic, bilinear for crown, conch-v1.5 and genbio-pathfm; antialiased); the model sees
+the centre of 224 px (of 448 px: conch-v1 and conch-v1.5; of 384 px: musk). conch-v1 and conch-v1.5 pool all tokens by a
+query that was learnt. conch-v1's features are those before its projection to the space of words; conch-v1.5 is the file
 pytorch_model_vision.bin, and its features are what FEATHER, TITAN and CARE take. musk is the image branch of its file,
 the class token before the head, one scale, not brought to length 1 (as TRIDENT runs it). genbio-pathfm sees red, green
-and blue one after the other, and its features are the three class tokens. TRIDENT cuts tiles of 512 px for conch-v1
-and brings them to 448; here its tiles are 448 px, `--allow-mismatch` takes others.
-kaiko's, midnight and virchow2 serve 0.25 to 2 µm/px. mettle's class token goes through its head; keep's through its
-projection, and it and mascaret's are scaled to length 1. crown was trained on cytology. TRIDENT runs UNI on tiles of
-128 µm (256 px at 0.5, the centre of 224 seen); here tiles are 112 µm: features of the two are of different tissue.
+and blue one after the other, and its features are the three class tokens. TRIDENT cuts tiles of 512 px for conch-v1 and
+brings them to 448; here its tiles are 448 px, `--allow-mismatch` takes others. kaiko's, midnight and virchow2 serve
+0.25 to 2 µm/px. mettle's class token goes through its head; keep's through its projection, and it and mascaret's are
+scaled to length 1. crown was trained on cytology. TRIDENT runs UNI on tiles of 128 µm (256 px at 0.5, the centre of 224
+seen); here tiles are 112 µm: features of the two are of different tissue.
 
 Files of DINOv2's own code and of the transformers package name their tensors otherwise; they are renamed by rules
 that are data (`embedding/checkpoint_layouts.py`), and loaded strictly: a file that lacks a tensor, or has one more,
@@ -61,10 +61,10 @@ conch-v1 and musk are networks of timm with their files' names translated and, f
 genbio-pathfm is a small network of our own (`embedding/channelwise.py`) that rounds to bf16 where the published code
 does. Small files of the same names compute what a plain forward pass does; the published weights were not at hand.
 
-Not in the table: RudolfV-2, -B and -S. What is known of them (patches of 8 px, positions by rotation, 8 registers; class
-and mean) does not say how positions turn, and their network is published only as code that the hub runs. No
-`--encoder-spec` makes them. Make features with slide2vec, which runs them, and bring them in with `wsisurv import FOLDER
---encoder rudolfv-2`; or add the model by an [entry point](extending.md) of a package of yours.
+Not in the table: RudolfV-2, -B and -S. What is known of them (patches of 8 px, positions by rotation, 8 registers;
+class and mean) does not say how positions turn, and their network is published only as code that the hub runs. No
+`--encoder-spec` makes them. Make features with slide2vec, which runs them, and bring them in with `wsisurv import
+FOLDER --encoder rudolfv-2`; or add the model by an [entry point](extending.md) of a package of yours.
 CTransPath and CHIEF are under the GPL and AGPL: by import alone. Of H-optimus-2, Virchow2G, SEAL, EXAONE Path 2.5,
 PLUTO-4, Atlas 2 and THREADS no public loader was found.
 
@@ -72,9 +72,9 @@ PLUTO-4, Atlas 2 and THREADS no public loader was found.
 
 `wsisurv pool --encoder NAME --tiles ENCODER` makes one row of a slide's tiles, features/NAME-ENCODER/SLIDE.h5, which
 `crossval`, `distill` and `predict` of a cohort take like any features (`mean_pool` of `crossval` is then a ridge Cox
-regression on the embeddings, the standing baseline). `predict` and `evaluate` of such a student tile, embed and pool new
-slides as its own were: `--weights` is then the tiles' encoder's file, and `--pool-weights` the slide encoder's, where
-it has one. Rows that another package made can't be made here: import those of the new slides, and predict with
+regression on the embeddings, the standing baseline). `predict` and `evaluate` of such a student tile, embed and pool
+new slides as its own were: `--weights` is then the tiles' encoder's file, and `--pool-weights` the slide encoder's,
+where it has one. Rows that another package made can't be made here: import those of the new slides, and predict with
 `--student` and without slides. A heatmap needs features of tiles.
 
 | name | takes tiles of | columns | how |
