@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="processor time for each backend in this run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--num-predict", type=int, default=1024)
+    parser.add_argument("--ask", choices=("findings", "labels"), default="findings", help="what the models are asked")
     parser.add_argument("--concurrency", type=int, nargs="*", default=[])
     parser.add_argument("--reports", type=int, default=8, help="how many reports with --concurrency")
     options = parser.parse_args()
@@ -242,10 +243,11 @@ def main() -> None:
             if model := model_file(name, options.output):
                 at_once(name, model, texts, n_at_once, options)
     for name in [] if options.concurrency else options.backends:
-        place = Workspace(options.output / name)
+        ask = "findings" if name == "rules" else options.ask
+        place = Workspace(options.output / (name if ask == "findings" else f"{name}-labels"))
         place.root.mkdir(parents=True, exist_ok=True)
         until = time.process_time() + 60 * options.minutes
-        limits = {"num_predict": options.num_predict}
+        limits = {"options": {"num_predict": options.num_predict}, "ask": ask}
         if name == "rules":
             read_all(place, texts, ReportSettings(backend="rules"), until, None)
         elif name in SMALL:
@@ -253,12 +255,12 @@ def main() -> None:
                 print(f"{name}: its wheel is not installed")
                 continue
             with served(name, model, place.root / "answers.jsonl", options.threads) as url:
-                read_all(place, texts, ReportSettings(model=name, options=limits), until, url)
+                read_all(place, texts, ReportSettings(model=name, **limits), until, url)
         elif host := os.environ.get("WSISURV_OLLAMA_HOST"):
-            settings = ReportSettings(model=os.environ["WSISURV_OLLAMA_MODEL"], options=limits)
+            settings = ReportSettings(model=os.environ["WSISURV_OLLAMA_MODEL"], **limits)
             read_all(place, texts, settings, until, host)
         if place.statements.exists():
-            print(f"\n{name}")
+            print(f"\n{place.root.name}")
             for what, value in row(place, texts).items():
                 print(f"  {what}: {value}")
 

@@ -2,7 +2,9 @@
 
 Run: ``python tests/bench/report_prompts.py DATA MODEL WAY …`` (models as in report_models.py; docs/reports.md has the
 table). Reads the first ``--reports`` of the fixed hundred, all with a gold standard; answers are kept in
-build/bench-prompts, so a run goes on where the last one stopped. Prints, never fails.
+build/bench-prompts, so a run goes on where the last one stopped. The way ``fields`` asks as LLM-AIx does, one question
+for the same fields of every report: it has no quotes, so it is counted by fields, as the rules are beside it. Prints,
+never fails.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from wsisurv.reports.prompt import (
     salvage_answer,
     to_extraction,
 )
-from wsisurv.reports.rules import cut_pieces
+from wsisurv.reports.rules import cut_pieces, extract_rules
 from wsisurv.reports.sections import find_sections
 
 KINDS = [name for part in get_args(Kind) for name in (get_args(part) or (part,))]
@@ -41,6 +43,15 @@ Give every finding once. Leave out the gross description, stains, history and ha
 LABEL = """\
 Each line is a piece of a surgical pathology report. Say of each line, by its number, what it is about and whether the \
 report says that it is present, absent (not there, free of tumour) or uncertain. category: {names}."""
+FILLED = """\
+Below is a surgical pathology report. Fill in one JSON object. For each finding choose "present", "absent" (the report \
+says that it is not there; margins or nodes free of tumour) or "not stated" (the report says nothing of it). \
+histological_type and grade: the report's words, or "" where it has none.
+
+Report:
+{report}"""
+FIELDS = ("lymphovascular_invasion", "perineural_invasion", "necrosis", "mucin", "inflammation", "precursor", "margin",
+          "node")  # fmt: skip
 Question = tuple[list[dict[str, str]], dict[str, Any]]
 
 
@@ -70,6 +81,35 @@ def labelling(lines: list[str]) -> Question:
     return asked, closed(**{str(n + 1): answer_schema(Label) for n in range(len(lines))})
 
 
+def fields(report: str) -> Question:
+    """One question after the same fields of every report, words for two and a choice for the others."""
+    words = dict.fromkeys(("histological_type", "grade"), {"type": "string", "maxLength": 80})
+    choices = dict.fromkeys(FIELDS, {"type": "string", "enum": ["present", "absent", "not stated"]})
+    return [{"role": "user", "content": FILLED.format(report=report)}], closed(**words, **choices)
+
+
+def stated_fields(record: ReportRecord) -> dict[str, str]:
+    """What statements say of each field; none where they only doubt it."""
+    held = {}
+    for name in FIELDS:
+        said = {one.polarity for one in record.statements if one.category == name}
+        held[name] = next((one for one in ("present", "absent", "uncertain") if one in said), "not stated")
+    return held
+
+
+def compare_fields(said: dict[str, dict[str, str]], gold: dict[str, dict[str, str]]) -> str:
+    """Fields that agree with the gold standard, out of those that it states and those that it says nothing of."""
+    pairs = [(said[case][name], gold[case][name]) for case in said for name in FIELDS]
+    stated = [given == true for given, true in pairs if true in {"present", "absent"}]
+    turned = sum({given, true} == {"present", "absent"} for given, true in pairs)
+    silent = [given in {"present", "absent"} for given, true in pairs if true == "not stated"]
+    counts = [Counter(given for given, _ in pairs).most_common(1)[0], Counter(true for _, true in pairs).most_common(3)]
+    return (
+        f"of the fields that the gold standard states {share(sum(stated), len(stated))} right, {turned} turned round; "
+        f"stated where it says nothing {share(sum(silent), len(silent))}; most given {counts[0]}, gold {counts[1]}"
+    )
+
+
 def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
@@ -95,10 +135,12 @@ def questions(way: str, text: str) -> list[Question]:
         return [(messages(text, "morphology"), schema)]
     if way == "labels":
         return [labelling(cut_pieces(text))]
+    if way == "fields":
+        return [fields(text)]
     return [(label_messages(piece), answer_schema(Label)) for piece in cut_pieces(text)]
 
 
-WAYS = ("now", "short", "short, example", "groups", "sections", "chosen", "labels", "labels, one by one")
+WAYS = ("now", "short", "short, example", "groups", "sections", "chosen", "labels", "labels, one by one", "fields")
 
 
 def findings(way: str, text: str, answers: list[dict[str, Any]]) -> list[Finding]:
@@ -109,6 +151,33 @@ def findings(way: str, text: str, answers: list[dict[str, Any]]) -> list[Finding
     return [
         Finding.model_construct(evidence=line, text=line, **label) for line, label in zip(lines, labels, strict=False)
     ]
+
+
+def report_fields(name: str, texts: dict[str, str], done: dict[str, list[dict[str, Any]]]) -> None:
+    """The lines of the fields, the rules on the same reports first."""
+    read = read_gold(GOLD / "statements.jsonl", texts)
+    gold = {case_id: stated_fields(read[case_id]) for case_id in done}
+    filled, quoted = {}, []
+    for case_id, (answer,) in done.items():
+        if answer["reason"] == "stop":
+            given = filled[case_id] = json.loads(answer["content"])
+            plain = "".join(texts[case_id].casefold().split())
+            quoted += ["".join(given[key].casefold().split()) in plain for key in ("histological_type", "grade")]
+    ruled = {}
+    for case_id in filled:
+        proved = ground(case_id, extract_rules(texts[case_id], keep="morphology").claims, texts[case_id])
+        ruled[case_id] = stated_fields(ReportRecord(
+            case_id=case_id, fingerprint="", report_sha256="", statements=proved.statements, left_out={}, rejected=0
+        ))  # fmt: skip
+    print(f"rules, fields: {len(ruled)} reports, {compare_fields(ruled, gold)}")
+    answers = [answer for (answer,) in done.values()]
+    print(
+        f"{name}, fields: {len(filled)} of {len(done)} reports, {compare_fields(filled, gold)}; type and grade in the "
+        f"report's words, or left empty {share(sum(quoted), len(quoted))}; "
+        f"{sum(one['tokens'] for one in answers) / len(done):.0f} tokens and "
+        f"{sum(one['seconds'] for one in answers) / len(done):.0f} s a report",
+        flush=True,
+    )
 
 
 def report(name: str, way: str, texts: dict[str, str], done: dict[str, list[dict[str, Any]]]) -> None:
@@ -178,7 +247,11 @@ def main() -> None:
             done[case_id] = answers
             with kept.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"case_id": case_id, "answers": answers}) + "\n")
-        report(options.model, way, texts, {case_id: done[case_id] for case_id in chosen if case_id in done})
+        asked_of = {case_id: done[case_id] for case_id in chosen if case_id in done}
+        if way == "fields":
+            report_fields(options.model, texts, asked_of)
+        else:
+            report(options.model, way, texts, asked_of)
 
 
 if __name__ == "__main__":

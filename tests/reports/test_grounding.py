@@ -351,6 +351,41 @@ def test_a_label_is_not_affirmed_by_the_denial_that_is_its_value(
 @pytest.mark.parametrize(
     ("report", "category", "evidence"),
     [
+        ("Type: adenocarcinoma, lymph nodes, left: negative", "node", "lymph nodes, left: negative"),
+        ("Tumor: adenocarcinoma, lymph nodes, left, right: negative. Grade 2.", "node", "lymph nodes, left"),
+        ("Histologic type: adenocarcinoma, margins, distal: free", "margin", "margins, distal"),
+        ("Diagnosis: FSA, lymph node, 4R, biopsy: Negative for carcinoma.", "node", "lymph node, 4R, biopsy"),
+        ("Grade: 2, lymph node, left, biopsy: no tumor seen", "node", "lymph node"),
+        ("Margins: proximal: negative. Grade 2.", "margin", "Margins"),
+        ("Surgical margins: Ureter, left: free of tumor.", "margin", "Surgical margins: Ureter, left: free of tumor"),
+    ],
+)
+def test_the_last_value_of_a_chain_of_labels_denies_what_its_sides_and_procedures_are_of(
+    report: str, category: Category, evidence: str
+) -> None:
+    assert isinstance(prove(case(category, "present", evidence), report), Refusal)
+    assert isinstance(prove(case(category, "absent", evidence), report), Proof)
+    if "denocarcinoma" in report:
+        assert isinstance(prove(case("histological_type", "present", "adenocarcinoma"), report), Proof)
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "evidence"),
+    [
+        ("Type: adenocarcinoma, left: negative", "histological_type", "adenocarcinoma"),
+        ("Lymph nodes: left: negative, right: positive", "node", "Lymph nodes"),
+        ("Grade: 2, lymph nodes, left: negative, right: positive", "node", "lymph nodes"),
+        ("Type: G2, adenocarcinoma, right colon: no lymph node involvement.", "histological_type", "adenocarcinoma"),
+    ],
+)
+def test_a_value_that_may_be_of_something_else_proves_neither(report: str, category: Category, evidence: str) -> None:
+    for polarity in ("present", "absent"):
+        assert isinstance(prove(case(category, polarity, evidence), report), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "evidence"),
+    [
         (
             "INVASIVE DUCTAL CARCINOMA:\n- NEGATIVE FOR LYMPHOVASCULAR INVASION",
             "histological_type",

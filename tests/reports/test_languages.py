@@ -404,3 +404,50 @@ def test_a_restated_finding_that_may_deny_in_a_language_without_a_table_is_refus
 )
 def test_other_words_of_a_restated_finding_are_no_denial(said: str) -> None:
     assert isinstance(prove(Claim(X, "present", said, "Necrosis is present"), "Necrosis is present."), Proof)
+
+
+GRADED = "Adenocarcinoma of the sigmoid colon, moderately differentiated. Three of twelve lymph nodes are positive."
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Dårligt differentieret adenocarcinoma", "Huonosti erilaistunut adenocarcinoma", "Kötü diferansiye adenocarcinoma",
+     "Adenocarcinoma höggradigt", "Rosszul differenciált adenocarcinoma", "Adenocarcinoma magas fokú",
+     "Špatně diferencovaný adenocarcinoma", "Slabo diferencirani adenocarcinoma", "Badly made adenocarcinoma"],
+)  # fmt: skip
+def test_a_restated_grade_in_words_that_the_proof_does_not_know_is_refused(said: str) -> None:
+    """The quote is true; the model's words put another grade in its place."""
+    quote = "Adenocarcinoma of the sigmoid colon, moderately differentiated"
+    refused = prove(Claim("histological_type", "present", said, quote), GRADED)
+    assert isinstance(refused, Refusal)
+    assert "grade or number" in refused.reason
+
+
+@pytest.mark.parametrize("said", ["Dårligt differentieret", "Huonosti erilaistunut", "Kötü diferansiye", "Höggradigt"])
+def test_a_restated_grade_that_the_evidence_does_not_speak_of_is_refused(said: str) -> None:
+    claim = Claim("histological_type", "present", f"{said} adenocarcinoma", "Adenocarcinoma of the sigmoid colon")
+    assert isinstance(prove(claim, GRADED), Refusal)
+
+
+@pytest.mark.parametrize("said", ["Fem", "Cinci", "Fünf", "Cinq", "Viisi", "Dwa", "Vijf", "All"])
+def test_a_restated_number_in_another_language_is_refused(said: str) -> None:
+    for evidence in ("Three of twelve lymph nodes are positive", "lymph nodes are positive"):
+        assert isinstance(
+            prove(Claim("node", "present", f"{said} lymph nodes are positive", evidence), GRADED), Refusal
+        )
+
+
+@pytest.mark.parametrize(
+    ("category", "said", "evidence"),
+    [
+        (
+            "histological_type",
+            "Sigmoid adenocarcinoma",
+            "Adenocarcinoma of the sigmoid colon, moderately differentiated",
+        ),
+        ("grade", "Moderately differentiated", "Adenocarcinoma of the sigmoid colon, moderately differentiated"),
+        ("node", "Metastatic carcinoma in lymph nodes", "Three of twelve lymph nodes are positive"),
+    ],
+)
+def test_known_words_may_leave_out_a_grade_or_number(category: Category, said: str, evidence: str) -> None:
+    assert isinstance(prove(Claim(category, "present", said, evidence), GRADED), Proof)

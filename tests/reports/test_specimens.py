@@ -119,6 +119,48 @@ def test_statements_have_it_whoever_claims_them_and_files_without_it_are_read() 
     assert ReportRecord.model_validate(line) == record
 
 
-def test_a_slide_is_of_a_block_by_a_part_of_its_name_behind_the_cases() -> None:
-    slides = ["TCGA-A3-01-A3.svs", "TCGA-A3-01_A13", "TCGA-A3-01 a3 HE", "TCGA-A3-01-DX1"]
-    assert slides_of_block("A3", "TCGA-A3-01", slides) == ["TCGA-A3-01-A3.svs", "TCGA-A3-01 a3 HE"]
+@pytest.mark.parametrize(
+    ("block", "case_id", "slides", "of"),
+    [
+        ("A3", "TCGA-A3-01", ["TCGA-A3-01-A3.svs", "TCGA-A3-01_A13", "TCGA-A3-01 a3 HE", "TCGA-A3-01-DX1"], [0, 2]),
+        (
+            "A3",
+            "S12-3456",
+            ["S12-3456 A3.svs", "S12-3456 A13.svs", "S12-3456 A3 L2 x20.svs", "S12-3456 B3.svs"],
+            [0, 2],
+        ),
+        ("A3", "p1", ["S12-3456_A3_p53.ndpi", "S12-3456-A3-1.mrxs", "S12-3456 3A.svs"], [0, 1]),
+        ("2B", "H2019.1234", ["H2019.1234 2B.svs", "H2019.1234-2b-1.svs", "H2019.1234 12B.svs"], [0, 1]),
+        ("C1", "p1", ["2012-B-3456_C1.tif", "2012-B-3456_C11.tif"], [0]),
+    ],
+)
+def test_a_slide_is_of_a_block_by_a_part_of_its_name_behind_the_cases(
+    block: str, case_id: str, slides: list[str], of: list[int]
+) -> None:
+    assert slides_of_block(block, case_id, slides) == [slides[at] for at in of]
+
+
+@pytest.mark.parametrize(
+    ("block", "case_id", "slide"),
+    [
+        ("11A", "TCGA-A6-2671", "TCGA-A6-2671-11A-01-TS1.0d6b7d8c-a3e1-4c3b-b123-aa11bb22cc33.svs"),  # a kind of sample
+        ("1A", "TCGA-A6-2671", "TCGA-A6-2671-01A-01-BS1.svs"),
+        ("A6", "p1", "TCGA-A6-2671-01Z-00-DX1.svs"),  # a hospital
+        ("H22", "p1", "H22-1234_B10_HE.ndpi"),  # a laboratory's year
+        ("B12", "p1", "B12-3456.svs"),
+        ("P53", "S12-3456", "S12-3456 p53.svs"),
+        ("20X", "S12-3456", "S12-3456 20x.svs"),
+        ("L2", "S12-3456", "S12-3456 L2.svs"),
+        ("A1", "S12-3456", "S12-3456 A1 B2.svs"),
+        ("C3", "C3L-00001", "C3L-00001-21.svs"),
+    ],
+)
+def test_what_looks_like_a_block_in_a_slides_name_is_none(block: str, case_id: str, slide: str) -> None:
+    assert slides_of_block(block, case_id, [slide]) == []
+
+
+def test_no_slide_is_of_a_block_where_a_case_has_two_numbers_of_a_laboratory() -> None:
+    """A biopsy and a resection both have a block A1; which of them the report is of isn't known."""
+    slides = ["S11-0815 A1.svs", "S12-3456 A1.svs", "S12-3456 A2.svs"]
+    assert slides_of_block("A1", "p1", slides) == []
+    assert slides_of_block("A1", "p1", slides[1:]) == slides[1:2]

@@ -12,6 +12,18 @@ _ENDING = re.compile(
     r"zarr)$",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(
+    r"(?<![A-Z\d-])(?:[A-Z]{1,3}[-. ]?\d{2}(?:\d{2})?[-_/. ]\d{2,}|\d{2}(?:\d{2})?[-. ]?[A-Z]{1,2}[-. ]?\d{3,})"
+    r"(?![A-Z\d])"
+)
+"""Numbers that a laboratory gives, by year: S12-3456, H2019.1234, 2012-B-3456."""
+_NO_BLOCK = re.compile(
+    rf"{_NUMBER.pattern}|(?<![A-Z\d])(?:TCGA-\w{{2}}-\w{{4}}(?:-\d\d[A-Z])?(?:-\d\d)?(?:-[A-Z]{{2}}\w)?"
+    r"|P(?:16|27|40|53|57|63|73)|X\d+|\d+X|[LS]\d+)(?![A-Z\d])"
+)
+"""Parts of slides' names, in capitals, that look like a block's and are none."""
+_BLOCK = re.compile(r"(?<![A-Z\d])(?:[A-Z]\d{1,2}|[1-9]\d?[A-Z])(?![A-Z\d])")
+"""A specimen's label and the block's, as ``reports.specimens`` gives them."""
 T = TypeVar("T")
 
 
@@ -35,9 +47,21 @@ def without_ending(name: str) -> str:
 
 
 def slides_of_block(block: str, case_id: str, slide_ids: Collection[str]) -> list[str]:
-    """Slides of a case whose names have the block's, A3, as a part of its own behind the case's."""
-    part = re.compile(rf"(?<![^\W_]){re.escape(block)}(?![^\W_])", re.IGNORECASE)
-    return [one for one in slide_ids if part.search(without_ending(one.removeprefix(case_id)))]
+    """Slides of a case whose names have the block's, A3 or 2B, as a part of its own, and no other that may be one.
+
+    Barcodes of TCGA (``TCGA-A6-2671-11A-01-TS1``: 11A is a kind of sample), numbers of a laboratory's year
+    (``H12-3456``), stains (p53), magnifications (x20), levels (L2) and slides (S1) are no blocks. A name in doubt is of
+    none, and where slides of a case have several numbers of a laboratory, no block is known to be the report's.
+    """
+    if len({number for one in slide_ids for number in _NUMBER.findall(one.upper())}) > 1:
+        return []
+    return [one for one in slide_ids if _blocks_of(one, case_id) == {block.upper()}]
+
+
+def _blocks_of(slide_id: str, case_id: str) -> set[str]:
+    """Parts of a slide's name, in capitals, that may be its block."""
+    rest = _NO_BLOCK.sub(" ", without_ending(slide_id).upper()).removeprefix(case_id.upper())
+    return set(_BLOCK.findall(_NO_BLOCK.sub(" ", rest)))
 
 
 def by_slide_id(given: Mapping[str, T], slide_ids: Collection[str], table: str) -> tuple[dict[str, T], tuple[str, ...]]:

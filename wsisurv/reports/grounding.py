@@ -6,22 +6,22 @@ statement that is refused is written down with the reason, a statement that is w
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from wsisurv.formats.statements import Category, Polarity, RejectedRecord, Statement
 from wsisurv.reports.example import PARROTED, parroted
-from wsisurv.reports.languages import LANGUAGES, may_deny_elsewhere
+from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
+from wsisurv.reports.restated import in_another_language, unproved_values
 from wsisurv.reports.sections import seen_by_eye
 from wsisurv.reports.specimens import find_origin
 from wsisurv.reports.tokens import Reading, read
-from wsisurv.reports.words import NEGATIONS, Word, stated
+from wsisurv.reports.words import NEGATIONS, Word
 
 Match = Literal["exact", "folded", "inexact"]
-PROOF_VERSION = 5
+PROOF_VERSION = 6
 """Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
 
 LANGUAGE_REFUSED = "it stands in a language whose negations the proof does not know"
@@ -88,7 +88,8 @@ def prove(claim: Claim, report: str) -> Proof | Refusal:
     A claim with words of the prompt's worked example is refused first, whatever the report holds. The first place that
     passes all checks is the proof. They are: every word of the evidence stands there in order; no
     number, grade or word is cut in two; its language is known; it is not of the gross description; the polarity is what
-    the sentence around it says; the restated text brings no number, grade or amount that the evidence lacks.
+    the sentence around it says; the restated text brings no number, grade or amount that the evidence lacks, nor words
+    that may be one in a language that is not known.
 
     Args:
         claim: the finding, with its evidence.
@@ -217,8 +218,8 @@ def _objection(claim: Claim, source: Reading, span: _Span) -> str | None:
     text = read(claim.text, source.language(span.first))
     return (
         _cut(source, span)
-        or _unproved_values(text, source, span)
-        or _denies_in_another_language(text, source, span)
+        or unproved_values(text, source, span.first, span.last)
+        or in_another_language(text, source, span.first, span.last)
         or wrong_polarity(claim.polarity, text, source, span.first, span.last)
         or off_topic(claim.category, claim.polarity, text, source, span.first, span.last)
     )
@@ -269,46 +270,6 @@ def _ranges(words: list[Word], left: int, right: int) -> bool:
     if near_right.plain in _RANGE_WORDS and far_right is not None:
         return bool(near_left.values) and bool(far_right.values)
     return False
-
-
-def _unproved_values(text: Reading, source: Reading, span: _Span) -> str | None:
-    """Numbers, grades and amounts of the restated text that the evidence lacks."""
-    proved = source.words[span.first : span.last]
-    unproved = sorted(set(stated(text.words)) - set(stated(proved)))
-    unproved += sorted((_amounts(text.words) - _amounts(proved)).elements())  # "poor to poor" of "moderate to poor"
-    if unproved:
-        return f"the restated text says {unproved[0]!r}, the evidence does not"
-    if pairs := _pairs(text.words) - _pairs(proved):
-        return f"the restated text says {'/'.join(min(pairs))!r}, the evidence does not"
-    return None
-
-
-def _denies_in_another_language(text: Reading, source: Reading, span: _Span) -> str | None:
-    """A denial of the restated text that is none in the language of the evidence, where it would be passed over."""
-    proved = {word.plain for word in source.words[span.first : span.last]}
-    for index, word in enumerate(text.words):
-        known = word.plain in proved or word.plain in NEGATIONS or text.is_cue(index)
-        if not known and any(table.denies(word.plain) for table in LANGUAGES.values()):
-            return "the restated text denies in another language than the evidence's"
-    if may_deny_elsewhere(word.plain for word in text.words if word.plain not in proved):
-        return "the restated text may deny in another language, which the proof does not know"
-    return None
-
-
-def _amounts(words: list[Word]) -> Counter[str]:
-    return Counter(value for value in stated(words) if not any(letter.isdigit() for letter in value))
-
-
-def _pairs(words: list[Word]) -> set[tuple[str, str]]:
-    """Numbers tied to one another: 3/16, 3 of 16, 2-3."""
-    numbers = [(index, word) for index, word in enumerate(words) if word.kind == "number"]
-    found = set()
-    for (at, left), (next_at, right) in zip(numbers, numbers[1:], strict=False):
-        tied = re.fullmatch(r"\s*[/:x×–—-]\s*", right.gap) is not None if next_at == at + 1 else False
-        between = {word.plain for word in words[at + 1 : next_at]}
-        if tied or (between and between <= {"out", "of", "to", "x"}):
-            found.add((left.scan, right.scan))
-    return found
 
 
 def ground(case_id: str, claims: Iterable[Claim], report: str) -> Grounded:

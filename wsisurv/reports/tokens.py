@@ -13,6 +13,7 @@ from wsisurv.reports.languages import (
     report_language,
     sentence_language,
 )
+from wsisurv.reports.lexicon import FINDINGS
 from wsisurv.reports.words import (
     AFFIRMATIONS,
     DENY_BOTH_WAYS,
@@ -60,7 +61,7 @@ _LABELS = frozenset("invasion node nodes margin margins".split())
 _LONGEST_LABEL = 6
 _LONGEST_DENIAL = 3
 """Words of such a label, and of a denial that may be of any words: "Kein Tumor"."""
-_ANYWHERE = (
+ANYWHERE = (
     VALUE_WORDS
     | FUNCTION_WORDS
     | PARTICIPLES
@@ -240,7 +241,7 @@ class Reading:
     def _answers(self, label: range, sentence: range) -> bool:
         """True where a sentence denies the label before it, which a colon, a scanner or a list mark cut off."""
         first, own = self.words[sentence.start], [self.words[index] for index in sentence]
-        if len(own) > _LONGEST_DENIAL and not all(word.plain in _ANYWHERE or word.kind == "number" for word in own):
+        if len(own) > _LONGEST_DENIAL and not all(word.plain in ANYWHERE or word.kind == "number" for word in own):
             return False  # it denies something of its own
         if ":" in first.gap:  # "LYMPH NODES, LEFT, EXCISION:\n- NEGATIVE FOR MALIGNANCY"
             return self.is_cue(sentence.start)
@@ -354,7 +355,9 @@ class Reading:
         table = self._table(cue)
         for index in range(cue - 1, sentence.start - 1, -1):
             word, later = self.words[index], self.words[index + 1]
-            if ":" in later.gap and index + 1 < cue and labels:
+            bare = labels and index + 1 < cue and not self._names_finding(index + 1, cue)  # "left" of "nodes, left: no"
+            bare = bare and (wide or all(self.words[i].plain in ANYWHERE for i in range(cue + 1, sentence.stop)))
+            if ":" in later.gap and index + 1 < cue and labels and not bare:
                 return range(index + 1, cue + 1)  # "Vascular: Perineural: absent" says nothing of the first
             labels = labels or ":" in later.gap or (wide and _DASH.fullmatch(later.gap) is not None)
             affirmed = word.plain in _AFFIRMED or table.has("seen", word.plain)
@@ -362,7 +365,9 @@ class Reading:
             affirmed = affirmed and index + 1 < cue and before != "not" and not table.has("nots", before)
             if word.plain in _BACK_STOPS or table.has("turns", word.plain) or affirmed or word.kind == "code":
                 return range(index + 1, cue + 1)
-            if "," in later.gap and index + 1 < cue and not (wide and labels and self._one_label(sentence, index)):
+            goes_on = wide and labels and (bare or self._one_label(sentence, index))
+            goes_on = goes_on or (bare and self._is_no_value(sentence, index))
+            if "," in later.gap and index + 1 < cue and not goes_on:
                 in_list = in_list or later.plain in {"and", "or", "all", "both", "each"}
                 in_list = in_list or table.has("ands", later.plain) or table.has("ors", later.plain)
                 alone = index == sentence.start or "," in word.gap
@@ -375,6 +380,19 @@ class Reading:
         """True where no other label ends up to a word: the commas of "Lymph nodes, biopsy: negative" part no fields."""
         gaps = (self.words[i].gap for i in range(sentence.start + 1, index + 1))
         return not any(":" in gap or _DASH.fullmatch(gap) for gap in gaps)
+
+    def _names_finding(self, start: int, stop: int) -> bool:
+        """Whether words ``start`` to ``stop`` (exclusive) name a finding, and not only its place: "left", "biopsy"."""
+        said = self.text[self.words[start].start : self.words[stop - 1].end]
+        return any(pattern.search(said) for pattern in FINDINGS.values())
+
+    def _is_no_value(self, sentence: range, index: int) -> bool:
+        """Whether the item that ends with a word is no finding that a label has, as in "Type: carcinoma, left: no"."""
+        start = index
+        while start > sentence.start and not re.search("[,:]", self.words[start].gap):
+            start -= 1
+        of_a_label = start > sentence.start and "," not in self.words[start].gap
+        return not of_a_label or not self._names_finding(start, index + 1)
 
     def _chunk(self, sentence: range, start: int) -> list[str]:
         """Words from ``start`` up to the next comma."""
