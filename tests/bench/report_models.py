@@ -25,7 +25,7 @@ from typing import Any
 from wsisurv.errors import BackendError
 from wsisurv.formats.statements import read_rejected, read_statements
 from wsisurv.reports.evaluation import evaluate_reports, read_gold
-from wsisurv.reports.prompt import parse_answer
+from wsisurv.reports.prompt import Answer, Label, parse
 from wsisurv.reports.step import extract
 from wsisurv.settings.reports import ReportSettings
 from wsisurv.workspace.ledger import read_failures
@@ -158,9 +158,10 @@ def row(place: Workspace, texts: dict[str, str]) -> dict[str, str]:
     answers = place.root / "answers.jsonl"
     if answers.exists():
         given = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+        shape = Label if place.root.name.endswith("-labels") else Answer
         tried = len(records) + len(failed)
         told |= {
-            "answers that parse": share(sum(parses(one["content"]) for one in given), len(given)),
+            "answers that parse": share(sum(parses(one["content"], shape) for one in given), len(given)),
             "answers that end by length": share(sum(one["reason"] == "length" for one in given), len(given)),
             "tokens a report": f"{sum(one['tokens'] for one in given) / tried:.0f}",
             "prompt tokens kept from before": share(*kept_tokens(given)),
@@ -213,9 +214,9 @@ def at_once(name: str, model: Path, texts: dict[str, str], n_at_once: int, optio
         )
 
 
-def parses(content: str) -> bool:
+def parses(content: str, shape: type[Answer | Label]) -> bool:
     try:
-        parse_answer(content)
+        parse(shape, content)
     except ValueError:
         return False
     return True

@@ -17,10 +17,11 @@ from wsisurv.reports.prompt import (
     MAX_EVIDENCE,
     MAX_STATEMENTS,
     MAX_TEXT,
+    Answer,
     Label,
     answer_schema,
     messages,
-    parse_answer,
+    parse,
 )
 from wsisurv.reports.step import extract
 from wsisurv.settings.reports import ReportSettings
@@ -120,7 +121,7 @@ def test_whatever_it_says_parses(engine: Engine) -> None:
     for seed in range(5):
         choice = engine(REPORT, bias={'"': 6.0, "{": 3.0}, temperature=1.0, seed=seed)
         assert choice["finish_reason"] == "stop"
-        found += len(parse_answer(choice["message"]["content"]).statements)
+        found += len(parse(Answer, choice["message"]["content"]).statements)
     assert found > 5
 
 
@@ -138,7 +139,7 @@ def test_strings_are_bounded(engine: Engine) -> None:
     """A model that never closes a string is made to close it."""
     choice = engine(REPORT, bias={'"': -100.0, "]": 100.0, "{": 200.0}, max_tokens=2000)
     assert choice["finish_reason"] == "stop"
-    first = parse_answer(choice["message"]["content"]).statements[0]
+    first = parse(Answer, choice["message"]["content"]).statements[0]
     assert len(first.evidence) == MAX_EVIDENCE
     assert len(first.text) == MAX_TEXT
 
@@ -147,7 +148,7 @@ def test_list_is_bounded(engine: Engine) -> None:
     """A model that never closes its list is made to close it."""
     choice = engine(REPORT, bias={'"': 100.0, "]": -100.0})
     assert choice["finish_reason"] == "stop"
-    assert len(parse_answer(choice["message"]["content"]).statements) == MAX_STATEMENTS
+    assert len(parse(Answer, choice["message"]["content"]).statements) == MAX_STATEMENTS
 
 
 def test_without_bounds_the_same_model_runs_to_its_limit(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from wsisurv.reports.prompt import (
     Keep,
     answer_schema,
     messages,
-    parse_answer,
+    parse,
     prompt_sha256,
     salvage_answer,
     to_extraction,
@@ -64,14 +64,14 @@ class TestPrompt:
     def test_example_would_be_proved_by_its_own_report(self, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("wsisurv.reports.grounding.parroted", lambda *_: False)
         asked = messages("REPORT", keep)
-        example = parse_answer(asked[2]["content"])
+        example = parse(Answer, asked[2]["content"])
         grounded = ground("x", to_extraction(example.statements, keep).claims, asked[1]["content"])
         assert not grounded.rejected
         assert len(grounded.statements) == len(example.statements)
 
     def test_parroted_example_is_never_proved_even_where_the_report_holds_it(self) -> None:
         asked = messages("", "morphology")
-        findings = parse_answer(asked[2]["content"]).statements
+        findings = parse(Answer, asked[2]["content"]).statements
         louder = tuple(each.model_copy(update={"evidence": each.evidence.upper()}) for each in findings)
         restated = finding(text="No brimosal necrosis")
         claims = to_extraction((*findings, *louder, restated, finding()), "morphology").claims
@@ -107,8 +107,8 @@ class TestPrompt:
 class TestAnswer:
     def test_strict_json_of_the_schema_is_read(self) -> None:
         answer = Answer(statements=(finding(),))
-        assert parse_answer(answer.model_dump_json()) == answer
-        assert parse_answer('{"statements": []}').statements == ()
+        assert parse(Answer, answer.model_dump_json()) == answer
+        assert parse(Answer, '{"statements": []}').statements == ()
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -134,7 +134,7 @@ class TestAnswer:
     )
     def test_anything_else_is_refused_without_its_words(self, content: str, words: str) -> None:
         with pytest.raises(ValueError, match=words) as caught:
-            parse_answer(content)
+            parse(Answer, content)
         if "category" not in words and "extra" not in words:
             assert "Smith" not in str(caught.value)
 
@@ -156,7 +156,7 @@ def test_nothing_is_salvaged_of_what_is_no_answer(content: str) -> None:
 
 def test_empty_quote_is_rejected_and_loses_no_other() -> None:
     content = Answer(statements=(finding(evidence="", text=""), finding())).model_dump_json()
-    grounded = ground("x", to_extraction(parse_answer(content).statements, "morphology").claims, "No necrosis.")
+    grounded = ground("x", to_extraction(parse(Answer, content).statements, "morphology").claims, "No necrosis.")
     assert [statement.evidence for statement in grounded.statements] == ["No necrosis"]
     assert len(grounded.rejected) == 1
 

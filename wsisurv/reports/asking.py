@@ -30,14 +30,15 @@ from wsisurv.reports.grounding import Extraction
 from wsisurv.reports.ollama import Reply, Server
 from wsisurv.reports.prompt import (
     MAX_STATEMENTS,
+    Answer,
     Finding,
     Keep,
     Label,
+    Part,
     answer_schema,
     label_messages,
     messages,
     parse,
-    parse_answer,
     salvage_answer,
     to_extraction,
 )
@@ -177,8 +178,7 @@ class Asker:
         """Findings of a passage; ``cut`` gets the number of those taken from each answer that was cut."""
         if not passage.strip():
             return ()
-        think = False if self.model.thinks and not self._think_needed.is_set() else None
-        room = int(self.plan.options["num_predict"])
+        think, room = self._think(), int(self.plan.options["num_predict"])
         while True:
             try:
                 reply = self._patiently(messages(passage, self.keep), answer_schema(), think, room)
@@ -199,40 +199,43 @@ class Asker:
                 raise BackendError(
                     f"{self.model.name}: ended with {reply.done_reason or 'no reason'!r}, not with 'stop'"
                 )
-            try:
-                findings = parse_answer(reply.content).statements
-            except ValueError as error:
-                if think is False:
-                    think, room = None, min(2 * room, self.plan.num_ctx)  # thinking takes tokens as well
-                    continue
-                raise self._schema_ignored(error) from None
-            if self.model.thinks and think is None:
-                self._think_needed.set()  # some servers apply the schema only after thinking: don't ask all twice
+            answer = self._parsed(Answer, reply, think)
+            if answer is None:
+                think, room = None, min(2 * room, self.plan.num_ctx)  # thinking takes tokens as well
+                continue
+            findings = answer.statements
             if len(findings) == MAX_STATEMENTS and len(passage) > _SMALLEST_PASSAGE:
                 return self._ask_halves(passage, BackendError("the list of statements is full"), cut)
             return findings
 
     def _label(self, piece: str) -> Finding:
         """The piece as a finding, of the category and polarity that the model gives it."""
-        room = int(self.plan.options["num_predict"])
-        for think in (False, None) if self.model.thinks and not self._think_needed.is_set() else (None,):
+        think, room = self._think(), int(self.plan.options["num_predict"])
+        label = None
+        while label is None:
             reply = self._patiently(label_messages(piece), answer_schema(Label), think, room)
-            try:
-                label = parse(Label, reply.content)
-            except ValueError as error:
-                problem = error
-                continue
-            if self.model.thinks and think is None:
-                self._think_needed.set()
-            return Finding.model_construct(
-                evidence=piece, category=label.category, polarity=label.polarity, text=" ".join(piece.split())
-            )
-        raise self._schema_ignored(problem)
-
-    def _schema_ignored(self, error: ValueError) -> BackendError:
-        return BackendError(
-            f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer Ollama."
+            label, think = self._parsed(Label, reply, think), None
+        return Finding.model_construct(
+            evidence=piece, category=label.category, polarity=label.polarity, text=" ".join(piece.split())
         )
+
+    def _think(self) -> bool | None:
+        """What a question says of thinking: False for a model that can, until that was seen to fail."""
+        return False if self.model.thinks and not self._think_needed.is_set() else None
+
+    def _parsed(self, shape: type[Part], reply: Reply, think: bool | None) -> Part | None:
+        """The answer; None where it is none of the shape, and is to be asked for with ``think`` left to the server."""
+        try:
+            answer = parse(shape, reply.content)
+        except ValueError as error:
+            if think is False:
+                return None
+            raise BackendError(
+                f"{self.model.name} does not keep to the JSON schema ({error}). Another model may, or a newer Ollama."
+            ) from None
+        if self.model.thinks and think is None:
+            self._think_needed.set()  # some servers apply the schema only after thinking: don't ask all twice
+        return answer
 
     def _ask_halves(self, passage: str, cause: BackendError, cut: list[int]) -> tuple[Finding, ...]:
         if self._stop.is_set() or len(passage) <= _SMALLEST_PASSAGE:

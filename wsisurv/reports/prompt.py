@@ -189,11 +189,6 @@ def prompt_sha256(keep: Keep, ask: Literal["findings", "labels"] = "findings") -
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def parse_answer(content: str) -> Answer:
-    """The model's answer, when it is strict JSON of the schema; raises as ``parse``."""
-    return parse(Answer, content)
-
-
 def parse(answer: type[Part], content: str) -> Part:
     """The model's answer, when it is strict JSON of the schema of ``answer``.
 
