@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from wsisurv.engine.dask import DaskPool, _Witness, dask_pool
+from wsisurv.engine.dask import DaskPool, Witness, dask_pool
 from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import BackendError, SettingsError
 from wsisurv.version import __version__
@@ -115,12 +115,12 @@ def test_workers_that_cannot_do_it_are_named_before_any_work(cluster, place, mon
         with dask_pool(cluster.scheduler_address, place):
             pass
     with pytest.raises(BackendError, match="does not see"):
-        _Witness("0.0.1", place.root / ".claims" / "x.seen", "words")()
+        Witness("0.0.1", place.root / ".claims" / "x.seen", "words")()
 
 
 def test_a_worker_that_joins_later_is_asked_too(cluster, place):
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
-        pool = DaskPool(client, _Witness(__version__, place.root / "none", "words"))
+        pool = DaskPool(client, Witness(__version__, place.root / "none", "words"))
         with pytest.raises(BackendError, match="does not see"):
             list(finished(abs, [1], 1, pool=pool))
 
@@ -138,7 +138,7 @@ def test_workers_that_are_all_gone_for_long_end_the_run_and_nothing_is_waited_fo
         def add_done_callback(self, _then):
             pass
 
-    pool = DaskPool(Empty(), _Witness(__version__, place.root / "none", "words"))
+    pool = DaskPool(Empty(), Witness(__version__, place.root / "none", "words"))
     assert pool.n_threads() == 0
     monkeypatch.setattr("wsisurv.engine.dask._GONE_S", 0.01)
     with pytest.raises(BackendError, match="no worker for 0.01 s"):

@@ -100,7 +100,7 @@ def test_shards_workers_and_no_preview(run, place, tmp_path, make_slide):
 def test_a_cluster_is_named_in_whole_and_is_there(run, place, tmp_path, make_slide, step):
     make_slide(tmp_path / "in" / "A.tiff", (700, 700))
     words = [step, *([tmp_path / "in"] if step == "tile" else []), "-w", place.root]
-    for half in (["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:1"]):
+    for half in (["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:1"], ["--max-jobs", "2"]):
         assert run(*words, *half).code == 2
     pytest.importorskip("distributed")
     ended = run(*words, "--engine", "dask", "--scheduler", "tcp://10.0.0.1:8786")

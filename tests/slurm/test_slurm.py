@@ -4,12 +4,15 @@ Tasks are counted by what SLURM says of them, and what they leave is held agains
 """
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import util
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,81 @@ def test_a_node_drained_in_the_middle_and_a_task_begun_again_lose_and_double_not
     wait(lambda: not left())
     same(place, alone)
     assert {path: path.stat().st_mtime_ns for path in there} == there  # none was made twice
+
+
+def test_workers_of_an_engine_beside_an_array_a_job_cancelled_and_the_node_drained(slides, alone, place):
+    if util.find_spec("dask_jobqueue") is None:
+        pytest.skip("no dask-jobqueue")
+    node = ask("sinfo", "-h", "-o", "%n").split()[0]
+    command = [
+        sys.executable,
+        "-m",
+        "wsisurv",
+        "tile",
+        slides,
+        "-w",
+        place.root,
+        "--engine",
+        "slurm",
+        "--max-jobs",
+        "1",
+    ]
+    engine = subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait(lambda: any("RUNNING" in line for line in left()))
+    worker = left()[0].split()[0]
+    wait(lambda: len(place.tiled_slides()) >= 2)
+    call("submit", "--each", N_SLIDES, "tile", slides, "-w", place.root, "--workers", 1)
+    wait(lambda: "RUNNING" in ask("squeue", "-h", "-n", "wsisurv-tile", "-o", "%T"))
+    ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        ask("scancel", worker)
+        wait(lambda: worker not in ask("squeue", "-h", "-o", "%i").split())
+        there = {path: path.stat().st_mtime_ns for path in (place.root / "tiles").glob("*.h5")}
+        assert 2 <= len(there) < N_SLIDES
+        assert engine.poll() is None
+    finally:
+        ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    said, problems = engine.communicate(timeout=180)
+    assert engine.returncode in (0, 3), problems  # 3: the array was still at a slide
+    wait(lambda: not any("RUNNING" in line or "COMPLETING" in line for line in left()))
+    for line in left():  # the array, where the engine was still at a slide
+        ask("scontrol", "update", f"JobId={line.split()[0]}", "StartTime=now")
+    wait(lambda: not left())
+    same(place, alone)
+    assert {path: path.stat().st_mtime_ns for path in there} == there
+    done = [int(number) for number in re.findall(r"(\d+) done", said + logs(place))]
+    assert len(done) >= 2
+    assert sum(done) == N_SLIDES  # none was made twice
+    assert not [path for path in (place.root / "slurm").iterdir() if path.is_dir()]  # keys
+
+
+def test_jobs_of_an_engine_end_with_ctrl_c_and_with_a_client_that_is_killed(slides, place):
+    if util.find_spec("dask_jobqueue") is None:
+        pytest.skip("no dask-jobqueue")
+    command = [
+        sys.executable,
+        "-m",
+        "wsisurv",
+        "tile",
+        slides,
+        "-w",
+        place.root,
+        "--engine",
+        "slurm",
+        "--max-jobs",
+        "2",
+    ]
+    for number, within in ((signal.SIGINT, 15), (signal.SIGKILL, 90)):
+        before = len(place.tiled_slides())
+        engine = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
+        wait(lambda before=before: len(place.tiled_slides()) > before)
+        engine.send_signal(number)
+        assert engine.wait() == (130 if number == signal.SIGINT else -number)
+        wait(lambda: not left(), within)
+    assert call("tile", slides, "-w", place.root).count("tile: ") == 1
+    assert not [path for path in place.root.rglob("*.partial") if path.is_file()]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from wsisurv.cli.console import note
 from wsisurv.cli.from_settings import option
 from wsisurv.engine.shards import parse_shard
 from wsisurv.errors import SettingsError
@@ -146,12 +147,27 @@ class EngineOptions:
     """What slides are done on."""
 
     engine: Annotated[
-        Literal["local", "dask"], typer.Option(help="Do slides here, or on the workers of a Dask cluster.")
+        Literal["local", "dask", "slurm", "pbs", "lsf"],
+        typer.Option(help="Work here, on a Dask cluster's workers, or on workers that are jobs of SLURM, PBS or LSF."),
     ] = "local"
     scheduler: Annotated[
         str | None,
         typer.Option(
             help="Dask scheduler of --engine dask: its file, tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine."
+        ),
+    ] = None
+    min_jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Jobs of --engine slurm, pbs or lsf that are kept though there is nothing to do.",
+            show_default="0",
+        ),
+    ] = None
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Jobs of --engine slurm, pbs or lsf at once, where there is so much.", show_default="10"
         ),
     ] = None
 
@@ -160,18 +176,26 @@ class EngineOptions:
         """Workers elsewhere; None for this machine.
 
         Raises:
-            typer.BadParameter: one option without the other.
-            WsisurvError: as ``dask_pool``.
+            typer.BadParameter: an option without the other that it needs.
+            WsisurvError: as ``dask_pool`` and ``queue_pool``.
         """
         if (self.engine == "dask") != (self.scheduler is not None):
             raise typer.BadParameter("--engine dask and --scheduler go together")
-        if self.scheduler is None:
+        given = {name: n for name, n in (("least", self.min_jobs), ("most", self.max_jobs)) if n is not None}
+        if given and self.engine in ("local", "dask"):
+            raise typer.BadParameter("--min-jobs and --max-jobs go with --engine slurm, pbs or lsf")
+        if self.engine == "local":
             yield None
-            return
-        from wsisurv.engine.dask import dask_pool
+        elif self.engine == "dask":
+            from wsisurv.engine.dask import dask_pool
 
-        with dask_pool(self.scheduler, Workspace(workspace)) as pool:
-            yield pool
+            with dask_pool(str(self.scheduler), Workspace(workspace)) as pool:
+                yield pool
+        else:
+            from wsisurv.engine.jobqueue import queue_pool
+
+            with queue_pool(self.engine, Workspace(workspace), tell=note, **given) as queued:
+                yield queued
 
 
 @dataclass(frozen=True)

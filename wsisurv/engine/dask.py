@@ -30,7 +30,7 @@ _WAIT_S, _GONE_S = 20, 600
 
 
 @dataclass(frozen=True)
-class _Witness:
+class Witness:
     """What a worker must have in common with whoever sends it work."""
 
     version: str  # of wsisurv
@@ -58,14 +58,14 @@ class _Witness:
             )
 
 
-_look_once = cache(_Witness.__call__)
+_look_once = cache(Witness.__call__)
 """Once in the life of a worker: one may join later than the others were asked."""
 
 
 @dataclass(frozen=True)
 class _OnWorker(Generic[T, R]):
     do: Callable[[T], R]
-    witness: _Witness
+    witness: Witness
 
     def __call__(self, item: T) -> R:
         _look_once(self.witness)
@@ -83,10 +83,10 @@ class DaskPool(Pool):
         witness: what workers are asked before their first call.
     """
 
-    def __init__(self, client: Any, witness: _Witness) -> None:
+    def __init__(self, client: Any, witness: Witness) -> None:
         self._client, self._witness = client, witness
         self._pending: dict[Future[Any], Any] = {}
-        self._seen, self._gone = time.monotonic(), False
+        self._seen, self._waits = time.monotonic(), True
 
     def n_threads(self) -> int:
         """Calls that the workers of this moment can do at once.
@@ -100,13 +100,24 @@ class DaskPool(Pool):
             return 0  # the scheduler is gone, as the futures will say
         now = time.monotonic()
         self._seen = now if count else self._seen
-        if now - self._seen > _GONE_S:
-            self._gone = True
+        self.bear_without(now - self._seen)
+        return count
+
+    def bear_without(self, seconds: float) -> None:
+        """Go on without any worker, or not.
+
+        Args:
+            seconds: since there was one.
+
+        Raises:
+            BackendError: that is too long.
+        """
+        if seconds > _GONE_S:
+            self._waits = False
             raise BackendError(
                 f"the Dask scheduler has had no worker for {_GONE_S:g} s: Dask begins no worker again that died "
                 "while it started. What is done is kept: start workers, and run the same command again."
             )
-        return count
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         """Send a call to a worker."""
@@ -143,7 +154,7 @@ class DaskPool(Pool):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls under way: there are never more than workers have threads."""
         del cancel_futures
-        if wait and not self._gone:
+        if wait and self._waits:
             _wait(list(self._pending))
 
 
@@ -166,16 +177,12 @@ def dask_pool(scheduler: str, workspace: Workspace) -> Iterator[DaskPool]:
     except ImportError as error:
         raise BackendError("--engine dask needs Dask: pip install 'wsisurv[cluster]'.") from error
     address = _address(scheduler)
-    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of each worker that goes
+    be_quiet()
     try:
         client = Client(address, timeout=_WAIT_S, set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:  # TimeoutError is an OSError
         raise BackendError(f"{address}: no Dask scheduler answers there ({str(error) or 'time out'}).") from error
-    witness = _Witness(__version__, workspace.root.absolute() / ".claims" / f"{secrets.token_hex(8)}.seen", address)
-    try:
-        with explain_storage(witness.file):
-            witness.file.parent.mkdir(parents=True, exist_ok=True)
-            witness.file.write_text(witness.words, encoding="utf-8")
+    with client, standing_witness(workspace, address) as witness:
         try:
             client.wait_for_workers(1, timeout=_WAIT_S)
         except TimeoutError as error:
@@ -188,10 +195,29 @@ def dask_pool(scheduler: str, workspace: Workspace) -> Iterator[DaskPool]:
             if isinstance(said, Exception):
                 raise BackendError(f"{worker}: wsisurv can't be used on this Dask worker ({said!r}). Install it there.")
         yield DaskPool(client, witness)
+
+
+def be_quiet() -> None:
+    """Keep Dask from telling of each worker that goes."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+
+
+@contextmanager
+def standing_witness(workspace: Workspace, words: str) -> Iterator[Witness]:
+    """A file in the workspace, as long as the block lasts, by which a worker knows that it sees the same.
+
+    Raises:
+        StorageError: the workspace can't be written.
+    """
+    witness = Witness(__version__, workspace.root.absolute() / ".claims" / f"{secrets.token_hex(8)}.seen", words)
+    try:
+        with explain_storage(witness.file):
+            witness.file.parent.mkdir(parents=True, exist_ok=True)
+            witness.file.write_text(witness.words, encoding="utf-8")
+        yield witness
     finally:
         with suppress(OSError):
             witness.file.unlink()
-        client.close()
 
 
 def _address(scheduler: str) -> str:

@@ -84,6 +84,7 @@ class JobRun:
         self._checks = {job.id: Freshness(Condition.DONE) if job.id in done else job.look() for job in jobs}
         if not redo:
             require_fresh({job.output: self._checks[job.id] for job in jobs})
+        self._left = {job.id for job in jobs if not self._checks[job.id].done}
         self._claims: dict[str, ExitStack] = {}
         self._outcomes: dict[str, Summary] = {}
 
@@ -105,10 +106,10 @@ class JobRun:
             return False
         with ExitStack() as stack:
             if not stack.enter_context(self._workspace.claim(self._step, job.id)):
-                self._outcomes[job.id] = Summary(self._step, elsewhere=[job.id])
+                self._note(job, Summary(self._step, elsewhere=[job.id]))
                 return False
             if job.look().done:  # another process was quicker
-                self._outcomes[job.id] = Summary(self._step, kept=[job.id])
+                self._note(job, Summary(self._step, kept=[job.id]))
                 return False
             self._claims[job.id] = stack.pop_all()
         if self._checks[job.id].condition is Condition.NEWER:
@@ -129,13 +130,22 @@ class JobRun:
     def _end(self, job: AnyJob, outcome: Summary) -> None:
         if self._checks[job.id].condition is Condition.DAMAGED:
             outcome.notes.insert(0, f"{job.output}: was damaged, made anew")
-        self._outcomes[job.id] = outcome
+        self._note(job, outcome)
         self._claims.pop(job.id).close()
+
+    def _note(self, job: AnyJob, outcome: Summary) -> None:
+        self._outcomes[job.id] = outcome
+        self._left.discard(job.id)
 
     @property
     def n_ended(self) -> int:
         """How many jobs need nothing more from this run."""
         return len(self._outcomes)
+
+    @property
+    def n_left(self) -> int:
+        """How many there are still to do, as far as is known."""
+        return len(self._left)
 
     def summary(self) -> Summary:
         """What became of the jobs, in their order."""
@@ -218,6 +228,8 @@ def run_jobs(
     with JobRun(workspace, step, jobs, redo=redo) as run:
         if beside:
             progress(0, len(jobs), "")
+        if pool is not None:
+            pool.expect(run.n_left)
         with closing(finished(Attempt(do), claimed(), workers, processes=processes, pool=pool)) as results:
             for job, came in results:
                 if isinstance(came, Exception):
@@ -226,6 +238,8 @@ def run_jobs(
                     run.finish(job, came)
                 if beside:
                     progress(run.n_ended, len(jobs), job.id)
+                if pool is not None:
+                    pool.expect(run.n_left)
         if not beside:
             progress(len(jobs), len(jobs), "")
     return run.summary()

@@ -99,6 +99,9 @@ class Pool(Executor, ABC):
     def n_threads(self) -> int:
         """How many items they can do at once."""
 
+    def expect(self, n_left: int) -> None:
+        """Take note of how many items are left to do."""
+
 
 @dataclass(frozen=True)
 class Attempt(Generic[T, R]):

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -113,6 +114,28 @@ def process_of_name(name: str) -> bool | None:
     return True
 
 
+@contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """A folder within another for what this process alone needs, and its owner alone may see, until the block ends.
+
+    Those that killed processes of this machine left are taken away.
+
+    Raises:
+        StorageError: as ``explain_storage``.
+    """
+    for left in leftovers(parent):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f".{process_name()}-{secrets.token_hex(4)}{PARTIAL}"
+    with explain_storage(folder):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Partial files in a folder that processes of this machine left when they were killed."""
     return [path for path in folder.glob(f".*{PARTIAL}") if process_of_name(path.name) is False]
@@ -123,7 +146,8 @@ def _sweep(folder: Path) -> None:
     if folder not in _swept:
         _swept.add(folder)
         for path in leftovers(folder):
-            path.unlink(missing_ok=True)
+            with suppress(IsADirectoryError, PermissionError):  # of ``own_folder``
+                path.unlink(missing_ok=True)
 
 
 def _mode(path: Path) -> int | None:
