@@ -163,7 +163,7 @@ def test_a_call_whose_result_died_with_its_worker_is_waited_for_again(place, bro
                 raise CancelledError
             return 7
 
-    ours = DaskPool(Lost(), _Witness(__version__, place.root / "none", "words")).submit(abs, -7)
+    ours = DaskPool(Lost(), Witness(__version__, place.root / "none", "words")).submit(abs, -7)
     if broken:
         with pytest.raises(BackendError, match="scheduler is gone"):
             ours.result()
