@@ -1,4 +1,4 @@
-"""Tissue by a network of the user's own, run from an ONNX file that is written here by hand."""
+"""Tissue by a network of the user's own: an ONNX file that is written here by hand, or weights for torchvision's."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torchvision.models import segmentation
 
 from wsisurv.errors import SettingsError, StaleError
 from wsisurv.formats.tiles import read_tiles
@@ -138,3 +142,106 @@ def test_what_cannot_be_used_is_said_before_the_first_slide(tmp_path: Path, slid
     masks.mkdir()
     with pytest.raises(SettingsError, match="either drawn"):
         tile(workspace, [slide], masks=masks, tissue_model=path)
+
+
+def _weights(path: Path, architecture: str, *, before: str = "", channels: int = 2, **options: bool) -> torch.nn.Module:
+    """A network of torchvision with random weights that tells dark from pale, and its file and spec."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = getattr(segmentation, architecture)(
+            weights=None, weights_backbone=None, num_classes=channels, **options
+        )
+        greys = torch.linspace(-3, 3, 4)[:, None, None, None] + 0.3 * torch.randn(4, 3, 64, 64)
+        for _ in range(2):
+            network.train()(greys)  # which sets the means of its norms
+        last = (
+            network.classifier.high_classifier
+            if hasattr(network.classifier, "high_classifier")
+            else network.classifier[4]
+        )
+        with torch.no_grad():
+            shown = network.eval()(greys)["out"]
+            last.bias[0] += (shown[:, 1] - shown[:, 0]).median()
+    state = {before + name: value for name, value in network.state_dict().items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    named = f'architecture = "{architecture}"\nchannels = {channels}\n'
+    normalised = "mean = [0.5, 0.4, 0.6]\nstd = [0.2, 0.3, 0.25]\n"
+    path.with_suffix(".toml").write_text(f"mpp = 16.0\nside_px = 64\n{normalised}tissue = [1]\n{named}")
+    model: torch.nn.Module = network.eval()
+    return model
+
+
+def _plainly(network: torch.nn.Module, view: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The whole view in squares, one after the other."""
+    height, width = view.shape[:2]
+    padded = np.full((-(-height // 64) * 64, -(-width // 64) * 64, 3), 255, np.uint8)
+    padded[:height, :width] = view
+    found = np.zeros(padded.shape[:2], bool)
+    for y in range(0, height, 64):
+        for x in range(0, width, 64):
+            square = torch.from_numpy(padded[y : y + 64, x : x + 64]).permute(2, 0, 1)[None] / 255
+            square = (square - torch.tensor([0.5, 0.4, 0.6])[:, None, None]) / torch.tensor([0.2, 0.3, 0.25])[
+                :, None, None
+            ]
+            with torch.no_grad():
+                found[y : y + 64, x : x + 64] = network(square)["out"][0].argmax(0).numpy() == 1
+    return found[:height, :width]
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "before", "options"),
+    [
+        ("a.safetensors", "lraspp_mobilenet_v3_large", "", {}),
+        ("hest.ckpt", "deeplabv3_resnet50", "model.", {"aux_loss": True}),
+    ],
+)
+def test_weights_of_a_named_network_find_what_torchvision_finds(
+    tmp_path: Path, slide: Path, name: str, architecture: str, before: str, options: dict[str, bool]
+) -> None:
+    network = _weights(tmp_path / name, architecture, before=before, **options)
+    with Slide(slide) as opened:
+        view = opened.view(16.0)
+        settings = TileSettings(min_piece_um2=0, max_hole_um2=0)
+        found = TissueModel(tmp_path / name).find(opened, view.shape[:2], 16.0, settings).mask
+    expected = _plainly(network, view)
+    assert 0.02 < expected.mean() < 0.98
+    assert (found == expected).mean() > 0.999
+
+
+def test_tiles_are_cut_by_weights_and_go_stale_with_them(tmp_path: Path, slide: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    _weights(path, "lraspp_mobilenet_v3_large")
+    workspace, settings = Workspace(tmp_path / "w"), TileSettings(tile_px=64, tile_mpp=2.0, min_piece_um2=0)
+    summary = tile(workspace, [slide], settings, tissue_model=path, preview=False)
+    assert not summary.failed
+    assert read_tiles(workspace.tiles("A"))[1].inputs["tissue model"]
+    path.with_suffix(".toml").write_text(path.with_suffix(".toml").read_text().replace("[1]", "[0]"))
+    open_tissue_model.cache_clear()
+    with pytest.raises(StaleError, match="tissue model's spec"):
+        tile(workspace, [slide], settings, tissue_model=path, preview=False)
+
+
+def test_weights_that_are_not_the_named_networks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    _weights(path, "lraspp_mobilenet_v3_large", channels=3)
+    spec = path.with_suffix(".toml").read_text()
+    path.with_suffix(".toml").write_text(spec.replace("channels = 3", "channels = 2"))
+    with pytest.raises(
+        SettingsError,
+        match=r"a\.safetensors: not the weights of this lraspp_mobilenet_v3_large of 2 channels: it covers 99\.9 %"
+        r".*of another shape \(classifier\.high_classifier\.bias \(3,\) instead of \(2,\)",
+    ):
+        TissueModel(path)
+    path.with_suffix(".toml").write_text(spec.replace("lraspp_mobilenet_v3_large", "fcn_resnet50"))
+    with pytest.raises(SettingsError, match=r"missing \(backbone"):
+        TissueModel(path)
+    path.with_suffix(".toml").write_text(spec.replace("lraspp_mobilenet_v3_large", "vgg16"))
+    with pytest.raises(SettingsError, match=r"architecture: .*'deeplabv3_resnet50'.*docs/extending\.md"):
+        TissueModel(path)
+    path.with_suffix(".toml").write_text(SPEC)
+    with pytest.raises(SettingsError, match=r"weights want its architecture: a\.toml names none"):
+        TissueModel(path)
+    path.write_bytes(b"no tensors")
+    path.with_suffix(".toml").write_text(spec)
+    with pytest.raises(SettingsError, match=r"a\.safetensors: no file of weights"):
+        TissueModel(path)

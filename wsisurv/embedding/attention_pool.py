@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wsisurv.embedding.weights import load_strictly, read_weights
+from wsisurv.formats.weights import load_strictly, read_weights
 
 _WIDTH, _HIDDEN = 512, 384
 _BEFORE = "model."

@@ -24,9 +24,9 @@ from wsisurv.embedding.network import ModelEncoder, Transform, pool
 from wsisurv.embedding.packaged import build_packaged, find_packaged
 from wsisurv.embedding.table import find_spec
 from wsisurv.embedding.timm_names import timm_name
-from wsisurv.embedding.weights import State, load_strictly, read_weights
 from wsisurv.engine.devices import choose_device
 from wsisurv.errors import SettingsError, WeightsError
+from wsisurv.formats.weights import State, load_strictly, read_weights
 from wsisurv.settings.architectures import BARE_NAME, require_argument
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.embedding import EmbedSettings, OwnEncoder

@@ -83,7 +83,7 @@ def tile(
         settings: of the tiles; None for the defaults.
         given: resolutions that the user gives; ``settings.slide_mpp`` for every slide if None.
         masks: folder of drawn tissue (``masks.find_mask``), used instead of finding it.
-        tissue_model: ONNX file of a network that finds tissue (``tissue_model.TissueModel``), instead of
+        tissue_model: file of a network that finds tissue (``tissue_model.TissueModel``), instead of
             ``settings.tissue``.
         allow_upsampling: enlarge slides that were scanned coarser than ``tile_mpp``; they are flagged.
         preview: draw previews, of slides too that were tiled without, and (as ``wsisurv.tile``) the contact sheet; if

@@ -1,4 +1,4 @@
-"""Tissue by a network of the user's own: an ONNX file, and beside it a TOML file that says what it takes and gives."""
+"""Tissue by a network of the user's own: its file, and beside it a TOML file that says what it takes and gives."""
 
 import math
 import tomllib
@@ -16,6 +16,7 @@ from wsisurv.settings.base import file_sha256
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.artefacts import drop_small
 from wsisurv.tiling.tissue import Tissue, fill_holes
+from wsisurv.tiling.tissue_network import Network, TissueArchitecture, open_network
 
 _MOST_PX = 300_000_000  # of the view that a network is shown
 _AT_ONCE = 4  # squares
@@ -34,31 +35,43 @@ class TissueModelSpec(BaseModel, extra="forbid", frozen=True):
         (), description="Numbers, from 0, of the output's channels that are tissue, where it has several."
     )
     threshold: float = Field(0.5, description="Value above which a pixel is tissue, where the output has one channel.")
+    architecture: TissueArchitecture | None = Field(
+        None,
+        description="Network of torchvision that the file has the weights of; None for ONNX, which says it itself.",
+    )
+    channels: int = Field(2, ge=1, le=256, description="Channels of that network's output.")
 
 
 class TissueModel:
     """A network that finds tissue.
 
     Args:
-        path: the ONNX file: one input, float32 (n, 3, side_px, side_px), normalised red, green, blue; one output,
-            (n, C, h, h), h the side or a whole part of it; of several channels the largest counts.
+        path: an ONNX file, or weights of a network of torchvision: one input, float32 (n, 3, side_px, side_px),
+            normalised red, green, blue; one output, (n, C, h, h), h the side or a whole part of it; of several channels
+            the largest counts.
 
     Raises:
-        SettingsError: no such files, onnxruntime isn't installed, or the network takes or gives something else.
+        SettingsError: no such files, onnxruntime isn't installed, the weights are not the network's, or it takes or
+            gives something else.
     """
 
     def __init__(self, path: Path) -> None:
         self.spec = _read_spec(path)
         self._path, self._std = path, np.asarray(self.spec.std, np.float32).reshape(3, 1, 1)
         self._mean = np.asarray(self.spec.mean, np.float32).reshape(3, 1, 1)
+        if (path.suffix == ".onnx") != (self.spec.architecture is None):
+            raise SettingsError(
+                f"{path}: an ONNX file is a whole network, and weights want its architecture: {_spec_path(path).name} "
+                f"names {self.spec.architecture or 'none'}. docs/extending.md shows both."
+            )
         try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise SettingsError(f"{path}: a tissue model needs onnxruntime: {_INSTALL}.") from error
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            self._input = self._session.get_inputs()[0].name
+            if self.spec.architecture is None:
+                self._network = _open_onnx(path)
+            else:
+                self._network = open_network(path, self.spec.architecture, self.spec.channels)
             found = self._run(np.full((1, self.spec.side_px, self.spec.side_px, 3), 255, np.uint8))
+        except SettingsError:
+            raise
         except Exception as error:  # noqa: BLE001  # a network of anybody's, which may fail in any way
             raise SettingsError(f"{path}: no network that takes what its TOML file says ({error}).") from error
         channels, sides = found.shape[1] if found.ndim == 4 else 0, found.shape[2:]
@@ -120,8 +133,22 @@ class TissueModel:
 
     def _run(self, squares: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
         values = squares.transpose(0, 3, 1, 2).astype(np.float32) / 255
-        found: NDArray[np.floating[Any]] = self._session.run(None, {self._input: (values - self._mean) / self._std})[0]
+        return self._network(np.asarray((values - self._mean) / self._std, np.float32))
+
+
+def _open_onnx(path: Path) -> Network:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{path}: a tissue model of ONNX needs onnxruntime: {_INSTALL}.") from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(values: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        found: NDArray[np.floating[Any]] = session.run(None, {name: values})[0]
         return found
+
+    return run
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +170,9 @@ def _read_spec(path: Path) -> TissueModelSpec:
     spec = _spec_path(path)
     for file in (path, spec):
         if not file.is_file():
-            raise SettingsError(f"{file}: no such file. --tissue-model wants NAME.onnx, and NAME.toml beside it.")
+            raise SettingsError(
+                f"{file}: no such file. --tissue-model wants NAME.onnx or NAME.safetensors, and NAME.toml beside it."
+            )
     try:
         return TissueModelSpec.model_validate(tomllib.loads(spec.read_text(encoding="utf-8")))
     except ValidationError as error:

@@ -1,7 +1,8 @@
-"""Weights of encoders from a file, without running code that is in it."""
+"""Weights of networks from a file, without running code that is in it."""
 
 import pickle
 import warnings
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,14 @@ def read_weights(path: Path) -> State:
     return {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
+def load_strictly(model: torch.nn.Module, state: State, source: str, of: str = "encoder") -> None:
     """Put weights into a model; every tensor must be there and none be left over.
+
+    Args:
+        model: changed in place.
+        state: its tensors by their names.
+        source: where they are from, for messages.
+        of: what the model is, for messages.
 
     Raises:
         WeightsError: names what is missing, left over or of another shape.
@@ -69,10 +76,11 @@ def load_strictly(model: torch.nn.Module, state: State, source: str) -> None:
     ]
     if problems:
         sizes = {name: value.numel() for name, value in model.named_parameters()}
+        total = sum(sizes.values())
         fitting = sum(size for name, size in sizes.items() if name in state and state[name].shape == own[name].shape)
         raise WeightsError(
-            f"{source}: not the weights of this encoder: it covers {100 * fitting / sum(sizes.values()):.1f} % of the "
-            f"parameters; {'; '.join(problems)}. Give the file that belongs to --encoder."
+            f"{source}: not the weights of this {of}: it covers {floor(1000 * fitting / total) / 10} % of the "
+            f"parameters; {'; '.join(problems)}. Give the file that belongs to it."
         )
     model.load_state_dict(state)
 
