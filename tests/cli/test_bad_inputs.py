@@ -1,5 +1,8 @@
 """What can't be right is named, and nothing of it is written."""
 
+import re
+
+import h5py
 import numpy as np
 import pytest
 import timm
@@ -44,3 +47,46 @@ def test_two_encoders_in_one_folder(run, tmp_path):
     assert "A.pt and " in (said := " ".join(ended.err.split()))
     assert "B.pt differ in columns: 4 and 6" in said
     assert Workspace(tmp_path / "w").encoders() == []
+
+
+def _trident(path, encoder):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        features = file.create_dataset("features", data=np.ones((3, 8), np.float32))
+        features.attrs["encoder"] = encoder
+        coords = file.create_dataset("coords", data=np.arange(6).reshape(3, 2))
+        coords.attrs.update(patch_size=256, patch_size_level0=256, level0_magnification=20, target_magnification=20)
+
+
+@pytest.mark.parametrize(
+    ("files", "encoder", "words"),
+    [
+        ({"A": "uni_v1", "B": "conch_v15"}, "uni", "A.h5 and .*B.h5 differ in encoder: uni_v1 and conch_v15"),
+        ({"A": "uni_v1"}, "virchow2", "A.h5: features of uni_v1, but --encoder says virchow2"),
+        ({"A": "kaiko-vitb16"}, "kaiko-b8", "features of kaiko-vitb16, but --encoder says kaiko-b8"),
+    ],
+)
+def test_features_of_another_encoder_than_is_said(run, tmp_path, files, encoder, words):
+    for name, made_by in files.items():
+        _trident(tmp_path / "theirs" / f"{name}.h5", made_by)
+    asked = ["import", tmp_path / "theirs", "--tile-mpp", 0.5, "--unknown-resolution", "-w", tmp_path / "w"]
+    ended = run(*asked, "--encoder", encoder)
+    assert ended.code == 1
+    assert re.search(words, " ".join(ended.err.split())), ended.err
+    assert not list((tmp_path / "w").rglob("*.h5"))
+    if encoder == "virchow2":
+        assert run(*asked, "--encoder", "uni").code == 0
+        assert run(*asked, "--encoder", "ours").code == 0
+
+
+def test_a_job_root_with_two_settings(run, tmp_path):
+    for settings in ("20x_256px_0px_overlap", "10x_256px_0px_overlap"):
+        _trident(tmp_path / "job" / settings / "features_uni_v1" / "A.h5", "uni_v1")
+    asked = ["--encoder", "uni", "--tile-mpp", 0.5, "--unknown-resolution", "-w", tmp_path / "w"]
+    ended = run("import", tmp_path / "job", *asked)
+    assert ended.code == 1
+    said = " ".join(ended.err.split())
+    assert "10x_256px_0px_overlap" in said
+    assert "20x_256px_0px_overlap" in said
+    assert "Name the folder" in said
+    assert not (tmp_path / "w" / "features").exists()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from wsisurv.embedding.table import published
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import EncoderMismatchError, FormatError, InputError, some
@@ -171,6 +172,11 @@ def _require_alike(outlines: Mapping[Path, FeaturesOutline], encoder: str) -> No
             raise EncoderMismatchError(
                 f"{file}: an embedding by {one.encoder}, but --encoder says {encoder}. Name the encoder that made it, "
                 "or the folder that is meant."
+            )
+        rows = [published(name or "") for name in (one.encoder, encoder)]
+        if one.level == "tile" and None not in rows and len({row.hub_id for row in rows if row}) > 1:
+            raise EncoderMismatchError(
+                f"{file}: features of {one.encoder}, but --encoder says {encoder}. Name the encoder that made them."
             )
         if one.level == "tile" and encoder.lower() in _NOT_OF_TILES:
             by = f", by {one.encoder}" if one.encoder else ""

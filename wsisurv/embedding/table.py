@@ -308,6 +308,14 @@ NOT_COMPUTED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Published encoders that are not computed here, and why."""
+_ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        **{"univ1": "uni", "univ2": "uni2-h", "uni2": "uni2-h", "conch": "conch-v1", "gigapath": "prov-gigapath"},
+        **{"midnight12k": "midnight", "lunitvits8": "lunit-s8", "lunitvits16": "lunit-s16"},
+        **{f"kaikovit{size}": f"kaiko-{size}" for size in ("s8", "s16", "b8", "b16", "l14")},
+    }
+)
+"""What TRIDENT, slide2vec and others call published encoders, where it is not our name, as ``_bare`` gives it."""
 HISTOMICS = "histomics"
 TIMM_PREFIX = "timm:"
 
@@ -346,6 +354,14 @@ def find_spec(name: str) -> EncoderSpec | None:
             f"{TIMM_PREFIX}NAME for any architecture of timm."
         )
     return ENCODERS[name]
+
+
+def published(name: str) -> EncoderSpec | None:
+    """The row of a published encoder, by our name or by that of another tool; None where it is none that is known."""
+    bare = _bare(name)
+    return next((row for own, row in ENCODERS.items() if bare in (_bare(own), _bare(row.hub_id))), None) or (
+        ENCODERS[_ELSEWHERE[bare]] if bare in _ELSEWHERE else None
+    )
 
 
 def _bare(name: str) -> str:
