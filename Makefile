@@ -31,7 +31,7 @@ slurm: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slurm tests/slurm
 
 # Files that other tools wrote for a slide, and what we write, read by their packages: docs/interop.md. PEERS holds a folder a tool,
-# as tests/interop/interop.py says: make interop PEERS=FOLDER SLIDE=FILE
+# as tests/interop/interop.py says: make interop PEERS=FOLDER SLIDE=FILE. wsidicomizer wants libturbojpeg0.
 interop: $(VENV)/.tested
 	test -d "$(PEERS)" && test -f "$(SLIDE)"
 	$(PYTHON) -m venv --clear build/interop

@@ -23,6 +23,7 @@ import zarr
 from openslide import OpenSlide
 from pyarrow import parquet
 from shapely import from_wkb
+from turbojpeg import TurboJPEG
 
 from wsisurv.formats.features import read_features
 from wsisurv.formats.tiles import read_tiles
@@ -235,6 +236,10 @@ networks without meaning; numbers, places, sizes and types are compared exactly.
 |---|---|---|---|---|
 """
 
+try:
+    TurboJPEG()
+except (RuntimeError, OSError) as error:
+    sys.exit(f"{error}: install libturbojpeg (apt install libturbojpeg0), or say where it is by $TURBOJPEG")
 import_all()
 export_all()
 convert_to_dicom()
