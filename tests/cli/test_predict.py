@@ -1,5 +1,6 @@
 """``predict`` on slides straight from the scanner: one command, and rows that say what is wrong with them."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -12,11 +13,14 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from wsisurv.cohort import read_cohort
 from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
 from wsisurv.formats.features import read_features, write_features
 from wsisurv.formats.risks import read_risks
+from wsisurv.formats.tiles import read_tiles
 from wsisurv.pipeline.from_slides import prepare_slides
 from wsisurv.pipeline.status import status
 from wsisurv.prediction.card import read_scale
@@ -245,6 +249,35 @@ def test_a_student_of_tiles_that_another_tool_cut_takes_no_slides(student, tmp_p
     spoil_card(given, tile_settings={"tool": "TRIDENT", "tile_px": 224, "tile_mpp": 0.5, "overlap_px": 0})
     with pytest.raises(EncoderMismatchError, match=r"tiles that TRIDENT cut.*wsisurv import"):
         predict_slides(tmp_path / "w", tmp_path, given)
+
+
+def test_the_network_that_found_the_tissue_finds_that_of_new_slides(run, student, scanned, tmp_path, spoil_card):
+    """Known by its two files, which are asked for; its tissue is what new tiles are cut of."""
+    model, given = tmp_path / "dark.safetensors", shutil.copy(student, tmp_path / "student.h5")
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=1)
+    state = network.state_dict()
+    for name in ("low", "high"):  # all is tissue
+        state[f"classifier.{name}_classifier.weight"] = torch.zeros_like(state[f"classifier.{name}_classifier.weight"])
+        state[f"classifier.{name}_classifier.bias"] = torch.ones_like(state[f"classifier.{name}_classifier.bias"])
+    save_file(state, model)
+    spec = "mpp = 8.0\nside_px = 64\nmean = [0, 0, 0]\nstd = [1, 1, 1]\nchannels = 1\n"
+    model.with_suffix(".toml").write_text(f'{spec}architecture = "lraspp_mobilenet_v3_large"\n')
+    files = (model, model.with_suffix(".toml"))
+    said = " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    settings = read_card(given).tile_settings
+    where = ["-w", tmp_path / "w", "-o", tmp_path / "risk.csv"]
+    asked = ["predict", scanned / "pink.tiff", "--student", given, *where]
+    assert "student's training slides were tiled without" in run(*asked, "--tissue-model", model).err
+    assert run(*asked).code == 0
+    usual = max(len(read_tiles(path)[0].coords) for path in (tmp_path / "w").rglob("tiles/pink.h5"))
+    spoil_card(given, tile_settings={**settings, "tissue_model": said})
+    assert "Give it with --tissue-model FILE" in " ".join(run(*asked).err.split())
+    ended = run(*asked, "--tissue-model", model)
+    assert ended.code == 0, ended.err
+    assert max(len(read_tiles(path)[0].coords) for path in (tmp_path / "w").rglob("tiles/pink.h5")) > usual
+    assert "tissue_model" not in read_risks(tmp_path / "risk.csv")[0].warning, "made as in training"
+    model.with_suffix(".toml").write_text(f"{model.with_suffix('.toml').read_text()}threshold = 0.9\n")
+    assert "Give the files of the training" in " ".join(run(*asked, "--tissue-model", model).err.split())
 
 
 def predict_slides(root, slide, given):

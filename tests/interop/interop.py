@@ -7,6 +7,7 @@ has it, else through the keys that the tool's reader takes.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -237,7 +238,7 @@ networks without meaning; numbers, places, sizes and types are compared exactly.
 """
 
 try:
-    TurboJPEG()
+    TurboJPEG(os.environ.get("TURBOJPEG"))
 except (RuntimeError, OSError) as error:
     sys.exit(f"{error}: install libturbojpeg (apt install libturbojpeg0), or say where it is by $TURBOJPEG")
 import_all()

@@ -19,6 +19,7 @@ from wsisurv.cli.options import (
     LandmarkOption,
     PoolWeightsOption,
     RedoOption,
+    SameTissueModelOption,
     SlideMapOption,
     WeightsOption,
     WorkspaceOption,
@@ -67,6 +68,7 @@ def evaluate(
     force_unfamiliar: ForceUnfamiliarOption = False,
     weights: WeightsOption = None,
     pool_weights: PoolWeightsOption = None,
+    tissue_model: SameTissueModelOption = None,
     device: DeviceOption = "auto",
     redo: RedoOption = False,
 ) -> None:
@@ -98,6 +100,7 @@ def evaluate(
             given=resolution.given(),
             weights_file=weights,
             pool_weights=pool_weights,
+            tissue_model=tissue_model,
             force_unfamiliar=force_unfamiliar,
             device=device,
             redo=redo,

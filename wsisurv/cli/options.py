@@ -126,6 +126,12 @@ PoolWeightsOption = Annotated[
         "--pool-weights", help="File of the slide encoder's weights, where the student was trained on what it pooled."
     ),
 ]
+SameTissueModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tissue-model", help="Network that finds tissue, where one found that of the student's training slides."
+    ),
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Seed of random numbers; the same seed on the same device gives the same result.")
 ]

@@ -18,7 +18,7 @@ from wsisurv.engine.jobs import Job
 from wsisurv.errors import SlideError, WsisurvError
 from wsisurv.formats.features import Features, Making, write_features
 from wsisurv.formats.header import Header
-from wsisurv.formats.tiles import Tiles, read_tiles
+from wsisurv.formats.tiles import TISSUE_MODEL_INPUTS, Tiles, read_tiles
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.slides.find import require_tiled
 from wsisurv.workspace.paths import Workspace
@@ -190,7 +190,7 @@ class _Work:
             coords=tiles.coords,
             encoder=self._encoder.name,
             names=self._encoder.names,
-            tile_settings=dict(header.settings),
+            tile_settings=_tile_settings(header),
             mpp=tiles.mpp,
             making=making,
             units=self._encoder.units,
@@ -215,3 +215,9 @@ class _Work:
         if self._staining is not None:
             self._staining.end(job.id)
         self._run.fail(job, error)
+
+
+def _tile_settings(tiles: Header) -> dict[str, object]:
+    """What made the tiles: their settings, and which network found the tissue where one did."""
+    model = [tiles.inputs[name] for name in TISSUE_MODEL_INPUTS if name in tiles.inputs]
+    return {**tiles.settings, **({"tissue_model": " ".join(model)} if model else {})}

@@ -23,6 +23,8 @@ from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/tiles"
 MADE_BY = "wsisurv tile"
+TISSUE_MODEL_INPUTS = ("tissue model", "tissue model's spec")
+"""Inputs of tiles whose tissue a network found: fingerprints of its two files."""
 _SIZES = ("mpp", "tile_mpp", "tile_px", "tile_level0_px", "level0_width", "level0_height")
 
 

@@ -89,6 +89,7 @@ def evaluate(
     given: GivenMpp | None = None,
     weights_file: Path | None = None,
     pool_weights: Path | None = None,
+    tissue_model: Path | None = None,
     force_unfamiliar: bool = False,
     device: str = "auto",
     redo: bool = False,
@@ -116,6 +117,7 @@ def evaluate(
         given: resolutions that slides don't state.
         weights_file: the encoder's weights, where the student was trained on features of a file.
         pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
+        tissue_model: the network that finds tissue, where one found that of the student's training slides.
         force_unfamiliar: put cases that the student does not know into the risk groups of their log hazard. In all
             other figures they count with and without it, since leaving them out would flatter the student.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
@@ -156,6 +158,7 @@ def evaluate(
             given=given,
             weights_file=weights_file,
             pool_weights=pool_weights,
+            tissue_model=tissue_model,
             device=device,
             redo=redo,
             progress=progress,

@@ -16,6 +16,7 @@ from wsisurv.settings.base import file_sha256, fingerprint, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.resolution import GivenMpp
+from wsisurv.tiling.tissue_model import tissue_model_inputs
 from wsisurv.workspace.ledger import Summary, exclusive
 from wsisurv.workspace.paths import Workspace
 
@@ -37,6 +38,7 @@ class _Making:
     tiles: TileSettings
     embedding: EmbedSettings  # of the tiles
     pooled: EmbedSettings | None = None  # of one row a slide, where the student takes such rows
+    tissue_model: str = ""  # fingerprints of the network that found the tissue, where one did
 
     @property
     def slide_encoder(self) -> str:
@@ -46,7 +48,8 @@ class _Making:
     @property
     def name(self) -> str:
         """Name of the workspace in ``predict/``."""
-        return fingerprint(self.pooled or self.embedding, {"tiles": fingerprint(self.tiles, {})})[:12]
+        inputs = {"tiles": fingerprint(self.tiles, {})} | ({"tissue": self.tissue_model} if self.tissue_model else {})
+        return fingerprint(self.pooled or self.embedding, inputs)[:12]
 
 
 def prepare_slides(
@@ -58,6 +61,7 @@ def prepare_slides(
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
     pool_weights: Path | None = None,
+    tissue_model: Path | None = None,
     device: str = "auto",
     slide_ids: Collection[str] | None = None,
     share: str = "",
@@ -74,6 +78,7 @@ def prepare_slides(
         allow_upsampling: enlarge slides scanned coarser than the student's tiles.
         weights_file: the encoder's weights, where the student was trained on features of a file.
         pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
+        tissue_model: the network that finds tissue, where one found that of the training slides.
         device: where the encoder computes.
         slide_ids: which of the slides; None for all that are found.
         share: name of this share of them, where several processes have one each.
@@ -82,11 +87,13 @@ def prepare_slides(
 
     Raises:
         EncoderMismatchError: the student was trained on features that another tool made.
+        SettingsError: also, the network that finds tissue is wanted, or is another.
         WeightsError: also, weights of the slide encoder are wanted, or are others.
         NoSlidesError, SettingsError, StaleError, WeightsError: as ``tile``, ``embed`` and ``pool``.
     """
     making = _require_ours(read_scale(student).card)
     _check_pool_weights(making, pool_weights)
+    _check_tissue_model(making, tissue_model)
     home = Workspace(workspace.root / "predict" / making.name)
     with exclusive(home, f"predict{share}"):  # of two at once the second waits, and finds it done
         tiled = tile(
@@ -94,6 +101,7 @@ def prepare_slides(
             slides,
             making.tiles,
             given=given,
+            tissue_model=tissue_model,
             allow_upsampling=allow_upsampling,
             slide_ids=slide_ids,
             redo=redo,
@@ -147,18 +155,18 @@ def _require_ours(card: StudentCard) -> _Making:
             "that tool, take the tiles in with `wsisurv import`, embed them, and predict with --student and without "
             "slides."
         )
-    row = sizes.pop("row", None)
+    row, tissue_model = sizes.pop("row", None), str(sizes.pop("tissue_model", ""))
     pooled = parse_settings(EmbedSettings, settings)
     tiles = parse_settings(TileSettings, sizes)
     if row is None:
-        return _Making(tiles, pooled)
+        return _Making(tiles, pooled, tissue_model=tissue_model)
     if pooled.of_tiles is None:
         raise EncoderMismatchError(
             f"the student was trained on one row a {row}, and its file doesn't say of which tiles' features: they were "
             "pooled by wsisurv 0.2 or before, or elsewhere. Run `wsisurv pool --redo` and train anew; or tile, embed "
             "and pool the new slides in a workspace of their own, and predict there with --student and without slides."
         )
-    return _Making(tiles, pooled.of_tiles, pooled)
+    return _Making(tiles, pooled.of_tiles, pooled, tissue_model)
 
 
 def _check_pool_weights(making: _Making, given: Path | None) -> None:
@@ -180,3 +188,23 @@ def _check_pool_weights(making: _Making, given: Path | None) -> None:
         )
     if (seen := f"sha256:{file_sha256(given)}") != wanted:
         raise WeightsError(f"{given}: is {seen}, and {wanted} is wanted. Give the same file as in training.")
+
+
+def _check_tissue_model(making: _Making, given: Path | None) -> None:
+    """Hold the network that finds tissue against the one of the training, before any slide is read.
+
+    Raises:
+        SettingsError: it is missing, another one, or given where none is needed.
+    """
+    if not making.tissue_model and given is not None:
+        raise SettingsError("--tissue-model: the student's training slides were tiled without. Leave it out.")
+    if making.tissue_model and given is None:
+        raise SettingsError(
+            f"the tissue of the student's training slides was found by a network (fingerprints of its two files: "
+            f"{making.tissue_model}). Give it with --tissue-model FILE."
+        )
+    if given is not None and (seen := " ".join(tissue_model_inputs(given).values())) != making.tissue_model:
+        raise SettingsError(
+            f"{given}: it and its TOML file are {seen}, and {making.tissue_model} are wanted. Give the files of the "
+            "training."
+        )

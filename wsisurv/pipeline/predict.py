@@ -85,6 +85,7 @@ def predict(
     allow_upsampling: bool = False,
     weights_file: Path | None = None,
     pool_weights: Path | None = None,
+    tissue_model: Path | None = None,
     device: str = "auto",
     force_unfamiliar: bool = False,
     shard: Shard | None = None,
@@ -109,6 +110,7 @@ def predict(
         allow_upsampling: enlarge slides scanned coarser than the student's tiles; rows say so.
         weights_file: the encoder's weights, where the student was trained on features of a file.
         pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
+        tissue_model: the network that finds tissue, where one found that of the student's training slides.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         force_unfamiliar: give group and survival of cases too that the student does not know; without, their group is
             ``unfamiliar`` and their survival empty.
@@ -159,6 +161,7 @@ def predict(
             allow_upsampling=allow_upsampling,
             weights_file=weights_file,
             pool_weights=pool_weights,
+            tissue_model=tissue_model,
             device=device,
             slide_ids=mine if asked else None,
             share=f"/{shard.number}-of-{shard.count}" if shard else "",

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from wsisurv.errors import SettingsError, SlideError
+from wsisurv.formats.tiles import TISSUE_MODEL_INPUTS
 from wsisurv.settings.base import file_sha256
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.artefacts import drop_small
@@ -20,6 +21,7 @@ from wsisurv.tiling.tissue_network import Network, TissueArchitecture, open_netw
 
 _MOST_PX = 300_000_000  # of the view that a network is shown
 _AT_ONCE = 4  # squares
+_WANTED = "NAME.onnx or NAME.safetensors"
 _INSTALL = "pip install 'wsisurv[tissue]'"
 Three = tuple[float, float, float]
 
@@ -158,8 +160,16 @@ def open_tissue_model(path: Path) -> TissueModel:
 
 
 def tissue_model_inputs(path: Path) -> dict[str, str]:
-    """Fingerprints of both files."""
-    return {"tissue model": file_sha256(path), "tissue model's spec": file_sha256(_spec_path(path))}
+    """Fingerprints of both files.
+
+    Raises:
+        SettingsError: one is not there.
+    """
+    files = (path, _spec_path(path))
+    for file in files:
+        if not file.is_file():
+            raise SettingsError(f"{file}: no such file. --tissue-model wants {_WANTED}, and NAME.toml beside it.")
+    return {name: file_sha256(file) for name, file in zip(TISSUE_MODEL_INPUTS, files, strict=True)}
 
 
 def _spec_path(path: Path) -> Path:
@@ -168,11 +178,7 @@ def _spec_path(path: Path) -> Path:
 
 def _read_spec(path: Path) -> TissueModelSpec:
     spec = _spec_path(path)
-    for file in (path, spec):
-        if not file.is_file():
-            raise SettingsError(
-                f"{file}: no such file. --tissue-model wants NAME.onnx or NAME.safetensors, and NAME.toml beside it."
-            )
+    tissue_model_inputs(path)  # or SettingsError
     try:
         return TissueModelSpec.model_validate(tomllib.loads(spec.read_text(encoding="utf-8")))
     except ValidationError as error:
