@@ -53,7 +53,7 @@ class CuttingOptions:
     tissue_model: Annotated[
         Path | None,
         typer.Option(
-            help="Network that finds tissue, instead of --tissue: NAME.onnx or NAME.safetensors, and beside it "
+            help="Network that finds tissue, instead of --tissue: NAME.onnx, or weights as .safetensors, and beside it "
             "NAME.toml, which says what it takes.",
             dir_okay=False,
         ),
