@@ -339,7 +339,7 @@ class FakeSlide:
         coords, tissue = np.zeros((self.n_tiles, 2), np.int64), np.ones(self.n_tiles, np.float32)
         return Tiles(SlideId("x"), Path("x"), coords, tissue, 0.5, 0.5, 256, 256.0, 0, 9, 9)
 
-    def read(self, rows: slice) -> None:
+    def use(self, rows: slice, _prepare: None) -> None:
         self.read_rows.append(rows)
 
 
@@ -351,9 +351,9 @@ def test_reading_ahead_is_bounded_and_reads_each_tile_once(sizes: list[int]) -> 
     started: list[int] = []
     submit = ahead._threads.submit
 
-    def counted(read: Any, slide: FakeSlide, rows: slice) -> Future[Any]:
+    def counted(use: Any, rows: slice, prepare: None) -> Future[Any]:
         started.append((rows.stop - rows.start) * a_tile)
-        return submit(read, slide, rows)
+        return submit(use, rows, prepare)
 
     ahead._threads.submit = counted  # type: ignore[method-assign,assignment]
     used: list[int] = []

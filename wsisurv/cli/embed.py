@@ -8,7 +8,7 @@ import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, EngineOptions, RedoOption, ShardOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, EngineOptions, RedoOption, ShardOption, StageOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.engine.shards import parse_shard
 from wsisurv.settings.embedding import EmbedSettings
@@ -132,6 +132,7 @@ def embed(
         ),
     ] = False,
     shard: ShardOption = None,
+    stage: StageOption = None,
     where: EngineOptions,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
@@ -164,6 +165,7 @@ def embed(
             batch_size=tiles_at_once,
             workers=workers,
             pool=pool,
+            stage=stage,
             decoder=encoding.decoder,
             cpu_bf16=precision == "auto",
             compiled=compile,

@@ -100,6 +100,15 @@ SlideMapOption = Annotated[
         dir_okay=False,
     ),
 ]
+StageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--stage",
+        help="Folder on a disk of the machine that reads, for slides on slow storage: each is copied there first, and "
+        "the next meanwhile.",
+        file_okay=False,
+    ),
+]
 StudentOption = Annotated[
     Path | None,
     typer.Option(

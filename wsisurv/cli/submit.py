@@ -16,7 +16,7 @@ from wsisurv.errors import InputError, SettingsError
 from wsisurv.workspace.paths import Workspace
 
 _EACH = 20
-_WRITTEN = ("workspace", "output", "plan")
+_WRITTEN = ("workspace", "output", "plan", "stage")
 """Paths of a step that need not be there."""
 
 

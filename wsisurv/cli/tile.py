@@ -14,6 +14,7 @@ from wsisurv.cli.options import (
     RedoOption,
     ShardOption,
     SlidesArgument,
+    StageOption,
     WorkspaceOption,
 )
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
@@ -115,6 +116,7 @@ def tile(
             "30,000 px a side at 0.25 µm/px, 130 MB with 60,000, 300 MB with 120,000.",
         ),
     ] = None,
+    stage: StageOption = None,
     where: EngineOptions,
     redo: RedoOption = False,
     dry_run: DryRunOption = False,
@@ -143,6 +145,7 @@ def tile(
             preview=not no_preview,
             workers=workers,
             pool=pool,
+            stage=stage,
             redo=redo,
             progress=progress,
             **how,

@@ -44,6 +44,7 @@ class Task:
     decoder: Decoder = "auto"  # what reads pixels
     cpu_bf16: bool = False  # bf16 on a processor that is faster in it
     compiled: bool = False  # compile the network
+    stage: Path | None = None  # where slides are copied to before they are read
 
 
 class Run(Protocol):
@@ -101,6 +102,7 @@ def do(
             dtype=task.settings.dtype,
             decoder=task.decoder,
             prepare=staining,
+            stage=task.stage,
             report=report,
         )
         stream.run(turns)
@@ -166,7 +168,7 @@ class _Work:
             return None
         n_sampled = len(sampled_rows(tiles, _SHIFTED_TILES))
         restain = None if self._staining is None else self._staining.restain
-        return ShiftedTiles(n_sampled, lambda: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
+        return ShiftedTiles(n_sampled, lambda tiles: sample_tiles(tiles, _SHIFTED_TILES), self._shifts, restain)
 
     def save(self, slide: SlideInProgress) -> None:
         job, tiles, more_values = slide.job, slide.tiles, slide.more_values

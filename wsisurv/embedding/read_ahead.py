@@ -3,8 +3,10 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from wsisurv.embedding.colours import Pixels
 from wsisurv.embedding.stain_shifts import ShiftedTiles
 from wsisurv.engine.jobs import Job
+from wsisurv.errors import SlideError
 from wsisurv.formats.tiles import Tiles
+from wsisurv.slides.stage import of_original, staged
 from wsisurv.slides.tiles import TileReader
 
 PIECE_BYTES = 32 << 20
@@ -63,16 +67,50 @@ class SlideInProgress:
         self.given_up = False
         self.decoder = ""
         self._asked, self._verify, self._unread = decoder, verify, len(tiles.coords)
+        self._in_use, self._place = self.n_tiles, job.source
+        self._copy = ExitStack()
+        self._copied: Future[None] | None = None
         self._lock = threading.Lock()
         self._first: TileReader | None = None
         self._idle: dict[TileReader, int] = {}
+
+    def fetch(self, copying: Executor, stage: Path) -> None:
+        """Begin to copy it, to be read there."""
+        self._copied = copying.submit(self._fetch, stage)
+
+    def _fetch(self, stage: Path) -> None:
+        self._verify(self.job)
+        copy = staged(self.job.source, stage, unwanted=lambda: self.given_up)
+        self._place = self._copy.enter_context(copy)
+        self.tiles = replace(self.tiles, slide_path=self._place)
+
+    def use(self, rows: slice, prepare: Prepare | None) -> Pixels | None:
+        """Read tiles and prepare its own, for the last time: a copy goes with the last of them.
+
+        Returns:
+            As ``read``.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        try:
+            pixels = self.read(rows)
+            if pixels is not None and prepare is not None and rows.start < len(self.tiles.coords):
+                pixels = prepare(pixels, self.tiles)
+        except SlideError as error:
+            raise of_original(error, self.job.source, self._place.parent) from error
+        with self._lock:
+            self._in_use -= rows.stop - rows.start
+        if not self._in_use:
+            self._copy.close()
+        return pixels
 
     def read(self, rows: slice) -> Pixels | None:
         """Read tiles, those behind its own too; None where the slide was given up."""
         if self.given_up:
             return None
         if self.more is not None and rows.start >= (n_own := len(self.tiles.coords)):
-            return self.more.read(slice(rows.start - n_own, rows.stop - n_own))
+            return self.more.read(slice(rows.start - n_own, rows.stop - n_own), self.tiles)
         reader = self._take(rows.start)
         try:
             return reader.read(rows)
@@ -88,8 +126,11 @@ class SlideInProgress:
                 del self._idle[reader]
                 return reader
             if self._first is None:
-                self._verify(self.job)
-                self._first = TileReader(self.job.source, self.tiles, decoder=self._asked)
+                if self._copied is None:
+                    self._verify(self.job)
+                else:
+                    self._copied.result()
+                self._first = TileReader(self._place, self.tiles, decoder=self._asked)
                 return self._first
             return self._first.twin()
 
@@ -106,6 +147,9 @@ class SlideInProgress:
         """Read no more of it; a reader at work is closed by its thread."""
         self.given_up = True
         self.close()
+        if self._copied is not None and not self._copied.cancel():
+            self._copied.exception()  # being copied still, which ends soon
+        self._copy.close()
 
     def close(self) -> None:
         """Close the readers that are not at work."""
@@ -154,7 +198,7 @@ class ReadAhead:
         rows = _rows(slides)
         while True:
             while self._has_room(ahead, batch_bytes()) and (next_one := next(rows, None)):
-                ahead.append(Piece(*next_one, self._threads.submit(self._read, *next_one)))
+                ahead.append(Piece(*next_one, self._threads.submit(next_one[0].use, next_one[1], self._prepare)))
             if not ahead:
                 return
             yield ahead.popleft()
@@ -163,12 +207,6 @@ class ReadAhead:
         sizes = [piece.n_bytes for piece in ahead]
         enough = sum(sizes) >= self._n_threads * PIECE_BYTES + batch_bytes
         return len(sizes) <= self._n_threads * _PIECES_A_THREAD and not enough
-
-    def _read(self, slide: SlideInProgress, rows: slice) -> Pixels | None:
-        pixels = slide.read(rows)
-        if pixels is None or self._prepare is None or rows.start >= len(slide.tiles.coords):
-            return pixels
-        return self._prepare(pixels, slide.tiles)
 
     def close(self) -> None:
         """End the threads once what they are reading is read; what waits is not read."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wsisurv.embedding.colours import ColourMap, Pixels
 from wsisurv.embedding.stains import UNMIXING
+from wsisurv.formats.tiles import Tiles
 
 STRENGTHS = (0.85, 1.0, 1.15)
 """Factors of haematoxylin and of eosin, in all nine combinations; (1, 1) is the slide as it is."""
@@ -40,7 +41,7 @@ class ShiftedTiles:
 
     Args:
         n_sampled: how many tiles are shifted.
-        sample: reads them, uint8 (n_sampled, side, side, 3); called once.
+        sample: reads them, uint8 (n_sampled, side, side, 3), of the slide's tiles; called once.
         shifts: as ``stain_shifts``.
         restain: done to the shifted sample, as if it were a slide of its own; or None.
 
@@ -52,7 +53,7 @@ class ShiftedTiles:
     def __init__(
         self,
         n_sampled: int,
-        sample: Callable[[], Pixels],
+        sample: Callable[[Tiles], Pixels],
         shifts: list[ColourMap],
         restain: Callable[[Pixels], Pixels] | None,
     ) -> None:
@@ -61,7 +62,7 @@ class ShiftedTiles:
         self._lock = threading.Lock()
         self._sampled: Pixels | None = None
 
-    def read(self, rows: slice) -> Pixels:
+    def read(self, rows: slice, tiles: Tiles) -> Pixels:
         """The sample under one shift, uint8 (n, side, side, 3); called in a reading thread.
 
         Raises:
@@ -69,7 +70,7 @@ class ShiftedTiles:
         """
         with self._lock:
             if self._sampled is None:
-                self._sampled = self._sample()
+                self._sampled = self._sample(tiles)
         shifted = self._shifts[rows.start // self.piece](self._sampled)
         return shifted if self._restain is None else self._restain(shifted)
 

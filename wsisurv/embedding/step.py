@@ -170,6 +170,7 @@ def embed(
     allow_mismatch: bool = False,
     offline: bool = False,
     pool: Pool | None = None,
+    stage: Path | None = None,
     shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -194,6 +195,8 @@ def embed(
         allow_mismatch: take tiles of another size or resolution than the encoder was trained on.
         offline: fetch no weights: what is not in the hub's cache is an error.
         pool: machines to do it on, a slide each at a time, instead of devices here.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read; the next one, while
+            it is read, for each device here.
         shard: do this part of the slides only.
         redo: make features of other settings or tiles anew.
         progress: called with slides done, slides in all, and slide and tiles now.
@@ -217,6 +220,7 @@ def embed(
     settings = _with_version(settings or EmbedSettings())
     if pool is not None:  # whose working folder is another
         workspace, weights_file = Workspace(workspace.root.absolute()), weights_file and weights_file.absolute()
+        stage = stage and stage.absolute()
     if shard is not None:
         slide_ids = shard.of(sorted(slide_ids) if slide_ids is not None else workspace.tiled_slides())
     sources, unreadable = find_sources(workspace, slide_ids)
@@ -246,6 +250,7 @@ def embed(
         decoder="jpeg-half" if settings.half_scale else decoder,
         cpu_bf16=cpu_bf16,
         compiled=compiled,
+        stage=stage,
     )
     with workspace.claim_settings(f"{STEP}/{settings.folder}", settings.model_dump(mode="json")):
         run = JobRun(workspace, STEP, task.jobs, redo=redo)

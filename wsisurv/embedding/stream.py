@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,6 +89,7 @@ class Stream:
         dtype: in which features are kept.
         decoder: what reads the pixels.
         prepare: done to the pixels before the encoder, or None.
+        stage: folder to which slides are copied before they are read, one ahead; None for no copies.
         report: called after each batch with the slide and its tiles so far; may raise to stop the run.
 
     Attributes:
@@ -104,6 +106,7 @@ class Stream:
         dtype: str = "float16",
         decoder: Decoder = "auto",
         prepare: Prepare | None = None,
+        stage: Path | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._encoder, self._work, self._report = encoder, work, report
@@ -114,7 +117,8 @@ class Stream:
         self._spare: list[Pixels] = []
         self._writes: deque[Future[None]] = deque()
         self._open: dict[str, SlideInProgress] = {}
-        self._ahead = ReadAhead(readers, prepare)
+        self._ahead, self._stage = ReadAhead(readers, prepare), stage
+        self._copying = ThreadPoolExecutor(1, thread_name_prefix="copier")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self.notes: list[str] = []
 
@@ -134,15 +138,31 @@ class Stream:
         finally:
             for slide in self._open.values():
                 slide.given_up = True
+            self._copying.shutdown(cancel_futures=True)
             self._ahead.close()
             self._writing.shutdown(cancel_futures=True)
             for slide in self._open.values():
-                slide.close()
+                slide.give_up()
 
     def _batch_bytes(self) -> int:
         return max((size * 3 * side**2 for side, size in self._sizes.items()), default=0)
 
     def _slides(self, jobs: Iterable[Job]) -> Iterator[SlideInProgress]:
+        """Slides as their turn comes; where they are copied, each once the copy of the next is asked for."""
+        if self._stage is None:
+            yield from self._begun(jobs)
+            return
+        before: SlideInProgress | None = None
+        for slide in self._begun(jobs):
+            if slide.n_left:
+                slide.fetch(self._copying, self._stage)
+            if before is not None:
+                yield before
+            before = slide
+        if before is not None:
+            yield before
+
+    def _begun(self, jobs: Iterable[Job]) -> Iterator[SlideInProgress]:
         for job in jobs:
             tiles = self._work.begin(job)
             if tiles is None:
@@ -159,6 +179,8 @@ class Stream:
         slide, start = piece.slide, piece.rows.start
         try:
             pixels = piece.pixels.result()
+        except StorageError:  # of the copy
+            raise
         except (WsisurvError, OSError) as error:
             self._give_up(slide, error)
             return

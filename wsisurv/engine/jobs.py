@@ -195,6 +195,7 @@ def run_jobs(
     workers: int = 1,
     processes: bool = False,
     pool: Pool | None = None,
+    give_up: Callable[[], None] | None = None,
 ) -> Summary:
     """Do every job that is not done; one that fails is written to the ledger and the others go on.
 
@@ -208,6 +209,7 @@ def run_jobs(
         workers: how many are done at once. On an error or Ctrl-C those under way are finished.
         processes: workers are processes instead of threads; ``do`` is then a function of a module, or a record.
         pool: other machines to do them on; ``do`` and jobs are then records with absolute paths.
+        give_up: called when the run stops early, to make those under way end soon.
 
     Raises:
         StaleError: an output was made otherwise; raised before any work.
@@ -230,7 +232,8 @@ def run_jobs(
             progress(0, len(jobs), "")
         if pool is not None:
             pool.expect(run.n_left)
-        with closing(finished(Attempt(do), claimed(), workers, processes=processes, pool=pool)) as results:
+        came_in = finished(Attempt(do), claimed(), workers, processes=processes, pool=pool, give_up=give_up)
+        with closing(came_in) as results:
             for job, came in results:
                 if isinstance(came, Exception):
                     run.fail(job, came)

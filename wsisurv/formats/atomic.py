@@ -123,9 +123,7 @@ def own_folder(parent: Path) -> Iterator[Path]:
     Raises:
         StorageError: as ``explain_storage``.
     """
-    for left in leftovers(parent):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
+    sweep_folders(parent)
     folder = parent / f".{process_name()}-{secrets.token_hex(4)}{PARTIAL}"
     with explain_storage(folder):
         parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +132,13 @@ def own_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_folders(parent: Path) -> None:
+    """Take away those of ``own_folder`` that killed processes of this machine left."""
+    for left in leftovers(parent):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -180,7 +180,21 @@ def require_tiled(path: Path, slide_id: str, fingerprint: str | None) -> None:
 
 def slide_bytes(path: Path) -> int:
     """Size of all files that make up a slide."""
-    return sum(file.stat().st_size for file in {path, *_companions(path)})
+    return sum(file.stat().st_size for file in slide_files(path))
+
+
+def slide_files(path: Path) -> list[Path]:
+    """All files that make up a slide, which lie in its folder or below."""
+    return sorted({path, *_companions(path), *_named_inside(path)})
+
+
+def _named_inside(path: Path) -> Iterator[Path]:
+    """Files beside a Hamamatsu VMS or VMU that it names: its own pixels are in them."""
+    if path.suffix.lower() in (".vms", ".vmu"):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            name = line.partition("=")[2].strip()
+            if name and Path(name).name == name and (path.parent / name).is_file():
+                yield path.parent / name
 
 
 def _companions(path: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.readers.registry import OPENSLIDE
 from wsisurv.slides.resolution import GivenMpp, contradiction
+from wsisurv.slides.stage import Turns, staged
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
@@ -53,6 +54,7 @@ class Options:
     allow_upsampling: bool
     preview: bool
     model: Path | None = None
+    stage: Path | None = None  # where slides are copied to before they are read
 
 
 def tile(
@@ -69,6 +71,7 @@ def tile(
     shard: Shard | None = None,
     workers: int | None = None,
     pool: Pool | None = None,
+    stage: Path | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -92,6 +95,8 @@ def tile(
         shard: do this part of the slides only.
         workers: threads, each on a slide of its own; None for one a processor.
         pool: machines to do it on, instead of threads here.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read; threads here copy one
+            slide ahead each.
         redo: make stale tiles anew.
         progress: called after each slide.
 
@@ -122,10 +127,12 @@ def tile(
     if pool is not None:  # whose working folder is another
         workspace, sources = Workspace(workspace.root.absolute()), [path.absolute() for path in sources]
         masks, tissue_model = masks and masks.absolute(), tissue_model and tissue_model.absolute()
+        stage = stage and stage.absolute()
     slides = find_slides(sources)
     workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
-    options = Options(settings, given, masks, allow_upsampling, preview, tissue_model)
+    options = Options(settings, given, masks, allow_upsampling, preview, tissue_model, stage)
+    turns = Turns(workers) if stage is not None and pool is None else None
     if slide_ids is not None:
         slides = {slide_id: path for slide_id, path in slides.items() if slide_id in slide_ids}
     if shard is not None:
@@ -136,10 +143,11 @@ def tile(
             workspace,
             STEP,
             jobs,
-            partial(_tile_slide, workspace, options),
+            partial(_tile_slide, workspace, options, turns),
             redo=redo,
             progress=progress,
-            workers=workers,
+            workers=workers if turns is None else 2 * workers,
+            give_up=None if turns is None else turns.ended.set,
             pool=pool,
         )
     summary.notes.extend([*notes, *passed_over(sources)])
@@ -190,11 +198,17 @@ def _lacking(workspace: Workspace, slide_id: SlideId, header: Header, options: O
     return preview if undrawn and check(tiles, header).done else tiles
 
 
-def _tile_slide(workspace: Workspace, options: Options, job: Job) -> str | None:
-    """Tile one slide; the preview is written first, so that finished tiles never have one of other tiles."""
+def _tile_slide(workspace: Workspace, options: Options, turns: Turns | None, job: Job) -> str | None:
+    """Tile one slide, or its copy."""
+    with staged(job.source, options.stage, turns=turns) as place:
+        return _tile_file(workspace, options, job, place)
+
+
+def _tile_file(workspace: Workspace, options: Options, job: Job, place: Path) -> str | None:
+    """Tile a slide's file; the preview is written first, so that finished tiles never have one of other tiles."""
     wanted = job.output == workspace.tiles(job.id)
     with Slide(
-        job.source,
+        place,
         options.given.by_slide.get(job.id, options.given.every),
         mpp_from_objective=options.given.from_objective,
     ) as slide:
