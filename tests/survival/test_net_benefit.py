@@ -37,6 +37,43 @@ def test_a_perfect_model_is_worth_the_share_of_events_at_any_threshold():
     assert found.model == pytest.approx([3 / 8, 3 / 8])
 
 
+def test_no_model_is_worth_more_than_the_events_of_all():
+    """Of the few acted on at a high threshold Kaplan-Meier falls to 0 where the last of them dies."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        risk = rng.normal(size=40)
+        death, end = rng.exponential(10 * np.exp(-risk)), rng.exponential(6, 40)
+        time, event = np.minimum(death, end), death <= end
+        found = net_benefit(
+            survival=np.exp(-0.5 * np.exp(risk)), horizon=5, thresholds=np.linspace(0.01, 0.95, 60), time=time,
+            event=event,
+        )  # fmt: skip
+        odds = found.thresholds[0] / (1 - found.thresholds[0])
+        events = (found.treat_all[0] + odds) / (1 + odds)  # 1 − S(t) of all
+        assert np.nanmax(found.model) <= events + 1e-12
+
+
+def test_rough_curve_of_a_few_is_capped_at_the_events_of_all():
+    """Two of twelve acted on, one censored early and one dead: 1 − S of them is 1, more deaths than there were."""
+    time = np.array([1.0, 2.0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9])
+    event = np.array([0, 1] + 10 * [0])
+    survival = np.array([0.1, 0.1] + 10 * [0.9])
+    found = net_benefit(survival=survival, horizon=5, thresholds=[0.2], time=time, event=event)
+    deaths = 1 / 11
+    assert found.model == pytest.approx([deaths - (2 / 12 - deaths) * 0.25])
+
+
+def test_nothing_is_said_where_the_last_of_those_acted_on_is_censored_before_the_horizon():
+    time = np.array([1.0, 2.0, 9, 9, 9, 9])
+    survival = np.array([0.1, 0.1, 0.9, 0.9, 0.9, 0.9])
+    censored = net_benefit(survival=survival, horizon=5, thresholds=[0.05, 0.2], time=time, event=[1, 0, 0, 0, 0, 0])
+    assert np.isnan(censored.model).tolist() == [False, True]
+    cause = net_benefit(
+        survival=survival, horizon=5, thresholds=[0.2], time=time, event=[1, 0, 0, 0, 0, 0], cause=[1, 2, 0, 0, 0, 0]
+    )
+    assert np.isfinite(cause.model).all()  # all acted on have ended, one by a competing event
+
+
 @pytest.mark.parametrize(
     "change", [{"thresholds": [0.0]}, {"thresholds": [1.0]}, {"horizon": 99}, {"survival": [0.5, 2.0, 0.1]}]
 )

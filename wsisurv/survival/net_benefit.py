@@ -16,7 +16,8 @@ class NetBenefit:
     """Net benefit at each threshold probability; in true positives a case, false ones counted against them."""
 
     thresholds: NDArray[np.float64]  # float64 (k,), probability of the event from which one would act
-    model: NDArray[np.float64]  # float64 (k,), of acting on the model
+    # float64 (k,), of acting on the model; NaN where the last of the cases acted on is censored before the horizon
+    model: NDArray[np.float64]
     treat_all: NDArray[np.float64]  # float64 (k,), of acting on everybody; acting on nobody is 0
 
 
@@ -33,7 +34,8 @@ def net_benefit(
     """Net benefit of acting on cases whose predicted probability of the event by the horizon reaches a threshold.
 
     With x the cases acted on and S_x their Kaplan-Meier curve, true positives are (1 − S_x(t)) P(x), false ones
-    S_x(t) P(x), and the net benefit is the former less p/(1 − p) of the latter.
+    S_x(t) P(x), and the net benefit is the former less p/(1 − p) of the latter. True positives are no more than the
+    events of all, 1 − S(t): of few cases S_x is rough, and would give a net benefit that no model can have.
 
     Args:
         survival: (n,), predicted probability of outliving the horizon.
@@ -65,11 +67,18 @@ def net_benefit(
             return float(kaplan_meier(time=some.times, event=some.events, entry=some.entries).at(at))
         return 1 - float(cumulative_incidence(time=some.times, cause=causes[rows], entry=some.entries).at(at))
 
+    def unknown(rows: NDArray[np.bool_]) -> bool:
+        last = data.times[rows] == data.times[rows].max()
+        return bool(data.times[rows].max() < at and (causes[rows][last] == 0).any())
+
     everybody = free_of_it(np.ones(len(data.times), dtype=bool))
     model = np.zeros(len(levels))
     for number, level in enumerate(levels):
         chosen = risk >= level
         if chosen.any():
-            alive = free_of_it(chosen)
-            model[number] = chosen.mean() * ((1 - alive) - alive * odds[number])
+            if unknown(chosen):
+                model[number] = np.nan
+                continue
+            hits = min(chosen.mean() * (1 - free_of_it(chosen)), 1 - everybody)
+            model[number] = hits - (chosen.mean() - hits) * odds[number]
     return NetBenefit(levels, model, (1 - everybody) - everybody * odds)
