@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wsisurv.errors import MetricError
+from wsisurv.experiments import over_time
 from wsisurv.experiments.over_time import auc_within, make_horizons, predicted_within
 from wsisurv.survival.dynamic import dynamic_auc
 from wsisurv.survival.splits import make_folds
@@ -82,6 +83,22 @@ def test_a_case_has_no_part_in_its_own_probability():
         return predicted_within(moved, 0, time=time, event=event, horizons=horizons).brier
 
     assert first_fold_brier(5.0) > first_fold_brier(0.0) + 0.02
+
+
+def test_a_fold_whose_log_hazards_have_a_scale_of_their_own_is_not_told_the_impossible(monkeypatch):
+    """Students of few events: those of two folds vary by .002, those of the third by .25."""
+
+    def brier_of(seed):
+        risk, time, event = study(36, seed)
+        folds = scored([risk], event, repeats=1)
+        scales = (0.002, 0.002, 0.25)
+        moved = [FoldScores(0, f.rows, by * f.log_hazard, f.n_train) for by, f in zip(scales, folds, strict=True)]
+        horizons = make_horizons(time=time, event=event)
+        return predicted_within(moved, 0, time=time, event=event, horizons=horizons).brier
+
+    limited = [brier_of(seed) for seed in range(5)]
+    monkeypatch.setattr(over_time, "no_further", lambda log_hazard, known: log_hazard)
+    assert all(one < brier_of(seed) for seed, one in enumerate(limited))
 
 
 def test_data_that_can_not_give_probabilities():

@@ -56,6 +56,22 @@ def test_members_without_a_common_origin_and_the_mean_of_several_are_calibrated(
     assert survival.mean() == pytest.approx(np.exp(-3 * RATE * np.exp(new)).mean(), abs=0.03)
 
 
+def test_few_events_give_a_slope_that_is_held_back_and_many_one_as_it_is():
+    """Log hazards that know nothing, and some ten events: what the slope makes of chance is a fifth of what it was."""
+    found, raw = np.zeros(60), np.zeros(60)
+    for seed in range(60):
+        risk, time, event = simulated(30, 100 + seed, until=2.0)
+        noise = np.random.default_rng(seed).permutation(risk)
+        fit = cox_slope(log_hazard=noise, time=time, event=event)
+        found[seed], raw[seed] = fit_prognosis(log_hazard=noise, time=time, event=event).slope, max(fit.value, 0.0)
+        assert 0 <= found[seed] <= raw[seed] + 1e-9
+        assert found[seed] == 0 or (fit.value / fit.se) ** 2 > 1
+    assert (found**2).mean() < 0.3 * (raw**2).mean()
+    risk, time, event = simulated(2000, 99)
+    many = cox_slope(log_hazard=risk, time=time, event=event).value
+    assert fit_prognosis(log_hazard=risk, time=time, event=event).slope == pytest.approx(many, rel=0.01)
+
+
 def test_log_hazards_that_know_nothing_give_every_case_the_cohorts_survival():
     _, time, event = simulated(300, 3)
     noise = np.random.default_rng(7).normal(size=300)

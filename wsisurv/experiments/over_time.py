@@ -18,7 +18,7 @@ from wsisurv.survival.competing import CompetingBrier, competing_brier, cumulati
 from wsisurv.survival.dynamic import dynamic_auc, followed_until
 from wsisurv.survival.follow_up import FollowUp
 from wsisurv.survival.kaplan_meier import SurvivalCurve, followed_share
-from wsisurv.survival.prognosis import fit_prognosis
+from wsisurv.survival.prognosis import fit_prognosis, no_further
 from wsisurv.survival.stratified import FoldScores
 
 _HORIZONS = 9
@@ -195,9 +195,9 @@ def _scores(
             entry=rest.entries,
             cause=None if cause is None else cause[others],
         )
-        last = prognosis.baseline.followed_until
-        survival[here] = prognosis.event_free(log_hazard=risk[here], horizons=np.minimum(horizons, last))
-        own[here], before[here] = prognosis.own_survival(log_hazard=risk[here], time=one.times, entry=one.entries)
+        last, own_risk = prognosis.baseline.followed_until, no_further(risk[here], risk[others])
+        survival[here] = prognosis.event_free(log_hazard=own_risk, horizons=np.minimum(horizons, last))
+        own[here], before[here] = prognosis.own_survival(log_hazard=own_risk, time=one.times, entry=one.entries)
     score: Brier | CompetingBrier
     if cause is None:
         score = brier(

@@ -18,7 +18,7 @@ from wsisurv.formats.risks import UNFAMILIAR, Risk
 from wsisurv.formats.splits import Fold, read_splits
 from wsisurv.survival.competing import followed_on
 from wsisurv.survival.follow_up import FollowUp
-from wsisurv.survival.prognosis import PER_YEAR, fit_prognosis
+from wsisurv.survival.prognosis import PER_YEAR, fit_prognosis, no_further
 from wsisurv.survival.stratified import FoldScores
 
 STUDENT = "student"
@@ -301,10 +301,11 @@ def _survival(
                     entry=there.entries,
                     cause=None if cause is None else cause[others],
                 )
-                values[rows] = prognosis.event_free(log_hazard=one.risks[model], horizons=horizons)
+                risk = no_further(one.risks[model], known)
+                values[rows] = prognosis.event_free(log_hazard=risk, horizons=horizons)
                 if model == STUDENT:
                     own[0][rows], own[1][rows] = prognosis.own_survival(
-                        log_hazard=one.risks[model], time=here.times, entry=here.entries
+                        log_hazard=risk, time=here.times, entry=here.entries
                     )
         except MetricError as error:
             without = without or str(error)

@@ -144,6 +144,8 @@ def fit_prognosis(
     The slope is that of a Cox regression on the out-of-fold log hazards within folds: those of two members have no
     common origin, and a slope over all folds at once came out at a third to a half of what was right for new cases. A
     new case has the mean of all members, in which their noise averages out: var(member) / var(mean) times the slope.
+    Slopes are shrunk by (χ² − 1) / χ², to 0 where χ² is below 1: of ten events a slope may come out tenfold, and with
+    it all that is predicted; of a hundred it hardly changes.
 
     Args:
         log_hazard: (n,), of each training case by a member that has not seen it.
@@ -155,8 +157,7 @@ def fit_prognosis(
         reference: (n,), the log hazards brought to those of new cases (``OutOfFoldScale.placed``), for the baseline;
             if None, within folds and with their variance over ``averaging``.
         cause: (n,), 0 censored, 1 the event, 2 a competing one; None where nothing competes. The competing hazard is a
-            Cox model of its own on the same log hazard: one slope, since competing events are usually few, and shrunk
-            by (χ² − 1) / χ², to 0 where χ² is below 1.
+            Cox model of its own on the same log hazard: one slope, since competing events are usually few.
 
     Raises:
         MetricError: as ``baseline_hazard``; ``cause`` is none of these, or 1 elsewhere than ``event`` is true.
@@ -171,8 +172,8 @@ def fit_prognosis(
         risks[folds == number] -= risks[folds == number].mean()
     try:
         fit = cox_within(variables=risks[:, None], fold=folds, time=data.times, event=data.events, entry=data.entries)
-        slope = max(0.0, float(fit.coefficients[0]))
         se = cox_slope(log_hazard=risks, time=data.times, event=data.events, entry=data.entries, stratum=folds).se
+        slope = max(0.0, _shrunk(float(fit.coefficients[0]), se))
     except MetricError:  # all log hazards of a fold are equal, or they order the cases perfectly, or all the wrong way
         slope = se = 1.0 if _gradient(risks, folds, data) > 0 else 0.0
     new = risks / math.sqrt(averaging) if reference is None else np.asarray(reference, dtype=np.float64)
@@ -211,13 +212,26 @@ def _fit_competing(
         return None
     try:
         fit = cox_slope(log_hazard=risks, time=data.times, event=other, entry=data.entries, stratum=folds)
-        chi2 = (fit.value / fit.se) ** 2
-        slope = fit.value * max(0.0, 1 - 1 / chi2) * averaging if chi2 > 0 else 0.0
+        slope = _shrunk(fit.value, fit.se) * averaging
     except MetricError:  # the log hazards tell nothing, or order the competing events perfectly
         slope = 0.0
     return CompetingCause(
         slope, baseline_hazard(log_hazard=slope * new, time=data.times, event=other, entry=data.entries)
     )
+
+
+def _shrunk(slope: float, se: float) -> float:
+    """A slope times (χ² − 1) / χ², 0 where χ² is below 1."""
+    return slope * max(0.0, 1 - (se / slope) ** 2) if slope else 0.0
+
+
+def no_further(log_hazard: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log hazards of another model, no further out than those that a prognosis was fitted to.
+
+    Models of two folds have scales of their own, and those of few events very different ones; a slope that was found
+    on a narrow scale says nothing of risks far outside it.
+    """
+    return np.clip(log_hazard, known.min(), known.max())
 
 
 def _gradient(risks: NDArray[np.float64], folds: NDArray[np.int64], data: FollowUp) -> float:
