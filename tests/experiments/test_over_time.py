@@ -97,7 +97,7 @@ def test_a_fold_whose_log_hazards_have_a_scale_of_their_own_is_not_told_the_impo
         return predicted_within(moved, 0, time=time, event=event, horizons=horizons).brier
 
     limited = [brier_of(seed) for seed in range(5)]
-    monkeypatch.setattr(over_time, "no_further", lambda log_hazard, known: log_hazard)
+    monkeypatch.setattr(over_time, "no_further", lambda log_hazard, _: log_hazard)
     assert all(one < brier_of(seed) for seed, one in enumerate(limited))
 
 
