@@ -3,11 +3,12 @@
 import os
 import shutil
 import sys
+import time
 from concurrent.futures import CancelledError
 
 import pytest
 
-from wsisurv.engine.dask import DaskPool, Witness, dask_pool
+from wsisurv.engine.dask import DaskPool, Witness, dask_pool, stop_if_unwanted
 from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import BackendError, SettingsError
 from wsisurv.version import __version__
@@ -18,6 +19,7 @@ distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # what distributed warns of is its own
 _DEADLY = """
 import os
+import time
 from pathlib import Path
 
 def work(item):
@@ -27,6 +29,14 @@ def work(item):
     if Path(name).stat().st_size <= deaths:
         os.kill(os.getpid(), 9)
     return deaths
+
+def never_ends(name):
+    from wsisurv.engine.dask import stop_if_unwanted
+    if name == "ends":
+        raise ZeroDivisionError
+    while True:
+        time.sleep(0.1)
+        stop_if_unwanted()
 """
 
 
@@ -97,6 +107,17 @@ def test_what_stops_the_run_is_raised_and_those_under_way_are_waited_for(cluster
     with dask_pool(cluster.scheduler_address, place) as pool, pytest.raises(ZeroDivisionError):
         list(finished((1).__truediv__, [1, 0, *range(1, 100)], 1, pool=pool))
     assert pool._pending == {}
+
+
+def test_what_takes_long_ends_when_nobody_waits_for_it_any_more(cluster, place):
+    import deadly
+
+    began = time.monotonic()
+    with dask_pool(cluster.scheduler_address, place) as pool, pytest.raises(ZeroDivisionError):
+        list(finished(deadly.never_ends, ["never", "ends"], 1, pool=pool))
+    assert pool._pending == {}
+    assert time.monotonic() - began < 10
+    stop_if_unwanted()  # elsewhere it does nothing
 
 
 def test_workers_that_cannot_do_it_are_named_before_any_work(cluster, place, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from wsisurv.pipeline.cohort_status import cohort_status
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.teacher import train_teacher
+from wsisurv.workspace.paths import Workspace
 
 SETTINGS = CrossvalSettings(folds=2, repeats=2, covariates=("age", "stage"), resamples=100)
 ALL = [
@@ -384,3 +386,24 @@ def test_a_damaged_teacher_of_a_fold_is_named_and_not_copied(scored, tmp_path):
         assert str(fold / name) in warning
         assert not (tmp_path / "other").exists()
         (fold / name).write_bytes(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # what distributed warns of is its own
+def test_folds_on_a_dask_cluster_are_those_of_this_machine(make_study, once, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    from wsisurv.engine.dask import dask_pool
+
+    study, told = make_study(40), []
+    study.teacher, study.student = (one.model_copy(update={"epochs": 1}) for one in (study.teacher, study.student))
+    place = study.path("crossval")
+    wanted = run(study, once)
+    alone = {path.parent.name: path.read_bytes() for path in place.glob("*/risks.json")}
+    shutil.rmtree(place)
+    monkeypatch.chdir(study.workspace.root.parent)  # workers have another working folder
+    study.workspace = Workspace(Path(study.workspace.root.name))
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        with dask_pool(cluster.scheduler_address, study.workspace) as pool:
+            assert run(study, once, pool=pool, progress=lambda *what: told.append(what)).table == wanted.table
+    assert {path.parent.name: path.read_bytes() for path in place.glob("*/risks.json")} == alone
+    assert told[-1][:2] == (2000, 2000)

@@ -12,6 +12,7 @@ from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AlignmentOption,
     CohortOption,
+    EngineOptions,
     FoldOptions,
     LandmarkOption,
     WorkspaceOption,
@@ -52,6 +53,7 @@ def crossval(
     settings: CrossvalSettings,
     landmark: LandmarkOption = None,
     how: FoldOptions,
+    where: EngineOptions,
     alignment: AlignmentOption = None,
     reports_only: Annotated[
         bool,
@@ -85,6 +87,8 @@ def crossval(
     place, years = Workspace(workspace), years_of_landmarks(landmark)
     if reports_only and alignment is not None:
         raise SettingsError("--alignment is for students, which --reports-only trains none of")
+    if reports_only and where.engine != "local":
+        raise SettingsError("--engine is for folds with slides: those of --reports-only take seconds")
     if not reports_only and report_text is not None:
         raise SettingsError("--report-text is for --reports-only")
     if clinical is None:
@@ -109,7 +113,7 @@ def crossval(
         if chosen.name in results:
             continue
         try:
-            with progress_bar("crossval") as progress:
+            with where.pool(workspace) as pool, progress_bar("crossval") as progress:
                 if reports_only:
                     result = crossval_reports(
                         place,
@@ -130,6 +134,7 @@ def crossval(
                         teacher=teacher,
                         alignment=alignment,
                         landmarks=years,
+                        pool=pool,
                         progress=progress,
                         **how.trained(),
                     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from wsisurv.embedding.encoder import Encoder
 from wsisurv.embedding.one_device import Task, build, do
 from wsisurv.embedding.step import check_tiles, read_source
+from wsisurv.engine.dask import stop_if_unwanted
 from wsisurv.engine.jobs import Job
 from wsisurv.settings.base import fingerprint
 
@@ -52,7 +53,7 @@ class EmbedSlide:
         mismatches = check_tiles(self.task.settings, sources, self.allow_mismatch)
         task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches), _SlideOutcome()
         with _turn:
-            notes = do(task, outcome, [job], self.device, lambda _: None, encoder=self._encoder())
+            notes = do(task, outcome, [job], self.device, lambda _: stop_if_unwanted(), encoder=self._encoder())
         if outcome.error is not None:
             raise outcome.error
         if task.settings.augment_stain:

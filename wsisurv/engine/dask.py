@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
@@ -26,7 +27,7 @@ from wsisurv.workspace.paths import Workspace
 
 T = TypeVar("T")
 R = TypeVar("R")
-_WAIT_S, _GONE_S = 20, 600
+_WAIT_S, _GONE_S, _LOOK_S = 20, 600, 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,23 @@ _look_once = cache(Witness.__call__)
 """Once in the life of a worker: one may join later than the others were asked."""
 
 
+_here = threading.local()
+"""Of the call that a worker's thread is at: its ``witness``, and when it was ``looked`` at."""
+
+
+def stop_if_unwanted() -> None:
+    """End a call on a worker that nobody waits for any more; to be called by what takes long, at any moment.
+
+    Raises:
+        BackendError: whoever sent it has ended.
+    """
+    witness = getattr(_here, "witness", None)
+    if witness is not None and time.monotonic() - _here.looked > _LOOK_S:
+        _here.looked = time.monotonic()
+        if not witness.file.exists():
+            raise BackendError("whoever sent this to the Dask worker has ended")
+
+
 @dataclass(frozen=True)
 class _OnWorker(Generic[T, R]):
     do: Callable[[T], R]
@@ -69,6 +87,7 @@ class _OnWorker(Generic[T, R]):
 
     def __call__(self, item: T) -> R:
         _look_once(self.witness)
+        _here.witness, _here.looked = self.witness, time.monotonic()
         return self.do(item)
 
 
@@ -152,8 +171,10 @@ class DaskPool(Pool):
             self._pending.pop(ours, None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Wait for the calls under way: there are never more than workers have threads."""
+        """Wait for the calls under way, never more than workers have threads; the long ones end when they look."""
         del cancel_futures
+        if self._pending:
+            self._witness.file.unlink(missing_ok=True)
         if wait and self._waits:
             _wait(list(self._pending))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wsisurv.cohort import Cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
+from wsisurv.engine.workers import Pool
 from wsisurv.experiments.fold_groups import fold_groups
 from wsisurv.experiments.fold_job import FoldJob
 from wsisurv.experiments.fold_models import FoldRisks
@@ -72,6 +73,7 @@ def crossval(
     device: str = "auto",
     memory_gib: float | None = None,
     workers: int | None = None,
+    pool: Pool | None = None,
     shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -97,6 +99,7 @@ def crossval(
             Changes no result.
         workers: folds trained at once, each in a process of one thread; None for one a processor, on a GPU one. Changes
             no result.
+        pool: machines to train folds on, instead of processes here; ``memory_gib`` is then of each fold.
         shard: train and score this part of the folds only; where the others are done, go on to the figures.
         redo: replace splits and folds that were made otherwise.
         progress: called in the leak check, then in the training.
@@ -126,6 +129,7 @@ def crossval(
         device=device,
         memory_gib=memory_gib,
         workers=workers,
+        pool=pool,
         shard=shard,
         redo=redo,
         progress=progress,

@@ -1,5 +1,6 @@
 """All folds of a cohort: checked for leaks before any training, then trained and scored, finished ones kept."""
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from wsisurv.cohort import Cohort, read_cohort
+from wsisurv.engine.dask import stop_if_unwanted
 from wsisurv.engine.progress import Progress
 from wsisurv.engine.shards import Shard
-from wsisurv.engine.workers import Shares, finished, tell_share
-from wsisurv.errors import CohortError, SharesLeftError, WsisurvError, some
+from wsisurv.engine.workers import Pool, Shares, finished, tell_share
+from wsisurv.errors import BackendError, CohortError, SharesLeftError, WsisurvError, some
 from wsisurv.experiments.fold_job import FoldJob, finished_folds, write_risks
 from wsisurv.experiments.fold_models import FoldRisks
 from wsisurv.experiments.folds import draw_folds, folds_of, read_folds, require_events
@@ -172,6 +174,7 @@ def run_folds(
     redo: bool,
     progress: Progress,
     workers: int = 1,
+    pool: Pool | None = None,
     shard: Shard | None = None,
 ) -> tuple[list[FoldRisks], int]:
     """Score the folds that are not done, and write each down.
@@ -186,6 +189,7 @@ def run_folds(
         progress: called in each fold.
         workers: folds at once, each in a process of one thread; 1 is this process. Those under way when the run stops
             are ended, and go on from their checkpoints in the next.
+        pool: machines to score them on, instead of processes here; ``jobs`` and ``score`` have absolute paths.
         shard: score this part of the folds only.
 
     Returns:
@@ -216,14 +220,22 @@ def run_folds(
             tell(now + done / max(total, 1), f"fold {todo[now].fold.name}: {what}")
 
         do = _Scoring(score, workspace, {job.fold.name: number for number, job in enumerate(todo)})
-        if workers > 1:
+        if pool is not None:
+            pool.expect(len(todo))
+            runs = finished(replace(do, move=_look_up), todo, 1, pool=pool)
+        elif workers > 1:
             shares = Shares(len(todo), lambda done: tell(done, f"{workers} folds at once"))
             runs = finished(do, todo, workers, processes=True, shares=shares)
         else:
             runs = finished(replace(do, move=move), todo, 1)
         with closing(runs):
             for job, risks in runs:
+                if not isinstance(risks, FoldRisks):  # why the pool can't give them
+                    raise BackendError(f"fold {job.fold.name}: {risks}")
                 scored[job.fold.name] = risks
+                if pool is not None:
+                    pool.expect(len(todo) - len(scored) + n_kept)
+                    tell(len(scored) - n_kept, f"fold {job.fold.name}")
         tell(len(todo), "")
     if shard is not None:
         scored = finished_folds(jobs, workspace, redo=True)  # other shares may have ended since
@@ -233,6 +245,16 @@ def run_folds(
                 f"shares ({some(left, _SHOWN)}): the one that ends last makes the figures"
             )
     return [scored[job.fold.name] for job in jobs], n_kept
+
+
+def _look_up(done: int, total: int, what: str) -> None:
+    """Progress of a fold on another machine: whether it is still wanted."""
+    del done, total, what
+    stop_if_unwanted()
+
+
+_turn = threading.Lock()
+"""Threads of a worker train one after the other: torch has one state of chance and one number of threads."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +274,8 @@ class _Scoring:
             tell_share(self.number_of[job.fold.name], done / max(total, 1))
 
         try:
-            risks = self.score(job, self.move or tell)
+            with _turn:
+                risks = self.score(job, self.move or tell)
         except WsisurvError as error:
             raise type(error)(f"fold {job.fold.name}: {error}") from error
         write_risks(job, self.workspace, risks)

@@ -13,7 +13,7 @@ from wsisurv.cohort import Cohort, with_all_endpoints
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress
 from wsisurv.engine.shards import Shard
-from wsisurv.engine.workers import cores
+from wsisurv.engine.workers import Pool, cores
 from wsisurv.errors import FormatError, SettingsError
 from wsisurv.experiments.finding_risk import findings_settings
 from wsisurv.experiments.fold_job import FoldJob, make_job
@@ -47,6 +47,7 @@ def score_with_slides(
     device: str,
     memory_gib: float | None,
     workers: int | None,
+    pool: Pool | None = None,
     shard: Shard | None,
     redo: bool,
     progress: Progress,
@@ -72,6 +73,7 @@ def score_with_slides(
         memory_gib: for all folds that are trained at once; None for half of the machine's. Changes no result.
         workers: folds at once, each in a process of one thread; None for one a processor, on a GPU one. Changes no
             result.
+        pool: as ``run_folds``; ``memory_gib`` is then of each fold.
         shard: as ``run_folds``.
         redo: as ``run_folds``.
         progress: called in the leak check, then in the training.
@@ -82,6 +84,9 @@ def score_with_slides(
     """
     if workers is not None and workers < 1:
         raise SettingsError(f"{workers} workers asked: at least 1 is needed")
+    if pool is not None:  # whose working folder is another
+        workspace, alignment = Workspace(workspace.root.absolute()), alignment and alignment.absolute()
+        teachers_at, workers = teachers_at and teachers_at.absolute(), 1
     whole = with_all_endpoints(workspace, cohort)
     slides = digest_slides(workspace, whole, teacher.encoder, progress)
     planned = plan_folds(
@@ -138,6 +143,7 @@ def score_with_slides(
         redo=redo,
         progress=progress,
         workers=workers,
+        pool=pool,
         shard=shard,
     )
     warnings = (*planned.warnings, *counted(risks))
