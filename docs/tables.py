@@ -63,8 +63,8 @@ does. Small files of the same names compute what a plain forward pass does; the 
 
 Not in the table: RudolfV-2, -B and -S. What is known of them (patches of 8 px, positions by rotation, 8 registers;
 class and mean) does not say how positions turn, and their network is published only as code that the hub runs. No
-`--encoder-spec` makes them. Make features with slide2vec, which runs them, and bring them in with `wsisurv import
-FOLDER --encoder rudolfv-2`; or add the model by an [entry point](extending.md) of a package of yours.
+`--encoder-spec` makes them. Make features with slide2vec or LazySlide, which run that code, and bring them in with
+`wsisurv import FOLDER --encoder rudolfv-2`; or add the model by an [entry point](extending.md) of a package of yours.
 CTransPath and CHIEF are under the GPL and AGPL: by import alone. Of H-optimus-2, Virchow2G, SEAL, EXAONE Path 2.5,
 PLUTO-4, Atlas 2 and THREADS no public loader was found.
 

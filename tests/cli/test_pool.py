@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from wsisurv.embedding import slide_encoders
 from wsisurv.embedding.attention_pool import AttentionPool
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.embedding.slide_encoders import SlideEncoderRow
-from wsisurv.formats.features import read_features
+from wsisurv.formats.features import read_features, write_features
 from wsisurv.formats.risks import read_risks
 from wsisurv.prediction.card import read_scale
 from wsisurv.workspace.paths import Workspace
@@ -157,6 +158,27 @@ def test_rows_of_before_and_of_other_tools_are_refused_with_the_way_out(run, poo
     told = " ".join(run("predict", "--cohort", "demo", "-w", workspace).err.split())
     assert "pooled tiles' version 1 instead of the 9 that" in told
     assert not list((tmp_path).glob("risk.*"))
+
+
+def test_rows_of_features_that_were_made_anew_since_are_not_used(run, simulated, tmp_path):
+    workspace = simulated(40, ["days", "dead"], lambda _, case: [case.time, case.event])
+    tiles, where = workspace.encoders()[0], ["-w", workspace.root]
+    assert run("pool", "--encoder", "mean", "--tiles", tiles, *where).code == 0
+    slide = workspace.embedded_slides(tiles)[3]
+    path = workspace.features(tiles, slide)
+    features, header = read_features(path)
+    path.unlink()  # a link to what others use
+    write_features(path, features, replace(header, inputs={"tiles": "others"}))
+    table = ["--clinical", tmp_path / "clinical.csv", "--time", "days", "--event", "dead"]
+    quick = ["--epochs", 1, "--folds", 2, "--text-folds", 2, "--repeats", 1, "--device", "cpu"]
+    asked = ["train-teacher", "--cohort", "c", "--encoder", f"mean-{tiles}", *table, *quick, *where]
+    ended = run(*asked)
+    assert ended.code == 1
+    said = " ".join(ended.err.split())
+    assert f"made of the features of {path}, which is another now" in said
+    assert "Run `wsisurv pool --redo` first" in said
+    assert run("pool", "--encoder", "mean", "--tiles", tiles, "--redo", *where).code == 0
+    assert run(*asked).code == 0
 
 
 def test_titan_is_told_to_be_imported(run, simulated):

@@ -7,11 +7,14 @@ from typing import Any
 
 from wsisurv.errors import EncoderMismatchError, SettingsError
 from wsisurv.formats.cards import StudentCard
+from wsisurv.formats.features import FORMAT as FEATURES
+from wsisurv.formats.features import MADE_BY as EMBEDDED_BY
 from wsisurv.formats.finding_cards import FindingsCard
 from wsisurv.formats.header import Header, read_header
 from wsisurv.formats.tiles import FORMAT as TILES
 from wsisurv.formats.tiles import MADE_BY as TILED_BY
-from wsisurv.settings.embedding import is_untrained
+from wsisurv.settings.base import parse_settings
+from wsisurv.settings.embedding import EmbedSettings, is_untrained
 from wsisurv.workspace.freshness import require_made_of
 
 PER_SLIDE = frozenset({"slide_mpp", "measures"})
@@ -82,16 +85,23 @@ def require_alike(slides: Mapping[str, MadeWith], *, allow_random_weights: bool)
 
 
 def require_own_tiles(path: Path, header: Header) -> None:
-    """Refuse features of other tiles than those of the slide that are there now.
+    """Refuse features of other tiles than those of the slide that are there now, and rows pooled of other features.
 
     Args:
         path: of the features, in a workspace.
         header: of the features; imported ones say of no tiles of ours that they were made of them.
 
     Raises:
-        StaleError: the tiles are others.
-        FormatError: the tiles are damaged.
+        StaleError: the tiles are others, or the features of tiles.
+        FormatError: what lies there is damaged.
     """
+    if of_tiles := header.settings.get("of_tiles"):
+        pooled = path.parents[1] / parse_settings(EmbedSettings, of_tiles).folder / path.name
+        if pooled.exists():
+            now = read_header(pooled, FEATURES, EMBEDDED_BY)
+            of = header.inputs.get("features", "")
+            require_made_of(path, of, now, f"the features of {pooled}", "Run `wsisurv pool --redo` first.")
+            require_own_tiles(pooled, now)
     tiles = path.parents[2] / "tiles" / path.name
     made_of = header.inputs.get("tiles")
     if made_of is not None and tiles.exists():
