@@ -101,6 +101,29 @@ def aligned(data: Path, work: Path, *, shuffled: bool) -> Path:
     return made
 
 
+def others(work: Path, endpoint: Endpoint, how: str | None, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Students of the other cohorts, each trained on all its cases, as experts or (the first) as a start."""
+    from wsisurv.cohort import read_cohort
+    from wsisurv.experiments.fold_settings import with_changes
+    from wsisurv.settings.training import DistillSettings, TeacherSettings
+    from wsisurv.training.distill import distill
+    from wsisurv.training.teacher import train_teacher
+    from wsisurv.workspace.paths import Workspace
+
+    if how is None:
+        return {}
+    students = []
+    for other in ENDPOINTS:
+        place = Workspace(work / other.cohort)
+        if other.cohort == endpoint.cohort or other.key == "crc-os":
+            continue
+        cohort, _ = read_cohort(place.cohort(other.key))
+        train_teacher(place, cohort, with_changes(TeacherSettings(encoder=ENCODER), changes["teacher"]))
+        distill(place, cohort, with_changes(DistillSettings(), changes["student"]))
+        students.append(place.cohort(other.key) / "student_plain.h5")
+    return {"experts": students} if how == "experts" else {"warm_start": students[0]}
+
+
 def read_folds(cohort: str) -> dict[str, tuple[int, ...]]:
     """The saved fold of each case in each repeat."""
     with (HERE / "real_folds" / f"{cohort}.csv").open(encoding="utf-8") as file:
@@ -130,6 +153,7 @@ def run(
     changes: dict[str, dict[str, Any]],
     jobs: int | None,
     alignment: Path | None,
+    transfer: dict[str, Any],
 ) -> None:
     """Cross-validate one endpoint, folds side by side; finished folds are kept."""
     from wsisurv.cohort import make_cohort
@@ -156,6 +180,7 @@ def run(
         teacher=teacher,
         student=changes["student"],
         alignment=alignment,
+        **transfer,
         splits=splits,
         workers=jobs,
     )
@@ -384,6 +409,12 @@ def main() -> None:
     parser.add_argument(
         "--aligned", action="store_true", help="with an alignment of seven cohorts; give it its own --work"
     )
+    parser.add_argument(
+        "--transfer",
+        choices=("experts", "start"),
+        help="with students of the three other cohorts, or begun from the first; give it its own --work, and make the "
+        "cohorts there without it first",
+    )
     parser.add_argument("--jobs", type=int, help="folds at once; one a processor where not given")
     parser.add_argument("--table", action="store_true", help="print what the finished folds say, run nothing")
     parser.add_argument("--power", action="store_true", help="print what difference the cohorts can show, run nothing")
@@ -407,7 +438,8 @@ def main() -> None:
     changes = {"teacher": chosen.teacher, "student": chosen.student}
     alignment = aligned(data, work, shuffled=chosen.shuffled) if chosen.aligned else None
     for endpoint in endpoints:
-        run(data, work, endpoint, chosen.shuffled, chosen.repeats, changes, chosen.jobs, alignment)
+        transfer = others(work, endpoint, chosen.transfer, changes)
+        run(data, work, endpoint, chosen.shuffled, chosen.repeats, changes, chosen.jobs, alignment, transfer)
         print(f"{endpoint.key}: done", file=sys.stderr, flush=True)
     tables(work, endpoints)
 

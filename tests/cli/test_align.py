@@ -1,4 +1,4 @@
-"""``wsisurv align``, and ``--alignment`` of distill and crossval."""
+"""``wsisurv align``, and ``--alignment``, ``--experts`` and ``--warm-start`` of distill and crossval."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simulation
 
-from wsisurv.cohort import Audit, Cohort, write_cohort
+from wsisurv.cohort import Audit, Cohort, read_cohort, write_cohort
 from wsisurv.formats.alignment import read_alignment
 from wsisurv.formats.guidance import read_guidance, write_guidance
 from wsisurv.formats.models import read_model
@@ -20,6 +20,7 @@ from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training import alignment as aligned
 from wsisurv.training.distill import distill
 from wsisurv.training.teacher import train_teacher
+from wsisurv.units import CaseId
 from wsisurv.workspace.paths import Workspace
 
 TEACHER = TeacherSettings(hidden=8, epochs=2, text_epochs=5, repeats=1, folds=2, text_folds=2)
@@ -209,3 +210,40 @@ def test_an_alignment_of_other_features_is_refused(run, place, tmp_path):
     assert ended.code == 1
     assert f"{out}: an alignment of" in words(ended.err)
     assert "uni, not histomics" in words(ended.err)
+
+
+def train(place, cohort, audit):
+    write_cohort(place.cohort("trial"), cohort, audit)
+    train_teacher(place, cohort, TEACHER, redo=True)
+    distill(place, cohort, STUDENT, redo=True)
+
+
+def test_a_student_of_another_cohort_is_an_expert_where_it_saw_nobody_who_is_tested(run, place):
+    folder = place / "one" / "cohorts" / "trial"
+    elsewhere = Workspace(place / "elsewhere")
+    cohort = drawn(elsewhere, 5)
+    cases = tuple(replace(case, case_id=CaseId(f"E{case.case_id}"), site=f"E{case.site}") for case in cohort.cases)
+    cohort = replace(cohort, cases=cases)
+    train(elsewhere, cohort, read_cohort(folder)[1])
+    expert = elsewhere.cohort("trial") / "student_plain.h5"
+    words_ = ["distill", "-w", place / "one", "--experts", expert, "--warm-start", expert, *SHORT]
+    assert "students of other cohorts" in run(*words_).err
+    ended = run(*words_, "--redo")
+    assert ended.code == 0, ended.err
+    assert "weight of the expert of trial" in words(ended.out)
+    judging = ["crossval", "-w", place / "one", "--folds", 2, "--repeats", 1, "--device", "cpu", "--workers", 1]
+    judging += ["--resamples", 100, "--experts", expert, "--warm-start", expert]
+    judged = run(*judging)
+    assert judged.code == 0, judged.err
+    assert "saw tested patients" not in judged.err
+    assert read_model(folder / "student.h5", "student")[0].card.evaluation is not None
+    seen = read_cohort(folder)[0].cases[0].case_id
+    train(elsewhere, replace(cohort, cases=(replace(cases[0], case_id=seen), *cases[1:])), read_cohort(folder)[1])
+    for command in (words_, judging):
+        refused = run(*command, "--redo")
+        assert f"it was trained on 1 case(s) of this cohort ({seen})" in words(refused.err)
+    train(elsewhere, replace(cohort, cases=(replace(cases[0], site="H0"), *cases[1:])), read_cohort(folder)[1])
+    judged = run(*judging, "--redo")
+    assert judged.code == 0, judged.err
+    assert "in 2 of 2 folds: students of other cohorts left out" in words(judged.err)
+    assert run("crossval", "-w", place / "one", "--reports-only", "--experts", expert).code == 2

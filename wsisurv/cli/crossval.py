@@ -13,8 +13,10 @@ from wsisurv.cli.options import (
     AlignmentOption,
     CohortOption,
     EngineOptions,
+    ExpertsOption,
     FoldOptions,
     LandmarkOption,
+    WarmStartOption,
     WorkspaceOption,
 )
 from wsisurv.cli.results_table import print_endpoints, print_results
@@ -55,6 +57,8 @@ def crossval(
     how: FoldOptions,
     where: EngineOptions,
     alignment: AlignmentOption = None,
+    experts: ExpertsOption = None,
+    warm_start: WarmStartOption = None,
     reports_only: Annotated[
         bool,
         typer.Option(
@@ -85,8 +89,10 @@ def crossval(
     from wsisurv.experiments.endpoints import EndpointRow, endpoint_rows, write_endpoints
 
     place, years = Workspace(workspace), years_of_landmarks(landmark)
-    if reports_only and alignment is not None:
-        raise SettingsError("--alignment is for students, which --reports-only trains none of")
+    if reports_only and (alignment or experts or warm_start):
+        raise SettingsError(
+            "--alignment, --experts and --warm-start are for students, which --reports-only trains none of"
+        )
     if reports_only and where.engine != "local":
         raise SettingsError("--engine is for folds with slides: those of --reports-only take seconds")
     if not reports_only and report_text is not None:
@@ -133,6 +139,8 @@ def crossval(
                         settings,
                         teacher=teacher,
                         alignment=alignment,
+                        experts=experts or [],
+                        warm_start=warm_start,
                         landmarks=years,
                         pool=pool,
                         progress=progress,

@@ -11,8 +11,10 @@ from wsisurv.cli.options import (
     AlignmentOption,
     CohortOption,
     DeviceOption,
+    ExpertsOption,
     MemoryOption,
     RedoOption,
+    WarmStartOption,
     WorkspaceOption,
 )
 from wsisurv.cohort import read_cohort
@@ -30,6 +32,8 @@ def distill(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     settings: DistillSettings,
     alignment: AlignmentOption = None,
+    experts: ExpertsOption = None,
+    warm_start: WarmStartOption = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     redo: RedoOption = False,
@@ -42,7 +46,9 @@ def distill(
     """
     from wsisurv.training.alignment import open_alignment
     from wsisurv.training.distill import distill as run
+    from wsisurv.training.experts import open_transfer
 
+    transfer = open_transfer(experts or [], warm_start)
     aligned = None if alignment is None else open_alignment(alignment)
     place = Workspace(workspace)
     for name in place.the_cohorts(cohort, having="guidance.h5"):
@@ -53,6 +59,7 @@ def distill(
                 chosen,
                 settings,
                 alignment=aligned,
+                transfer=transfer,
                 redo=redo,
                 device=device,
                 memory_gib=memory,
@@ -76,6 +83,10 @@ def _print(result: DistillResult, name: str) -> None:
     table.add_row("concordance of the baseline student (no teacher)", number(result.plain_concordance))
     between = f" (95 % interval {interval(result.difference_low, result.difference_high, '+')})"
     table.add_row("difference", number(result.difference, "+") + ("" if result.difference is None else between))
+    for expert in result.experts:
+        table.add_row(
+            f"weight of the expert of {expert.name} (likelihood gained {expert.gained:+.1f})", number(expert.weight)
+        )
     names = {"distilled": "distilled student", "plain": "baseline student"}
     table.add_row("selected as student.h5", names[result.winner])
     table.add_row("concordance of the selected student", _of_the_selected(result))

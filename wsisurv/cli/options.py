@@ -154,6 +154,25 @@ AlignmentOption = Annotated[
         exists=True,
     ),
 ]
+ExpertsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--experts",
+        help="Student of another cohort on the same features, as a fixed expert beside the distilled one where it "
+        "helps; repeat it for more.",
+        dir_okay=False,
+        exists=True,
+    ),
+]
+WarmStartOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--warm-start",
+        help="Student of another cohort on the same features, from whose weights the distilled one is trained.",
+        dir_okay=False,
+        exists=True,
+    ),
+]
 _UNSET = "the cohort's teacher's"
 
 

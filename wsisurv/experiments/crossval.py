@@ -66,6 +66,8 @@ def crossval(
     teacher: TeacherSettings | Changes | None = None,
     student: DistillSettings | Changes | None = None,
     alignment: Path | None = None,
+    experts: Sequence[Path] = (),
+    warm_start: Path | None = None,
     splits: Path | None = None,
     keep_together: bool = False,
     landmarks: Sequence[float] = (),
@@ -90,6 +92,8 @@ def crossval(
         teacher: settings of each fold's teacher, or changes to those that the cohort's own was trained with.
         student: the same of its students.
         alignment: of many cohorts, for the students; in each fold without its tested cases and their hospitals.
+        experts: students of other cohorts for the distilled one, each where it saw no tested patient or hospital.
+        warm_start: student of another cohort that training of the distilled one starts from, likewise.
         splits: the user's folds, see ``read_folds``; drawn if None.
         keep_together: put cases that share a slide, a report or tissue on one side, where folds are drawn.
         landmarks: years at which the cases alive then are looked at, in figures of their own.
@@ -123,6 +127,8 @@ def crossval(
         teacher_settings(folder, teacher),
         student_settings(folder, student),
         alignment=alignment,
+        experts=experts,
+        warm_start=warm_start,
         splits=splits,
         keep_together=keep_together,
         allow_random_weights=allow_random_weights,

@@ -1,7 +1,7 @@
 """Folds with slides: teacher and students are trained anew on each fold's training cases, and score its tested ones."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,13 @@ from wsisurv.experiments.fold_models import SCORING_VERSION, FoldRisks, Inputs, 
 from wsisurv.experiments.leaks import digest_slides, mean_tiles
 from wsisurv.experiments.scoring import STEP, ScoredFolds, cases_with_statements, counted, plan_folds, run_folds
 from wsisurv.formats.guidance import read_guidance
-from wsisurv.formats.models import read_model
+from wsisurv.formats.models import FROM_ELSEWHERE, read_model
 from wsisurv.settings.base import fingerprint
 from wsisurv.settings.crossval import CrossvalSettings
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.training.alignment import Alignment, open_alignment
 from wsisurv.training.distill import distill_scored
+from wsisurv.training.experts import open_transfer
 from wsisurv.training.teacher import train_teacher
 from wsisurv.workspace.paths import Workspace
 
@@ -39,6 +40,8 @@ def score_with_slides(
     student: DistillSettings,
     *,
     alignment: Path | None = None,
+    experts: Sequence[Path] = (),
+    warm_start: Path | None = None,
     place: str = STEP,
     teachers_at: Path | None = None,
     splits: Path | None,
@@ -64,6 +67,9 @@ def score_with_slides(
         teacher: how each fold's teacher is trained; a repeat's number is added to the seed.
         student: how its students are distilled; the same.
         alignment: of many cohorts, for the students; fitted in each fold without its tested cases and their hospitals.
+        experts: students of other cohorts, see ``open_transfer``; those that saw tested patients, or their hospitals,
+            are left out in that fold.
+        warm_start: the same of a student to start from.
         place: folder of the folds in the cohort's.
         teachers_at: folder of folds of the same names that have this very teacher already, to be copied from.
         splits: as ``plan_folds``.
@@ -87,6 +93,7 @@ def score_with_slides(
     if pool is not None:  # whose working folder is another
         workspace, alignment = Workspace(workspace.root.absolute()), alignment and alignment.absolute()
         teachers_at, workers = teachers_at and teachers_at.absolute(), 1
+        experts, warm_start = [path.absolute() for path in experts], warm_start and warm_start.absolute()
     whole = with_all_endpoints(workspace, cohort)
     slides = digest_slides(workspace, whole, teacher.encoder, progress)
     planned = plan_folds(
@@ -117,6 +124,9 @@ def score_with_slides(
     trained = {"teacher": teacher.model_dump(mode="json"), "student": student.model_dump(mode="json")}
     if alignment is not None:
         trained["alignment"] = {"fingerprint": open_alignment(alignment).fingerprint}
+    transfer = open_transfer(experts, warm_start)
+    if transfer.fingerprint:
+        trained[FROM_ELSEWHERE] = {"fingerprint": transfer.fingerprint}
     decided = {**trained, "covariates": list(covariates), "scoring": SCORING_VERSION}
     if findings is not None:
         decided["findings"] = findings.model_dump(mode="json")
@@ -129,7 +139,8 @@ def score_with_slides(
         workers = 1 if choose_device(device, ("cuda",)).type == "cuda" else cores()
     workers = min(workers, len(jobs))
     memory = memory_share(memory_gib, workers)
-    score = _Training(inputs, teacher, student, alignment, teachers_at, allow_random_weights, device, memory)
+    others = (tuple(experts), warm_start)
+    score = _Training(inputs, teacher, student, alignment, others, teachers_at, allow_random_weights, device, memory)
     for job in jobs:  # before any training
         if (unseen := score.alignment_of(job)) is not None:
             unseen.require_hospitals()
@@ -158,6 +169,7 @@ class _Training:
     teacher: TeacherSettings
     student: DistillSettings
     alignment: Path | None
+    others: tuple[tuple[Path, ...], Path | None]
     teachers_at: Path | None
     allow_random_weights: bool
     device: str
@@ -172,6 +184,9 @@ class _Training:
         damaged: tuple[str, ...] = ()
         if self.teachers_at is not None:
             damaged = copy_teacher(self.teachers_at / job.fold.name, workspace.cohort(job.cohort.name))
+        tested = [self.inputs.cases[case_id] for case_id in job.fold.test]
+        named = open_transfer(*self.others)
+        transfer = named.without(tested)
         with _one_thread():
             first = train_teacher(
                 workspace,
@@ -188,6 +203,7 @@ class _Training:
                 job.cohort,
                 self.student.model_copy(update={"seed": self.student.seed + repeat}),
                 alignment=self.alignment_of(job),
+                transfer=transfer,
                 redo=True,
                 device=self.device,
                 memory_gib=self.memory_gib,
@@ -203,7 +219,8 @@ class _Training:
                 memory_gib=self.memory_gib,
             )
         # the warnings of distill repeat the teacher's, or judge the student by less than the results table does
-        return replace(risks, warnings=(*damaged, *first.warnings, *risks.warnings))
+        left_out = named.left_out(transfer)
+        return replace(risks, warnings=(*damaged, *first.warnings, *left_out, *risks.warnings))
 
     def alignment_of(self, job: FoldJob) -> Alignment | None:
         """The alignment without the tested cases of a fold and their hospitals."""

@@ -146,6 +146,17 @@ class FigureRow(Card):
     d_calibration_share: _Share = None
 
 
+class ExpertWeight(Card):
+    """A student of another cohort beside the cohort's own."""
+
+    name: str
+    """Of the cohort that it was trained on."""
+    weight: float
+    """Of its log hazard in standard deviations, beside the student's, mean over members; 0 where it doesn't count."""
+    gained: float
+    """Partial log likelihood out of fold, of student and experts together above the student alone."""
+
+
 class DistillResult(Card):
     """What distilling gave; concordances are out of fold, None where undefined."""
 
@@ -181,8 +192,16 @@ class DistillResult(Card):
     """Log hazard below which a case is of low risk."""
     high: float
     """Log hazard from which a case is of high risk."""
+    experts: tuple[ExpertWeight, ...] = ()
+    """Students of other cohorts beside the distilled one; empty where none was named."""
     warnings: tuple[str, ...]
     """What a person should know, one line each."""
+
+    @model_serializer(mode="wrap")
+    def _without_experts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave experts out where there are none, as in cards of before."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "experts" or value}
 
 
 class DifferenceRow(Card):

@@ -24,6 +24,8 @@ Kind = Literal["teacher", "student", "findings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CARD_VERSION = {"wsisurv's version of the student's card": "5"}
 """Among the inputs in a student's header; raised when the card holds other things than before: older ones are stale."""
+FROM_ELSEWHERE = "students of other cohorts"
+"""Among the inputs in a student's header: those that it was given as experts, or to start from."""
 _MADE_BY: dict[Kind, str] = {
     "teacher": "wsisurv train-teacher",
     "student": "wsisurv distill",
@@ -146,10 +148,9 @@ def unlike_student(header: Header, card: StudentCard, record: Mapping[str, Any])
         return "of another cohort than the student"
     if changes := changed_settings(own, present_names(settings.get("student") or {})):
         return f"of a student with other settings (this one's → those: {'; '.join(changes)})"
-    if ("alignment" in header.inputs) != ("alignment" in settings) or (
-        "alignment" in settings and settings["alignment"]["fingerprint"] != header.inputs["alignment"]
-    ):
-        return "of a student with another alignment, or with none (--alignment)"
+    for name, options in (("alignment", "--alignment"), (FROM_ELSEWHERE, "--experts, --warm-start")):
+        if header.inputs.get(name) != settings.get(name, {}).get("fingerprint"):
+            return f"of a student with other, or without, {name} ({options})"
     if (settings.get("teacher") or {}).get("encoder", card.encoder) != card.encoder:
         return "of a student of another encoder"
     return ""

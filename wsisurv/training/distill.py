@@ -11,10 +11,18 @@ from wsisurv.cohort import Cohort
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.errors import SettingsError
-from wsisurv.formats.cards import DistillResult
+from wsisurv.formats.cards import DistillResult, ExpertWeight
 from wsisurv.formats.guidance import Guidance, read_guidance
 from wsisurv.formats.header import Header, make_header
-from wsisurv.formats.models import CARD_VERSION, STUDENT_FILES, add_figures, model_format, read_model, write_model
+from wsisurv.formats.models import (
+    CARD_VERSION,
+    FROM_ELSEWHERE,
+    STUDENT_FILES,
+    add_figures,
+    model_format,
+    read_model,
+    write_model,
+)
 from wsisurv.models.ensemble import centred_ensemble
 from wsisurv.models.student import Student
 from wsisurv.models.teacher import ReportTimeTeacher
@@ -27,6 +35,7 @@ from wsisurv.training.card import CrossFitted, student_model
 from wsisurv.training.checkpoints import EVERY_S, make_checkpoints
 from wsisurv.training.choice import Choice, Winner, choose_student
 from wsisurv.training.duplicates import merge_duplicates
+from wsisurv.training.experts import Transfer, with_experts
 from wsisurv.training.inputs import TrainingCases, read_training_cases
 from wsisurv.training.loop import Log, threads_for
 from wsisurv.training.relevance import read_teacher, relevance_without
@@ -49,6 +58,7 @@ def distill(
     settings: DistillSettings | None = None,
     *,
     alignment: Alignment | None = None,
+    transfer: Transfer | None = None,
     redo: bool = False,
     device: str = "auto",
     memory_gib: float | None = None,
@@ -67,6 +77,7 @@ def distill(
         settings: how; None for the defaults.
         alignment: of many cohorts, which says along which directions tiles speak for reports; None for what the
             cohort's own reports say.
+        transfer: students of other cohorts, for the distilled student; see ``open_transfer``. None for none.
         redo: replace students that were made otherwise.
         device: ``auto``, ``cpu``, ``cuda`` …
         memory_gib: what features and gradients may take in memory; None for half of the machine's. Changes no result.
@@ -78,8 +89,9 @@ def distill(
         StaleError: the guidance was made from another cohort, other features or other statements; or the students
             were made otherwise, and not ``redo``.
         SettingsError: fewer members than the teacher's folds; a device that is not there; a loss without bounds.
-        CohortError: fewer than two events among cases with tiles; an alignment of too few hospitals.
-        EncoderMismatchError: an alignment of other features or text vectors.
+        CohortError: fewer than two events among cases with tiles; an alignment of too few hospitals; an expert that
+            was trained on cases of this cohort.
+        EncoderMismatchError: an alignment of other features or text vectors; an expert of other features.
         BusyError: another process is distilling this cohort now.
         StorageError: no room or no permission.
 
@@ -93,6 +105,7 @@ def distill(
         cohort,
         settings or DistillSettings(),
         alignment=alignment,
+        transfer=transfer,
         redo=redo,
         device=device,
         memory_gib=memory_gib,
@@ -107,6 +120,7 @@ def distill_scored(
     settings: DistillSettings,
     *,
     alignment: Alignment | None,
+    transfer: Transfer | None = None,
     redo: bool,
     device: str,
     memory_gib: float | None,
@@ -132,6 +146,8 @@ def distill_scored(
     _require_fresh(folder / "guidance.h5", made, guidance, cases)
     if alignment is not None:
         require_fitting(alignment, cases, teacher.encoder, teacher.text_encoder)
+    transfer = transfer or Transfer()
+    odd = transfer.require_fitting(cases, settings)
     n_folds = len(guidance.gate_without)
     if settings.members < n_folds:
         raise SettingsError(
@@ -141,6 +157,8 @@ def distill_scored(
     inputs = {**cases.inputs, "guidance": made.fingerprint, **CARD_VERSION}
     if alignment is not None:
         inputs["alignment"] = alignment.fingerprint
+    if transfer.fingerprint:
+        inputs[FROM_ELSEWHERE] = transfer.fingerprint
     asked = settings.model_dump(mode="json")
     wanted = {
         folder / name: make_header(model_format("student"), {**asked, **more}, inputs)
@@ -157,10 +175,11 @@ def distill_scored(
         place = choose_device(device, ("cuda",))
         checkpoints = make_checkpoints(folder, wanted[folder / "student.h5"], place, checkpoint_s)
         log = Log(folder / "history.jsonl", STEP, progress, checkpoints)
-        students, subspaces = _train(cases, guidance, teacher_model, settings, place, log, alignment)
+        students, subspaces, experts = _train(cases, guidance, teacher_model, settings, place, log, alignment, transfer)
         choice = choose_student(**students, time=cases.time, event=cases.event, entry=cases.entry, site=cases.site)
         prognoses = {which: one.prognosis(cases) for which, one in students.items()}
         result = _result(cases, guidance, students, subspaces, choice, prognoses[choice.winner].slope)
+        result = result.model_copy(update={"experts": tuple(experts), "warnings": (*odd, *result.warnings)})
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
         guided = {"distilled": _guides(guidance), "plain": False}
@@ -200,7 +219,8 @@ def _train(
     device: torch.device,
     log: Log,
     alignment: Alignment | None,
-) -> tuple[dict[Winner, CrossFitted], FeatureSubspaces]:
+    transfer: Transfer,
+) -> tuple[dict[Winner, CrossFitted], FeatureSubspaces, list[ExpertWeight]]:
     """Train baseline and distilled students; member j is trained without fold j mod n_folds in both."""
     if settings.merge_duplicates:
         cases = replace(cases, merged=merge_duplicates(cases.bags, settings.duplicate_similarity))
@@ -210,16 +230,20 @@ def _train(
     splits = [np.flatnonzero(guidance.fold != fold) for fold in folds]
     seeds = [settings.seed * 1000 + member for member in range(settings.members)]
     subspaces = FeatureSubspaces()
-    if settings.feature_subspace == "reports" and None not in targets:
+    if settings.feature_subspace == "reports" and None not in targets and transfer.start is None:
         subspaces = find_subspaces(cases, splits, seeds, device, log, alignment)
     plans = [StudentPlan(train, seed) for train, seed in zip(splits, seeds, strict=True)]
     guided = [
-        plan
-        if target is None
-        else replace(plan, target=_with_tiles(target, number, folds[number], cases, teacher, subspaces))
+        replace(
+            plan,
+            target=_with_tiles(target, number, folds[number], cases, teacher, subspaces),
+            start=None if transfer.start is None else transfer.start.member(number),
+        )
         for number, (plan, target) in enumerate(zip(plans, targets, strict=True))
     ]
     n_guided = sum(target is not None for target in targets)
+    if transfer.start is not None:
+        n_guided = len(targets)
     longest = max(ways_of(settings), key=lambda way: way.epochs)
     log.total = epochs_of(settings) + _guided_epochs(longest, n_guided)
 
@@ -234,11 +258,18 @@ def _train(
     # the way is chosen by the students without reports: reports have no say in how long one is trained
     tuned = train_tuned(cases, plans, folds, guidance.fold, settings, device=device, part="plain students", log=log)
     plain = calm(tuned.students, plans, "plain students")
-    if not n_guided:
-        return {"distilled": plain, "plain": plain}, subspaces
-    log.total = epochs_of(settings) + _guided_epochs(tuned.way, n_guided)
-    students = train_students(cases, guided, tuned.way, device=device, part="distilled students", log=log)
-    return {"distilled": calm(students, guided, "distilled students"), "plain": plain}, subspaces
+    distilled = plain
+    if n_guided:
+        log.total = epochs_of(settings) + _guided_epochs(tuned.way, n_guided)
+        students = train_students(cases, guided, tuned.way, device=device, part="distilled students", log=log)
+        distilled = calm(students, guided, "distilled students")
+    experts: list[ExpertWeight] = []
+    if transfer.experts:
+        members, experts = with_experts(distilled, transfer, cases)
+        log.line(part="experts", experts=[one.model_dump() for one in experts])
+        if any(one.weight for one in experts):
+            distilled = calm(members, guided, "distilled students with experts")
+    return {"distilled": distilled, "plain": plain}, subspaces, experts
 
 
 def _guided_epochs(settings: DistillSettings, n_guided: int) -> int:

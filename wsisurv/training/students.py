@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from wsisurv.bags.packed import Bags, Moments, PackedBags, in_parts, sample_rows
+from wsisurv.models.joining import start_from
 from wsisurv.models.scaled_linear import SharedScaling
 from wsisurv.models.student import WIDEST, Student, share_scaling_of
 from wsisurv.settings.training import DistillSettings
@@ -52,11 +53,13 @@ class StudentPlan:
         train: int64 (n_train,), numbers of its training cases.
         seed: of its weights; that of the first student also of dropout and tiles drawn.
         target: the teacher target; None trains the baseline student.
+        start: trained student of another cohort, of the same width and aggregator, to begin with; None for new weights.
     """
 
     train: NDArray[np.int64]
     seed: int
     target: TeacherTarget | None = None
+    start: Student | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ def _member(
         ).to(device)
     if settings.loss == "discrete" and student.hazard.bias is not None:
         student.hazard.bias.data.copy_(common_logits(follow_up))
+    if plan.start is not None:
+        start_from(student, plan.start)
     target = plan.target
     if target is not None and target.subspace is not None:
         parametrize.register_parametrization(student.embed, "weight", Projection(target.subspace.to(device)))

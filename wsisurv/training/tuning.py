@@ -30,7 +30,7 @@ from wsisurv.training.subspace import SCALING_TILES
 _LONG = {"epochs": 150, "learning_rate": 1e-2, "weight_decay": 1e-3, "dropout": 0.1}
 """Long training, tried beside the settings: it finds what rare tiles tell where few and slow steps find nothing, and
 knows its cases by heart where tiles tell little (docs/benchmark.md, docs/log.md)."""
-_AHEAD = 1.92
+AHEAD = 1.92
 """Partial log likelihood by which long training must be ahead: half the 95 % point of χ² with one degree of freedom. On
 real patients it is ahead by less than one in most folds, by chance (docs/benchmark.md)."""
 _LEAST_SCALE = 0.05
@@ -110,7 +110,7 @@ def train_tuned(
         log.line(part=named, scale=told.scale, likelihood_gained=told.gained)
         found.append((told.gained, Tuned(students, way)))
     (gained, as_given), (gained_long, trained_long) = found
-    return trained_long if gained_long > gained + _AHEAD else as_given
+    return trained_long if gained_long > gained + AHEAD else as_given
 
 
 def _out_of_fold(

@@ -9,6 +9,7 @@ from wsisurv.bags.packed import pack
 from wsisurv.errors import FormatError, SettingsError
 from wsisurv.extensions import AGGREGATORS, added_names, load_added, origin
 from wsisurv.models.aggregators.abmil import Abmil
+from wsisurv.models.aggregators.joined import Joined
 from wsisurv.models.aggregators.mean import MeanPool
 from wsisurv.models.aggregators.pooling import Aggregator
 from wsisurv.models.aggregators.selfattention import SelfAttention
@@ -32,6 +33,8 @@ def make_aggregator(name: str, width: int) -> Aggregator:
     """
     if name in KINDS:
         return KINDS[name](width)
+    if name.startswith("joined "):
+        return Joined(name, width)
     if name not in added_names(AGGREGATORS, KINDS):
         raise FormatError(
             f"aggregator {name!r}: known are {', '.join(KINDS)}. Was the model made by a newer wsisurv, or with a "
