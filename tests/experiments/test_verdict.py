@@ -51,7 +51,7 @@ def test_two_standard_errors_decide(value, se, wanted):
         (0.03, 0.01, 0.4, 0.1, "Slides may add to age and stage"),
         (0.01, 0.01, 0.001, 0.5, "Slides carry prognostic information beyond age and stage"),
         (0.001, 0.005, 0.6, 0.1, "Slides add nothing to age and stage here ("),
-        (0.01, 0.03, 0.6, 0.1, "Slides add nothing to age and stage here that 200 events could show"),
+        (0.01, 0.03, 0.6, 0.1, "It is not shown that slides add to age and stage here: 200 events"),
         (-0.03, 0.01, 0.6, 0.1, "Slides make age and stage worse"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_better_report_at_hand_is_recommended():
             (0.0, 0.005),
             ("Reports carry prognostic information beyond", "no better than their statements"),
         ),
-        (0.01, 0.02, 0.4, (0.0, 0.02), ("Reports add nothing to age and stage here that", "is not shown")),
+        (0.01, 0.02, 0.4, (0.0, 0.02), ("It is not shown that reports add to age and stage here:", "is not shown")),
         (0.0, 0.005, 0.4, (-0.03, 0.01), ("Reports add nothing to age and stage here (", "predict better than")),
     ],
 )

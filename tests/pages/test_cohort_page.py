@@ -351,6 +351,42 @@ def test_with_everything_there_it_shows_all_and_the_same_bytes_each_time(add_cro
     assert {path: path.read_bytes() for path in result.page.parent.rglob("*.*")} == files
 
 
+def test_models_are_explained_slopes_have_intervals_and_one_repeat_is_no_mean(add_crossval, workspace):
+    add_crossval(workspace)
+    path = workspace.cohort(NAME) / "evaluation" / "metrics.json"
+    record = json.loads(path.read_text())
+    record["models"][1] |= {"calibration_slope": 0.8, "calibration_slope_se": 0.1}
+    record["folds"] = [{**one, "train": 40, "test": 20, "selected": "plain"} for one in record["folds"]]
+    path.write_text(json.dumps(record))
+    write_report(workspace, NAME)
+    page = read(workspace)
+    assert "0.60 to 1.00" in page  # .8 ± 1.96 × .1, in the table and in the card
+    assert page.count("0.60 to 1.00") == 2
+    assert "<b>selected student</b>: the baseline or the distilled student" in page
+    assert "<td>baseline student (no teacher)</td></tr>" in page  # what a fold selected, by its name in the table
+    assert "mean over repeats" not in page
+    assert "Observed / expected events, all cases:" in page
+    record["folds"] += [{**one, "name": f"9-{number}"} for number, one in enumerate(record["folds"])]
+    path.write_text(json.dumps(record))
+    write_report(workspace, NAME)
+    assert len({one["name"].partition("-")[0] for one in record["folds"]}) == 1 or "mean over repeats" in read(
+        workspace
+    )
+
+
+def test_columns_of_cases_that_nothing_is_known_of_are_left_out(workspace):
+    def heads():
+        table = read(workspace).partition('id="case-table"')[2].partition("</thead>")[0]
+        return re.findall(r"<th[^>]*>(.*?)</th>", table)
+
+    write_report(workspace, NAME)
+    assert not {"tiles", "log hazard", "percentile", "group", "heatmap"} & set(heads())
+    add_heatmaps(workspace, "C001")
+    write_report(workspace, NAME)
+    assert {"tiles", "heatmap"} <= set(heads())
+    assert "group" not in heads()
+
+
 def test_the_top_names_the_outcome_and_leads_to_slides_and_reports(workspace):
     write_report(workspace, NAME)
     page = Tags(read(workspace))

@@ -50,6 +50,16 @@ class ModelFigures:
     d_calibration_share: tuple[float, ...] = ()
     uno_low: float | None = None  # lower end of the 95 % interval of Uno's, by the same draws; None where undefined
     uno_high: float | None = None  # upper end
+    # standard error of the slope, mean over repeats, which are of the same cases; None in files of before
+    calibration_slope_se: float | None = None
+
+    @property
+    def slope_interval(self) -> tuple[float | None, float | None]:
+        """95 % interval of the calibration slope."""
+        if self.calibration_slope is None or self.calibration_slope_se is None:
+            return None, None
+        reach = _NORMAL * self.calibration_slope_se
+        return self.calibration_slope - reach, self.calibration_slope + reach
 
 
 @dataclass(frozen=True)
@@ -188,6 +198,7 @@ def _rows(
         interval, uno = within.whole.interval(number), uno_of.whole.interval(number)
         by_fold = within.by_fold[np.isfinite(within.by_fold[:, number]), number]
         auc, predicted = over_time.auc, over_time.predicted[number]
+        slope, slope_se = _slope(tested, number)
         rows.append(
             ModelFigures(
                 model=name,
@@ -199,7 +210,8 @@ def _rows(
                 uno=_known(uno.value),
                 uno_low=_known(uno.low),
                 uno_high=_known(uno.high),
-                calibration_slope=_slope(tested, number),
+                calibration_slope=slope,
+                calibration_slope_se=slope_se,
                 auc=_known(float(auc.mean[number])) if auc else None,
                 auc_at=tuple(map(_known, auc.auc[number].tolist())) if auc else (),
                 brier=predicted.brier if predicted else None,
@@ -224,7 +236,8 @@ def _difference(model: str, minus: str, names: Sequence[str], within: Within) ->
     return Difference(model, minus, value, se, by_case, by_fold, value - _NORMAL * se, value + _NORMAL * se)
 
 
-def _slope(tested: Tested, model: int) -> float | None:
+def _slope(tested: Tested, model: int) -> tuple[float, float] | tuple[None, None]:
+    """Calibration slope and its standard error, means over repeats."""
     try:
         slopes = [
             cox_slope(
@@ -233,9 +246,9 @@ def _slope(tested: Tested, model: int) -> float | None:
                 event=tested.event[repeat.rows],
                 entry=None if tested.entry is None else tested.entry[repeat.rows],
                 stratum=repeat.fold,
-            ).value
+            )
             for repeat in join_repeats(tested.folds)
         ]
     except MetricError:
-        return None
-    return float(np.mean(slopes))
+        return None, None
+    return float(np.mean([one.value for one in slopes])), float(np.mean([one.se for one in slopes]))

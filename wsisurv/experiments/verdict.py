@@ -110,7 +110,10 @@ def _beside(who: str, table: "ResultsTable", models: Sequence[str], test: "Added
         )
     if found is Judgement.NOTHING:
         return f"{who} add nothing to {clinic} here ({figures})."
-    return f"{who} add nothing to {clinic} here that {table.events} events could show ({figures}); {_room(gain)}."
+    return (
+        f"It is not shown that {who.lower()} add to {clinic} here: {table.events} events leave it open ({figures}); "
+        f"{_room(gain)}."
+    )
 
 
 def _full_text(table: "ResultsTable") -> str:
@@ -161,8 +164,8 @@ def _reports_in_training(table: "ResultsTable") -> str:
     if found in said:
         return f"{said[found]} ({_figure(gain)})."
     return (
-        f"Reports in training add nothing to the student that {table.events} events could show ({_figure(gain)}); "
-        f"{_room(gain)}."
+        f"It is not shown that reports in training add to the student: {table.events} events leave it open "
+        f"({_figure(gain)}); {_room(gain)}."
     )
 
 

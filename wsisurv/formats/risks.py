@@ -168,7 +168,7 @@ def read_risks(path: Path, record: Path | None = None) -> list[Risk]:
         FormatError: it is not what was written with the record; a column is missing or a number is none, by its row.
     """
     if not path.exists():
-        raise MissingArtifactError(f"{path}: not there. Run `wsisurv predict` first.")
+        raise MissingArtifactError(f"{path}: not there. Run `{_predict(path)}` first.")
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     rows: list[Risk] = []
     _require_written(path, record or path.with_suffix(".json"))
@@ -238,6 +238,11 @@ class RiskSource:
     """Whether unfamiliar cases have group and survival."""
 
 
+def _predict(table: Path) -> str:
+    """The command that writes a risk table; of a cohort's own, with its name."""
+    return "wsisurv predict" + (f" --cohort {table.parent.name}" if table.parent.parent.name == "cohorts" else "")
+
+
 def read_source(table: Path) -> RiskSource:
     """What made a risk table, from the notes beside it.
 
@@ -247,7 +252,9 @@ def read_source(table: Path) -> RiskSource:
     """
     path = table.with_suffix(".json")
     if not path.exists():
-        raise MissingArtifactError(f"{path}: not there, so what made {table.name} is not known. Run `wsisurv predict`.")
+        raise MissingArtifactError(
+            f"{path}: not there, so what made {table.name} is not known. Run `{_predict(table)}`."
+        )
     try:
         record = read_json(path)
         student = record["student"]

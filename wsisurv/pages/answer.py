@@ -1,8 +1,7 @@
 """What the cohort page says first: one sentence, and four cards with the figures behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -138,7 +137,7 @@ def _concordance(best: _Best) -> AnswerCard:
     line = "not shown to be better than chance, 0.5" if low <= _CHANCE else "0.5 is chance"
     how: tuple[str, ...] = ("on cases it was not trained on",)
     if best.metrics is not None:
-        n_folds, n_repeats = len(best.metrics.folds), len({_repeat(one) for one in best.metrics.folds})
+        n_folds, n_repeats = len(best.metrics.folds), best.metrics.repeats
         how = (f"cross-validated, {n_folds} folds" + (f" in {n_repeats} repeats" if n_repeats > 1 else ""),)
         clinic = best.metrics.row(COVARIATES)
         if clinic is not None and clinic.concordance is not None and best.metrics.covariates:
@@ -146,11 +145,6 @@ def _concordance(best: _Best) -> AnswerCard:
     if best.whole is not None:
         how = ("not cross-validated; a little too high where the student was selected by it",)
     return AnswerCard(title, number(value), (f"95 % interval {interval(low, high)}", line, *how), best.section)
-
-
-def _repeat(fold: Mapping[str, Any]) -> str:
-    """Number of the repeat of a fold, whose name is ``<repeat>-<fold>``."""
-    return str(fold.get("name", "")).partition("-")[0]
 
 
 def _beside(best: _Best, clinic: str) -> AnswerCard:
@@ -174,16 +168,19 @@ def _beside(best: _Best, clinic: str) -> AnswerCard:
 def _calibration(best: _Best, whole: Subgroup | None, d_calibration: float | None) -> AnswerCard:
     ratio = whole.ratio if whole is not None else None
     slope = brier = reference = None
+    ends: tuple[float | None, float | None] = (None, None)
     if best.here is not None:
         found = best.here.record.external
         slope = found.calibrated_slope.value if found.calibrated_slope is not None else None
+        if found.calibrated_slope is not None:
+            ends = found.calibrated_slope.interval
         brier, reference, d_calibration = found.brier, found.brier_reference, found.d_calibration_p
         total = found.observed_expected
         ratio = (total.ratio, total.low, total.high) if total is not None else None
     elif best.alone is not None:
         slope, brier, reference = best.alone.calibration_slope, best.alone.brier, best.alone.brier_reference
-        d_calibration = best.alone.d_calibration_p
-    lines = []
+        d_calibration, ends = best.alone.d_calibration_p, best.alone.slope_interval
+    lines = [f"95 % interval {interval(*ends, '.2f')}"] if ends[0] is not None else []
     if slope is not None:
         lines.append("of the log hazard: 1 is right, below 1 too extreme, above 1 too timid")
     if brier is not None and reference is not None and brier > reference:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsisurv.errors import MetricError
-from wsisurv.experiments.model_names import SELECTED, model_names
+from wsisurv.experiments.model_names import EXPLAINED, SELECTED, model_names
 from wsisurv.experiments.risk_groups import group_gray_test, risk_groups_table
 from wsisurv.formats.commands import Command
 from wsisurv.pages.answer import make_answer
@@ -20,6 +20,7 @@ from wsisurv.pages.crossval_figures import CrossvalFigures
 from wsisurv.pages.fairness import contrasts
 from wsisurv.pages.flow_figure import FLOW, flow_figure, participant_flow
 from wsisurv.pages.gathering import Gathered, gather
+from wsisurv.pages.hospitals import groups_by_hospital
 from wsisurv.pages.numbers import number
 from wsisurv.pages.predicted import STUDENT, CasePredictions, horizon_name
 from wsisurv.pages.proportional import proportional_figure, proportional_lines, proportional_words
@@ -120,16 +121,22 @@ def _write(
         missing=missing,
         figures=figures.svg,
         names=labels(seen),
+        explained=EXPLAINED,
         reports_names=model_names(seen.reports.covariates if seen.reports else ()),
         why_not=list(dict.fromkeys(seen.missing.values())),
         dropped=[f"row {drop.row} ({drop.case_id}): {drop.reason}" for drop in seen.audit.dropped],
         tested=tested,
         cases=case_lines(seen, {shown.map.case_id for shown in maps}),
+        filled=tuple(
+            name
+            for name in seen.cohort.settings.covariates
+            if any(case.covariates.get(name) for case in seen.cohort.cases)
+        ),
         maps=maps,
         plan=plan,
         outcome=_outcome(seen),
         links=_links(workspace, folder),
-        warnings=_warnings(seen),
+        warnings=_warnings(seen, by_hospital.warning if (by_hospital := judged["by_hospital"]) else ""),
         verdicts=_verdicts(seen),
         answer=make_answer(seen, plan, judged["subgroups"], judged["d_calibration"]),
         trained=_trained(seen.result),
@@ -183,7 +190,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
         "without": without,
     }
     if predicted is None:
-        return {**found, "groups": (), "horizons": (), "subgroups": (), "contrasts": ()}
+        return {**found, "groups": (), "by_hospital": None, "horizons": (), "subgroups": (), "contrasts": ()}
     try:
         rows = predicted.familiar
         time, event, entry = predicted.follow_up(rows)
@@ -216,6 +223,7 @@ def _judged(seen: Gathered) -> dict[str, Any]:
     return {
         **found,
         "groups": risk_groups_table(groups),
+        "by_hospital": groups_by_hospital(predicted),
         "horizons": [horizon_name(horizon, unit) for horizon in predicted.horizons.tolist()],
         "subgroups": _as_cross_validated(subgroups(predicted), seen.metrics),
         "contrasts": contrasts(predicted),
@@ -263,10 +271,10 @@ def _links(workspace: Workspace, folder: Path) -> dict[str, str]:
     return {name: os.path.relpath(path, folder) for name, path in pages.items() if path.exists()}
 
 
-def _warnings(seen: Gathered) -> list[str]:
+def _warnings(seen: Gathered, of_hospitals: str) -> list[str]:
     """What should be known, a line each; what two cross-validations say alike once."""
     judged = [line for metrics in (seen.metrics, seen.reports) if metrics is not None for line in metrics.warnings]
-    return list(dict.fromkeys([*seen.warnings, *judged]))
+    return list(dict.fromkeys([*seen.warnings, *filter(None, [of_hospitals]), *judged]))
 
 
 def _verdicts(seen: Gathered) -> list[str]:

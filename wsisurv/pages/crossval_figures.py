@@ -59,6 +59,11 @@ class CrossvalFigures:
         return next((row for row in self.models if row.model == model), None)
 
     @property
+    def repeats(self) -> int:
+        """How often the cohort was divided into folds anew, whose names are ``<repeat>-<fold>``."""
+        return len({str(one.get("name", "")).partition("-")[0] for one in self.folds})
+
+    @property
     def time_unit(self) -> str:
         """Unit of the cohort's times."""
         return str(self.cohort.get("time_unit", ""))

@@ -110,10 +110,15 @@ def proportional_figure(path: Path, lines: Sequence[ProportionalLine], *, time_u
             axes.set_title(f"{line.name}: {p_equals(line.p)}".replace("$", r"\$"), fontsize=10)
             axes.set(xlabel=f"Time ({unit})", ylabel="Log hazard ratio")
             ticks = np.unique(np.round(np.quantile(np.arange(len(test.times)), np.linspace(0, 1, 5))).astype(int))
-            axes.set_xticks(test.gone[ticks], [f"{at / scale:.2g}" for at in test.times[ticks]])
+            axes.set_xticks(test.gone[ticks], [_tick(at / scale) for at in test.times[ticks]])
         for axes in grid.flat[len(lines) :]:
             axes.set_visible(False)
         return save_figure(figure, path)
+
+
+def _tick(time: float) -> str:
+    """A time on the axis: 0.02, 0.6, 1.5, 12; two digits of 0.0019 years would promise more than a day."""
+    return f"{round(time, 2 if time < 1 else 1 if time < 10 else 0):g}"
 
 
 def _numbers(predicted: CasePredictions, rows: NDArray[np.bool_]) -> tuple[list[str], NDArray[np.float64]]:

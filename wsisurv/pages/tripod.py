@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from wsisurv.experiments.model_names import SELECTED
 from wsisurv.pages.cohort_figures import labels
 from wsisurv.pages.gathering import ExternalValidation, Gathered
 from wsisurv.pages.numbers import interval, minus, number, p_equals
+from wsisurv.pages.predicted import CasePredictions
 from wsisurv.pages.tripod_facts import SHOWN, TripodFacts, covariate_columns, of_study, sentence
 from wsisurv.pages.tripod_items import TripodItem, tripod_items
+from wsisurv.survival.splits import kept_whole
 
 _KINDS = {
     "number": "as a number",
@@ -64,7 +68,8 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
         divided = (
             f"Cross-validation: {len(figures.folds)} folds ({folds.get('folds')} a repeat, "
             f"{folds.get('repeats')} repeat{'' if folds.get('repeats') == 1 else 's'}); each case "
-            "is tested by models that were trained without it, all steps anew in each fold."
+            "is tested by models that were trained without it, all steps anew in each fold. "
+            + _whole_hospitals(predicted)
         )
     parts = sorted({row.by for row in facts.subgroups} - {"all"})
     return {
@@ -140,7 +145,8 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
     models = [
         f"{names.get(row.model, row.model)}: concordance {number(row.concordance)} (95 % interval "
         f"{interval(row.low, row.high)}), "
-        f"Uno's {number(row.uno)}, calibration slope {number(row.calibration_slope, '.2f')}, Brier {number(row.brier)} "
+        f"Uno's {number(row.uno)}, calibration slope {_with_interval(row.calibration_slope, *row.slope_interval)}, "
+        f"Brier {number(row.brier)} "
         f"(reference {number(row.brier_reference)})."
         for row in rows
     ]
@@ -161,6 +167,11 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
         )
         for row in facts.subgroups
         if row.by != "all"
+    ]
+    whole = [
+        f"All cases: observed / expected events {_with_interval(*row.ratio)}."
+        for row in facts.subgroups
+        if row.by == "all" and row.ratio
     ]
     compared = {True: list[str](), False: list[str]()}
     for one in facts.contrasts:
@@ -187,7 +198,7 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
             if card
             else ""
         ],
-        "23a": [*models, *(_external_line(one) for one in seen.external), *parts, *compared[False]],
+        "23a": [*models, *whole, *(_external_line(one) for one in seen.external), *parts, *compared[False]],
         "23b": compared[True],
         "25": [minus(line) for line in (figures.verdict if figures is not None else ())],
         "26": [
@@ -199,12 +210,32 @@ def _of_results(facts: TripodFacts) -> dict[str, Sequence[str]]:
     }
 
 
+def _whole_hospitals(predicted: CasePredictions | None) -> str:
+    """Whether cases of a hospital were on both sides of a fold; empty where that is not known."""
+    if predicted is None or len(np.unique(predicted.fold)) < 2:
+        return ""
+    sites = [case.site or "" for case in predicted.cases]
+    known = np.array([bool(site) for site in sites])
+    if not known.any():
+        return "No hospitals are known, so cases of one may be on both sides of a fold."
+    if kept_whole([site for site in sites if site], predicted.fold[known]):
+        return "Hospitals are whole in the folds: all cases of one are tested by models that saw none of them."
+    return "Hospitals are divided between folds: cases of one are on both sides."
+
+
 def _measures(facts: TripodFacts) -> list[str]:
     seen, found = facts.seen, list[str]()
     if facts.figures is not None:
         found.append(
             "Discrimination: Harrell's and Uno's concordance within folds, cumulative/dynamic AUC. Calibration: slope, "
-            "D-calibration. Both: Brier score. Models were compared by paired differences."
+            "D-calibration, observed over expected events. Both: Brier score. Models were compared by paired "
+            "differences"
+            + (
+                "; what the slides add to the covariates also by a likelihood-ratio test of Cox models within folds, "
+                "with and without the risk of a student that had not seen the case."
+                if facts.figures.added is not None
+                else "."
+            )
         )
     if seen.predicted is not None:
         found.append(
@@ -225,7 +256,8 @@ def _output(seen: Gathered) -> list[str]:
         "A log hazard, its percentile among the training cases, a risk group, and survival at horizons.",
         f"Risk groups: low below a log hazard of {number(card.cut_offs.low)}, high from "
         f"{number(card.cut_offs.high)}, the tertiles of the "
-        "training cases out of fold.",
+        "training cases out of fold. In cross-validation each fold has limits of its own, of its training cases: "
+        "groups and percentiles of two folds can be compared, log hazards can't.",
         f"Survival: log hazards times the slope {number(card.calibration.slope, '.2f')}, on the baseline "
         f"hazard, both fitted out of fold in training.",
     ]
@@ -246,9 +278,13 @@ def _external_line(one: ExternalValidation) -> str:
     return (
         f"On {one.cohort}, by the model trained on {one.trained_on}: concordance {number(order.value)} "
         f"(95 % interval {interval(order.low, order.high)}), calibration slope "
-        f"{number(slope.value if slope else None, '.2f')}, "
-        f"observed / expected events {number(ratio.ratio if ratio else None, '.2f')}."
+        f"{_with_interval(slope.value, *slope.interval) if slope else number(None)}, observed / expected events "
+        f"{_with_interval(ratio.ratio, ratio.low, ratio.high) if ratio else number(None)}."
     )
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    return number(value, ".2f") + (f" ({interval(low, high, '.2f')})" if low is not None else "")
 
 
 def _aggregator(made: Mapping[str, Mapping[str, Any]]) -> str:

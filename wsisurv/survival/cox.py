@@ -41,6 +41,11 @@ class Slope:
     value: float
     se: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval, by the normal distribution."""
+        return self.value - 1.96 * self.se, self.value + 1.96 * self.se
+
 
 @dataclass(frozen=True)
 class CoxFit:
