@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 from wsisurv.cli.console import out
 from wsisurv.cli.step_options import look
 from wsisurv.errors import InputError, SettingsError
+from wsisurv.formats.remote import slide_place
 from wsisurv.workspace.paths import Workspace
 
 _EACH = 20
@@ -77,7 +78,7 @@ def _require_files(wanted: Mapping[str, Any]) -> None:
         if is_dataclass(value) and not isinstance(value, type):
             _require_files(vars(value))
         for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path) and name not in _WRITTEN and not path.exists():
+            if isinstance(path, Path) and name not in _WRITTEN and not slide_place(path).exists():
                 raise InputError(f"{path}: no such file or folder (--{name.replace('_', '-')})")
 
 

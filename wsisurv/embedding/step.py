@@ -22,8 +22,10 @@ from wsisurv.errors import ArtifactError, InputError, SettingsError, WeightsErro
 from wsisurv.formats import tiles
 from wsisurv.formats.features import FORMAT
 from wsisurv.formats.header import Header, make_header
+from wsisurv.formats.remote import slide_place
 from wsisurv.settings.base import file_sha256
 from wsisurv.settings.embedding import EmbedSettings, OwnEncoder, StainSettings
+from wsisurv.slides.stage import require_stage
 from wsisurv.workspace.index import Indexed, read_headers
 from wsisurv.workspace.ledger import Failure, Summary, make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
@@ -224,6 +226,7 @@ def embed(
     if shard is not None:
         slide_ids = shard.of(sorted(slide_ids) if slide_ids is not None else workspace.tiled_slides())
     sources, unreadable = find_sources(workspace, slide_ids)
+    require_stage([source.slide_path for source in sources.values()], stage)
     mismatches = check_tiles(settings, sources, allow_mismatch)
     from_hub = (settings.weights or "").startswith("hub:")
     if from_hub:
@@ -337,7 +340,7 @@ def _known_source(slide_id: str, indexed: Indexed | None) -> Source | None:
     if "tool" in settings:
         return None
     header = Header(indexed.format, settings, indexed.inputs)
-    return Source(Path(indexed.slide_path), settings["tile_px"], settings["tile_mpp"], header)
+    return Source(slide_place(indexed.slide_path), settings["tile_px"], settings["tile_mpp"], header)
 
 
 def check_tiles(settings: EmbedSettings, sources: Mapping[str, Source], allow_mismatch: bool) -> dict[str, str]:

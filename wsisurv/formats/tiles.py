@@ -19,6 +19,7 @@ from wsisurv.errors import FormatError
 from wsisurv.formats.digests import read_array
 from wsisurv.formats.hdf5 import put_text, require_array, text
 from wsisurv.formats.header import Header, create, opened, require_id
+from wsisurv.formats.remote import slide_place
 from wsisurv.units import SlideId
 
 FORMAT = "wsisurv/tiles"
@@ -156,7 +157,7 @@ def _require_sound(path: Path, tiles: Tiles) -> None:
 def _tiles(file: h5py.File, coords: h5py.Dataset) -> Tiles:
     return Tiles(
         slide_id=SlideId(text(file, "slide_id")),
-        slide_path=Path(text(file, "slide_path")),
+        slide_path=slide_place(text(file, "slide_path")),
         coords=read_array(coords),
         tissue=read_array(file["tissue"]),
         mpp=float(coords.attrs["mpp"]),

@@ -1,6 +1,5 @@
 """DICOM: which files of a folder are one slide, by what each file's own dataset says."""
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +54,7 @@ def series_in(folder: Path) -> Mapping[str, Sequence[Path]]:
 @lru_cache(maxsize=16)
 def _scan(folder: Path, changed: int) -> Mapping[str, Sequence[Path]]:  # noqa: ARG001  # what the cache goes by
     found: dict[str, list[Path]] = defaultdict(list)
-    for name in sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")):
+    for name in sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
         if (series := series_of(folder / name)) is not None:
             found[series].append(folder / name)
     return dict(found)

@@ -7,6 +7,7 @@ from importlib import util
 from pathlib import Path
 
 from wsisurv.errors import DuplicateSlideError, NoSlidesError, SlideError
+from wsisurv.formats.remote import RemotePath, slide_place
 from wsisurv.slides.dicom import instances, series_in, series_of
 from wsisurv.slides.readers.by_fastslide import FORMATS as FASTSLIDES
 from wsisurv.slides.readers.registry import packaged_endings
@@ -79,7 +80,7 @@ def list_slides(paths: Sequence[Path]) -> Iterator[tuple[SlideId, Path]]:
 
 
 def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
+    for path in map(slide_place, paths):
         if path.is_dir():
             yield from _walk(path)
         elif path.exists():
@@ -91,6 +92,9 @@ def _candidates(paths: Sequence[Path]) -> Iterator[Path]:
 def _walk(top: Path) -> Iterator[Path]:
     """Files with a known ending, in order of name; links to folders are followed, each folder once."""
     visited, endings = set(), known_endings()
+    if isinstance(top, RemotePath):
+        yield from sorted(path for path in top.rglob("*") if path.suffix.lower() in endings and path.name[0] != ".")
+        return
     for folder, folders, files in os.walk(top, followlinks=True, onerror=_refuse):
         visited.add(os.path.realpath(folder))
         folders[:] = sorted(

@@ -9,13 +9,14 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from wsisurv.errors import SlideError, StorageError
+from wsisurv.errors import SettingsError, SlideError, StorageError
 from wsisurv.formats.atomic import PARTIAL, explain_storage, own_folder, sweep_folders
+from wsisurv.formats.remote import RemotePath
 from wsisurv.slides.find import slide_files
 
 _CHUNK, _SPARE = 8 << 20, 16 << 20
@@ -77,6 +78,16 @@ def staged(
                 yield place / path.name
             except SlideError as error:
                 raise of_original(error, path, place) from error
+
+
+def require_stage(paths: Sequence[Path], folder: Path | None) -> None:
+    """Refuse to read slides at URLs where they lie.
+
+    Raises:
+        SettingsError: no folder for copies is given.
+    """
+    if folder is None and (remote := next((path for path in paths if isinstance(path, RemotePath)), None)):
+        raise SettingsError(f"{remote}: slides at URLs are copied before they are read; say where to: --stage DIR")
 
 
 def of_original(error: SlideError, path: Path, place: Path) -> SlideError:

@@ -25,7 +25,7 @@ from wsisurv.slides.passed_over import passed_over
 from wsisurv.slides.reader import Slide
 from wsisurv.slides.readers.registry import OPENSLIDE
 from wsisurv.slides.resolution import GivenMpp, contradiction
-from wsisurv.slides.stage import Turns, staged
+from wsisurv.slides.stage import Turns, require_stage, staged
 from wsisurv.tiling.grid import check_overlap, is_finer, make_grid, place_tissue
 from wsisurv.tiling.masks import find_mask, read_mask
 from wsisurv.tiling.measures import measure_tiles
@@ -129,6 +129,7 @@ def tile(
         masks, tissue_model = masks and masks.absolute(), tissue_model and tissue_model.absolute()
         stage = stage and stage.absolute()
     slides = find_slides(sources)
+    require_stage(list(slides.values()), stage)
     workers = min(workers or cores(), len(slides))  # a single slide is quicker in the caller's own thread
     given, notes = (given or GivenMpp(settings.slide_mpp)).of_slides(slides)
     options = Options(settings, given, masks, allow_upsampling, preview, tissue_model, stage)

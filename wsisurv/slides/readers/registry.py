@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.extensions import READERS, added_names, load_added, release
+from wsisurv.formats.remote import RemotePath
 from wsisurv.slides import dicom
 from wsisurv.slides.colours import odd_colours, stated_colours, too_dark
 from wsisurv.slides.edges import edge_notes, unreadable_edges
@@ -63,9 +64,11 @@ def open_handle(path: Path, *, whole_edges: bool = False) -> Opened:
         whole_edges: of DICOM read the last row and column of each level, and not their ends alone.
 
     Raises:
-        SlideError: no reader opens it.
+        SlideError: no reader opens it, or it is at a URL.
         SettingsError: as ``packaged_endings``.
     """
+    if isinstance(path, RemotePath):
+        raise SlideError(f"{path}: slides at URLs are read by `tile` and `embed --stage DIR` alone: copy it for this.")
     try:
         opened = _open(path)
     except SlideError as error:
