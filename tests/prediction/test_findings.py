@@ -158,8 +158,15 @@ def test_without_heads_there_are_no_findings_and_other_tables_have_their_own(pla
     forget_guidance(monkeypatch)
     found = predict(place, cohort="trial", output=tmp_path / "new.csv")
     assert found.findings == tmp_path / "new-findings.csv"
+    predict(place, cohort="trial")
     (place.cohort("trial") / "findings.h5").unlink()
-    assert predict(place, cohort="trial").findings is None
+    found = predict(place, cohort="trial")
+    assert found.findings is None
+    assert not (place.cohort("trial") / "findings.csv").exists()  # it would go on saying what the heads said
+    assert any("findings.csv of an earlier prediction was removed" in line for line in found.warnings)
+    (place.cohort("trial") / "findings.csv").write_text("mine")
+    assert not any("removed" in line for line in predict(place, cohort="trial").warnings)
+    assert (place.cohort("trial") / "findings.csv").read_text() == "mine"  # of no prediction of ours
 
 
 def change(place, arrays=None, **card):

@@ -10,7 +10,8 @@ from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.engine.progress import Progress, no_progress, stage
 from wsisurv.engine.shards import Shard
-from wsisurv.errors import InputError, SettingsError, StorageError
+from wsisurv.errors import FormatError, InputError, SettingsError, StorageError
+from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
 from wsisurv.formats.finding_rows import findings_path, write_case_findings
 from wsisurv.formats.id_cells import formula_note
@@ -207,12 +208,13 @@ def predict(
             command=command,
             force_unfamiliar=force_unfamiliar,
         )
+        gone = [] if left or heads is not None else _without_findings(table)
         if not left:
             _write(table, prediction, notes, heads, years, jsonl=jsonl)
             remove_shares(table)
     _keep_failures(home, made)
     odd = [f"{one['column']}: {one['reason']}" for one in notes["horizons"] if one["reason"]]
-    odd += [*asked.unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
+    odd += [*gone, *asked.unused, *unfamiliar_note(prediction.risks), *_formulas(prediction.risks, table.name)]
     return PredictResult(
         prediction,
         years,
@@ -223,6 +225,19 @@ def predict(
         ready.summaries if ready else (),
         left,
     )
+
+
+def _without_findings(table: Path) -> list[str]:
+    """Remove the findings of an earlier table, which would go on saying what heads said that are gone; says so."""
+    try:
+        written = read_json(table.with_suffix(".json"))["findings"]["table"]
+    except (FormatError, ValueError, KeyError, TypeError):  # none, or not ours
+        return []
+    old = findings_path(table)
+    if written != old.name or not old.exists():
+        return []
+    old.unlink()
+    return [f"{old.name} of an earlier prediction was removed: there are no heads of findings now (`wsisurv findings`)"]
 
 
 def _write(
