@@ -14,6 +14,7 @@ from wsisurv.models.aggregators.registry import make_aggregator
 from wsisurv.models.ensemble import Ensemble, load_ensemble, load_student
 from wsisurv.models.joining import join, start_from
 from wsisurv.models.student import Student
+from wsisurv.pages.model_card import model_card
 from wsisurv.settings.training import DistillSettings, TeacherSettings
 from wsisurv.survival.metrics import concordance
 from wsisurv.training.distill import distill
@@ -119,6 +120,8 @@ def test_experts_join_where_they_help_and_not_where_their_cohort_told_them_nothi
     assert header.inputs["students of other cohorts"] == both.fingerprint
     assert model.card.result.experts == result.experts
     assert distill(trial.workspace, trial.cohort, settings, transfer=both).kept
+    words = [" ".join(model_card(trial.path(name)).parts[0].words) for name in ("student.h5", "student_plain.h5")]
+    assert [f"good ({good.weight:.2f})" in one for one in words] == [True, False]
 
     closed = distill(
         trial.workspace, trial.cohort, settings, transfer=open_transfer([trained_elsewhere["chance"]]), redo=True
@@ -133,7 +136,7 @@ def test_training_that_starts_from_a_student_knows_at_once_what_that_knew(make_t
     short = STUDENT.model_copy(update={"epochs": 1, "learning_rate": 1e-4})
     start = open_transfer(start=trained_elsewhere["good"])
     result = distill(trial.workspace, trial.cohort, short, transfer=start)
-    assert result.winner == "distilled"
+    assert (result.winner, result.warm_start) == ("distilled", "good")
     assert result.distilled_concordance > result.plain_concordance + 0.1
     with pytest.raises(SettingsError, match="--warm-start needs --hidden 8"):
         distill(trial.workspace, trial.cohort, short.model_copy(update={"hidden": 8}), transfer=start, redo=True)

@@ -194,14 +194,16 @@ class DistillResult(Card):
     """Log hazard from which a case is of high risk."""
     experts: tuple[ExpertWeight, ...] = ()
     """Students of other cohorts beside the distilled one; empty where none was named."""
+    warm_start: str = ""
+    """Cohort of the student that training of the distilled one began with; empty where it began with new weights."""
     warnings: tuple[str, ...]
     """What a person should know, one line each."""
 
     @model_serializer(mode="wrap")
-    def _without_experts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave experts out where there are none, as in cards of before."""
+    def _without_others(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out students of other cohorts where there are none, as in cards of before."""
         values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if name != "experts" or value}
+        return {name: value for name, value in values.items() if name not in {"experts", "warm_start"} or value}
 
 
 class DifferenceRow(Card):

@@ -291,6 +291,11 @@ def _trained(result: Mapping[str, Any]) -> dict[str, Any]:
         "events": result.get("n_events"),
         "cases whose report guided the student": result.get("n_reports"),
         "gate (weight of the reports, 0 to 1)": _three_decimals(result.get("gate")),
+        "students of other cohorts beside the distilled one, and their weights": ", ".join(
+            f"{one['name']} ({one['weight']:.2f})" for one in result.get("experts", ())
+        )
+        or None,
+        "student that training of the distilled one began with": result.get("warm_start"),
         f"concordance out of fold{within}, baseline student (no teacher)": _three_decimals(
             result.get("plain_concordance")
         ),

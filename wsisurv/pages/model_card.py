@@ -130,6 +130,14 @@ def _what(path: Path, card: StudentCard, header: Header, model: ModelFile[Studen
             f"{said(card.result.reports_told)}): {', '.join(map(str, card.result.directions))} dimensions, member by "
             "member."
         )
+    if bytes(model.arrays.get("aggregator", ())).startswith(b"joined"):
+        experts = [f"{said(one.name)} ({one.weight:.2f})" for one in card.result.experts if one.weight]
+        words.append(
+            "Students of other cohorts are part of it, unchanged, each with the weight of its log hazard in standard "
+            f"deviations: {', '.join(experts)}."
+        )
+    if header.settings.get("guided") is not False and card.result.warm_start:
+        words.append(f"Training of the distilled student began with the student of {said(card.result.warm_start)}.")
     facts = {
         "file": said(str(path)),
         "id": header.fingerprint[:12],

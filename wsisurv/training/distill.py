@@ -179,7 +179,9 @@ def distill_scored(
         choice = choose_student(**students, time=cases.time, event=cases.event, entry=cases.entry, site=cases.site)
         prognoses = {which: one.prognosis(cases) for which, one in students.items()}
         result = _result(cases, guidance, students, subspaces, choice, prognoses[choice.winner].slope)
-        result = result.model_copy(update={"experts": tuple(experts), "warnings": (*odd, *result.warnings)})
+        start = transfer.start.card.cohort.name if transfer.start else ""
+        others = {"experts": tuple(experts), "warm_start": start, "warnings": (*odd, *result.warnings)}
+        result = result.model_copy(update=others)
         log.line(**result.model_dump(exclude={"kept", "nested", "warnings"}))
         of_file: dict[str, Winner] = {"distilled": "distilled", "plain": "plain", "selected": choice.winner}
         guided = {"distilled": _guides(guidance), "plain": False}
