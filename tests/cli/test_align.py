@@ -201,15 +201,22 @@ def test_an_alignment_of_the_tested_alone_is_refused(run, place):
     assert "without --alignment" in said
 
 
-def test_an_alignment_of_other_features_is_refused(run, place, tmp_path):
+UNI = EmbedSettings(encoder="uni", weights="imported")
+
+
+@pytest.mark.parametrize(
+    ("made", "words_of_it"),
+    [(UNI, "uni, not histomics"), (EmbedSettings(of_tiles=UNI), "weights of the tiles imported, not None")],
+)
+def test_an_alignment_of_other_features_is_refused(run, place, tmp_path, made, words_of_it):
     other = Workspace(tmp_path / "uni")
-    drawn(other, 3, embed=EmbedSettings(encoder="uni", weights="imported"))
+    drawn(other, 3, embed=made)
     out = tmp_path / "uni.h5"
-    assert run("align", other.root, "--encoder", "uni", "--output", out).code == 0
+    assert run("align", other.root, "--encoder", made.folder, "--output", out).code == 0
     ended = run("distill", "-w", place / "one", "--alignment", out, *SHORT, "--redo")
     assert ended.code == 1
     assert f"{out}: an alignment of" in words(ended.err)
-    assert "uni, not histomics" in words(ended.err)
+    assert words_of_it in words(ended.err)
 
 
 def train(place, cohort, audit):

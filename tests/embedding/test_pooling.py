@@ -8,6 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from wsisurv.bags.cases import made_with
+from wsisurv.bags.checks import require_alike
+from wsisurv.bags.feature_rows import describe_features
 from wsisurv.embedding.pooling import pool
 from wsisurv.embedding.slide_encoders import SLIDE_ENCODERS, require_slide_encoder
 from wsisurv.errors import EncoderMismatchError, InputError, SettingsError, StaleError, WeightsError
@@ -19,11 +22,19 @@ from wsisurv.workspace.paths import Workspace
 SIZES = {"A": 7, "B": 300}
 
 
-def _put(workspace: Workspace, slide: str, values: Any, folder: str = "uni2-h", **settings: object) -> None:
+def _put(
+    workspace: Workspace,
+    slide: str,
+    values: Any,
+    folder: str = "uni2-h",
+    weights: str | None = None,
+    **settings: object,
+) -> None:
     coords = np.arange(2 * len(values), dtype=np.int64).reshape(-1, 2)
     sizes: dict[str, object] = {"tile_px": 224, "tile_mpp": 0.5, **settings}
     made = Features(SlideId(slide), values, coords, folder, (), sizes, 0.25)
-    header = make_header(FORMAT, {"dtype": "float32", "encoder": folder}, {"tiles": str(values.sum())})
+    made_with = {"dtype": "float32", "encoder": folder, "weights": weights}
+    header = make_header(FORMAT, made_with, {"tiles": str(values.sum())})
     write_features(workspace.features(folder, slide), made, header)
 
 
@@ -127,3 +138,27 @@ def test_what_cannot_be_pooled_says_why(workspace: Workspace, weights: Path) -> 
                 require_slide_encoder(name, "uni2-h", 1536)
     with pytest.raises(SettingsError, match="feather"):
         require_slide_encoder("feathr", "uni2-h", 1536)
+
+
+def test_a_row_says_of_which_features_it_was_made(workspace: Workspace) -> None:
+    """Random weights of the tiles' encoder are told, other weights are told apart, and enlarged slides are known."""
+    rows = {}
+    for name, weights in (("A", "random"), ("B", "hub:MahmoodLab/UNI2-h")):
+        values = read_features(workspace.features("uni2-h", name))[0].values
+        _put(workspace, name, values, weights=weights, tile_mpp=0.125)
+    pool(workspace, "mean", "uni2-h")
+    for name in SIZES:
+        file = describe_features(workspace.features("mean-uni2-h", name))
+        rows[name] = made_with(file)
+        assert read_features(file.path)[0].mpp == 0.25
+    assert (rows["A"].random_weights, rows["B"].random_weights) == (True, False)
+    with pytest.raises(SettingsError, match="random weights"):
+        require_alike(rows, allow_random_weights=False)
+    with pytest.raises(EncoderMismatchError, match="pooled tiles' weights: random and hub:MahmoodLab/UNI2-h"):
+        require_alike(rows, allow_random_weights=True)
+
+
+def test_a_slide_without_tiles_has_a_file_of_no_rows(workspace: Workspace, weights: Path) -> None:
+    _put(workspace, "B", np.zeros((0, 1536), np.float32))
+    pool(workspace, "feather", "uni2-h", weights_file=weights)
+    assert read_features(workspace.features("feather-uni2-h", "B"))[0].values.shape == (0, 512)

@@ -3,6 +3,8 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from wsisurv.models.familiarity import Familiarity
 from wsisurv.models.finding_heads import attended
 from wsisurv.pipeline.heatmap import heatmap
 from wsisurv.pipeline.predict import predict
-from wsisurv.prediction.findings import open_heads
+from wsisurv.prediction.findings import open_heads, require_same_features
 from wsisurv.settings.cohort import CohortSettings
 from wsisurv.workspace.paths import Workspace
 
@@ -240,3 +242,17 @@ def test_a_finding_that_is_not_told_is_no_heatmap_and_the_error_says_why(place):
     (record / "finding.json").rename(record.parent / "finding.json")
     with pytest.raises(FormatError, match="exchanged with another"):
         read_finding_map(record.parent)
+
+
+def test_heads_of_other_weights_of_the_pooled_tiles_are_not_a_students():
+    """Rows of whole slides have one name and no weights of their own: those of their tiles decide."""
+    settings = {"encoder": "mean-uni", "weights": None, "of_tiles": {"encoder": "uni", "weights": "hub:MahmoodLab/UNI"}}
+    other = {**settings, "of_tiles": {"encoder": "uni", "weights": f"sha256:{64 * '0'}"}}
+    card = SimpleNamespace(encoder="mean-uni", n_features=8, embed_settings=settings)
+    heads = SimpleNamespace(card=card, path=Path("findings.h5"))
+    require_same_features(heads, card, Path("student.h5"))
+    student = SimpleNamespace(encoder="mean-uni", n_features=8, embed_settings=other)
+    with pytest.raises(
+        EncoderMismatchError, match=r"weights None, hub:MahmoodLab/UNI\), but .*weights None, sha256:000"
+    ):
+        require_same_features(heads, student, Path("student.h5"))
