@@ -16,7 +16,7 @@ from wsisurv.formats.tiles import read_tiles
 from wsisurv.settings.tiles import TileSettings
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.step import tile
-from wsisurv.tiling.tissue_model import TissueModel, open_tissue_model
+from wsisurv.tiling.tissue_model import TissueModel, open_tissue_model, tissue_model_inputs
 from wsisurv.workspace.paths import Workspace
 
 SPEC = "mpp = 8.0\nside_px = 64\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n"
@@ -42,7 +42,9 @@ def _value(name: str, sizes: Sequence[int | str]) -> bytes:
     return _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, dims)))
 
 
-def _write(path: Path, weights: Sequence[Sequence[float]], bias: Sequence[float], *, pool: int = 1) -> Path:
+def _write(
+    path: Path, weights: Sequence[Sequence[float]], bias: Sequence[float], *, pool: int = 1, batch: int | str = "n"
+) -> Path:
     """A network of one 1 × 1 convolution, and a mean of ``pool`` × ``pool`` behind it (ONNX IR 8, operators 13)."""
     channels = len(bias)
 
@@ -59,14 +61,14 @@ def _write(path: Path, weights: Sequence[Sequence[float]], bias: Sequence[float]
     graph += _field(5, tensor("w", (channels, 3, 1, 1), np.ravel(weights).tolist())) + _field(
         5, tensor("b", (channels,), bias)
     )
-    graph += _field(11, _value("x", ("n", 3, "h", "w0"))) + _field(12, _value("z", ("n", channels, "h1", "w1")))
+    graph += _field(11, _value("x", (batch, 3, "h", "w0"))) + _field(12, _value("z", (batch, channels, "h1", "w1")))
     path.write_bytes(_field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13)))
     return path
 
 
-def _dark(folder: Path, spec: str = SPEC + "threshold = 0.3\n", pool: int = 1) -> Path:
+def _dark(folder: Path, spec: str = SPEC + "threshold = 0.3\n", pool: int = 1, batch: int | str = "n") -> Path:
     """A network of one channel, by how much a pixel is darker than white."""
-    path = _write(folder / "dark.onnx", [[-1.0, -1, -1]], [3.0], pool=pool)
+    path = _write(folder / "dark.onnx", [[-1.0, -1, -1]], [3.0], pool=pool, batch=batch)
     path.with_suffix(".toml").write_text(spec)
     return path
 
@@ -85,6 +87,7 @@ def test_what_a_network_says_is_the_tissue(tmp_path: Path, slide: Path) -> None:
         for model in (
             TissueModel(_dark(tmp_path)),
             TissueModel(_two_channels(tmp_path)),
+            TissueModel(_dark(tmp_path, batch=1)),
         ):
             found = model.find(opened, view.shape[:2], 8.0, settings).mask
             assert np.array_equal(found, expected)
@@ -104,6 +107,17 @@ def _two_channels(folder: Path) -> Path:
     path = _write(folder / "two.onnx", [[0.0, 0, 0], [-1, -1, -1]], [0.3, 3.0])
     path.with_suffix(".toml").write_text(SPEC + "tissue = [1]\n")
     return path
+
+
+def test_weights_beside_an_onnx_file_are_a_part_of_it(tmp_path: Path) -> None:
+    """As torch exports a network: NAME.onnx, which says what is computed, and NAME.onnx.data with its weights."""
+    path = _dark(tmp_path)
+    seen = [tissue_model_inputs(path)]
+    for weights in (b"some", b"others"):
+        (tmp_path / "dark.onnx.data").write_bytes(weights)
+        seen.append(tissue_model_inputs(path))
+    assert len({one["tissue model"] for one in seen}) == 3
+    assert len({one["tissue model's spec"] for one in seen}) == 1
 
 
 def test_tiles_are_cut_where_the_network_says_and_go_stale_with_it(tmp_path: Path, slide: Path) -> None:

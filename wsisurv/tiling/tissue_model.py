@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from wsisurv.errors import SettingsError, SlideError
 from wsisurv.formats.tiles import TISSUE_MODEL_INPUTS
-from wsisurv.settings.base import file_sha256
+from wsisurv.settings.base import file_sha256, fingerprint
 from wsisurv.slides.reader import Slide
 from wsisurv.tiling.artefacts import drop_small
 from wsisurv.tiling.tissue import Tissue, fill_holes
@@ -144,10 +144,12 @@ def _open_onnx(path: Path) -> Network:
     except ModuleNotFoundError as error:
         raise SettingsError(f"{path}: a tissue model of ONNX needs onnxruntime: {_INSTALL}.") from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    taken = session.get_inputs()[0]
 
     def run(values: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-        found: NDArray[np.floating[Any]] = session.run(None, {name: values})[0]
+        if taken.shape[0] == 1:  # as torch exports it, where not told otherwise
+            return np.concatenate([session.run(None, {taken.name: one[None]})[0] for one in values])
+        found: NDArray[np.floating[Any]] = session.run(None, {taken.name: values})[0]
         return found
 
     return run
@@ -169,7 +171,11 @@ def tissue_model_inputs(path: Path) -> dict[str, str]:
     for file in files:
         if not file.is_file():
             raise SettingsError(f"{file}: no such file. --tissue-model wants {_WANTED}, and NAME.toml beside it.")
-    return {name: file_sha256(file) for name, file in zip(TISSUE_MODEL_INPUTS, files, strict=True)}
+    found = {name: file_sha256(file) for name, file in zip(TISSUE_MODEL_INPUTS, files, strict=True)}
+    weights = path.with_name(f"{path.name}.data")  # where torch's exporter puts them; the file itself only names them
+    if path.suffix == ".onnx" and weights.is_file():
+        found[TISSUE_MODEL_INPUTS[0]] = fingerprint(found[TISSUE_MODEL_INPUTS[0]], {"data": file_sha256(weights)})
+    return found
 
 
 def _spec_path(path: Path) -> Path:
