@@ -79,9 +79,11 @@ def test_tiles_and_features_are_those_of_this_machine(cluster, place, make_slide
     with dask_pool(cluster.scheduler_address, place) as pool:
         from pathlib import Path
 
-        tiled = tile(Workspace(Path("w")), [Path("in")], pool=pool)
+        scratch = Path("scratch")
+        tiled = tile(Workspace(Path("w")), [Path("in")], pool=pool, stage=scratch)
         assert (len(tiled.done), [failure.id for failure in tiled.failed]) == (5, ["broken"])
-        assert sorted(embed(Workspace(Path("w")), pool=pool).done) == list("ABCDE")
+        assert sorted(embed(Workspace(Path("w")), pool=pool, stage=scratch).done) == list("ABCDE")
+        assert list(scratch.iterdir()) == []
     assert made() == alone
     assert [failure.id for failure in read_failures(place, "tile")] == ["broken"]
     assert not list(place.root.rglob("*.seen"))

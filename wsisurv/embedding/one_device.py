@@ -153,6 +153,7 @@ class _Work:
                     f"{tiles.slide_path}: the slide is no longer there. Run `wsisurv tile FOLDER` with its new place, "
                     "then this again."
                 )
+            tiles = replace(tiles, slide_path=job.source)  # which may be a copy
         except (WsisurvError, OSError) as error:
             self._run.fail(job, error)
             return None

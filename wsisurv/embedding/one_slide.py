@@ -9,10 +9,11 @@ from wsisurv.embedding.step import check_tiles, read_source
 from wsisurv.engine.dask import stop_if_unwanted
 from wsisurv.engine.jobs import Job
 from wsisurv.settings.base import fingerprint
+from wsisurv.slides.stage import staged
 
 _kept: dict[str, Encoder] = {}
 _turn = threading.Lock()
-"""A worker's threads take turns: an encoder fills the device alone."""
+"""A worker's threads take turns: an encoder fills the device alone. Others copy their slides meanwhile."""
 
 
 class _SlideOutcome:
@@ -51,11 +52,13 @@ class EmbedSlide:
         """
         sources = {job.id: read_source(self.task.workspace.tiles(job.id))}
         mismatches = check_tiles(self.task.settings, sources, self.allow_mismatch)
-        task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches), _SlideOutcome()
-        with _turn:
-            notes = do(task, outcome, [job], self.device, lambda _: stop_if_unwanted(), encoder=self._encoder())
-        if outcome.error is not None:
-            raise outcome.error
+        task, outcome = replace(self.task, jobs=(job,), mismatches=mismatches, stage=None), _SlideOutcome()
+        stage = self.task.stage if job.source.exists() else None  # what is to be said of that is said below
+        with staged(job.source, stage) as place, _turn:
+            here = replace(job, source=place)
+            notes = do(task, outcome, [here], self.device, lambda _: stop_if_unwanted(), encoder=self._encoder())
+            if outcome.error is not None:
+                raise outcome.error
         if task.settings.augment_stain:
             notes = notes[:-1]  # its median is of many slides
         return "; ".join([*outcome.notes, *notes]) or None
