@@ -176,6 +176,17 @@ def test_a_model_whose_slope_says_that_it_learned_nothing_is_warned_of():
     assert not [line for line in calm.warnings if "calibration slope" in line]
 
 
+def test_a_slope_of_which_few_events_tell_nothing_is_no_sign_of_training_too_long():
+    """Noise that varies by .002: the slope is anything, and its interval holds 1."""
+    cases, age, _ = study(9, n=40)
+    noise = 0.002 * np.random.default_rng(1).normal(size=len(cases))
+    table = make_results(scored(cases, {"selected": noise, "covariates": age}), cases, ["age"], resamples=100, seed=0)
+    low, high = table.model("selected").slope_interval
+    assert low < 0 < 1 < high
+    assert low == pytest.approx(2 * table.model("selected").calibration_slope - high)
+    assert not [line for line in table.warnings if "calibration slope" in line]
+
+
 def test_two_ways_of_reading_a_report_are_two_models():
     """The text branch and words and findings are told apart by key and by label."""
     cases, age, seen = study(6)

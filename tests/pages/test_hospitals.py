@@ -54,6 +54,9 @@ def test_planted_confounding_is_warned_of_and_chance_is_not() -> None:
     assert weak is not None
     assert weak.p < 0.05
     assert not weak.warning  # shown, and of no weight
+    assert "a little" in weak.sentence
+    assert "follows the hospital (" in found.sentence
+    assert sum("is not shown to follow" in one.sentence for one in by_chance if one) >= 17
 
 
 def test_p_is_that_of_the_chi_squared_test_where_cases_are_many() -> None:

@@ -142,10 +142,13 @@ def make_results(
 
 
 def _low_slopes(rows: Sequence[ModelFigures], covariates: Sequence[str]) -> list[str]:
+    """Slopes far below 1, and not for want of events: of few a slope may be anything."""
     names = model_names(covariates)
     low = [
         f"{names.get(row.model, row.model)} {row.calibration_slope:.2f}"
         for row in rows
-        if row.calibration_slope is not None and row.calibration_slope < LOW_SLOPE
+        if row.calibration_slope is not None
+        and row.calibration_slope < LOW_SLOPE
+        and (row.slope_interval[1] is None or row.slope_interval[1] < 1)
     ]
     return [f"calibration slope below {LOW_SLOPE:g} ({', '.join(low)}): {LOW_SLOPE_MEANS}"] if low else []

@@ -31,10 +31,22 @@ class GroupsByHospital:
         if self.p >= SIGNIFICANT or self.v < _STRONG:
             return ""
         return (
-            f"the risk group follows the hospital (Cramér's V {number(self.v, '.2f')}, {p_equals(self.p)}): what tells "
-            "the groups apart may be stain, scanner or who is treated where, not the tumour. See the concordance in "
-            "each hospital, and `wsisurv encoders --robustness`"
+            f"the risk group follows the hospital ({self._figures}): what tells the groups apart may be stain, scanner "
+            "or who is treated where, not the tumour. See the concordance in each hospital, and `wsisurv encoders "
+            "--robustness`"
         )
+
+    @property
+    def sentence(self) -> str:
+        """What the table shows."""
+        if self.warning:
+            return f"{self.warning[0].upper()}{self.warning[1:]}."
+        how = "follows the hospital a little" if self.p < SIGNIFICANT else "is not shown to follow the hospital"
+        return f"The risk group {how}: {self._figures}."
+
+    @property
+    def _figures(self) -> str:
+        return f"Cramér's V {number(self.v, '.2f')}, {p_equals(self.p)}"
 
 
 def groups_by_hospital(predicted: CasePredictions) -> GroupsByHospital | None:

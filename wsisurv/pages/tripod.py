@@ -108,6 +108,7 @@ def _of_methods(facts: TripodFacts) -> dict[str, Sequence[str]]:
         ],
         "12d": [
             f"Intervals: {figures.interval}." if figures is not None else "",
+            _whole_hospitals(predicted) if figures is not None else "",
             "Performance was compared between sites, see 23b."
             if any(one.by == "site" for one in facts.contrasts)
             else "",
