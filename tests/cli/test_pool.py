@@ -172,12 +172,19 @@ def test_rows_of_features_that_were_made_anew_since_are_not_used(run, simulated,
     table = ["--clinical", tmp_path / "clinical.csv", "--time", "days", "--event", "dead"]
     quick = ["--epochs", 1, "--folds", 2, "--text-folds", 2, "--repeats", 1, "--device", "cpu"]
     asked = ["train-teacher", "--cohort", "c", "--encoder", f"mean-{tiles}", *table, *quick, *where]
+    told = json.loads(run("status", "--json", workspace.root).out)
+    pooling = next(one for one in told["steps"] if one["step"] == f"pool mean of {tiles}")
+    assert pooling["stale"] == {"features made anew since": 1}
     ended = run(*asked)
     assert ended.code == 1
     said = " ".join(ended.err.split())
     assert f"made of the features of {path}, which is another now" in said
     assert "Run `wsisurv pool --redo` first" in said
+    workspace.features(f"mean-{tiles}", workspace.embedded_slides(tiles)[5]).unlink()
+    told = json.loads(run("status", "--json", workspace.root).out)
+    assert told["next_command"] == f"wsisurv pool --encoder mean --tiles {tiles} --redo"
     assert run("pool", "--encoder", "mean", "--tiles", tiles, "--redo", *where).code == 0
+    assert "pool --encoder" not in json.loads(run("status", "--json", workspace.root).out)["next_command"]
     assert run(*asked).code == 0
 
 

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wsisurv.errors import WsisurvError
 from wsisurv.formats import features, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name
 from wsisurv.formats.statements import read_statements
 from wsisurv.pipeline.cohort_status import CohortStatus, cohort_status
-from wsisurv.settings.base import changes_between
+from wsisurv.settings.base import changes_between, parse_settings
+from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.claims import ItemClaim
 from wsisurv.workspace.index import Indexed, read_headers_at
 from wsisurv.workspace.ledger import read_failures
@@ -74,7 +76,13 @@ def status(workspace: Workspace) -> Status:
     for encoder in workspace.encoders():
         slides, folder = workspace.embedded_slides(encoder), workspace.features(encoder, "a").parent
         embedded[encoder] = _headers(workspace, folder, slides, features.FORMAT, features.MADE_BY)
-        steps.append(_step(workspace, f"embed {encoder}", "embed", embedded[encoder], made_of))
+    for encoder, made in embedded.items():
+        if of_tiles := _pooled(made):
+            rows_of = {slide_id: {"features": one.fingerprint} for slide_id, one in embedded.get(of_tiles, {}).items()}
+            name = f"pool {encoder.removesuffix(f'-{of_tiles}')} of {of_tiles}"
+            steps.append(_step(workspace, name, "pool", made, rows_of))
+        else:
+            steps.append(_step(workspace, f"embed {encoder}", "embed", made, made_of))
     if not embedded and tiled:
         steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))
     steps.append(_reports(workspace))
@@ -122,6 +130,13 @@ def _step(
             done += 1
     failed = _failed(workspace, step)
     return StepStatus(name, done, dict(stale), len(made_of.keys() - made.keys()), failed, tuple(problems))
+
+
+def _pooled(made: Mapping[str, Indexed]) -> str:
+    """Folder of the tiles' features that rows of whole slides were made of; empty for features of tiles."""
+    settings: dict[str, Any] = next((json.loads(one.settings) for one in made.values() if not one.problem), {})
+    of_tiles = settings.get("of_tiles")
+    return parse_settings(EmbedSettings, of_tiles).folder if of_tiles else ""
 
 
 def _reports(workspace: Workspace) -> StepStatus:
@@ -175,6 +190,10 @@ def _next_command(steps: Sequence[StepStatus], cohorts: Sequence[CohortStatus]) 
         if one.missing or one.stale or one.problems:
             named = f" --encoder {encoder}" if encoder else ""
             return f"wsisurv embed{named}{' --redo' if one.stale else ''}"
+    for one in steps:
+        if one.step.startswith("pool ") and (one.missing or one.stale or one.problems):
+            _, encoder, _, of_tiles = one.step.split()
+            return f"wsisurv pool --encoder {encoder} --tiles {of_tiles}{' --redo' if one.stale else ''}"
     if by_name["extract-report"].problems:
         return "wsisurv extract-report REPORTS --redo"
     if not cohorts:
