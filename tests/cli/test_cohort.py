@@ -67,6 +67,26 @@ def test_train_teacher_without_a_table_trains_on_the_cohort_that_is_there(run, p
     assert (place.cohort("crc") / "cohort.csv").stat().st_mtime_ns == before
 
 
+def test_train_teacher_takes_the_encoder_that_the_cohort_was_made_with(run, place, made, monkeypatch):
+    asked = []
+
+    class Asked(Exception):
+        pass
+
+    def train(_place, _cohort, settings, **_):
+        asked.append(settings.encoder)
+        raise Asked
+
+    (place.root / "features" / "histomics").rename(place.root / "features" / "uni2-h")
+    assert run(*made, "--encoder", "uni2-h").code == 0
+    assert read_cohort(place.cohort("crc"))[1].encoder == "uni2-h"
+    monkeypatch.setattr("wsisurv.training.teacher.train_teacher", train)
+    for words in ((), ("--encoder", "histomics")):
+        with pytest.raises(Asked):
+            run("train-teacher", "--cohort", "crc", "-w", place.root, *words)
+    assert asked == ["uni2-h", "histomics"]
+
+
 def test_endpoints_audit_and_redo_are_as_in_train_teacher(run, place, made):
     ends = ["--endpoint", "os=days,died", "--endpoint", "pfi=relapse_days,relapse"]
     several = ["cohort", "two", *made[2:4], *ends, "-w", place.root]

@@ -45,7 +45,8 @@ def train_teacher(
     """Step 4: make the cohort, print its audit, and train the teacher on tiles and report statements.
 
     The audit lists which cases were matched with slides and reports, and what was left out and why. Without statements
-    there is nothing to learn from reports, and step 5 trains the baseline student alone.
+    there is nothing to learn from reports, and step 5 trains the baseline student alone. Without --encoder it is the
+    one that the cohort was made with.
 
     Reads the clinical table, features/ENCODER/, reports/statements.jsonl and reports/vectors/. Writes cohort.csv,
     audit.json, teacher.h5, guidance.h5 and history.jsonl into cohorts/NAME/, or, with --endpoint, into
@@ -62,11 +63,12 @@ def train_teacher(
             if now != audit:
                 write_cohort(place.cohort(name), chosen, now)
             print_audit(chosen, now)
-    for chosen, _ in made if not making.audit_only else ():
+    for chosen, audit in made if not making.audit_only else ():
+        remembered = {} if "encoder" in settings.model_fields_set or not audit.encoder else {"encoder": audit.encoder}
         _train(
             place,
             chosen,
-            settings,
+            settings.model_copy(update=remembered),
             allow_random_weights=allow_random_weights,
             redo=redo,
             device=device,

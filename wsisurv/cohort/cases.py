@@ -117,6 +117,7 @@ class Audit:
     warnings: tuple[str, ...] = ()
     competing: int | None = None  # cases with a competing event; None where the table doesn't say
     clinical_competing: int | None = None
+    encoder: str = ""  # whose features the cases were matched with; empty of reports alone, and in files of before
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def make_cohort(
         slide_map=read_slide_map(slide_map) if slide_map else None,
         reports_only=reports_only,
     )
+    audit = replace(audit, encoder="" if reports_only else encoder)
     if save:
         with workspace.claim("cohort", name, wait=True):  # two runs never mix their table and audit
             save_cohort(workspace.cohort(name), cohort, audit, redo=redo)
