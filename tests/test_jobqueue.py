@@ -30,6 +30,15 @@ _QUEUE = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _defaults():
+    """Its configuration, before tests change that; importing takes Ctrl-C."""
+    before = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue  # noqa: F401
+
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
     """``queue(sbatch=…)`` puts the commands of a queue into PATH, whose jobs are sessions of processes here."""
@@ -78,6 +87,10 @@ def wait(until, seconds: float = 30.0) -> None:
     while not until():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def http_ends(scheduler) -> list[tuple[str, int]]:
+    return [socket.getsockname() for socket in scheduler.http_server._sockets.values()]
 
 
 def work_on(place: Workspace, **how: int) -> None:
@@ -178,9 +191,14 @@ def test_scripts_for_pbs_and_lsf(queue, place, system, sender, lines):
     from dask import config
 
     queue(**{sender: "exit 1"})
-    asked = {f"jobqueue.{system}.queue": "long", f"jobqueue.{system}.cores": 2, "jobqueue.lsf.lsf-units": "mb"}
+    asked: dict[str, object] = {f"jobqueue.{system}.queue": "long", f"jobqueue.{system}.cores": 2}
+    asked["jobqueue.lsf.lsf-units"] = "mb"
+    asked[f"jobqueue.{system}.scheduler-options"] = {"protocol": "tcp://", "dashboard_address": ":0"}  # not with us
     with config.set(asked), queue_pool(system, place) as pool:
-        script = pool._client.cluster.job_script()
+        cluster = pool._client.cluster
+        script = cluster.job_script()
+        assert cluster.scheduler_address.startswith("tls://")
+        assert [end[0] for end in http_ends(cluster.scheduler)] == ["127.0.0.1"]
     assert set(lines) <= set(script.splitlines())
     command = script.splitlines()[-1]
     for part in ("--nthreads 1", "--nworkers 2", "--protocol tls://", "--tls-key", "--dashboard-address 127.0.0.1:0"):

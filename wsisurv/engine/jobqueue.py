@@ -161,7 +161,7 @@ def queue_pool(
         kind = getattr(dask_jobqueue, system.cluster)
         try:
             cluster = kind(**_arguments(queue, kind.job_cls, jobs, logs, keys))
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ImportError, ValueError, OSError, RuntimeError) as error:
             raise BackendError(
                 f"dask-jobqueue can't begin ({error}). Look at its configuration, jobqueue.yaml."
             ) from error
@@ -176,7 +176,7 @@ def _arguments(queue: Queue, kind: Any, jobs: _Jobs, logs: Path, keys: Path) -> 
 
     asked = config.get(f"jobqueue.{queue}")
     cores = asked["cores"] or _CORES
-    inside = {"dashboard_address": "127.0.0.1:0"}  # Dask's pages ask for no password
+    pages = "127.0.0.1:0"  # they ask for no password
     return {
         "job_cls": _told(kind, jobs),
         "job_name": "wsisurv",
@@ -184,8 +184,8 @@ def _arguments(queue: Queue, kind: Any, jobs: _Jobs, logs: Path, keys: Path) -> 
         "memory": asked["memory"] or f"{_GB_A_CORE * cores} GB",
         "processes": asked["processes"] or cores,  # one thread each: readers of pictures keep a lock
         "log_directory": asked["log-directory"] or str(logs),
-        "worker_extra_args": [*asked["worker-extra-args"], "--dashboard-address", inside["dashboard_address"]],
-        "scheduler_options": {**asked["scheduler-options"], **inside},
+        "worker_extra_args": [*asked["worker-extra-args"], "--dashboard-address", pages],
+        "scheduler_options": {**asked["scheduler-options"], "dashboard_address": pages, "protocol": "tls://"},
         "protocol": "tls://",
         "security": _written(keys),
     }
