@@ -200,6 +200,7 @@ def test_scripts_for_pbs_and_lsf(queue, place, system, sender, lines):
         assert cluster.scheduler_address.startswith("tls://")
         assert [end[0] for end in http_ends(cluster.scheduler)] == ["127.0.0.1"]
     assert set(lines) <= set(script.splitlines())
+    assert "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in script.splitlines()
     command = script.splitlines()[-1]
     for part in ("--nthreads 1", "--nworkers 2", "--protocol tls://", "--tls-key", "--dashboard-address 127.0.0.1:0"):
         assert part in command
