@@ -1,6 +1,6 @@
 """What running a thousand slides costs beside tiling them, here and on a Dask worker; and what a second worker gives.
 
-    python tests/bench/engines.py SLIDE [--slides 1000] [--scaling 24]
+    python tests/bench/engines.py SLIDE [--slides 1000] [--scaling 24] [--runs 3]
 
 The slides are hard links of one. Costs are processor seconds, which other work on the machine hardly changes; beside
 seconds by the clock stands how busy the machine was.

@@ -76,7 +76,7 @@ def left() -> list[str]:
     return ask("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()
 
 
-def wait(until, seconds: float = 180.0) -> None:
+def wait(until, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, left()
