@@ -182,7 +182,11 @@ class EngineOptions:
 
     engine: Annotated[
         Literal["local", "dask", "slurm", "pbs", "lsf"],
-        typer.Option(help="Work here, on a Dask cluster's workers, or on workers that are jobs of SLURM, PBS or LSF."),
+        typer.Option(
+            metavar="NAME",
+            help="Work here (local), on the workers of a Dask cluster (dask), or on workers that are jobs of a queue "
+            "(slurm, pbs, lsf).",
+        ),
     ] = "local"
     scheduler: Annotated[
         str | None,
