@@ -153,7 +153,7 @@ def distilled(place):
         return done[settings]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "_AHEAD", -np.inf)  # long training is taken wherever it is tried
+        patch.setattr(tuning, "AHEAD", -np.inf)  # long training is taken wherever it is tried
         yield learn
 
 
