@@ -137,26 +137,18 @@ def test_a_node_drained_in_the_middle_and_a_task_begun_again_lose_and_double_not
     assert {path: path.stat().st_mtime_ns for path in there} == there  # none was made twice
 
 
+def by_engine(slides, place: Workspace, max_jobs: int) -> list[str]:
+    """The command that tiles on workers which are SLURM's jobs."""
+    words = [sys.executable, "-m", "wsisurv", "tile", slides, "-w", place.root, "--engine", "slurm"]
+    return [str(word) for word in (*words, "--max-jobs", max_jobs)]
+
+
 def test_workers_of_an_engine_beside_an_array_a_job_cancelled_and_the_node_drained(slides, alone, place):
     if util.find_spec("dask_jobqueue") is None:
         pytest.skip("no dask-jobqueue")
     node = ask("sinfo", "-h", "-o", "%n").split()[0]
-    command = [
-        sys.executable,
-        "-m",
-        "wsisurv",
-        "tile",
-        slides,
-        "-w",
-        place.root,
-        "--engine",
-        "slurm",
-        "--max-jobs",
-        "1",
-    ]
-    engine = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = by_engine(slides, place, max_jobs=1)
+    engine = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait(lambda: any("RUNNING" in line for line in left()))
     worker = left()[0].split()[0]
     wait(lambda: len(place.tiled_slides()) >= 2)
@@ -188,22 +180,10 @@ def test_workers_of_an_engine_beside_an_array_a_job_cancelled_and_the_node_drain
 def test_jobs_of_an_engine_end_with_ctrl_c_and_with_a_client_that_is_killed(slides, place):
     if util.find_spec("dask_jobqueue") is None:
         pytest.skip("no dask-jobqueue")
-    command = [
-        sys.executable,
-        "-m",
-        "wsisurv",
-        "tile",
-        slides,
-        "-w",
-        place.root,
-        "--engine",
-        "slurm",
-        "--max-jobs",
-        "2",
-    ]
+    command = by_engine(slides, place, max_jobs=2)
     for number, within in ((signal.SIGINT, 15), (signal.SIGKILL, 90)):
         before = len(place.tiled_slides())
-        engine = subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL)
+        engine = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait(lambda before=before: len(place.tiled_slides()) > before)
         engine.send_signal(number)
         assert engine.wait() == (130 if number == signal.SIGINT else -number)

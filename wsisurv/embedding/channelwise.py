@@ -11,7 +11,7 @@ _EPS = 1e-6
 Rotation = tuple[torch.Tensor, torch.Tensor]
 
 
-class _Places(nn.Module):
+class _PatchAngles(nn.Module):
     """Angles of patches by their place, in bf16, as the weights were trained."""
 
     periods: torch.Tensor
@@ -108,7 +108,7 @@ class ChannelwiseTransformer(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(1, embed_dim, patch_size, patch_size)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.storage_tokens = nn.Parameter(torch.zeros(1, _STORAGE, embed_dim))
-        self.rope_embed = _Places(embed_dim // num_heads)
+        self.rope_embed = _PatchAngles(embed_dim // num_heads)
         self.blocks = nn.ModuleList(_RotaryBlock(embed_dim, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=_EPS)
 

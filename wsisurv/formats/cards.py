@@ -150,9 +150,9 @@ class ExpertWeight(Card):
     """A student of another cohort beside the cohort's own."""
 
     name: str
-    """Of the cohort that it was trained on."""
+    """Name of the cohort that it was trained on."""
     weight: float
-    """Of its log hazard in standard deviations, beside the student's, mean over members; 0 where it doesn't count."""
+    """Weight of its log hazard in standard deviations, beside the student's, mean over members; 0 for none."""
     gained: float
     """Partial log likelihood out of fold, of student and experts together above the student alone."""
 

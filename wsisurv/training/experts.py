@@ -29,7 +29,7 @@ from wsisurv.training.tuning import AHEAD, worth
 _FEW = 3
 """Experts that are listened to at most."""
 _RIDGE = 0.01
-"""Of their weights; small, since there are few."""
+"""Ridge of their weights; small, since there are few."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,13 @@ class Transfer:
     start: Expert | None = None
 
     @property
+    def students(self) -> list[Expert]:
+        """All of them, the one that training starts from last."""
+        return [*self.experts, *([] if self.start is None else [self.start])]
+
+    @property
     def fingerprint(self) -> str:
-        """Of all files; empty where there is none."""
+        """Fingerprint of all files; empty where there is none."""
         used = {f"expert {number}": one.fingerprint for number, one in enumerate(self.experts)}
         if self.start is not None:
             used["start"] = self.start.fingerprint
@@ -82,8 +87,8 @@ class Transfer:
 
     def left_out(self, rest: "Transfer") -> list[str]:
         """What is said of those that are not among the rest."""
-        kept = {one.path for one in [*rest.experts, rest.start] if one}
-        gone = [str(one.path) for one in [*self.experts, self.start] if one and one.path not in kept]
+        kept = {one.path for one in rest.students}
+        gone = [str(one.path) for one in self.students if one.path not in kept]
         return [
             f"students of other cohorts left out, since they saw tested patients or their hospitals ({some(gone)})"
         ] * bool(gone)
@@ -111,7 +116,7 @@ class Transfer:
         )
         said = []
         ids = set(cases.case_ids)
-        for one in {one.fingerprint: one for one in [*self.experts, self.start] if one}.values():
+        for one in {one.fingerprint: one for one in self.students}.values():
             try:
                 odd = find_oddities(one.path, made, Expected(one.card, one.path))
             except EncoderMismatchError as error:
@@ -135,7 +140,7 @@ class Transfer:
         units = sum(member.embed.out_features for one in self.experts for member in one.ensemble.members)
         if units > WIDEST // 2:
             raise SettingsError(f"--experts: {units} hidden units in all, and {WIDEST // 2} are possible. Name fewer.")
-        if self.experts or self.start:
+        if self.students:
             if settings.loss == "discrete" or settings.filter != "none" or settings.aggregator not in BLOCKS:
                 raise SettingsError(
                     "--experts and --warm-start need --loss cox or ranking, --filter none and --aggregator "
