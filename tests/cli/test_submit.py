@@ -169,3 +169,15 @@ def test_the_script_ends_as_its_command_and_asks_to_be_begun_again(
     assert requeued.exists() == (again and not restarts)
     if again and not restarts:
         assert requeued.read_text() == "requeue 99\n"
+
+
+@pytest.mark.parametrize("limit", ["--time=2", "-t1", "-t=1:59", "--time=0:2:0", "--time=0-0:2"])
+def test_less_time_than_a_task_is_warned_before_is_refused(tmp_path, limit):
+    with pytest.raises(SettingsError, match="stopped 120 s before"):
+        list(arrays("tile", ["true"], 3, logs=tmp_path, options=[limit]))
+
+
+@pytest.mark.parametrize("limit", ["--time=3", "-t=2:01", "--time=1:0:0", "--time=1-0", "--time=0-0:3", "--time=5:0"])
+def test_more_time_is_taken(tmp_path, limit):
+    (array,) = arrays("tile", ["true"], 3, logs=tmp_path, options=[limit])
+    assert limit in array.script

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(shutil.which("sbatch") is None, reason="no SLURM on this machine"),
 ]
-N_SLIDES = 24
+N_SLIDES = 72
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,16 @@ def test_more_tasks_than_an_array_may_have_are_several_arrays(slides, place):
 
 
 def test_an_array_makes_what_one_run_makes(slides, alone, place):
-    said = call("submit", "--each", 9, "--sbatch=--time=5", "tile", slides, "-w", place.root)
+    said = call("submit", "--each", N_SLIDES // 3, "--sbatch=--time=5", "tile", slides, "-w", place.root)
     assert f"{N_SLIDES} items in 3 tasks" in said
     wait(lambda: not left())
     same(place, alone)
-    assert logs(place).count("tile: 8 done") == 3
+    assert logs(place).count(f"tile: {N_SLIDES // 3} done") == 3
 
 
 def test_a_node_drained_in_the_middle_and_a_task_begun_again_lose_and_double_nothing(slides, alone, place):
     node = ask("sinfo", "-h", "-o", "%n").split()[0]
-    call("submit", "--each", 4, "--at-once", 1, "tile", slides, "-w", place.root, "--workers", 1)
+    call("submit", "--each", N_SLIDES // 6, "--at-once", 1, "tile", slides, "-w", place.root, "--workers", 1)
     wait(lambda: len(place.tiled_slides()) >= 2)
     running = [line.split()[0] for line in left() if "RUNNING" in line]
     ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
@@ -201,17 +201,17 @@ def held_up(place: Workspace) -> Iterator[None]:
 
 def test_a_task_whose_time_is_up_is_stopped_and_begun_again(slides, alone, place):
     with held_up(place):
-        call("submit", "--each", 50, "--sbatch=--time=1", "tile", slides, "-w", place.root)
+        call("submit", "--each", N_SLIDES, "--sbatch=--time=3", "tile", slides, "-w", place.root)
         wait(lambda: "interrupted: what is done is kept" in logs(place))
         wait(lambda: any("PENDING" in line for line in left()))
     ask("scontrol", "update", f"JobId={left()[0].split()[0]}", "StartTime=now")
-    wait(lambda: not left())  # it may be stopped and begun again once more: its time is less than the notice
+    wait(lambda: not left())
     same(place, alone)
 
 
 def test_a_cancelled_task_ends_as_by_ctrl_c_and_stays_ended(slides, place):
     with held_up(place):
-        call("submit", "--each", 50, "tile", slides, "-w", place.root)
+        call("submit", "--each", N_SLIDES, "tile", slides, "-w", place.root)
         wait(lambda: any("RUNNING" in line for line in left()))
         time.sleep(5)  # until the command has begun
         ask("scancel", "--name=wsisurv-tile")

@@ -75,13 +75,19 @@ def arrays(
         at_once: tasks of an array that may run at the same time; None for all.
 
     Raises:
-        SettingsError: an option that would not stand on one line, or that the script has itself.
+        SettingsError: an option that would not stand on one line, or that the script has itself; less time than is
+            left when a task is warned.
         BackendError: this SLURM takes no arrays.
     """
     for one in options:
         if not one.startswith("-") or "\n" in one or re.match(r"--(array|signal|output)\b|-[ao]", one):
             raise SettingsError(
                 f"--sbatch {one!r}: an option of sbatch is needed, and none of --array, --output, --signal"
+            )
+        if (limit := _time_limit(one)) is not None and limit <= _WARNED_S:
+            raise SettingsError(
+                f"--sbatch {one!r}: a task is stopped {_WARNED_S} s before its time is up, so that it would be as soon "
+                f"as it begins. Give it more time."
             )
     most = max_array_size()
     for first in range(0, tasks, most):
@@ -101,6 +107,20 @@ def arrays(
             ),
             here,
         )
+
+
+def _time_limit(option: str) -> int | None:
+    """Seconds that an option of sbatch gives a task; None where it is another option, or names no time.
+
+    SLURM reads 5 as minutes, 5:0 as minutes and seconds, 1:0:0 as hours, minutes and seconds, and 1-2:0 as days, hours
+    and minutes.
+    """
+    found = re.fullmatch(r"(?:--time=|-t=?)(?:(\d+)-)?(\d+(?::\d+){0,2})", option)
+    if found is None:
+        return None
+    clock = [int(part) for part in found[2].split(":")]
+    first = 3600 if found[1] or len(clock) == 3 else 60
+    return int(found[1] or 0) * 86400 + sum(value * first // 60**place for place, value in enumerate(clock))
 
 
 def _as_sbatch_reads(option: str) -> str:
