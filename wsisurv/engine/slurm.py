@@ -119,8 +119,8 @@ def _time_limit(option: str) -> int | None:
     if found is None:
         return None
     clock = [int(part) for part in found[2].split(":")]
-    first = 3600 if found[1] or len(clock) == 3 else 60
-    return int(found[1] or 0) * 86400 + sum(value * first // 60**place for place, value in enumerate(clock))
+    units = (3600, 60, 1) if found[1] or len(clock) == 3 else (60, 1)
+    return int(found[1] or 0) * 86400 + sum(value * unit for value, unit in zip(clock, units, strict=False))
 
 
 def _as_sbatch_reads(option: str) -> str:
