@@ -194,6 +194,27 @@ def test_a_call_whose_result_died_with_its_worker_is_waited_for_again(place, bro
         assert ours.result() == 7
 
 
+def test_a_pool_is_free_for_the_next_step_as_soon_as_the_last_result_is_told(place):
+    class Told:
+        """A client, and a call that ends when ``then`` is called."""
+
+        def submit(self, *_given, **_named):
+            return self
+
+        def add_done_callback(self, then):
+            self.then = then
+
+        def result(self):
+            return 7
+
+    client, seen = Told(), []
+    pool = DaskPool(client, Witness(__version__, place.root / "none", "words"))
+    ours = pool.submit(abs, -7)
+    ours.add_done_callback(lambda _: seen.append(len(pool._pending)))
+    client.then(client)
+    assert (ours.result(), seen) == (7, [0])  # of one that is pending the witness would be taken away
+
+
 def test_a_scheduler_without_workers(place, monkeypatch):
     monkeypatch.setattr("wsisurv.engine.dask._WAIT_S", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address=None) as empty:

@@ -166,6 +166,19 @@ def test_a_worker_that_is_killed_is_begun_anew_and_one_that_never_comes_is_named
         work_on(place, most=1)
 
 
+def test_a_pause_between_two_steps_is_none_of_the_jobs(queue, place, monkeypatch):
+    folder = queue()
+    monkeypatch.setattr(jobqueue, "_ASKED_S", 4)
+    with queue_pool("slurm", place, most=1) as pool:
+        for number in (1, 2):
+            pool.expect(1)
+            assert list(finished(abs, [number], 1, pool=pool)) == [(number, number)]
+            pool.expect(0)
+            wait(lambda: not jobs(folder))
+            time.sleep(jobqueue._ASKED_S)
+    assert len(list(folder.glob("sbatch.*.log"))) == 2
+
+
 def test_what_cannot_be_is_named_before_any_work(queue, place, tmp_path, monkeypatch):
     def refused(error: type[Exception], said: str, where: Workspace = place, **how: int) -> None:
         with pytest.raises(error, match=said):

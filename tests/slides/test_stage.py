@@ -77,6 +77,9 @@ def test_errors_name_the_slide_and_not_its_copy(tmp_path, scratch):
     with pytest.raises(StorageError, match=r"b\.svs/x.*another --stage"):
         with staged(tmp_path / "a.svs", tmp_path / "b.svs" / "x"):
             pass
+    with pytest.raises(StorageError, match=r"/proc/x: can't be made here .*another --stage"):
+        with staged(tmp_path / "a.svs", Path("/proc/x")):
+            pass
 
 
 def test_no_room_is_told_where_no_copy_may_go_and_else_waited_for(tmp_path, scratch, monkeypatch):

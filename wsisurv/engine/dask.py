@@ -107,6 +107,11 @@ class DaskPool(Pool):
         self._pending: dict[Future[Any], Any] = {}
         self._seen, self._waits = time.monotonic(), True
 
+    def expect(self, n_left: int) -> None:
+        """Take note that items are about to be sent, or that one came in: no worker is missed until then."""
+        del n_left
+        self._seen = time.monotonic()
+
     def n_threads(self) -> int:
         """Calls that the workers of this moment can do at once.
 
@@ -152,23 +157,25 @@ class DaskPool(Pool):
     def _settle(self, ours: Future[Any], done: Any) -> None:
         from distributed.scheduler import KilledWorker
 
+        came: Any = None
+        raised: Exception | None = None
         try:
             # A call that ended may be "lost" by now, where its worker died with what it gave: it is made once more.
-            ours.set_result(done.result())
+            came = done.result()
         except KilledWorker as why:
-            ours.set_result(
-                BackendError(
-                    f"the Dask worker that had it died, and {why.allowed_failures} others after it, perhaps for want "
-                    "of memory. Run the same command again with fewer threads a worker."
-                )
+            came = BackendError(
+                f"the Dask worker that had it died, and {why.allowed_failures} others after it, perhaps for want "
+                "of memory. Run the same command again with fewer threads a worker."
             )
         except CancelledError:
-            gone = "the Dask scheduler is gone. What is done is kept: run the same command again."
-            ours.set_exception(BackendError(gone))
+            raised = BackendError("the Dask scheduler is gone. What is done is kept: run the same command again.")
         except Exception as error:  # noqa: BLE001  # what the call raised
-            ours.set_exception(error)
-        finally:
-            self._pending.pop(ours, None)
+            raised = error
+        self._pending.pop(ours, None)  # first: whoever gets the last result asks at once whether any is pending
+        if raised is None:
+            ours.set_result(came)
+        else:
+            ours.set_exception(raised)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls under way, never more than workers have threads; the long ones end when they look."""

@@ -92,6 +92,7 @@ class QueuePool(DaskPool):
 
     def expect(self, n_left: int) -> None:
         """Take note of how many items are left, so that no more workers are kept."""
+        super().expect(n_left)
         self._jobs.wanted = n_left
 
     def bear_without(self, seconds: float) -> None:

@@ -146,6 +146,10 @@ def _explained(folder: Path) -> Iterator[None]:
             yield
     except StorageError as error:
         raise StorageError(str(error).replace("--workspace", "--stage")) from error
+    except OSError as error:  # of a mount that is not on this machine
+        raise StorageError(
+            f"{folder}: can't be made here ({error.strerror or error}). Choose another --stage."
+        ) from error
 
 
 def _size(path: Path) -> int:
