@@ -169,6 +169,26 @@ def test_shares_of_an_ablation_are_those_of_each_variant(run, crossvalidated):
     assert record.read_bytes() == alone
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # what distributed warns of is its own
+def test_an_ablation_on_a_dask_cluster_is_that_of_this_machine(run, crossvalidated, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.chdir(crossvalidated.root.parent)  # workers have another working folder
+    folder = crossvalidated.cohort("trial")
+    words = ["ablate", "--workspace", crossvalidated.root.name, *FOLDS]
+    words += ["--switch", "mixup=risk", "--switch", "teacher.text_epochs=3"]
+    made = []
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        for more in ([], ["--engine", "dask", "--scheduler", cluster.scheduler_address]):
+            ended = run(*words, *more)
+            assert ended.code == 0, ended.err
+            folds = sorted((folder / "ablation").rglob("risks.json"))
+            assert len(folds) == 4
+            made.append([path.read_bytes() for path in (folder / "evaluation" / "ablation.json", *folds)])
+            shutil.rmtree(folder / "ablation")
+    assert made[0] == made[1]
+
+
 def test_a_teacher_that_is_the_same_is_not_trained_again(run, crossvalidated, monkeypatch):
     words = ["--workspace", crossvalidated.root, *FOLDS]
     import wsisurv.training.teacher as teacher

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from wsisurv.cli.console import ending, figures_table, interval, number, out, progress_bar, warn
+from wsisurv.cli.engine_options import EngineOptions
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import DEFAULT_WORKSPACE, CohortOption, FoldOptions, WorkspaceOption
 from wsisurv.cohort import read_cohort
@@ -49,6 +50,7 @@ def ablate(
     ] = None,
     settings: CrossvalSettings,
     how: FoldOptions,
+    where: EngineOptions,
 ) -> None:
     """Ablation: change one setting at a time, and compare the selected student with the default's on the same folds.
 
@@ -60,13 +62,14 @@ def ablate(
     place = Workspace(workspace)
     chosen, _ = read_cohort(place.cohort(place.the_cohort(cohort)))
     try:
-        with progress_bar("ablate") as progress:
+        with where.pool(workspace) as pool, progress_bar("ablate") as progress:
             result = run(
                 place,
                 chosen,
                 settings,
                 switches=switch or None,
                 teacher=how.changes(),
+                pool=pool,
                 progress=progress,
                 **how.trained(),
             )

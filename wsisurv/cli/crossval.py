@@ -7,12 +7,12 @@ import typer
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, MakingOptions
 from wsisurv.cli.console import ending, out, progress_bar, warn
+from wsisurv.cli.engine_options import EngineOptions
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
     AlignmentOption,
     CohortOption,
-    EngineOptions,
     ExpertsOption,
     FoldOptions,
     LandmarkOption,

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.engine_options import EngineOptions, StageOption
 from wsisurv.cli.from_settings import settings_as_options
-from wsisurv.cli.options import DEFAULT_WORKSPACE, EngineOptions, RedoOption, ShardOption, StageOption, WorkspaceOption
+from wsisurv.cli.options import DEFAULT_WORKSPACE, RedoOption, ShardOption, WorkspaceOption
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan
 from wsisurv.engine.shards import parse_shard
 from wsisurv.settings.embedding import EmbedSettings

@@ -7,14 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report
+from wsisurv.cli.engine_options import EngineOptions, StageOption
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
-    EngineOptions,
     RedoOption,
     ShardOption,
     SlidesArgument,
-    StageOption,
     WorkspaceOption,
 )
 from wsisurv.cli.plan import DryRunOption, PlanOption, show_plan

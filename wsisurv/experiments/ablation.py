@@ -7,6 +7,7 @@ from pathlib import Path
 from wsisurv.cohort import Case, Cohort
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
+from wsisurv.engine.workers import Pool
 from wsisurv.errors import CohortError, SettingsError, SharesLeftError
 from wsisurv.experiments.fold_settings import Changes, student_settings, teacher_settings, with_covariates
 from wsisurv.experiments.model_names import DISTILLED, PLAIN, SELECTED
@@ -61,6 +62,7 @@ def ablate(
     device: str = "auto",
     memory_gib: float | None = None,
     workers: int | None = None,
+    pool: Pool | None = None,
     shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -82,6 +84,7 @@ def ablate(
         device: as ``crossval``.
         memory_gib: as ``crossval``.
         workers: as ``crossval``.
+        pool: as ``crossval``.
         shard: as ``crossval``, of the default's folds and of each variant's.
         redo: as ``crossval``.
         progress: called in each variant in turn.
@@ -114,6 +117,7 @@ def ablate(
                 device=device,
                 memory_gib=memory_gib,
                 workers=workers,
+                pool=pool,
                 shard=shard,
                 redo=redo,
                 progress=_named(progress, place),
