@@ -2,6 +2,9 @@
 
 import csv
 import json
+import pickle
+import shutil
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 
 from wsisurv.cohort import Case, Cohort, build_cohort, read_clinical, save_cohort
-from wsisurv.errors import EncoderMismatchError, FormatError, SettingsError, StaleError
+from wsisurv.engine.workers import Pool
+from wsisurv.errors import BackendError, EncoderMismatchError, FormatError, SettingsError, StaleError
 from wsisurv.formats.atomic import write_json, write_jsonl
 from wsisurv.formats.cards import FamiliarityLimit
 from wsisurv.formats.finding_cards import FindingRow, FindingsCard, FindingsResult
@@ -24,6 +28,7 @@ from wsisurv.pipeline.heatmap import heatmap
 from wsisurv.pipeline.predict import predict
 from wsisurv.prediction.findings import open_heads, require_same_features
 from wsisurv.settings.cohort import CohortSettings
+from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
 
 D, K = 6, 2
@@ -222,6 +227,54 @@ def test_a_heatmap_of_a_finding_shows_shares_of_tiles_and_quotes_the_report(plac
         assert square["classification"]["name"] == ("speaks for" if speaks_for else "speaks against")
         assert (square["color"][0] >= square["color"][2]) == speaks_for
     assert (folder / "a.png").exists()
+
+
+class Recorder(Pool):
+    """Machines that are this one, and what was sent to them."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def n_threads(self):
+        return 1
+
+    def submit(self, fn, /, *items):
+        self.sent.append(pickle.dumps((fn, items)))
+        done: Future = Future()
+        do, again = pickle.loads(self.sent[-1])
+        done.set_result(do(*again))
+        return done
+
+
+def test_a_heatmap_of_a_finding_is_drawn_elsewhere_without_sending_a_word_of_the_report(place):
+    record = place.cohort("trial") / "heatmaps" / "a" / "necrosis" / "finding.json"
+    heatmap(place, ["a", "b"], cohort="trial", finding="necrosis")
+    alone, pool = record.read_bytes(), Recorder()
+    shutil.rmtree(record.parents[2])
+    (summary,) = heatmap(place, ["a", "b"], cohort="trial", finding="necrosis", pool=pool).values()
+    assert [failure.id for failure in summary.failed] == ["a/necrosis", "b/necrosis"]  # the slides are not there
+    assert record.read_bytes() == alone
+    assert b"much necrosis" in alone
+    assert len(pool.sent) == 2
+    assert not any(b"much" in sent for sent in pool.sent)
+
+
+def test_a_case_whose_workers_die_is_a_failure_and_the_others_are_drawn(place):
+    class Dying(Recorder):
+        """Machines that all die of case a."""
+
+        def submit(self, fn, /, *items):
+            if items[0][0] != "a":
+                return super().submit(fn, *items)
+            done: Future = Future()
+            done.set_result(BackendError("the Dask worker that had it died"))
+            return done
+
+    (summary,) = heatmap(place, ["a", "b"], cohort="trial", pool=Dying()).values()
+    assert [(failure.id, "pixels" in failure.message) for failure in summary.failed] == [("a", False), ("b", True)]
+    assert {failure.id for failure in read_failures(place, "heatmap")} == {"a", "b"}
+    with pytest.raises(SettingsError, match="no such finding is known"):
+        heatmap(place, ["a"], cohort="trial", finding="nonsense", pool=Dying())
 
 
 def test_the_sum_over_tiles_is_the_log_odds_less_those_of_usual_tiles(place):

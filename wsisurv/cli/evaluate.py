@@ -10,6 +10,7 @@ import typer
 
 from wsisurv.cli.clinical import ClinicalOption, DropIncomplete, print_audit
 from wsisurv.cli.console import figures_table, finish, interval, number, out, progress_bar, report, warn
+from wsisurv.cli.engine_options import NamedSlidesOptions
 from wsisurv.cli.from_settings import option, settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -70,6 +71,7 @@ def evaluate(
     pool_weights: PoolWeightsOption = None,
     tissue_model: SameTissueModelOption = None,
     device: DeviceOption = "auto",
+    where: NamedSlidesOptions,
     redo: RedoOption = False,
 ) -> None:
     """External validation: judge a student on another cohort, with cut-offs and calibration as fixed in its training.
@@ -82,7 +84,8 @@ def evaluate(
     """
     from wsisurv.pipeline.evaluate import evaluate as run
 
-    with progress_bar("evaluate") as progress:
+    where.require(slides)
+    with where.pool(workspace) as pool, progress_bar("evaluate") as progress:
         result = run(
             Workspace(workspace),
             student,
@@ -103,6 +106,8 @@ def evaluate(
             tissue_model=tissue_model,
             force_unfamiliar=force_unfamiliar,
             device=device,
+            pool=pool,
+            stage=where.stage,
             redo=redo,
             command=shlex.join(["wsisurv", *sys.argv[1:]]),
             progress=progress,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wsisurv.cli.console import ending, finish, out, progress_bar, report
+from wsisurv.cli.engine_options import EngineOptions, StageOption
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -22,6 +23,7 @@ from wsisurv.workspace.paths import Workspace
 
 @settings_as_options()
 def heatmap(
+    *,
     cases: Annotated[list[str] | None, typer.Argument(help="Ids of cases, or of slides that are of no case.")] = None,
     all_cases: Annotated[bool, typer.Option("--all", help="Draw all cases of the cohort.")] = False,
     cohort: CohortOption = None,
@@ -37,6 +39,8 @@ def heatmap(
     finding: Annotated[
         str | None, typer.Option(help="Draw which tiles speak for this finding instead, by the heads of `findings`.")
     ] = None,
+    stage: StageOption = None,
+    where: EngineOptions,
     shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
@@ -49,7 +53,7 @@ def heatmap(
     """
     from wsisurv.pipeline.heatmap import heatmap as run
 
-    with progress_bar("heatmap") as progress:
+    with where.pool(workspace) as pool, progress_bar("heatmap") as progress:
         made = run(
             Workspace(workspace),
             cases or (),
@@ -60,6 +64,8 @@ def heatmap(
             slide_map=slide_map,
             tiles=tiles,
             finding=finding,
+            pool=pool,
+            stage=stage,
             shard=parse_shard(shard),
             redo=redo,
             progress=progress,

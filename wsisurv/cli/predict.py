@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsisurv.cli.console import finish, progress_bar, report, warn
+from wsisurv.cli.engine_options import NamedSlidesOptions
 from wsisurv.cli.from_settings import settings_as_options
 from wsisurv.cli.options import (
     DEFAULT_WORKSPACE,
@@ -76,6 +77,7 @@ def predict(
     pool_weights: PoolWeightsOption = None,
     tissue_model: SameTissueModelOption = None,
     device: DeviceOption = "auto",
+    where: NamedSlidesOptions,
     shard: ShardOption = None,
     redo: RedoOption = False,
 ) -> None:
@@ -91,12 +93,13 @@ def predict(
     """
     from wsisurv.pipeline.predict import predict as run
 
+    where.require(slides)
     place = Workspace(workspace)
     # the cohort's own cases are predicted for each of its endpoints; new slides, or one table, by one student
     names = [cohort] if slides or student or output else place.the_cohorts(cohort, having="student.h5")
     summaries: list[Summary] = []
     for name in names:
-        with progress_bar("predict") as progress:
+        with where.pool(workspace) as pool, progress_bar("predict") as progress:
             result = run(
                 place,
                 slides or (),
@@ -113,6 +116,8 @@ def predict(
                 pool_weights=pool_weights,
                 tissue_model=tissue_model,
                 device=device,
+                pool=pool,
+                stage=where.stage,
                 shard=parse_shard(shard),
                 redo=redo,
                 command=shlex.join(["wsisurv", *sys.argv[1:]]),

@@ -11,6 +11,6 @@ def no_progress(done: int, total: int, what: str) -> None:
     del done, total, what
 
 
-def stage(progress: Progress, name: str) -> Progress:
+def of_step(progress: Progress, name: str) -> Progress:
     """Progress of one of several steps, by whose name it is known."""
     return lambda done, total, what: progress(done, total, f"{name} {what}".rstrip())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import Audit, Cohort, build_cohort, read_clinical, read_slide_map, save_cohort
-from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.engine.progress import Progress, no_progress, of_step
+from wsisurv.engine.workers import Pool
 from wsisurv.errors import SettingsError
 from wsisurv.experiments.drift import drift_verdict
 from wsisurv.experiments.external import ExternalCases, ExternalFigures, external_cases, external_figures
@@ -92,6 +93,8 @@ def evaluate(
     tissue_model: Path | None = None,
     force_unfamiliar: bool = False,
     device: str = "auto",
+    pool: Pool | None = None,
+    stage: Path | None = None,
     redo: bool = False,
     command: str = "wsisurv.evaluate",
     progress: Progress = no_progress,
@@ -121,6 +124,8 @@ def evaluate(
         force_unfamiliar: put cases that the student does not know into the risk groups of their log hazard. In all
             other figures they count with and without it, since leaving them out would flatter the student.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        pool: machines to tile and embed the slides on, instead of this one.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         redo: make anew what was made otherwise.
         command: what was called, for the record.
         progress: called with (done, total, what).
@@ -160,6 +165,8 @@ def evaluate(
             pool_weights=pool_weights,
             tissue_model=tissue_model,
             device=device,
+            pool=pool,
+            stage=stage,
             redo=redo,
             progress=progress,
         )
@@ -175,8 +182,8 @@ def evaluate(
         looks=ready.looks,
         tiles=ready.workspace,
         force_unfamiliar=force_unfamiliar,
-        device=student_device(device),
-        progress=stage(progress, "predict"),
+        device=student_device(device if pool is None else "auto"),  # it computes here
+        progress=of_step(progress, "predict"),
     )
     cases = external_cases(tested, prediction.risks, time_unit)
     in_unit = {one: scale.in_unit(one) for one in years}

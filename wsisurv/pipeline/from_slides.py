@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsisurv.embedding.pooling import pool
+from wsisurv.embedding.pooling import pool as pool_slides
 from wsisurv.embedding.step import embed
-from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.engine.progress import Progress, no_progress, of_step
+from wsisurv.engine.workers import Pool
 from wsisurv.errors import EncoderMismatchError, SettingsError, WeightsError
 from wsisurv.formats.cards import StudentCard
 from wsisurv.pipeline.tile import tile
@@ -63,6 +64,8 @@ def prepare_slides(
     pool_weights: Path | None = None,
     tissue_model: Path | None = None,
     device: str = "auto",
+    pool: Pool | None = None,
+    stage: Path | None = None,
     slide_ids: Collection[str] | None = None,
     share: str = "",
     redo: bool = False,
@@ -80,6 +83,8 @@ def prepare_slides(
         pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
         tissue_model: the network that finds tissue, where one found that of the training slides.
         device: where the encoder computes.
+        pool: machines to tile and embed on, instead of this one; what the student wants pooled is pooled here.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         slide_ids: which of the slides; None for all that are found.
         share: name of this share of them, where several processes have one each.
         redo: make anew what was made otherwise.
@@ -104,8 +109,10 @@ def prepare_slides(
             tissue_model=tissue_model,
             allow_upsampling=allow_upsampling,
             slide_ids=slide_ids,
+            pool=pool,
+            stage=stage,
             redo=redo,
-            progress=stage(progress, "tile"),
+            progress=of_step(progress, "tile"),
         )
         there, summaries = [*tiled.done, *tiled.kept], [tiled]
         if there:
@@ -116,24 +123,27 @@ def prepare_slides(
                 slide_ids=there,
                 device=device,
                 offline=True,  # a student is anybody's file: what it names is not fetched
+                pool=pool,
+                stage=stage,
                 redo=redo,
-                progress=stage(progress, "embed"),
+                progress=of_step(progress, "embed"),
             )
             summaries.append(embedded)
             if making.pooled is not None and (whole := [*embedded.done, *embedded.kept]):
                 summaries.append(
-                    pool(
+                    pool_slides(
                         home,
                         making.slide_encoder,
                         making.embedding.folder,
                         weights_file=pool_weights,
                         slide_ids=whole,
                         redo=redo,
-                        progress=stage(progress, "pool"),
+                        progress=of_step(progress, "pool"),
                     )
                 )
     slide_ids = (*there, *(failure.id for failure in tiled.failed), *tiled.elsewhere)
-    looks = look_at_slides(home, slide_ids, progress=stage(progress, "look at the stain of"))
+    stain = of_step(progress, "look at the stain of")
+    looks = look_at_slides(home, slide_ids, pool=pool, stage=stage, progress=stain)
     return FromSlides(home, slide_ids, looks, tuple(summaries))
 
 

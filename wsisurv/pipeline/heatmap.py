@@ -1,12 +1,16 @@
 """``heatmap``: which cases are drawn, and where."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
 from wsisurv.embedding.columns import COLUMNS
 from wsisurv.engine.progress import Progress, no_progress
 from wsisurv.engine.shards import Shard
+from wsisurv.engine.workers import Pool, finished
 from wsisurv.errors import (
     FormatError,
     InputError,
@@ -40,6 +44,8 @@ def heatmap(
     slide_map: Path | None = None,
     tiles: int = 12,
     finding: str | None = None,
+    pool: Pool | None = None,
+    stage: Path | None = None,
     shard: Shard | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
@@ -58,6 +64,8 @@ def heatmap(
         slide_map: table slide_id,case_id, for cases that are not of the cohort.
         tiles: how many on each half of the contact sheet.
         finding: which tiles speak for this one, in place of the risk; by findings.h5 beside the student.
+        pool: machines to do it on, a case each at a time, instead of this one.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         shard: do this part of the cases only.
         redo: draw anew.
         progress: called before each case.
@@ -80,13 +88,23 @@ def heatmap(
     home = workspace.cohort(name) if name else None
     model = student or workspace.cohort(str(name)) / "student.h5"
     found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
+    if pool is not None:
+        chosen, others = _choose(workspace, name, _encoder_of(model, finding), cases, all_cases, slide_map, shard)
+        files = {"student": student, "slide_map": slide_map, "stage": stage}
+        how: dict[str, Any] = {"cohort": name, "finding": finding, "tiles": tiles, "redo": redo}
+        how |= {key: path and path.absolute() for key, path in files.items()}
+        one = partial(_draw_one, Workspace(workspace.root.absolute()), how)
+        return {
+            folder: _draw_on_pool(pool, one, wanted, workspace, model, finding, found, progress)
+            for folder, wanted in _by_folder(workspace, home, chosen, others)
+        }
     if finding is not None:
         heads = open_heads(model.parent / "findings.h5")
         heads.head(finding)
         chosen, others = _choose(workspace, name, heads.card.encoder, cases, all_cases, slide_map, shard)
         folds = heads_folds(heads) if heads.card.cohort == name else {}
         return {
-            folder: _draw_finding(heads, finding, wanted, folder, workspace, found, folds, tiles, redo, progress)
+            folder: _draw_finding(heads, finding, wanted, folder, workspace, found, folds, tiles, stage, redo, progress)
             for folder, wanted in _by_folder(workspace, home, chosen, others)
         }
     explainer = open_explainer(model, home / "guidance.h5" if home is not None else None)
@@ -101,6 +119,7 @@ def heatmap(
             slides=found,
             meanings=meanings if explainer.feature_names else {},
             n_shown=tiles,
+            stage=stage,
             redo=redo,
             progress=progress,
         )
@@ -126,13 +145,57 @@ def count_cases(
     needed = "student.h5" if finding is None else "findings.h5"
     name = None if student and not cohort else workspace.the_cohort(cohort, having=needed)
     model = student or workspace.cohort(str(name)) / "student.h5"
-    if finding is not None:
-        heads = open_heads(model.parent / "findings.h5")
-        heads.head(finding)
-        encoder = heads.card.encoder
-    else:
-        encoder = read_scale(model).card.encoder
-    return len(_choose(workspace, name, encoder, cases, all_cases, slide_map, None)[0])
+    return len(_choose(workspace, name, _encoder_of(model, finding), cases, all_cases, slide_map, None)[0])
+
+
+def _encoder_of(model: Path, finding: str | None) -> str:
+    """Encoder of a student, or of the heads of findings beside it.
+
+    Raises:
+        SettingsError: there is no head of the finding.
+    """
+    if finding is None:
+        return read_scale(model).card.encoder
+    heads = open_heads(model.parent / "findings.h5")
+    heads.head(finding)
+    return heads.card.encoder
+
+
+def _draw_one(workspace: Workspace, how: Mapping[str, Any], case: tuple[str, Sequence[Path]]) -> Summary:
+    """Draw a case, given by its id and where its slides were moved to; words of its report are read here, not sent."""
+    case_id, slides = case
+    (summary,) = heatmap(workspace, [case_id], slides=slides, **how).values()
+    return summary
+
+
+def _draw_on_pool(
+    pool: Pool,
+    one: Callable[[tuple[str, Sequence[Path]]], Summary],
+    cases: Sequence[CaseFiles],
+    workspace: Workspace,
+    model: Path,
+    finding: str | None,
+    slides: Mapping[str, Path],
+    progress: Progress,
+) -> Summary:
+    """Draw each case on a worker; one whose workers die does not stop the others."""
+    items = [(one.case_id, [slides[name].absolute() for name in one.slide_ids if name in slides]) for one in cases]
+    pool.expect(len(items))
+    progress(0, len(items), "")
+    made: dict[str, Summary] = {}
+    with closing(finished(one, items, 1, pool=pool)) as results:
+        for (case_id, _), came in results:
+            if isinstance(came, Exception):  # why the pool can't draw it
+                failure = make_failure(case_id if finding is None else f"{case_id}/{finding}", model, came, "")
+                record_failure(workspace, "heatmap", failure)
+                came = Summary("heatmap", failed=[failure])
+            made[case_id] = came
+            pool.expect(len(items) - len(made))
+            progress(len(made), len(items), case_id)
+    summary = Summary("heatmap")
+    for case in cases:
+        summary.add(made[case.case_id])
+    return summary
 
 
 def _by_folder(
@@ -154,6 +217,7 @@ def _draw_finding(
     slides: Mapping[str, Path],
     folds: Mapping[str, int],
     n_shown: int,
+    stage: Path | None,
     redo: bool,
     progress: Progress,
 ) -> Summary:
@@ -175,6 +239,7 @@ def _draw_finding(
                     statements=records[case.case_id].statements if case.case_id in records else (),
                     slides=slides,
                     n_shown=n_shown,
+                    stage=stage,
                     redo=redo,
                 )
         except StorageError:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from wsisurv.bags.cases import find_bags
 from wsisurv.cohort import map_slides, read_cohort, read_slide_map
-from wsisurv.engine.progress import Progress, no_progress, stage
+from wsisurv.engine.progress import Progress, no_progress, of_step
 from wsisurv.engine.shards import Shard
+from wsisurv.engine.workers import Pool
 from wsisurv.errors import FormatError, InputError, SettingsError, StorageError
 from wsisurv.formats.atomic import read_json
 from wsisurv.formats.cards import StudentCard
@@ -88,6 +89,8 @@ def predict(
     pool_weights: Path | None = None,
     tissue_model: Path | None = None,
     device: str = "auto",
+    pool: Pool | None = None,
+    stage: Path | None = None,
     force_unfamiliar: bool = False,
     shard: Shard | None = None,
     redo: bool = False,
@@ -113,6 +116,8 @@ def predict(
         pool_weights: the slide encoder's weights, where the student was trained on rows that ``pool`` made with some.
         tissue_model: the network that finds tissue, where one found that of the student's training slides.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        pool: machines to tile and embed the slides on, instead of this one.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         force_unfamiliar: give group and survival of cases too that the student does not know; without, their group is
             ``unfamiliar`` and their survival empty.
         shard: do this part of the cases only, and put the table together where the others are done.
@@ -164,6 +169,8 @@ def predict(
             pool_weights=pool_weights,
             tissue_model=tissue_model,
             device=device,
+            pool=pool,
+            stage=stage,
             slide_ids=mine if asked else None,
             share=f"/{shard.number}-of-{shard.count}" if shard else "",
             redo=redo,
@@ -187,9 +194,9 @@ def predict(
         force_unfamiliar=force_unfamiliar,
         heads=heads,
         head_fold_of=asked.head_folds,
-        device=student_device(device),
+        device=student_device(device if pool is None else "auto"),  # it computes here
         part=shard is not None,
-        progress=stage(progress, "predict"),
+        progress=of_step(progress, "predict"),
     )
     left = 0
     with _alone(workspace, table):

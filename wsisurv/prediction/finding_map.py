@@ -101,6 +101,7 @@ def draw_finding(
     statements: Sequence[Statement] = (),
     slides: Mapping[str, Path] | None = None,
     n_shown: int = 12,
+    stage: Path | None = None,
     redo: bool = False,
 ) -> tuple[FindingMap, bool]:
     """Draw one finding of one case into FOLDER; gives the record, and whether it was there already.
@@ -116,6 +117,7 @@ def draw_finding(
         statements: of the case's report; those that speak of the finding are quoted.
         slides: slide_id → file, before where it was when it was tiled.
         n_shown: tiles for, and tiles against, on the contact sheet.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         redo: draw again what is there.
 
     Raises:
@@ -140,7 +142,7 @@ def draw_finding(
     tiles, chance, warning = seen.tiles, seen.probability, seen.warning
     ends = choose_ends(tiles, places, n_shown)
     views = [
-        view_slide(place, tiles, [tile for tile in ends.marks if tiles.slide[tile] == n])
+        view_slide(place, tiles, [tile for tile in ends.marks if tiles.slide[tile] == n], stage=stage)
         for n, place in enumerate(places)
     ]
     chances = "not known" if chance is None else f"probability {chance:.2f}"

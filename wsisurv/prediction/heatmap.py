@@ -50,6 +50,7 @@ def heatmaps(
     slides: Mapping[str, Path] | None = None,
     meanings: Mapping[str, tuple[str, str]] | None = None,
     n_shown: int = 12,
+    stage: Path | None = None,
     redo: bool = False,
     progress: Progress = no_progress,
 ) -> Summary:
@@ -65,6 +66,7 @@ def heatmaps(
         slides: slide_id → file, before where it was when it was tiled.
         meanings: unit and definition of named features.
         n_shown: tiles on each half of the contact sheet.
+        stage: folder on a disk of the machine, to which each slide is copied before it is read.
         redo: draw again what is there.
         progress: called before each case.
 
@@ -76,7 +78,7 @@ def heatmaps(
     for number, case in enumerate(cases):
         progress(number, len(cases), case.case_id)
         try:
-            drawn = _Drawing(explainer, case, folder / case.case_id, slides or {}, meanings or {}, n_shown)
+            drawn = _Drawing(explainer, case, folder / case.case_id, slides or {}, meanings or {}, n_shown, stage)
             if not redo and drawn.is_there():
                 summary.kept.append(case.case_id)
                 continue
@@ -117,9 +119,10 @@ class _Drawing:
         slides: Mapping[str, Path],
         meanings: Mapping[str, tuple[str, str]],
         n_shown: int,
+        stage: Path | None,
     ) -> None:
         self._explainer, self._case, self._folder = explainer, case, folder
-        self._slides, self._meanings, self._n_shown = slides, meanings, n_shown
+        self._slides, self._meanings, self._n_shown, self._stage = slides, meanings, n_shown, stage
         inputs = {"student": explainer.scale.fingerprint, "guidance": explainer.guidance}
         for slide_id in case.slide_ids:
             path = case.workspace.features(explainer.scale.card.encoder, slide_id)
@@ -143,7 +146,8 @@ class _Drawing:
         ends = choose_ends(tiles, places, self._n_shown)
         views = []
         for number, place in enumerate(places):
-            views.append(view_slide(place, tiles, [tile for tile in ends.marks if tiles.slide[tile] == number]))
+            marked = [tile for tile in ends.marks if tiles.slide[tile] == number]
+            views.append(view_slide(place, tiles, marked, stage=self._stage))
         standing = self._stand(tiles, views)
         banner = f"Do not believe this risk: {standing.why_unfamiliar}" if standing and standing.why_unfamiliar else ""
         said = _of_case(tiles, standing)

@@ -18,6 +18,7 @@ from wsisurv.prediction.stain import look_at
 from wsisurv.prediction.tile_sheet import Cut
 from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.stage import staged
 from wsisurv.workspace.paths import Workspace
 
 _SHARPEST_PX = 512
@@ -99,20 +100,24 @@ class SlideView:
     cuts: Mapping[int, Cut] = field(default_factory=dict)  # number of a tile among the case's → the tile
 
 
-def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int]) -> SlideView:
+def view_slide(place: LocatedSlide, tiles: CaseTiles, chosen: Sequence[int], *, stage: Path | None = None) -> SlideView:
     """The slide's pixels, stain and some of its tiles; or white of its size and why, and no tile.
 
     Args:
         place: the slide.
         tiles: all tiles of the case.
         chosen: numbers of those to be cut out.
+        stage: folder on a disk of the machine, to which the slide is copied before it is read.
+
+    Raises:
+        StorageError: ``stage`` has no room.
     """
     slide_id, mpp = place.features.slide_id, place.place.mpp
     problem = f"{slide_id}: its file is not where it was when it was tiled; say where with --slides FOLDER"
     if place.path is not None:
         try:
             require_tiled(place.path, str(slide_id), place.fingerprint)
-            with Slide(place.path, mpp) as slide:
+            with staged(place.path, stage) as file, Slide(file, mpp) as slide:
                 bounds = (slide.bounds.x, slide.bounds.y, slide.bounds.width, slide.bounds.height)
                 return SlideView(
                     slide.view(place.view_mpp(bounds)),

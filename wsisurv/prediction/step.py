@@ -3,17 +3,26 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from wsisurv.bags.cases import CaseRead, CaseUnread, SlideRead, read_cases
 from wsisurv.bags.checks import Expected
 from wsisurv.engine.devices import choose_device
 from wsisurv.engine.progress import Progress, no_progress
-from wsisurv.engine.workers import cores, finished
-from wsisurv.errors import EncoderMismatchError, FormatError, MissingArtifactError, SettingsError, SlideError
+from wsisurv.engine.workers import Pool, cores, finished
+from wsisurv.errors import (
+    BackendError,
+    EncoderMismatchError,
+    FormatError,
+    MissingArtifactError,
+    SettingsError,
+    SlideError,
+)
 from wsisurv.formats.finding_rows import CaseFindings
 from wsisurv.formats.guidance import read_guidance
 from wsisurv.formats.models import read_model
+from wsisurv.formats.remote import RemotePath
 from wsisurv.formats.risks import Risk
 from wsisurv.formats.tiles import read_tiles
 from wsisurv.models.ensemble import Ensemble
@@ -23,6 +32,7 @@ from wsisurv.prediction.rows import OddSlide, make_row
 from wsisurv.prediction.stain import look_at, measured_warnings
 from wsisurv.slides.find import require_tiled
 from wsisurv.slides.reader import Slide
+from wsisurv.slides.stage import staged
 from wsisurv.workspace.freshness import Origin, compare, require_fresh
 from wsisurv.workspace.ledger import Failure, make_failure
 from wsisurv.workspace.paths import Workspace
@@ -106,33 +116,53 @@ def training_folds(student: Path, guidance: Path) -> dict[str, int]:
 
 
 def look_at_slides(
-    workspace: Workspace, slide_ids: Sequence[str], *, progress: Progress = no_progress
+    workspace: Workspace,
+    slide_ids: Sequence[str],
+    *,
+    pool: Pool | None = None,
+    stage: Path | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, tuple[str, ...]]:
     """What the colours of slides say against H&E: slide_id → warnings; slides that can't be looked at are left out.
 
     Args:
         workspace: where they are tiled.
         slide_ids: the slides.
+        pool: machines to do it on, instead of threads here.
+        stage: folder on a disk of the machine, to which a slide at a URL is copied; of others a few tiles are read.
         progress: called after each slide.
+
+    Raises:
+        StorageError: ``stage`` has no room.
+        BackendError: a worker died again and again.
     """
-
-    def look(slide_id: str) -> tuple[str, ...] | None:
-        try:
-            tiles, _ = read_tiles(workspace.tiles(slide_id))
-            with Slide(tiles.slide_path, tiles.mpp) as slide:
-                side = tiles.tile_level0_px
-                return look_at(slide, tiles.coords, level0_px=side, tile_px=tiles.tile_px).warnings
-        except (MissingArtifactError, FormatError, SlideError, OSError):
-            return None  # of a slide that can't be read there is a failure already, or features without a slide
-
+    if pool is not None:  # whose working folder is another
+        workspace, stage = Workspace(workspace.root.absolute()), stage and stage.absolute()
+        pool.expect(len(slide_ids))
     seen = {}
-    with closing(finished(look, slide_ids, min(cores(), len(slide_ids)))) as looks:
+    look = partial(_look, workspace, stage)
+    with closing(finished(look, slide_ids, min(cores(), len(slide_ids)), pool=pool)) as looks:
         for number, (slide_id, warnings) in enumerate(looks):
+            if isinstance(warnings, Exception):  # why the pool can't give them
+                raise BackendError(f"{slide_id}: {warnings}")
             progress(number + 1, len(slide_ids), slide_id)
             if warnings is not None:
                 seen[slide_id] = warnings
+            if pool is not None:
+                pool.expect(len(slide_ids) - number - 1)
     progress(len(slide_ids), len(slide_ids), "")
     return seen
+
+
+def _look(workspace: Workspace, stage: Path | None, slide_id: str) -> tuple[str, ...] | None:
+    try:
+        tiles, _ = read_tiles(workspace.tiles(slide_id))
+        place = tiles.slide_path
+        with staged(place, stage if isinstance(place, RemotePath) else None) as file, Slide(file, tiles.mpp) as slide:
+            side = tiles.tile_level0_px
+            return look_at(slide, tiles.coords, level0_px=side, tile_px=tiles.tile_px).warnings
+    except (MissingArtifactError, FormatError, SlideError, OSError):
+        return None  # of a slide that can't be read there is a failure already, or features without a slide
 
 
 def predict_cases(

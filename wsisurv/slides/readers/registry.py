@@ -68,7 +68,9 @@ def open_handle(path: Path, *, whole_edges: bool = False) -> Opened:
         SettingsError: as ``packaged_endings``.
     """
     if isinstance(path, RemotePath):
-        raise SlideError(f"{path}: slides at URLs are read by `tile` and `embed --stage DIR` alone: copy it for this.")
+        raise SlideError(
+            f"{path}: slides at URLs are read by commands with --stage DIR alone: give it, or copy it for this."
+        )
     try:
         opened = _open(path)
     except SlideError as error:
