@@ -26,7 +26,7 @@ test: $(VENV)/.tested
 faults: $(VENV)/.tested
 	OMP_NUM_THREADS=1 N=$(or $(N),1000) SEED=$(or $(SEED),0) $(BIN)/python -m pytest -q -s -m campaign tests/faults
 
-# `submit` and `--engine slurm` on a real SLURM, where slurmctld and slurmd run (apt install slurmctld slurmd munge): ten minutes.
+# `submit` and `--engine slurm` on a real SLURM, where slurmctld and slurmd run (apt install slurmctld slurmd munge): six minutes.
 slurm: $(VENV)/.tested
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slurm tests/slurm
 
