@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from wsisurv.engine.dask import DaskPool, Witness, dask_pool, stop_if_unwanted
+from wsisurv.engine.dask import DaskPool, Witness, dask_pool, standing_witness, stop_if_unwanted
 from wsisurv.engine.workers import Attempt, finished
 from wsisurv.errors import BackendError, SettingsError
+from wsisurv.pipeline.status import status
 from wsisurv.version import __version__
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
@@ -77,8 +81,6 @@ def test_tiles_and_features_are_those_of_this_machine(cluster, place, make_slide
     shutil.rmtree(place.root)
     monkeypatch.chdir(tmp_path)  # workers have another working folder
     with dask_pool(cluster.scheduler_address, place) as pool:
-        from pathlib import Path
-
         scratch = Path("scratch")
         tiled = tile(Workspace(Path("w")), [Path("in")], pool=pool, stage=scratch)
         assert (len(tiled.done), [failure.id for failure in tiled.failed]) == (5, ["broken"])
@@ -86,7 +88,7 @@ def test_tiles_and_features_are_those_of_this_machine(cluster, place, make_slide
         assert list(scratch.iterdir()) == []
     assert made() == alone
     assert [failure.id for failure in read_failures(place, "tile")] == ["broken"]
-    assert not list(place.root.rglob("*.seen"))
+    assert not list(place.root.rglob("*.partial"))
 
 
 def test_a_slide_whose_worker_dies_is_done_elsewhere_and_at_the_fourth_death_is_a_failure(cluster, place, tmp_path):
@@ -138,7 +140,36 @@ def test_workers_that_cannot_do_it_are_named_before_any_work(cluster, place, mon
         with dask_pool(cluster.scheduler_address, place):
             pass
     with pytest.raises(BackendError, match="does not see"):
-        Witness("0.0.1", place.root / ".claims" / "x.seen", "words")()
+        Witness("0.0.1", place.root / ".claims" / "x", "words")()
+
+
+def test_a_slide_that_is_seen_here_and_not_by_a_worker_stops_the_run(cluster, place, tmp_path, monkeypatch):
+    (tmp_path / "here.tiff").write_bytes(b"slide")
+    monkeypatch.chdir(tmp_path)  # workers have another working folder
+    here, gone = (SimpleNamespace(source=Path(name)) for name in ("here.tiff", "gone.tiff"))
+    with dask_pool(cluster.scheduler_address, place) as pool:
+        ((_, said),) = finished(Attempt(repr), [gone], 1, pool=pool)  # is for the step to tell
+        assert "gone.tiff" in said
+        with pytest.raises(BackendError, match=r"worker on .* can't read here\.tiff"):
+            list(finished(Attempt(repr), [here], 1, pool=pool))
+
+
+def test_what_a_killed_client_left_is_told_and_goes_with_the_next(place):
+    killed = f"""
+import os
+from pathlib import Path
+from wsisurv.engine.dask import standing_witness
+from wsisurv.workspace.paths import Workspace
+with standing_witness(Workspace(Path({str(place.root)!r})), "words"):
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    (left,) = (place.root / ".claims").iterdir()
+    assert status(place).leftovers == (str(left),)
+    with standing_witness(place, "words") as witness:
+        witness()
+        assert list((place.root / ".claims").iterdir()) == [witness.file]
+        assert not status(place).leftovers
 
 
 def test_a_worker_that_joins_later_is_asked_too(cluster, place):

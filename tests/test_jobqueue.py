@@ -120,7 +120,7 @@ def test_tiles_are_those_of_this_machine_and_nothing_is_left(queue, place, slide
     assert [failure.id for failure in read_failures(place, "tile")] == ["broken"]
     wait(lambda: not jobs(folder))
     assert not key.parent.exists()
-    assert not list(place.root.rglob("*.seen"))
+    assert not list(place.root.rglob("*.partial"))
 
 
 def test_ctrl_c_ends_the_jobs(queue, place, make_slide, tmp_path):

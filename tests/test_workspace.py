@@ -294,7 +294,9 @@ def test_a_second_run_with_other_settings_is_told_which_at_once(workspace, locks
 def test_work_that_can_not_be_shared_says_who_is_at_it_and_with_what(workspace):
     with workspace.claim_alone("distill", "crc", "distilling cohort crc", {"epochs": 5}):
         with (
-            pytest.raises(BusyError, match=r"another process is distilling cohort crc .*epochs: 5 → 6") as caught,
+            pytest.raises(
+                BusyError, match=rf"distilling cohort crc \(.*process {os.getpid()}\) .*epochs: 5 → 6"
+            ) as caught,
             workspace.claim_alone("distill", "crc", "distilling cohort crc", {"epochs": 6}),
         ):
             pass

@@ -3,10 +3,15 @@
 import json
 import os
 import shutil
+import socket
+from dataclasses import replace
 
 import pytest
 
+from wsisurv.errors import StorageError
+from wsisurv.formats.features import read_features, write_features
 from wsisurv.pipeline.status import status
+from wsisurv.workspace.claims import ItemClaim
 from wsisurv.workspace.index import FILE
 from wsisurv.workspace.ledger import make_failure, record_failure
 from wsisurv.workspace.paths import Workspace
@@ -59,6 +64,24 @@ def test_a_failure_is_counted_by_its_kind_until_the_item_is_done(place):
     assert step(place, "tile").failed == {"ValueError": 2}
 
 
+def test_failures_are_told_by_cause_and_are_of_their_encoder_and_do_not_hold_up_what_comes_next(place, run, tmp_path):
+    run("embed", "-w", place.root)
+    for slide_id in "ab":
+        (tmp_path / "slides" / f"{slide_id}.tiff").rename(tmp_path / f"{slide_id}.tiff")
+        place.features("histomics", slide_id).unlink()
+    os.link(tmp_path / "a.tiff", tmp_path / "slides" / "a.tiff")
+    assert run("embed", "-w", place.root).code == 1
+    seen = step(place, "embed histomics")
+    assert (seen.done, seen.missing, seen.failed) == (1, 0, {"SlideError": 1})
+    ((cause, n),) = seen.causes.items()
+    assert (cause.startswith("the slide is no longer there"), n) == (True, 1)
+    assert cause in " ".join(run("status", place.root).err.split())
+    assert status(place).next_command.startswith("wsisurv extract-report")
+    features, header = read_features(place.features("histomics", "a"))
+    write_features(place.features("other", "a"), features, replace(header, settings={"encoder": "other"}))
+    assert (step(place, "embed other").missing, step(place, "embed other").failed) == (1, {})
+
+
 def test_a_file_that_cannot_be_read_is_named(place, run):
     place.tiles("a").write_bytes(b"nothing")
     assert step(place, "tile").done == 1
@@ -87,16 +110,28 @@ def test_a_file_that_was_replaced_is_opened_again(place):
     assert step(place, "tile").done == 1
 
 
-def test_who_is_at_a_step_is_told(place, run):
+def test_who_is_at_a_step_is_told(place, run, monkeypatch):
+    def refuse(*_args, **_named):
+        raise StorageError("of another user")
+
     assert not status(place).running
     with place.claim_settings("embed/histomics", {"encoder": "histomics"}):
         (one,) = status(place).running
         assert (one.what, one.here) == ("embed/histomics", True)
-        assert str(os.getpid()) in one.where
+        assert one.where == f"{socket.gethostname()}, process {os.getpid()}"
     with place.claim_alone("distill", "crc", "distilling", {"epochs": 1}):
         (one,) = status(place).running
         assert one.what == "distill crc"
         assert "running: distill crc" in run("status", place.root).out
+        monkeypatch.setattr(ItemClaim, "take", refuse)
+        assert [one.what for one in status(place).running] == ["distill crc"]
+    assert not status(place).running  # asked without writing, and what distill said is still there
+
+
+def test_a_run_that_was_killed_on_another_machine_runs_no_more(place):
+    claims = place.root / ".claims" / "tile.settings"
+    for end in ("json", "lock"):
+        (claims / f"0badcafe-1-00000000.{end}").write_text("{}")
     assert not status(place).running
 
 

@@ -62,6 +62,7 @@ def test_tasks_have_shares_and_arrays_are_no_larger_than_allowed(run, reports, t
     assert 'SLURM_ARRAY_TASK_ID + 5))/5"' in last
     assert shlex.quote(str(reports)) in last
     assert (tmp_path / "w" / "slurm").is_dir()
+    assert run(*ended.out.rpartition("wsisurv ")[2].split()).code == 0  # the command that it names
     assert not (tmp_path / "w" / "reports").exists()
 
 
@@ -77,6 +78,7 @@ def test_what_can_never_run_is_told_before_anything_is_sent(run, reports, tmp_pa
         ended = run("submit", *words)
         assert ended.code == 2
         assert said.lower() in ended.err.lower()
+    assert "no such workspace" in run("submit", "embed", "-w", tmp_path / "nowhere").err
     (tmp_path / "none").mkdir()
     assert run("submit", "extract-report", tmp_path / "none", "-w", tmp_path / "w").code == 1
     assert "option of sbatch" in " ".join(run("submit", "--sbatch=--array=1-3", *where).err.split())
@@ -84,6 +86,16 @@ def test_what_can_never_run_is_told_before_anything_is_sent(run, reports, tmp_pa
     assert "no such partition" in run("submit", *where).err
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "sbatch: not on this machine" in " ".join(run("submit", *where).err.split())
+
+
+def test_an_array_that_is_refused_after_another_was_sent_tells_of_that(run, reports, tmp_path, fake):
+    fake("scontrol", "echo 'MaxArraySize            = 2'")
+    once = tmp_path / "once"
+    fake("sbatch", f"[ ! -e {once} ] || {{ echo QOSMaxSubmitJobPerUserLimit >&2; exit 1; }}\n>{once}; echo 41")
+    ended = run("submit", "--each", 9, "extract-report", reports, "-w", tmp_path / "w")
+    assert ended.code == 1
+    assert "QOSMaxSubmit" in ended.err
+    assert "Job 41 was sent before" in " ".join(ended.err.split())
 
 
 def test_files_folds_and_cases_are_looked_at_before_anything_is_sent(run, trained, tmp_path, fake):

@@ -1,13 +1,17 @@
 """`wsisurv verify`, and inputs that are another's: a slide, a file, a setting, a process."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from wsisurv.formats.atomic import process_name
 from wsisurv.formats.commands import read_commands
 from wsisurv.formats.header import make_header
 from wsisurv.formats.text_vectors import FORMAT, TextVectors, write_text_vectors
@@ -157,10 +161,15 @@ def test_a_line_that_was_cut_is_told(run, place):
 
 
 def test_leftovers_are_told_and_are_no_fault(run, place):
-    (place.root / "tiles" / ".0badcafe-1-00000000.partial").write_bytes(b"half")
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    dead = process_name().replace(str(os.getpid()), str(gone.pid))
+    for name in (dead, "0badcafe-1"):
+        (place.root / "tiles" / f".{name}-00000000.partial").write_bytes(b"half")
     ended = run("verify", place.root)
     assert ended.code == 0
-    assert "left by a run that was killed" in ended.err
+    assert [line for line in ended.err.splitlines() if "left by a run that was killed" in line and dead in line]
+    assert [line for line in ended.err.splitlines() if "of another machine" in line and "0badcafe" in line]
 
 
 def test_vectors_without_statements_are_told(run, place):

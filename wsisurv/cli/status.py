@@ -13,6 +13,9 @@ from wsisurv.cli.console import err, out
 from wsisurv.cli.options import DEFAULT_WORKSPACE
 from wsisurv.workspace.paths import Workspace
 
+_CAUSES = 5
+"""Of failures, that are told; all are in the JSON."""
+
 
 def status(
     workspace: Annotated[
@@ -42,8 +45,15 @@ def status(
             err.print(f"{one.step}: {n} stale, {why}")
         for problem in one.problems:
             err.print(f"{one.step}: {problem}")
+        for why, n in [*one.causes.items()][:_CAUSES]:
+            err.print(f"{one.step}: {n} failed, {why}")
         if one.failed:
-            err.print(f"{one.step}: why each failed is in {workspace / 'failures' / one.step.partition(' ')[0]}.jsonl")
+            step = one.step.partition(" ")[0]
+            more = f"{len(one.causes) - _CAUSES} more causes, and " if len(one.causes) > _CAUSES else ""
+            err.print(
+                f"{one.step}: {more}which failed of what is in {workspace / 'failures' / step}.jsonl; `wsisurv {step}` "
+                "tries them again"
+            )
     for cohort in seen.cohorts:
         out.print(f"\ncohort {cohort.name}: {cohort.cases} cases, {cohort.events} events", style="bold")
         parts = _table("step", "state")

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from wsisurv.cli.console import out
 from wsisurv.cli.step_options import look
-from wsisurv.errors import InputError, SettingsError
+from wsisurv.errors import BackendError, InputError, SettingsError
 from wsisurv.formats.remote import slide_place
 from wsisurv.workspace.paths import Workspace
 
@@ -47,6 +47,12 @@ def _slides(wanted: Mapping[str, Any]) -> int:
     found = find_slides(wanted["slides"])
     wanted["resolution"].given().of_slides(found.keys())
     return len(found)
+
+
+def _tiled(wanted: Mapping[str, Any]) -> int:
+    place = Workspace(wanted["workspace"])
+    place.require("; `wsisurv tile SLIDES…` makes one")
+    return len(place.tiled_slides())
 
 
 def _reports(wanted: Mapping[str, Any]) -> int:
@@ -84,7 +90,7 @@ def _require_files(wanted: Mapping[str, Any]) -> None:
 
 _ITEMS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "tile": _slides,
-    "embed": lambda wanted: len(Workspace(wanted["workspace"]).tiled_slides()),
+    "embed": _tiled,
     "extract-report": _reports,
     "predict": _cases,
     "heatmap": _cases,
@@ -150,8 +156,18 @@ def submit(
             out.print(one.script)
         return
     logs.mkdir(parents=True, exist_ok=True)
-    ids = [send(one) for one in made]
+    ids: list[str] = []
+    for one in made:
+        try:
+            ids.append(send(one))
+        except BackendError as error:
+            if not ids:
+                raise
+            raise BackendError(
+                f"{error}. Job {', '.join(ids)} was sent before, with the first {len(ids)} of {len(made)} arrays. When "
+                "it has ended, send the same again: what is done is kept."
+            ) from error
     out.print(
         f"submit: {step}, {n_items} items in {tasks} tasks, job {', '.join(ids)} · logs in {logs} · "
-        f"when they have ended: wsisurv status -w {place.root}"
+        f"when they have ended: wsisurv status {place.root}"
     )

@@ -6,6 +6,7 @@ Workers are sent small records with paths in them, never pixels or text of a rep
 import ipaddress
 import json
 import logging
+import os
 import secrets
 import socket
 import threading
@@ -21,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from wsisurv.engine.workers import Pool
 from wsisurv.errors import BackendError, SettingsError, WsisurvError
-from wsisurv.formats.atomic import explain_storage
+from wsisurv.formats.atomic import PARTIAL, explain_storage, leftovers, process_name
 from wsisurv.version import __version__
 from wsisurv.workspace.paths import Workspace
 
@@ -44,19 +45,22 @@ class Witness:
         Raises:
             BackendError: the worker has another wsisurv, or does not see the workspace.
         """
-        where = f"the Dask worker on {socket.gethostname()}"
         if __version__ != self.version:
             raise BackendError(
-                f"{where} has wsisurv {__version__}, and here is {self.version}: install the same on both."
+                f"{_where()} has wsisurv {__version__}, and here is {self.version}: install the same on both."
             )
         seen = ""
         with suppress(OSError):
             seen = self.file.read_text(encoding="utf-8")
         if seen != self.words:
             raise BackendError(
-                f"{where} does not see {self.file.parents[1]}, or another folder under that name: the workspace must "
-                "lie on storage that all workers share, under the same path."
+                f"{_where()} does not see {self.file.parents[1]}, or another folder under that name: the workspace "
+                "must lie on storage that all workers share, under the same path."
             )
+
+
+def _where() -> str:
+    return f"the Dask worker on {socket.gethostname()}"
 
 
 _look_once = cache(Witness.__call__)
@@ -84,9 +88,15 @@ def stop_if_unwanted() -> None:
 class _OnWorker(Generic[T, R]):
     do: Callable[[T], R]
     witness: Witness
+    source: Path | None = None  # of the item, where whoever sends it can read it
 
     def __call__(self, item: T) -> R:
         _look_once(self.witness)
+        if self.source is not None and not os.access(self.source, os.R_OK):
+            raise BackendError(
+                f"{_where()} can't read {self.source}, which can be read where it was sent from: slides must lie on "
+                "storage that all workers share, under the same path. What is done is kept."
+            )
         _here.witness, _here.looked = self.witness, time.monotonic()
         return self.do(item)
 
@@ -150,7 +160,9 @@ class DaskPool(Pool):
         ours: Future[Any] = Future()
         ours.set_running_or_notify_cancel()
         name = f"wsisurv-{secrets.token_hex(8)}"
-        self._pending[ours] = sent = self._client.submit(_OnWorker(fn, self._witness), args[0], key=name, pure=False)
+        source = getattr(args[0], "source", None)
+        call = _OnWorker(fn, self._witness, source if source is not None and os.access(source, os.R_OK) else None)
+        self._pending[ours] = sent = self._client.submit(call, args[0], key=name, pure=False)
         sent.add_done_callback(lambda done: self._settle(ours, done))
         return ours
 
@@ -234,13 +246,18 @@ def be_quiet() -> None:
 def standing_witness(workspace: Workspace, words: str) -> Iterator[Witness]:
     """A file in the workspace, as long as the block lasts, by which a worker knows that it sees the same.
 
+    Those that killed processes of this machine left are taken away.
+
     Raises:
         StorageError: the workspace can't be written.
     """
-    witness = Witness(__version__, workspace.root.absolute() / ".claims" / f"{secrets.token_hex(8)}.seen", words)
+    name = f".{process_name()}-{secrets.token_hex(4)}{PARTIAL}"
+    witness = Witness(__version__, workspace.root.absolute() / ".claims" / name, words)
     try:
         with explain_storage(witness.file):
             witness.file.parent.mkdir(parents=True, exist_ok=True)
+            for left in leftovers(witness.file.parent):
+                left.unlink(missing_ok=True)
             witness.file.write_text(witness.words, encoding="utf-8")
         yield witness
     finally:

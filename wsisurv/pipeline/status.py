@@ -12,13 +12,14 @@ from typing import Any
 from wsisurv.errors import WsisurvError
 from wsisurv.formats import features, tiles
 from wsisurv.formats.atomic import PARTIAL, process_of_name
+from wsisurv.formats.header import make_header
 from wsisurv.formats.statements import read_statements
 from wsisurv.pipeline.cohort_status import CohortStatus, cohort_status
 from wsisurv.settings.base import changes_between, parse_settings
 from wsisurv.settings.embedding import EmbedSettings
 from wsisurv.workspace.claims import ItemClaim
 from wsisurv.workspace.index import Indexed, read_headers_at
-from wsisurv.workspace.ledger import read_failures
+from wsisurv.workspace.ledger import Failure, read_failures
 from wsisurv.workspace.paths import Workspace
 
 _ALONE = ("train-teacher", "distill", "crossval", "findings")
@@ -31,7 +32,7 @@ class Running:
     """A process that is at a step now."""
 
     what: str  # the step, and which encoder or cohort
-    where: str  # process, as its claim names it; empty where it named none
+    where: str  # machine and process; empty where an older wsisurv named none
     since: str  # local time
     here: bool | None  # whether its process was seen alive on this machine; None of another machine
 
@@ -43,8 +44,9 @@ class StepStatus:
     step: str  # with the encoder, where it has one
     done: int  # items that are as they should be
     stale: Mapping[str, int] = field(default_factory=dict)  # what differs → how many items
-    missing: int = 0  # items whose input is there and whose output is not
+    missing: int = 0  # items whose input is there, whose output is not, and which did not fail
     failed: Mapping[str, int] = field(default_factory=dict)  # kind of error → how many items
+    causes: Mapping[str, int] = field(default_factory=dict)  # what was said, without the item's name → how many items
     problems: tuple[str, ...] = ()  # files that can't be read
 
 
@@ -84,7 +86,7 @@ def status(workspace: Workspace) -> Status:
         else:
             steps.append(_step(workspace, f"embed {encoder}", "embed", made, made_of))
     if not embedded and tiled:
-        steps.append(StepStatus("embed", 0, missing=len(tiled), failed=_failed(workspace, "embed")))
+        steps.append(StepStatus("embed", 0, missing=len(tiled), **_counted(_failures(workspace, "embed"))))
     steps.append(_reports(workspace))
     cohorts = tuple(cohort_status(workspace, name, embedded) for name in workspace.cohorts())
     return Status(
@@ -104,8 +106,15 @@ def _headers(
     return {of[place]: one for place, one in read_headers_at(workspace, [*of], format, made_by).items()}
 
 
-def _failed(workspace: Workspace, step: str) -> dict[str, int]:
-    return dict(Counter(one.error for one in {each.id: each for each in read_failures(workspace, step)}.values()))
+def _failures(workspace: Workspace, step: str) -> list[Failure]:
+    """The last failure of each item."""
+    return list({each.id: each for each in read_failures(workspace, step)}.values())
+
+
+def _counted(failures: Sequence[Failure]) -> dict[str, Any]:
+    """Failures by kind and by cause, the commonest first."""
+    causes = Counter(one.message.replace(one.path, "").replace(one.id, "…").removeprefix(": ") for one in failures)
+    return {"failed": dict(Counter(one.error for one in failures)), "causes": dict(causes.most_common())}
 
 
 def _step(
@@ -128,8 +137,16 @@ def _step(
             stale[f"other settings than most: {'; '.join(differs)}"] += 1
         else:
             done += 1
-    failed = _failed(workspace, step)
-    return StepStatus(name, done, dict(stale), len(made_of.keys() - made.keys()), failed, tuple(problems))
+    failures = _failures(workspace, step)
+    if step != "tile" and usual:  # several encoders share a ledger, and input that was made anew is to be tried again
+        settings, format = json.loads(usual[0][0]), next(iter(made.values())).format
+        failures = [
+            one
+            for one in failures
+            if one.fingerprint in ("", make_header(format, settings, made_of.get(one.id, {})).fingerprint)
+        ]
+    missing = made_of.keys() - made.keys() - {one.id for one in failures}
+    return StepStatus(name, done, dict(stale), len(missing), problems=tuple(problems), **_counted(failures))
 
 
 def _pooled(made: Mapping[str, Indexed]) -> str:
@@ -140,32 +157,28 @@ def _pooled(made: Mapping[str, Indexed]) -> str:
 
 
 def _reports(workspace: Workspace) -> StepStatus:
-    failed = _failed(workspace, "extract-report")
+    failed = _counted(_failures(workspace, "extract-report"))
     if not workspace.statements.exists():
-        return StepStatus("extract-report", 0, failed=failed)
+        return StepStatus("extract-report", 0, **failed)
     try:
         records = read_statements(workspace.statements)
     except WsisurvError as error:
-        return StepStatus("extract-report", 0, failed=failed, problems=(str(error),))
-    return StepStatus("extract-report", len(records), failed=failed)
+        return StepStatus("extract-report", 0, problems=(str(error),), **failed)
+    return StepStatus("extract-report", len(records), **failed)
 
 
 def _running(workspace: Workspace) -> list[Running]:
     claims = workspace.root / ".claims"
     found = []
-    for path in sorted(claims.glob("**/*.settings/*.json")):
-        alive = process_of_name(path.stem.rpartition("-")[0])
-        if alive is not False:
-            what = path.parent.relative_to(claims).as_posix().removesuffix(".settings")
-            found.append(Running(what, path.stem.rpartition("-")[0], _since(path), alive))
-    for step in _ALONE:
-        for path in sorted((claims / step).glob("**/*.json")):
-            item = path.relative_to(claims / step).with_suffix("").as_posix()
-            claim = ItemClaim(claims, f"{step}/{item}")
-            if claim.take():
-                claim.release()
-            else:
-                found.append(Running(f"{step} {item}", "", _since(path), None))
+    alone = [path for step in _ALONE for path in sorted((claims / step).glob("**/*.json"))]
+    for path in (*sorted(claims.glob("**/*.settings/*.json")), *alone):
+        name = path.relative_to(claims).with_suffix("").as_posix()
+        claim = ItemClaim(claims, name)
+        if claim.is_held():
+            shared, is_shared, process = name.partition(".settings/")
+            what = shared if is_shared else name.replace("/", " ", 1)
+            alive = process_of_name(process.rpartition("-")[0]) if is_shared else None
+            found.append(Running(what, claim.where(), _since(path), alive))
     return found
 
 

@@ -74,7 +74,10 @@ def verify(workspace: Workspace, *, progress: Progress = no_progress) -> Verifie
     for number, path in enumerate(files):
         progress(number, len(files), path.name)
         if path.name.endswith(PARTIAL):
-            if process_of_name(path.name) is not True:
+            alive = process_of_name(path.name)
+            if alive is None:
+                notes.append(f"{path}: of a process of another machine. Where that has ended, it can be deleted.")
+            elif not alive:
                 notes.append(f"{path}: left by a run that was killed, and of no use. It can be deleted.")
             continue
         try:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from wsisurv.errors import StorageError
 from wsisurv.formats.atomic import explain_storage, process_name, process_of_name, write_text
 
 _MOUNTS = Path("/proc/self/mounts")
@@ -117,7 +119,7 @@ class ItemClaim:
 
         Args:
             wait: until it is free.
-            words: what a process that comes second is told (``holder``).
+            words: what a process that comes second is told (``holder``), beside where this one is.
 
         Raises:
             StorageError: the claim can't be written.
@@ -129,16 +131,34 @@ class ItemClaim:
                     return False
                 time.sleep(_WAIT_S)
         if words is not None:
-            write_text(self._words, json.dumps(words))
+            where = f"{socket.gethostname()}, process {os.getpid()}"
+            write_text(self._words, json.dumps({"where": where, "words": dict(words)}))
         return True
 
     def holder(self) -> dict[str, Any]:
         """What the process that holds it has said; empty where it said nothing."""
-        try:
-            words = json.loads(self._words.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        words = self._said("words")
         return words if isinstance(words, dict) else {}
+
+    def where(self) -> str:
+        """Machine and process that hold it, or did last; empty where it said nothing."""
+        return str(self._said("where") or "")
+
+    def _said(self, what: str) -> Any:
+        try:
+            return json.loads(self._words.read_text(encoding="utf-8"))[what]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def is_held(self) -> bool:
+        """Whether a living process holds it; asked by taking it, and by reading alone in a workspace of another's."""
+        try:
+            taken = self.take()
+        except StorageError:
+            return self._beat_file.exists() or _is_locked(self._path)
+        if taken:
+            self.release()
+        return not taken
 
     def release(self) -> None:
         """Let it go."""
@@ -235,6 +255,20 @@ def _locks_are_of_one_machine(folder: Path) -> bool:
         if at in (real, *real.parents) and len(at.parts) >= found[0]:  # of several on one place the last is seen
             found = (len(at.parts), kind, options)
     return found[1].startswith(("nfs", "lustre")) and bool(_OF_ONE_MACHINE & {*found[2].split(",")})
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file that can be read and not written."""
+    import fcntl  # not on Windows
+
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _beat(held: Path, stop: threading.Event) -> None:

@@ -196,8 +196,8 @@ class Workspace:
         claim = ItemClaim(self.root / ".claims", f"{step}/{item}")
         if not claim.take(words=settings):
             raise BusyError(
-                f"{self.root}: another process is {what}{_unlike(claim.holder(), settings)}. Wait for it to end, then "
-                "run the same command again."
+                f"{self.root}: another process is {what}{_where(claim)}{_unlike(claim.holder(), settings)}. Wait for "
+                "it to end, then run the same command again."
             )
         try:
             yield
@@ -225,14 +225,18 @@ class Workspace:
                     other.remove()  # of a process that has ended
                 elif differs := _unlike(other.holder(), settings):
                     raise BusyError(
-                        f"{self.root}: another process is at `{step.partition('/')[0]}` now{differs}. Wait for it to "
-                        "end, use its settings, or another --workspace."
+                        f"{self.root}: another process is at `{step.partition('/')[0]}` now{_where(other)}{differs}. "
+                        "Wait for it to end, use its settings, or another --workspace."
                     )
             mine.take(words=settings)
         try:
             yield
         finally:
             mine.remove()
+
+
+def _where(claim: ItemClaim) -> str:
+    return f" ({where})" if (where := claim.where()) else ""
 
 
 def _unlike(held: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
