@@ -246,6 +246,29 @@ def test_a_pool_is_free_for_the_next_step_as_soon_as_the_last_result_is_told(pla
     assert (ours.result(), seen) == (7, [0])  # of one that is pending the witness would be taken away
 
 
+def test_a_scheduler_that_is_killed_is_told_by_the_run_alone(tmp_path):
+    client = f"""
+import time
+from distributed import Client
+from wsisurv.engine.dask import be_quiet
+be_quiet()
+with Client(scheduler_file={str(tmp_path / "s.json")!r}, set_as_default=False) as client:
+    print("there", flush=True)
+    input()
+    time.sleep(0.5)
+"""
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([*scheduler, "--no-dashboard", "--scheduler-file", tmp_path / "s.json"]) as killed:
+        while not (tmp_path / "s.json").exists():
+            time.sleep(0.1)
+        with subprocess.Popen([sys.executable, "-c", client], text=True, **pipes) as running:
+            assert running.stdout.readline() == "there\n"
+            killed.kill()
+            killed.wait()
+            assert "Error" not in running.communicate("\n")[1]
+
+
 def test_a_scheduler_without_workers(place, monkeypatch):
     monkeypatch.setattr("wsisurv.engine.dask._WAIT_S", 1)
     with distributed.LocalCluster(n_workers=0, dashboard_address=None) as empty:

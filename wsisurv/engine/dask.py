@@ -238,8 +238,9 @@ def dask_pool(scheduler: str, workspace: Workspace) -> Iterator[DaskPool]:
 
 
 def be_quiet() -> None:
-    """Keep Dask from telling of each worker that goes."""
+    """Keep Dask from telling of each worker that goes, and of a scheduler that went, which the run tells itself."""
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # has a level of its own in Dask's configuration
 
 
 @contextmanager

@@ -104,8 +104,9 @@ def _wait_for_room(path: Path, folder: Path, unwanted: Callable[[], bool]) -> No
         sweep_folders(folder)
         if not any(folder.glob(f".*{PARTIAL}")):
             raise StorageError(
-                f"{folder}: no room for {path}, of {size / 1e6:,.0f} MB: {free / 1e6:,.0f} MB are free. Free some, "
-                "choose another --stage, or leave it out: what is done is kept."
+                f"{folder}: no room for {path}, of {size / 1e6:,.0f} MB, and {_SPARE / 1e6:,.0f} MB to spare: "
+                f"{free / 1e6:,.0f} MB are free. Free some, choose another --stage, or leave it out: what is done is "
+                "kept."
             )
         _look(path, unwanted)
         time.sleep(_LOOK_S)
