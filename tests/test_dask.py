@@ -1,7 +1,9 @@
 """Slides on a Dask cluster of processes on this machine: the same files, and workers that die."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 
 from wsisurv.engine.dask import DaskPool, Witness, dask_pool, standing_witness, stop_if_unwanted
 from wsisurv.engine.workers import Attempt, finished
-from wsisurv.errors import BackendError, SettingsError
+from wsisurv.errors import BackendError, SettingsError, StorageError
 from wsisurv.pipeline.status import status
 from wsisurv.version import __version__
 from wsisurv.workspace.ledger import read_failures
@@ -33,6 +35,10 @@ def work(item):
     if Path(name).stat().st_size <= deaths:
         os.kill(os.getpid(), 9)
     return deaths
+
+def full(place):
+    from wsisurv.errors import StorageError
+    raise StorageError(f"{place}: no room")
 
 def never_ends(name):
     from wsisurv.engine.dask import stop_if_unwanted
@@ -108,9 +114,14 @@ def test_a_slide_whose_worker_dies_is_done_elsewhere_and_at_the_fourth_death_is_
 
 
 def test_what_stops_the_run_is_raised_and_those_under_way_are_waited_for(cluster, place):
+    import deadly
+
     with dask_pool(cluster.scheduler_address, place) as pool, pytest.raises(ZeroDivisionError):
         list(finished((1).__truediv__, [1, 0, *range(1, 100)], 1, pool=pool))
     assert pool._pending == {}
+    with dask_pool(cluster.scheduler_address, place) as pool:
+        with pytest.raises(StorageError, match=rf"worker on {re.escape(socket.gethostname())}: /scratch: no room"):
+            list(finished(Attempt(deadly.full), ["/scratch"], 1, pool=pool))
 
 
 def test_what_takes_long_ends_when_nobody_waits_for_it_any_more(cluster, place):

@@ -26,8 +26,9 @@ def test_an_array_task_is_its_place(
     assert parse_shard("slurm") == Shard(number, count)
 
 
-def test_an_array_with_gaps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ID": 5, "MIN": 0, "MAX": 9, "COUNT": 3}.items():  # --array 0,5,9
+@pytest.mark.parametrize(("own", "count"), [(5, 3), (12, 10)])  # --array 0,5,9, and none of its tasks
+def test_an_array_with_gaps_is_refused(own: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": own, "MIN": 0, "MAX": 9, "COUNT": count}.items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
     with pytest.raises(SettingsError, match="not evenly spaced"):
         parse_shard("slurm")

@@ -16,7 +16,7 @@ import pytest
 
 from wsisurv.engine.jobs import Job, run_jobs
 from wsisurv.engine.workers import Attempt, Shares, finished, interrupts_held
-from wsisurv.errors import BackendError, SlideError, StorageError
+from wsisurv.errors import BackendError, DeviceError, SlideError, StorageError, WeightsError
 from wsisurv.formats.header import make_header
 from wsisurv.workspace.ledger import read_failures
 from wsisurv.workspace.paths import Workspace
@@ -166,7 +166,7 @@ def test_what_can_be_explained_is_given_and_what_can_not_is_raised() -> None:
     attempt = Attempt(fail)
     for given in (SlideError("a"), OSError("b")):
         assert attempt(given) is given
-    for raised in (StorageError("no room"), ZeroDivisionError("bug")):
+    for raised in (StorageError("no room"), WeightsError("none"), DeviceError("none"), ZeroDivisionError("bug")):
         with pytest.raises(type(raised)):
             attempt(raised)
 

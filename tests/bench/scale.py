@@ -20,6 +20,8 @@ from contextlib import closing
 from pathlib import Path
 
 _LINKS = 20_000  # of one file; ext4 takes 65,000
+_BESIDE = ("preview/{}.jpg", "preview/thumbnails/{}.jpg", "geojson/{}", ".claims/tile/{}.lock", ".claims/embed/{}.lock")
+"""Files that ``status`` comes by where it looks for leftovers; empty here."""
 
 
 def main() -> None:
@@ -67,6 +69,10 @@ def make(folder: Path, n: int, n_failures: int) -> None:
         for file in files:
             if name != of:
                 os.link(str(file).format(of), str(file).format(name))
+    for name in _BESIDE:
+        (place.root / name).parent.mkdir(parents=True, exist_ok=True)
+        for number in range(n):
+            (place.root / name.format(f"S{number:06}")).touch()
     failures = [make_failure(f"T{k:06}", folder, OSError("no such slide"), "") for k in range(n_failures)]
     write_jsonl(place.failures("tile"), [vars(one) for one in failures])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from wsisurv.engine.workers import Pool
-from wsisurv.errors import BackendError, SettingsError, WsisurvError
+from wsisurv.errors import BackendError, DeviceError, SettingsError, StorageError, WeightsError, WsisurvError
 from wsisurv.formats.atomic import PARTIAL, explain_storage, leftovers, process_name
 from wsisurv.version import __version__
 from wsisurv.workspace.paths import Workspace
@@ -98,7 +98,10 @@ class _OnWorker(Generic[T, R]):
                 "storage that all workers share, under the same path. What is done is kept."
             )
         _here.witness, _here.looked = self.witness, time.monotonic()
-        return self.do(item)
+        try:
+            return self.do(item)
+        except (StorageError, WeightsError, DeviceError) as error:  # which are of this machine
+            raise type(error)(f"{_where()}: {error}") from error
 
 
 class DaskPool(Pool):

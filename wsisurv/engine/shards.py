@@ -45,7 +45,7 @@ def _of_array() -> Shard:
     own, first, last, count = map(int, words)
     # of --array 0-14:2 the tasks are 0, 2, …; where they are not evenly spaced, which place is ours can't be told
     step, rest = divmod(last - first, max(count - 1, 1))
-    if count < 1 or rest or (own - first) % max(step, 1):
+    if count < 1 or rest or (own - first) % max(step, 1) or not first <= own <= last:
         raise SettingsError(
             f"shard slurm: the array's tasks from {first} to {last} are not evenly spaced; use --array 1-{count}"
         )

@@ -187,7 +187,12 @@ def _since(path: Path) -> str:
 
 
 def _leftovers(root: Path) -> list[str]:
-    return sorted(str(path) for path in root.rglob(f".*{PARTIAL}") if process_of_name(path.name) is False)
+    return sorted(
+        os.path.join(folder, name)
+        for folder, folders, files in os.walk(root)  # half the time of rglob, where there are a million
+        for name in (*folders, *files)
+        if name.endswith(PARTIAL) and process_of_name(name) is False
+    )
 
 
 def _next_command(steps: Sequence[StepStatus], cohorts: Sequence[CohortStatus]) -> str | None:
