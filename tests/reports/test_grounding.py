@@ -403,3 +403,111 @@ def test_a_value_that_may_be_of_something_else_proves_neither(report: str, categ
 )
 def test_a_denial_of_something_else_leaves_the_label_alone(report: str, category: Category, evidence: str) -> None:
     assert isinstance(prove(case(category, "present", evidence), report), Proof)
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "polarity", "evidence", "text"),
+    [
+        # an evidence that says less, or of something else
+        ("No lymphovascular invasion.", "invasion", "absent", "No lymphovascular invasion", "no invasion"),
+        ("Perineural inva-\nsion is present.", "invasion", "present", "Perineural invasion is present", "invasion"),
+        ("No invasion of large vessels.", "invasion", "absent", "No invasion of large vessels", "no invasion"),
+        ("No high-grade dysplasia.", "precursor", "absent", "No high-grade dysplasia", "no dysplasia"),
+        ("Necrosis is not extensive.", "necrosis", "absent", "Necrosis is not extensive", "no necrosis"),
+        ("No tumor at the distal margin.", "margin", "absent", "No tumor at the distal margin", "margins free"),
+        ("Squamous carcinoma in situ.", "histological_type", "present", "Squamous carcinoma", "squamous carcinoma"),
+        ("Margin 0.2 cm from tumor.", "margin", "present", "Margin 0.2 cm from tumor", "margin involved, 0.2 cm"),
+        # codes
+        ("pT3 pN1 Pn0", "node", "absent", "Pn0", "Pn0"),
+        ("pT3 pN0 Pn1", "node", "present", "Pn1", "Pn1"),
+        ("pT3 pN1 Pn0", "perineural_invasion", "present", "pN1", "pN1"),
+        ("ypT0 ypN0", "invasion", "present", "ypT0", "ypT0"),
+        ("pTX pN0", "invasion", "present", "pTX", "pTX"),
+        # counts of none
+        ("Lymph nodes: 12 examined, 0 positive.", "node", "present", "Lymph nodes: 12 examined, 0 positive", "nodes"),
+        ("Positive nodes 0.", "node", "present", "Positive nodes 0", "positive nodes"),
+        ("Mucinous part: 0 percent.", "mucin", "present", "Mucinous part: 0 percent", "mucinous part"),
+        # what the restated text brings in, turns or halves
+        ("Carcinoma with necrosis.", "necrosis", "present", "Carcinoma with necrosis", "necrosis, perineural invasion"),
+        ("Adenocarcinoma.", "histological_type", "present", "Adenocarcinoma", "squamous adenocarcinoma"),
+        ("It invades fat. Serosa free.", "invasion", "present", "It invades fat", "invades the serosa"),
+        ("Necrosis in <5% of it.", "necrosis", "present", "Necrosis in <5% of it", "necrosis in 5%"),
+        ("Necrosis >50%.", "necrosis", "present", "Necrosis >50%", "necrosis <50%"),
+        ("Invasion of at least 5 mm.", "invasion", "present", "Invasion of at least 5 mm", "invasion of up to 5 mm"),
+        ("It invades 4 mm of fat.", "invasion", "present", "It invades 4 mm of fat", "invades 4 cm of fat"),
+        ("Necrosis in 10-20% of it.", "necrosis", "present", "Necrosis in 10-20% of it", "necrosis in 20%"),
+        ("Invasion of 4 mm of 12 mm.", "invasion", "present", "Invasion of 4 mm of 12 mm", "invasion of 12 mm"),
+        ("Carcinoma in 3 of 17 nodes.", "node", "present", "Carcinoma in 3 of 17 nodes", "carcinoma in 17 nodes"),
+        ("Gleason 3+4=7.", "grade", "present", "Gleason 3+4=7", "Gleason 4+3=7"),
+        ("Moderate / poor differentiation.", "grade", "present", "poor differentiation", "poor differentiation"),
+        ("Invasion in specimen A.", "invasion", "present", "Invasion in specimen A", "invasion in specimen B"),
+        # lists and rows below a heading
+        ("Not seen:\n- mucin\n- necrosis", "necrosis", "present", "necrosis", "necrosis"),
+        ("ABSENT FEATURES: Mucin; necrosis.", "necrosis", "present", "necrosis", "necrosis"),
+        ("Mucin\tNecrosis\nAbsent\tPresent", "necrosis", "absent", "Necrosis", "necrosis"),
+        ("Necrosis: ___ Not identified _x_ Present", "necrosis", "absent", "Necrosis: ___ Not identified", "necrosis"),
+        ("Margins: oral - free; distal - involved.", "margin", "absent", "Margins: oral - free; distal", "oral margin"),
+        ("Perineural invasion: NO MUCIN: YES", "mucin", "absent", "NO MUCIN", "no mucin"),
+        ("Necrosis ........... NO", "necrosis", "present", "Necrosis", "necrosis"),
+        # taken back, asked of others, corrected
+        ("Necrosis was sought but not found.", "necrosis", "present", "Necrosis was sought", "necrosis"),
+        ("All nodes are negative except one.", "node", "absent", "All nodes are negative", "all nodes negative"),
+        ("The absence of necrosis is not confirmed.", "necrosis", "absent", "absence of necrosis", "no necrosis"),
+        ("The diagnosis of necrosis was in error.", "necrosis", "present", "necrosis", "necrosis"),
+        ("Necrosis is a risk factor.", "necrosis", "present", "Necrosis", "necrosis"),
+        ("Previous melanoma in 1999.", "histological_type", "present", "melanoma", "melanoma"),
+        ("Adenocarcinoma versus carcinoid.", "histological_type", "present", "carcinoid", "carcinoid"),
+        # denials that a scanner spoilt
+        ("Necrosis: Abs ent.", "necrosis", "present", "Necrosis", "necrosis"),
+        ("Necrosis: N0t identified.", "necrosis", "present", "Necrosis", "necrosis"),
+        (
+            "Nodes are negalive for carcinoma.",
+            "node",
+            "present",
+            "Nodes are negalive for carcinoma",
+            "nodes, carcinoma",
+        ),
+        ("Nodes: Negativefor tumor.", "node", "present", "Nodes: Negativefor tumor", "nodes, tumor"),
+    ],
+)
+def test_what_a_true_quote_does_not_say_is_refused(
+    report: str, category: Category, polarity: Polarity, evidence: str, text: str
+) -> None:
+    """Each stood as proved once: the quote is the report's, what is made of it is not."""
+    verdict = prove(Claim(category, polarity, text, evidence), f"Diagnosis: {report}")
+    assert isinstance(verdict, Refusal), verdict
+
+
+@pytest.mark.parametrize(
+    ("report", "category", "polarity", "evidence", "text"),
+    [
+        ("Tumor invades fat; no vascular invasion.", "invasion", "present", "Tumor invades fat", "tumor invades fat"),
+        ("pT3 pN1 Pn1", "perineural_invasion", "present", "Pn1", "Pn1"),
+        ("Nodes: 12 examined, 0 positive.", "node", "absent", "Nodes: 12 examined, 0 positive", "nodes, 0 positive"),
+        ("Necrosis in <5% of it.", "necrosis", "present", "Necrosis in <5% of it", "necrosis in less than 5%"),
+        (
+            "A 3 x 2 cm tumor invades fat.",
+            "invasion",
+            "present",
+            "3 x 2 cm tumor invades fat",
+            "3 cm tumor invades fat",
+        ),
+        ("Carcinoma in 3 of 17 nodes.", "node", "present", "Carcinoma in 3 of 17 nodes", "3 nodes with carcinoma"),
+        (
+            "Sixteen nodes negative (0/16).",
+            "node",
+            "absent",
+            "Sixteen nodes negative (0/16)",
+            "16 nodes negative (0/16)",
+        ),
+        ("Not seen: mucin.\nNecrosis is extensive.", "necrosis", "present", "Necrosis", "necrosis"),
+        ("Absent:\nMucin\n\nPresent:\nNecrosis", "necrosis", "present", "Necrosis", "necrosis"),
+        ("Bladder only (no prostate): - Carcinoma.", "histological_type", "present", "Carcinoma", "carcinoma"),
+        ("Necrosis: 0%.", "necrosis", "absent", "Necrosis", "necrosis"),
+    ],
+)
+def test_what_a_true_quote_does_say_is_proved(
+    report: str, category: Category, polarity: Polarity, evidence: str, text: str
+) -> None:
+    verdict = prove(Claim(category, polarity, text, evidence), f"Diagnosis: {report}")
+    assert isinstance(verdict, Proof), verdict

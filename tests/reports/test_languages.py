@@ -371,7 +371,7 @@ def test_what_is_refused_for_its_language_is_counted(tmp_path: Path) -> None:
     ],
 )
 def test_gross_description_that_reads_like_microscopy_stays_out(gross: str, microscopic: str) -> None:
-    sentence = "The mass invades the pericolic fat, 3 cm from the radial margin."
+    sentence = "The mass invades the pericolic fat and reaches the radial margin."
     other = "Moderately differentiated adenocarcinoma of the usual type."
     report = f"{gross}Received fresh. {sentence}\n{microscopic}{other}"
     for category in ("invasion", "margin"):

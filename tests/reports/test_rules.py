@@ -91,12 +91,25 @@ def test_a_scanned_report_is_read_across_its_line_ends() -> None:
         ("Perineural Invasion: Indeterminate.", "perineural_invasion", "uncertain"),
         ("Suspicious for angiolymphatic invasion.", "lymphovascular_invasion", "uncertain"),
         ("L0, V1, pN2, R0.", "lymphovascular_invasion", "present"),
+        ("pN0 V1 Pn1 R0", "perineural_invasion", "present"),
+        ("Lymphovascular. space invasion is not identified.", "lymphovascular_invasion", "absent"),
+        ("Lymphovascular\ninvasion:\n\n  Not identified", "lymphovascular_invasion", "absent"),
+        ("Arterial (large vessel) invasion: Absent.", "lymphovascular_invasion", "absent"),
+        ("Perineurial invasion is present.", "perineural_invasion", "present"),
+        ("The total number of involved lymph nodes is 0.", "node", "absent"),
         ("Metastatic carcinoma in 3 of 20 lymph nodes.", "node", "present"),
         ("Lymph node, biopsy: a lymph node negative for carcinoma.", "node", "absent"),
     ],
 )
 def test_prose_of_any_cancer_is_read(sentence: str, category: Category, polarity: Polarity) -> None:
     assert (category, polarity) in found(f"Microscopy. {sentence}")
+
+
+def test_what_is_said_of_vessels_and_nerves_is_not_said_of_the_tumours_depth_or_of_nodes() -> None:
+    assert found("Diagnosis. Lymphovascular. space invasion is not identified.") == {
+        ("lymphovascular_invasion", "absent")
+    }
+    assert found("Diagnosis. V1 Pn0") == {("lymphovascular_invasion", "present"), ("perineural_invasion", "absent")}
 
 
 def test_a_label_without_its_value_says_nothing() -> None:

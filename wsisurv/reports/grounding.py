@@ -14,19 +14,21 @@ from wsisurv.formats.statements import Category, Polarity, RejectedRecord, State
 from wsisurv.reports.example import PARROTED, parroted
 from wsisurv.reports.languages import LANGUAGES
 from wsisurv.reports.polarity import off_topic, wrong_polarity
-from wsisurv.reports.restated import in_another_language, unproved_values
+from wsisurv.reports.restated import GRADES, denies_more, in_another_language, other_findings, unproved_values
 from wsisurv.reports.sections import seen_by_eye
 from wsisurv.reports.specimens import find_origin
 from wsisurv.reports.tokens import Reading, read
-from wsisurv.reports.words import NEGATIONS, Word
+from wsisurv.reports.words import NEGATIONS, VALUE_WORDS, Word
 
 Match = Literal["exact", "folded", "inexact"]
-PROOF_VERSION = 6
+PROOF_VERSION = 7
 """Raised when the proof accepts or refuses otherwise: statements of two proofs must never pass for each other."""
 
 LANGUAGE_REFUSED = "it stands in a language whose negations the proof does not know"
 _MOST_SKIPPED = 3
 """Words of the report that an inexact match may pass over, in all."""
+_NOTHING = frozenset({"none", "absent", "nil"})
+"""What stands for no amount at an end of a range: "none to few"."""
 _RANGE_WORDS = frozenset({"to", "or", "of", "x", "through"})
 
 
@@ -220,7 +222,9 @@ def _objection(claim: Claim, source: Reading, span: _Span) -> str | None:
         _cut(source, span)
         or unproved_values(text, source, span.first, span.last)
         or in_another_language(text, source, span.first, span.last)
+        or other_findings(claim.category, text, source, span.first, span.last)
         or wrong_polarity(claim.polarity, text, source, span.first, span.last)
+        or (claim.polarity == "absent" and denies_more(text, source, span.first, span.last))
         or off_topic(claim.category, claim.polarity, text, source, span.first, span.last)
     )
 
@@ -242,6 +246,9 @@ def _cut(source: Reading, span: _Span) -> str | None:
             return "the evidence ends inside a word of the report"
         if _tied(words[last - 1], after) or _ranges(words, last - 1, last):
             return "the evidence ends inside a number or grade of the report"
+        several = source.sentence_of[first] != source.sentence_of[last - 1] == source.sentence_of[last]
+        if several and after.plain in VALUE_WORDS and re.fullmatch(r"\W*[:–—-]\W*", after.gap):
+            return "the evidence ends before its last value"
         if words[last - 1].kind == "number" and after.gap.lstrip().startswith("%"):
             return "the evidence leaves out a unit after a number"
     return None
@@ -251,7 +258,8 @@ def _tied(left: Word, right: Word) -> bool:
     """True for two numbers or grades that are one: 0.6, 12. 6, 3/16, 2-3, 6 x 3."""
     if left.kind == right.kind == "word":  # "twenty four"
         spelled = all(word.values and word.values[0].isdigit() for word in (left, right))
-        return spelled and right.gap.strip() in {"", "-"}
+        graded = all(GRADES & {*word.values} for word in (left, right))
+        return (spelled and right.gap.strip() in {"", "-"}) or (graded and right.gap.strip() in {"/", "-", "–"})
     if "number" not in (left.kind, right.kind) and "code" not in (left.kind, right.kind):
         return False
     if re.fullmatch(r"\s*[/:–—-]\s*", right.gap):
@@ -266,10 +274,18 @@ def _ranges(words: list[Word], left: int, right: int) -> bool:
     if near_left is None or near_right is None:
         return False
     if near_left.plain in _RANGE_WORDS and far_left is not None:
-        return bool(far_left.values) and bool(near_right.values)
+        return _is_value(far_left) and _is_value(near_right)
     if near_right.plain in _RANGE_WORDS and far_right is not None:
-        return bool(near_left.values) and bool(far_right.values)
-    return False
+        return _is_value(near_left) and _is_value(far_right)
+    return (
+        near_right.gap.strip() in {"/", "-"}
+        and _NOTHING & {near_left.plain, near_right.plain} != set()
+        and (_is_value(near_left) and _is_value(near_right))
+    )
+
+
+def _is_value(word: Word) -> bool:
+    return bool(word.values) or word.plain in _NOTHING
 
 
 def ground(case_id: str, claims: Iterable[Claim], report: str) -> Grounded:

@@ -57,6 +57,15 @@ class Language:
         return any(self.has(kind, word) for kind in ("before", "nots", "both"))
 
 
+def _one_letter_off(*words: str) -> str:
+    """Each word with one letter another, lost or doubled, as scanners spoil it: "negstive", "wichout"."""
+    found = []
+    for word in words:
+        for at in range(len(word)):
+            found += [f"{word[:at]}\\w?{word[at + 1 :]}", f"{word[:at]}\\w{word[at:]}"]
+    return "|".join(found)
+
+
 ENGLISH = Language(
     before="sine|absque|null(?:a|ae|um|us)",
     nots="",
@@ -66,7 +75,8 @@ ENGLISH = Language(
     asides="",
     ands="",
     ors="",
-    hints="hardly|scarcely|barely|fail(?:s|ed|ing)?",
+    hints="hardly|scarcely|barely|fail(?:s|ed|ing)?|n0t|n0ne|(?:negative|absent)[a-z]+|not(?:identif|seen|present|involv)[a-z]*|"
+    + _one_letter_off("negative", "absent", "without", "uninvolved"),
 )
 """Only the Latin that stands among English words; for the rest see ``tokens``."""
 

@@ -128,14 +128,14 @@ _FINDINGS: dict[Category, str] = {
         \w*[ -]?(?:vascular|lymphatic|venous)\b[\w/,() -]{0,40}?\b(?:involve\w*|spread|emboli)
         angio-?(?:lymphatic )?invasion|(?:invasion|infiltration|permeation) of (?:the )?(?:\w+ )?(?:vessels|veins)
         tumou?r (?:emboli|thromb)\w*|(?<![\w.])(?-i:[LV]) ?[0-2Ox](?!\w)|intravascular|invasion vasc\S*
-        lymphatic (?:channels?|vessels?|spaces?)
+        lymphatic (?:channels?|vessels?|spaces?)|\bvessels?\)? (?:inva\w+|infiltrat\w+)|invasion of (?:\w+ ){0,3}vessels
     """,
     "perineural_invasion": r"""
         (?:peri-?|endo)?neural (?:\w+ )?(?:invasion|infiltrat\w+|involvement|spread)|invasion perineural
-        perineural\b|(?-i:\bPn ?[01])(?!\w)
+        perineuri?al\b|(?-i:\bPn ?[01])(?!\w)
     """,
     "node": r"""
-        (?<!non-)(?<!non-lymph )\b(?:lymph ?-?)?nodes?\b|\bp ?N ?[0-3O][a-c]?\b|lymphonod\w+
+        (?<!non-)(?<!non-lymph )\b(?:lymph ?-?)?nodes?\b|\b(?!(?-i:Pn))p ?N ?[0-3O][a-c]?\b|lymphonod\w+
         extra-?(?:nodal|capsular)(?: tumou?r)? (?:extension|spread|invasion|involvement)\W+\w|nodal\b
         \bnumber (?:examined|involved|positive)
     """,

@@ -14,11 +14,12 @@ from typing import Literal
 from wsisurv.formats.statements import Category, Polarity
 from wsisurv.reports.grounding import Claim, Extraction
 from wsisurv.reports.lexicon import FINDINGS, alternatives
+from wsisurv.reports.polarity import only_a_distance
 from wsisurv.reports.sections import LEFT_OUT_KINDS, Sentence, find_sentences
 from wsisurv.reports.tokens import Reading, read
 from wsisurv.reports.words import AFFIRMATIONS
 
-RULES_VERSION = 4
+RULES_VERSION = 5
 """Part of the fingerprint of what the rules made: raise it when they give other claims."""
 
 _LONGEST = 300
@@ -46,7 +47,7 @@ _SEAM = re.compile(
         ;\s*|\s+-\s+|,\s+(?=(?:and|also|no|free|tumou?r-free)\b)
         ,?\s+(?=(?:with|without)\b(?! {_STATUS}))|,?\s+(?=(?:as well as|showing|arising|measuring|locali[sz]ed)\b)
         ,\s+(?=(?:extending|invading|infiltrating|penetrating|located)\b)
-        [,.]?\s+(?=(?-i:[GLVR]) ?[\dO](?!\w)|(?-i:y?p ?[TN]) ?[\dOX])
+        [,.]?\s+(?=(?-i:[GLVR]|Pn) ?[\dO](?!\w)|(?-i:y?p ?[TN]) ?[\dOX])
         \s*\((?=(?-i:[GLVR] ?\d|y?p ?[TN] ?\d))|\s*\((?=see\b)|(?<=[\dOX])\)|(?<=:)\s+(?=[A-Z][\w/() -]{{3,50}}:)
         """
     ),
@@ -66,14 +67,6 @@ _HAS_STATUS: dict[Category, re.Pattern[str]] = {
     ),
 }
 """Without one of these, a chunk only mentions nodes or margins."""
-
-
-_DISTANCE = re.compile(r"\d\s*[cm]m\b", re.IGNORECASE)
-_AT_THE_MARGIN = re.compile(
-    r"\b(?:positiv|involve|reach|touch|transect|r ?[12]\b|befallen|infiltr|envahi|interess"
-    r"|afe[ct]t|aangetast|comprome|zaj[eę]t|(?<![\d.,])0(?:[.,]0+)?\s*[cm]m\b|(?:at|to) (?:the )?(?:\w+ ){0,3}margin)",
-    re.IGNORECASE,
-)
 
 
 def extract_rules(text: str, *, keep: Literal["morphology", "all"]) -> Extraction:
@@ -115,21 +108,24 @@ def cut_pieces(text: str) -> list[str]:
 def _claims(reading: Reading, sentence: Sentence) -> Iterator[Claim]:
     for chunk in _chunks(reading.text, sentence.start, sentence.end):
         evidence = reading.text[chunk.start : chunk.stop]
+        one_line = re.sub(r"\s|\.(?=\s)", " ", evidence)  # scanners end each line with a period
         a_label = re.match(r"\s*:", reading.text[chunk.stop :])  # its value is lost or elsewhere
         if a_label or _LABEL_ONLY.search(evidence) or len(evidence) > _LONGEST:
             continue
         words = [i for i in range(sentence.first, sentence.last) if chunk.start <= reading.words[i].start < chunk.stop]
-        found = {category: match for category, pattern in FINDINGS.items() if (match := pattern.search(evidence))}
+        found = {category: match for category, pattern in FINDINGS.items() if (match := pattern.search(one_line))}
         for category in found:
             if _belongs(category, evidence, found):
                 named = [
                     index
-                    for match in FINDINGS[category].finditer(evidence)
+                    for match in FINDINGS[category].finditer(one_line)
                     for index in words
                     if match.start() <= reading.words[index].start - chunk.start < match.end()
                 ]
                 polarity = _polarity(reading, words, named)
-                if polarity is not None and not (polarity == "present" and _only_a_distance(category, evidence)):
+                if polarity == "present" and category == "margin" and only_a_distance(evidence):
+                    continue
+                if polarity is not None:
                     yield Claim(category, polarity, _tidy(evidence), evidence)
 
 
@@ -203,12 +199,6 @@ def _polarity(reading: Reading, inside: list[int], named: list[int]) -> Polarity
     if not affirmed and any(reading.surely_denied[index] for index in named):
         return "absent"  # "Lymph node, biopsy: a lymph node negative for carcinoma"
     return None
-
-
-def _only_a_distance(category: Category, evidence: str) -> bool:
-    """True where a margin's evidence says how far off the tumour is, and not that it is there."""
-    measured = category == "margin" and _DISTANCE.search(evidence) is not None
-    return measured and _AT_THE_MARGIN.search(evidence) is None
 
 
 def _other(reading: Reading, sentence: Sentence) -> Iterator[Claim]:

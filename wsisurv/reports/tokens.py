@@ -1,6 +1,7 @@
 """The sentences of a report: where they end, what a negation in them reaches, and where they are in doubt."""
 
 import re
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
@@ -71,6 +72,8 @@ ANYWHERE = (
     )
 )
 """What a denial says of whatever stands above it."""
+_OF_A_LIST = DENY_WHAT_FOLLOWS | frozenset("following features findings parameters items".split())
+"""What the heading of a list may say besides: "The following features are not seen:"."""
 _NEAR = 5
 """Words within which "possibly" is about a finding."""
 
@@ -138,7 +141,7 @@ class Reading:
             return False
         for word in self.words[index : index + 4]:
             if word is not self.words[index] and re.search(r"[.;\n]", word.gap):
-                return True
+                return ":" not in word.gap  # "Present:" opens a list
             if word.plain not in VALUE_WORDS:
                 return False
         return True
@@ -236,7 +239,30 @@ class Reading:
             for label, sentence in pairwise(self.sentences):
                 if self._answers(label, sentence):
                     flags[label.start : label.stop] = [True] * len(label)
+            for item in self._listed_as_absent():
+                flags[item.start : item.stop] = [True] * len(item)
         return flags
+
+    def _listed_as_absent(self) -> Iterator[range]:
+        """Items of a list that its heading denies: "The following are not seen:", "ABSENT FEATURES: …; …"."""
+        listing = False
+        for place, sentence in enumerate(self.sentences):
+            following = self.sentences[place + 1].start if place + 1 < len(self.sentences) else None
+            ends = [*range(sentence.start + 1, sentence.stop), *([] if following is None else [following])]
+            colons = [sentence.start, *(index for index in ends if ":" in self.words[index].gap)]
+            if len(colons) > 1:
+                head = range(*colons[-2:])
+                listing = self._says_only(ANYWHERE | _OF_A_LIST, head.start, head.stop)
+                listing = listing and any(any(self._reach(sentence, index)) for index in head)
+                continue
+            gap, words = self.words[sentence.start].gap, {self.words[index].plain for index in sentence}
+            own = words & _AFFIRMED or any(any(self._reach(sentence, index)) for index in sentence)
+            listing = listing and not own and re.search(r"[.?!]|\n\s*\n", gap) is None
+            if listing:
+                yield sentence
+
+    def _says_only(self, known: frozenset[str] | set[str], start: int, stop: int) -> bool:
+        return all(self.words[index].plain in known for index in range(start, stop))
 
     def _answers(self, label: range, sentence: range) -> bool:
         """True where a sentence denies the label before it, which a colon, a scanner or a list mark cut off."""
@@ -253,7 +279,7 @@ class Reading:
         """True when the word denies something."""
         return any(self._reach(self.sentences[self.sentence_of[index]], index)) or (
             self.words[index].kind == "code"
-            and re.fullmatch(r"(?:[lvr]|y?pn|n|p?m)0", self.words[index].scan) is not None
+            and re.fullmatch(r"(?:[lvr]|y?p[nt]|pni|n|p?m)0", self.words[index].scan) is not None
         )
 
     def _reach(self, sentence: range, index: int, *, wide: bool = True) -> tuple[bool, bool]:
@@ -286,7 +312,8 @@ class Reading:
             if after is not None and after.plain == "of":
                 return False, False  # "No. of mitoses"
             if after is None and ":" not in word.gap and self.text[word.start] == "N" and index > sentence.start:
-                return False, False  # "test No."
+                led = re.search(r"\.{2}|[|\t\n]", word.gap) is not None  # "Necrosis ..... NO"
+                return False, led or (wide and "(" not in word.gap)  # "test No."
             value = ":" in word.gap or after is None
             return not value or after is not None, value
         if word.plain in {"not", "cannot"} | _CONTRACTED:
@@ -308,7 +335,12 @@ class Reading:
             return word.plain == "free", False  # "tumor-free margins"
         if word.scan == "0" and word.kind == "number":
             if after is None:
-                return False, ":" in word.gap  # "Number involved: 0"
+                before = self.words[index - 1].plain if index > sentence.start else ""
+                return False, wide or ":" in word.gap or before in _BE | AFFIRMATIONS  # "Number involved: 0"
+            if "%" in after.gap or after.plain == "percent":
+                return True, True  # "Mucinous part: 0 %"
+            if after.plain in AFFIRMATIONS:
+                return True, True  # "12 examined, 0 positive"
             counted = re.search(r"/|:", after.gap) is not None or after.plain in {"of", "out"}
             total = self.words[index + 2] if index + 2 < sentence.stop else None
             if counted and (total is None or re.search(r"[^\s\w-]", total.gap)):
@@ -356,13 +388,15 @@ class Reading:
         for index in range(cue - 1, sentence.start - 1, -1):
             word, later = self.words[index], self.words[index + 1]
             bare = labels and index + 1 < cue and not self._names_finding(index + 1, cue)  # "left" of "nodes, left: no"
-            bare = bare and (wide or all(self.words[i].plain in ANYWHERE for i in range(cue + 1, sentence.stop)))
+            bare = bare and (wide or self._says_only(ANYWHERE, cue + 1, sentence.stop))
             if ":" in later.gap and index + 1 < cue and labels and not bare:
                 return range(index + 1, cue + 1)  # "Vascular: Perineural: absent" says nothing of the first
             labels = labels or ":" in later.gap or (wide and _DASH.fullmatch(later.gap) is not None)
             affirmed = word.plain in _AFFIRMED or table.has("seen", word.plain)
             before = self.words[index - 1].plain
             affirmed = affirmed and index + 1 < cue and before != "not" and not table.has("nots", before)
+            if wide and word.plain in TURNS and self._says_only(VALUE_WORDS | FUNCTION_WORDS, index + 1, sentence.stop):
+                continue  # "sought but not found"
             if word.plain in _BACK_STOPS or table.has("turns", word.plain) or affirmed or word.kind == "code":
                 return range(index + 1, cue + 1)
             goes_on = wide and labels and (bare or self._one_label(sentence, index))

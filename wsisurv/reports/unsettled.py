@@ -17,6 +17,13 @@ _TWICE = r"without|absen(?:t|ce)|lack\w*|ohne|fehl\w*|zonder|afwezig\w*|sans|abs
 _TWICE += r"|nieobecn\w*"
 _ONCE = r"not?|n't|cannot|nicht|kein\w*|niet|geen|pas|non|sin|sem|senza|nao|nie|bez"
 
+_PARTED = "|".join(
+    f"{word[:at]} {word[at:]}"
+    for word in ("not", "none", "absent", "negative", "without", "uninvolved")
+    for at in range(1, len(word))
+)
+"""Denials in which a scanner saw a space: "abs ent"."""
+
 _OPEN = re.compile(
     r"\b(?:"
     # conditions
@@ -38,12 +45,27 @@ _OPEN = re.compile(
     r"|(?:un)?doubt\w*|no question|no (?:fewer|less|change)|not limited|deny|against"
     r"|zweifel\w*|keine frage|doute\w*|duda|dubbio|twijfel\w*|duvida|wapt?pieni\w*|watpieni\w*"
     rf"|(?:{_ONCE}) (?:an? |the )?(?:{_TWICE})|(?:{_TWICE}) (?:{_ONCE})"
+    r"|(?:absence|lack) of [^,;:]{1,60}\b(?:not|cannot)|not (?:all|every)"
+    # other diagnoses, values of several, corrections, what is said of others or of another tumour
+    r"|versus|vs|differential|not confirmed|(?:prior|previous) report"
+    r"|(?:absent|present|negative|positive|free|involved) and \w+,? respectively"
+    r"|(?:previously|originally|initially|formerly) (?:\w+ )?(?:reported|stated|classified|graded?)"
+    r"|in error|erroneous(?:ly)?|should (?:read|have read)"
+    r"|risk factors?|prognos(?:is|es|tic)|mother|father|sister|brother|family"
+    r"|(?:previous|prior|known|past|status post|s/p) (?:\w+ ){0,3}\w*(?:carcinoma|melanoma|lymphoma|sarcoma|cancer)s?"
+    # a denial that a scanner parted, a row of values below a row of labels
+    rf"|{_PARTED}"
+    r"|present,? absent|absent,? present|yes,? no|no,? yes|positive,? negative|negative,? positive"
+    r"|(?:free|uninvolved),? (?:and )?(?:involved|positive)|(?:involved|positive),? (?:and )?(?:free|uninvolved)"
     r")\b"
 )
+_EXCEPT = re.compile(r"\b(?:except(?:ing|ions?)?|(?:apart|aside) from|save for)\b")
+"""What takes back a part of a denial."""
 _YES, _NO = r"(?:yes|present|ja|oui|s[iíì]|sim|tak)", r"(?:no|absent|n\w{2,3})"
 _MARK = r"(?:\s*(?:[/_]+|(?<![^\W_])[xo](?![^\W_])))+\s*"
 _BOX = re.compile(
     r"[☐☑☒□■◻◼▢✓✔✗✘✕⬜⬛❑❏]|[\[(]\s*[xX]?\s*[\])]"
+    r"|_+[xX]_+|_{2,}[^\n_]{1,30}_{2,}\s*\w"
     rf"|\b{_YES}{_MARK}{_NO}(?![^\W_])|\b{_NO}{_MARK}{_YES}(?![^\W_])",
     re.IGNORECASE,
 )
@@ -53,6 +75,7 @@ _VALUE = (
 )
 """What denies behind a label, in any language: "LVI: N/A", "Angio-invasie: nee"."""
 _VALUE_BEHIND = re.compile(rf"\s*\W?\s*{_VALUE}", re.IGNORECASE)
+_YES_BEHIND = re.compile(r"\s*[:=]\s*(?:yes|present|positive|identified|seen|involved)\b", re.IGNORECASE)
 _VALUE_WITHIN = re.compile(rf"[:?=]\s*{_VALUE}", re.IGNORECASE)
 _ASKED_BEFORE = re.compile(r"(?:[?¿]|\b[zv]\. ?[an]\.)\s*$", re.IGNORECASE)
 _ASKED_BEHIND = re.compile(r"\s*:?\s*\(?\?")
@@ -89,6 +112,8 @@ def left_open(polarity: Polarity, source: Reading, first: int, last: int) -> str
     behind = words[last - 1].kind == "word" and _VALUE_BEHIND.match(after)  # "L1 V0" is two values
     if polarity == "present" and (behind or _VALUE_WITHIN.search(text[at : end + 1])):
         return "the value behind it denies it, or is none"
+    if polarity == "absent" and _YES_BEHIND.match(after):
+        return "the value behind it affirms it"
     clause = bare(re.sub(r"\s+", " ", text[words[start].start : words[stop - 1].end].lower()).replace("’", "'"))
-    found = _OPEN.search(clause)
+    found = _OPEN.search(clause) or (_EXCEPT.search(clause) if polarity == "absent" else None)
     return f"the report leaves it open ({found.group()!r})" if found else None

@@ -78,6 +78,7 @@ _STEMS = {
     "mitot": "mitos", "mitos": "mitos", "desmo": "desmo", "necro": "necro", "mucin": "mucin",
 }  # fmt: skip
 _CODE_STEMS = {"l": ("lymph", "invas"), "v": ("vascu", "invas", "venou"), "pn": ("node",), "r": ("margi",)}
+_CODE_STEMS["pni"] = ("perin", "invas")
 
 _WEIGHTY = DENY_WHAT_FOLLOWS | DENY_BOTH_WAYS | {"cannot"} | frozenset(GUARDED) | frozenset(NUMBER_WORDS)
 _WELL_KNOWN = _WEIGHTY | PARTICIPLES
@@ -112,7 +113,7 @@ class Word:
     @property
     def stems(self) -> tuple[str, ...]:
         """What the word is about, inflection aside; empty for words that say nothing of a finding."""
-        if self.kind == "code" and (found := re.fullmatch(r"(l|v|y?pn|r)(\d)[a-d]?", self.scan)):
+        if self.kind == "code" and (found := re.fullmatch(r"(l|v|y?pn|pni|r)(\d)[a-d]?", self.scan)):
             return (self.scan, *_CODE_STEMS[found.group(1).lstrip("y")])
         if self.kind == "number" or len(self.plain) < 3 or self.plain in _SILENT:
             return () if self.kind != "code" else (self.scan,)
@@ -160,6 +161,8 @@ def split_words(text: str) -> list[Word]:
             kind = "number"
         elif token.lastgroup in {"stage", "code"} or _has_digit(plain):
             kind, scan = "code", plain.replace(" ", "")
+            if re.match(r"Pn\d", token.group()):
+                plain = scan = f"pni{scan[2:]}"  # of nerves; "pN1" and "PN1" are of nodes
         elif _STAGE_O.fullmatch(plain):
             kind, scan = "code", plain[:-1] + "0"
         else:
