@@ -52,6 +52,11 @@ def test_codes_grades_and_nodes(category: str, text: str, wanted: dict[str, floa
     assert told(statement(category, text)) == pytest.approx({**wanted, category: 1.0})
 
 
+def test_nodes_without_tumour_are_not_counted_as_positive() -> None:
+    assert told(statement("node", "No tumor in 9 of 9 lymph nodes", "absent")) == {"node": 0}
+    assert told(statement("node", "9 lymph nodes negative (0/9)", "absent"))["share of nodes"] == 0
+
+
 @pytest.mark.parametrize(
     ("category", "text"),
     [

@@ -187,6 +187,9 @@ def test_gold_of_another_text_is_refused_by_case(tmp_path: Path) -> None:
     path.write_text(json.dumps({"case_id": "a", "report_sha256": "0" * 64, "statements": [statement]}) + "\n")
     with pytest.raises(FormatError, match="case 'a' are of another text"):
         read_gold(path, REPORTS)
+    path.write_text(json.dumps({"case_id": "a", "statements": [statement]}) + "\n")
+    with pytest.raises(FormatError, match="no report_sha256"):
+        read_gold(path, REPORTS)
     path.write_text(json.dumps({"case_id": "a", "statements": [{**statement, "end": 9999}]}) + "\n")
     with pytest.raises(FormatError, match="characters 0 to 9999 are not in its report"):
         read_gold(path, REPORTS)
@@ -213,7 +216,8 @@ def test_a_sentence_of_two_gold_statements_has_the_numbers_of_both(tmp_path: Pat
     wanted = [
         {"category": kind, "start": report.index(said), "end": report.index(said) + len(said)} for kind, said in places
     ]
-    path.write_text(json.dumps({"case_id": "a", "statements": wanted}) + "\n")
+    digest = sha256(report.encode()).hexdigest()
+    path.write_text(json.dumps({"case_id": "a", "report_sha256": digest, "statements": wanted}) + "\n")
     gold = read_gold(path, {"a": report})
     for text, errors in ((report, 0), (report.replace("15", "16"), 1)):
         ours = [{"category": "invasion", "text": text, "evidence": report}]

