@@ -41,6 +41,8 @@ def told(*statements: Statement) -> dict[str, float]:
         ),
         ("lymphovascular_invasion", "L1, V0", {"L": 1, "V": 0}),
         ("margin", "RO", {"R": 0}),
+        ("node", "pT2 NO MX", {"T": 2, "N": 0}),
+        ("node", "pNo, L O", {"N": 0, "L": 0}),
         ("grade", "G2 to 3", {"G": 2}),
         ("grade", "Grade: moderately to poorly differentiated", {"G": 3}),
         ("grade", "well-differentiated", {"G": 1}),
@@ -61,6 +63,7 @@ def test_nodes_without_tumour_are_not_counted_as_positive() -> None:
     ("category", "text"),
     [
         ("invasion", "GIST of the wall, T cells"),  # letters of other words
+        ("other_morphology", "No mucin. NO NECROSIS. Nodular, round, Low columnar, Lobular, Vocal, Rounded"),
         ("stroma", "3 of 12 sections fibrotic"),  # no nodes
         ("node", "0/0"),
         ("node", "7 of 3 nodes"),

@@ -16,14 +16,14 @@ from wsisurv.formats.statements import Category, Statement
 _ZERO = {"o": 0, "0": 0}
 _CODES = {
     "T": r"(?<![^\W\d_])y?p?\s?T\s?([0-4])(?!\d)",
-    "N": r"(?<![^\W\d_])y?p?\s?N\s?([0-3oO])(?![\do])",
+    "N": r"(?<![^\W\d_])(?:y?p?\s?N\s?(?=\d)|y?p\s?N\s?(?=[oO]\b)|(?<=T\d )N(?=O\b)|N(?=O\s+p?M[\dXx]))([0-3oO])(?!\d)",
     "M": r"(?<![^\W\d_])p?\s?M\s?([01])(?!\d)",
-    "L": r"(?<![^\W\d_])L\s?([0-2oO])(?![\do])",
-    "V": r"(?<![^\W\d_])V\s?([0-2oO])(?![\do])",
-    "R": r"(?<![^\W\d_])R\s?([0-2oO])(?![\do])",
-    "Pn": r"(?<![^\W\d_])Pn\s?([01oO])(?![\do])",
+    "L": r"(?<![^\W\d_])L\s?([0-2]|[oO]\b)(?!\d)",
+    "V": r"(?<![^\W\d_])V\s?([0-2]|[oO]\b)(?!\d)",
+    "R": r"(?<![^\W\d_])R\s?([0-2]|[oO]\b)(?!\d)",
+    "Pn": r"(?<![^\W\d_])Pn\s?([01]|[oO]\b)(?!\d)",
 }
-"""UICC's codes, a scanner's O for 0 among them; the worst that a report states counts."""
+"""UICC's codes, a scanner's O for 0 among them ("No", "Low" are none); the worst that a report states counts."""
 _GRADE_CODE = re.compile(r"(?<![^\W\d_])G\s?([1-4])(?!\d)|\bgrade:?\s+([1-4])\b", re.IGNORECASE)
 _GRADE_WORDS = {
     3: re.compile(r"poorly|undifferentiat|anaplastic|high[\s-]+grade|grade\s+iii\b", re.IGNORECASE),
