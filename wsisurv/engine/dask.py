@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from wsisurv.engine.workers import Pool
 from wsisurv.errors import BackendError, DeviceError, SettingsError, StorageError, WeightsError, WsisurvError
-from wsisurv.formats.atomic import PARTIAL, explain_storage, leftovers, process_name
+from wsisurv.formats.atomic import PARTIAL, explain_storage, process_name, sweep
 from wsisurv.version import __version__
 from wsisurv.workspace.paths import Workspace
 
@@ -260,8 +260,7 @@ def standing_witness(workspace: Workspace, words: str) -> Iterator[Witness]:
     try:
         with explain_storage(witness.file):
             witness.file.parent.mkdir(parents=True, exist_ok=True)
-            for left in leftovers(witness.file.parent):
-                left.unlink(missing_ok=True)
+            sweep(witness.file.parent)
             witness.file.write_text(witness.words, encoding="utf-8")
         yield witness
     finally:

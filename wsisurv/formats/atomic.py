@@ -69,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with explain_storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path.parent)
+            sweep(path.parent)
             if (mode := _mode(path)) is not None:
                 os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, mode))  # before there is anything to read in it
             yield partial
@@ -146,7 +146,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f".*{PARTIAL}") if process_of_name(path.name) is False]
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Take leftovers away, once a folder in the life of a process."""
     if folder not in _swept:
         _swept.add(folder)

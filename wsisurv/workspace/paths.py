@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsisurv.errors import BusyError, InputError, did_you_mean
-from wsisurv.formats.atomic import process_name
+from wsisurv.formats.atomic import process_name, sweep
 from wsisurv.settings.base import changes_between
 from wsisurv.units import name_problem, shown_name
 from wsisurv.workspace.claims import ItemClaim
@@ -219,6 +219,7 @@ class Workspace:
         folder = self.root / ".claims"
         mine = ItemClaim(folder, f"{step}.settings/{process_name()}-{secrets.token_hex(4)}")
         with self.claim(f"{step}.settings", _DOOR, wait=True):
+            sweep(folder)  # of clients of Dask that were killed
             for name in sorted({path.stem for path in (folder / f"{step}.settings").iterdir()} - {_DOOR}):
                 other = ItemClaim(folder, f"{step}.settings/{name}")
                 if other.take():
