@@ -297,6 +297,53 @@ class TestChat:
                 server.chat("tiny:latest", MESSAGES, schema={}, options={"num_ctx": 4096}, think=None)
             other.join()
 
+    def test_question_that_connects_after_hanging_up_is_dropped(self, ollama_server: Any) -> None:
+        ollama_server.script.append(lambda wire: wire.fake.released.wait())
+        with Server(ollama_server.url, timeout_s=5) as server:
+            server.hang_up()
+            with pytest.raises(ServerBusyError):  # and not slow
+                server.chat("tiny:latest", MESSAGES, schema={}, options={"num_ctx": 4096}, think=None)
+
+    def test_questions_that_connect_at_once_are_all_dropped(self, ollama_server: Any) -> None:
+        """One thread remembers its socket while another does: both must be shut."""
+        ends = [socket.socketpair() for _ in range(3)]
+
+        class Opened:
+            def __init__(self, number: int) -> None:
+                self.number = number
+
+            def get_extra_info(self, _: str) -> Any:
+                return ends[self.number][0] if self.number else first
+
+        with Server(ollama_server.url) as server:
+
+            def remember(number: int) -> None:
+                server._remember_socket("connection.connect_tcp.complete", {"return_value": Opened(number)})
+
+            class First:
+                """A socket that is looked at while another thread connects."""
+
+                def fileno(self) -> int:
+                    others.start()
+                    others.join(0.3)
+                    self.fileno = lambda: 1  # type: ignore[method-assign]
+                    return 1
+
+                def shutdown(self, _: int) -> None:
+                    ends[0][0].shutdown(socket.SHUT_RDWR)
+
+            first, others = First(), threading.Thread(target=remember, args=(2,))
+            remember(0)
+            remember(1)
+            others.join()
+            server.hang_up()
+        for _, far in ends:
+            far.settimeout(5)
+            assert far.recv(1) == b""  # shut
+            far.close()
+        for near, _ in ends:
+            near.close()
+
     @pytest.mark.parametrize(
         ("status", "error"),
         [

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -12,6 +13,11 @@ import ollama
 from wsisurv.errors import OllamaUnavailableError
 from wsisurv.reports.host import is_this_machine, server_url
 from wsisurv.reports.server_errors import ServerBusyError, ServerSlowError, refusal
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Connection:
@@ -36,6 +42,8 @@ class Connection:
         self._allow_remote = allow_remote
         self._timeout_s = timeout_s
         self._sockets: list[socket.socket] = []
+        self._changing = threading.Lock()
+        self._hung_up = False
         self._traced = {"trace": self._remember_socket}
         if not allow_remote and not is_this_machine(self.url):
             raise OllamaUnavailableError(
@@ -66,14 +74,18 @@ class Connection:
 
     def hang_up(self) -> None:
         """Drop every question under way, from any thread: who waits for an answer gets a ServerBusyError at once."""
-        for connection in self._sockets:
-            with suppress(OSError):  # closed already
-                connection.shutdown(socket.SHUT_RDWR)
+        with self._changing:
+            self._hung_up = True  # a question that is only connecting is dropped as soon as it has a socket
+            for connection in self._sockets:
+                _shut(connection)
 
     def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.complete":
-            still_open = [connection for connection in self._sockets if connection.fileno() >= 0]
-            self._sockets = [*still_open, info["return_value"].get_extra_info("socket")]
+            opened = info["return_value"].get_extra_info("socket")
+            with self._changing:  # several threads connect at once
+                self._sockets = [*(one for one in self._sockets if one.fileno() >= 0), opened]
+                if self._hung_up:
+                    _shut(opened)
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with self._explained():
