@@ -203,7 +203,8 @@ def test_a_task_whose_time_is_up_is_stopped_and_begun_again(slides, alone, place
     with held_up(place):
         call("submit", "--each", N_SLIDES, "--sbatch=--time=3", "tile", slides, "-w", place.root)
         wait(lambda: "interrupted: what is done is kept" in logs(place))
-        wait(lambda: any("PENDING" in line for line in left()))
+        # not before: in the moment of its own requeue, begun again by force, its first end counts for its second run
+        wait(lambda: any("BeginTime" in line for line in left()))
     ask("scontrol", "update", f"JobId={left()[0].split()[0]}", "StartTime=now")
     wait(lambda: not left())
     same(place, alone)
