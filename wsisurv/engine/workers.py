@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -51,7 +51,8 @@ def finished(
         give_up: called when the run stops early, to make items under way end soon.
         shares: how far items are, for long ones on processes: looked at twice a second. Each process keeps to one
             thread, and ends at once where the run stops early.
-        pool: other machines to do it on, instead of threads or processes here; as many at once as it has threads.
+        pool: other machines to do it on, instead of threads or processes here; as many at once as it has threads. It
+            is told how many are left, where ``items`` is a sequence.
 
     Raises:
         BackendError: a process was killed.
@@ -63,7 +64,10 @@ def finished(
     executor = pool or _open_pool(workers, processes, shares)
     turns = iter(items)
     running: dict[Future[R], T] = {}
+    told, n_left = (pool, len(items)) if isinstance(items, Sequence) else (None, 0)
     try:
+        if told is not None:
+            told.expect(n_left)
         while True:
             while len(running) < (workers if pool is None else max(1, pool.n_threads())):
                 try:
@@ -79,6 +83,9 @@ def finished(
             timeout = None if shares is None and pool is None else _LOOK_S  # workers may come
             for future in wait(running, timeout, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+                n_left -= 1
+                if told is not None:
+                    told.expect(n_left)
     except BrokenProcessPool as error:
         raise BackendError(
             "a process was killed, perhaps for want of memory. Run the same command again with fewer workers: what is "

@@ -221,7 +221,6 @@ def run_folds(
 
         do = _Scoring(score, workspace, {job.fold.name: number for number, job in enumerate(todo)})
         if pool is not None:
-            pool.expect(len(todo))
             runs = finished(replace(do, move=_look_up), todo, 1, pool=pool)
         elif workers > 1:
             shares = Shares(len(todo), lambda done: tell(done, f"{workers} folds at once"))
@@ -234,7 +233,6 @@ def run_folds(
                     raise BackendError(f"fold {job.fold.name}: {risks}")
                 scored[job.fold.name] = risks
                 if pool is not None:
-                    pool.expect(len(todo) - len(scored) + n_kept)
                     tell(len(scored) - n_kept, f"fold {job.fold.name}")
         tell(len(todo), "")
     if shard is not None:

@@ -138,7 +138,6 @@ def look_at_slides(
     """
     if pool is not None:  # whose working folder is another
         workspace, stage = Workspace(workspace.root.absolute()), stage and stage.absolute()
-        pool.expect(len(slide_ids))
     seen = {}
     look = partial(_look, workspace, stage)
     with closing(finished(look, slide_ids, min(cores(), len(slide_ids)), pool=pool)) as looks:
@@ -148,8 +147,6 @@ def look_at_slides(
             progress(number + 1, len(slide_ids), slide_id)
             if warnings is not None:
                 seen[slide_id] = warnings
-            if pool is not None:
-                pool.expect(len(slide_ids) - number - 1)
     progress(len(slide_ids), len(slide_ids), "")
     return seen
 
