@@ -172,8 +172,7 @@ class DaskPool(Pool):
     def _settle(self, ours: Future[Any], done: Any) -> None:
         from distributed.scheduler import KilledWorker
 
-        came: Any = None
-        raised: Exception | None = None
+        settle: Callable[[Any], None] = ours.set_result
         try:
             # A call that ended may be "lost" by now, where its worker died with what it gave: it is made once more.
             came = done.result()
@@ -183,14 +182,12 @@ class DaskPool(Pool):
                 "of memory. Run the same command again with fewer threads a worker."
             )
         except CancelledError:
-            raised = BackendError("the Dask scheduler is gone. What is done is kept: run the same command again.")
+            settle = ours.set_exception
+            came = BackendError("the Dask scheduler is gone. What is done is kept: run the same command again.")
         except Exception as error:  # noqa: BLE001  # what the call raised
-            raised = error
+            settle, came = ours.set_exception, error
         self._pending.pop(ours, None)  # first: whoever gets the last result asks at once whether any is pending
-        if raised is None:
-            ours.set_result(came)
-        else:
-            ours.set_exception(raised)
+        settle(came)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Wait for the calls under way, never more than workers have threads; the long ones end when they look."""

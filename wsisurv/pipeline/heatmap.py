@@ -83,10 +83,8 @@ def heatmap(
         >>> import wsisurv
         >>> wsisurv.heatmap(wsisurv.Workspace(Path("workspace")), ["case-01"])  # doctest: +SKIP
     """
-    needed = "student.h5" if finding is None else "findings.h5"
-    name = None if student and not cohort else workspace.the_cohort(cohort, having=needed)
+    name, model = _cohort_and_model(workspace, cohort, student, finding)
     home = workspace.cohort(name) if name else None
-    model = student or workspace.cohort(str(name)) / "student.h5"
     found = {str(slide_id): path for slide_id, path in find_slides(slides).items()} if slides else {}
     if pool is not None:
         chosen, others = _choose(workspace, name, _encoder_of(model, finding), cases, all_cases, slide_map, shard)
@@ -142,10 +140,17 @@ def count_cases(
     Raises:
         InputError, MissingArtifactError, FormatError: as ``heatmap``.
     """
+    name, model = _cohort_and_model(workspace, cohort, student, finding)
+    return len(_choose(workspace, name, _encoder_of(model, finding), cases, all_cases, slide_map, None)[0])
+
+
+def _cohort_and_model(
+    workspace: Workspace, cohort: str | None, student: Path | None, finding: str | None
+) -> tuple[str | None, Path]:
+    """Name of the cohort that is drawn, None for a student of no cohort here, and the student's file."""
     needed = "student.h5" if finding is None else "findings.h5"
     name = None if student and not cohort else workspace.the_cohort(cohort, having=needed)
-    model = student or workspace.cohort(str(name)) / "student.h5"
-    return len(_choose(workspace, name, _encoder_of(model, finding), cases, all_cases, slide_map, None)[0])
+    return name, student or workspace.cohort(str(name)) / "student.h5"
 
 
 def _encoder_of(model: Path, finding: str | None) -> str:
@@ -180,7 +185,6 @@ def _draw_on_pool(
 ) -> Summary:
     """Draw each case on a worker; one whose workers die does not stop the others."""
     items = [(one.case_id, [slides[name].absolute() for name in one.slide_ids if name in slides]) for one in cases]
-    pool.expect(len(items))
     progress(0, len(items), "")
     made: dict[str, Summary] = {}
     with closing(finished(one, items, 1, pool=pool)) as results:
@@ -190,7 +194,6 @@ def _draw_on_pool(
                 record_failure(workspace, "heatmap", failure)
                 came = Summary("heatmap", failed=[failure])
             made[case_id] = came
-            pool.expect(len(items) - len(made))
             progress(len(made), len(items), case_id)
     summary = Summary("heatmap")
     for case in cases:

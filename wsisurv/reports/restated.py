@@ -108,9 +108,8 @@ def other_findings(category: Category, text: Reading, source: Reading, first: in
     sentences = {source.sentence_of[index] for index in range(first, last)}
     unknown = _unknown(own, [word for index, word in enumerate(source.words) if source.sentence_of[index] in sentences])
     if category == "histological_type" and not any(word.plain == "situ" for word in text.words):
-        behind = [source.words[i].plain for i in range(last, len(source.words)) if source.sentence_of[i] in sentences][
-            :2
-        ]
+        next_two = enumerate(source.words[last : last + 2], last)
+        behind = [word.plain for index, word in next_two if source.sentence_of[index] in sentences]
         if behind == ["in", "situ"] or any(word.plain == "situ" for word in source.words[first:last]):
             return "the report says that it is in situ, the restated text does not"
     return f"the restated text says {unknown[0]!r}, the evidence does not" if unknown else None
